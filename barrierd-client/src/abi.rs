@@ -1,0 +1,109 @@
+//! The layout of the public file, byte for byte.
+//!
+//! This module owns the offsets and the meaning of each word, for the daemon that writes them and
+//! for the clients that read them. It knows nothing of files, mappings or clocks.
+//!
+//! Every field is a little-endian `u64`, naturally aligned, written by single 64-bit Release
+//! stores. Offsets 0 to 32 and everything from [`PER_CPU`] on are those of the C daemon's
+//! `struct barrierd_mapped_data` (`include/barrierd.h`), so its clients run unchanged; that daemon
+//! leaves [`MAGIC`]..[`PER_CPU`] zero.
+//!
+//! | offset | constant | meaning |
+//! |---|---|---|
+//! | 0 | [`NCPU`] | entries in the per-CPU table |
+//! | 8 | [`VTIME`] | current virtual time; the low half is a futex word |
+//! | 16 | [`LAST_INTERRUPT_NS`] | the barrier has passed for every `t` below this, in nanoseconds of `CLOCK_MONOTONIC`; the low half is a futex word |
+//! | 24 | [`LAST_INTERRUPT_VTIME`] | the same in virtual time; the low half is a futex word |
+//! | 32 | [`MAGIC`] | [`MAGIC_VALUE`], stored last when a file is made |
+//! | 40 | [`VERSION`] | [`VERSION_VALUE`] |
+//! | 48 | [`FLAGS`] | bits: [`FLAG_STOPPED`], [`FLAG_PER_CPU_EXACT`] |
+//! | 56 | [`BOOT_ID`] | 16 bytes: the kernel's boot id, in the order of its text form |
+//! | 72 | [`GENERATION`] | raised by each daemon that takes the file over; never 0 |
+//! | 80 | [`HEARTBEAT_NS`] | `CLOCK_MONOTONIC` of the daemon's last beat, at least every [`HEARTBEAT_PERIOD_NS`] |
+//! | 88 | [`TRUSTED_VTIME`] | a copy of [`VTIME`] that only a daemon with a sound virtual time writes |
+//! | 96 | [`TRUSTED_LAST_VTIME`] | the same for [`LAST_INTERRUPT_VTIME`] |
+//! | 104..128 | | zero |
+//! | 128 + 16 c | [`per_cpu_ns`] | CPU c's `last_interrupt_ns`; the low half is a futex word |
+//! | 136 + 16 c | [`per_cpu_vtime`] | CPU c's `last_interrupt_vtime`; the low half is a futex word |
+
+/// Offset of the number of entries in the per-CPU table.
+pub const NCPU: usize = 0;
+/// Offset of the current virtual time (futex word).
+pub const VTIME: usize = 8;
+/// Offset of the global watermark in nanoseconds of `CLOCK_MONOTONIC` (futex word).
+pub const LAST_INTERRUPT_NS: usize = 16;
+/// Offset of the global watermark in virtual time (futex word).
+pub const LAST_INTERRUPT_VTIME: usize = 24;
+/// Offset of the magic number.
+pub const MAGIC: usize = 32;
+/// Offset of the layout's version.
+pub const VERSION: usize = 40;
+/// Offset of the flag bits.
+pub const FLAGS: usize = 48;
+/// Offset of the boot id, 16 bytes.
+pub const BOOT_ID: usize = 56;
+/// Offset of the generation.
+pub const GENERATION: usize = 72;
+/// Offset of the daemon's last sign of life, nanoseconds of `CLOCK_MONOTONIC`.
+pub const HEARTBEAT_NS: usize = 80;
+/// Offset of the trusted copy of [`VTIME`].
+pub const TRUSTED_VTIME: usize = 88;
+/// Offset of the trusted copy of [`LAST_INTERRUPT_VTIME`].
+pub const TRUSTED_LAST_VTIME: usize = 96;
+/// Offset of the per-CPU table.
+pub const PER_CPU: usize = 128;
+/// Bytes in one entry of the per-CPU table.
+pub const PER_CPU_STRIDE: usize = 16;
+
+/// The bytes `barrierd` as a little-endian number.
+pub const MAGIC_VALUE: u64 = u64::from_le_bytes(*b"barrierd");
+/// The version of this layout.
+pub const VERSION_VALUE: u64 = 1;
+/// [`FLAGS`]: the daemon has stopped in good order and nothing here will change until another starts.
+pub const FLAG_STOPPED: u64 = 1 << 0;
+/// [`FLAGS`]: the per-CPU entries are each CPU's own times, not copies of the global minimum.
+pub const FLAG_PER_CPU_EXACT: u64 = 1 << 1;
+
+/// Longest time between two beats of a running daemon, in nanoseconds.
+pub const HEARTBEAT_PERIOD_NS: u64 = 100_000_000;
+/// Evidence is the clock minus this, in nanoseconds: `CLOCK_MONOTONIC` may step back by
+/// microseconds between CPUs while it is slewed and vCPUs are stolen from.
+pub const CLOCK_MARGIN_NS: u64 = 10_000;
+/// Most CPUs a file may name; a larger count is damage.
+pub const MAX_CPUS: u64 = 1 << 16;
+/// Where the daemon keeps its file when no path is given.
+pub const DEFAULT_PATH: &str = "/run/barrierd/barrier";
+
+/// Offset of CPU `cpu`'s watermark in nanoseconds.
+#[must_use]
+pub const fn per_cpu_ns(cpu: usize) -> usize {
+    PER_CPU + cpu * PER_CPU_STRIDE
+}
+
+/// Offset of CPU `cpu`'s watermark in virtual time.
+#[must_use]
+pub const fn per_cpu_vtime(cpu: usize) -> usize {
+    per_cpu_ns(cpu) + 8
+}
+
+/// Bytes that a file for `ncpu` CPUs holds at least, before rounding up to whole pages.
+#[must_use]
+pub const fn size_for(ncpu: usize) -> usize {
+    PER_CPU + ncpu * PER_CPU_STRIDE
+}
+
+/// Offset of the 32-bit futex word inside the `u64` at `offset`: its low half, which on a
+/// little-endian machine stands first.
+#[must_use]
+pub const fn futex_word(offset: usize) -> usize {
+    offset
+}
+
+// The C daemon's header, word for word: these can't move.
+const _: () = {
+    assert!(NCPU == 0 && VTIME == 8 && LAST_INTERRUPT_NS == 16 && LAST_INTERRUPT_VTIME == 24);
+    assert!(PER_CPU == 8 * (4 + 12) && PER_CPU_STRIDE == 16);
+    assert!(per_cpu_ns(3) == 176 && per_cpu_vtime(3) == 184);
+    assert!(TRUSTED_LAST_VTIME + 8 <= PER_CPU);
+    assert!(cfg!(target_endian = "little"), "the file is little-endian");
+};

@@ -1,0 +1,83 @@
+//! What can go wrong, and what to do about it.
+
+use barrierd_client::OpenError;
+use std::io;
+use thiserror::Error;
+
+/// `membarrier(2)` can't serve this process.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MembarrierError {
+    /// The kernel has no private expedited membarrier.
+    #[error(
+        "this kernel has no membarrier(PRIVATE_EXPEDITED): it needs Linux 4.14 with CONFIG_MEMBARRIER"
+    )]
+    Unsupported,
+    /// The process could not register.
+    #[error(
+        "membarrier(REGISTER_PRIVATE_EXPEDITED) failed: {0}; a seccomp filter may forbid it: allow \
+         the membarrier system call, or use Source::Fence"
+    )]
+    Register(#[source] io::Error),
+    /// The barrier itself was refused.
+    #[error(
+        "membarrier(PRIVATE_EXPEDITED) failed: {0}; a seccomp filter may forbid it: allow the \
+         membarrier system call, or use Source::Fence"
+    )]
+    Call(#[source] io::Error),
+}
+
+/// The source that was asked for by name can't be had. [`Source::Auto`](crate::Source::Auto) never
+/// fails.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The daemon's file can't be used.
+    #[error("the barrier daemon's file can't be used: {0}")]
+    Daemon(#[from] OpenError),
+    /// The daemon's file is there, but nobody keeps it up to date.
+    #[error(
+        "nobody keeps {path} up to date: start barrierd, or use Source::Auto, which takes \
+         membarrier until it runs"
+    )]
+    DaemonGone {
+        /// The file's path.
+        path: std::path::PathBuf,
+    },
+    /// Membarrier can't serve this process.
+    #[error(transparent)]
+    Membarrier(#[from] MembarrierError),
+}
+
+/// [`Reclaimer::synchronize`](crate::Reclaimer::synchronize) could not finish. Nothing is lost:
+/// what was retired is still queued.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SynchronizeError {
+    /// The calling thread holds a guard of this reclaimer, so the wait could never end.
+    #[error("this thread holds a guard of the same reclaimer: drop it before synchronize()")]
+    Pinned,
+    /// Called from the destructor of a retired object.
+    #[error("called from a retired object's destructor: synchronize() can't run inside one")]
+    InDestructor,
+    /// The deadline came first, and this many threads still read in an era before the call.
+    #[error(
+        "the deadline passed while {readers} thread(s) still held a guard from before the call"
+    )]
+    Readers {
+        /// Threads that held a guard from before the call.
+        readers: usize,
+    },
+    /// The deadline came before the barrier did.
+    #[error("the deadline passed before the barrier did: {why}")]
+    NoBarrier {
+        /// What the source of barriers said.
+        why: String,
+    },
+    /// The clock was seen to run backwards past a barrier: nothing is freed any more.
+    #[error(
+        "this domain is poisoned: the clock ran backwards past a barrier (another time namespace, \
+         or a faked clock), so nothing is freed until the Reclaimer is dropped"
+    )]
+    Poisoned,
+}

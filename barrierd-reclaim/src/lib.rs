@@ -1,0 +1,42 @@
+//! Safe memory reclamation whose readers run no fence, no atomic read-modify-write and no system
+//! call.
+//!
+//! A lock-free data structure can't free a removed node at once: a reader may hold it. Schemes that
+//! find out whether one does make readers pay, with a fence on every section or on every pointer.
+//! Here the reader writes a plain word, and the writer waits until *every CPU has passed a memory
+//! barrier anyway*, because it took an interrupt or switched tasks: then all those words are
+//! visible, and no fence was spent. The barrier daemon (`barrierd`) watches the CPUs and says up to
+//! which moment all have; where it does not run, `membarrier(2)` stands in for it.
+//!
+//! [`Reclaimer`] is the place to start: [`Reclaimer::pin`] to read, [`Reclaimer::retire`] to
+//! remove. The protocol and its proof are in the repository's `ARCHITECTURE.md`.
+//!
+//! # Limits
+//! - What a guard holds back is everything that was retired after it was made: keep sections short.
+//! - A call that frees or scans reads the daemon's file. If someone with write access to it (root)
+//!   truncates it, that read dies of SIGBUS, as with any shared mapping.
+//! - After `fork`, a child must not use a reclaimer of its parent: other threads' sections stay
+//!   open in it for ever, so nothing is freed there.
+//! - A destructor that panics while the last clone of a reclaimer is dropped is reported by the
+//!   panic hook and goes no further, so that the objects behind it are freed.
+
+mod bag;
+mod domain;
+mod error;
+mod guard;
+mod local;
+mod membarrier;
+#[cfg(all(loom, test))]
+mod models;
+mod protocol;
+mod reclaimer;
+mod record;
+mod source;
+mod stats;
+mod sync;
+
+pub use error::{BuildError, MembarrierError, SynchronizeError};
+pub use guard::Guard;
+pub use reclaimer::{Builder, Reclaimer};
+pub use source::{ActiveSource, Source};
+pub use stats::Stats;

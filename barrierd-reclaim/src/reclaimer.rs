@@ -1,0 +1,258 @@
+//! What a data structure's author uses: [`Reclaimer`] and its [`Builder`].
+
+use crate::domain::Domain;
+use crate::error::{BuildError, SynchronizeError};
+use crate::guard::Guard;
+use crate::local::{self, DomainId};
+use crate::record::{Record, TRANSIENT};
+use crate::source::{Barriers, Source};
+use crate::stats::Stats;
+use core::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A domain of concurrent data structures whose removed objects are freed together.
+///
+/// Readers [`pin`](Reclaimer::pin) and follow pointers; writers unlink an object, so that no new
+/// reader can find it, and [`retire`](Reclaimer::retire) it. It is freed once every CPU has passed
+/// a memory barrier since and every section that was open then has ended.
+///
+/// Clones share the domain. When the last one is dropped, everything retired is freed.
+///
+/// Objects are freed by calls to this library: a little in each `retire`, all that is safe in
+/// [`flush`](Reclaimer::flush) and [`synchronize`](Reclaimer::synchronize), the rest when the last
+/// clone is dropped. Between calls nothing happens. What a thread leaves behind when it exits is
+/// freed by the others.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::{AtomicPtr, Ordering};
+///
+/// let reclaimer = Reclaimer::new();
+/// let config = AtomicPtr::new(Box::into_raw(Box::new(String::from("old"))));
+///
+/// // A reader: no fence, no atomic read-modify-write, no system call.
+/// let guard = reclaimer.pin();
+/// // SAFETY: not null, and not freed while the guard lives.
+/// let seen = unsafe { &*guard.protect(&config) };
+/// assert_eq!(seen, "old");
+///
+/// // A writer: unlink, then retire.
+/// let new = Box::into_raw(Box::new(String::from("new")));
+/// let old = config.swap(new, Ordering::AcqRel);
+/// // SAFETY: `old` came from a Box, can't be reached any more, and is retired once.
+/// unsafe { reclaimer.retire(old) };
+/// assert_eq!(seen, "old"); // still there: the guard holds it
+/// drop(guard);
+///
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(config.into_inner()) });
+/// ```
+#[derive(Clone)]
+pub struct Reclaimer {
+    id: DomainId,
+    domain: Arc<Domain>,
+}
+
+impl Reclaimer {
+    /// A new domain on the best source of barriers there is ([`Source::Auto`]).
+    ///
+    /// Costs a few system calls: make one per data structure or per program, not one per operation.
+    #[must_use]
+    pub fn new() -> Reclaimer {
+        Builder::default().build().unwrap_or_else(|_| Reclaimer::on(Barriers::Fence))
+    }
+
+    /// A new domain with a chosen source.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn on(barriers: Barriers) -> Reclaimer {
+        Reclaimer { id: local::next_id(), domain: Arc::new(Domain::new(barriers)) }
+    }
+
+    /// Opens a read-side section: one load and one store.
+    ///
+    /// Guards nest. With [`Source::Fence`] the outermost `pin` runs a full fence too.
+    #[inline]
+    pub fn pin(&self) -> Guard<'_> {
+        let Some(record) = local::last(self.id) else { return self.pin_slow() };
+        // SAFETY: this thread's record in this domain, which `self` keeps alive.
+        self.domain.pin(unsafe { &*record });
+        Guard::new(&self.domain, record)
+    }
+
+    #[cold]
+    fn pin_slow(&self) -> Guard<'_> {
+        let (record, floor) = match local::find(self.id, &self.domain) {
+            Some(record) => (record, 0),
+            None => (core::ptr::from_ref(self.domain.acquire()), TRANSIENT),
+        };
+        // SAFETY: this thread's record in this domain, which `self` keeps alive.
+        let own = unsafe { &*record };
+        let depth = own.depth().get().max(floor);
+        own.depth().set(depth + 1);
+        if depth == floor {
+            self.domain.pin_outermost(own);
+        }
+        Guard::new(&self.domain, record)
+    }
+
+    /// Frees the object behind `ptr`, as its `Box`, once no reader can hold it.
+    ///
+    /// See [`retire_with`](Reclaimer::retire_with).
+    ///
+    /// # Safety
+    /// As for `retire_with`, and `ptr` came from [`Box::into_raw`].
+    #[inline]
+    pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
+        unsafe fn free<T>(ptr: *mut T) {
+            // SAFETY: `retire`'s caller says that it came from a `Box`.
+            drop(unsafe { Box::from_raw(ptr) });
+        }
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_with(ptr, free) }
+    }
+
+    /// Calls `free(ptr)` once no reader can hold `ptr`, on whichever thread comes to it.
+    ///
+    /// Queues the object: no fence, no atomic read-modify-write, no clock. Once every 64 objects
+    /// the thread runs a fence and reads the clock; once a barrier round one thread looks at the
+    /// readers. Every call frees up to two objects that have become safe, the oldest first; if the
+    /// destructor of one panics, the panic comes out here, and no other object is lost.
+    ///
+    /// `free` may call this reclaimer again: what it retires is queued. It must not block on a
+    /// thread that waits for this one.
+    ///
+    /// # Safety
+    /// - The object was reachable by readers only through pointers that they load inside a section
+    ///   ([`pin`](Reclaimer::pin)) of this domain; it has been unlinked from all of them, by
+    ///   atomic operations that come before this call; and nothing links it again.
+    /// - It is retired once.
+    /// - `free(ptr)` is sound on any thread, at any time until the last clone of this reclaimer is
+    ///   dropped: what the object borrows must live that long.
+    #[inline]
+    pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
+        // SAFETY: `*mut T` and `*mut ()` are both thin pointers, so the two function types have
+        // the same ABI, and the item's pointer is cast alike.
+        let free = unsafe { core::mem::transmute::<unsafe fn(*mut T), unsafe fn(*mut ())>(free) };
+        match local::last(self.id) {
+            // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
+            // the caller's promise.
+            Some(record) => unsafe { self.domain.retire(&*record, ptr.cast(), free) },
+            None => self.with_record(|domain, record| {
+                // SAFETY: the record is the caller's for this call; the rest is its promise.
+                unsafe { domain.retire(record, ptr.cast(), free) }
+            }),
+        }
+    }
+
+    /// Frees, on this thread, all that it has retired and that is safe by now, and what exited
+    /// threads have left. Never waits.
+    ///
+    /// Costs a fence, a clock read and a look at the readers. With [`Source::Membarrier`] it may
+    /// buy a barrier, at most one a millisecond.
+    pub fn flush(&self) {
+        self.with_record(|domain, record| {
+            // SAFETY: the record is this thread's for this call.
+            unsafe { domain.flush(record) }
+        });
+    }
+
+    /// Waits until every section that was open at the call has ended and the barrier has passed;
+    /// then frees all that this thread, or any thread that has exited, retired before the call.
+    ///
+    /// With the daemon it sleeps until the barrier comes, some milliseconds; with membarrier it
+    /// buys one.
+    ///
+    /// # Errors
+    /// When `deadline` comes first, or when the wait could never end: see [`SynchronizeError`].
+    /// Nothing is lost then.
+    pub fn synchronize(&self, deadline: Instant) -> Result<(), SynchronizeError> {
+        self.with_record(|domain, record| {
+            // SAFETY: the record is this thread's for this call.
+            unsafe { domain.synchronize(record, deadline) }
+        })
+    }
+
+    /// What the domain has done so far. Costs a walk over its threads.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.domain.stats()
+    }
+
+    /// Runs `work` with this thread's record, or, late in the thread's exit, with one taken for
+    /// this call.
+    fn with_record<R>(&self, work: impl FnOnce(&Domain, &Record) -> R) -> R {
+        if let Some(record) = local::find(self.id, &self.domain) {
+            // SAFETY: this thread's record in this domain, which `self` keeps alive.
+            return work(&self.domain, unsafe { &*record });
+        }
+        struct HandOver<'d>(&'d Domain, &'d Record);
+        impl Drop for HandOver<'_> {
+            fn drop(&mut self) {
+                // SAFETY: taken below for this call, which is over.
+                unsafe { self.0.hand_over(self.1) };
+            }
+        }
+        let taken = HandOver(&self.domain, self.domain.acquire());
+        work(taken.0, taken.1)
+    }
+}
+
+impl Default for Reclaimer {
+    fn default() -> Reclaimer {
+        Reclaimer::new()
+    }
+}
+
+impl fmt::Debug for Reclaimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reclaimer").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Settings of a new [`Reclaimer`].
+///
+/// ```
+/// use barrierd_reclaim::{Reclaimer, Source};
+///
+/// let reclaimer = Reclaimer::builder().source(Source::Fence).build()?;
+/// # Ok::<(), barrierd_reclaim::BuildError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Builder {
+    source: Source,
+    path: Option<PathBuf>,
+}
+
+impl Builder {
+    /// Where barriers come from. The default is [`Source::Auto`].
+    pub fn source(mut self, source: Source) -> Builder {
+        self.source = source;
+        self
+    }
+
+    /// The barrier daemon's file. The default is `/run/barrierd/barrier`.
+    pub fn daemon_file(mut self, path: impl AsRef<Path>) -> Builder {
+        self.path = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// Makes the domain.
+    ///
+    /// # Errors
+    /// When a source was asked for by name and can't be had; [`Source::Auto`] never fails.
+    pub fn build(self) -> Result<Reclaimer, BuildError> {
+        Ok(Reclaimer::on(Barriers::choose(self.source, self.path.as_deref())?))
+    }
+}
+
+// A domain is shared between threads by its nature.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Reclaimer>();
+};

@@ -1,0 +1,135 @@
+//! Counters: what a domain has done, for reports and tests. They order nothing and prove nothing.
+
+use crate::protocol::Scanned;
+use crate::source::{ActiveSource, Asked};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// A domain's work so far, as [`Reclaimer::stats`](crate::Reclaimer::stats) found it: a sum over
+/// threads that go on meanwhile, so the numbers may be a moment apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Objects handed to `retire` since the domain was made.
+    pub retired: u64,
+    /// Objects whose destructor has been started.
+    pub freed: u64,
+    /// Scans that looked at the readers' slots.
+    pub scans: u64,
+    /// Barrier rounds taken over: scans that brought a new watermark.
+    pub rounds: u64,
+    /// `membarrier(2)` calls made inside `retire`.
+    pub retire_syscalls: u64,
+    /// System calls made elsewhere: `flush` and `synchronize`.
+    pub other_syscalls: u64,
+    /// `membarrier(2)` calls that the kernel refused.
+    pub refused: u64,
+    /// Where the last barrier came from.
+    pub source: ActiveSource,
+    /// The clock ran backwards past a barrier: nothing is freed until the domain is dropped.
+    pub poisoned: bool,
+}
+
+impl Stats {
+    /// Objects retired and not yet freed.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.retired.saturating_sub(self.freed)
+    }
+}
+
+/// The counters that scans keep for the whole domain.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    scans: AtomicU64,
+    rounds: AtomicU64,
+    retire_syscalls: AtomicU64,
+    other_syscalls: AtomicU64,
+    refused: AtomicU64,
+    source: AtomicU8,
+}
+
+impl Counters {
+    pub(crate) fn new(source: ActiveSource) -> Counters {
+        let zero = || AtomicU64::new(0);
+        Counters {
+            scans: zero(),
+            rounds: zero(),
+            retire_syscalls: zero(),
+            other_syscalls: zero(),
+            refused: zero(),
+            source: AtomicU8::new(code(source)),
+        }
+    }
+
+    pub(crate) fn scanned(&self, scanned: Scanned) {
+        match scanned {
+            Scanned::Nothing => return,
+            Scanned::Again => {}
+            Scanned::Advanced => {
+                self.rounds.fetch_add(1, Relaxed);
+            }
+        }
+        self.scans.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn report(&self, retired: u64, freed: u64, poisoned: bool) -> Stats {
+        Stats {
+            retired,
+            freed,
+            scans: self.scans.load(Relaxed),
+            rounds: self.rounds.load(Relaxed),
+            retire_syscalls: self.retire_syscalls.load(Relaxed),
+            other_syscalls: self.other_syscalls.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            source: match self.source.load(Relaxed) {
+                0 => ActiveSource::Daemon,
+                1 => ActiveSource::Membarrier,
+                _ => ActiveSource::Fence,
+            },
+            poisoned,
+        }
+    }
+
+    pub(crate) fn bought(&self, asked: Asked) {
+        match asked {
+            Asked::OnRetire => self.retire_syscalls.fetch_add(1, Relaxed),
+            Asked::OnFlush | Asked::Now => self.other_syscalls.fetch_add(1, Relaxed),
+        };
+    }
+
+    pub(crate) fn waited(&self) {
+        self.other_syscalls.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn set_source(&self, source: ActiveSource) {
+        self.source.store(code(source), Relaxed);
+    }
+}
+
+fn code(source: ActiveSource) -> u8 {
+    match source {
+        ActiveSource::Daemon => 0,
+        ActiveSource::Membarrier => 1,
+        ActiveSource::Fence => 2,
+    }
+}
+
+/// A counter that one thread writes and any may read: a plain add, no locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// Adds `n`. Only the owning thread may call this.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

@@ -1,0 +1,57 @@
+//! The atomics of the protocol, so that loom can stand in for them, and the two hooks that its
+//! models need. The only place where a loom build differs from a real one.
+//!
+//! [`light_barrier`] stays what it is under loom: nothing. A real fence in its place would prove
+//! another program.
+
+pub(crate) use core::sync::atomic::Ordering;
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicU64, fence};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU64, fence};
+
+/// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
+#[inline(always)]
+pub(crate) fn light_barrier() {
+    #[cfg(not(loom))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
+/// A place between two steps of a reader, where a model may let its CPU take an interrupt.
+#[inline(always)]
+pub(crate) fn step() {
+    #[cfg(all(loom, test))]
+    crate::models::interrupt_here();
+}
+
+/// One way to break the protocol. Loom runs the crate's own code with one of them switched on and
+/// must find the use after free; elsewhere each is `false` at compile time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twin {
+    /// The era starts at 0, which a slot reads as "not pinned".
+    EraZero,
+    /// `pin` publishes its era with a Relaxed store.
+    RelaxedPin,
+    /// `unpin` clears the slot with a Relaxed store.
+    RelaxedUnpin,
+    /// The scan frees without looking at the slots.
+    NoScan,
+    /// The scan looks at the slots before it learns the watermark.
+    ScanBeforeWatermark,
+    /// The scan loads the slots Relaxed.
+    RelaxedScan,
+    /// Where there is no source of barriers, `pin` runs no fence either.
+    UnfencedReader,
+    /// The stamp is taken without the fence that makes the unlink visible.
+    UnfencedStamp,
+}
+
+#[cfg(not(all(loom, test)))]
+#[inline(always)]
+pub(crate) const fn broken(_: Twin) -> bool {
+    false
+}
+
+#[cfg(all(loom, test))]
+pub(crate) use crate::models::broken;

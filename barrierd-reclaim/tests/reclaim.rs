@@ -1,0 +1,36 @@
+//! The reclaimer on the sources that need no daemon.
+
+mod cases;
+
+use barrierd_reclaim::{ActiveSource, BuildError, Reclaimer, Source};
+
+fn on(source: Source) -> impl Fn() -> Reclaimer {
+    move || Reclaimer::builder().source(source).build().unwrap()
+}
+
+#[test]
+fn on_membarrier() {
+    cases::all(on(Source::Membarrier));
+}
+
+#[test]
+fn on_fences() {
+    cases::all(on(Source::Fence));
+}
+
+#[test]
+fn auto_takes_membarrier_where_there_is_no_daemon() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let reclaimer =
+        Reclaimer::builder().daemon_file(nowhere.path().join("barrier")).build().unwrap();
+    assert_eq!(reclaimer.stats().source, ActiveSource::Membarrier);
+}
+
+#[test]
+fn a_missing_daemon_is_named() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let path = nowhere.path().join("barrier");
+    let error = Reclaimer::builder().source(Source::Daemon).daemon_file(&path).build().unwrap_err();
+    assert!(matches!(error, BuildError::Daemon(_)));
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+}
