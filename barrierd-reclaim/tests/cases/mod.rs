@@ -187,8 +187,10 @@ fn a_stalled_reader_keeps_what_it_must(reclaimer: Reclaimer) {
 
     let (pinned, wait_pinned) = mpsc::channel();
     let (go, wait_go) = mpsc::channel();
-    thread::scope(|scope| {
-        let reclaimer = &reclaimer;
+    // `go` moves in: should an assertion fail, it is dropped and the reader ends.
+    let (log_, reclaimer_) = (&log, &reclaimer);
+    thread::scope(move |scope| {
+        let (log, reclaimer) = (log_, reclaimer_);
         scope.spawn(move || {
             let _guard = reclaimer.pin();
             pinned.send(()).unwrap();
