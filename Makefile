@@ -1,0 +1,38 @@
+# Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
+.PHONY: help demo test loom lint doc bench deps
+
+# A cargo that deps.sh has just installed is not on this shell's path yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+help:
+	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"
+	@echo "make test    build and run all tests (as root: with the live daemon)"
+	@echo "make loom    the models of the reader protocol, under loom"
+	@echo "make lint    format, clippy and documentation, warnings denied"
+	@echo "make bench   measure against the peers (minutes)"
+	@echo "make deps    install what building and testing need"
+
+demo:
+	@scripts/deps.sh $(if $(filter 0,$(shell id -u)),build,run)
+	@scripts/demo.sh
+
+test:
+	@scripts/deps.sh test
+	cargo test --workspace
+
+loom:
+	@scripts/deps.sh run
+	RUSTFLAGS="--cfg loom" cargo test -p barrierd-reclaim --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
+
+lint:
+	@scripts/deps.sh build
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+bench:
+	@scripts/deps.sh test
+	@scripts/bench.sh
+
+deps:
+	@scripts/deps.sh test

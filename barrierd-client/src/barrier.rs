@@ -1,0 +1,310 @@
+//! A barrier source: the public file, opened, checked and mapped.
+//!
+//! This module owns what is read when, and the order of those reads. It knows nothing of the
+//! daemon beyond the words it publishes; waiting is next door.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
+
+use crate::boot::BootId;
+use crate::decode::{self, Header};
+use crate::error::OpenError;
+use crate::fork::ForkMark;
+use crate::liveness::{BEAT_LIMIT_NS, LEGACY_LIMIT_NS, Liveness, Watch};
+use crate::place::{self, Place};
+use crate::stamp::Stamp;
+use crate::time_ns::{self, TimeNs};
+use crate::trust::{Distrust, Trust, judge};
+use crate::words::Words;
+use crate::{abi, clock};
+
+/// What the daemon vouches for at one moment. Each number is true by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The barrier has passed for every stamp below this (nanoseconds of `CLOCK_MONOTONIC`), and
+    /// it is not after now. 0 when there is none to be had now: look again.
+    pub ns: u64,
+    /// The barrier has passed for whatever was tagged with a virtual time below this, read from
+    /// [`Barrier::vtime_word`] under this `generation`. 0 when there is none.
+    pub vtime: u64,
+    /// Which daemon's: raised each time one takes the file over. 0 for a legacy file.
+    pub generation: u64,
+}
+
+/// One CPU's entry, as the file has it: for display. It is not held to the clock, and unless the
+/// daemon was started with `--per-cpu` it repeats the minimum over all CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerCpu {
+    /// The CPU's last barrier point, nanoseconds of `CLOCK_MONOTONIC`.
+    pub ns: u64,
+    /// The same in virtual time.
+    pub vtime: u64,
+}
+
+/// A mapped public file, to be shared between threads by reference or `Arc`.
+///
+/// Nothing but [`open`](Self::open) allocates; nothing locks. The mapping lives as long as this.
+#[derive(Debug)]
+pub struct Barrier {
+    words: Words,
+    trust: Trust,
+    watch: Watch,
+    fork: ForkMark,
+    header: Header,
+    path: PathBuf,
+    /// Device and inode.
+    id: (u64, u64),
+}
+
+/// One look at the watermark.
+#[derive(Clone, Copy)]
+pub(crate) struct Look {
+    /// The word as it stands: what a futex compares with.
+    pub(crate) word: u64,
+    /// What of it is usable: all or 0.
+    pub(crate) ns: u64,
+}
+
+impl Barrier {
+    /// Opens and maps the file at `path`, for reading only, after every check that
+    /// [`OpenError`] has a variant for.
+    ///
+    /// The path may contain no symbolic link, and each of its directories must belong to root or
+    /// to this process's effective user.
+    ///
+    /// Cost: about thirty system calls, two mappings, a few allocations.
+    ///
+    /// ```
+    /// use barrierd_client::{Barrier, OpenError};
+    ///
+    /// let refused = Barrier::open("/no/such/barrier").unwrap_err();
+    /// assert!(matches!(refused, OpenError::NotFound { .. }));
+    /// assert!(refused.to_string().contains("start barrierd"));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says which check failed, what was found and what to do.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let Place { file, path, len, id } = place::open(path.as_ref())?;
+        match time_ns::current() {
+            TimeNs::Initial => {}
+            TimeNs::Other(found) => {
+                return Err(OpenError::TimeNamespace { found, initial: time_ns::INITIAL });
+            }
+            TimeNs::Unknown(errno) => {
+                return Err(OpenError::UnknownTimeNamespace { source: errno.into() });
+            }
+        }
+        let boot = BootId::current().map_err(|source| OpenError::UnknownBoot { source })?;
+        let io = |what| {
+            let path = path.clone();
+            move |source| OpenError::Io { path, what, source }
+        };
+        let bytes = decode::len_to_map(&path, len)?;
+        let words = Words::map(&file, bytes).map_err(io("map it"))?;
+        let header = decode::decode(&path, len, boot, |offset| words.load(offset), clock::now_ns)?;
+        let fork = ForkMark::new().map_err(io("set a mark for forks beside it (Linux 4.14)"))?;
+        let (trust, watch) = (Trust::new(), Watch::new());
+        Ok(Self { words, trust, watch, fork, header, path, id })
+    }
+
+    /// Opens [`abi::DEFAULT_PATH`].
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_default() -> Result<Self, OpenError> {
+        Self::open(abi::DEFAULT_PATH)
+    }
+
+    /// The present moment: [`Stamp::now`].
+    #[inline]
+    #[must_use]
+    pub fn now(&self) -> Stamp {
+        Stamp::now()
+    }
+
+    /// Whether the barrier for `stamp` has passed: every CPU has been at a full memory barrier
+    /// since. If so, what any code on any CPU did before that barrier is visible to this thread.
+    ///
+    /// Cost: a few loads and one clock read; in the child of a fork, once, some system calls.
+    ///
+    /// # Errors
+    ///
+    /// [`Distrust`]: the source was caught lying, now or earlier.
+    #[inline]
+    pub fn passed(&self, stamp: Stamp) -> Result<bool, Distrust> {
+        Ok(self.look()?.ns > stamp.ns())
+    }
+
+    /// The watermark, in time and in virtual time. Cost and visibility as for
+    /// [`passed`](Self::passed).
+    ///
+    /// # Errors
+    ///
+    /// [`Distrust`]: the source was caught lying, now or earlier.
+    pub fn watermark(&self) -> Result<Watermark, Distrust> {
+        if self.header.legacy {
+            return Ok(Watermark { ns: self.look()?.ns, vtime: 0, generation: 0 });
+        }
+        self.admit()?;
+        let word = self.words.load(abi::LAST_INTERRUPT_NS);
+        let vtime = self.words.load(abi::TRUSTED_LAST_VTIME);
+        // Partners: the daemon's Release stores of the two words above. They bring along what every
+        // CPU did before its barrier, and here also the words that the daemon stored before them:
+        // a current vtime above the last one; this generation or a later one, under whose label
+        // the last vtime of the one before says too little, never too much.
+        fence(Ordering::Acquire);
+        let current = self.words.load(abi::TRUSTED_VTIME);
+        let generation = self.words.load(abi::GENERATION);
+        let ns = self.believe(word)?;
+        if vtime != 0 && vtime >= current {
+            return Err(self.trust.lose(Distrust::FutureVtime { ahead: vtime - current }));
+        }
+        // A clock that lags the watermark is no time to rely on its sister either.
+        let vtime = if ns == 0 { 0 } else { vtime };
+        Ok(Watermark { ns, vtime, generation })
+    }
+
+    /// Reads and judges the watermark in time alone.
+    #[inline]
+    pub(crate) fn look(&self) -> Result<Look, Distrust> {
+        self.admit()?;
+        let word = self.words.load(abi::LAST_INTERRUPT_NS);
+        // Partner: the daemon's Release store of the word, made after it saw every CPU's barrier.
+        // What the CPUs did before is visible from here on.
+        fence(Ordering::Acquire);
+        Ok(Look { word, ns: self.believe(word)? })
+    }
+
+    /// Holds a watermark that was read before to the clock, which is read here.
+    #[inline]
+    fn believe(&self, word: u64) -> Result<u64, Distrust> {
+        let ns = judge(word, clock::now_ns()).map_err(|why| self.trust.lose(why))?;
+        // A legacy file may be left over from another boot, with a watermark that this boot's clock
+        // has overtaken. Only a live daemon moves it.
+        let unmoved = self.header.legacy && ns <= self.header.last_interrupt_ns;
+        Ok(if unmoved { 0 } else { ns })
+    }
+
+    /// Whether the source may be asked at all, by this process.
+    #[inline]
+    fn admit(&self) -> Result<(), Distrust> {
+        self.trust.check()?;
+        if self.fork.is_set() { Ok(()) } else { self.admit_child() }
+    }
+
+    /// First call in the child of a fork: it may have been born into another time namespace.
+    #[cold]
+    fn admit_child(&self) -> Result<(), Distrust> {
+        match time_ns::current() {
+            TimeNs::Initial => {
+                self.fork.set();
+                Ok(())
+            }
+            TimeNs::Other(_) => Err(self.trust.lose(Distrust::OtherTimeNamespace)),
+            TimeNs::Unknown(_) => Err(self.trust.lose(Distrust::UnknownTimeNamespace)),
+        }
+    }
+
+    /// Whether the daemon is at work. Each call is a look, and [`Liveness::Stale`] takes two.
+    ///
+    /// Lock-free. Cost: a few loads and one clock read.
+    #[must_use]
+    pub fn liveness(&self) -> Liveness {
+        let (flags, beat, limit) = if self.header.legacy {
+            (0, self.words.load(abi::LAST_INTERRUPT_NS), LEGACY_LIMIT_NS)
+        } else {
+            (self.words.load(abi::FLAGS), self.words.load(abi::HEARTBEAT_NS), BEAT_LIMIT_NS)
+        };
+        if flags & abi::FLAG_STOPPED != 0 {
+            return Liveness::Stopped;
+        }
+        // The clock after the beat, or a fresh one looks like the future.
+        fence(Ordering::Acquire);
+        self.watch.look(beat, clock::now_ns(), limit)
+    }
+
+    /// The current virtual time, inside the mapping, for one plain load (Relaxed) per retired item:
+    /// an item tagged with `v` needs no more waiting once [`Watermark::vtime`] > `v` under the same
+    /// [`generation`](Self::generation). Load it after the item was unlinked; no fence is needed.
+    ///
+    /// Valid while this `Barrier` lives. The memory is read-only: storing through it is a fault.
+    /// `None` for a legacy file, whose virtual time is unsound.
+    #[inline]
+    #[must_use]
+    pub fn vtime_word(&self) -> Option<NonNull<AtomicU64>> {
+        (!self.header.legacy).then(|| self.words.pointer(abi::TRUSTED_VTIME))
+    }
+
+    /// The current virtual time; `None` for a legacy file.
+    #[must_use]
+    pub fn vtime(&self) -> Option<u64> {
+        (!self.header.legacy).then(|| self.words.load(abi::TRUSTED_VTIME))
+    }
+
+    /// Which daemon writes the file: raised each time one takes it over; 0 for a legacy file.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        if self.header.legacy { 0 } else { self.words.load(abi::GENERATION) }
+    }
+
+    /// The daemon's last sign of life, nanoseconds of `CLOCK_MONOTONIC`; `None` for a legacy file.
+    #[must_use]
+    pub fn heartbeat_ns(&self) -> Option<u64> {
+        (!self.header.legacy).then(|| self.words.load(abi::HEARTBEAT_NS))
+    }
+
+    /// Entries in the per-CPU table.
+    #[must_use]
+    pub fn ncpu(&self) -> usize {
+        self.header.ncpu
+    }
+
+    /// CPU `cpu`'s entry; `None` from [`ncpu`](Self::ncpu) on.
+    #[must_use]
+    pub fn per_cpu(&self, cpu: usize) -> Option<PerCpu> {
+        (cpu < self.header.ncpu).then(|| PerCpu {
+            ns: self.words.load(abi::per_cpu_ns(cpu)),
+            vtime: self.words.load(abi::per_cpu_vtime(cpu)),
+        })
+    }
+
+    /// Whether the C daemon wrote the file: only its watermark in time is usable, and only once it
+    /// has moved since the file was opened.
+    #[must_use]
+    pub fn is_legacy(&self) -> bool {
+        self.header.legacy
+    }
+
+    /// The absolute path that was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether [`path`](Self::path) still names the mapped file. If not, a daemon has made a new
+    /// one (or none has yet): open it again.
+    ///
+    /// # Errors
+    ///
+    /// What `stat` on the path says, except that nothing is there, which is an answer.
+    pub fn same_file(&self) -> io::Result<bool> {
+        match statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok((stat.st_dev, stat.st_ino) == self.id),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The words, for the wait.
+    pub(crate) fn words(&self) -> &Words {
+        &self.words
+    }
+}

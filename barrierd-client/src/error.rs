@@ -1,0 +1,229 @@
+//! Why a file was refused.
+//!
+//! This module owns the words: one variant a hazard, each with what was found and what to do. It
+//! knows nothing of how a hazard is found.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::abi;
+use crate::boot::BootId;
+
+/// Why [`Barrier::open`](crate::Barrier::open) refused.
+///
+/// A time in this file decides when memory is freed: whoever can write it, or make this process
+/// read another, could cause a use after free here. Hence the length of the list.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is nothing at this path.
+    #[error(
+        "{}: no such file: start barrierd, or name the file that it was started with", path.display()
+    )]
+    NotFound {
+        /// The part of the path that doesn't exist.
+        path: PathBuf,
+    },
+
+    /// A part of the path is a symbolic link, which may be turned elsewhere.
+    #[error(
+        "{}: a symbolic link, which may lead elsewhere tomorrow: name the real path (`realpath` tells it)", path.display()
+    )]
+    Symlink {
+        /// The part of the path that is a link.
+        path: PathBuf,
+    },
+
+    /// Not a regular file, or a directory on the way that isn't one.
+    #[error("{}: a {found} where a {wanted} is needed: name barrierd's file", path.display())]
+    NotRegular {
+        /// The part of the path in question.
+        path: PathBuf,
+        /// What stands there.
+        found: &'static str,
+        /// What should.
+        wanted: &'static str,
+    },
+
+    /// The file belongs to someone who could forge it.
+    #[error(
+        "{}: owned by uid {owner}, and only root or this process's effective uid {euid} is believed (never 65534): run barrierd as one of them", path.display()
+    )]
+    BadOwner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// This process's effective user.
+        euid: u32,
+    },
+
+    /// Others may write to the file.
+    #[error(
+        "{}: mode {mode:04o} lets its group or others write to it, who could forge it: remove it and restart barrierd, which makes it 0644", path.display()
+    )]
+    BadMode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+
+    /// A directory on the way lets others put another file in this one's place.
+    #[error(
+        "{}: a directory on the way to {}, owned by uid {owner}, mode {mode:04o}: it must belong to root or to this process's effective uid {euid}, and be writable by no one else unless sticky: move the file, say to {}", dir.display(), path.display(), abi::DEFAULT_PATH
+    )]
+    UnsafeParent {
+        /// The file asked for.
+        path: PathBuf,
+        /// The directory.
+        dir: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// This process's effective user.
+        euid: u32,
+    },
+
+    /// The file's contents come from a user's program.
+    #[error(
+        "{}: on a FUSE file system, whose server decides what is read: keep it on tmpfs, say in /run", path.display()
+    )]
+    Fuse {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Shorter than what it says it holds.
+    #[error(
+        "{}: {len} bytes long, needs {need}: cut short or not barrierd's; remove it and restart barrierd", path.display()
+    )]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+        /// What it should have at least.
+        need: u64,
+    },
+
+    /// The daemon hasn't finished making it.
+    #[error(
+        "{}: not set up yet: try again in a moment; if it stays so, its maker died: remove it and restart barrierd", path.display()
+    )]
+    NotReady {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Some other program's file.
+    #[error(
+        "{}: magic number {found:#018x}, expected {:#018x} (or 0, the C daemon's): not barrierd's file", path.display(), abi::MAGIC_VALUE
+    )]
+    BadMagic {
+        /// The file.
+        path: PathBuf,
+        /// The word where the magic number should be.
+        found: u64,
+    },
+
+    /// Written by another version of the daemon.
+    #[error(
+        "{}: layout version {found}, and this client reads version {}: install a client and a daemon of one version", path.display(), abi::VERSION_VALUE
+    )]
+    UnknownVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its layout version.
+        found: u64,
+    },
+
+    /// No sensible number of CPUs.
+    #[error(
+        "{}: names {ncpu} CPUs, expected 1 to {}: damaged; remove it and restart barrierd", path.display(), abi::MAX_CPUS
+    )]
+    BadNcpu {
+        /// The file.
+        path: PathBuf,
+        /// The number it names.
+        ncpu: u64,
+    },
+
+    /// Written during another boot, by a clock that started elsewhere.
+    #[error(
+        "{}: written during boot {found}, and this is boot {own}: start barrierd, which will replace it", path.display()
+    )]
+    ForeignBoot {
+        /// The file.
+        path: PathBuf,
+        /// The boot it was written in.
+        found: BootId,
+        /// The running kernel's.
+        own: BootId,
+    },
+
+    /// A time in it hasn't come yet, so it was taken by another clock.
+    #[error(
+        "{}: {field} lies {ahead_ns} ns after CLOCK_MONOTONIC, so it is of another boot, another clock, or forged: remove it and restart barrierd", path.display()
+    )]
+    FutureTime {
+        /// The file.
+        path: PathBuf,
+        /// Which time.
+        field: String,
+        /// How far ahead, in nanoseconds.
+        ahead_ns: u64,
+    },
+
+    /// A field holds what no daemon writes.
+    #[error(
+        "{}: {field} is {value}, which no daemon writes: damaged; remove it and restart barrierd", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+    },
+
+    /// This process's clock may be shifted against the daemon's.
+    #[error(
+        "this process is in time namespace {found}, and barrierd's times are those of the initial one ({initial}): run it outside (for a container: without a time namespace of its own)"
+    )]
+    TimeNamespace {
+        /// The inode of this process's time namespace.
+        found: u64,
+        /// That of the initial one.
+        initial: u64,
+    },
+
+    /// Can't tell whether this process's clock is shifted.
+    #[error(
+        "can't read /proc/self/ns/time ({source}), so this process's clock may be shifted: mount a proc file system on /proc"
+    )]
+    UnknownTimeNamespace {
+        /// What the kernel said.
+        source: io::Error,
+    },
+
+    /// Can't tell which boot this is.
+    #[error("can't tell this boot's id ({source}): mount a proc file system on /proc")]
+    UnknownBoot {
+        /// What went wrong.
+        source: io::Error,
+    },
+
+    /// The system refused something else.
+    #[error("{}: can't {what} ({source})", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said; a missing permission is for whoever set the file up.
+        source: io::Error,
+    },
+}

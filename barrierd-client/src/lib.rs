@@ -1,0 +1,78 @@
+//! Client of `barrierd`: learn, by plain loads from a mapped file, that every CPU has passed a full
+//! memory barrier since a given moment.
+//!
+//! This file owns the crate's front page and its list of public names; it holds no logic.
+//!
+//! A daemon watches every CPU take interrupts and publishes a *watermark*: "the barrier has passed
+//! for every time before this". A program makes a change visible, takes a [`Stamp`], and once the
+//! watermark is greater than the stamp it knows: code on any CPU that ran before its CPU's barrier
+//! has its stores visible here, and code that runs after it sees the change. No fence in anybody's
+//! fast path, no system call, no signal.
+//!
+//! ```no_run
+//! use std::time::{Duration, Instant};
+//! use barrierd_client::{Barrier, Stamp};
+//!
+//! let barrier = Barrier::open_default()?; // needs a running daemon
+//! // ... unlink something from a shared structure ...
+//! let unlinked = Stamp::now();
+//! barrier.wait(unlinked, Instant::now() + Duration::from_secs(1))?;
+//! // Whoever could still hold it got it before `unlinked`, and what they stored is visible here.
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A forged or foreign file would let memory be freed too early, so [`Barrier::open`] checks the
+//! road to the file, the file and its contents, and [`OpenError`] names what it refused. While it
+//! runs, a source caught lying is given up for good: [`Distrust`].
+//!
+//! # Costs
+//!
+//! | call | cost |
+//! |---|---|
+//! | [`Stamp::now`] | one full fence and one vDSO clock read, tens of nanoseconds |
+//! | [`Barrier::passed`], [`Barrier::watermark`] | a few loads and one vDSO clock read |
+//! | [`Barrier::liveness`] | the same |
+//! | a load through [`Barrier::vtime_word`] | one load |
+//! | [`Barrier::wait`] | sleeps on a futex, at most 20 ms at a time |
+//!
+//! None of them allocates, locks or starts a thread. [`Barrier::open`] does, once.
+//!
+//! # Limits
+//!
+//! - Linux only, 64-bit little-endian. Kernel 4.14 or later (`MADV_WIPEONFORK`).
+//! - A daemon never shrinks its file. Should someone else do so under a mapping, a load raises
+//!   `SIGBUS`; only root and the file's owner can.
+//! - A process that moves itself into another time namespace with `setns` after opening isn't
+//!   noticed until its clock falls a millisecond behind the watermark; a child born by `fork` is
+//!   noticed at its first call.
+//! - The child of a fork may use the `Barrier` that it inherits; nothing needs to be opened again.
+//!   A process restored from a checkpoint must open it again: the file may be another boot's by then.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!(
+    "barrierd-client needs 64-bit Linux: the public file is read by 64-bit loads from a \
+     read-only mapping, which Rust promises only there"
+);
+
+pub mod abi;
+pub mod boot;
+pub mod clock;
+pub mod decode;
+
+mod barrier;
+mod error;
+mod fork;
+mod liveness;
+mod place;
+mod stamp;
+mod time_ns;
+mod trust;
+mod wait;
+mod words;
+
+pub use barrier::{Barrier, PerCpu, Watermark};
+pub use error::OpenError;
+pub use liveness::Liveness;
+pub use stamp::Stamp;
+pub use trust::{Distrust, FUTURE_SLACK_NS};
+pub use wait::{MAX_SLEEP, WaitError};

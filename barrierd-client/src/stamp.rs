@@ -1,0 +1,61 @@
+//! A moment: what is compared with a watermark.
+//!
+//! This module owns the order "store, fence, clock" that makes a stamp evidence. It knows nothing
+//! of files or of who publishes watermarks.
+
+use std::sync::atomic::{Ordering, fence};
+
+use crate::clock;
+
+/// A moment after which the taker's earlier stores were visible to every CPU.
+///
+/// Nanoseconds of `CLOCK_MONOTONIC`, so a stamp means the same against every mapping, in every
+/// process of the initial time namespace, until the next boot.
+///
+/// ```
+/// use barrierd_client::Stamp;
+///
+/// let first = Stamp::now();
+/// assert!(Stamp::now() >= first);
+/// assert_eq!(Stamp::from_ns(first.ns()), first);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    /// Makes this thread's stores visible, then reads the clock.
+    ///
+    /// The fence is what makes the time mean something. Without it a store may still sit in this
+    /// CPU's store buffer when the clock is read; another CPU could then take its barrier point
+    /// *after* that time, load the old value, and the watermark would vouch for it all the same.
+    /// With it: the stores are visible, then the clock reads `t`, so a load after any barrier point
+    /// later than `t` sees them. The vDSO orders its own read of the counter behind earlier loads
+    /// (x86: `lfence`, arm64: a load, a branch on it and `isb`), and the fence orders those loads.
+    ///
+    /// Cost: a full fence (about 20 cycles or more, longer with many stores buffered) and one vDSO
+    /// clock read. Take one stamp for many changes, after the last of them.
+    #[inline]
+    #[must_use]
+    pub fn now() -> Self {
+        // Partner: the barrier point of every other CPU, in the kernel.
+        fence(Ordering::SeqCst);
+        Self(clock::now_ns())
+    }
+
+    /// A stamp from its number, say one that another thread or process took with [`Stamp::now`].
+    ///
+    /// A number that no fence stood before is worth nothing as evidence; a later one than need be
+    /// is always safe.
+    #[inline]
+    #[must_use]
+    pub const fn from_ns(ns: u64) -> Self {
+        Self(ns)
+    }
+
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    #[inline]
+    #[must_use]
+    pub const fn ns(self) -> u64 {
+        self.0
+    }
+}

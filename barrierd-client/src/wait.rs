@@ -1,0 +1,115 @@
+//! Sleeping until the barrier for a stamp has passed.
+//!
+//! This module owns the futex and the rule that a futex is a hint. It knows nothing of how a
+//! watermark is judged.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::thread::futex;
+
+use crate::abi;
+use crate::barrier::Barrier;
+use crate::liveness::Liveness;
+use crate::stamp::Stamp;
+use crate::trust::Distrust;
+
+/// Longest sleep between two looks at the watermark.
+///
+/// Whoever can read the file can requeue its futex waiters to where nobody wakes them, and the
+/// 32-bit word that is compared wraps in 4.3 s. So no wake-up is counted on.
+pub const MAX_SLEEP: Duration = Duration::from_millis(20);
+
+/// Sleep where the futex can't serve: the clock lags the watermark, or the system refuses.
+const SHORT_SLEEP: Duration = Duration::from_millis(1);
+
+/// Why a wait ended without the barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The deadline came first. Keep what was waited for; `liveness` tells whether to wait again.
+    #[error(
+        "the barrier for {stamp_ns} ns had not passed by the deadline; the watermark is at {watermark_ns} ns and the daemon is {liveness}: {}", advice(*liveness)
+    )]
+    TimedOut {
+        /// The stamp, nanoseconds of `CLOCK_MONOTONIC`.
+        stamp_ns: u64,
+        /// The usable watermark at the end, 0 for none.
+        watermark_ns: u64,
+        /// The daemon at the end.
+        liveness: Liveness,
+    },
+    /// The source was caught lying: waiting longer won't help.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+}
+
+fn advice(liveness: Liveness) -> &'static str {
+    match liveness {
+        Liveness::Alive => "wait longer; if that never helps, a CPU runs without interrupts",
+        Liveness::Suspect => "look again in 50 ms",
+        Liveness::Stopped => "start barrierd again, on this file",
+        Liveness::Stale => "restart barrierd, and open the file again if the path names another",
+    }
+}
+
+impl Barrier {
+    /// Sleeps until the barrier for `stamp` has passed; visibility as for
+    /// [`passed`](Barrier::passed).
+    ///
+    /// A daemon that has stopped or died does not end the wait: one that is started again within
+    /// the deadline, on the same file, lets it succeed. Who would rather do something else then
+    /// waits in slices and asks [`liveness`](Barrier::liveness) between them. The deadline always
+    /// ends it, late by no more than the scheduler is.
+    ///
+    /// Cost: one futex call and one look per publication, or per [`MAX_SLEEP`].
+    ///
+    /// ```no_run
+    /// use std::time::{Duration, Instant};
+    /// use barrierd_client::{Barrier, Stamp};
+    ///
+    /// let barrier = Barrier::open_default()?; // needs a running daemon
+    /// barrier.wait(Stamp::now(), Instant::now() + Duration::from_millis(100))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`] once `deadline` has come and a last look didn't help, and
+    /// [`WaitError::Distrust`] as soon as the source isn't believed any more.
+    pub fn wait(&self, stamp: Stamp, deadline: Instant) -> Result<(), WaitError> {
+        loop {
+            // The deadline is looked at before the watermark, so that the last look is after it.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let look = self.look()?;
+            if look.ns > stamp.ns() {
+                return Ok(());
+            }
+            // Every round, so that a dead daemon is known for stale by the time of the deadline.
+            let liveness = self.liveness();
+            if left.is_zero() {
+                let (stamp_ns, watermark_ns) = (stamp.ns(), look.ns);
+                return Err(WaitError::TimedOut { stamp_ns, watermark_ns, liveness });
+            }
+            // Above the stamp and yet unusable: most likely the clock lags, and no store will wake us.
+            let longest = if look.word > stamp.ns() { SHORT_SLEEP } else { MAX_SLEEP };
+            self.sleep(look.word, left.min(longest));
+        }
+    }
+
+    /// Sleeps until the watermark isn't `word` any more, someone wakes us, or `limit` has passed.
+    fn sleep(&self, word: u64, limit: Duration) {
+        #[expect(clippy::cast_possible_truncation, reason = "the futex word is the low half")]
+        let low = word as u32;
+        let timeout = futex::Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
+        // Not PRIVATE: the waker is another process. A change between the look and this call makes
+        // the kernel return at once (EAGAIN), so no publication is slept through.
+        let at = self.words().futex(abi::LAST_INTERRUPT_NS);
+        match futex::wait(at, futex::Flags::empty(), low, Some(&timeout)) {
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
+            // No futex here (a seccomp filter, say): poll, but don't spin.
+            Err(_) => thread::sleep(limit.min(SHORT_SLEEP)),
+        }
+    }
+}

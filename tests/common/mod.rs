@@ -1,0 +1,138 @@
+//! A live daemon for tests: built, started on a file of its own, stopped again.
+//!
+//! These tests need root. Without it they say so and pass, except where `CI` is set: there a test
+//! that can't run has failed.
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Far enough for anything that works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether this test can run; if not, says so.
+#[must_use]
+pub(crate) fn have_root() -> bool {
+    if geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must run it");
+    eprintln!("\n*** NOT RUN: this test starts the daemon, which needs root ***\n");
+    false
+}
+
+/// Builds the binary of this workspace once, so that no test runs a stale one.
+fn built(package: &str, arguments: &[&str], binary: &str) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "-p", package]).args(arguments);
+    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
+    // target/<profile>/deps/<this test>
+    let test = std::env::current_exe().expect("this test's path");
+    test.ancestors().nth(2).expect("target/profile").join(binary)
+}
+
+/// The daemon's binary.
+pub(crate) fn barrierd() -> &'static Path {
+    static PATH: LazyLock<PathBuf> =
+        LazyLock::new(|| built("barrierd-daemon", &["--bin", "barrierd"], "barrierd"));
+    &PATH
+}
+
+/// The reclaimer's demo.
+#[allow(dead_code, reason = "not every test program runs it")]
+pub(crate) fn demo() -> &'static Path {
+    static PATH: LazyLock<PathBuf> =
+        LazyLock::new(|| built("barrierd-reclaim", &["--example", "demo"], "examples/demo"));
+    &PATH
+}
+
+/// A directory that clients accept: root's, in root's.
+pub(crate) fn directory() -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::Builder::new().prefix("barrierd-test.").tempdir_in("/run").expect("/run");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    dir
+}
+
+/// A running daemon. Dropped, it is stopped and waited for.
+pub(crate) struct Daemon {
+    child: Option<Child>,
+    log: Arc<Mutex<String>>,
+    pub(crate) file: PathBuf,
+}
+
+impl Daemon {
+    /// Starts a daemon on `dir/barrier` and waits until it is set up.
+    pub(crate) fn start(dir: &Path) -> Daemon {
+        Daemon::start_with(dir, &[])
+    }
+
+    pub(crate) fn start_with(dir: &Path, tracepoints: &[&str]) -> Daemon {
+        let file = dir.join("barrier");
+        let mut child = Command::new(barrierd())
+            .arg(&file)
+            .args(tracepoints)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the daemon starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().expect("piped"));
+        let sink = log.clone();
+        thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let mut log = sink.lock().expect("no panics here");
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let daemon = Daemon { child: Some(child), log, file };
+        let stop = Instant::now() + PATIENCE;
+        while !daemon.log().contains("Setup complete") {
+            assert!(Instant::now() < stop, "the daemon is not set up:\n{}", daemon.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        daemon
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no panics here").clone()
+    }
+
+    #[allow(dead_code, reason = "not every test program signals it")]
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.child.as_ref().expect("running")), signal)
+            .expect("it runs");
+    }
+
+    /// SIGTERM, and its exit status.
+    #[allow(dead_code, reason = "not every test program looks at the end")]
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.child.take().expect("running").wait().expect("waits")
+    }
+
+    /// SIGKILL.
+    #[allow(dead_code, reason = "not every test program kills it")]
+    pub(crate) fn kill(mut self) {
+        let mut child = self.child.take().expect("running");
+        child.kill().expect("it runs");
+        child.wait().expect("waits");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; the wait tells either way.
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+            let _ = child.wait();
+        }
+    }
+}
