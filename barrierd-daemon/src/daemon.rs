@@ -1,0 +1,406 @@
+//! The daemon: sets everything up, then goes round: scan, publish, arm, wait.
+//!
+//! Owns the order of steps, and the I/O between the pure rules of `machine` and `pace`. Knows
+//! nothing of what the rules say.
+
+use std::path::PathBuf;
+use std::sync::atomic::{Ordering, fence};
+
+use anyhow::{Context, Result, bail, ensure};
+use barrierd_client::abi;
+use barrierd_client::boot::BootId;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::thread::sched_getcpu;
+
+use crate::clock::{EvidenceClock, check_time_namespace, now_ns, timespec};
+use crate::kernel::{Kernel, Storage};
+use crate::lock::Lock;
+use crate::machine::{Machine, Scan};
+use crate::online::{Online, possible_cpus};
+use crate::pace::{Flag, Found, How, Pace, Step, Woken};
+use crate::proof::{self, Proof};
+use crate::public_file::{self, PublicFile};
+use crate::publisher::Publisher;
+use crate::report::{Counters, say};
+use crate::shared_words::SharedWords;
+use crate::signals::Signals;
+use crate::tracepoint::{self, Spec};
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The public file.
+    pub path: PathBuf,
+    /// Tracepoints beside sched_switch; none means the defaults.
+    pub tracepoints: Vec<Spec>,
+    /// Publish each CPU's own times.
+    pub per_cpu: bool,
+    /// Time between two scans, in nanoseconds.
+    pub period_ns: u64,
+    /// Say what happens, and sums every second.
+    pub verbose: bool,
+}
+
+/// How often the kernel is asked for missed events, in nanoseconds.
+const CHECK_NS: u64 = abi::HEARTBEAT_PERIOD_NS;
+
+/// Between two lines of sums, in nanoseconds.
+const SUMMARY_NS: u64 = 1_000_000_000;
+
+/// A daemon that is set up.
+pub struct Daemon<'s> {
+    // Dropped in this order: first the programs are detached, last the lock is released.
+    kernel: Kernel<'s>,
+    shared: SharedWords,
+    publisher: Publisher,
+    online: Online,
+    signals: Signals,
+    _lock: Lock,
+
+    clock: EvidenceClock,
+    machine: Machine,
+    pace: Pace,
+    /// The slots of the last scan.
+    slots: Box<[u64]>,
+    /// Busy CPUs in the last scan.
+    busy: usize,
+    /// The newest arming.
+    armed: u64,
+    /// What the round under way waits for; `None` when nobody is listened for.
+    wanted: Option<u64>,
+    /// When the round of virtual time under way was opened.
+    opened_ns: u64,
+
+    /// Whether IDLE is believed. Once false it stays so.
+    idle_trusted: bool,
+    /// Whether the last proof held. While not, nothing is published.
+    proved: bool,
+    checked_ns: u64,
+
+    verbose: bool,
+    counters: Counters,
+    summed: Counters,
+    summed_ns: u64,
+}
+
+impl<'s> Daemon<'s> {
+    /// Loads, attaches, visits every CPU, and finds or makes the public file.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stands in the way, with what to do about it.
+    pub fn start(storage: &'s mut Storage, config: &Config) -> Result<Self> {
+        check_time_namespace()?;
+        let boot = BootId::current().context("reading the kernel's boot id")?;
+        let names: Vec<String> = config
+            .tracepoints
+            .iter()
+            .map(|spec| spec.name(&tracepoint::TRACEFS))
+            .collect::<Result<_, _>>()?;
+        public_file::prepare_directory(&config.path)?;
+        let lock = Lock::take(&config.path)?;
+        let cpus = possible_cpus()?;
+        ensure!(
+            u64::try_from(cpus).is_ok_and(|n| n <= abi::MAX_CPUS),
+            "{cpus} CPUs: the file has room for {}",
+            abi::MAX_CPUS
+        );
+        let mut online = Online::open(cpus)?;
+
+        let (mut kernel, why_not) = Kernel::load(storage, cpus)?;
+        if let Some(why_not) = why_not {
+            say(format_args!(
+                "going on without idle inference, so an idle CPU holds barriers up until its next \
+                 interrupt, and this daemon never sleeps: {why_not:#}"
+            ));
+        }
+        let shared = kernel.map()?;
+        attach(&mut kernel, &names, config.verbose)?;
+        let signals = Signals::take()?;
+        let mut clock = EvidenceClock::new();
+        proof::tour(&shared, &mut clock, online.read())?;
+
+        let file = PublicFile::open(&config.path, cpus, boot)?;
+        if let Some(why) = &file.replaced {
+            say(format_args!("{}: {why}; a new file takes its place", config.path.display()));
+        }
+        let now = now_ns();
+        let machine = Machine::new(cpus, file.inherited);
+        let publisher = Publisher::new(file, boot, cpus, config.per_cpu, now);
+        if config.verbose {
+            say(format_args!(
+                "{}: {:?}, {cpus} CPUs, idle inference {}",
+                config.path.display(),
+                publisher.file().origin,
+                if kernel.infers_idle() { "on" } else { "off" }
+            ));
+        }
+        Ok(Self {
+            idle_trusted: kernel.infers_idle(),
+            kernel,
+            shared,
+            publisher,
+            online,
+            signals,
+            _lock: lock,
+            clock,
+            machine,
+            pace: Pace::new(config.period_ns, now),
+            slots: vec![0; cpus].into(),
+            busy: 0,
+            armed: 0,
+            wanted: None,
+            opened_ns: 0,
+            proved: true,
+            checked_ns: now,
+            verbose: config.verbose,
+            counters: Counters::default(),
+            summed: Counters::default(),
+            summed_ns: now,
+        })
+    }
+
+    /// Goes round until SIGTERM or SIGINT, then marks the file stopped and wakes all waiters.
+    ///
+    /// # Errors
+    ///
+    /// Nothing more can be proved; the file is marked stopped then, too.
+    pub fn run(&mut self) -> Result<()> {
+        let result = self.go_round();
+        self.publisher.stop();
+        if self.verbose || result.is_err() {
+            say(format_args!("stopped: {}", self.counters));
+        }
+        result
+    }
+
+    fn go_round(&mut self) -> Result<()> {
+        loop {
+            let mut step = self.scan()?;
+            self.arm(step);
+            while let Step::Wait { how, until_ns } = step {
+                let Some(by) = self.wait(how, until_ns)? else { return Ok(()) };
+                step = self.pace.woken(now_ns(), by);
+                if step != Step::Scan {
+                    // So that the scan after this wait finds newer barrier points.
+                    self.arm(step);
+                }
+            }
+        }
+    }
+
+    /// Looks at every CPU and publishes what follows.
+    fn scan(&mut self) -> Result<Step> {
+        match self.pace.flag() {
+            Flag::Clear if self.shared.asleep() => self.shared.clear_asleep(),
+            Flag::Set => self.shared.set_asleep(),
+            Flag::Clear | Flag::Keep => {}
+        }
+        let s = self.clock.read();
+        // The clock before, mask and slots after. Partner: the exchanges in the BPF programs.
+        fence(Ordering::SeqCst);
+        self.online.read();
+        self.shared.read_slots(&mut self.slots);
+        // After the slots: who no longer sees an IDLE that was wrong sees this.
+        let (broken, overflow) = (self.shared.broken(), self.shared.overflow());
+        let own = sched_getcpu();
+        if overflow {
+            bail!(
+                "an event ran on a CPU beyond the {} that this kernel called possible: nothing more \
+                 can be proved; start barrierd again",
+                self.machine.cpus()
+            );
+        }
+        if broken {
+            self.distrust_idle("an interrupt found a CPU marked idle that was running a task");
+        }
+        let vtime = self.machine.vtime();
+        let found = self.machine.scan(&Scan {
+            s,
+            online: self.online.cpus(),
+            own,
+            slots: &self.slots,
+            idle_trusted: self.idle_trusted,
+        });
+        self.busy = found.busy;
+        let now = now_ns();
+        self.counters.scans += 1;
+        if found.completed.is_some() {
+            self.counters.round(now.saturating_sub(self.opened_ns));
+        }
+        if self.proved {
+            self.publisher.publish(&self.machine, now);
+        }
+        self.check(now);
+        Ok(self.pace.scanned(&Found {
+            now_ns: now,
+            others_idle: found.busy == 0,
+            vtime,
+            last_vtime: self.machine.last_interrupt_vtime(),
+            flag_stands: self.shared.asleep(),
+        }))
+    }
+
+    /// Asks every CPU for a barrier point after now, and the last one for a wake-up if `step` is to
+    /// listen. Opens the next round of virtual time on the way.
+    fn arm(&mut self, step: Step) {
+        // What came so far is of no use; what comes from here on is.
+        self.kernel.drain();
+        let round = self.machine.next_round().filter(|_| self.proved);
+        if let Some(vtime) = round {
+            self.publisher.open_round(vtime);
+            // The vtime before, the clock after: T_v is later than its first reader could be sure
+            // not to have seen it.
+            fence(Ordering::SeqCst);
+        }
+        let evidence = self.clock.read();
+        if let Some(vtime) = round {
+            self.machine.opened(vtime, evidence);
+            self.opened_ns = evidence;
+        }
+        if matches!(step, Step::Wait { how: How::Listen, .. }) {
+            // A round goes on until it is complete, over several armings: each CPU counts down at
+            // its first barrier point in it, the last one wakes the daemon.
+            if self.wanted.is_none_or(|wanted| self.machine.last_interrupt_ns() >= wanted) {
+                self.shared.listen(evidence, self.busy);
+                self.wanted = Some(evidence);
+            }
+        } else if self.wanted.take().is_some() {
+            self.shared.stop_listening();
+        }
+        self.shared.arm(evidence);
+        self.armed = evidence;
+    }
+
+    /// Waits. `None`: a signal to stop has come.
+    fn wait(&mut self, how: How, until_ns: u64) -> Result<Option<Woken>> {
+        if how == How::Sleep {
+            // Asked after the ring was drained: with the flag gone the record may be, too.
+            if !self.shared.asleep() {
+                return Ok(Some(Woken::Notified));
+            }
+            self.counters.sleeps += 1;
+        }
+        let (own, armed) = (sched_getcpu(), self.armed);
+        let timeout = timespec(until_ns.saturating_sub(now_ns()));
+        let signals = self.signals.fd();
+        let wake = self.kernel.wake_fd();
+        let mut fds =
+            [PollFd::new(&signals, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
+        let polled = if how == How::Pause { &mut fds[..1] } else { &mut fds[..] };
+        match poll(polled, Some(&timeout)) {
+            // A signal's handler has run: its byte is there at the next poll.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("waiting for the ring buffer"),
+        }
+        if !fds[0].revents().is_empty() {
+            return Ok(None);
+        }
+        let notified = !fds[1].revents().is_empty();
+        self.counters.wake_ups += 1;
+        self.counters.notifications += u64::from(notified);
+        self.prove(own, armed);
+        Ok(Some(if notified { Woken::Notified } else { Woken::Timeout }))
+    }
+
+    /// Makes sure that the wait was traced on CPU `own`.
+    ///
+    /// If it wasn't, a CPU may have left its idle task unseen, so IDLE is worth nothing any more,
+    /// here and everywhere and for good: its program may come back to life, but what it missed it
+    /// never learns. A slot with a time in it still says what it always said, that the CPU took a
+    /// barrier point after that time, for it was stored by that very barrier. So publishing may
+    /// start again, from the slots alone, when the proof holds again.
+    fn prove(&mut self, own: usize, armed: u64) {
+        let proved = match proof::look(&self.shared, own, armed) {
+            Proof::Moved => return,
+            Proof::Holds => true,
+            Proof::Fails => false,
+        };
+        if proved == self.proved {
+            return;
+        }
+        self.proved = proved;
+        if proved {
+            say(format_args!("tracing works again on CPU {own}: publishing"));
+            return;
+        }
+        say(format_args!(
+            "tracing is broken on CPU {own}: barrierd ran there, but its programs did not (slot \
+             {:#x}, armed {armed:#x}); publishing nothing until they do; is another tool detaching \
+             BPF programs?",
+            self.shared.slot(own)
+        ));
+        self.distrust_idle("tracing is broken");
+    }
+
+    /// Now and then: has the kernel skipped the program that writes IDLE?
+    fn check(&mut self, now: u64) {
+        if now.saturating_sub(self.checked_ns) >= CHECK_NS && self.idle_trusted {
+            self.checked_ns = now;
+            let why = match self.kernel.missed_switches() {
+                Ok(0) => None,
+                Ok(n) => Some(format!("the kernel skipped the sched_switch program {n} times")),
+                Err(error) => Some(format!("reading the program's fdinfo: {error}")),
+            };
+            if let Some(why) = why {
+                self.distrust_idle(&why);
+            }
+        }
+        if self.verbose && now.saturating_sub(self.summed_ns) >= SUMMARY_NS {
+            let age_us = now.saturating_sub(self.machine.last_interrupt_ns()) / 1_000;
+            say(format_args!(
+                "{}; {} busy, watermark {age_us} us old",
+                self.counters.since(&self.summed),
+                self.busy
+            ));
+            self.summed = self.counters;
+            self.summed_ns = now;
+        }
+    }
+
+    /// Ends idle inference for good.
+    fn distrust_idle(&mut self, why: &str) {
+        if std::mem::replace(&mut self.idle_trusted, false) {
+            self.shared.set_broken();
+            say(format_args!(
+                "idle inference has ended for good: {why}; barriers now wait for idle CPUs' next \
+                 interrupt; please report this with the kernel's version"
+            ));
+        }
+    }
+}
+
+/// Attaches sched_switch, then what `names` say, or the defaults.
+fn attach(kernel: &mut Kernel<'_>, names: &[String], verbose: bool) -> Result<()> {
+    kernel.attach_sched_switch()?;
+    let mut wanted: Vec<(&str, bool)> = if names.is_empty() {
+        tracepoint::DEFAULTS.iter().map(|default| (default.name, default.optional)).collect()
+    } else {
+        names.iter().map(|name| (name.as_str(), false)).collect()
+    };
+    if kernel.infers_idle() {
+        // Whatever is named: its program checks IDLE.
+        wanted.push((tracepoint::SOFTIRQ_ENTRY, false));
+    }
+    let mut attached = vec![tracepoint::SCHED_SWITCH];
+    for (name, optional) in wanted {
+        if attached.contains(&name) {
+            continue;
+        }
+        if kernel.attach(name)? {
+            attached.push(name);
+        } else if !optional {
+            bail!(
+                "the kernel has no raw tracepoint `{name}`: `ls /sys/kernel/tracing/events/*` shows \
+                 the names (those below syscalls are no raw tracepoints: use raw_syscalls:sys_enter)"
+            );
+        } else if verbose {
+            say(format_args!("the kernel has no raw tracepoint `{name}`: going on without it"));
+        }
+    }
+    if verbose {
+        say(format_args!("tracing {}", attached.join(", ")));
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Whether tracing works: the daemon's own CPU must show what the daemon just did.
+//!
+//! Owns that look, and the tour of all CPUs at the start. Knows nothing of what follows.
+//!
+//! The daemon arms, then waits. To go on it was switched in, an event on its CPU after the arming,
+//! so that CPU's slot holds that arming or a later one, and not IDLE. Where it doesn't, events are
+//! being missed there.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use barrierd_bpf::layout::IDLE;
+use rustix::thread::{CpuSet as Affinity, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+use crate::clock::EvidenceClock;
+use crate::cpulist::CpuSet;
+use crate::report::say;
+use crate::shared_words::SharedWords;
+
+/// Long enough that the kernel switches to another task and back.
+const A_SWITCH: Duration = Duration::from_micros(50);
+
+/// How often to look. The first time the wait may not have been one; the others allow for being
+/// moved to another CPU and back between two instructions.
+const LOOKS: usize = 4;
+
+/// What the own CPU's slot shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The switch to the daemon was seen.
+    Holds,
+    /// The daemon moved to another CPU meanwhile: nothing learned.
+    Moved,
+    /// It was not seen.
+    Fails,
+}
+
+/// Looks at the slot of CPU `own`, where the daemon was before a wait that began after `armed` was
+/// armed. Sleeps a little if the slot doesn't show it at first.
+#[must_use]
+pub fn look(words: &SharedWords, own: usize, armed: u64) -> Proof {
+    for sleep_first in (0..LOOKS).map(|look| look > 0) {
+        if sleep_first {
+            std::thread::sleep(A_SWITCH);
+        }
+        if sched_getcpu() != own {
+            return Proof::Moved;
+        }
+        let slot = words.slot(own);
+        if slot != IDLE && slot >= armed {
+            return Proof::Holds;
+        }
+    }
+    Proof::Fails
+}
+
+/// Goes to each online CPU in turn, with a fresh arming: initialises its slot and proves that it
+/// traces. Goes back to the CPUs that it was allowed before.
+///
+/// A CPU that this process may not run on is left out, with a line that says so: its slot is 0,
+/// "never seen", and it is waited for.
+///
+/// # Errors
+///
+/// A CPU does not trace, or the affinity can't be restored.
+pub fn tour(words: &SharedWords, clock: &mut EvidenceClock, online: &CpuSet) -> Result<()> {
+    let before = match sched_getaffinity(None) {
+        Ok(before) => before,
+        Err(error) => {
+            say(format_args!(
+                "can't read this process's CPU affinity ({error}), so no CPU is proved to trace \
+                 before it is first seen"
+            ));
+            return Ok(());
+        }
+    };
+    let toured = online.iter().try_for_each(|cpu| visit(words, clock, cpu));
+    if let Err(error) = sched_setaffinity(None, &before) {
+        bail!("going back to this process's own CPUs after visiting each: {error}");
+    }
+    toured
+}
+
+fn visit(words: &SharedWords, clock: &mut EvidenceClock, cpu: usize) -> Result<()> {
+    let armed = clock.read();
+    words.arm(armed);
+    if cpu >= Affinity::MAX_CPU {
+        say(format_args!("CPU {cpu}: not visited, affinity masks end at {}", Affinity::MAX_CPU));
+        return Ok(());
+    }
+    let mut only = Affinity::new();
+    only.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &only) {
+        say(format_args!(
+            "CPU {cpu}: not visited ({error}; a cpuset may forbid it), so barriers wait until it is \
+             first seen"
+        ));
+        return Ok(());
+    }
+    match look(words, cpu, armed) {
+        Proof::Holds => Ok(()),
+        Proof::Moved => {
+            say(format_args!("CPU {cpu}: went offline while it was being visited"));
+            Ok(())
+        }
+        Proof::Fails => bail!(
+            "CPU {cpu} does not trace: barrierd ran on it, but the sched_switch program did not \
+             (slot {:#x}, armed {armed:#x}); is another tool detaching BPF programs?",
+            words.slot(cpu)
+        ),
+    }
+}

@@ -1,0 +1,247 @@
+//! The public file as a file: found or made, locked, mapped.
+//!
+//! Owns paths, owners, modes, inodes and the write lock. Whose words they are is judged by
+//! `inheritance`, and `publisher` writes them; this file knows the header of a new one only.
+//!
+//! A file that isn't ours is never written to: someone may have it mapped. A new one is filled
+//! under another name, its magic number last, and renamed over it.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use barrierd_client::abi;
+use barrierd_client::boot::BootId;
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::clock::now_ns;
+use crate::inheritance::{Verdict, Why, judge};
+use crate::machine::Inherited;
+use crate::words::Words;
+
+/// How the file came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Made just now, header and magic in place.
+    New,
+    /// Made by an earlier daemon of ours in this boot, with this generation.
+    Ours {
+        /// Its generation, to be raised.
+        generation: u64,
+    },
+    /// Made by the C daemon: no header yet.
+    Legacy,
+}
+
+/// The public file, mapped and locked against other daemons.
+#[derive(Debug)]
+pub struct PublicFile {
+    /// Its words.
+    pub words: Words,
+    /// How it came to us.
+    pub origin: Origin,
+    /// What it says that must stay true.
+    pub inherited: Inherited,
+    /// Why an older file was replaced, if one was.
+    pub replaced: Option<String>,
+    /// Holds the write lock.
+    _file: File,
+}
+
+/// Makes the directory of the default path, if that is what `path` is: on most systems it is gone
+/// after each boot.
+///
+/// # Errors
+///
+/// It can't be made.
+pub fn prepare_directory(path: &Path) -> Result<()> {
+    let Some(directory) = path.parent().filter(|_| path == Path::new(abi::DEFAULT_PATH)) else {
+        return Ok(());
+    };
+    match fs::DirBuilder::new().mode(0o755).create(directory) {
+        Ok(()) => {
+            // Whatever the umask was: clients must get in, and nobody else write.
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
+                .with_context(|| format!("setting the mode of {}", directory.display()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| {
+            format!(
+                "making {}: run as root, or name a file in a directory of yours",
+                directory.display()
+            )
+        }),
+    }
+}
+
+impl PublicFile {
+    /// Goes on with the file at `path`, or puts a new one there, for `cpus` CPUs in boot `boot`.
+    /// Whoever calls holds the lock beside it.
+    ///
+    /// # Errors
+    ///
+    /// Another daemon writes the file (by another name), what lies there is no file, or the file
+    /// system refuses.
+    pub fn open(path: &Path, cpus: usize, boot: BootId) -> Result<Self> {
+        let replaced = match Self::adopt(path, cpus, boot)? {
+            Ok(file) => return Ok(file),
+            Err(why) => why,
+        };
+        let mut file = Self::create(path, cpus, boot)?;
+        file.replaced = replaced;
+        Ok(file)
+    }
+
+    /// The file at `path` if it can be gone on with; else why it can't, or `None` if there is none.
+    fn adopt(path: &Path, cpus: usize, boot: BootId) -> Result<Result<Self, Option<String>>> {
+        let found = match fs::symlink_metadata(path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(None)),
+            Err(error) => return Err(error).with_context(|| format!("stat of {}", path.display())),
+        };
+        let kind = found.file_type();
+        ensure!(
+            !kind.is_dir() && !kind.is_socket() && !kind.is_block_device() && !kind.is_char_device(),
+            "{} is no regular file: name another path",
+            path.display()
+        );
+        if let Some(why) = unfit(&found) {
+            return Ok(Err(Some(why)));
+        }
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
+        let file = opened.with_context(|| format!("opening {}", path.display()))?;
+        let metadata = file.metadata().with_context(|| format!("stat of {}", path.display()))?;
+        ensure!(
+            (metadata.dev(), metadata.ino()) == (found.dev(), found.ino()),
+            "{} was replaced while it was being opened: who does that?",
+            path.display()
+        );
+        lock_for_writing(&file, path)?;
+        let need = abi::size_for(cpus);
+        if metadata.len() < u64::try_from(need)? {
+            return Ok(Err(Some(Why::TooShort { cpus }.to_string())));
+        }
+        // A file made by ftruncate may have holes, which on a full tmpfs are a SIGBUS later.
+        fallocate(&file, FallocateFlags::empty(), 0, metadata.len())
+            .with_context(|| format!("allocating {} in full", path.display()))?;
+        let words = Words::map(file.as_fd(), need)
+            .with_context(|| format!("mapping {}", path.display()))?;
+        let (origin, inherited) = match judge(cpus, boot, |offset| words.load(offset), now_ns) {
+            Verdict::Ours { inherited, generation } => (Origin::Ours { generation }, inherited),
+            Verdict::Legacy(inherited) => (Origin::Legacy, inherited),
+            Verdict::Replace(why) => return Ok(Err(Some(why.to_string()))),
+        };
+        Ok(Ok(Self { words, origin, inherited, replaced: None, _file: file }))
+    }
+
+    /// A new file, put at `path` in one step.
+    fn create(path: &Path, cpus: usize, boot: BootId) -> Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = PathBuf::from(name);
+        // What an earlier daemon left when it died here. We hold the lock, so it is nobody's.
+        match fs::remove_file(&new) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("removing {}", new.display())),
+        }
+        let made = Self::fill(&new, cpus, boot).and_then(|file| {
+            fs::rename(&new, path)
+                .with_context(|| format!("renaming {} to {}", new.display(), path.display()))?;
+            Ok(file)
+        });
+        if made.is_err() {
+            // The error that led here matters more.
+            let _ = fs::remove_file(&new);
+        }
+        made
+    }
+
+    fn fill(new: &Path, cpus: usize, boot: BootId) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(new)
+            .with_context(|| {
+                format!("making {}: is the directory there, and may this user write to it?", new.display())
+            })?;
+        let failed = |what| move || format!("{what} {}", new.display());
+        file.set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed("chmod of"))?;
+        lock_for_writing(&file, new)?;
+        let len = abi::size_for(cpus).next_multiple_of(rustix::param::page_size());
+        // Not ftruncate: on a full tmpfs a hole is a SIGBUS later.
+        fallocate(&file, FallocateFlags::empty(), 0, u64::try_from(len)?).with_context(|| {
+            format!("allocating {len} bytes for {}; put the file on tmpfs (/run) or ext4", new.display())
+        })?;
+        let words = Words::map(file.as_fd(), len).with_context(failed("mapping"))?;
+        words.store(abi::NCPU, u64::try_from(cpus)?);
+        store_identity(&words, boot);
+        words.store(abi::GENERATION, 1);
+        words.store(abi::HEARTBEAT_NS, now_ns());
+        // Release, last. Partner: the client's Acquire load of it, before it believes the rest.
+        words.store(abi::MAGIC, abi::MAGIC_VALUE);
+        let inherited = Inherited::default();
+        Ok(Self { words, origin: Origin::New, inherited, replaced: None, _file: file })
+    }
+}
+
+/// Stores version and boot id.
+pub fn store_identity(words: &Words, boot: BootId) {
+    let [low, high] = boot.words();
+    words.store(abi::VERSION, abi::VERSION_VALUE);
+    words.store(abi::BOOT_ID, low);
+    words.store(abi::BOOT_ID + 8, high);
+}
+
+/// Why what lies at the path is nothing to go on with, from its inode alone.
+fn unfit(found: &Metadata) -> Option<String> {
+    let own = rustix::process::geteuid().as_raw();
+    if !found.is_file() {
+        return Some("it is no regular file".into());
+    }
+    if found.uid() != own {
+        return Some(format!("it belongs to user {}, not {own}", found.uid()));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Some(format!("others may write it (mode {:o})", found.mode() & 0o7777));
+    }
+    None
+}
+
+/// Takes the open file description's write lock on the whole file. Readers can't take it away: it
+/// needs a file opened for writing. It guards against a daemon that reached the same file by
+/// another path, and so by another lock.
+fn lock_for_writing(file: &File, path: &Path) -> Result<()> {
+    let narrow = |constant: i32| i16::try_from(constant).expect("a small constant");
+    let lock = libc::flock {
+        l_type: narrow(libc::F_WRLCK),
+        l_whence: narrow(libc::SEEK_SET),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open as long as `file` is borrowed, and F_OFD_SETLK reads one
+    // `struct flock`, which `lock` is, and keeps nothing of it.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
+        bail!(
+            "{} is locked for writing by another process: another barrierd serves it under another \
+             name; stop that one first, or name another file",
+            path.display()
+        );
+    }
+    Err(error).with_context(|| format!("locking {} for writing", path.display()))
+}
+
+#[cfg(test)]
+#[path = "public_file_tests.rs"]
+mod tests;

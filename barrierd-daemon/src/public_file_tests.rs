@@ -1,0 +1,233 @@
+//! The public file against real files.
+
+use super::*;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+use crate::inheritance::Why;
+
+const CPUS: usize = 3;
+
+fn boot() -> BootId {
+    BootId::current().expect("a boot id")
+}
+
+fn open(path: &Path) -> Result<PublicFile> {
+    PublicFile::open(path, CPUS, boot())
+}
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("barrier")
+    }
+
+    /// A file of these words, of one page.
+    fn with(words: &[(usize, u64)]) -> Self {
+        let dir = Self::new();
+        let file = File::create(dir.file()).expect("made");
+        file.set_len(4096).expect("sized");
+        for &(offset, value) in words {
+            file.write_all_at(&value.to_le_bytes(), u64::try_from(offset).expect("small"))
+                .expect("written");
+        }
+        dir
+    }
+
+    fn word(&self, offset: usize) -> u64 {
+        let mut bytes = [0; 8];
+        File::open(self.file())
+            .and_then(|file| file.read_exact_at(&mut bytes, u64::try_from(offset).expect("small")))
+            .expect("read");
+        u64::from_le_bytes(bytes)
+    }
+
+    fn inode(&self) -> u64 {
+        fs::metadata(self.file()).expect("there").ino()
+    }
+}
+
+/// What a daemon of ours leaves behind in this boot.
+fn ours() -> Vec<(usize, u64)> {
+    let [low, high] = boot().words();
+    vec![
+        (abi::NCPU, 3),
+        (abi::VTIME, 12),
+        (abi::LAST_INTERRUPT_NS, 5_000),
+        (abi::LAST_INTERRUPT_VTIME, 10),
+        (abi::MAGIC, abi::MAGIC_VALUE),
+        (abi::VERSION, abi::VERSION_VALUE),
+        (abi::FLAGS, abi::FLAG_STOPPED),
+        (abi::BOOT_ID, low),
+        (abi::BOOT_ID + 8, high),
+        (abi::GENERATION, 4),
+        (abi::HEARTBEAT_NS, 6_000),
+        (abi::TRUSTED_VTIME, 12),
+        (abi::TRUSTED_LAST_VTIME, 10),
+    ]
+}
+
+#[test]
+fn a_new_file_is_whole_readable_and_nothing_is_left_beside_it() {
+    let dir = Dir::new();
+    fs::write(dir.0.path().join("barrier.new"), "left by a crash").expect("written");
+    let file = open(&dir.file()).expect("made");
+    assert_eq!((file.origin, file.inherited), (Origin::New, Inherited::default()));
+    assert!(file.replaced.is_none());
+
+    let metadata = fs::metadata(dir.file()).expect("there");
+    assert_eq!(metadata.mode() & 0o7777, 0o644);
+    assert_eq!(metadata.len() % u64::try_from(rustix::param::page_size()).expect("small"), 0);
+    // Allocated, not a hole.
+    assert!(metadata.blocks() * 512 >= metadata.len());
+    assert_eq!(dir.word(abi::MAGIC), u64::from_le_bytes(*b"barrierd"));
+    assert_eq!((dir.word(abi::NCPU), dir.word(abi::GENERATION)), (3, 1));
+    assert!((1..=now_ns()).contains(&dir.word(abi::HEARTBEAT_NS)));
+    assert_eq!(BootId::from_words([dir.word(abi::BOOT_ID), dir.word(abi::BOOT_ID + 8)]), boot());
+    let names: Vec<_> = fs::read_dir(dir.0.path()).expect("read").map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["barrier"]);
+}
+
+#[test]
+fn a_file_for_many_cpus_takes_more_pages() {
+    let dir = Dir::new();
+    PublicFile::open(&dir.file(), 1_000, boot()).expect("made");
+    assert!(fs::metadata(dir.file()).expect("there").len() >= 16_128);
+}
+
+#[test]
+fn ours_is_gone_on_with_in_place() {
+    let dir = Dir::with(&ours());
+    let inode = dir.inode();
+    let file = open(&dir.file()).expect("adopted");
+    assert_eq!(file.origin, Origin::Ours { generation: 4 });
+    assert_eq!(file.inherited, Inherited { last_interrupt_ns: 5_000, vtime: 12 });
+    assert_eq!(dir.inode(), inode);
+    // Holes are filled.
+    assert!(fs::metadata(dir.file()).expect("there").blocks() * 512 >= 4096);
+}
+
+#[test]
+fn the_c_daemons_is_gone_on_with_in_place_and_not_called_ours_yet() {
+    let dir = Dir::with(&[(abi::NCPU, 3), (abi::VTIME, 7), (abi::LAST_INTERRUPT_NS, 5_000)]);
+    let inode = dir.inode();
+    let file = open(&dir.file()).expect("adopted");
+    assert_eq!(file.origin, Origin::Legacy);
+    assert_eq!(file.inherited, Inherited { last_interrupt_ns: 5_000, vtime: 7 });
+    assert_eq!((dir.inode(), dir.word(abi::MAGIC)), (inode, 0));
+}
+
+/// The file there is replaced, and not one byte of it changes.
+fn replaced(dir: &Dir) -> String {
+    let (old, before) = (File::open(dir.file()).expect("there"), fs::read(dir.file()).expect("read"));
+    let file = open(&dir.file()).expect("replaced");
+    assert_eq!((file.origin, file.inherited), (Origin::New, Inherited::default()));
+    assert_ne!(old.metadata().expect("open").ino(), dir.inode());
+    let mut after = vec![0; before.len()];
+    old.read_exact_at(&mut after, 0).expect("still open");
+    assert_eq!(after, before);
+    file.replaced.expect("a reason")
+}
+
+#[test]
+fn what_can_not_be_gone_on_with_is_replaced_untouched() {
+    let with = |offset, value| {
+        let mut words = ours();
+        words.push((offset, value));
+        Dir::with(&words)
+    };
+    let future = now_ns() + 3_600_000_000_000;
+    for (dir, why) in [
+        (with(abi::BOOT_ID, 1), "of boot"),
+        (with(abi::LAST_INTERRUPT_NS, future), "in the future"),
+        (with(abi::HEARTBEAT_NS, future), "in the future"),
+        (with(abi::per_cpu_ns(2), future), "in the future"),
+        (with(abi::NCPU, 2), "for 2 CPUs"),
+        (with(abi::VERSION, 9), "this version knows"),
+        (with(abi::GENERATION, 0), "damaged"),
+        (Dir::with(&[(abi::NCPU, 3), (abi::LAST_INTERRUPT_NS, future)]), "in the future"),
+        (Dir::with(&[]), "for 0 CPUs"),
+    ] {
+        let said = replaced(&dir);
+        assert!(said.contains(why), "{said}");
+    }
+    let dir = Dir::new();
+    fs::write(dir.file(), "short").expect("written");
+    assert_eq!(replaced(&dir), Why::TooShort { cpus: CPUS }.to_string());
+    let dir = with(abi::FLAGS, 0);
+    fs::set_permissions(dir.file(), fs::Permissions::from_mode(0o664)).expect("chmod");
+    assert!(replaced(&dir).contains("others may write it (mode 664)"));
+}
+
+#[test]
+fn another_users_file_is_replaced_untouched() {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root to make another user's file");
+    let dir = Dir::with(&ours());
+    std::os::unix::fs::chown(dir.file(), Some(12_345), None).expect("chown");
+    assert!(replaced(&dir).contains("belongs to user 12345, not 0"));
+}
+
+#[test]
+fn a_link_is_replaced_and_not_followed() {
+    let dir = Dir::new();
+    let victim = dir.0.path().join("victim");
+    fs::write(&victim, vec![b'x'; 5000]).expect("written");
+    std::os::unix::fs::symlink(&victim, dir.file()).expect("linked");
+    let file = open(&dir.file()).expect("replaced");
+    assert_eq!(file.replaced.as_deref(), Some("it is no regular file"));
+    assert!(fs::symlink_metadata(dir.file()).expect("there").is_file());
+    assert_eq!(fs::read(&victim).expect("read"), vec![b'x'; 5000]);
+}
+
+#[test]
+fn a_directory_is_refused() {
+    let dir = Dir::new();
+    fs::create_dir(dir.file()).expect("made");
+    let error = open(&dir.file()).expect_err("a directory").to_string();
+    assert!(error.contains("no regular file: name another path"), "{error}");
+}
+
+#[test]
+fn a_file_that_another_process_writes_is_refused() {
+    let dir = Dir::with(&ours());
+    let alias = dir.0.path().join("alias");
+    fs::hard_link(dir.file(), &alias).expect("linked");
+    let _first = open(&alias).expect("adopted");
+    // Locks are the open file's, so a second opening in this process stands for another one.
+    let error = open(&dir.file()).expect_err("locked").to_string();
+    assert!(error.contains("another barrierd serves it under another name"), "{error}");
+}
+
+#[test]
+fn a_file_system_that_can_not_allocate_is_said() {
+    let error = open(Path::new("/proc/barrier")).expect_err("procfs").to_string();
+    assert!(error.contains("is the directory there"), "{error}");
+}
+
+#[test]
+fn only_the_default_directory_is_made() {
+    let dir = Dir::new();
+    let path = dir.0.path().join("sub/barrier");
+    prepare_directory(&path).expect("nothing to do");
+    assert!(!path.parent().expect("one").exists());
+}
+
+#[test]
+fn python_reads_the_same_words() {
+    let dir = Dir::new();
+    let file = open(&dir.file()).expect("made");
+    file.words.store(abi::per_cpu_vtime(2), 77);
+    let script = "import sys, mmap, struct\n\
+                  f = open(sys.argv[1], 'rb')\n\
+                  m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\n\
+                  print(struct.unpack_from('<Q', m, 0)[0], m[32:40].decode(), \
+                  struct.unpack_from('<Q', m, 128 + 16 * 2 + 8)[0], m[56:72].hex())\n";
+    let output = Command::new("python3").args(["-c", script]).arg(dir.file()).output().expect("python3");
+    let id = boot().to_string().replace('-', "");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), format!("3 barrierd 77 {id}"));
+}

@@ -1,0 +1,181 @@
+//! Writes the public file: what the machine knows, heartbeats, wake-ups.
+//!
+//! Owns the order of stores and which futex words are woken. Knows nothing of how the file was found
+//! or how the machine came to know.
+//!
+//! Every store is a single 64-bit Release; its partners are the clients' loads, each followed by an
+//! Acquire fence. No word ever decreases.
+
+use barrierd_client::abi;
+use barrierd_client::boot::BootId;
+use rustix::thread::futex;
+
+use crate::machine::Machine;
+use crate::public_file::{Origin, PublicFile, store_identity};
+
+/// Per-CPU words woken a scan at most: each is a system call.
+const MOST_WOKEN: usize = 8;
+
+/// The writer of one public file.
+#[derive(Debug)]
+pub struct Publisher {
+    file: PublicFile,
+    boot: BootId,
+    exact: bool,
+    cpus: usize,
+    /// Whether the header is there, so that clients believe more than `last_interrupt_ns`.
+    ours: bool,
+    /// The value of each per-CPU word when it was last woken.
+    woken: Box<[u64]>,
+    /// The per-CPU word to look at next.
+    next: usize,
+}
+
+impl Publisher {
+    /// Takes `file` over: a new generation, no longer stopped. With `exact` the per-CPU entries are
+    /// each CPU's own times, else copies of the global ones: exact times tell every local user when
+    /// keys are pressed.
+    #[must_use]
+    pub fn new(file: PublicFile, boot: BootId, cpus: usize, exact: bool, now_ns: u64) -> Self {
+        let ours = match file.origin {
+            Origin::New => true,
+            Origin::Ours { generation } => {
+                file.words.store(abi::GENERATION, generation + 1);
+                true
+            }
+            Origin::Legacy => false,
+        };
+        let woken = (0..2 * cpus).map(|word| file.words.load(per_cpu_word(word))).collect();
+        let publisher = Self { file, boot, exact, cpus, ours, woken, next: 0 };
+        if ours {
+            publisher.beat(now_ns);
+            // Last, so that who sees the daemon back sees it alive.
+            publisher.file.words.store(abi::FLAGS, publisher.flags());
+        }
+        publisher
+    }
+
+    /// The file, for its origin.
+    #[must_use]
+    pub fn file(&self) -> &PublicFile {
+        &self.file
+    }
+
+    fn flags(&self) -> u64 {
+        if self.exact { abi::FLAG_PER_CPU_EXACT } else { 0 }
+    }
+
+    /// Publishes `vtime`, the first step of opening its round. The caller goes on with a full fence
+    /// and the clock.
+    pub fn open_round(&self, vtime: u64) {
+        if self.ours {
+            self.file.words.store(abi::TRUSTED_VTIME, vtime);
+        }
+        self.raise(abi::VTIME, vtime);
+        self.wake(abi::VTIME);
+    }
+
+    /// Publishes what `machine` knows and beats. O(CPUs) stores, at most 2 + 8 system calls, no
+    /// allocation.
+    pub fn publish(&mut self, machine: &Machine, now_ns: u64) {
+        let (ns, vtime) = (machine.last_interrupt_ns(), machine.last_interrupt_vtime());
+        for cpu in 0..self.cpus {
+            let own = self.exact.then(|| (machine.cpu_ns(cpu), machine.cpu_vtime(cpu)));
+            let (cpu_ns, cpu_vtime) = own.unwrap_or((ns, vtime));
+            self.raise(abi::per_cpu_ns(cpu), cpu_ns);
+            self.raise(abi::per_cpu_vtime(cpu), cpu_vtime.unwrap_or(0));
+        }
+        if let Some(vtime) = vtime.filter(|_| self.ours) {
+            self.file.words.store(abi::TRUSTED_LAST_VTIME, vtime);
+        }
+        let new_vtime = self.raise(abi::LAST_INTERRUPT_VTIME, vtime.unwrap_or(0));
+        let new_ns = self.raise(abi::LAST_INTERRUPT_NS, ns);
+        if !self.ours && ns > self.file.inherited.last_interrupt_ns {
+            self.make_ours(machine, now_ns);
+        }
+        if self.ours {
+            self.beat(now_ns);
+        }
+        if new_vtime {
+            self.wake(abi::LAST_INTERRUPT_VTIME);
+        }
+        if new_ns {
+            self.wake(abi::LAST_INTERRUPT_NS);
+        }
+        self.wake_per_cpu();
+    }
+
+    /// Completes the C daemon's header with ours, now that this daemon's own evidence has passed
+    /// what it said: the rest might be of an earlier boot.
+    fn make_ours(&mut self, machine: &Machine, now_ns: u64) {
+        let words = &self.file.words;
+        store_identity(words, self.boot);
+        words.store(abi::GENERATION, 1);
+        words.store(abi::FLAGS, self.flags());
+        words.store(abi::TRUSTED_VTIME, machine.vtime());
+        words.store(abi::TRUSTED_LAST_VTIME, machine.last_interrupt_vtime().unwrap_or(0));
+        self.beat(now_ns);
+        // Release, last. Partner: the client's Acquire of it, before it believes the rest.
+        self.file.words.store(abi::MAGIC, abi::MAGIC_VALUE);
+        self.ours = true;
+    }
+
+    fn beat(&self, now_ns: u64) {
+        self.file.words.store(abi::HEARTBEAT_NS, now_ns);
+    }
+
+    /// Marks the file stopped and wakes everyone who waits on it.
+    pub fn stop(&self) {
+        if self.ours {
+            self.file.words.store(abi::FLAGS, self.flags() | abi::FLAG_STOPPED);
+        }
+        for offset in [abi::VTIME, abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME] {
+            self.wake(offset);
+        }
+        (0..self.woken.len()).for_each(|word| self.wake(per_cpu_word(word)));
+    }
+
+    /// Raises the word at `offset` to `value`; whether it changed.
+    fn raise(&self, offset: usize, value: u64) -> bool {
+        // Only this process writes the file, so nothing comes between load and store.
+        let higher = value > self.file.words.load(offset);
+        if higher {
+            self.file.words.store(offset, value);
+        }
+        higher
+    }
+
+    /// Wakes the per-CPU words that changed since they were last woken, a few at a time.
+    fn wake_per_cpu(&mut self) {
+        let mut left = MOST_WOKEN;
+        for _ in 0..self.woken.len() {
+            let word = self.next;
+            let value = self.file.words.load(per_cpu_word(word));
+            if value != self.woken[word] {
+                if left == 0 {
+                    return;
+                }
+                left -= 1;
+                self.woken[word] = value;
+                self.wake(per_cpu_word(word));
+            }
+            self.next = (word + 1) % self.woken.len();
+        }
+    }
+
+    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex.
+    fn wake(&self, offset: usize) {
+        // It fails for a bad address only, which a mapping isn't; and it is a hint.
+        let word = self.file.words.futex(abi::futex_word(offset));
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs());
+    }
+}
+
+/// The offset of the `word`-th word of the per-CPU table.
+fn per_cpu_word(word: usize) -> usize {
+    abi::PER_CPU + word * 8
+}
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+//! What the daemon says of itself: lines on stderr, and counters.
+//!
+//! Owns the wording's frame and the sums. Knows nothing of how they come about.
+
+use std::fmt;
+use std::io::{self, Write};
+
+/// Writes one line to stderr. A reader that has gone is no reason to stop.
+pub fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "barrierd: {line}");
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Scans.
+    pub scans: u64,
+    /// Waits that ended, by time or by notification.
+    pub wake_ups: u64,
+    /// Waits that BPF ended.
+    pub notifications: u64,
+    /// Times the daemon went to sleep on an idle machine; each ended by a notification.
+    pub sleeps: u64,
+    /// Rounds of virtual time completed.
+    pub rounds: u64,
+    /// The longest of them, from its opening to the scan that completed it, in nanoseconds.
+    pub longest_round_ns: u64,
+}
+
+impl Counters {
+    /// What was added since `earlier`. The longest round is that of all time.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            scans: self.scans - earlier.scans,
+            wake_ups: self.wake_ups - earlier.wake_ups,
+            notifications: self.notifications - earlier.notifications,
+            sleeps: self.sleeps - earlier.sleeps,
+            rounds: self.rounds - earlier.rounds,
+            longest_round_ns: self.longest_round_ns,
+        }
+    }
+
+    /// Takes a completed round into account.
+    pub fn round(&mut self, took_ns: u64) {
+        self.rounds += 1;
+        self.longest_round_ns = self.longest_round_ns.max(took_ns);
+    }
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scans, wake_ups, notifications, sleeps, rounds, longest_round_ns } = self;
+        let longest_us = longest_round_ns / 1_000;
+        write!(
+            f,
+            "{scans} scans, {wake_ups} wake-ups, {notifications} by notification, {sleeps} sleeps, \
+             {rounds} rounds, longest {longest_us} us"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_the_difference_of_two_sums() {
+        let mut sum = Counters { scans: 5, wake_ups: 4, ..Counters::default() };
+        sum.round(2_000);
+        let before = sum;
+        sum.round(9_000);
+        sum.round(1_000);
+        sum.scans += 3;
+        let text = sum.since(&before).to_string();
+        assert_eq!(
+            text,
+            "3 scans, 0 wake-ups, 0 by notification, 0 sleeps, 2 rounds, longest 9 us"
+        );
+    }
+}

@@ -1,0 +1,52 @@
+//! SIGTERM and SIGINT as something to poll for.
+//!
+//! Owns the handlers and their pipe. Knows nothing of what stopping means.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::{pipe, unregister};
+use signal_hook::SigId;
+
+/// Readable once a signal to stop has come.
+#[derive(Debug)]
+pub struct Signals {
+    readable: UnixStream,
+    handlers: Vec<SigId>,
+}
+
+impl Signals {
+    /// Takes over SIGTERM and SIGINT until dropped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no more descriptors to give.
+    pub fn take() -> Result<Self> {
+        let register = || -> io::Result<Self> {
+            let (readable, written) = UnixStream::pair()?;
+            let mut signals = Self { readable, handlers: Vec::new() };
+            for signal in [SIGTERM, SIGINT] {
+                signals.handlers.push(pipe::register(signal, written.try_clone()?)?);
+            }
+            Ok(signals)
+        };
+        register().context("setting up the handlers of SIGTERM and SIGINT")
+    }
+
+    /// The descriptor to poll.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.readable.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for handler in self.handlers.drain(..) {
+            unregister(handler);
+        }
+    }
+}
