@@ -17,5 +17,6 @@ if [ "$(id -u)" -eq 0 ]; then
     sleep 0.1
   done
   file=(-- --file "$dir/barrier")
+  cargo bench --quiet --bench barrier "${file[@]}" --pid "$daemon"
 fi
-cargo bench --bench reclaim "${file[@]}"
+cargo bench --quiet --bench reclaim "${file[@]}"

@@ -250,8 +250,8 @@ impl<'s> Daemon<'s> {
         let round = self.machine.next_round().filter(|_| self.proved);
         if let Some(vtime) = round {
             self.publisher.open_round(vtime);
-            // The vtime before, the clock after: T_v is later than its first reader could be sure
-            // not to have seen it.
+            // The vtime is visible before the clock is read, so a barrier point after T_v comes after
+            // every stamp of an older vtime. Partner: the clients' loads of the vtime words.
             fence(Ordering::SeqCst);
         }
         let evidence = self.clock.read();
@@ -286,8 +286,7 @@ impl<'s> Daemon<'s> {
         let timeout = timespec(until_ns.saturating_sub(now_ns()));
         let signals = self.signals.fd();
         let wake = self.kernel.wake_fd();
-        let mut fds =
-            [PollFd::new(&signals, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
+        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
         let polled = if how == How::Pause { &mut fds[..1] } else { &mut fds[..] };
         match poll(polled, Some(&timeout)) {
             // A signal's handler has run: its byte is there at the next poll.
@@ -310,7 +309,8 @@ impl<'s> Daemon<'s> {
     /// here and everywhere and for good: its program may come back to life, but what it missed it
     /// never learns. A slot with a time in it still says what it always said, that the CPU took a
     /// barrier point after that time, for it was stored by that very barrier. So publishing may
-    /// start again, from the slots alone, when the proof holds again.
+    /// start again, from the slots alone, when the proof holds again. Until then it does not beat
+    /// either, so that clients take it for dead and help themselves.
     fn prove(&mut self, own: usize, armed: u64) {
         let proved = match proof::look(&self.shared, own, armed) {
             Proof::Moved => return,

@@ -127,7 +127,8 @@ fn try_judge(
         return Ok(Verdict::Legacy(inherited));
     }
     let last = load(abi::TRUSTED_LAST_VTIME);
-    if generation == 0 || generation == u64::MAX || (last != 0 && last >= load(abi::TRUSTED_VTIME)) {
+    if generation == 0 || generation == u64::MAX || (last != 0 && last >= load(abi::TRUSTED_VTIME))
+    {
         return Err(Why::Damaged);
     }
     Ok(Verdict::Ours { inherited, generation })
@@ -207,7 +208,11 @@ mod tests {
         {
             let mut words = ours();
             words.insert(offset, 951);
-            assert_eq!(judged(&words, 950), Verdict::Replace(Why::Future { ahead_ns: 1 }), "{offset}");
+            assert_eq!(
+                judged(&words, 950),
+                Verdict::Replace(Why::Future { ahead_ns: 1 }),
+                "{offset}"
+            );
         }
         assert_eq!(judged(&legacy(), 899), Verdict::Replace(Why::Future { ahead_ns: 1 }));
     }

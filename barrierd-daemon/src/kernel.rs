@@ -78,7 +78,8 @@ impl<'s> Kernel<'s> {
         // A ring buffer is a power of two of whole pages.
         let ring_bytes = u32::try_from(rustix::param::page_size()).context("too large a page")?;
 
-        let mut open = BarrierdSkelBuilder::default().open(&mut storage.programs).context("opening")?;
+        let mut open =
+            BarrierdSkelBuilder::default().open(&mut storage.programs).context("opening")?;
         open.maps.slots.set_max_entries(slots).context("sizing the map of slots")?;
         open.maps.wake.set_max_entries(ring_bytes).context("sizing the ring buffer")?;
         let programs = open.load().map_err(explain_load)?;
@@ -150,7 +151,9 @@ impl<'s> Kernel<'s> {
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(anyhow!(error).context(format!("attaching to the tracepoint {name}"))),
+            Err(error) => {
+                Err(anyhow!(error).context(format!("attaching to the tracepoint {name}")))
+            }
         }
     }
 

@@ -81,7 +81,8 @@ impl Lock {
 
     /// `None` if the path leads to another file by the time this one is locked.
     fn try_take(lock: &Path) -> Result<Option<File>, LockError> {
-        let failed = |what| move |error: io::Error| LockError::Io { what, lock: lock.into(), error };
+        let failed =
+            |what| move |error: io::Error| LockError::Io { what, lock: lock.into(), error };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -133,7 +134,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let public = dir.path().join("barrier");
         let first = Lock::take(&public).expect("free");
-        let mode = fs::metadata(dir.path().join("barrier.lock")).expect("made").permissions().mode();
+        let mode =
+            fs::metadata(dir.path().join("barrier.lock")).expect("made").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
         let refused = Lock::take(&public).expect_err("held").to_string();
@@ -165,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_said() {
-        let error = Lock::take(Path::new("/nonexistent/barrier")).expect_err("no directory").to_string();
+        let error =
+            Lock::take(Path::new("/nonexistent/barrier")).expect_err("no directory").to_string();
         assert!(error.contains("the directory must exist"), "{error}");
     }
 }

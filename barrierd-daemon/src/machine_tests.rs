@@ -145,18 +145,28 @@ impl Computer {
     }
 
     fn online(&self) -> CpuSet {
-        let list: Vec<_> = (0..CPUS).filter(|&cpu| self.online[cpu]).map(|c| c.to_string()).collect();
+        let list: Vec<_> =
+            (0..CPUS).filter(|&cpu| self.online[cpu]).map(|c| c.to_string()).collect();
         let mut set = CpuSet::none(CPUS);
         set.parse(format!("{}\n", list.join(",")).as_bytes()).expect("the daemon's CPU is online");
         set
     }
 }
 
+/// What one scan saw.
+struct Look {
+    s: u64,
+    online: [bool; CPUS],
+    own: usize,
+    slots: [u64; CPUS],
+    idle_trusted: bool,
+}
+
 /// Everything ever scanned and opened; answers are recomputed from the definitions.
 #[derive(Default)]
 struct Slow {
     inherited: Inherited,
-    scans: Vec<(u64, [bool; CPUS], usize, [u64; CPUS], bool)>,
+    scans: Vec<Look>,
     /// vtime, `T_v`, number of scans before it.
     rounds: Vec<(u64, u64, usize)>,
 }
@@ -164,13 +174,11 @@ struct Slow {
 impl Slow {
     /// CPU's credit after the first `n` scans.
     fn credit(&self, cpu: usize, n: usize) -> u64 {
-        let evidence = |&(s, online, own, slots, trusted): &(u64, [bool; CPUS], usize, [u64; CPUS], bool)| {
-            match slots[cpu] {
-                _ if !online[cpu] || own == cpu => s,
-                IDLE if trusted => s,
-                IDLE => 0,
-                slot => slot,
-            }
+        let evidence = |look: &Look| match look.slots[cpu] {
+            _ if !look.online[cpu] || look.own == cpu => look.s,
+            IDLE if look.idle_trusted => look.s,
+            IDLE => 0,
+            slot => slot,
         };
         self.scans[..n].iter().map(evidence).max().unwrap_or(0)
     }
@@ -225,7 +233,13 @@ proptest! {
                 Step::Scan { idle_trusted } => {
                     let s = computer.tick();
                     let found = scan(&mut machine, &computer, s, idle_trusted);
-                    slow.scans.push((s, computer.online, computer.own, computer.slots, idle_trusted));
+                    slow.scans.push(Look {
+                        s,
+                        online: computer.online,
+                        own: computer.own,
+                        slots: computer.slots,
+                        idle_trusted,
+                    });
 
                     let busy = (0..CPUS).filter(|&cpu| {
                         computer.online[cpu] && cpu != computer.own
@@ -306,7 +320,8 @@ fn the_minimum_follows_the_slowest() {
 fn idle_that_is_not_believed_gives_nothing() {
     let mut machine = Machine::new(2, Inherited::default());
     let online = CpuSet::all(2);
-    let scan = |idle_trusted| Scan { s: 100, online: &online, own: 0, slots: &[0, IDLE], idle_trusted };
+    let scan =
+        |idle_trusted| Scan { s: 100, online: &online, own: 0, slots: &[0, IDLE], idle_trusted };
     assert_eq!(machine.scan(&scan(false)).busy, 1);
     assert_eq!(machine.last_interrupt_ns(), 0);
     assert_eq!(machine.scan(&scan(true)).busy, 0);

@@ -69,7 +69,8 @@ impl Online {
 }
 
 fn open(path: &str) -> Result<File> {
-    let file = File::open(path).with_context(|| format!("opening {path}; is sysfs mounted on /sys?"))?;
+    let file =
+        File::open(path).with_context(|| format!("opening {path}; is sysfs mounted on /sys?"))?;
     let found = fstatfs(&file).with_context(|| format!("statfs of {path}"))?.f_type;
     ensure!(
         found == SYSFS_MAGIC,

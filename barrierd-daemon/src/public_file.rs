@@ -104,14 +104,18 @@ impl PublicFile {
         };
         let kind = found.file_type();
         ensure!(
-            !kind.is_dir() && !kind.is_socket() && !kind.is_block_device() && !kind.is_char_device(),
+            !kind.is_dir()
+                && !kind.is_socket()
+                && !kind.is_block_device()
+                && !kind.is_char_device(),
             "{} is no regular file: name another path",
             path.display()
         );
         if let Some(why) = unfit(&found) {
             return Ok(Err(Some(why)));
         }
-        let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
+        let opened =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
         let file = opened.with_context(|| format!("opening {}", path.display()))?;
         let metadata = file.metadata().with_context(|| format!("stat of {}", path.display()))?;
         ensure!(
@@ -168,7 +172,10 @@ impl PublicFile {
             .mode(0o600)
             .open(new)
             .with_context(|| {
-                format!("making {}: is the directory there, and may this user write to it?", new.display())
+                format!(
+                    "making {}: is the directory there, and may this user write to it?",
+                    new.display()
+                )
             })?;
         let failed = |what| move || format!("{what} {}", new.display());
         file.set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed("chmod of"))?;
@@ -176,7 +183,10 @@ impl PublicFile {
         let len = abi::size_for(cpus).next_multiple_of(rustix::param::page_size());
         // Not ftruncate: on a full tmpfs a hole is a SIGBUS later.
         fallocate(&file, FallocateFlags::empty(), 0, u64::try_from(len)?).with_context(|| {
-            format!("allocating {len} bytes for {}; put the file on tmpfs (/run) or ext4", new.display())
+            format!(
+                "allocating {len} bytes for {}; put the file on tmpfs (/run) or ext4",
+                new.display()
+            )
         })?;
         let words = Words::map(file.as_fd(), len).with_context(failed("mapping"))?;
         words.store(abi::NCPU, u64::try_from(cpus)?);

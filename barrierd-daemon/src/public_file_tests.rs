@@ -89,7 +89,8 @@ fn a_new_file_is_whole_readable_and_nothing_is_left_beside_it() {
     assert_eq!((dir.word(abi::NCPU), dir.word(abi::GENERATION)), (3, 1));
     assert!((1..=now_ns()).contains(&dir.word(abi::HEARTBEAT_NS)));
     assert_eq!(BootId::from_words([dir.word(abi::BOOT_ID), dir.word(abi::BOOT_ID + 8)]), boot());
-    let names: Vec<_> = fs::read_dir(dir.0.path()).expect("read").map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(dir.0.path()).expect("read").map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["barrier"]);
 }
 
@@ -124,7 +125,8 @@ fn the_c_daemons_is_gone_on_with_in_place_and_not_called_ours_yet() {
 
 /// The file there is replaced, and not one byte of it changes.
 fn replaced(dir: &Dir) -> String {
-    let (old, before) = (File::open(dir.file()).expect("there"), fs::read(dir.file()).expect("read"));
+    let (old, before) =
+        (File::open(dir.file()).expect("there"), fs::read(dir.file()).expect("read"));
     let file = open(&dir.file()).expect("replaced");
     assert_eq!((file.origin, file.inherited), (Origin::New, Inherited::default()));
     assert_ne!(old.metadata().expect("open").ino(), dir.inode());
@@ -166,7 +168,10 @@ fn what_can_not_be_gone_on_with_is_replaced_untouched() {
 
 #[test]
 fn another_users_file_is_replaced_untouched() {
-    assert!(rustix::process::geteuid().is_root(), "this test needs root to make another user's file");
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root to make another user's file"
+    );
     let dir = Dir::with(&ours());
     std::os::unix::fs::chown(dir.file(), Some(12_345), None).expect("chown");
     assert!(replaced(&dir).contains("belongs to user 12345, not 0"));
@@ -227,7 +232,8 @@ fn python_reads_the_same_words() {
                   m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\n\
                   print(struct.unpack_from('<Q', m, 0)[0], m[32:40].decode(), \
                   struct.unpack_from('<Q', m, 128 + 16 * 2 + 8)[0], m[56:72].hex())\n";
-    let output = Command::new("python3").args(["-c", script]).arg(dir.file()).output().expect("python3");
+    let output =
+        Command::new("python3").args(["-c", script]).arg(dir.file()).output().expect("python3");
     let id = boot().to_string().replace('-', "");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), format!("3 barrierd 77 {id}"));
 }

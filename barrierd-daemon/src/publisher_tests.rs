@@ -101,7 +101,10 @@ fn per_cpu_words_are_the_global_ones_unless_asked_for() {
     let (opened, s) = served.round(|opened| opened - 1);
     // CPU 0 is the daemon's; CPU 1 has not passed the second round.
     assert_eq!((served.word(abi::per_cpu_ns(0)), served.word(abi::per_cpu_vtime(0))), (s, 1));
-    assert_eq!((served.word(abi::per_cpu_ns(1)), served.word(abi::per_cpu_vtime(1))), (opened - 1, 0));
+    assert_eq!(
+        (served.word(abi::per_cpu_ns(1)), served.word(abi::per_cpu_vtime(1))),
+        (opened - 1, 0)
+    );
     assert_eq!(served.word(abi::LAST_INTERRUPT_NS), opened - 1);
 }
 
@@ -141,14 +144,16 @@ fn legacy(path: &std::path::Path) {
         (abi::per_cpu_ns(1), 30_500),
         (abi::per_cpu_vtime(1), 50),
     ] {
-        file.write_all_at(&value.to_le_bytes(), u64::try_from(offset).expect("small")).expect("written");
+        file.write_all_at(&value.to_le_bytes(), u64::try_from(offset).expect("small"))
+            .expect("written");
     }
 }
 
 #[test]
 fn the_c_daemons_file_becomes_ours_once_our_own_evidence_has_passed_it() {
     let mut served = Served::start(false, legacy);
-    let header = |served: &Served| (abi::MAGIC..abi::PER_CPU).step_by(8).map(|o| served.word(o)).max();
+    let header =
+        |served: &Served| (abi::MAGIC..abi::PER_CPU).step_by(8).map(|o| served.word(o)).max();
     served.round(|_| 19_999);
     assert_eq!(served.word(abi::LAST_INTERRUPT_NS), 20_000);
     assert_eq!(header(&served), Some(0), "nothing of ours before our evidence");
@@ -160,7 +165,10 @@ fn the_c_daemons_file_becomes_ours_once_our_own_evidence_has_passed_it() {
     assert_eq!(served.word(abi::TRUSTED_LAST_VTIME), 0);
     assert_eq!(served.word(abi::LAST_INTERRUPT_VTIME), 49);
     // Its per-CPU words are never lowered.
-    assert_eq!((served.word(abi::per_cpu_ns(0)), served.word(abi::per_cpu_ns(1))), (30_050, 30_500));
+    assert_eq!(
+        (served.word(abi::per_cpu_ns(0)), served.word(abi::per_cpu_ns(1))),
+        (30_050, 30_500)
+    );
     served.round_over(IDLE);
     served.round(|_| IDLE);
     assert_eq!(served.word(abi::LAST_INTERRUPT_VTIME), 51);
@@ -227,7 +235,9 @@ fn every_word_that_changes_is_woken() {
 
 #[test]
 fn stopping_wakes_whoever_waits_though_nothing_changes() {
-    for offset in [abi::VTIME, abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME, abi::per_cpu_ns(1)] {
+    for offset in
+        [abi::VTIME, abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME, abi::per_cpu_ns(1)]
+    {
         let mut served = Served::start(false, |_| ());
         assert!(wakes(&mut served, offset, |served| served.publisher.stop()), "offset {offset}");
     }
@@ -242,7 +252,13 @@ fn per_cpu_words_are_woken_in_turn() {
     let mut machine = Machine::new(cpus, Inherited::default());
     let mut scan = |s| {
         let slots = vec![s; cpus];
-        machine.scan(&Scan { s, online: &CpuSet::all(cpus), own: 0, slots: &slots, idle_trusted: true });
+        machine.scan(&Scan {
+            s,
+            online: &CpuSet::all(cpus),
+            own: 0,
+            slots: &slots,
+            idle_trusted: true,
+        });
         publisher.publish(&machine, s);
         publisher.woken.to_vec()
     };

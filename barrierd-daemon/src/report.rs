@@ -19,7 +19,7 @@ pub struct Counters {
     pub wake_ups: u64,
     /// Waits that BPF ended.
     pub notifications: u64,
-    /// Times the daemon went to sleep on an idle machine; each ended by a notification.
+    /// Waits on an idle machine, each until a user task ran or a beat fell due.
     pub sleeps: u64,
     /// Rounds of virtual time completed.
     pub rounds: u64,

@@ -110,7 +110,8 @@ impl FromStr for Spec {
             return Ok(Self::Id(id));
         }
         let word = |s: &str| {
-            !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+            !s.is_empty()
+                && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
         };
         match text.split_once([':', '/']) {
             Some((category, name)) if word(category) && word(name) => {
@@ -157,7 +158,8 @@ fn look_up(events: &Path, id: u64) -> Result<Option<String>, (PathBuf, io::Error
     for category in directories(events)? {
         for event in directories(&category)? {
             // Some directories have no id: ftrace's own.
-            let found = fs::read_to_string(event.join("id")).ok().and_then(|t| t.trim().parse().ok());
+            let found =
+                fs::read_to_string(event.join("id")).ok().and_then(|t| t.trim().parse().ok());
             if found == Some(id) {
                 return Ok(event.file_name().map(|name| name.to_string_lossy().into_owned()));
             }
@@ -183,8 +185,14 @@ mod tests {
 
     #[test]
     fn three_ways_to_write_one() {
-        assert_eq!("sched:sched_switch".parse::<Spec>().expect("a name"), name("sched", "sched_switch"));
-        assert_eq!("irq/softirq_entry".parse::<Spec>().expect("a name"), name("irq", "softirq_entry"));
+        assert_eq!(
+            "sched:sched_switch".parse::<Spec>().expect("a name"),
+            name("sched", "sched_switch")
+        );
+        assert_eq!(
+            "irq/softirq_entry".parse::<Spec>().expect("a name"),
+            name("irq", "softirq_entry")
+        );
         assert_eq!("314".parse::<Spec>().expect("a number"), Spec::Id(314));
         assert_eq!(name("irq", "softirq_entry").to_string(), "irq:softirq_entry");
     }

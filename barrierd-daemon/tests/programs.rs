@@ -1,0 +1,252 @@
+//! The BPF programs one by one, as root: run by hand through `BPF_PROG_TEST_RUN`, and sched_switch
+//! on real switches.
+//!
+//! Owns the questions of what each program does to the shared words. Every test needs root and says
+//! so.
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use barrierd_bpf::layout::{
+    ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, ROUND, ROUND_SHIFT,
+    SLOT_BYTES, WANTED,
+};
+use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkelBuilder};
+use barrierd_daemon::online::{Online, possible_cpus};
+use barrierd_daemon::words::Words;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{OpenObject, ProgramInput, ProgramMut};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+/// One at a time: they watch which tasks run.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The loaded programs with their words, on one CPU. Nothing is attached.
+struct Programs<'s> {
+    skel: BarrierdSkel<'s>,
+    slots: Words,
+    control: Words,
+    cpu: usize,
+    allowed: CpuSet,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl<'s> Programs<'s> {
+    fn load(storage: &'s mut MaybeUninit<OpenObject>) -> Self {
+        let cpus = possible_cpus().expect("sysfs");
+        Self::with_slots(storage, u32::try_from(cpus.next_power_of_two()).expect("few"))
+    }
+
+    fn with_slots(storage: &'s mut MaybeUninit<OpenObject>, entries: u32) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test loads BPF programs: run it as root (cargo test as root, or sudo -E)"
+        );
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = BarrierdSkelBuilder::default().open(storage).expect("opens");
+        open.maps.slots.set_max_entries(entries).expect("sized");
+        let skel = open.load().expect("loads");
+        let bytes = SLOT_BYTES * usize::try_from(entries).expect("few");
+        let slots = Words::map(skel.maps.slots.as_fd(), bytes).expect("mapped");
+        let control = Words::map(skel.maps.control.as_fd(), CONTROL_BYTES).expect("mapped");
+        let allowed = sched_getaffinity(None).expect("an affinity");
+        let programs = Self { skel, slots, control, cpu: sched_getcpu(), allowed, _turn: turn };
+        pin(programs.cpu);
+        programs
+    }
+
+    fn run(&self, program: &ProgramMut<'_>) {
+        program.test_run(ProgramInput::default()).expect("runs");
+    }
+
+    fn event(&self) {
+        self.run(&self.skel.progs.on_event);
+    }
+
+    fn task_event(&self) {
+        self.run(&self.skel.progs.on_task_event);
+    }
+
+    fn slot(&self) -> u64 {
+        self.slots.load(self.cpu * SLOT_BYTES)
+    }
+
+    fn set_slot(&self, value: u64) {
+        self.slots.store(self.cpu * SLOT_BYTES, value);
+    }
+
+    /// A round as the daemon starts it.
+    fn listen(&self, id: u64, wanted: u64, count: u64) {
+        self.control.store(WANTED, wanted);
+        self.control.store(ROUND, id << ROUND_SHIFT | count);
+        self.control.store(ARMED, wanted);
+    }
+
+    fn round(&self) -> (u64, u64) {
+        let round = self.control.load(ROUND);
+        (round >> ROUND_SHIFT, round & ((1 << ROUND_SHIFT) - 1))
+    }
+
+    /// Whether the daemon would be woken within `patience`.
+    fn woken(&self, patience: Duration) -> bool {
+        let tv_nsec = patience.subsec_nanos().into();
+        let timeout = Timespec { tv_sec: patience.as_secs().try_into().expect("few"), tv_nsec };
+        let wake = self.skel.maps.wake.as_fd();
+        poll(&mut [PollFd::new(&wake, PollFlags::IN)], Some(&timeout)).expect("polls") > 0
+    }
+}
+
+impl Drop for Programs<'_> {
+    fn drop(&mut self) {
+        sched_setaffinity(None, &self.allowed).expect("as before");
+    }
+}
+
+fn pin(cpu: usize) {
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    sched_setaffinity(None, &only).expect("an online CPU");
+}
+
+#[test]
+fn an_event_stamps_once_an_arming_and_leaves_idle_alone() {
+    let mut storage = MaybeUninit::uninit();
+    let programs = Programs::load(&mut storage);
+    for run in [Programs::event, Programs::task_event] {
+        programs.control.store(ARMED, 1_000);
+        run(&programs);
+        assert_eq!(programs.slot(), 1_000);
+        programs.control.store(ARMED, 2_000);
+        run(&programs);
+        run(&programs);
+        assert_eq!(programs.slot(), 2_000);
+    }
+    programs.set_slot(IDLE);
+    programs.event();
+    assert_eq!(programs.slot(), IDLE);
+    assert_eq!((programs.control.load(BROKEN), programs.control.load(OVERFLOW)), (0, 0));
+    // Once idle isn't believed any more, every event takes it away.
+    programs.control.store(BROKEN, 1);
+    programs.event();
+    assert_eq!(programs.slot(), 2_000);
+}
+
+#[test]
+fn a_task_event_that_finds_idle_under_a_task_says_so() {
+    let mut storage = MaybeUninit::uninit();
+    let programs = Programs::load(&mut storage);
+    programs.control.store(ARMED, 1_000);
+    programs.set_slot(IDLE);
+    programs.task_event();
+    assert_eq!((programs.control.load(BROKEN), programs.slot()), (1, 1_000));
+}
+
+#[test]
+fn a_cpu_without_a_slot_is_never_passed_over_in_silence() {
+    let cpus = Online::open(possible_cpus().expect("sysfs")).expect("sysfs").read().clone();
+    let last = cpus.iter().last().expect("one is online");
+    assert!(last > 0, "this test needs a second CPU");
+    let mut storage = MaybeUninit::uninit();
+    let programs = Programs::with_slots(&mut storage, 1);
+    pin(0);
+    programs.event();
+    assert_eq!(programs.control.load(OVERFLOW), 0);
+    pin(last);
+    programs.event();
+    assert_eq!(programs.control.load(OVERFLOW), 1);
+}
+
+#[test]
+fn each_cpu_counts_down_once_a_round_and_the_last_one_wakes() {
+    let mut storage = MaybeUninit::uninit();
+    let programs = Programs::load(&mut storage);
+    let soon = Duration::from_millis(1);
+    programs.event();
+
+    programs.listen(1, 1_000, 2);
+    programs.event();
+    assert_eq!(programs.round(), (1, 1));
+    programs.event();
+    // A newer arming in the same round: counted already.
+    programs.control.store(ARMED, 1_100);
+    programs.event();
+    assert_eq!((programs.round(), programs.slot()), ((1, 1), 1_100));
+    assert!(!programs.woken(soon));
+
+    // As the last of a round whose armings went on.
+    programs.listen(2, 2_000, 1);
+    programs.control.store(ARMED, 2_100);
+    programs.task_event();
+    assert_eq!(programs.round(), (2, 0));
+    assert!(programs.woken(Duration::from_secs(5)));
+
+    // Nobody listens: nothing goes below 0.
+    programs.listen(3, 3_000, 0);
+    programs.event();
+    assert_eq!(programs.round(), (3, 0));
+
+    // Armed, but not yet as late as wanted.
+    programs.listen(4, 4_000, 1);
+    programs.control.store(ARMED, 3_500);
+    programs.event();
+    assert_eq!((programs.round(), programs.slot()), ((4, 1), 3_500));
+
+    // Out of IDLE: not counted when the round began, so not counted down.
+    programs.control.store(ARMED, 4_000);
+    programs.control.store(BROKEN, 1);
+    programs.set_slot(IDLE);
+    programs.event();
+    assert_eq!((programs.round(), programs.slot()), ((4, 1), 4_000));
+}
+
+#[test]
+fn the_daemons_own_events_stamp_and_do_not_count() {
+    let mut storage = MaybeUninit::uninit();
+    let programs = Programs::load(&mut storage);
+    programs.run(&programs.skel.progs.who_am_i);
+    // Tests run in the initial pid namespace, or the two would differ.
+    assert_eq!(programs.control.load(DAEMON_TGID), u64::from(std::process::id()));
+    programs.listen(1, 1_000, 1);
+    programs.event();
+    assert_eq!((programs.round(), programs.slot()), ((1, 1), 1_000));
+}
+
+#[test]
+fn sched_switch_writes_idle_and_wakes_a_sleeping_daemon() {
+    let mut storage = MaybeUninit::uninit();
+    let programs = Programs::load(&mut storage);
+    // This process is not the daemon.
+    programs.control.store(DAEMON_TGID, u64::from(u32::MAX));
+    programs.control.store(ARMED, 1_000);
+    let mut switch_storage = MaybeUninit::uninit();
+    let mut open = SchedSwitchSkelBuilder::default().open(&mut switch_storage).expect("opens");
+    open.maps.slots.reuse_fd(programs.skel.maps.slots.as_fd()).expect("shared");
+    open.maps.control.reuse_fd(programs.skel.maps.control.as_fd()).expect("shared");
+    open.maps.wake.reuse_fd(programs.skel.maps.wake.as_fd()).expect("shared");
+    let switch = open.load().expect("loads");
+    let _link = switch.progs.on_sched_switch.attach_trace().expect("attaches");
+
+    // This thread's own CPU shows it running after any switch to it.
+    thread::sleep(Duration::from_millis(1));
+    assert_eq!(programs.slot(), 1_000);
+
+    // Some CPU goes idle sooner or later.
+    let cpus = possible_cpus().expect("sysfs");
+    let slot = |cpu: usize| programs.slots.load(cpu * SLOT_BYTES);
+    let until = Instant::now() + Duration::from_secs(20);
+    while (0..cpus).all(|cpu| slot(cpu) != IDLE) {
+        assert!(Instant::now() < until, "no CPU was seen idle for 20 s");
+        thread::sleep(Duration::from_micros(300));
+    }
+
+    // A user task runs: another process's, on this CPU or another.
+    programs.control.store(ASLEEP, 1);
+    assert!(Command::new("true").status().expect("runs").success());
+    assert_eq!(programs.control.load(ASLEEP), 0);
+    assert!(programs.woken(Duration::from_secs(5)));
+}
