@@ -143,8 +143,7 @@ fn instructions(index: usize, daemon_file: Option<&PathBuf>) -> String {
         }
         let output = valgrind.env(COUNT_ENV, format!("{index}:{n}")).output().ok()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let total = text.lines().find_map(|line| line.split_once("Collected : ")?.1.parse().ok());
-        total
+        text.lines().find_map(|line| line.split_once("Collected : ")?.1.parse().ok())
     };
     match (count(COUNTED), count(2 * COUNTED)) {
         (Some(once), Some(twice)) => format!("{:.1}", (twice - once) / 64_000.0),
