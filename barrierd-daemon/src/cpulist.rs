@@ -49,12 +49,6 @@ impl CpuSet {
         self.words.fill(u64::MAX);
     }
 
-    /// How many CPUs the set could hold.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.cpus
-    }
-
     /// Whether `cpu` is in the set. A CPU beyond the capacity is not.
     #[must_use]
     pub fn contains(&self, cpu: usize) -> bool {

@@ -14,6 +14,9 @@ pub(crate) const BAG_ITEMS: usize = 64;
 const SPARE_BAGS: usize = 16;
 /// The stamp of a bag that is still open: no watermark is above it.
 const OPEN: u64 = u64::MAX;
+/// What a thread's first push is compared with: no source's virtual time is this, so the first push
+/// always finds a new round.
+const NO_PUSH_YET: u64 = u64::MAX - 1;
 
 /// What stands in for a virtual clock where the source has none: no virtual time is above it, so
 /// only the bag's nanoseconds count.
@@ -76,22 +79,30 @@ pub(crate) struct Bag {
 }
 
 impl Bag {
-    fn new() -> Bag {
+    pub(crate) fn new() -> Bag {
         Bag { ns: OPEN, taken: 0, items: Vec::with_capacity(BAG_ITEMS) }
     }
 
-    fn waiting(&self) -> usize {
+    /// The bag's stamp, nanoseconds.
+    pub(crate) fn ns(&self) -> u64 {
+        self.ns
+    }
+
+    /// The next item, whatever its stamps say: the caller has compared [`Bag::ns`] with `safe`.
+    pub(crate) fn take(&mut self) -> Option<Item> {
+        let next = self.items.get(self.taken)?;
+        self.taken += 1;
+        Some(Item { ptr: next.ptr, free: next.free, vtime: next.vtime })
+    }
+
+    /// Items still there.
+    pub(crate) fn waiting(&self) -> usize {
         self.items.len() - self.taken
     }
 
     fn take_if_safe(&mut self, safe: Safe) -> Option<Item> {
         let next = self.items.get(self.taken)?;
-        if self.ns < safe.ns || next.vtime < safe.vtime {
-            let item = Item { ptr: next.ptr, free: next.free, vtime: next.vtime };
-            self.taken += 1;
-            return Some(item);
-        }
-        None
+        if self.ns < safe.ns || next.vtime < safe.vtime { self.take() } else { None }
     }
 
     fn empty(&mut self) {
@@ -123,7 +134,7 @@ unsafe impl Send for Bags {}
 pub(crate) enum Pushed {
     /// Nothing.
     Quiet,
-    /// The virtual time has moved since the last push: a barrier round has passed.
+    /// The thread's first, or the virtual time has moved since the last one: a round has passed.
     NewRound,
     /// The open bag is full: seal it.
     Full,
@@ -136,7 +147,7 @@ impl Bags {
             sealed: VecDeque::new(),
             spare: Vec::new(),
             vtime,
-            last_vtime: u64::MAX,
+            last_vtime: NO_PUSH_YET,
         }
     }
 
@@ -196,23 +207,26 @@ impl Bags {
     /// Takes all sealed bags, for another thread to free. Seal first.
     pub(crate) fn take_sealed(&mut self) -> VecDeque<Bag> {
         debug_assert!(!self.has_open(), "items left behind");
+        self.last_vtime = NO_PUSH_YET;
         core::mem::take(&mut self.sealed)
     }
 
-    /// Puts another thread's sealed bags behind one's own.
-    pub(crate) fn adopt(&mut self, bags: VecDeque<Bag>) {
-        self.sealed.extend(bags);
+    /// The newest stamp of a sealed bag; 0 if there is none.
+    pub(crate) fn newest_sealed(&self) -> u64 {
+        self.sealed.back().map_or(0, |bag| bag.ns)
     }
 
     /// Takes every item, safe or not: for a domain without readers.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Item> + use<> {
+    pub(crate) fn take_all(&mut self) -> VecDeque<Bag> {
         let open = core::mem::replace(&mut self.open, Bag::new());
-        drain(core::mem::take(&mut self.sealed).into_iter().chain([open]))
+        let mut all = core::mem::take(&mut self.sealed);
+        all.push_back(open);
+        all
     }
 }
 
 /// Every item of `bags` that is still there, in order.
-pub(crate) fn drain(bags: impl IntoIterator<Item = Bag>) -> impl Iterator<Item = Item> {
+pub(crate) fn drain(bags: VecDeque<Bag>) -> impl Iterator<Item = Item> {
     bags.into_iter().flat_map(|bag| {
         let taken = bag.taken;
         bag.items.into_iter().skip(taken)
@@ -320,7 +334,7 @@ mod tests {
                     plain.iter_mut().filter(|item| item.1 == OPEN).for_each(|item| item.1 = now);
                 }
             }
-            let left: Vec<usize> = bags.drain().map(|item| item.ptr.addr()).collect();
+            let left: Vec<usize> = drain(bags.take_all()).map(|item| item.ptr.addr()).collect();
             let expected: Vec<usize> = plain.iter().map(|&(name, ..)| name).collect();
             prop_assert_eq!(left, expected);
         }

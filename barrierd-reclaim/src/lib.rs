@@ -13,10 +13,10 @@
 //!
 //! # Limits
 //! - What a guard holds back is everything that was retired after it was made: keep sections short.
-//! - A call that frees or scans reads the daemon's file. If someone with write access to it (root)
-//!   truncates it, that read dies of SIGBUS, as with any shared mapping.
-//! - After `fork`, a child must not use a reclaimer of its parent: other threads' sections stay
-//!   open in it for ever, so nothing is freed there.
+//! - `retire`, `flush` and `synchronize` read the daemon's file (`pin` never does). If someone with
+//!   write access to it (root) truncates it, that read dies of SIGBUS, as with any shared mapping.
+//! - After `fork`, a child must not use a reclaimer of its parent: other threads' sections and locks
+//!   stay as they were. It may exit.
 //! - A destructor that panics while the last clone of a reclaimer is dropped is reported by the
 //!   panic hook and goes no further, so that the objects behind it are freed.
 

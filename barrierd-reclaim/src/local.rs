@@ -11,6 +11,7 @@ use crate::record::Record;
 use core::cell::{Cell, RefCell};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
+use rustix::process::{Pid, getpid};
 use std::sync::Arc;
 use std::sync::Weak;
 
@@ -29,12 +30,21 @@ struct Entry {
     record: *const Record,
 }
 
-struct Registry(Vec<Entry>);
+struct Registry {
+    entries: Vec<Entry>,
+    /// The process that the entries belong to.
+    process: Option<Pid>,
+}
 
 impl Drop for Registry {
     fn drop(&mut self) {
         LAST.set((0, ptr::null()));
-        for entry in self.0.drain(..) {
+        // In the child of a fork another thread of the parent may have held a lock of the domain;
+        // nobody will unlock it. The child's exit must not wait for that.
+        if self.process != Some(getpid()) {
+            return;
+        }
+        for entry in self.entries.drain(..) {
             if let Some(domain) = entry.domain.upgrade() {
                 // SAFETY: the domain is alive, so its records are. This thread owns the record
                 // (the registry says so) and forgets it here.
@@ -47,7 +57,7 @@ impl Drop for Registry {
 thread_local! {
     /// The domain last used by this thread, if its readers need no fence, and the record there.
     static LAST: Cell<(DomainId, *const Record)> = const { Cell::new((0, ptr::null())) };
-    static REGISTRY: RefCell<Registry> = const { RefCell::new(Registry(Vec::new())) };
+    static REGISTRY: RefCell<Registry> = const { RefCell::new(Registry { entries: Vec::new(), process: None }) };
 }
 
 /// This thread's record in domain `id`, if the thread used that domain last and its readers need
@@ -65,11 +75,13 @@ pub(crate) fn find(id: DomainId, domain: &Arc<Domain>) -> Option<*const Record> 
     REGISTRY
         .try_with(|registry| {
             let mut registry = registry.borrow_mut();
-            let known = registry.0.iter().find(|entry| entry.id == id).map(|entry| entry.record);
+            let known =
+                registry.entries.iter().find(|entry| entry.id == id).map(|entry| entry.record);
             let record = known.unwrap_or_else(|| {
-                registry.0.retain(|entry| entry.domain.strong_count() > 0);
+                registry.entries.retain(|entry| entry.domain.strong_count() > 0);
                 let record: *const Record = domain.acquire();
-                registry.0.push(Entry { id, domain: Arc::downgrade(domain), record });
+                registry.process.get_or_insert_with(getpid);
+                registry.entries.push(Entry { id, domain: Arc::downgrade(domain), record });
                 record
             });
             if !domain.readers_fence() {

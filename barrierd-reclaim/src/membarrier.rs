@@ -53,10 +53,11 @@ impl Membarrier {
     /// when some do.
     pub(crate) fn buy(self, purse: &mut Purse) -> Result<Evidence, MembarrierError> {
         let before = now_ns();
-        membarrier(MembarrierCommand::PrivateExpedited)
-            .map_err(|errno| MembarrierError::Call(errno.into()))?;
+        let bought = membarrier(MembarrierCommand::PrivateExpedited);
+        // A refusal is spaced like a purchase.
         purse.last_ns = now_ns();
         purse.price_ns = purse.last_ns.saturating_sub(before);
+        bought.map_err(|errno| MembarrierError::Call(errno.into()))?;
         Ok(Evidence { ns: before.saturating_sub(CLOCK_MARGIN_NS), vtime: 0 })
     }
 }

@@ -85,7 +85,8 @@ impl Slot {
     /// Opens a read-side section: one load and one store.
     ///
     /// The era is loaded Acquire: it pairs with the scan's Release store, so a reader whose era is
-    /// above `t` runs after the barrier for `t` (step 2). The store is Release, though nothing is
+    /// above `t` runs after the barrier for `t` (step 2; the reader's own barrier point before that
+    /// load would do as well). The store is Release, though nothing is
     /// handed over yet: since C++20 a Relaxed store would not continue the release sequence of the
     /// last `unpin`, and a scan that reads it could miss the end of that section (step 3).
     #[inline]
@@ -234,5 +235,58 @@ where
             Scanned::Advanced
         }
         None => Scanned::Again,
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn look(words: &Words, memory: &mut ScanMemory, news: (u64, u64), slot: &Slot) -> Scanned {
+        let news = Evidence { ns: news.0, vtime: news.1 };
+        scan(words, memory, || Some(news), || core::iter::once(slot))
+    }
+
+    /// A pinned reader holds back both times: to its era, and to the virtual time that had passed
+    /// when that era was learned, not to the newest.
+    #[test]
+    fn a_pin_holds_back_virtual_time_too() {
+        let (words, mut memory, slot) = (Words::new(), ScanMemory::default(), Slot::new());
+        assert_eq!(look(&words, &mut memory, (100, 10), &slot), Scanned::Advanced);
+        assert_eq!(words.safe(), Safe { ns: 100, vtime: 10 });
+        slot.pin(&words);
+        assert_eq!(look(&words, &mut memory, (200, 20), &slot), Scanned::Advanced);
+        assert_eq!(look(&words, &mut memory, (300, 30), &slot), Scanned::Advanced);
+        assert_eq!(words.safe(), Safe { ns: 100, vtime: 10 });
+        // Without news: the pin is gone, and that is enough.
+        slot.unpin();
+        assert_eq!(look(&words, &mut memory, (300, 30), &slot), Scanned::Again);
+        assert_eq!(words.safe(), Safe { ns: 300, vtime: 30 });
+        assert_eq!(look(&words, &mut memory, (300, 30), &slot), Scanned::Nothing);
+        assert_eq!(words.era(), 300);
+    }
+
+    /// An era from before what the memory reaches back to frees nothing by virtual time.
+    #[test]
+    fn an_old_era_has_no_virtual_time() {
+        let (words, mut memory, slot) = (Words::new(), ScanMemory::default(), Slot::new());
+        look(&words, &mut memory, (100, 0), &slot);
+        slot.pin(&words);
+        for round in 2..40 {
+            look(&words, &mut memory, (round * 100, round * 10), &slot);
+        }
+        assert_eq!(words.safe(), Safe { ns: 100, vtime: 0 });
+    }
+
+    /// A source without virtual time in between takes nothing back.
+    #[test]
+    fn sources_mix() {
+        let (words, mut memory, slot) = (Words::new(), ScanMemory::default(), Slot::new());
+        look(&words, &mut memory, (100, 10), &slot);
+        look(&words, &mut memory, (200, 0), &slot);
+        assert_eq!(words.safe(), Safe { ns: 200, vtime: 10 });
+        // Older evidence than the era is no news.
+        assert_eq!(look(&words, &mut memory, (150, 15), &slot), Scanned::Nothing);
+        assert_eq!(words.era(), 200);
     }
 }

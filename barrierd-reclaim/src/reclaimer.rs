@@ -25,6 +25,9 @@ use std::time::Instant;
 /// clone is dropped. Between calls nothing happens. What a thread leaves behind when it exits is
 /// freed by the others.
 ///
+/// A retired object that owns a clone of its reclaimer keeps the domain alive until it is freed: with
+/// one in the queue, dropping all other clones frees nothing.
+///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
 /// use std::sync::atomic::{AtomicPtr, Ordering};
@@ -53,6 +56,17 @@ use std::time::Instant;
 pub struct Reclaimer {
     id: DomainId,
     domain: Arc<Domain>,
+    _last: Arc<Last>,
+}
+
+/// Shared by all clones, and by nothing else: dropped with the last of them, on its thread. (The
+/// domain itself may live a moment longer, in the hands of a thread that exits.)
+struct Last(Arc<Domain>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Reclaimer {
@@ -70,7 +84,8 @@ impl Reclaimer {
     }
 
     fn on(barriers: Barriers) -> Reclaimer {
-        Reclaimer { id: local::next_id(), domain: Arc::new(Domain::new(barriers)) }
+        let domain = Arc::new(Domain::new(barriers));
+        Reclaimer { id: local::next_id(), _last: Arc::new(Last(domain.clone())), domain }
     }
 
     /// Opens a read-side section: one load and one store.
@@ -119,9 +134,12 @@ impl Reclaimer {
     /// Calls `free(ptr)` once no reader can hold `ptr`, on whichever thread comes to it.
     ///
     /// Queues the object: no fence, no atomic read-modify-write, no clock. Once every 64 objects
-    /// the thread runs a fence and reads the clock; once a barrier round one thread looks at the
-    /// readers. Every call frees up to two objects that have become safe, the oldest first; if the
-    /// destructor of one panics, the panic comes out here, and no other object is lost.
+    /// the thread runs a fence and reads the clock; then, and at its first retire of a barrier
+    /// round, it reads the source's watermark and, if that is news, looks at the readers.
+    ///
+    /// Every call frees up to two objects that have become safe, the oldest first; more if
+    /// destructors retire, and once in 64 objects some of those that exited threads have left. If
+    /// the destructor of one panics, the panic comes out here, and no other object is lost.
     ///
     /// `free` may call this reclaimer again: what it retires is queued. It must not block on a
     /// thread that waits for this one.
@@ -129,7 +147,7 @@ impl Reclaimer {
     /// # Safety
     /// - The object was reachable by readers only through pointers that they load inside a section
     ///   ([`pin`](Reclaimer::pin)) of this domain; it has been unlinked from all of them, by
-    ///   atomic operations that come before this call; and nothing links it again.
+    ///   atomic operations that happen before this call; and nothing links it again.
     /// - It is retired once.
     /// - `free(ptr)` is sound on any thread, at any time until the last clone of this reclaimer is
     ///   dropped: what the object borrows must live that long.
@@ -163,13 +181,15 @@ impl Reclaimer {
 
     /// Waits until every section that was open at the call has ended and the barrier has passed;
     /// then frees all that this thread, or any thread that has exited, retired before the call.
+    /// (What another thread is freeing at that moment may be a destructor away from done.)
     ///
     /// With the daemon it sleeps until the barrier comes, some milliseconds; with membarrier it
     /// buys one.
     ///
     /// # Errors
     /// When `deadline` comes first, or when the wait could never end: see [`SynchronizeError`].
-    /// Nothing is lost then.
+    /// Nothing is lost then. Late in a thread's exit, when its registration is gone, a guard of its
+    /// own shows as [`SynchronizeError::Readers`], after the deadline.
     pub fn synchronize(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         self.with_record(|domain, record| {
             // SAFETY: the record is this thread's for this call.
@@ -237,6 +257,10 @@ impl Builder {
     }
 
     /// The barrier daemon's file. The default is `/run/barrierd/barrier`.
+    ///
+    /// Whoever can write this file decides when memory is freed. It is refused unless it and its
+    /// directories belong to root or to this process's own user; a process that names a file which
+    /// its own user may write vouches for all programs of that user.
     pub fn daemon_file(mut self, path: impl AsRef<Path>) -> Builder {
         self.path = Some(path.as_ref().to_path_buf());
         self

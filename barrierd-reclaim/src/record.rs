@@ -4,7 +4,9 @@
 //! 1. `slot` is stored by the owning thread and loaded by whoever scans.
 //! 2. `own` (depth, bags, flags) belongs to the owning thread: the one whose compare-exchange set
 //!    `in_use`, until it stores `in_use = false` again. A record's owner stays on its thread: the
-//!    registry, a `Guard` (neither is `Send`) or one call holds it.
+//!    registry, a `Guard` (neither is `Send`) or one call holds it. When the last `Reclaimer` is
+//!    dropped, all records belong to that drop (`Domain::close`): no guard and no call can be left,
+//!    and threads that exit find the door closed.
 //! 3. The tallies are written by the owner and read by anyone.
 //! 4. `next` never changes once the record is on the list, and records are freed only with the
 //!    list, when the domain is dropped and no thread has a reference to it.
@@ -41,6 +43,7 @@ pub(crate) struct Record {
 #[derive(Debug)]
 struct Own {
     freeing: Cell<bool>,
+    debt: Cell<usize>,
     bags: UnsafeCell<Bags>,
 }
 
@@ -54,7 +57,11 @@ impl Record {
     fn new(vtime: VtimeWord) -> Record {
         Record {
             hot: CachePadded::new(Hot { slot: Slot::new(), depth: Cell::new(0) }),
-            own: Own { freeing: Cell::new(false), bags: UnsafeCell::new(Bags::new(vtime)) },
+            own: Own {
+                freeing: Cell::new(false),
+                debt: Cell::new(0),
+                bags: UnsafeCell::new(Bags::new(vtime)),
+            },
             retired: Tally::default(),
             freed: Tally::default(),
             in_use: AtomicBool::new(true),
@@ -77,6 +84,12 @@ impl Record {
     #[inline]
     pub(crate) fn freeing(&self) -> &Cell<bool> {
         &self.own.freeing
+    }
+
+    /// Frees that calls from within destructors have left to the calls outside. Owner only.
+    #[inline]
+    pub(crate) fn debt(&self) -> &Cell<usize> {
+        &self.own.debt
     }
 
     /// Works on the owner's bags. `work` must not run foreign code: a destructor could come back
@@ -146,18 +159,6 @@ impl Records {
             let record = unsafe { next.as_ref() }?;
             next = record.next;
             Some(record)
-        })
-    }
-
-    /// The bags of all records: for a domain that no thread can reach any more.
-    pub(crate) fn iter_bags_mut(&mut self) -> impl Iterator<Item = &mut Bags> {
-        let mut next = *self.head.get_mut();
-        core::iter::from_fn(move || {
-            // SAFETY: as in `iter`; `&mut self` says that nobody else has a reference, and each
-            // record is visited once.
-            let record = unsafe { next.as_mut() }?;
-            next = record.next.cast_mut();
-            Some(record.own.bags.get_mut())
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::membarrier::{Membarrier, Purse};
 use crate::protocol::Evidence;
 use crate::stats::Counters;
 use crate::sync::{Ordering, fence};
-use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH};
+use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH, HEARTBEAT_PERIOD_NS};
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Liveness, Stamp};
 use std::path::{Path, PathBuf};
@@ -18,12 +18,15 @@ use std::time::{Duration, Instant};
 /// Which source of barriers a [`Reclaimer`](crate::Reclaimer) should use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// The daemon where one runs, else membarrier, else fences. A domain that started with the
-    /// daemon buys from membarrier while the daemon is away.
+    /// The daemon where one runs, else membarrier, else fences: chosen once. A domain that started
+    /// with the daemon buys from membarrier while the daemon is away or its watermark is old.
     #[default]
     Auto,
     /// The barrier daemon's file, and nothing else: free of system calls, milliseconds late. While
     /// the daemon is away, nothing is freed.
+    ///
+    /// A daemon that is started again on the same file is taken back. One that had to make a new
+    /// file (the old one was deleted) is not noticed: the file is opened once.
     Daemon,
     /// `membarrier(PRIVATE_EXPEDITED)`: no daemon, no root, Linux 4.14. A purchase interrupts the
     /// CPUs that run other threads of this process.
@@ -61,8 +64,10 @@ pub(crate) enum Asked {
     OnRetire,
     /// `flush`: the same, counted apart.
     OnFlush,
-    /// `synchronize`: buy now.
+    /// `synchronize`: where barriers are bought, buy now.
     Now,
+    /// Only another look at the readers.
+    Nothing,
 }
 
 /// The chosen source. Kept, mapping and all, for the life of the domain.
@@ -123,19 +128,23 @@ impl Barriers {
         purse: &mut Purse,
         counters: &Counters,
     ) -> Option<(Evidence, ActiveSource)> {
+        if asked == Asked::Nothing {
+            return None;
+        }
         match self {
             Barriers::Daemon { barrier, fallback } => {
-                if let Ok(watermark) = barrier.watermark() {
-                    if watermark.ns > era {
-                        let news = Evidence { ns: watermark.ns, vtime: watermark.vtime };
-                        return Some((news, ActiveSource::Daemon));
-                    }
-                    // No news is the usual case between two rounds.
-                    if is_live(barrier) {
-                        return None;
-                    }
+                if let Ok(watermark) = barrier.watermark()
+                    && watermark.ns > era
+                {
+                    let news = Evidence { ns: watermark.ns, vtime: watermark.vtime };
+                    return Some((news, ActiveSource::Daemon));
                 }
-                buy((*fallback)?, asked, purse, counters)
+                // No news is the usual case between two rounds.
+                let fallback = (*fallback)?;
+                if keeps_up(barrier) {
+                    return None;
+                }
+                buy(fallback, asked, purse, counters)
             }
             Barriers::Membarrier(membarrier) => buy(*membarrier, asked, purse, counters),
             Barriers::Fence => {
@@ -158,7 +167,7 @@ impl Barriers {
     ) -> Option<String> {
         match self {
             Barriers::Daemon { barrier, fallback } => {
-                if fallback.is_some() && !is_live(barrier) {
+                if fallback.is_some() && !keeps_up(barrier) {
                     std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
                     return None;
                 }
@@ -180,17 +189,31 @@ impl Barriers {
     }
 }
 
+/// Opens the file of a daemon that runs. May take [`SECOND_LOOK`] to find out.
 fn open_live(path: &Path) -> Result<Barrier, BuildError> {
     let barrier = Barrier::open(path)?;
-    if is_live(&barrier) {
-        Ok(barrier)
-    } else {
-        Err(BuildError::DaemonGone { path: path.to_path_buf() })
+    // An old beat at the first look is on notice: a daemon that was idle or starved beats again.
+    if barrier.liveness() == Liveness::Suspect {
+        std::thread::sleep(SECOND_LOOK);
+    }
+    match barrier.liveness() {
+        Liveness::Alive | Liveness::Suspect => Ok(barrier),
+        Liveness::Stopped | Liveness::Stale => {
+            Err(BuildError::DaemonGone { path: path.to_path_buf() })
+        }
     }
 }
 
-fn is_live(barrier: &Barrier) -> bool {
-    matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect)
+/// Two looks this far apart tell a dead daemon (`Barrier::liveness` asks for 50 ms).
+const SECOND_LOOK: Duration = Duration::from_millis(60);
+
+/// A watermark older than this, nanoseconds, is not waited for where a barrier can be bought: the
+/// daemon may beat while a CPU that takes no interrupts holds it up.
+const OLD_NS: u64 = 2 * HEARTBEAT_PERIOD_NS;
+
+fn keeps_up(barrier: &Barrier) -> bool {
+    let alive = matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect);
+    alive && barrier.watermark().is_ok_and(|mark| now_ns().saturating_sub(mark.ns) <= OLD_NS)
 }
 
 fn buy(

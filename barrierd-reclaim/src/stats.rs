@@ -19,7 +19,8 @@ pub struct Stats {
     pub rounds: u64,
     /// `membarrier(2)` calls made inside `retire`.
     pub retire_syscalls: u64,
-    /// System calls made elsewhere: `flush` and `synchronize`.
+    /// `membarrier(2)` calls made elsewhere (`flush`, `synchronize`, a thread's exit), and waits
+    /// for the daemon.
     pub other_syscalls: u64,
     /// `membarrier(2)` calls that the kernel refused.
     pub refused: u64,
@@ -93,7 +94,9 @@ impl Counters {
     pub(crate) fn bought(&self, asked: Asked) {
         match asked {
             Asked::OnRetire => self.retire_syscalls.fetch_add(1, Relaxed),
-            Asked::OnFlush | Asked::Now => self.other_syscalls.fetch_add(1, Relaxed),
+            Asked::OnFlush | Asked::Now | Asked::Nothing => {
+                self.other_syscalls.fetch_add(1, Relaxed)
+            }
         };
     }
 

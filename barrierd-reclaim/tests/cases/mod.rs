@@ -61,6 +61,11 @@ pub(crate) fn all(make: impl Fn() -> Reclaimer) {
     late_in_a_thread_exit(make());
     domains_come_and_go(&make);
     a_forgotten_guard_keeps_its_section(make());
+    a_guard_may_outlive_its_registration(make());
+    the_last_drop_waits_for_threads_that_exit(&make);
+    short_lived_threads_leave_little(make());
+    sleepers_hold_nothing_of_others(make());
+    destructors_that_retire_many(make());
     no_reader_sees_a_freed_node(make());
 }
 
@@ -168,8 +173,26 @@ fn a_panic_while_dropping_loses_nothing(reclaimer: Reclaimer) {
         unsafe { reclaimer.retire(Box::into_raw(Box::new(Bomb(bombs.clone())))) };
         log.retire(&reclaimer, name);
     }
+    // SAFETY: fresh from a Box, retired once.
+    unsafe { reclaimer.retire(Box::into_raw(Box::new(Fuse))) };
+    log.retire(&reclaimer, 3);
     quietly(|| drop(reclaimer));
-    assert_eq!((log.names().len(), bombs.load(Relaxed)), (3, 3));
+    assert_eq!((log.names().len(), bombs.load(Relaxed)), (4, 3));
+}
+
+/// A panic whose payload panics in its turn when it is dropped.
+struct Fuse;
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        struct Payload;
+        impl Drop for Payload {
+            fn drop(&mut self) {
+                panic!("a payload's panic, on purpose");
+            }
+        }
+        std::panic::panic_any(Payload);
+    }
 }
 
 fn a_stalled_reader_keeps_what_it_must(reclaimer: Reclaimer) {
@@ -187,10 +210,10 @@ fn a_stalled_reader_keeps_what_it_must(reclaimer: Reclaimer) {
 
     let (pinned, wait_pinned) = mpsc::channel();
     let (go, wait_go) = mpsc::channel();
+    let (shared, reader) = (&log, &reclaimer);
     // `go` moves in: should an assertion fail, it is dropped and the reader ends.
-    let (log_, reclaimer_) = (&log, &reclaimer);
     thread::scope(move |scope| {
-        let (log, reclaimer) = (log_, reclaimer_);
+        let (log, reclaimer) = (shared, reader);
         scope.spawn(move || {
             let _guard = reclaimer.pin();
             pinned.send(()).unwrap();
@@ -329,6 +352,128 @@ fn a_forgotten_guard_keeps_its_section(reclaimer: Reclaimer) {
     assert!(log.names().is_empty());
     drop(reclaimer);
     assert_eq!(log.names(), [0]);
+}
+
+/// A guard in a thread-local that is dropped after the crate's own: its record goes back, and the
+/// next thread takes it.
+fn a_guard_may_outlive_its_registration(reclaimer: Reclaimer) {
+    thread_local! {
+        static HELD: RefCell<Option<barrierd_reclaim::Guard<'static>>> =
+            const { RefCell::new(None) };
+    }
+    let reclaimer: &'static Reclaimer = Box::leak(Box::new(reclaimer));
+    let log = Log::default();
+    for name in 0..3 {
+        let log = log.clone();
+        let thread = thread::spawn(move || {
+            HELD.with_borrow(|_| ()); // first, so that it is destroyed last
+            HELD.set(Some(reclaimer.pin()));
+            log.retire(reclaimer, name);
+        });
+        thread.join().unwrap();
+        // Its section has ended with it.
+        reclaimer.synchronize(soon()).unwrap();
+    }
+    assert_eq!(log.names(), [0, 1, 2]);
+}
+
+/// When the last clone's drop returns, everything is freed, also what a thread that exits at that
+/// moment has retired.
+fn the_last_drop_waits_for_threads_that_exit(make: impl Fn() -> Reclaimer) {
+    unsafe fn set(flag: *mut AtomicBool) {
+        // SAFETY: the flag outlives the reclaimer.
+        unsafe { &*flag }.store(true, SeqCst);
+    }
+    for round in 0..60 {
+        let reclaimer = make();
+        let (flag, dropped) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let (clone, address, dropped) = (reclaimer.clone(), &flag, &dropped);
+            scope.spawn(move || {
+                let log = Log::default();
+                (0..20_000).for_each(|name| log.retire(&clone, name));
+                // SAFETY: `set` frees nothing.
+                unsafe { clone.retire_with(core::ptr::from_ref(address).cast_mut(), set) };
+                drop(clone);
+                dropped.store(true, SeqCst);
+            });
+            while !dropped.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            let until = Instant::now() + Duration::from_micros(round);
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            drop(reclaimer);
+            assert!(flag.load(SeqCst), "freed after the last clone's drop had returned");
+        });
+    }
+}
+
+fn short_lived_threads_leave_little(reclaimer: Reclaimer) {
+    let log = Log::default();
+    for i in 0..2000 {
+        let (log, reclaimer) = (&log, &reclaimer);
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || (0..20).for_each(|name| log.retire(reclaimer, name)));
+            thread.join().unwrap();
+        });
+        if i % 100 == 99 {
+            thread::sleep(Duration::from_millis(10)); // let a barrier pass
+        }
+    }
+    let stats = reclaimer.stats();
+    assert!(stats.waiting() < 20_000, "{stats:?}");
+}
+
+/// A thread that retires and then sleeps has not taken what an exited thread left.
+fn sleepers_hold_nothing_of_others(reclaimer: Reclaimer) {
+    let log = Log::default();
+    thread::scope(|scope| scope.spawn(|| log.retire(&reclaimer, 7)).join().unwrap());
+    let (asleep, wait_asleep) = mpsc::channel();
+    let (wake, wait_wake) = mpsc::channel::<()>();
+    let (shared, other) = (&log, &reclaimer);
+    thread::scope(move |scope| {
+        let sleeper = Log::default();
+        scope.spawn(move || {
+            (0..200).for_each(|name| sleeper.retire(other, name));
+            asleep.send(()).unwrap();
+            let _ = wait_wake.recv();
+        });
+        wait_asleep.recv().unwrap();
+        other.synchronize(soon()).unwrap();
+        assert_eq!(shared.names(), [7]);
+        drop(wake);
+    });
+}
+
+/// Each destructor retires three more: the frees keep up all the same.
+fn destructors_that_retire_many(reclaimer: Reclaimer) {
+    struct Parent(*const Reclaimer);
+    // SAFETY: the reclaimer outlives what it frees here (`synchronize` below).
+    unsafe impl Send for Parent {}
+    impl Drop for Parent {
+        fn drop(&mut self) {
+            for name in 0..3u64 {
+                // SAFETY: as above; fresh from a Box, retired once.
+                unsafe { (*self.0).retire(Box::into_raw(Box::new(name))) };
+            }
+        }
+    }
+    let mut most = 0;
+    for i in 0..40_000 {
+        // SAFETY: fresh from a Box, retired once.
+        unsafe { reclaimer.retire(Box::into_raw(Box::new(Parent(&reclaimer)))) };
+        if i % 2000 == 1999 {
+            thread::sleep(Duration::from_millis(10)); // let a barrier pass
+            most = most.max(reclaimer.stats().waiting());
+        }
+    }
+    // 160,000 objects in all; without the frees that destructors leave over, half would wait.
+    assert!(most < 40_000, "{most} waiting; {:?}", reclaimer.stats());
+    while reclaimer.stats().waiting() > 0 {
+        reclaimer.synchronize(soon()).unwrap();
+    }
 }
 
 const POISON: u64 = u64::MAX;
