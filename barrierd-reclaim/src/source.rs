@@ -74,7 +74,7 @@ pub(crate) enum Asked {
 #[derive(Debug)]
 pub(crate) enum Barriers {
     /// The daemon's file, with or without membarrier to fall back on.
-    Daemon { barrier: Barrier, fallback: Option<Membarrier> },
+    Daemon { barrier: Box<Barrier>, fallback: Option<Membarrier> },
     /// Bought barriers only.
     Membarrier(Membarrier),
     /// The readers' own fences.
@@ -85,13 +85,17 @@ impl Barriers {
     pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
         let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
         match source {
-            Source::Daemon => Ok(Barriers::Daemon { barrier: open_live(&path)?, fallback: None }),
+            Source::Daemon => {
+                Ok(Barriers::Daemon { barrier: Box::new(open_live(&path)?), fallback: None })
+            }
             Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::register()?)),
             Source::Fence => Ok(Barriers::Fence),
             Source::Auto => {
                 let membarrier = Membarrier::register().ok();
                 Ok(match (open_live(&path), membarrier) {
-                    (Ok(barrier), fallback) => Barriers::Daemon { barrier, fallback },
+                    (Ok(barrier), fallback) => {
+                        Barriers::Daemon { barrier: Box::new(barrier), fallback }
+                    }
                     (Err(_), Some(membarrier)) => Barriers::Membarrier(membarrier),
                     (Err(_), None) => Barriers::Fence,
                 })
