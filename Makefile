@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo test loom lint doc bench deps
+.PHONY: help demo test loom lint bench deb deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -33,6 +33,10 @@ lint:
 bench:
 	@scripts/deps.sh test
 	@scripts/bench.sh
+
+deb:
+	@scripts/deps.sh build
+	@scripts/deb.sh
 
 deps:
 	@scripts/deps.sh test

@@ -38,8 +38,8 @@ fn main() {
 /// `-mcpu=v3` has the atomic exchanges; newer versions of clang default to more, older ones to less.
 fn clang_args() -> Vec<OsString> {
     use layout::{
-        ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, ROUND, ROUND_SHIFT,
-        SLOT_BYTES, WANTED,
+        ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, PREEMPTED, ROUND,
+        ROUND_SHIFT, SLOT_BYTES, WANTED,
     };
     let words = [
         ("SLOT_BYTES", SLOT_BYTES),
@@ -51,6 +51,7 @@ fn clang_args() -> Vec<OsString> {
         ("BROKEN", BROKEN),
         ("OVERFLOW", OVERFLOW),
         ("DAEMON_TGID", DAEMON_TGID),
+        ("PREEMPTED", PREEMPTED),
     ];
     std::iter::once(OsString::from("-mcpu=v3"))
         .chain(words.into_iter().map(|(name, value)| format!("-D{name}={value}").into()))

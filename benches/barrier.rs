@@ -46,12 +46,17 @@ fn main() {
             }
             thread::sleep(Duration::from_millis(200));
             let far = || Instant::now() + Duration::from_secs(10);
-            row(state, "barrierd ns", || barrier.wait(Stamp::now(), far()).expect("a barrier"));
+            row(state, "barrierd passive", || {
+                barrier.wait_passive(Stamp::now(), far()).expect("a barrier");
+            });
+            row(state, "barrierd expedited", || {
+                barrier.wait(Stamp::now(), far()).expect("a barrier");
+            });
             row(state, "barrierd vtime", || {
                 let stamp = barrier.vtime().expect("a sound virtual time");
                 while barrier.watermark().expect("a true source").vtime <= stamp {
                     // The nanoseconds move with it: sleep on them.
-                    let _ = barrier.wait(Stamp::now(), far());
+                    let _ = barrier.wait_passive(Stamp::now(), far());
                 }
             });
             if registered {

@@ -36,6 +36,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int flags;
+	unsigned int __state; /* since 5.14; 0: wants to run */
 } __attribute__((preserve_access_index));
 
 #endif

@@ -13,7 +13,7 @@ pub const SLOT_BYTES: usize = 128;
 pub const IDLE: u64 = u64::MAX;
 
 /// Bytes of the one entry of the `control` map.
-pub const CONTROL_BYTES: usize = 640;
+pub const CONTROL_BYTES: usize = 768;
 
 /// `control`: the newest evidence time, in nanoseconds of `CLOCK_MONOTONIC`. Only the daemon writes.
 pub const ARMED: usize = 0;
@@ -29,6 +29,9 @@ pub const BROKEN: usize = 384;
 pub const OVERFLOW: usize = 392;
 /// `control`: the daemon's process id as BPF sees it, which may differ from `getpid`. BPF writes.
 pub const DAEMON_TGID: usize = 512;
+/// `control`: 1 if the last switch to the daemon took its CPU from a user task that wanted to go on,
+/// else 0. Only BPF writes, on the CPU of that switch.
+pub const PREEMPTED: usize = 640;
 
 /// Bits of [`ROUND`] that hold the count.
 pub const ROUND_SHIFT: u32 = 16;

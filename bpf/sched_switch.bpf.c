@@ -22,6 +22,7 @@
  * interrupt's event can come in between: it leaves IDLE alone, or moves the slot to a newer time.
  */
 #include "shared.bpf.h"
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -56,8 +57,15 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 	 * loads `asleep` only after that, here or at a later switch to the first user task. So either
 	 * the daemon's load sees the slot out of IDLE, or this load sees `asleep`.
 	 */
+	if ((__u64)next->tgid == READ_ONCE(ctl->daemon_tgid)) {
+		/* Does anyone want this CPU back? The daemon can't tell by a slot: its own CPU's shows
+		 * the switch to the daemon itself. A hint, for the pace alone. */
+		WRITE_ONCE(ctl->preempted, prev->pid != 0 && !(prev->flags & PF_KTHREAD) &&
+						   bpf_core_field_exists(prev->__state) &&
+						   prev->__state == 0);
+		return 0;
+	}
 	if (READ_ONCE(ctl->asleep) && next->pid != 0 && !(next->flags & PF_KTHREAD) &&
-	    (__u64)next->tgid != READ_ONCE(ctl->daemon_tgid) &&
 	    __sync_val_compare_and_swap(&ctl->asleep, 1, 0) == 1)
 		notify();
 	return 0;

@@ -27,7 +27,7 @@ struct slot {
 };
 
 /* A line of its own for each way of use: read by all at every event; counted down by all; read at
- * every switch; read when idle; read rarely. */
+ * every switch; read when idle; read rarely; written when the daemon is switched to. */
 struct control {
 	__u64 armed;
 	__u64 unused0[15];
@@ -41,6 +41,8 @@ struct control {
 	__u64 unused3[14];
 	__u64 daemon_tgid;
 	__u64 unused4[15];
+	__u64 preempted;
+	__u64 unused5[15];
 };
 
 #define AT(field, where) _Static_assert(__builtin_offsetof(struct control, field) == where, #field)
@@ -51,6 +53,7 @@ AT(asleep, ASLEEP);
 AT(broken, BROKEN);
 AT(overflow, OVERFLOW);
 AT(daemon_tgid, DAEMON_TGID);
+AT(preempted, PREEMPTED);
 #undef AT
 _Static_assert(sizeof(struct slot) == SLOT_BYTES, "slot");
 _Static_assert(sizeof(struct control) == CONTROL_BYTES, "control");

@@ -12,6 +12,7 @@ want=${1:-build}
 build_packages=(
   gcc:cmd=cc make:cmd=make pkg-config:cmd=pkg-config clang:clang
   libelf-dev:file=/usr/include/libelf.h zlib1g-dev:file=/usr/include/zlib.h
+  libseccomp-dev:file=/usr/include/seccomp.h
 )
 run_packages=(gcc:cmd=cc make:cmd=make)
 test_packages=(python3:cmd=python3 util-linux:cmd=unshare strace:cmd=strace valgrind:cmd=valgrind)

@@ -2,14 +2,17 @@
 //! the daemon lose no waiter.
 
 mod common;
+#[path = "common/game.rs"]
+mod game;
 
 use barrierd_client::{Barrier, Liveness, Stamp, WaitError};
 use common::{Daemon, PATIENCE, directory, have_root};
+use game::{Game, Outcome, Rest, pin_to};
 use rustix::process::Signal;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use std::process::Command;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, compiler_fence};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,12 +24,6 @@ fn soon() -> Instant {
 fn cpus() -> Vec<usize> {
     let allowed = sched_getaffinity(None).unwrap();
     (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect()
-}
-
-fn pin_to(cpu: usize) {
-    let mut only = CpuSet::new();
-    only.set(cpu);
-    sched_setaffinity(None, &only).unwrap();
 }
 
 #[test]
@@ -55,7 +52,7 @@ fn barriers_pass_on_idle_and_busy_cpus() {
             for &cpu in busy {
                 let stop = &stop;
                 scope.spawn(move || {
-                    pin_to(cpu);
+                    pin_to(cpu).unwrap();
                     // Never enters the kernel by itself.
                     while !stop.load(Relaxed) {
                         std::hint::spin_loop();
@@ -68,86 +65,6 @@ fn barriers_pass_on_idle_and_busy_cpus() {
     }
 }
 
-/// "Store mine, read yours" without a fence on the fast side.
-///
-/// A fast thread's section `r` stores `r` in its word, then reads which round is asked for. The slow
-/// side asks for round `k`, waits for the barrier, and then looks at the words: a section that it
-/// can't see must have seen `k`. So each fast thread's first section to see `k` is at most the one
-/// after the last that was visible.
-struct Game {
-    asked: Word,
-    players: Vec<Player>,
-    stop: AtomicBool,
-}
-
-#[repr(align(128))]
-struct Word(AtomicU64);
-
-struct Player {
-    cpu: usize,
-    section: Word,
-    /// For each round, the first section that saw it.
-    first: Vec<AtomicU64>,
-}
-
-impl Game {
-    fn new(cpus: &[usize], rounds: usize) -> Game {
-        let zero = || Word(AtomicU64::new(0));
-        let player = |&cpu| Player {
-            cpu,
-            section: zero(),
-            first: (0..=rounds).map(|_| AtomicU64::new(0)).collect(),
-        };
-        let players = cpus.iter().map(player).collect();
-        Game { asked: zero(), players, stop: AtomicBool::new(false) }
-    }
-
-    fn play(&self, player: &Player, naps: bool) {
-        pin_to(player.cpu);
-        let (mut section, mut known) = (0, 0);
-        while !self.stop.load(Relaxed) {
-            section += 1;
-            player.section.0.store(section, Relaxed);
-            compiler_fence(SeqCst);
-            let asked = usize::try_from(self.asked.0.load(Relaxed)).unwrap();
-            for round in &player.first[known + 1..=asked] {
-                round.store(section, Relaxed);
-            }
-            known = asked;
-            if naps && section % 4096 == 0 {
-                thread::sleep(Duration::from_micros(50)); // let the CPU idle at times
-            }
-        }
-    }
-
-    /// Plays the slow side; `barrier` waits. Returns the rounds that were broken.
-    fn broken_rounds(&self, naps: bool, mut barrier: impl FnMut(Stamp)) -> usize {
-        let rounds = self.players[0].first.len() - 1;
-        let mut visible = Vec::with_capacity(rounds);
-        thread::scope(|scope| {
-            for player in &self.players {
-                scope.spawn(move || self.play(player, naps));
-            }
-            thread::sleep(Duration::from_millis(20));
-            for round in 1..=rounds {
-                self.asked.0.store(u64::try_from(round).unwrap(), Relaxed);
-                barrier(Stamp::now());
-                let look = |player: &Player| player.section.0.load(Relaxed);
-                visible.push(self.players.iter().map(look).collect::<Vec<_>>());
-            }
-            thread::sleep(Duration::from_millis(50));
-            self.stop.store(true, Relaxed);
-        });
-        let broken = |(round, visible): (usize, &Vec<u64>)| {
-            self.players.iter().zip(visible).any(|(player, &visible)| {
-                let first = player.first[round + 1].load(Relaxed);
-                first == 0 || first > visible + 1
-            })
-        };
-        visible.iter().enumerate().filter(|&round| broken(round)).count()
-    }
-}
-
 #[test]
 fn no_barrier_passes_early() {
     if !have_root() {
@@ -156,9 +73,13 @@ fn no_barrier_passes_early() {
     let dir = directory();
     let daemon = Daemon::start(dir.path());
     let barrier = Barrier::open(&daemon.file).unwrap();
-    let wait = |stamp| barrier.wait(stamp, soon()).unwrap();
-    for naps in [false, true] {
-        assert_eq!(Game::new(&cpus(), 500).broken_rounds(naps, wait), 0, "naps: {naps}");
+    let watermark = || barrier.watermark().unwrap().ns;
+    for rest in [Rest::Never, Rest::Naps] {
+        let waited =
+            Game::new(&cpus(), 500).wait_each(rest, |stamp| barrier.wait(stamp, soon()).unwrap());
+        assert_eq!(waited, Outcome { judged: 500, broken: 0 }, "{rest:?}");
+        let edges = Game::new(&cpus(), 2_000_000).every_edge(rest, watermark);
+        assert!(edges.broken == 0 && edges.judged > 10, "{rest:?}: {edges:?}");
     }
 }
 
@@ -167,10 +88,10 @@ fn no_barrier_passes_early() {
 fn the_game_is_lost_without_a_barrier() {
     let cpus = cpus();
     assert!(cpus.len() > 1, "this test needs two CPUs");
-    pin_to(cpus[0]);
-    let game = || Game::new(&cpus[1..2], 200_000).broken_rounds(false, drop);
+    pin_to(cpus[0]).unwrap();
+    let game = || Game::new(&cpus[1..2], 200_000).wait_each(Rest::Never, drop);
     let stop = soon();
-    while game() == 0 {
+    while game().broken == 0 {
         assert!(Instant::now() < stop, "not one round in {PATIENCE:?} was broken");
     }
 }

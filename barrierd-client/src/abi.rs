@@ -26,6 +26,8 @@
 //! | 128 + 16 c | [`per_cpu_ns`] | CPU c's `last_interrupt_ns`; the low half is a futex word |
 //! | 136 + 16 c | [`per_cpu_vtime`] | CPU c's `last_interrupt_vtime`; the low half is a futex word |
 
+use std::path::{Path, PathBuf};
+
 /// Offset of the number of entries in the per-CPU table.
 pub const NCPU: usize = 0;
 /// Offset of the current virtual time (futex word).
@@ -71,6 +73,13 @@ pub const HEARTBEAT_PERIOD_NS: u64 = 100_000_000;
 pub const CLOCK_MARGIN_NS: u64 = 10_000;
 /// Most CPUs a file may name; a larger count is damage.
 pub const MAX_CPUS: u64 = 1 << 16;
+/// Appended to the public file's path: the datagram socket that takes requests for expedited
+/// barriers.
+pub const SOCKET_SUFFIX: &str = ".sock";
+/// Bytes of a request: [`REQUEST_MAGIC`], then the time that must pass, both little-endian.
+pub const REQUEST_BYTES: usize = 16;
+/// What a request begins with; its last byte is the version of this layout.
+pub const REQUEST_MAGIC: u64 = u64::from_le_bytes(*b"expedit\x01");
 /// Where the daemon keeps its file when no path is given.
 pub const DEFAULT_PATH: &str = "/run/barrierd/barrier";
 
@@ -97,6 +106,23 @@ pub const fn size_for(ncpu: usize) -> usize {
 #[must_use]
 pub const fn futex_word(offset: usize) -> usize {
     offset
+}
+
+/// The request for a barrier for the time `ns`, nanoseconds of `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn request(ns: u64) -> [u8; REQUEST_BYTES] {
+    let mut bytes = [0; REQUEST_BYTES];
+    bytes[..8].copy_from_slice(&REQUEST_MAGIC.to_le_bytes());
+    bytes[8..].copy_from_slice(&ns.to_le_bytes());
+    bytes
+}
+
+/// Where the socket of the public file `public` is.
+#[must_use]
+pub fn socket_path(public: &Path) -> PathBuf {
+    let mut path = public.as_os_str().to_owned();
+    path.push(SOCKET_SUFFIX);
+    path.into()
 }
 
 // The C daemon's header, word for word: these can't move.

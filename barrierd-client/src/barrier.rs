@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::boot::BootId;
 use crate::decode::{self, Header};
 use crate::error::OpenError;
+use crate::expedite::Requests;
 use crate::fork::ForkMark;
 use crate::liveness::{BEAT_LIMIT_NS, LEGACY_LIMIT_NS, Liveness, Watch};
 use crate::place::{self, Place};
@@ -56,6 +57,7 @@ pub struct Barrier {
     watch: Watch,
     fork: ForkMark,
     header: Header,
+    requests: Requests,
     path: PathBuf,
     /// Device and inode.
     id: (u64, u64),
@@ -111,7 +113,8 @@ impl Barrier {
         let header = decode::decode(&path, len, boot, |offset| words.load(offset), clock::now_ns)?;
         let fork = ForkMark::new().map_err(io("set a mark for forks beside it (Linux 4.14)"))?;
         let (trust, watch) = (Trust::new(), Watch::new());
-        Ok(Self { words, trust, watch, fork, header, path, id })
+        let requests = Requests::new(&path);
+        Ok(Self { words, trust, watch, fork, header, requests, path, id })
     }
 
     /// Opens [`abi::DEFAULT_PATH`].
@@ -301,6 +304,11 @@ impl Barrier {
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Where to ask for expedited barriers.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// The words, for the wait.

@@ -33,7 +33,9 @@
 //! | [`Barrier::passed`], [`Barrier::watermark`] | a few loads and one vDSO clock read |
 //! | [`Barrier::liveness`] | the same |
 //! | a load through [`Barrier::vtime_word`] | one load |
-//! | [`Barrier::wait`] | sleeps on a futex, at most 20 ms at a time |
+//! | [`Barrier::wait`] | one datagram, then sleeps on a futex, at most 20 ms at a time; interrupts busy CPUs |
+//! | [`Barrier::wait_passive`] | sleeps on a futex, at most 20 ms at a time |
+//! | [`Barrier::expedite`] | one datagram; interrupts busy CPUs |
 //!
 //! None of them allocates, locks or starts a thread. [`Barrier::open`] does, once.
 //!
@@ -61,6 +63,7 @@ pub mod decode;
 
 mod barrier;
 mod error;
+mod expedite;
 mod fork;
 mod liveness;
 mod place;
@@ -72,6 +75,7 @@ mod words;
 
 pub use barrier::{Barrier, PerCpu, Watermark};
 pub use error::OpenError;
+pub use expedite::ExpediteError;
 pub use liveness::Liveness;
 pub use stamp::Stamp;
 pub use trust::{Distrust, FUTURE_SLACK_NS};

@@ -6,10 +6,13 @@
 use std::path::PathBuf;
 
 use barrierd_client::abi::DEFAULT_PATH;
-use clap::Parser;
 use clap::builder::FalseyValueParser;
+use clap::{Args, Parser};
 
 use crate::daemon::Config;
+use crate::group;
+use crate::laggards::Rules;
+use crate::sandbox::Seccomp;
 use crate::tracepoint::Spec;
 
 /// Tells every process when all CPUs have passed a full memory barrier.
@@ -68,18 +71,84 @@ pub struct Cli {
     #[arg(long)]
     pub per_cpu: bool,
 
-    /// Microseconds between two scans of the CPUs while any is busy.
+    /// Microseconds between two barriers while any CPU is busy, in whole ticks of the kernel.
     ///
-    /// Longer costs less and makes barriers later.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1_000,
-          value_parser = clap::value_parser!(u32).range(100..=50_000))]
-    pub period_us: u32,
+    /// Longer costs less and makes barriers later. Below a tick it counts as it is, for machines
+    /// whose CPUs take many interrupts. By default the fewest ticks that last 3 ms: 4 ms at 250 Hz.
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(100..=50_000))]
+    pub period_us: Option<u32>,
+
+    /// Interrupt a CPU that has taken no interrupt for so many microseconds, though nobody waits.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(100..))]
+    pub bound_us: u32,
+
+    /// The same for isolated CPUs (isolcpus, nohz_full), whoever waits; 0: never.
+    ///
+    /// Never means that one that stays in user code for good holds every barrier up for good.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1_000_000)]
+    pub isolated_bound_us: u32,
+
+    /// Interrupt isolated CPUs like all others.
+    #[arg(long)]
+    pub kick_isolated: bool,
+
+    /// Interrupt CPUs at most so many times a second, all together; 0: never.
+    #[arg(long, value_name = "NUMBER", default_value_t = 20_000)]
+    pub kicks_per_second: u32,
+
+    /// Serve requests for expedited barriers at most so many times a second; 0: take none.
+    ///
+    /// Requests that come together are served together. They are taken on PUBLIC_FILE.sock, from
+    /// root and --group.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2_000)]
+    pub expedites_per_second: u32,
+
+    /// The group whose members may ask for expedited barriers: a name in /etc/group, or a number.
+    #[arg(long, value_name = "NAME", value_parser = group::resolve)]
+    pub group: Option<u32>,
+
+    /// What it gives up once it is set up.
+    #[command(flatten)]
+    pub sandbox: SandboxOptions,
+}
+
+/// What the command line says of the sandbox.
+#[derive(Clone, Debug, Args)]
+pub struct SandboxOptions {
+    /// Whom to go on as once set up: a name in /etc/passwd, UID, or UID:GID.
+    ///
+    /// Neither root nor nobody. Without this option root goes on as the user barrierd if there is
+    /// one, else as user and group 64731; anyone else stays who they are.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// What happens to a system call that barrierd has no use for once it is set up.
+    ///
+    /// enforce: the kernel kills it. log: the kernel's audit log tells, and the call goes on. off:
+    /// nothing. The last two are for debugging, and barrierd warns about them.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        value_enum,
+        default_value = "enforce",
+        hide_possible_values = true
+    )]
+    pub seccomp: Seccomp,
 }
 
 impl From<Cli> for Config {
     fn from(cli: Cli) -> Self {
-        let Cli { path, tracepoints, verbose, per_cpu, period_us } = cli;
-        Self { path, tracepoints, per_cpu, period_ns: u64::from(period_us) * 1_000, verbose }
+        let Cli { path, tracepoints, verbose, per_cpu, group, expedites_per_second, .. } = cli;
+        let ns = |us: u32| u64::from(us) * 1_000;
+        let rules = Rules {
+            bound_ns: ns(cli.bound_us),
+            isolated_bound_ns: (cli.isolated_bound_us > 0).then(|| ns(cli.isolated_bound_us)),
+            kick_isolated: cli.kick_isolated,
+            kicks_per_second: cli.kicks_per_second,
+        };
+        let period_ns = cli.period_us.map(ns);
+        Self { path, tracepoints, per_cpu, period_ns, rules, expedites_per_second, group, verbose }
     }
 }
 
@@ -102,7 +171,8 @@ mod tests {
         let config = parse(&[]).expect("fine");
         assert_eq!(config.path, PathBuf::from(DEFAULT_PATH));
         assert!(config.tracepoints.is_empty() && !config.per_cpu);
-        assert_eq!(config.period_ns, 1_000_000);
+        assert_eq!((config.period_ns, config.group), (None, None));
+        assert_eq!(config.rules.isolated_bound_ns, Some(1_000_000_000));
     }
 
     #[test]
@@ -117,6 +187,16 @@ mod tests {
         let config = parse(&["-v", "/tmp/file", "--per-cpu", "irq:softirq_entry"]).expect("fine");
         assert!(config.verbose && config.per_cpu);
         assert_eq!(config.tracepoints.len(), 1);
+    }
+
+    #[test]
+    fn who_may_be_interrupted() {
+        let line = ["--bound-us=500", "--isolated-bound-us=0", "--kick-isolated", "--group=7"];
+        let config = parse(&line).expect("fine");
+        let Rules { bound_ns, isolated_bound_ns, kick_isolated, .. } = config.rules;
+        assert_eq!((bound_ns, isolated_bound_ns, kick_isolated), (500_000, None, true));
+        assert_eq!(config.group, Some(7));
+        parse(&["--group", "no such group"]).expect_err("unknown");
     }
 
     #[test]

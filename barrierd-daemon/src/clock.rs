@@ -7,7 +7,7 @@ use std::io;
 
 use anyhow::{Result, bail};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 /// The initial time namespace's inode: `PROC_TIME_INIT_INO` in the kernel's include/linux/proc_ns.h.
 const INITIAL_TIME_NAMESPACE: &str = "time:[4026531834]";
@@ -30,6 +30,14 @@ pub fn now_ns() -> u64 {
 pub fn timespec(ns: u64) -> Timespec {
     let part = |n: u64| i64::try_from(n).expect("below 2^63");
     Timespec { tv_sec: part(ns / 1_000_000_000), tv_nsec: part(ns % 1_000_000_000) }
+}
+
+/// The time between two ticks of the kernel, in nanoseconds: the coarse clock's resolution
+/// (`posix_get_coarse_res` in kernel/time/posix-timers.c).
+#[must_use]
+pub fn tick_ns() -> u64 {
+    let resolution = clock_getres(ClockId::MonotonicCoarse);
+    u64::try_from(resolution.tv_nsec).unwrap_or(0).clamp(100_000, 10_000_000)
 }
 
 /// Makes evidence times: what the clock said, less the margin, and each later than the last.
@@ -102,6 +110,12 @@ mod tests {
         assert_eq!(clock.after(999_000), 1_000_002 - CLOCK_MARGIN_NS);
         assert_eq!(clock.after(2_000_000), 2_000_000 - CLOCK_MARGIN_NS);
         assert!(clock.read() < now_ns());
+    }
+
+    #[test]
+    fn a_tick_is_a_whole_fraction_of_a_second() {
+        let rate = 1_000_000_000 / tick_ns();
+        assert!([100, 250, 300, 1000].contains(&rate), "{rate} ticks a second");
     }
 
     #[test]

@@ -49,6 +49,33 @@ impl CpuSet {
         self.words.fill(u64::MAX);
     }
 
+    /// Takes `cpu` in.
+    ///
+    /// # Panics
+    ///
+    /// `cpu` is beyond the capacity.
+    pub fn insert(&mut self, cpu: usize) {
+        assert!(cpu < self.cpus, "CPU {cpu} of {}", self.cpus);
+        self.words[cpu / 64] |= 1 << (cpu % 64);
+    }
+
+    /// Whether every CPU is in the set. O(CPUs / 64).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let rest = self.cpus % 64;
+        self.words.iter().enumerate().all(|(at, &word)| {
+            let whole = rest == 0 || at + 1 < self.words.len();
+            let all = if whole { u64::MAX } else { (1 << rest) - 1 };
+            word & all == all
+        })
+    }
+
+    /// How many CPUs the set can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.cpus
+    }
+
     /// Whether `cpu` is in the set. A CPU beyond the capacity is not.
     #[must_use]
     pub fn contains(&self, cpu: usize) -> bool {
@@ -165,6 +192,25 @@ mod tests {
             let mut set = CpuSet::none(4);
             assert_eq!(set.parse(list.as_bytes()), Err(error), "{list:?}");
             assert_eq!(set.iter().collect::<Vec<_>>(), [0, 1, 2, 3], "{list:?}");
+        }
+    }
+
+    #[test]
+    fn full_means_every_cpu() {
+        for cpus in [1, 63, 64, 65, 128] {
+            let mut set = CpuSet::none(cpus);
+            for cpu in 0..cpus {
+                assert!(!set.is_full(), "{cpu} of {cpus}");
+                set.insert(cpu);
+            }
+            assert!(
+                set.is_full()
+                    && set
+                        == CpuSet::all(cpus).iter().fold(CpuSet::none(cpus), |mut set, cpu| {
+                            set.insert(cpu);
+                            set
+                        })
+            );
         }
     }
 

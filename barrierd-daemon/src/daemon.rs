@@ -1,8 +1,9 @@
-//! The daemon: sets everything up, then goes round: scan, publish, arm, wait.
+//! The daemon: sets everything up, then goes round: arm, wait, look, scan, publish.
 //!
 //! Owns the order of steps, and the I/O between the pure rules of `machine` and `pace`. Knows
 //! nothing of what the rules say.
 
+use std::io::stderr;
 use std::path::PathBuf;
 use std::sync::atomic::{Ordering, fence};
 
@@ -11,21 +12,29 @@ use barrierd_client::abi;
 use barrierd_client::boot::BootId;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::thread::sched_getcpu;
+use rustix::thread::{sched_getcpu, set_current_timer_slack};
 
-use crate::clock::{EvidenceClock, check_time_namespace, now_ns, timespec};
+use crate::bucket::Bucket;
+use crate::clock::{EvidenceClock, check_time_namespace, now_ns, tick_ns, timespec};
 use crate::kernel::{Kernel, Storage};
+use crate::kick::Kicks;
+use crate::laggards::{For, Laggards, Rules};
 use crate::lock::Lock;
-use crate::machine::{Machine, Scan};
-use crate::online::{Online, possible_cpus};
-use crate::pace::{Flag, Found, How, Pace, Step, Woken};
+use crate::machine::{self, Machine, Scan};
+use crate::notify::Notify;
+use crate::online::{Online, isolated_cpus, possible_cpus};
+use crate::pace::{self, Flag, Found, How, Pace, Step, Woken};
+use crate::policy::{Descriptors, Role};
 use crate::proof::{self, Proof};
 use crate::public_file::{self, PublicFile};
 use crate::publisher::Publisher;
 use crate::report::{Counters, say};
 use crate::shared_words::SharedWords;
 use crate::signals::Signals;
+use crate::socket::Socket;
 use crate::tracepoint::{self, Spec};
+
+mod nudge;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -36,14 +45,26 @@ pub struct Config {
     pub tracepoints: Vec<Spec>,
     /// Publish each CPU's own times.
     pub per_cpu: bool,
-    /// Time between two scans, in nanoseconds.
-    pub period_ns: u64,
+    /// Time between two barriers while some CPU is busy, in nanoseconds; `None`: as the ticks allow.
+    pub period_ns: Option<u64>,
+    /// Who may be interrupted.
+    pub rules: Rules,
+    /// Batches of requests served a second; with 0 there is no socket.
+    pub expedites_per_second: u32,
+    /// The group that may send requests, beside the owner.
+    pub group: Option<u32>,
     /// Say what happens, and sums every second.
     pub verbose: bool,
 }
 
 /// How often the kernel is asked for missed events, in nanoseconds.
 const CHECK_NS: u64 = abi::HEARTBEAT_PERIOD_NS;
+
+/// A CPU that was not seen for this long may be offline: the mask is read. In nanoseconds.
+const FAR_BEHIND_NS: u64 = 10_000_000;
+
+/// Batches of requests served at once after a silence.
+const EXPEDITE_BURST: u32 = 64;
 
 /// Between two lines of sums, in nanoseconds.
 const SUMMARY_NS: u64 = 1_000_000_000;
@@ -56,19 +77,26 @@ pub struct Daemon<'s> {
     publisher: Publisher,
     online: Online,
     signals: Signals,
+    notify: Notify,
+    kicks: Kicks,
+    socket: Option<Socket>,
     _lock: Lock,
 
     clock: EvidenceClock,
     machine: Machine,
     pace: Pace,
+    laggards: Laggards,
+    expedites: Bucket,
     /// The slots of the last scan.
     slots: Box<[u64]>,
-    /// Busy CPUs in the last scan.
+    /// Busy CPUs in the last scan or look.
     busy: usize,
     /// The newest arming.
     armed: u64,
     /// What the round under way waits for; `None` when nobody is listened for.
     wanted: Option<u64>,
+    /// Whether anyone slept on a watermark that was published since the pace was last told.
+    waited_for: bool,
     /// When the round of virtual time under way was opened.
     opened_ns: u64,
 
@@ -92,6 +120,7 @@ impl<'s> Daemon<'s> {
     /// Whatever stands in the way, with what to do about it.
     pub fn start(storage: &'s mut Storage, config: &Config) -> Result<Self> {
         check_time_namespace()?;
+        let notify = Notify::from_environment()?;
         let boot = BootId::current().context("reading the kernel's boot id")?;
         let names: Vec<String> = config
             .tracepoints
@@ -107,6 +136,9 @@ impl<'s> Daemon<'s> {
             abi::MAX_CPUS
         );
         let mut online = Online::open(cpus)?;
+        let isolated = isolated_cpus(cpus)?;
+        // Else a timer may be 50 us late: half the lead that armings have before a tick.
+        set_current_timer_slack(std::num::NonZeroU64::new(1)).context("setting the timer slack")?;
 
         let (mut kernel, why_not) = Kernel::load(storage, cpus)?;
         if let Some(why_not) = why_not {
@@ -121,18 +153,32 @@ impl<'s> Daemon<'s> {
         let mut clock = EvidenceClock::new();
         proof::tour(&shared, &mut clock, online.read())?;
 
+        let kicks = Kicks::open(online.cpus());
+        if let Some(error) = kicks.why_not() {
+            say(format_args!(
+                "not every CPU can be kicked, so expedited waits take until its next interrupt                  (perf_event_open: {error}; it needs CAP_PERFMON)"
+            ));
+        }
+        let laggards = Laggards::new(config.rules, isolated, &kicks.reachable());
+
         let file = PublicFile::open(&config.path, cpus, boot)?;
         if let Some(why) = &file.replaced {
             say(format_args!("{}: {why}; a new file takes its place", config.path.display()));
         }
+        let socket = match config.expedites_per_second {
+            0 => None,
+            _ => Some(Socket::bind(&config.path, config.group)?),
+        };
         let now = now_ns();
+        let cycle_ns = pace::cycle_ns(tick_ns(), config.period_ns);
         let machine = Machine::new(cpus, file.inherited);
         let publisher = Publisher::new(file, boot, cpus, config.per_cpu, now);
         if config.verbose {
             say(format_args!(
-                "{}: {:?}, {cpus} CPUs, idle inference {}",
+                "{}: {:?}, {cpus} CPUs, a barrier each {} us, idle inference {}",
                 config.path.display(),
                 publisher.file().origin,
+                cycle_ns / 1_000,
                 if kernel.infers_idle() { "on" } else { "off" }
             ));
         }
@@ -143,14 +189,20 @@ impl<'s> Daemon<'s> {
             publisher,
             online,
             signals,
+            notify,
+            kicks,
+            socket,
             _lock: lock,
             clock,
             machine,
-            pace: Pace::new(config.period_ns, now),
+            pace: Pace::new(cycle_ns, now),
+            laggards,
+            expedites: Bucket::new(config.expedites_per_second, EXPEDITE_BURST),
             slots: vec![0; cpus].into(),
             busy: 0,
             armed: 0,
             wanted: None,
+            waited_for: false,
             opened_ns: 0,
             proved: true,
             checked_ns: now,
@@ -161,6 +213,29 @@ impl<'s> Daemon<'s> {
         })
     }
 
+    /// The descriptors that the loop uses, for the sandbox.
+    #[must_use]
+    pub fn descriptors(&self) -> Descriptors {
+        let mut all =
+            Descriptors::default().with(Role::Log, &stderr()).with(Role::Online, &self.online.fd());
+        for written in self.signals.written() {
+            all = all.with(Role::Stop, written);
+        }
+        for kick in self.kicks.fds() {
+            all = all.with(Role::Kick, &kick);
+        }
+        if let Some(socket) = &self.socket {
+            all = all.with(Role::Requests, &socket.fd());
+        }
+        if let Some(misses) = self.kernel.misses_fd() {
+            all = all.with(Role::Misses, &misses);
+        }
+        if let Some(supervisor) = self.notify.fd() {
+            all = all.with(Role::Supervisor, &supervisor);
+        }
+        all
+    }
+
     /// Goes round until SIGTERM or SIGINT, then marks the file stopped and wakes all waiters.
     ///
     /// # Errors
@@ -168,6 +243,7 @@ impl<'s> Daemon<'s> {
     /// Nothing more can be proved; the file is marked stopped then, too.
     pub fn run(&mut self) -> Result<()> {
         let result = self.go_round();
+        self.notify.stopping();
         self.publisher.stop();
         if self.verbose || result.is_err() {
             say(format_args!("stopped: {}", self.counters));
@@ -176,31 +252,68 @@ impl<'s> Daemon<'s> {
     }
 
     fn go_round(&mut self) -> Result<()> {
+        let mut step = Step::Scan;
         loop {
-            let mut step = self.scan()?;
-            self.arm(step);
-            while let Step::Wait { how, until_ns } = step {
-                let Some(by) = self.wait(how, until_ns)? else { return Ok(()) };
-                step = self.pace.woken(now_ns(), by);
-                if step != Step::Scan {
-                    // So that the scan after this wait finds newer barrier points.
-                    self.arm(step);
+            step = match step {
+                Step::Scan => {
+                    let next = self.scan()?;
+                    if next == Step::Scan {
+                        // Rounds of virtual time want barrier points between two scans.
+                        self.arm(How::Pause);
+                    }
+                    next
                 }
-            }
+                Step::Look => {
+                    let passed = self.look();
+                    self.pace.looked(now_ns(), passed)
+                }
+                Step::Wait { how, until_ns } => {
+                    self.arm(how);
+                    match self.wait(how, until_ns)? {
+                        Ended::Stop => return Ok(()),
+                        Ended::Asked => {
+                            self.serve()?;
+                            self.pace.served().unwrap_or(step)
+                        }
+                        Ended::Woken(by) => self.pace.woken(now_ns(), by),
+                    }
+                }
+            };
         }
     }
 
-    /// Looks at every CPU and publishes what follows.
+    /// A scan as the pace asked for it.
     fn scan(&mut self) -> Result<Step> {
         match self.pace.flag() {
             Flag::Clear if self.shared.asleep() => self.shared.clear_asleep(),
             Flag::Set => self.shared.set_asleep(),
             Flag::Clear | Flag::Keep => {}
         }
+        let wanted = self.wanted.unwrap_or(0);
+        let vtime = self.machine.vtime();
+        let mut found = self.publish()?;
+        let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
+        if lag_ns >= self.laggards.bound_ns() && self.kick(For::Bound) {
+            found = self.publish()?;
+        }
+        Ok(self.pace.scanned(&Found {
+            now_ns: now_ns(),
+            others_idle: found.busy == 0 && !self.shared.preempted(),
+            passed: self.machine.last_interrupt_ns() >= wanted,
+            waited_for: std::mem::take(&mut self.waited_for),
+            vtime,
+            last_vtime: self.machine.last_interrupt_vtime(),
+            flag_stands: self.shared.asleep(),
+        }))
+    }
+
+    /// Looks at every CPU and publishes what follows.
+    fn publish(&mut self) -> Result<machine::Found> {
         let s = self.clock.read();
         // The clock before, mask and slots after. Partner: the exchanges in the BPF programs.
         fence(Ordering::SeqCst);
-        self.online.read();
+        let lag_ns = s.saturating_sub(self.machine.last_interrupt_ns());
+        self.online.refresh(lag_ns >= FAR_BEHIND_NS);
         self.shared.read_slots(&mut self.slots);
         // After the slots: who no longer sees an IDLE that was wrong sees this.
         let (broken, overflow) = (self.shared.broken(), self.shared.overflow());
@@ -215,7 +328,6 @@ impl<'s> Daemon<'s> {
         if broken {
             self.distrust_idle("an interrupt found a CPU marked idle that was running a task");
         }
-        let vtime = self.machine.vtime();
         let found = self.machine.scan(&Scan {
             s,
             online: self.online.cpus(),
@@ -230,21 +342,36 @@ impl<'s> Daemon<'s> {
             self.counters.round(now.saturating_sub(self.opened_ns));
         }
         if self.proved {
-            self.publisher.publish(&self.machine, now);
+            self.waited_for |= self.publisher.publish(&self.machine, now);
+            self.notify.published(now);
         }
         self.check(now);
-        Ok(self.pace.scanned(&Found {
-            now_ns: now,
-            others_idle: found.busy == 0,
-            vtime,
-            last_vtime: self.machine.last_interrupt_vtime(),
-            flag_stands: self.shared.asleep(),
-        }))
+        Ok(found)
     }
 
-    /// Asks every CPU for a barrier point after now, and the last one for a wake-up if `step` is to
-    /// listen. Opens the next round of virtual time on the way.
-    fn arm(&mut self, step: Step) {
+    /// Whether every other CPU has passed what is armed, or is idle. No system call; it credits
+    /// nobody.
+    fn look(&mut self) -> bool {
+        let own = sched_getcpu();
+        let (mut busy, mut passed) = (0, true);
+        for cpu in self.online.cpus().iter().filter(|&cpu| cpu != own) {
+            let slot = self.shared.slot(cpu);
+            if slot == machine::IDLE && self.idle_trusted {
+                continue;
+            }
+            busy += 1;
+            passed &= slot != machine::IDLE && slot >= self.armed;
+        }
+        self.busy = busy;
+        passed
+    }
+
+    /// Asks every CPU for a barrier point after now, and the last one for a wake-up if the wait is to
+    /// listen; for [`How::Rest`] nothing. Opens the next round of virtual time on the way.
+    fn arm(&mut self, how: How) {
+        if how == How::Rest {
+            return;
+        }
         // What came so far is of no use; what comes from here on is.
         self.kernel.drain();
         let round = self.machine.next_round().filter(|_| self.proved);
@@ -259,7 +386,7 @@ impl<'s> Daemon<'s> {
             self.machine.opened(vtime, evidence);
             self.opened_ns = evidence;
         }
-        if matches!(step, Step::Wait { how: How::Listen, .. }) {
+        if how == How::Listen {
             // A round goes on until it is complete, over several armings: each CPU counts down at
             // its first barrier point in it, the last one wakes the daemon.
             if self.wanted.is_none_or(|wanted| self.machine.last_interrupt_ns() >= wanted) {
@@ -273,34 +400,52 @@ impl<'s> Daemon<'s> {
         self.armed = evidence;
     }
 
-    /// Waits. `None`: a signal to stop has come.
-    fn wait(&mut self, how: How, until_ns: u64) -> Result<Option<Woken>> {
+    /// Waits for what ends the wait, or for a request, if one may be served by then.
+    fn wait(&mut self, how: How, until_ns: u64) -> Result<Ended> {
         if how == How::Sleep {
             // Asked after the ring was drained: with the flag gone the record may be, too.
             if !self.shared.asleep() {
-                return Ok(Some(Woken::Notified));
+                return Ok(Ended::Woken(Woken::Notified));
             }
             self.counters.sleeps += 1;
         }
         let (own, armed) = (sched_getcpu(), self.armed);
-        let timeout = timespec(until_ns.saturating_sub(now_ns()));
-        let signals = self.signals.fd();
-        let wake = self.kernel.wake_fd();
-        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&wake, PollFlags::IN)];
-        let polled = if how == How::Pause { &mut fds[..1] } else { &mut fds[..] };
-        match poll(polled, Some(&timeout)) {
-            // A signal's handler has run: its byte is there at the next poll.
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error).context("waiting for the ring buffer"),
+        loop {
+            let now = now_ns();
+            // Unpolled between two tokens; and a step that is due comes first, whoever asks.
+            let ready_ns = self.expedites.ready_at_ns().unwrap_or(u64::MAX);
+            let socket = self.socket.as_ref().filter(|_| ready_ns <= now && now < until_ns);
+            let mut until = until_ns;
+            if self.socket.is_some() && ready_ns > now {
+                until = until.min(ready_ns);
+            }
+            let timeout = timespec(until.saturating_sub(now));
+            let signals = self.signals.fd();
+            let wake = self.kernel.wake_fd();
+            let request = socket.map_or(signals, Socket::fd);
+            let mut fds = [&signals, &request, &wake].map(|fd| PollFd::new(fd, PollFlags::IN));
+            let hears = matches!(how, How::Listen | How::Sleep);
+            match poll(&mut fds[..if hears { 3 } else { 2 }], Some(&timeout)) {
+                // A signal's handler has run: its byte is there at the next poll.
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error).context("waiting for the ring buffer"),
+            }
+            let [stop, asked, notified] = fds.map(|fd| !fd.revents().is_empty());
+            if stop {
+                return Ok(Ended::Stop);
+            }
+            self.counters.wake_ups += 1;
+            if asked {
+                // No proof: the wait may have been none. The pace's own waits have theirs.
+                return Ok(Ended::Asked);
+            }
+            if !notified && now_ns() < until_ns && until < until_ns {
+                continue;
+            }
+            self.counters.notifications += u64::from(notified);
+            self.prove(own, armed);
+            return Ok(Ended::Woken(if notified { Woken::Notified } else { Woken::Timeout }));
         }
-        if !fds[0].revents().is_empty() {
-            return Ok(None);
-        }
-        let notified = !fds[1].revents().is_empty();
-        self.counters.wake_ups += 1;
-        self.counters.notifications += u64::from(notified);
-        self.prove(own, armed);
-        Ok(Some(if notified { Woken::Notified } else { Woken::Timeout }))
     }
 
     /// Makes sure that the wait was traced on CPU `own`.
@@ -371,6 +516,17 @@ impl<'s> Daemon<'s> {
     }
 }
 
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// By a signal to stop.
+    Stop,
+    /// As the pace expects it.
+    Woken(Woken),
+    /// A request is there, and may be served now.
+    Asked,
+}
+
 /// Attaches sched_switch, then what `names` say, or the defaults.
 fn attach(kernel: &mut Kernel<'_>, names: &[String], verbose: bool) -> Result<()> {
     kernel.attach_sched_switch()?;
@@ -383,6 +539,9 @@ fn attach(kernel: &mut Kernel<'_>, names: &[String], verbose: bool) -> Result<()
         // Whatever is named: its program checks IDLE.
         wanted.push((tracepoint::SOFTIRQ_ENTRY, false));
     }
+    // Whatever is named: so that kicks show.
+    let kicks = tracepoint::DEFAULTS.iter().filter(|default| default.optional);
+    wanted.extend(kicks.map(|default| (default.name, default.optional)));
     let mut attached = vec![tracepoint::SCHED_SWITCH];
     for (name, optional) in wanted {
         if attached.contains(&name) {

@@ -163,6 +163,12 @@ impl<'s> Kernel<'s> {
         self.programs.maps.wake.as_fd()
     }
 
+    /// The descriptor that [`missed_switches`](Self::missed_switches) reads, for the sandbox.
+    #[must_use]
+    pub fn misses_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.switch.as_ref().map(|(_, fdinfo)| fdinfo.as_fd())
+    }
+
     /// Throws away the wake-ups that have come so far. No system call.
     pub fn drain(&self) {
         // Its result is the number of records, or what the callback returned, which is 0.

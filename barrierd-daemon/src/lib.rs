@@ -8,6 +8,8 @@
 //! | [`daemon`] | the set-up, and the round of scan, publish, arm, wait |
 //! | [`machine`] | pure: what a scan lets it publish |
 //! | [`pace`] | pure: when to scan next |
+//! | [`laggards`], [`requests`], [`bucket`] | pure: whom to kick, what a request is worth, how often |
+//! | [`kick`], [`socket`] | perf events that interrupt a CPU; the socket for requests |
 //! | [`kernel`] | libbpf: load, attach, map |
 //! | [`shared_words`] | the words shared with BPF, and their orderings |
 //! | [`proof`] | whether tracing works |
@@ -18,25 +20,37 @@
 //! | [`publisher`] | the words of the file, in order, and futex wake-ups |
 //! | [`words`] | mapped memory as atomic words |
 //! | [`clock`] | the clock, and times that serve as evidence |
+//! | [`sandbox`], [`policy`], [`account`] | what it gives up after set-up; the system calls left; whom it goes on as |
+//! | [`notify`] | what it tells the supervisor |
 //! | [`signals`], [`report`] | how it stops; what it says |
 //!
 //! It is a library so that tests and benchmarks reach the parts. The pure ones need no root.
 
+pub mod account;
+pub mod bucket;
 pub mod cli;
 pub mod clock;
 pub mod cpulist;
 pub mod daemon;
+pub mod group;
 pub mod inheritance;
 pub mod kernel;
+pub mod kick;
+pub mod laggards;
 pub mod lock;
 pub mod machine;
+pub mod notify;
 pub mod online;
 pub mod pace;
+pub mod policy;
 pub mod proof;
 pub mod public_file;
 pub mod publisher;
 pub mod report;
+pub mod requests;
+pub mod sandbox;
 pub mod shared_words;
 pub mod signals;
+pub mod socket;
 pub mod tracepoint;
 pub mod words;

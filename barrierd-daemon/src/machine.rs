@@ -108,7 +108,9 @@ impl Machine {
             let slot = scan.slots[cpu];
             let idle = slot == IDLE && scan.idle_trusted;
             let online = scan.online.contains(cpu);
-            let evidence = if idle || !online || cpu == scan.own {
+            let evidence = if cfg!(barrierd_broken_credit) {
+                scan.s + 20_000 // Unsound, on purpose: a build that `make vm` must find out.
+            } else if idle || !online || cpu == scan.own {
                 scan.s
             } else if slot <= scan.s {
                 slot

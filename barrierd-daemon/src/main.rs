@@ -4,29 +4,42 @@
 //! library's.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::mem::ManuallyDrop;
 
 use anyhow::Result;
+use barrierd_daemon::account::Account;
 use barrierd_daemon::cli::Cli;
 use barrierd_daemon::daemon::{Config, Daemon};
 use barrierd_daemon::kernel::{self, Storage};
 use barrierd_daemon::report::say;
+use barrierd_daemon::sandbox;
 use clap::Parser;
 
-fn main() -> ExitCode {
-    match run(&Config::from(Cli::parse())) {
-        Ok(()) => ExitCode::SUCCESS,
+fn main() {
+    for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        // Errors would collect one, by system calls that the sandbox denies; it is never shown.
+        // SAFETY: there is no other thread yet.
+        unsafe { std::env::remove_var(name) };
+    }
+    let status = match run(Cli::parse()) {
+        Ok(()) => 0,
         Err(error) => {
             say(format_args!("{error:#}"));
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    sandbox::leave(status);
 }
 
-fn run(config: &Config) -> Result<()> {
+fn run(cli: Cli) -> Result<()> {
+    let account = Account::choose(cli.sandbox.user.as_deref())?;
+    let seccomp = cli.sandbox.seccomp;
+    let config = Config::from(cli);
     kernel::set_verbose(config.verbose);
     let mut storage = Storage::new();
-    let mut daemon = Daemon::start(&mut storage, config)?;
+    // Both are never dropped once in the sandbox, where that would be denied: see `leave`.
+    let mut daemon = ManuallyDrop::new(Daemon::start(&mut storage, &config)?);
+    sandbox::enter(account, seccomp, &daemon.descriptors())?;
     // The C daemon's words, on a line of their own: scripts wait for them.
     let _ = writeln!(io::stderr(), "Setup complete.");
     daemon.run()

@@ -2,7 +2,8 @@
 //!
 //! Owns the two files in sysfs. Knows nothing of what an offline CPU is worth.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,11 @@ use crate::cpulist::{self, CpuSet};
 
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// CPUs kept free of other tasks at boot (isolcpus), and of ticks (nohz_full). The second is there
+/// only where the kernel can do that.
+const ISOLATED: [&str; 2] =
+    ["/sys/devices/system/cpu/isolated", "/sys/devices/system/cpu/nohz_full"];
 
 /// `SYSFS_MAGIC` in include/uapi/linux/magic.h.
 const SYSFS_MAGIC: i64 = 0x6265_6572;
@@ -31,6 +37,32 @@ pub fn possible_cpus() -> Result<usize> {
     let highest = cpulist::highest(&list[..n])
         .with_context(|| format!("{POSSIBLE} holds {:?}", list[..n].escape_ascii().to_string()))?;
     Ok(highest + 1)
+}
+
+/// The CPUs that the kernel was told to leave alone, of `cpus` CPUs.
+///
+/// # Errors
+///
+/// sysfs isn't there, isn't the kernel's, or holds something else than lists.
+pub fn isolated_cpus(cpus: usize) -> Result<CpuSet> {
+    let mut isolated = CpuSet::none(cpus);
+    for path in ISOLATED {
+        if !fs::exists(path).with_context(|| format!("looking for {path}"))? {
+            continue;
+        }
+        let mut list = [0; MOST_BYTES];
+        let n = open(path)?.read_at(&mut list, 0).with_context(|| format!("reading {path}"))?;
+        let list = &list[..n];
+        // What the kernel prints of a mask that was never set.
+        if matches!(list.trim_ascii(), b"" | b"(null)") {
+            continue;
+        }
+        let mut part = CpuSet::none(cpus);
+        part.parse(list)
+            .with_context(|| format!("{path} holds {:?}", list.escape_ascii().to_string()))?;
+        part.iter().for_each(|cpu| isolated.insert(cpu));
+    }
+    Ok(isolated)
 }
 
 /// The mask of online CPUs, read through a file that was opened once.
@@ -58,6 +90,25 @@ impl Online {
         let n = self.file.read_at(&mut list, 0).unwrap_or(0);
         // An error has filled the set, which is what it shall mean.
         let _ = self.cpus.parse(&list[..n]);
+        &self.cpus
+    }
+
+    /// The descriptor that it is read through, for the sandbox.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The mask for a scan, once its clock was read: read anew if `lagging`, some CPU being far
+    /// behind, or if the last mask had CPUs offline; else every CPU, without a system call.
+    ///
+    /// A CPU is taken for offline only by a mask that was read after this scan's clock. To take one
+    /// for online is always safe: it is then waited for, whether or not it runs anything. So a CPU
+    /// that goes offline holds a barrier up once, until it is far behind.
+    pub fn refresh(&mut self, lagging: bool) -> &CpuSet {
+        if lagging || !self.cpus.is_full() {
+            self.read();
+        }
         &self.cpus
     }
 
@@ -90,6 +141,24 @@ mod tests {
         let mut online = Online::open(cpus).expect("sysfs");
         assert!(online.read().iter().count() >= 1);
         assert!(online.cpus().contains(rustix::thread::sched_getcpu()));
+    }
+
+    #[test]
+    fn no_mask_is_read_unless_it_may_credit_someone() {
+        let mut online = Online::open(possible_cpus().expect("sysfs") + 1).expect("sysfs");
+        assert!(online.refresh(false).is_full(), "not read: all are taken for online");
+        // The last CPU doesn't exist.
+        assert!(!online.refresh(true).is_full());
+        online.cpus.parse(b"0\n").expect("a list");
+        let read = online.read().clone();
+        online.cpus.parse(b"0\n").expect("a list");
+        assert_eq!(online.refresh(false), &read, "with CPUs offline, always read");
+    }
+
+    #[test]
+    fn isolated_cpus_are_some_of_all() {
+        let cpus = possible_cpus().expect("sysfs");
+        assert!(isolated_cpus(cpus).expect("sysfs").iter().count() < cpus);
     }
 
     #[test]

@@ -1,14 +1,27 @@
-//! When to scan next: the rules, without clock or I/O.
+//! When to arm, look and scan: the rules, without clock or I/O.
 //!
-//! Owns the period, the limit on scans, and the way into and out of sleep. Knows nothing of slots
-//! or files: it is told what a scan found and what ended a wait, with the time.
+//! Owns the beat of a busy machine, and the way into and out of sleep. Knows nothing of slots or
+//! files: it is told what a scan found and what ended a wait, with the time.
 //!
-//! **Awake.** A scan at least every period while some other CPU is busy. Between two scans the
-//! daemon listens: the last CPU to pass wakes it at once, which locks its scans to the slowest
-//! CPU's tick. A scan before its period is up borrows the rest from a bucket of [`BURST`] periods,
-//! which timers that fire late fill again. While the bucket is short the daemon doesn't listen but
-//! pauses to the end of the period: so a busy machine costs it one wake-up a scan, and one scan a
-//! period on average.
+//! **Awake.** A busy CPU that has no other business takes an interrupt at each tick, and the ticks of
+//! all CPUs fall together, at a phase of CLOCK_MONOTONIC that never changes. So once a cycle, a whole
+//! number of ticks, the daemon arms [`LEAD_NS`] before the tick, and [`TRAIL_NS`] after it looks: have
+//! all CPUs passed, it scans and rests until the next arming. Two wake-ups a cycle, none of them by
+//! BPF. Armed at once after the last scan instead, every barrier would be a tick older when it is
+//! published; armed all the time, most armings would be for nothing.
+//!
+//! Where the look finds a CPU behind, the daemon listens: the last CPU wakes it. After
+//! [`MISSES`] such rounds in a row the phase is wrong (or not known yet), and the earliest of the
+//! notifications gives the new one.
+//! While it listens it arms anew each pause, for a cycle: where ticks don't fall together each CPU
+//! then passes with a fresh arming. After that cycle it scans, and goes on listening in whole cycles.
+//! A round that lasted beyond the next arming is followed by the next at once.
+//!
+//! Where other interrupts come in plenty every look finds all CPUs past, whatever the phase.
+//!
+//! Where nobody has slept on a watermark for [`DEMAND_NS`], a cycle is twice as long: a wake-up is
+//! most of what this daemon costs, and then only those who look now and then see barriers half a
+//! cycle later. Who sleeps after that is late once.
 //!
 //! **Asleep.** On an idle machine nothing is worth a wake-up, and a lost wake-up would be a stamp
 //! that waits for the next heartbeat. The way in:
@@ -17,19 +30,36 @@
 //!    the flag away and wakes the daemon (`sched_switch.bpf.c`);
 //! 2. a scan that finds every other CPU idle: no user task ran on them from their slot's load on,
 //!    or the flag is gone. Stamps taken before that may be later than this scan's `s`;
-//! 3. a period later a second one, its clock later than all those stamps by more than the margin,
+//! 3. a pause later a second one, its clock later than all those stamps by more than the margin,
 //!    so its publication passes them all;
 //! 4. scans until virtual time has passed what could be stamped by the first scan: two rounds;
 //! 5. the flag still stands after all this, and after the last drain of the ring: sleep.
 //!
-//! The way out: a wake-up first waits a period, doubling to [`MOST_BACKOFF_NS`] while wake-ups find
+//! The way out: a wake-up first waits a pause, doubling to [`MOST_BACKOFF_NS`] while wake-ups find
 //! everyone idle again. Otherwise a client thread woken by the publication that the wake-up led to,
 //! or another daemon, would go round with this one without end.
 
 use barrierd_client::abi::HEARTBEAT_PERIOD_NS;
 
-/// Scans that may come early in a row.
-pub const BURST: u64 = 4;
+/// How long before the tick to arm, in nanoseconds: the daemon's own timer may be late.
+pub const LEAD_NS: u64 = 150_000;
+
+/// How long after the tick to look, in nanoseconds: its handlers take time, on all CPUs.
+pub const TRAIL_NS: u64 = 50_000;
+
+/// Rounds in a row that must end late before the phase is thought wrong.
+pub const MISSES: u32 = 3;
+
+/// Longest pause between two scans on the way into sleep, and between two armings of a round that
+/// is late, in nanoseconds.
+pub const MOST_PAUSE_NS: u64 = 1_000_000;
+
+/// Where the user sets no period, a cycle is the fewest ticks that last this long, in nanoseconds.
+pub const LEAST_CYCLE_NS: u64 = 3_000_000;
+
+/// How long after someone slept on a watermark barriers come each cycle, not each other one, in
+/// nanoseconds.
+pub const DEMAND_NS: u64 = 1_000_000_000;
 
 /// Longest wait after a wake-up from sleep, in nanoseconds.
 pub const MOST_BACKOFF_NS: u64 = 20_000_000;
@@ -40,26 +70,30 @@ pub const LONGEST_SLEEP_NS: u64 = HEARTBEAT_PERIOD_NS - HEARTBEAT_PERIOD_NS / 10
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Scan now.
+    /// Scan, publish, tell [`Pace::scanned`].
     Scan,
+    /// See whether all CPUs have passed what was armed, and tell [`Pace::looked`].
+    Look,
     /// Wait, then ask [`Pace::woken`].
     Wait {
-        /// What may end it early.
+        /// What comes before the wait, and what may end it early.
         how: How,
         /// When it ends, in nanoseconds of `CLOCK_MONOTONIC`.
         until_ns: u64,
     },
 }
 
-/// What may end a wait early.
+/// What comes before a wait, and what may end it early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// The last CPU has passed.
-    Listen,
-    /// Nothing.
+    /// Don't arm; nothing ends it.
+    Rest,
+    /// Arm; nothing ends it.
     Pause,
-    /// A user task runs. If one has run already, so that the flag is gone, the wait is over before
-    /// it begins.
+    /// Arm; the last CPU to pass ends it.
+    Listen,
+    /// Arm; a user task that runs ends it. If one has run already, so that the flag is gone, the
+    /// wait is over before it begins.
     Sleep,
 }
 
@@ -81,6 +115,10 @@ pub struct Found {
     pub now_ns: u64,
     /// Whether every other CPU is known to be idle.
     pub others_idle: bool,
+    /// Whether every CPU has passed what was listened for.
+    pub passed: bool,
+    /// Whether anyone slept on a watermark that was published since the last scan.
+    pub waited_for: bool,
     /// The newest vtime that was published before the scan.
     pub vtime: u64,
     /// What the scan published of `last_interrupt_vtime`.
@@ -101,7 +139,7 @@ pub enum Woken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Some other CPU is busy.
-    Awake,
+    Awake(Stage),
     /// On the way to sleep: step 1 is due.
     Drowsy,
     /// Steps 3 and 4, with the newest vtime that could be stamped by the first scan.
@@ -110,32 +148,68 @@ enum Mode {
     Asleep,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Until the next arming.
+    Resting,
+    /// Armed; the tick is due, then the look.
+    Armed,
+    /// Some CPU was behind at the look.
+    Listening { since_ns: u64 },
+}
+
 /// The daemon's sense of time.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    period_ns: u64,
+    cycle_ns: u64,
+    pause_ns: u64,
     mode: Mode,
     backoff_ns: u64,
-    /// Credit for early scans.
-    bucket_ns: u64,
-    last_scan_ns: u64,
+    /// The arming that is due, or the last one as it was due. The tick is [`LEAD_NS`] later.
+    arm_at_ns: u64,
+    /// When someone last slept on a watermark.
+    demand_ns: u64,
+    /// Rounds in a row that ended late.
+    misses: u32,
+    /// The earliest end among them, counted from the tick as it was expected.
+    earliest_ns: u64,
+}
+
+/// How long a cycle is, in nanoseconds, on a kernel whose ticks are `tick_ns` apart. A `period_ns`
+/// that is given counts as it is below a tick, else as the next whole number of ticks.
+///
+/// # Panics
+///
+/// `tick_ns` is 0.
+#[must_use]
+pub fn cycle_ns(tick_ns: u64, period_ns: Option<u64>) -> u64 {
+    match period_ns {
+        Some(period) if period < tick_ns => period,
+        Some(period) => period.next_multiple_of(tick_ns),
+        None => LEAST_CYCLE_NS.next_multiple_of(tick_ns),
+    }
 }
 
 impl Pace {
-    /// Starts awake, with a full bucket. `period_ns` is the time between two scans.
+    /// Starts awake, with a scan due. `cycle_ns` is the time between two barriers while some other
+    /// CPU is busy.
     ///
     /// # Panics
     ///
-    /// `period_ns` is 0 or longer than [`LONGEST_SLEEP_NS`].
+    /// `cycle_ns` is 0 or longer than [`LONGEST_SLEEP_NS`].
     #[must_use]
-    pub fn new(period_ns: u64, now_ns: u64) -> Self {
-        assert!((1..=LONGEST_SLEEP_NS).contains(&period_ns), "a period of {period_ns} ns");
+    pub fn new(cycle_ns: u64, now_ns: u64) -> Self {
+        assert!((1..=LONGEST_SLEEP_NS).contains(&cycle_ns), "a cycle of {cycle_ns} ns");
+        let pause_ns = cycle_ns.min(MOST_PAUSE_NS);
         Self {
-            period_ns,
-            mode: Mode::Awake,
-            backoff_ns: period_ns,
-            bucket_ns: BURST * period_ns,
-            last_scan_ns: now_ns,
+            cycle_ns,
+            pause_ns,
+            mode: Mode::Awake(Stage::Resting),
+            backoff_ns: pause_ns,
+            arm_at_ns: now_ns,
+            demand_ns: now_ns,
+            misses: 0,
+            earliest_ns: u64::MAX,
         }
     }
 
@@ -143,7 +217,7 @@ impl Pace {
     #[must_use]
     pub fn flag(&self) -> Flag {
         match self.mode {
-            Mode::Awake => Flag::Clear,
+            Mode::Awake(_) => Flag::Clear,
             Mode::Drowsy => Flag::Set,
             Mode::Settling { .. } | Mode::Asleep => Flag::Keep,
         }
@@ -152,28 +226,26 @@ impl Pace {
     /// A scan was made and published: what now?
     pub fn scanned(&mut self, found: &Found) -> Step {
         let now = found.now_ns;
-        let earned = now.saturating_sub(self.last_scan_ns);
-        let full = BURST * self.period_ns;
-        self.bucket_ns = (self.bucket_ns + earned).min(full + self.period_ns);
-        self.bucket_ns = self.bucket_ns.saturating_sub(self.period_ns).min(full);
-        self.last_scan_ns = now;
-        let after_period = now + self.period_ns;
-
+        let after_pause = now + self.pause_ns;
+        if found.waited_for {
+            self.demand_ns = now;
+        }
         if !found.others_idle {
-            self.mode = Mode::Awake;
-            self.backoff_ns = self.period_ns;
-            let how = if self.bucket_ns >= self.period_ns { How::Listen } else { How::Pause };
-            return Step::Wait { how, until_ns: after_period };
+            self.backoff_ns = self.pause_ns;
+            if matches!(self.mode, Mode::Awake(Stage::Listening { .. })) && !found.passed {
+                return Step::Wait { how: How::Listen, until_ns: now + self.cycle_ns };
+            }
+            return self.rest(now);
         }
         match self.mode {
-            Mode::Awake => {
+            Mode::Awake(_) => {
                 self.mode = Mode::Drowsy;
-                Step::Wait { how: How::Pause, until_ns: after_period }
+                Step::Wait { how: How::Pause, until_ns: after_pause }
             }
             _ if !found.flag_stands => self.back_off(now),
             Mode::Drowsy => {
                 self.mode = Mode::Settling { vtime: found.vtime };
-                Step::Wait { how: How::Pause, until_ns: after_period }
+                Step::Wait { how: How::Pause, until_ns: after_pause }
             }
             // At most twice in a row: with every other CPU idle each scan completes a round.
             Mode::Settling { vtime } if found.last_vtime.is_none_or(|last| last <= vtime) => {
@@ -189,15 +261,87 @@ impl Pace {
     /// A wait has ended: what now?
     pub fn woken(&mut self, now_ns: u64, by: Woken) -> Step {
         match (self.mode, by) {
+            (Mode::Awake(Stage::Resting), _) => self.armed(now_ns),
+            (Mode::Awake(Stage::Listening { .. }), Woken::Notified) => {
+                self.missed(now_ns);
+                Step::Scan
+            }
+            (Mode::Awake(Stage::Armed | Stage::Listening { .. }), _) => Step::Look,
             (Mode::Asleep, Woken::Notified) => self.back_off(now_ns),
             _ => Step::Scan,
+        }
+    }
+
+    /// A look was taken; `passed`: every other CPU has passed what was armed, or is idle.
+    pub fn looked(&mut self, now_ns: u64, passed: bool) -> Step {
+        let since_ns = match self.mode {
+            Mode::Awake(Stage::Listening { since_ns }) => since_ns,
+            _ => {
+                if passed {
+                    self.misses = 0;
+                    self.earliest_ns = u64::MAX;
+                }
+                now_ns
+            }
+        };
+        if passed {
+            self.mode = Mode::Awake(Stage::Resting);
+            return Step::Scan;
+        }
+        self.mode = Mode::Awake(Stage::Listening { since_ns });
+        let give_up = since_ns + self.cycle_ns;
+        if now_ns >= give_up {
+            return Step::Scan;
+        }
+        Step::Wait { how: How::Listen, until_ns: give_up.min(now_ns + self.pause_ns) }
+    }
+
+    /// A wait was interrupted by a request, which has been served by an arming and a scan of its
+    /// own: what instead of the rest of the wait? `None`: go on with it.
+    #[must_use]
+    pub fn served(&self) -> Option<Step> {
+        matches!(self.mode, Mode::Awake(Stage::Listening { .. })).then_some(Step::Look)
+    }
+
+    /// Until the next arming that isn't past.
+    fn rest(&mut self, now_ns: u64) -> Step {
+        let listened = matches!(self.mode, Mode::Awake(Stage::Listening { .. }));
+        self.mode = Mode::Awake(Stage::Resting);
+        if let Some(past) = now_ns.checked_sub(self.arm_at_ns) {
+            let demand = now_ns.saturating_sub(self.demand_ns) < DEMAND_NS;
+            let cycles = past / self.cycle_ns;
+            if cycles > 0 && listened && demand {
+                self.arm_at_ns += cycles * self.cycle_ns;
+                return self.armed(now_ns);
+            }
+            self.arm_at_ns += (cycles + if demand { 1 } else { 2 }) * self.cycle_ns;
+        }
+        Step::Wait { how: How::Rest, until_ns: self.arm_at_ns }
+    }
+
+    /// The arming is due, and the tick after it.
+    fn armed(&mut self, now_ns: u64) -> Step {
+        self.mode = Mode::Awake(Stage::Armed);
+        let late = now_ns > self.arm_at_ns + LEAD_NS / 2;
+        let from = if late { now_ns } else { self.arm_at_ns };
+        Step::Wait { how: How::Pause, until_ns: from + LEAD_NS + TRAIL_NS }
+    }
+
+    /// The last CPU passed at `now_ns` only.
+    fn missed(&mut self, now_ns: u64) {
+        let late_by = now_ns.saturating_sub(self.arm_at_ns + LEAD_NS) % self.cycle_ns;
+        self.earliest_ns = self.earliest_ns.min(late_by);
+        self.misses += 1;
+        if self.misses == MISSES {
+            self.misses = 0;
+            self.arm_at_ns += std::mem::replace(&mut self.earliest_ns, u64::MAX);
         }
     }
 
     /// A user task ran while everyone else was idle: start over, later each time.
     fn back_off(&mut self, now_ns: u64) -> Step {
         let wait = self.backoff_ns;
-        self.backoff_ns = (wait * 2).min(MOST_BACKOFF_NS.max(self.period_ns));
+        self.backoff_ns = (wait * 2).min(MOST_BACKOFF_NS);
         self.mode = Mode::Drowsy;
         Step::Wait { how: How::Pause, until_ns: now_ns + wait }
     }

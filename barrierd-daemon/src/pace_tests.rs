@@ -1,33 +1,31 @@
-//! The pace, told of scans and wake-ups by hand and at random.
+//! The pace, told of scans and wake-ups by hand, at random, and by a machine with ticks.
 
 use super::*;
 use proptest::prelude::*;
 
 const MS: u64 = 1_000_000;
+const CYCLE: u64 = 4 * MS;
 
-fn listen(until_ns: u64) -> Step {
-    Step::Wait { how: How::Listen, until_ns }
+fn wait(how: How, until_ns: u64) -> Step {
+    Step::Wait { how, until_ns }
 }
 
 fn pause(until_ns: u64) -> Step {
-    Step::Wait { how: How::Pause, until_ns }
-}
-
-fn sleep(until_ns: u64) -> Step {
-    Step::Wait { how: How::Sleep, until_ns }
+    wait(How::Pause, until_ns)
 }
 
 fn pace() -> Pace {
-    Pace::new(MS, 0)
+    Pace::new(CYCLE, 0)
 }
 
 fn busy(now_ns: u64) -> Found {
-    Found { now_ns, others_idle: false, vtime: 0, last_vtime: None, flag_stands: false }
+    let (others_idle, passed, flag_stands, waited_for) = (false, true, false, true);
+    Found { now_ns, others_idle, passed, waited_for, vtime: 0, last_vtime: None, flag_stands }
 }
 
 fn idle(now_ns: u64, vtime: u64) -> Found {
     let last_vtime = vtime.checked_sub(1);
-    Found { now_ns, others_idle: true, vtime, last_vtime, flag_stands: true }
+    Found { others_idle: true, vtime, last_vtime, flag_stands: true, ..busy(now_ns) }
 }
 
 /// From awake to asleep; returns the time of the last scan and the newest vtime.
@@ -47,46 +45,146 @@ fn settle(pace: &mut Pace, now: u64) -> (u64, u64) {
     assert_eq!(pace.scanned(&idle(now + MS, 7)), Step::Scan);
     assert_eq!(pace.flag(), Flag::Keep);
     let until_ns = now + MS + 1_000 + LONGEST_SLEEP_NS;
-    assert_eq!(pace.scanned(&idle(now + MS + 1_000, 8)), sleep(until_ns));
+    assert_eq!(pace.scanned(&idle(now + MS + 1_000, 8)), wait(How::Sleep, until_ns));
     (now + MS + 1_000, 8)
 }
 
 #[test]
-fn busy_scans_listen_for_a_period() {
+fn a_cycle_is_whole_ticks_unless_told_otherwise() {
+    for (tick, period, cycle) in [
+        (4 * MS, None, 4 * MS),
+        (MS, None, 3 * MS),
+        (3_333_333, None, 3_333_333),
+        (10 * MS, None, 10 * MS),
+        (4 * MS, Some(4 * MS), 4 * MS),
+        (4 * MS, Some(5 * MS), 8 * MS),
+        (4 * MS, Some(MS), MS),
+    ] {
+        assert_eq!(cycle_ns(tick, period), cycle, "{tick} {period:?}");
+    }
+}
+
+/// Two wake-ups a cycle where every look finds all past.
+#[test]
+fn arm_look_scan_rest() {
     let mut pace = pace();
-    for i in 1..10 {
-        assert_eq!(pace.scanned(&busy(i * MS)), listen((i + 1) * MS));
-        assert_eq!(pace.woken((i + 1) * MS, Woken::Timeout), Step::Scan);
+    assert_eq!(pace.scanned(&busy(MS)), wait(How::Rest, CYCLE));
+    for at in (1..10).map(|cycle| cycle * CYCLE) {
+        let look_at = at + LEAD_NS + TRAIL_NS;
+        assert_eq!(pace.woken(at + 20_000, Woken::Timeout), pause(look_at));
+        assert_eq!(pace.woken(look_at + 20_000, Woken::Timeout), Step::Look);
+        assert_eq!(pace.looked(look_at + 20_000, true), Step::Scan);
+        assert_eq!(pace.flag(), Flag::Clear);
+        assert_eq!(pace.scanned(&busy(look_at + 30_000)), wait(How::Rest, at + CYCLE));
+    }
+}
+
+/// One round that is listened for, until a notification at `passed_at`.
+fn listened(pace: &mut Pace, armed_at: u64, passed_at: u64) -> Step {
+    let Step::Wait { how: How::Pause, until_ns } = pace.woken(armed_at, Woken::Timeout) else {
+        panic!("armed")
+    };
+    assert_eq!(pace.woken(until_ns, Woken::Timeout), Step::Look);
+    assert_eq!(pace.looked(until_ns, false), wait(How::Listen, until_ns + MS));
+    assert_eq!(pace.woken(passed_at, Woken::Notified), Step::Scan);
+    pace.scanned(&busy(passed_at))
+}
+
+#[test]
+fn three_late_rounds_move_the_phase_to_the_earliest_of_them() {
+    let mut pace = pace();
+    pace.scanned(&busy(0));
+    let rest = |at| wait(How::Rest, at);
+    let late = |by: u64| move |at: u64| at + LEAD_NS + by;
+    assert_eq!(listened(&mut pace, CYCLE, late(900_000)(CYCLE)), rest(2 * CYCLE));
+    assert_eq!(listened(&mut pace, 2 * CYCLE, late(700_000)(2 * CYCLE)), rest(3 * CYCLE));
+    assert_eq!(listened(&mut pace, 3 * CYCLE, late(800_000)(3 * CYCLE)), rest(4 * CYCLE + 700_000));
+}
+
+#[test]
+fn after_a_round_beyond_the_next_arming_comes_the_next_at_once() {
+    let mut pace = pace();
+    pace.scanned(&busy(0));
+    let passed_at = 2 * CYCLE + MS;
+    let look_at = passed_at + LEAD_NS + TRAIL_NS;
+    assert_eq!(listened(&mut pace, CYCLE, passed_at), pause(look_at));
+    assert_eq!(pace.woken(look_at, Woken::Timeout), Step::Look);
+    assert_eq!(pace.looked(look_at, true), Step::Scan);
+    assert_eq!(pace.scanned(&busy(look_at)), wait(How::Rest, 3 * CYCLE));
+}
+
+#[test]
+fn a_good_look_forgets_the_late_rounds_before() {
+    let mut pace = pace();
+    pace.scanned(&busy(0));
+    for cycle in (1..20).step_by(2) {
+        let at = cycle * CYCLE;
+        assert_eq!(listened(&mut pace, at, at + MS), wait(How::Rest, at + CYCLE));
+        let at = at + CYCLE;
+        pace.woken(at, Woken::Timeout);
+        assert_eq!(pace.looked(at + MS, true), Step::Scan);
+        assert_eq!(pace.scanned(&busy(at + MS)), wait(How::Rest, at + CYCLE));
     }
 }
 
 #[test]
-fn early_scans_empty_the_bucket_and_late_timers_fill_it() {
+fn while_nobody_sleeps_on_it_every_other_cycle_is_left_out() {
     let mut pace = pace();
+    pace.scanned(&busy(0));
     let mut now = MS;
-    // Four on credit, each at once.
-    for _ in 0..4 {
-        assert!(matches!(pace.scanned(&busy(now)), Step::Wait { how: How::Listen, .. }));
-        assert_eq!(pace.woken(now, Woken::Notified), Step::Scan);
-    }
-    assert_eq!(pace.scanned(&busy(now)), pause(now + MS));
-    // Timers are late by 60 us: after 17 such pauses a period has been saved.
-    for _ in 0..16 {
-        now += MS + 60_000;
-        assert!(matches!(pace.scanned(&busy(now)), Step::Wait { how: How::Pause, .. }));
-    }
-    now += MS + 60_000;
-    assert!(matches!(pace.scanned(&busy(now)), Step::Wait { how: How::Listen, .. }));
+    let left_out = |pace: &mut Pace, now: &mut u64, waited_for| {
+        let before = *now;
+        let Step::Wait { until_ns, .. } = pace.scanned(&Found { waited_for, ..busy(*now) }) else {
+            panic!("a wait")
+        };
+        *now = until_ns + LEAD_NS + TRAIL_NS;
+        pace.woken(until_ns, Woken::Timeout);
+        pace.looked(*now, true);
+        *now - before > CYCLE
+    };
+    assert!((0..249).all(|_| !left_out(&mut pace, &mut now, false)));
+    assert!((0..9).filter(|_| left_out(&mut pace, &mut now, false)).count() >= 7);
+    assert!(!left_out(&mut pace, &mut now, true) && !left_out(&mut pace, &mut now, false));
 }
 
 #[test]
-fn a_long_silence_saves_no_more_than_the_burst() {
+fn a_round_that_is_never_notified_is_armed_anew_then_scanned_then_listened_for_in_cycles() {
     let mut pace = pace();
-    pace.scanned(&busy(1_000 * MS));
-    let early = (0..10).take_while(|_| {
-        matches!(pace.scanned(&busy(1_000 * MS)), Step::Wait { how: How::Listen, .. })
-    });
-    assert_eq!(early.count(), 3);
+    pace.scanned(&busy(0));
+    pace.woken(CYCLE, Woken::Timeout);
+    let mut now = CYCLE + MS;
+    assert_eq!(pace.looked(now, false), wait(How::Listen, now + MS));
+    for _ in 0..3 {
+        now += MS;
+        assert_eq!(pace.woken(now, Woken::Timeout), Step::Look);
+        assert_eq!(pace.looked(now, false), wait(How::Listen, now + MS));
+    }
+    now += MS;
+    assert_eq!(pace.woken(now, Woken::Timeout), Step::Look);
+    assert_eq!(pace.looked(now, false), Step::Scan);
+    let behind = |now| Found { passed: false, ..busy(now) };
+    for _ in 0..5 {
+        assert_eq!(pace.scanned(&behind(now)), wait(How::Listen, now + CYCLE));
+        now += CYCLE;
+        assert_eq!(pace.woken(now, Woken::Timeout), Step::Look);
+        assert_eq!(pace.looked(now, false), Step::Scan);
+    }
+    // Passed at last, long after the next arming was due.
+    assert_eq!(pace.scanned(&busy(now)), pause(now + LEAD_NS + TRAIL_NS));
+}
+
+#[test]
+fn a_served_request_ends_listening_and_nothing_else() {
+    let mut pace = pace();
+    assert_eq!(pace.served(), None);
+    pace.scanned(&busy(0));
+    assert_eq!(pace.served(), None);
+    pace.woken(CYCLE, Woken::Timeout);
+    assert_eq!(pace.served(), None);
+    pace.looked(CYCLE + MS, false);
+    assert_eq!(pace.served(), Some(Step::Look));
+    fall_asleep(&mut pace, 9 * MS);
+    assert_eq!(pace.served(), None);
 }
 
 #[test]
@@ -104,7 +202,7 @@ fn heartbeats_do_not_wake_it() {
         assert_eq!(pace.woken(now, Woken::Timeout), Step::Scan);
         assert_eq!(pace.flag(), Flag::Keep);
         let until_ns = now + LONGEST_SLEEP_NS;
-        assert_eq!(pace.scanned(&idle(now, vtime)), sleep(until_ns));
+        assert_eq!(pace.scanned(&idle(now, vtime)), wait(How::Sleep, until_ns));
     }
 }
 
@@ -112,7 +210,7 @@ fn heartbeats_do_not_wake_it() {
 fn a_heartbeat_that_finds_someone_busy_ends_sleep() {
     let mut pace = pace();
     let (now, _) = fall_asleep(&mut pace, 0);
-    assert!(matches!(pace.scanned(&busy(now + MS)), Step::Wait { how: How::Listen, .. }));
+    assert!(matches!(pace.scanned(&busy(now + MS)), Step::Wait { how: How::Rest, .. }));
     assert_eq!(pace.flag(), Flag::Clear);
 }
 
@@ -160,50 +258,181 @@ fn sleep_waits_for_virtual_time_after_a_restart_too() {
     assert!(matches!(pace.scanned(&idle(2 * MS, 8)), Step::Wait { how: How::Sleep, .. }));
 }
 
+/// What a simulated second cost and how long barriers took.
+#[derive(Debug)]
+struct Second {
+    wake_ups: u64,
+    notified: u64,
+    scans: u64,
+    /// Mean time from a stamp to the publication that passes it, over all stamps.
+    mean_wait_ns: u64,
+}
+
+/// A machine of busy CPUs that tick at `phases` and take no other interrupt. Every wake-up of the
+/// daemon comes late, by what `late` says; the second is the third since the start.
+fn simulate(phases: &[u64], mut late: impl FnMut() -> u64) -> Second {
+    const START: u64 = 500_000_000;
+    let (from, to) = (START + 2_000 * MS, START + 3_000 * MS);
+    let mut pace = Pace::new(CYCLE, START);
+    let mut now = START;
+    // Armings in order, and the one that a CPU holds at a time: the last one before its last tick.
+    let mut armings = vec![START];
+    let tick_before = |cpu: usize, now: u64| now - (now - phases[cpu]) % CYCLE;
+    let holds = |armings: &[u64], cpu: usize, now: u64| {
+        let tick = tick_before(cpu, now);
+        armings.iter().rev().copied().find(|&armed| armed <= tick).unwrap_or(0)
+    };
+    let least = |armings: &[u64], now: u64| {
+        (0..phases.len()).map(|cpu| holds(armings, cpu, now)).min().expect("a CPU")
+    };
+    let (mut wanted, mut watermark) = (None, 0);
+    let mut second = Second { wake_ups: 0, notified: 0, scans: 0, mean_wait_ns: 0 };
+    let mut waited = 0u128;
+    let mut step = Step::Scan;
+    while now < to {
+        let counts = u64::from(now >= from);
+        step = match step {
+            Step::Scan => {
+                second.scans += counts;
+                let proved = least(&armings, now);
+                // Every stamp from the old watermark to the new one passes now.
+                if proved > watermark && watermark >= from {
+                    let (first, last) = (now - proved, now - watermark);
+                    waited += u128::from(first + last) * u128::from(proved - watermark) / 2;
+                }
+                watermark = watermark.max(proved);
+                let passed = wanted.is_none_or(|wanted| watermark >= wanted);
+                pace.scanned(&Found { passed, ..busy(now) })
+            }
+            Step::Look => {
+                let passed = least(&armings, now) >= *armings.last().expect("one");
+                pace.looked(now, passed)
+            }
+            Step::Wait { how, until_ns } => {
+                if how != How::Rest {
+                    armings.push(now);
+                }
+                match how {
+                    How::Listen if wanted.is_none_or(|wanted| watermark >= wanted) => {
+                        wanted = Some(now);
+                    }
+                    How::Listen => {}
+                    _ => wanted = None,
+                }
+                let notified_at = wanted.map(|wanted| {
+                    let passes = |&phase: &u64| wanted + (CYCLE - (wanted - phase) % CYCLE) % CYCLE;
+                    phases.iter().map(passes).max().expect("a CPU")
+                });
+                let notified = notified_at.filter(|&at| at <= until_ns);
+                let at = notified.map_or(until_ns, |at| at.max(now));
+                now = at.max(now) + late();
+                second.wake_ups += counts;
+                second.notified += counts * u64::from(notified.is_some());
+                pace.woken(now, if notified.is_some() { Woken::Notified } else { Woken::Timeout })
+            }
+        };
+    }
+    second.mean_wait_ns = u64::try_from(waited / u128::from(watermark - from)).expect("small");
+    second
+}
+
+/// 5 to 45 us late, by a plain generator.
+fn jitter(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        5_000 + state % 40_000
+    }
+}
+
+#[test]
+fn on_ticks_it_takes_two_wake_ups_a_tick_and_half_a_tick_of_waiting() {
+    for phase in [0, 1, 333_333, 2 * MS, 3_900_000] {
+        for seed in [7, 11, 99_991] {
+            let second = simulate(&[phase; 8], jitter(seed));
+            assert!(second.wake_ups <= 510, "{phase}: {second:?}");
+            assert!(second.notified <= 3, "{phase}: {second:?}");
+            assert!((249..=252).contains(&second.scans), "{phase}: {second:?}");
+            assert!(second.mean_wait_ns < 2_300_000, "{phase}: {second:?}");
+        }
+    }
+}
+
+#[test]
+fn ticks_apart_cost_more_and_take_longer_within_bounds() {
+    for phases in [&[0, MS][..], &[0, 2 * MS], &[0, 500_000, MS, 1_500_000], &[0, 3 * MS]] {
+        let second = simulate(phases, jitter(5));
+        assert!(second.wake_ups <= 1_500 && second.scans <= 252, "{phases:?}: {second:?}");
+        // One and a half: at worst the CPU that ticks last is the one that was last before.
+        assert!(second.mean_wait_ns < 6_300_000, "{phases:?}: {second:?}");
+    }
+}
+
+#[test]
+fn now_and_then_a_wake_up_that_is_very_late_does_not_lose_the_phase() {
+    let mut small = jitter(3);
+    let mut count = 0;
+    let second = simulate(&[MS; 4], move || {
+        count += 1;
+        if count % 50 == 0 { 1_500_000 } else { small() }
+    });
+    assert!(second.mean_wait_ns < 2_700_000 && second.wake_ups <= 560, "{second:?}");
+}
+
 proptest! {
-    /// Whatever happens: never asleep without two scans of an idle machine and a flag that
-    /// stands, at most a scan a period beyond the burst, never a wait beyond the beat.
+    /// Whatever happens: never asleep without two scans of an idle machine and a flag that stands,
+    /// never a wait beyond the beat, and scans of a busy machine about a cycle apart.
     #[test]
     fn invariants(
-        events in proptest::collection::vec((any::<[bool; 3]>(), 0..2 * MS), 1..300),
+        events in proptest::collection::vec((any::<[bool; 4]>(), 0..2 * MS), 1..300),
     ) {
         let mut pace = pace();
-        let (mut now, mut scans, mut vtime) = (0u64, 0u64, 0u64);
+        let (mut now, mut vtime) = (0u64, 0u64);
         let (mut idle_scans, mut since_flag) = (0, 0);
-        let mut extra = 0u64;
+        let (mut busy_scans, mut busy_since) = (0u64, 0u64);
         let mut step = Step::Scan;
-        for ([others_idle, flag_stands, notified], cost) in events {
+        for ([others_idle, flag_stands, passed, notified], cost) in events {
             match step {
                 Step::Scan => {
                     if pace.flag() == Flag::Set {
                         since_flag = 0;
                     }
-                    scans += 1;
                     since_flag += 1;
                     idle_scans = if others_idle { idle_scans + 1 } else { 0 };
+                    if others_idle {
+                        (busy_scans, busy_since) = (0, now);
+                    } else {
+                        busy_scans += 1;
+                    }
                     vtime += 1;
                     let last_vtime = vtime.checked_sub(1);
                     let asleep = pace.mode == Mode::Asleep;
                     step = pace.scanned(&Found {
-                        now_ns: now, others_idle, vtime, last_vtime, flag_stands,
+                        now_ns: now, others_idle, passed, waited_for: passed, vtime, last_vtime, flag_stands,
                     });
-                    if matches!(step, Step::Scan) {
-                        extra += 1;
-                    }
                     if matches!(step, Step::Wait { how: How::Sleep, .. }) {
                         prop_assert!(flag_stands);
                         prop_assert!(asleep || (idle_scans >= 2 && since_flag >= 2));
                     }
+                    // Listening may be notified at once, but then a rest comes first.
+                    let cycles = (now - busy_since) / (CYCLE - MS);
+                    prop_assert!(busy_scans <= 2 * cycles + 3, "{busy_scans} in {cycles}");
+                }
+                Step::Look => {
+                    prop_assert!(pace.flag() == Flag::Clear);
+                    step = pace.looked(now, passed);
                 }
                 Step::Wait { how, until_ns } => {
                     prop_assert!(until_ns > now && until_ns - now <= LONGEST_SLEEP_NS);
-                    let early = notified && how != How::Pause;
+                    let hears = matches!(how, How::Listen | How::Sleep);
+                    let early = notified && hears;
                     now = if early { (now + cost).min(until_ns) } else { until_ns };
                     let by = if early { Woken::Notified } else { Woken::Timeout };
                     step = pace.woken(now, by);
                 }
             }
         }
-        prop_assert!(scans <= now / MS + BURST + extra + 1, "{} scans in {} ns", scans, now);
     }
 }

@@ -13,8 +13,13 @@ use rustix::thread::futex;
 use crate::machine::Machine;
 use crate::public_file::{Origin, PublicFile, store_identity};
 
-/// Per-CPU words woken a scan at most: each is a system call.
+/// Words woken at [`SLOW_NS`]'s pace, a publication at most: each is a system call.
 const MOST_WOKEN: usize = 8;
+
+/// Between two wake-ups of the words that say nothing of their own, in nanoseconds: the per-CPU
+/// copies, and the current vtime, which nobody has to wait for. Whoever waits on them all the same
+/// is this much later. Exact per-CPU words are woken whenever they change.
+const SLOW_NS: u64 = 20_000_000;
 
 /// The writer of one public file.
 #[derive(Debug)]
@@ -25,10 +30,12 @@ pub struct Publisher {
     cpus: usize,
     /// Whether the header is there, so that clients believe more than `last_interrupt_ns`.
     ours: bool,
-    /// The value of each per-CPU word when it was last woken.
+    /// The value of each per-CPU word, and last of the current vtime, when it was last woken.
     woken: Box<[u64]>,
-    /// The per-CPU word to look at next.
+    /// The one of them to look at next.
     next: usize,
+    /// When they were last looked at.
+    slow_ns: u64,
 }
 
 impl Publisher {
@@ -45,8 +52,8 @@ impl Publisher {
             }
             Origin::Legacy => false,
         };
-        let woken = (0..2 * cpus).map(|word| file.words.load(per_cpu_word(word))).collect();
-        let publisher = Self { file, boot, exact, cpus, ours, woken, next: 0 };
+        let woken = (0..=2 * cpus).map(|word| file.words.load(slow_word(word, cpus))).collect();
+        let publisher = Self { file, boot, exact, cpus, ours, woken, next: 0, slow_ns: now_ns };
         if ours {
             publisher.beat(now_ns);
             // Last, so that who sees the daemon back sees it alive.
@@ -66,18 +73,19 @@ impl Publisher {
     }
 
     /// Publishes `vtime`, the first step of opening its round. The caller goes on with a full fence
-    /// and the clock.
+    /// and the clock. No system call.
     pub fn open_round(&self, vtime: u64) {
         if self.ours {
             self.file.words.store(abi::TRUSTED_VTIME, vtime);
         }
         self.raise(abi::VTIME, vtime);
-        self.wake(abi::VTIME);
     }
 
-    /// Publishes what `machine` knows and beats. O(CPUs) stores, at most 2 + 8 system calls, no
-    /// allocation.
-    pub fn publish(&mut self, machine: &Machine, now_ns: u64) {
+    /// Publishes what `machine` knows and beats. O(CPUs) stores, no allocation. Two system calls at
+    /// most, and 8 more every 20 ms, or each time if per-CPU times are exact.
+    ///
+    /// Whether anyone slept on one of the two watermarks.
+    pub fn publish(&mut self, machine: &Machine, now_ns: u64) -> bool {
         let (ns, vtime) = (machine.last_interrupt_ns(), machine.last_interrupt_vtime());
         for cpu in 0..self.cpus {
             let own = self.exact.then(|| (machine.cpu_ns(cpu), machine.cpu_vtime(cpu)));
@@ -96,13 +104,13 @@ impl Publisher {
         if self.ours {
             self.beat(now_ns);
         }
-        if new_vtime {
-            self.wake(abi::LAST_INTERRUPT_VTIME);
+        let slept_on = [(new_vtime, abi::LAST_INTERRUPT_VTIME), (new_ns, abi::LAST_INTERRUPT_NS)]
+            .map(|(new, offset)| new && self.wake(offset));
+        if self.exact || now_ns.saturating_sub(self.slow_ns) >= SLOW_NS {
+            self.slow_ns = now_ns;
+            self.wake_slow();
         }
-        if new_ns {
-            self.wake(abi::LAST_INTERRUPT_NS);
-        }
-        self.wake_per_cpu();
+        slept_on.contains(&true)
     }
 
     /// Completes the C daemon's header with ours, now that this daemon's own evidence has passed
@@ -129,10 +137,12 @@ impl Publisher {
         if self.ours {
             self.file.words.store(abi::FLAGS, self.flags() | abi::FLAG_STOPPED);
         }
-        for offset in [abi::VTIME, abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME] {
+        for offset in [abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME] {
             self.wake(offset);
         }
-        (0..self.woken.len()).for_each(|word| self.wake(per_cpu_word(word)));
+        for word in 0..self.woken.len() {
+            self.wake(slow_word(word, self.cpus));
+        }
     }
 
     /// Raises the word at `offset` to `value`; whether it changed.
@@ -145,35 +155,37 @@ impl Publisher {
         higher
     }
 
-    /// Wakes the per-CPU words that changed since they were last woken, a few at a time.
-    fn wake_per_cpu(&mut self) {
+    /// Wakes the slow words that changed since they were last woken, a few at a time, in turn.
+    fn wake_slow(&mut self) {
         let mut left = MOST_WOKEN;
         for _ in 0..self.woken.len() {
             let word = self.next;
-            let value = self.file.words.load(per_cpu_word(word));
+            let offset = slow_word(word, self.cpus);
+            let value = self.file.words.load(offset);
             if value != self.woken[word] {
                 if left == 0 {
                     return;
                 }
                 left -= 1;
                 self.woken[word] = value;
-                self.wake(per_cpu_word(word));
+                self.wake(offset);
             }
             self.next = (word + 1) % self.woken.len();
         }
     }
 
-    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex.
-    fn wake(&self, offset: usize) {
+    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex. Whether
+    /// there was anyone.
+    fn wake(&self, offset: usize) -> bool {
         // It fails for a bad address only, which a mapping isn't; and it is a hint.
         let word = self.file.words.futex(abi::futex_word(offset));
-        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs());
+        futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs()).is_ok_and(|n| n > 0)
     }
 }
 
-/// The offset of the `word`-th word of the per-CPU table.
-fn per_cpu_word(word: usize) -> usize {
-    abi::PER_CPU + word * 8
+/// The offset of the `word`-th slow word: those of the per-CPU table, then the current vtime.
+fn slow_word(word: usize, cpus: usize) -> usize {
+    if word == 2 * cpus { abi::VTIME } else { abi::PER_CPU + word * 8 }
 }
 
 #[cfg(test)]

@@ -228,6 +228,9 @@ fn every_word_that_changes_is_woken() {
     ] {
         let woken = wakes(&mut served, offset, |served| {
             served.round(|opened| opened);
+            // The slow words, once they are due.
+            let due = served.publisher.slow_ns + SLOW_NS;
+            served.publisher.publish(&served.machine, due);
         });
         assert!(woken, "offset {offset}");
     }
@@ -260,6 +263,9 @@ fn per_cpu_words_are_woken_in_turn() {
             idle_trusted: true,
         });
         publisher.publish(&machine, s);
+        let too_soon = publisher.woken.to_vec();
+        publisher.publish(&machine, publisher.slow_ns + SLOW_NS);
+        assert!(!too_soon.contains(&s), "not before their time");
         publisher.woken.to_vec()
     };
     // 10 words of ns change at each scan, 8 are woken; those of vtime don't.

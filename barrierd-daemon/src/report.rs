@@ -21,6 +21,18 @@ pub struct Counters {
     pub notifications: u64,
     /// Waits on an idle machine, each until a user task ran or a beat fell due.
     pub sleeps: u64,
+    /// Sound requests for expedited barriers.
+    pub requests: u64,
+    /// Requests that were malformed or from the future.
+    pub dropped: u64,
+    /// Rounds made for requests: one may serve many, and those whose barrier had passed take none.
+    pub expedites: u64,
+    /// CPUs interrupted.
+    pub kicks: u64,
+    /// Those of them that moved nothing.
+    pub missed_kicks: u64,
+    /// CPUs that aren't kicked any more.
+    pub dead_kicks: u64,
     /// Rounds of virtual time completed.
     pub rounds: u64,
     /// The longest of them, from its opening to the scan that completed it, in nanoseconds.
@@ -36,6 +48,12 @@ impl Counters {
             wake_ups: self.wake_ups - earlier.wake_ups,
             notifications: self.notifications - earlier.notifications,
             sleeps: self.sleeps - earlier.sleeps,
+            requests: self.requests - earlier.requests,
+            dropped: self.dropped - earlier.dropped,
+            expedites: self.expedites - earlier.expedites,
+            kicks: self.kicks - earlier.kicks,
+            missed_kicks: self.missed_kicks - earlier.missed_kicks,
+            dead_kicks: self.dead_kicks - earlier.dead_kicks,
             rounds: self.rounds - earlier.rounds,
             longest_round_ns: self.longest_round_ns,
         }
@@ -50,12 +68,14 @@ impl Counters {
 
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scans, wake_ups, notifications, sleeps, rounds, longest_round_ns } = self;
+        let Self { scans, wake_ups, notifications, sleeps, rounds, longest_round_ns, .. } = self;
+        let Self { requests, dropped, expedites, kicks, missed_kicks, dead_kicks, .. } = self;
         let longest_us = longest_round_ns / 1_000;
         write!(
             f,
             "{scans} scans, {wake_ups} wake-ups, {notifications} by notification, {sleeps} sleeps, \
-             {rounds} rounds, longest {longest_us} us"
+             {rounds} rounds, longest {longest_us} us; {requests} requests in {expedites} rounds, \
+             {dropped} dropped; {kicks} kicks, {missed_kicks} missed, {dead_kicks} CPUs given up"
         )
     }
 }
@@ -75,7 +95,8 @@ mod tests {
         let text = sum.since(&before).to_string();
         assert_eq!(
             text,
-            "3 scans, 0 wake-ups, 0 by notification, 0 sleeps, 2 rounds, longest 9 us"
+            "3 scans, 0 wake-ups, 0 by notification, 0 sleeps, 2 rounds, longest 9 us; 0 requests in \
+             0 rounds, 0 dropped; 0 kicks, 0 missed, 0 CPUs given up"
         );
     }
 }

@@ -8,8 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{Ordering, fence};
 
 use barrierd_bpf::layout::{
-    ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, OVERFLOW, ROUND, ROUND_SHIFT, SLOT_BYTES,
-    WANTED,
+    ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, OVERFLOW, PREEMPTED, ROUND, ROUND_SHIFT,
+    SLOT_BYTES, WANTED,
 };
 
 use crate::words::Words;
@@ -131,6 +131,13 @@ impl SharedWords {
     #[must_use]
     pub fn overflow(&self) -> bool {
         self.control.load(OVERFLOW) != 0
+    }
+
+    /// Whether the daemon runs in place of a user task that wanted to go on: its own CPU is busy,
+    /// too. A hint; always false where idle isn't inferred.
+    #[must_use]
+    pub fn preempted(&self) -> bool {
+        self.control.load(PREEMPTED) != 0
     }
 
     /// The daemon's process id as BPF sees it; 0 before `who_am_i` has run.

@@ -3,7 +3,7 @@
 //! Owns the handlers and their pipe. Knows nothing of what stopping means.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result};
@@ -16,6 +16,8 @@ use signal_hook::low_level::{pipe, unregister};
 pub struct Signals {
     readable: UnixStream,
     handlers: Vec<SigId>,
+    /// What the handlers write to; they own it.
+    written: Vec<RawFd>,
 }
 
 impl Signals {
@@ -27,13 +29,21 @@ impl Signals {
     pub fn take() -> Result<Self> {
         let register = || -> io::Result<Self> {
             let (readable, written) = UnixStream::pair()?;
-            let mut signals = Self { readable, handlers: Vec::new() };
+            let mut signals = Self { readable, handlers: Vec::new(), written: Vec::new() };
             for signal in [SIGTERM, SIGINT] {
-                signals.handlers.push(pipe::register(signal, written.try_clone()?)?);
+                let written = written.try_clone()?;
+                signals.written.push(written.as_raw_fd());
+                signals.handlers.push(pipe::register(signal, written)?);
             }
             Ok(signals)
         };
         register().context("setting up the handlers of SIGTERM and SIGINT")
+    }
+
+    /// The handlers' ends of the pipe, for the sandbox.
+    #[must_use]
+    pub fn written(&self) -> &[RawFd] {
+        &self.written
     }
 
     /// The descriptor to poll.

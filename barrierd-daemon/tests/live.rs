@@ -101,8 +101,10 @@ impl Running {
     }
 
     fn wait_for(&mut self, words: &str) {
+        let give_up = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            let left = give_up.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
                 Ok(line) => {
                     let found = line.contains(words);
                     self.said.push(line);

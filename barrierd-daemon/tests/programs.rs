@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use barrierd_bpf::layout::{
-    ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, ROUND, ROUND_SHIFT,
-    SLOT_BYTES, WANTED,
+    ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, PREEMPTED, ROUND,
+    ROUND_SHIFT, SLOT_BYTES, WANTED,
 };
 use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkelBuilder};
 use barrierd_daemon::online::{Online, possible_cpus};
@@ -249,4 +249,26 @@ fn sched_switch_writes_idle_and_wakes_a_sleeping_daemon() {
     assert!(Command::new("true").status().expect("runs").success());
     assert_eq!(programs.control.load(ASLEEP), 0);
     assert!(programs.woken(Duration::from_secs(5)));
+
+    // Who is switched to in place of a task that wants to go on is told so, and only then.
+    programs.run(&programs.skel.progs.who_am_i);
+    let cpu = programs.cpu.to_string();
+    let mut spinning = Command::new("taskset")
+        .args(["-c", &cpu, "sh", "-c", "while :; do :; done"])
+        .spawn()
+        .expect("util-linux");
+    let told = |wanted| {
+        let until = Instant::now() + Duration::from_secs(20);
+        while programs.control.load(PREEMPTED) != wanted {
+            if Instant::now() > until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    };
+    let in_place_of_it = told(1);
+    spinning.kill().expect("it runs");
+    spinning.wait().expect("waited for");
+    assert!(in_place_of_it && told(0));
 }

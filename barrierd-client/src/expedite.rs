@@ -1,0 +1,134 @@
+//! Asking the daemon to make a barrier pass now, not at the CPUs' next tick.
+//!
+//! This module owns the socket and the sending of one datagram. It knows nothing of what comes of
+//! it: a request is a nudge, and only the watermark tells whether the barrier has passed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
+};
+
+use crate::abi;
+use crate::barrier::Barrier;
+use crate::stamp::Stamp;
+
+/// Why a request was not sent. Waiting works all the same, at the pace of the CPUs' own interrupts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExpediteError {
+    /// No daemon takes requests at this file: it has stopped, it is the C daemon, or it was told
+    /// to take none.
+    #[error("no barrierd takes requests beside this file (is it running?)")]
+    Absent,
+    /// This user may not ask.
+    #[error(
+        "this user may not ask for expedited barriers: they are for root and the group that barrierd was started with (--group)"
+    )]
+    Denied,
+    /// So many requests are waiting that the daemon will look after them first: ask again later.
+    #[error("too many requests are waiting: ask again, or just wait")]
+    Busy,
+    /// The path of the socket would be longer than the 107 bytes that the system takes.
+    #[error("the file's path is too long for a socket beside it")]
+    LongPath,
+    /// The system refuses, say a seccomp filter.
+    #[error("asking for an expedited barrier ({0})")]
+    Io(#[from] io::Error),
+}
+
+/// Where to send requests, and from what. Never connected: the daemon may be started again at any
+/// time, and then the path leads to its new socket; a fork may go on using it.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    address: Option<Box<SocketAddrUnix>>,
+    socket: Result<OwnedFd, Errno>,
+}
+
+impl Requests {
+    /// For the public file at `public`. No failure ends the opening of the file: nobody needs this.
+    pub(crate) fn new(public: &Path) -> Self {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Self {
+            address: SocketAddrUnix::new(abi::socket_path(public)).ok().map(Box::new),
+            socket: socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None),
+        }
+    }
+
+    fn send(&self, ns: u64) -> Result<(), ExpediteError> {
+        let Some(address) = &self.address else { return Err(ExpediteError::LongPath) };
+        let socket = self.socket.as_ref().map_err(|&errno| io::Error::from(errno))?;
+        let sent = sendto(socket, &abi::request(ns), SendFlags::NOSIGNAL, &**address);
+        match sent {
+            Ok(_) => Ok(()),
+            Err(Errno::NOENT | Errno::CONNREFUSED) => Err(ExpediteError::Absent),
+            Err(Errno::ACCESS | Errno::PERM) => Err(ExpediteError::Denied),
+            Err(Errno::AGAIN | Errno::NOBUFS) => Err(ExpediteError::Busy),
+            Err(errno) => Err(ExpediteError::Io(errno.into())),
+        }
+    }
+}
+
+impl Barrier {
+    /// Asks the daemon to make the barrier for `stamp` pass now, by interrupting the CPUs that have
+    /// not been in the kernel since. [`wait`](Self::wait) does this by itself.
+    ///
+    /// A hint that may be lost: the daemon limits how often it does this for all its clients
+    /// together, and serves those who ask at the same time together. A stamp from the future is
+    /// dropped.
+    ///
+    /// Never blocks. Cost: one system call here, and where the daemon serves it some microseconds
+    /// on every busy CPU of the machine.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpediteError`]: it was not sent. The barrier passes all the same, some milliseconds later.
+    pub fn expedite(&self, stamp: Stamp) -> Result<(), ExpediteError> {
+        self.requests().send(stamp.ns())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn a_request_reaches_whoever_is_there_now() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let public = dir.path().join("barrier");
+        let requests = Requests::new(&public);
+        assert!(matches!(requests.send(7), Err(ExpediteError::Absent)));
+        for ns in [7, u64::MAX] {
+            // A daemon, and the next one.
+            let daemon = UnixDatagram::bind(abi::socket_path(&public)).expect("bound");
+            requests.send(ns).expect("sent");
+            let mut bytes = [0; 64];
+            assert_eq!(daemon.recv(&mut bytes).expect("there"), abi::REQUEST_BYTES);
+            assert_eq!(bytes[..8], *b"expedit\x01");
+            assert_eq!(bytes[8..16], ns.to_le_bytes());
+            drop(daemon);
+            assert!(matches!(requests.send(ns), Err(ExpediteError::Absent)), "nobody listens");
+            std::fs::remove_file(abi::socket_path(&public)).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_full_queue_is_said_and_never_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let public = dir.path().join("barrier");
+        let _daemon = UnixDatagram::bind(abi::socket_path(&public)).expect("bound");
+        let requests = Requests::new(&public);
+        let refused = (0..100_000).find_map(|ns| requests.send(ns).err());
+        assert!(matches!(refused, Some(ExpediteError::Busy)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_long_path_is_said() {
+        let public = Path::new("/tmp").join("x".repeat(120));
+        assert!(matches!(Requests::new(&public).send(1), Err(ExpediteError::LongPath)));
+    }
+}

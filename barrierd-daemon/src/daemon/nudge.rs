@@ -1,0 +1,82 @@
+//! The daemon's answer to who can't wait: kicks, and the serving of requests.
+//!
+//! Owns the order of these steps. Whom to kick, what a request is worth and how often either happens
+//! are `laggards`', `requests`' and `bucket`'s business.
+
+use std::hint;
+
+use anyhow::Result;
+use barrierd_client::abi::CLOCK_MARGIN_NS;
+use rustix::thread::sched_getcpu;
+
+use super::Daemon;
+use crate::clock::now_ns;
+use crate::laggards::{For, Outcome};
+use crate::machine::IDLE;
+use crate::pace::How;
+use crate::report::say;
+
+impl Daemon<'_> {
+    /// Serves a batch of requests, all at once: arm, kick who lags, look, publish.
+    ///
+    /// Costs one token, worth a round or not: a flood of nonsense costs no more than the rate.
+    pub(super) fn serve(&mut self) -> Result<()> {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.expedites.take(now_ns())) else {
+            return Ok(());
+        };
+        let batch = socket.drain();
+        self.counters.requests += batch.sound;
+        self.counters.dropped += batch.dropped;
+        let Some(wanted) = batch.wanted(self.machine.last_interrupt_ns()) else { return Ok(()) };
+        self.counters.expedites += 1;
+        // Evidence is the clock less its margin, and must be later than the stamp. At most twice the
+        // margin, 20 us, since a stamp from further ahead is no sound request.
+        while now_ns() <= wanted + CLOCK_MARGIN_NS {
+            hint::spin_loop();
+        }
+        self.arm(How::Pause);
+        self.kick(For::Waiter);
+        self.publish()?;
+        Ok(())
+    }
+
+    /// Kicks who has not passed what is armed, as far as the rules allow; whether anyone was kicked.
+    ///
+    /// Credits nobody: the scan after it does, by the slots.
+    pub(super) fn kick(&mut self, whom: For) -> bool {
+        let own = sched_getcpu();
+        let mut any = false;
+        for cpu in 0..self.machine.cpus() {
+            // Moved here since `own` was asked: then the switch away from there has stamped it.
+            if cpu == own || !self.online.cpus().contains(cpu) {
+                continue;
+            }
+            let before = self.shared.slot(cpu);
+            let (idle, now) = (before == IDLE, now_ns());
+            if if idle { self.idle_trusted } else { before >= self.armed } {
+                continue;
+            }
+            let lag_ns = now.saturating_sub(self.machine.cpu_ns(cpu));
+            if !self.laggards.kick(cpu, lag_ns, whom, now) {
+                continue;
+            }
+            any = true;
+            self.kicks.kick(cpu);
+            self.counters.kicks += 1;
+            match self.laggards.kicked(cpu, self.shared.slot(cpu) != before, now) {
+                Outcome::Moved => {}
+                Outcome::Missed => self.counters.missed_kicks += 1,
+                Outcome::Died => {
+                    self.counters.missed_kicks += 1;
+                    self.counters.dead_kicks += 1;
+                    say(format_args!(
+                        "CPU {cpu} is not interrupted by kicks, as after it was offline: barriers \
+                         wait for its own next interrupt, and kicks are tried once a second; restart \
+                         barrierd if it stays so"
+                    ));
+                }
+            }
+        }
+        any
+    }
+}

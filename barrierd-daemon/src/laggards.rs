@@ -1,0 +1,212 @@
+//! Whom to kick: the rules, without clock or I/O.
+//!
+//! Owns who may be interrupted for whom, the limit on kicks, and which kicks are thought dead. Knows
+//! nothing of how a kick is made, nor what a barrier is: a kick is a nudge and proves nothing. After
+//! a hotplug cycle a perf event stays off, reading it succeeds, and nobody is interrupted; only the
+//! slot that moves is evidence.
+
+use crate::bucket::Bucket;
+use crate::cpulist::CpuSet;
+
+/// Kicks in a row that moved nothing, after which that CPU's are thought dead.
+pub const MOST_MISSES: u8 = 2;
+
+/// Between two kicks that are thought dead, in nanoseconds. Not never: a CPU that is just leaving an
+/// earlier interrupt's handler may take a kick without another interrupt, now and then twice.
+pub const RETRY_NS: u64 = 1_000_000_000;
+
+/// What the operator allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A CPU this far behind is kicked though nobody waits, in nanoseconds.
+    pub bound_ns: u64,
+    /// The same for isolated CPUs, whoever waits; `None`: they are never kicked.
+    pub isolated_bound_ns: Option<u64>,
+    /// Isolated CPUs are treated as all others.
+    pub kick_isolated: bool,
+    /// Kicks a second, over all CPUs.
+    pub kicks_per_second: u32,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Someone who waits.
+    Waiter,
+    /// The bound.
+    Bound,
+}
+
+/// What became of a kick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The slot moved.
+    Moved,
+    /// It didn't.
+    Missed,
+    /// It didn't, once too often: from now on this CPU is kicked each [`RETRY_NS`] at most.
+    Died,
+}
+
+/// Every CPU's standing.
+#[derive(Clone, Debug)]
+pub struct Laggards {
+    rules: Rules,
+    isolated: CpuSet,
+    /// Kicks that moved nothing, since the last one that did.
+    misses: Box<[u8]>,
+    /// When to try again those that are thought dead.
+    retry_ns: Box<[u64]>,
+    bucket: Bucket,
+}
+
+impl Laggards {
+    /// The CPUs of `reachable` can be kicked, no others.
+    #[must_use]
+    pub fn new(rules: Rules, isolated: CpuSet, reachable: &CpuSet) -> Self {
+        let cpus = reachable.capacity();
+        let misses = (0..cpus).map(|cpu| if reachable.contains(cpu) { 0 } else { MOST_MISSES });
+        let retry_ns = vec![u64::MAX; cpus].into();
+        // Enough for one round over all CPUs at once, whatever the rate.
+        let burst = u32::try_from(cpus).unwrap_or(u32::MAX).max(rules.kicks_per_second / 100);
+        let bucket = Bucket::new(rules.kicks_per_second, burst);
+        Self { rules, isolated, misses: misses.collect(), retry_ns, bucket }
+    }
+
+    /// Whether to kick `cpu` now, which is behind and whose last barrier point is `lag_ns` old.
+    /// Takes a token if so.
+    pub fn kick(&mut self, cpu: usize, lag_ns: u64, whom: For, now_ns: u64) -> bool {
+        self.wants(cpu, lag_ns, whom, now_ns) && self.bucket.take(now_ns)
+    }
+
+    fn wants(&self, cpu: usize, lag_ns: u64, whom: For, now_ns: u64) -> bool {
+        let bound_ns = if self.isolated.contains(cpu) && !self.rules.kick_isolated {
+            self.rules.isolated_bound_ns
+        } else {
+            match whom {
+                For::Waiter => Some(0),
+                For::Bound => Some(self.rules.bound_ns),
+            }
+        };
+        let alive = self.misses[cpu] < MOST_MISSES || now_ns >= self.retry_ns[cpu];
+        alive && bound_ns.is_some_and(|bound| lag_ns >= bound)
+    }
+
+    /// Takes in whether the slot of `cpu` moved by the kick that was made at `now_ns`.
+    pub fn kicked(&mut self, cpu: usize, moved: bool, now_ns: u64) -> Outcome {
+        if moved {
+            self.misses[cpu] = 0;
+            return Outcome::Moved;
+        }
+        self.retry_ns[cpu] = now_ns.saturating_add(RETRY_NS);
+        if self.misses[cpu] == MOST_MISSES {
+            return Outcome::Missed;
+        }
+        self.misses[cpu] += 1;
+        if self.misses[cpu] < MOST_MISSES { Outcome::Missed } else { Outcome::Died }
+    }
+
+    /// The least age of a barrier point at which [`For::Bound`] kicks anyone, in nanoseconds.
+    #[must_use]
+    pub fn bound_ns(&self) -> u64 {
+        self.rules.bound_ns.min(self.rules.isolated_bound_ns.unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULES: Rules = Rules {
+        bound_ns: 10,
+        isolated_bound_ns: Some(1_000),
+        kick_isolated: false,
+        kicks_per_second: 1_000_000,
+    };
+
+    /// CPU 1 of 4 is isolated, CPU 3 can't be kicked.
+    fn laggards(rules: Rules) -> Laggards {
+        let (mut isolated, mut reachable) = (CpuSet::none(4), CpuSet::none(4));
+        isolated.parse(b"1\n").expect("a list");
+        reachable.parse(b"0-2\n").expect("a list");
+        Laggards::new(rules, isolated, &reachable)
+    }
+
+    fn kicked(rules: Rules, lag_ns: u64, whom: For) -> Vec<usize> {
+        let mut laggards = laggards(rules);
+        (0..4).filter(|&cpu| laggards.kick(cpu, lag_ns, whom, 1)).collect()
+    }
+
+    #[test]
+    fn for_a_waiter_at_once_and_for_nobody_past_the_bound() {
+        assert_eq!(kicked(RULES, 1, For::Waiter), [0, 2]);
+        assert_eq!(kicked(RULES, 9, For::Bound), []);
+        assert_eq!(kicked(RULES, 10, For::Bound), [0, 2]);
+    }
+
+    #[test]
+    fn isolated_cpus_only_when_asked_or_past_their_own_bound() {
+        assert_eq!(kicked(RULES, 999, For::Waiter), [0, 2]);
+        assert_eq!(kicked(RULES, 1_000, For::Waiter), [0, 1, 2]);
+        assert_eq!(kicked(RULES, 1_000, For::Bound), [0, 1, 2]);
+        let never = Rules { isolated_bound_ns: None, ..RULES };
+        assert_eq!(kicked(never, u64::MAX, For::Waiter), [0, 2]);
+        let asked = Rules { kick_isolated: true, ..never };
+        assert_eq!(kicked(asked, 1, For::Waiter), [0, 1, 2]);
+        assert_eq!(kicked(asked, 9, For::Bound), []);
+        assert_eq!(kicked(asked, 10, For::Bound), [0, 1, 2]);
+    }
+
+    #[test]
+    fn after_two_kicks_that_move_nothing_it_is_tried_once_a_second() {
+        let mut laggards = laggards(RULES);
+        let now = 1_000_000_000;
+        let kick = |laggards: &mut Laggards, now| laggards.kick(0, 50, For::Waiter, now);
+        assert!(kick(&mut laggards, now));
+        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
+        // One that moves it makes up for it.
+        assert!(kick(&mut laggards, now));
+        assert_eq!(laggards.kicked(0, true, now), Outcome::Moved);
+        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
+        assert!(kick(&mut laggards, now));
+        assert_eq!(laggards.kicked(0, false, now), Outcome::Died);
+        assert!(!kick(&mut laggards, now + RETRY_NS - 1));
+        assert!(laggards.kick(2, 50, For::Waiter, now), "the others go on");
+        // Still dead, said once.
+        let later = now + RETRY_NS;
+        assert!(kick(&mut laggards, later));
+        assert_eq!(laggards.kicked(0, false, later), Outcome::Missed);
+        assert!(!kick(&mut laggards, later + 1));
+        assert!(kick(&mut laggards, later + RETRY_NS));
+        assert_eq!(laggards.kicked(0, true, later + RETRY_NS), Outcome::Moved);
+        assert!(kick(&mut laggards, later + RETRY_NS));
+        assert!(!laggards.kick(3, 50, For::Waiter, u64::MAX - 1), "there is nothing to kick it by");
+    }
+
+    #[test]
+    fn no_kicks_a_second_are_none() {
+        let rules = Rules { kicks_per_second: 0, kick_isolated: true, ..RULES };
+        assert_eq!(kicked(rules, u64::MAX, For::Waiter), []);
+    }
+
+    proptest! {
+        /// Over any second no more than the rate and the burst, however many ask and for whom.
+        #[test]
+        fn the_rate_holds(
+            rate in 1u32..5_000,
+            asks in proptest::collection::vec((0usize..4, any::<bool>(), 0u64..2_000_000), 1..500),
+        ) {
+            let rules = Rules { kicks_per_second: rate, kick_isolated: true, ..RULES };
+            let mut laggards = laggards(rules);
+            let (mut now, mut kicks) = (0u64, 0u64);
+            for (cpu, waits, pause) in asks {
+                now += pause;
+                let whom = if waits { For::Waiter } else { For::Bound };
+                kicks += u64::from(laggards.kick(cpu, 100, whom, now));
+            }
+            let burst = u64::from((rate / 100).max(4));
+            prop_assert!(kicks <= burst + now * u64::from(rate) / 1_000_000_000 + 1);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Requests for expedited barriers: what one says, and what a batch of them asks for.
+//!
+//! Owns the rules, without I/O: what is malformed, what lies in the future, what is worth a round.
+//! The layout is the client's (`abi::REQUEST_BYTES`).
+//!
+//! Anyone in the socket's group may send anything, as much as they like. What that can cost is a
+//! token a batch (see `bucket`), and a batch is at most [`BATCH`] datagrams, of which only the
+//! newest time counts. So a round serves all who asked before it, and who asks for what has passed
+//! by then costs none.
+
+use barrierd_client::abi;
+
+/// Datagrams taken at once, for one token.
+pub const BATCH: usize = 64;
+
+/// What a batch of requests came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Sound requests.
+    pub sound: u64,
+    /// Malformed ones, and those from the future.
+    pub dropped: u64,
+    /// The newest time that is asked for, in nanoseconds of `CLOCK_MONOTONIC`; 0 for none.
+    pub newest_ns: u64,
+}
+
+impl Batch {
+    /// Takes in one datagram of `len` bytes, which may be more than were read into `bytes`, at
+    /// `now_ns`, read after it arrived.
+    ///
+    /// A stamp may be ahead of this CPU's clock by as much as clocks differ
+    /// (`abi::CLOCK_MARGIN_NS`), no more: to wait for it would hold everyone else up.
+    pub fn take(&mut self, bytes: &[u8], len: usize, now_ns: u64) {
+        let whole = bytes.get(..abi::REQUEST_BYTES).filter(|_| len == abi::REQUEST_BYTES);
+        let words = whole.map(|bytes| bytes.split_at(8));
+        match words.map(|(magic, ns)| (word(magic), word(ns))) {
+            Some((abi::REQUEST_MAGIC, ns)) if ns <= now_ns.saturating_add(abi::CLOCK_MARGIN_NS) => {
+                self.sound += 1;
+                self.newest_ns = self.newest_ns.max(ns);
+            }
+            _ => self.dropped += 1,
+        }
+    }
+
+    /// The time to prove a barrier for, if that isn't proved yet: the watermark is at
+    /// `last_interrupt_ns`.
+    #[must_use]
+    pub fn wanted(&self, last_interrupt_ns: u64) -> Option<u64> {
+        (self.sound > 0 && self.newest_ns >= last_interrupt_ns).then_some(self.newest_ns)
+    }
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("8 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::Bucket;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    fn batch(datagrams: &[Vec<u8>], now: u64) -> Batch {
+        let mut batch = Batch::default();
+        datagrams.iter().for_each(|bytes| batch.take(bytes, bytes.len(), now));
+        batch
+    }
+
+    fn request(ns: u64) -> Vec<u8> {
+        abi::request(ns).to_vec()
+    }
+
+    #[test]
+    fn the_newest_time_counts_and_what_has_passed_is_free() {
+        let asked = batch(&[request(5), request(9), request(7)], 10);
+        assert_eq!(asked, Batch { sound: 3, dropped: 0, newest_ns: 9 });
+        assert_eq!((asked.wanted(9), asked.wanted(10)), (Some(9), None));
+        assert_eq!(Batch::default().wanted(0), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_dropped() {
+        let long = [request(5), vec![0]].concat();
+        let cut = request(5)[..15].to_vec();
+        let other = [vec![9], request(5)[1..].to_vec()].concat();
+        let now = 100_000;
+        let ahead = request(now + abi::CLOCK_MARGIN_NS + 1);
+        let dropped = batch(&[long, cut, other, ahead, vec![], request(u64::MAX)], now);
+        assert_eq!(dropped, Batch { sound: 0, dropped: 6, newest_ns: 0 });
+        assert_eq!(dropped.wanted(0), None);
+        assert_eq!(batch(&[request(now + abi::CLOCK_MARGIN_NS)], now).sound, 1);
+        // Longer than what was read of it.
+        let mut batch = Batch::default();
+        batch.take(&request(5), 17, now);
+        assert_eq!(batch.dropped, 1);
+    }
+
+    proptest! {
+        /// A queue of honest requests, under a flood: rounds cost the rate, one round serves a whole
+        /// batch, and every honest request is served within the time that its place in the queue
+        /// takes at that rate.
+        #[test]
+        fn a_flood_costs_the_rate_and_starves_nobody(
+            rate in 10u32..2_000,
+            flood in 0usize..200,
+            gaps in proptest::collection::vec(1u64..500_000, 50..300),
+        ) {
+            const BURST: u32 = 4;
+            let cost = 1_000_000_000 / u64::from(rate);
+            let mut bucket = Bucket::new(rate, BURST);
+            // Honest: Some(when it was sent); flood: None.
+            let mut queue: VecDeque<Option<u64>> = VecDeque::new();
+            let (mut now, mut watermark, mut batches, mut rounds) = (1_000_000_000u64, 0u64, 0u64, 0u64);
+            let mut asked = 0u64;
+            for gap in gaps {
+                now += gap;
+                // A full queue turns the newest away, as the kernel's does.
+                let room = 512usize.saturating_sub(queue.len());
+                queue.extend(std::iter::repeat_n(None, flood.min(room)));
+                if queue.len() < 512 {
+                    queue.push_back(Some(now));
+                    asked += 1;
+                }
+                if bucket.take(now) {
+                    batches += 1;
+                    let mut batch = Batch::default();
+                    for sent in queue.drain(..queue.len().min(BATCH)) {
+                        let bytes = sent.map_or_else(|| vec![7; 3], request);
+                        batch.take(&bytes, bytes.len(), now);
+                        if let Some(sent) = sent {
+                            let places = (512 / BATCH as u64 + 2) * cost + 2 * 500_000 * 10;
+                            prop_assert!(now - sent <= places, "served {} ns late", now - sent);
+                        }
+                    }
+                    if let Some(wanted) = batch.wanted(watermark) {
+                        rounds += 1;
+                        prop_assert!(wanted <= now);
+                        watermark = now + 1;
+                    }
+                }
+            }
+            prop_assert!(batches <= u64::from(BURST) + (now - 1_000_000_000) / cost);
+            prop_assert!(rounds <= batches && rounds <= asked);
+        }
+    }
+}

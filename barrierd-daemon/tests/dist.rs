@@ -1,0 +1,83 @@
+//! What the package brings beside the binaries: the unit, the manual page, the completions.
+//!
+//! Owns the bound on the unit's exposure, and the look that nothing of the command line is left
+//! out. Needs no root; says so where a tool is missing.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use barrierd_daemon::account::DEFAULT_NAME;
+use barrierd_daemon::cli::Cli;
+use clap::CommandFactory;
+
+const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist");
+
+/// 1.2 by systemd 252, on its scale from 0 (best) to 10; a little more for versions that ask for more.
+const MOST_EXPOSED: f64 = 1.5;
+
+/// The tool's output, or `None`, said aloud, if there is no such tool.
+fn run(tool: &str, arguments: &[&str]) -> Option<String> {
+    match Command::new(tool).args(arguments).output() {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            Some(String::from_utf8_lossy(&text).into_owned())
+        }
+        Err(error) => {
+            eprintln!("\n*** NOT RUN: {tool}: {error} ***\n");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_unit_stays_as_closed_as_it_is() {
+    let unit = format!("{DIST}/barrierd.service");
+    let arguments = ["security", "--offline=true", "--no-pager", &unit];
+    let Some(text) = run("systemd-analyze", &arguments) else { return };
+    let words = "Overall exposure level for barrierd.service: ";
+    let (_, level) = text.split_once(words).unwrap_or_else(|| panic!("no level in {text}"));
+    let level: f64 = level.split(' ').next().expect("a word").parse().expect("a number");
+    assert!(level <= MOST_EXPOSED, "{level}: {text}");
+}
+
+#[test]
+fn the_unit_and_the_user_are_those_of_the_program() {
+    let unit = fs::read_to_string(Path::new(DIST).join("barrierd.service")).expect("the unit");
+    let default = Path::new(barrierd_client::abi::DEFAULT_PATH);
+    let directory = default.parent().and_then(Path::file_name).expect("below /run");
+    for line in [
+        "Type=notify",
+        "RuntimeDirectoryPreserve=restart",
+        &format!("RuntimeDirectory={}", directory.to_str().expect("ASCII")),
+    ] {
+        assert!(unit.lines().any(|found| found == line), "{line}");
+    }
+    let users = fs::read_to_string(Path::new(DIST).join("barrierd.sysusers")).expect("the users");
+    assert!(users.lines().any(|line| line.starts_with(&format!("u {DEFAULT_NAME} - "))), "{users}");
+}
+
+#[test]
+fn manual_and_completions_have_every_option() {
+    let out = tempfile::tempdir().expect("a directory");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "-p", "barrierd-daemon", "--example", "manual", "--"]);
+    assert!(cargo.arg(out.path()).status().expect("cargo runs").success(), "{cargo:?} failed");
+    let command = Cli::command();
+    let options: Vec<&str> =
+        command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    assert!(options.contains(&"seccomp"), "{options:?}");
+    for name in ["barrierd.8", "barrierd.bash", "_barrierd", "barrierd.fish"] {
+        // Manual pages write a hyphen that is meant as \-.
+        let text = fs::read_to_string(out.path().join(name)).expect(name).replace('\\', "");
+        for option in &options {
+            assert!(text.contains(option), "{name} lacks --{option}");
+        }
+    }
+    let page = out.path().join("barrierd.8");
+    let page = page.to_str().expect("UTF-8");
+    let check = ["--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page];
+    if let Some(text) = run("man", &check) {
+        assert!(!text.contains("warning"), "{text}");
+    }
+}

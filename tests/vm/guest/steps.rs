@@ -1,0 +1,226 @@
+//! The steps of a scenario, one after the other. A step that doesn't hold panics.
+//!
+//! Owns what each step means. Knows nothing of the machine's start and end.
+
+use crate::PATIENCE;
+use crate::confined::{self, USER};
+use crate::cpus;
+use crate::daemon::Daemon;
+use crate::game::{Game, Rest, pin_to};
+use crate::load::Load;
+use crate::scenarios::{Count, Step};
+use crate::truth;
+use barrierd_client::{Barrier, Stamp};
+use rustix::mount::{MountFlags, mount};
+use rustix::thread::CapabilitySet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const DAEMON: &str = "/bin/barrierd";
+const FILE: &str = "/run/barrierd/barrier";
+/// In a directory of the user's own.
+const CONFINED_FILE: &str = "/run/confined/barrier";
+const TRACEFS: &str = "/sys/kernel/tracing";
+
+const TRUTH_ROUNDS: usize = 30;
+
+#[derive(Default)]
+struct Scene {
+    daemon: Option<Daemon>,
+    load: Option<Load>,
+}
+
+/// Takes them all, then stops the daemon.
+pub(crate) fn take(steps: &[Step]) {
+    // The first CPU is the checker's own, and never goes offline.
+    pin_to(0).expect("CPU 0");
+    let mut scene = Scene::default();
+    for step in steps {
+        println!("step: {step:?}");
+        let start = Instant::now();
+        scene.take(*step);
+        println!("  {:.1} s", start.elapsed().as_secs_f32());
+    }
+    drop(scene.load.take());
+    if let Some(daemon) = scene.daemon.take() {
+        daemon.stop();
+    }
+}
+
+impl Scene {
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Start(arguments) => self.start(command(DAEMON, FILE, arguments)),
+            Step::StartIds(events) => {
+                let ids: Vec<String> = events.iter().map(|event| id(event)).collect();
+                let ids: Vec<&str> = ids.iter().map(|id| id.trim()).collect();
+                self.start(command(DAEMON, FILE, &ids));
+            }
+            Step::StartConfined(capabilities) => self.start(confined(capabilities)),
+            Step::StartBroken => self.start(command("/bin/barrierd-broken", FILE, &[])),
+            Step::Refused(arguments, words) => refused(command(DAEMON, FILE, arguments), words),
+            Step::RefusedConfined(capabilities, words) => refused(confined(capabilities), words),
+            Step::Said(words) => assert!(self.daemon().said(words), "it didn't say: {words}"),
+            Step::Waits(n) => waits(self.file(), n),
+            Step::IdleWaits(n) => {
+                for _ in 0..n {
+                    thread::sleep(Duration::from_millis(300));
+                    waits(self.file(), 1);
+                }
+            }
+            Step::ConfinedWaits(n) => {
+                let mut client = confined::command(CapabilitySet::empty(), "/init");
+                client.arg("client").arg(self.file()).arg(n.to_string());
+                let status = client.status().expect("it starts");
+                assert!(status.success(), "the confined client: {status}");
+            }
+            Step::Truth(cpus) => truth::check(&self.barrier(), cpus, TRUTH_ROUNDS),
+            Step::TruthOnEach => {
+                let (barrier, cpus) = (self.barrier(), players());
+                for cpu in &cpus {
+                    truth::check(&barrier, std::slice::from_ref(cpu), TRUTH_ROUNDS);
+                }
+                truth::check(&barrier, &cpus, TRUTH_ROUNDS);
+            }
+            Step::Game(rounds) => self.game(rounds),
+            Step::LostGame => lost_game(),
+            Step::Storm(cycles) => cpus::storm(&self.barrier(), cycles),
+            Step::Offline(cpus) => {
+                for &cpu in cpus {
+                    assert!(cpus::set_online(cpu, false), "CPU {cpu} doesn't go offline");
+                }
+            }
+            Step::OnlineAll => cpus::online_all(),
+            Step::SmtOff => cpus::smt_off(),
+            Step::MorePossible(n) => {
+                assert_eq!(cpus::list("possible").len(), n);
+                assert!(cpus::list("online").len() < n);
+            }
+            Step::Tickless(cpus) => truth::tickless(cpus),
+            Step::Load => self.load = Some(Load::start(4)),
+            Step::Tracefs => {
+                mount("tracefs", TRACEFS, "tracefs", MountFlags::empty(), None).expect(TRACEFS);
+            }
+            Step::HideBtf => {
+                let at = "/sys/kernel/btf";
+                mount("tmpfs", at, "tmpfs", MountFlags::empty(), None).expect(at);
+            }
+            Step::Sysctl(name, value) => {
+                let path = format!("/proc/sys/{name}");
+                fs::write(&path, value).expect(&path);
+            }
+            Step::Counted(count) => {
+                let log = self.daemon.take().expect("a step has started it").stop();
+                counted(&log, count);
+            }
+        }
+        if let Some(daemon) = &mut self.daemon {
+            daemon.check();
+        }
+    }
+
+    fn start(&mut self, (command, file): (Command, &'static str)) {
+        let started = Daemon::start(command, file.as_ref());
+        self.daemon = Some(started.unwrap_or_else(|log| panic!("the daemon has ended: {log}")));
+    }
+
+    fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().expect("a step has started it")
+    }
+
+    fn file(&self) -> &Path {
+        self.daemon().file()
+    }
+
+    fn barrier(&self) -> Barrier {
+        open(self.file())
+    }
+
+    fn game(&self, rounds: usize) {
+        let barrier = self.barrier();
+        let watermark = || barrier.watermark().expect("a source to be trusted").ns;
+        for rest in [Rest::Never, Rest::Naps] {
+            let outcome = Game::new(&players(), rounds).every_edge(rest, watermark);
+            println!("  {rounds} rounds, {rest:?}: {outcome:?}");
+            assert!(outcome.broken == 0 && outcome.judged > 0, "stores were missed: {outcome:?}");
+        }
+    }
+}
+
+/// What starts the daemon, and the file that it serves.
+fn command(daemon: &str, file: &'static str, arguments: &[&str]) -> (Command, &'static str) {
+    let mut command = Command::new(daemon);
+    command.arg(file).args(arguments);
+    (command, file)
+}
+
+fn confined(capabilities: CapabilitySet) -> (Command, &'static str) {
+    let directory = Path::new(CONFINED_FILE).parent().expect("a directory");
+    fs::create_dir_all(directory).expect("a directory");
+    std::os::unix::fs::chown(directory, Some(USER), Some(USER)).expect("chown");
+    let mut command = confined::command(capabilities, DAEMON);
+    command.arg(CONFINED_FILE);
+    (command, CONFINED_FILE)
+}
+
+fn refused((command, file): (Command, &'static str), words: &str) {
+    let Err(log) = Daemon::start(command, file.as_ref()) else { panic!("it was not refused") };
+    assert!(log.contains(words), "it didn't say `{words}`, but: {log}");
+}
+
+/// The number of a tracepoint.
+fn id(event: &str) -> String {
+    let path = format!("{TRACEFS}/events/{event}/id");
+    fs::read_to_string(&path).expect(&path)
+}
+
+fn open(file: &Path) -> Barrier {
+    Barrier::open(file).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// So many barriers, one after the other.
+pub(crate) fn waits(file: &Path, n: usize) {
+    let barrier = open(file);
+    for _ in 0..n {
+        let stamp = Stamp::now();
+        barrier.wait(stamp, Instant::now() + PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// The CPUs of spinners and fast threads: all but the checker's.
+fn players() -> Vec<usize> {
+    cpus::list("online")[1..].to_vec()
+}
+
+/// The twin of [`Scene::game`]: each stamp is taken for passed at once.
+fn lost_game() {
+    let stop = Instant::now() + PATIENCE;
+    loop {
+        let outcome = Game::new(&players(), 20_000).every_edge(Rest::Never, || Stamp::now().ns());
+        println!("  without a barrier: {outcome:?}");
+        if outcome.broken > 0 {
+            return;
+        }
+        assert!(Instant::now() < stop, "not one round was broken");
+    }
+}
+
+/// Holds the daemon's last line of sums to `count`.
+fn counted(log: &str, count: Count) {
+    let line = log.lines().find(|line| line.contains("stopped: ")).expect("the last sums");
+    let number = |of: &str| -> u64 {
+        let before = line.split(of).next().filter(|before| before.len() < line.len());
+        let word = before.and_then(|before| before.split_whitespace().last());
+        word.and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no{of} in: {line}"))
+    };
+    let (notified, sleeps, rounds) =
+        (number(" by notification"), number(" sleeps"), number(" rounds"));
+    match count {
+        // A sleep ends by a notification, too.
+        Count::OneWakeUpARound => assert!(notified <= rounds + sleeps && rounds > 0, "{line}"),
+        Count::Slept => assert!(sleeps > 0, "{line}"),
+    }
+}

@@ -1,0 +1,166 @@
+//! The ground truth: has the kernel been on that CPU at all?
+//!
+//! Owns spinners, the kernel's own counters, and the comparison. Knows nothing of how the daemon
+//! learns of interrupts.
+//!
+//! A spinner is pinned to its CPU and never enters the kernel by itself. Before a stamp the CPU's
+//! column in /proc/interrupts and the spinner's task switches are read, and again after its barrier
+//! has passed. If nothing has moved, the kernel wasn't there, and the barrier passed early.
+//!
+//! An interrupt is counted a few instructions after the tracepoint that the daemon learns it from.
+//! So nothing is concluded from counters that stand still until the spinner has been seen to spin
+//! on: an interrupt that the barrier was taken from is over by then, hence counted.
+
+use crate::PATIENCE;
+use crate::game::pin_to;
+use barrierd_client::{Barrier, Stamp};
+use rustix::thread::gettid;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A thread that keeps its CPU in user code. Dropped, it stops.
+pub(crate) struct Spinner {
+    cpu: usize,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Shared {
+    turns: AtomicU64,
+    tid: AtomicI32,
+    stop: AtomicBool,
+}
+
+impl Spinner {
+    /// Starts one, and waits until it spins.
+    pub(crate) fn on(cpu: usize) -> Spinner {
+        let shared = Arc::new(Shared::default());
+        let own = shared.clone();
+        let thread = thread::spawn(move || {
+            pin_to(cpu).unwrap_or_else(|errno| panic!("CPU {cpu}: {errno}"));
+            own.tid.store(gettid().as_raw_pid(), Relaxed);
+            let mut turns = 0;
+            while !own.stop.load(Relaxed) {
+                turns += 1;
+                own.turns.store(turns, Relaxed);
+            }
+        });
+        let spinner = Spinner { cpu, shared, thread: Some(thread) };
+        spinner.spins_on();
+        spinner
+    }
+
+    /// Waits until it has run user code from here on.
+    fn spins_on(&self) {
+        let (from, stop) = (self.shared.turns.load(Relaxed), Instant::now() + PATIENCE);
+        // Two turns: the store of one may have been under way.
+        while self.shared.turns.load(Relaxed) < from + 2 {
+            assert!(Instant::now() < stop, "the spinner on CPU {} doesn't run", self.cpu);
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Voluntary and other task switches of the spinner.
+    fn switches(&self) -> u64 {
+        let path = format!("/proc/self/task/{}/status", self.shared.tid.load(Relaxed));
+        let status = fs::read_to_string(&path).expect(&path);
+        let switches = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+        let switches: Vec<u64> =
+            switches.map(|(_, n)| n.trim().parse().expect("a number")).collect();
+        assert_eq!(switches.len(), 2, "{status}");
+        switches.iter().sum()
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its panic has shown in spins_on.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How often the kernel has been on a spinner's CPU: its interrupts and the spinner's switches.
+/// Each counter only grows, so equal sums mean equal counters.
+type Visits = (u64, u64);
+
+fn visits(spinners: &[Spinner]) -> Vec<Visits> {
+    let text = fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
+    spinners.iter().map(|s| (interrupts(&text, s.cpu), s.switches())).collect()
+}
+
+/// The sum of a CPU's column.
+fn interrupts(text: &str, cpu: usize) -> u64 {
+    let (header, rows) = text.split_once('\n').expect("a header");
+    let name = format!("CPU{cpu}");
+    let column = header.split_whitespace().position(|cpu| cpu == name);
+    let column = column.unwrap_or_else(|| panic!("no {name} in {header}"));
+    // Rows of sums over all CPUs (ERR, MIS) have one number, which is no CPU's.
+    let columns = header.split_whitespace().count();
+    let numbers = |row: &str| -> Vec<u64> {
+        row.split_whitespace().skip(1).map_while(|word| word.parse().ok()).take(columns).collect()
+    };
+    rows.lines().map(numbers).filter(|row| row.len() == columns).map(|row| row[column]).sum()
+}
+
+/// So many rounds on `cpus` at once.
+pub(crate) fn check(barrier: &Barrier, cpus: &[usize], rounds: usize) {
+    let spinners: Vec<Spinner> = cpus.iter().map(|&cpu| Spinner::on(cpu)).collect();
+    for round in 0..rounds {
+        let before = visits(&spinners);
+        let stamp = Stamp::now();
+        if round % 2 == 0 {
+            barrier.wait(stamp, Instant::now() + PATIENCE).unwrap_or_else(|e| panic!("{e}"));
+        } else {
+            poll(barrier, stamp);
+        }
+        let after = visits(&spinners);
+        let still = |after: &[Visits], n: usize| after[n] == before[n];
+        let suspects: Vec<usize> = (0..cpus.len()).filter(|&n| still(&after, n)).collect();
+        for &n in &suspects {
+            spinners[n].spins_on();
+        }
+        let after = if suspects.is_empty() { after } else { visits(&spinners) };
+        for n in suspects {
+            let (interrupts, switches) = after[n];
+            assert!(
+                !still(&after, n),
+                "round {round}: the barrier passed early: CPU {} has had {interrupts} interrupts \
+                 and its spinner {switches} task switches, before the stamp as after the barrier",
+                cpus[n]
+            );
+        }
+    }
+}
+
+/// As a client that doesn't sleep.
+fn poll(barrier: &Barrier, stamp: Stamp) {
+    let stop = Instant::now() + PATIENCE;
+    while !barrier.passed(stamp).expect("a source to be trusted") {
+        assert!(Instant::now() < stop, "a polled barrier had not passed by the deadline");
+        std::hint::spin_loop();
+    }
+}
+
+/// A spinner on each of these CPUs takes no interrupt for a while, soon.
+pub(crate) fn tickless(cpus: &[usize]) {
+    let spinners: Vec<Spinner> = cpus.iter().map(|&cpu| Spinner::on(cpu)).collect();
+    let stop = Instant::now() + PATIENCE;
+    loop {
+        let before = visits(&spinners);
+        thread::sleep(Duration::from_millis(300));
+        let after = visits(&spinners);
+        if before == after {
+            return;
+        }
+        assert!(Instant::now() < stop, "CPUs {cpus:?} are not tickless: {before:?}, {after:?}");
+    }
+}

@@ -1,0 +1,89 @@
+//! The initramfs: programs, and the libraries that they are linked to.
+//!
+//! Owns the archive's format. Knows nothing of what the programs do.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Directories that the guest mounts on or that programs expect.
+const DIRECTORIES: [&str; 7] = ["bin", "dev", "etc", "proc", "run", "sys", "tmp"];
+
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+
+/// An archive of `programs`, each at its place, with all their libraries at theirs.
+pub(crate) fn build(programs: &[(PathBuf, &str)]) -> Vec<u8> {
+    let mut archive = Archive { bytes: Vec::new(), directories: BTreeSet::new() };
+    for directory in DIRECTORIES {
+        archive.directory(Path::new(directory));
+    }
+    let mut libraries = BTreeSet::new();
+    for (program, at) in programs {
+        archive.file(Path::new(at), program);
+        libraries.extend(libraries_of(program));
+    }
+    for library in libraries {
+        archive.file(library.strip_prefix("/").expect("absolute"), &library);
+    }
+    archive.entry(Path::new("TRAILER!!!"), 0, &[]);
+    archive.bytes
+}
+
+/// What `ldd` finds, the loader included.
+fn libraries_of(program: &Path) -> Vec<PathBuf> {
+    let output = Command::new("ldd").arg(program).output().expect("ldd");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !text.contains("not found"), "ldd: {text}");
+    text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+}
+
+/// A cpio archive of the kind `newc`: Documentation/driver-api/early-userspace/buffer-format.rst.
+struct Archive {
+    bytes: Vec<u8>,
+    directories: BTreeSet<PathBuf>,
+}
+
+impl Archive {
+    fn file(&mut self, at: &Path, from: &Path) {
+        if let Some(parent) = at.parent() {
+            self.directory(parent);
+        }
+        let content = fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        self.entry(at, PROGRAM, &content);
+    }
+
+    /// With all above it.
+    fn directory(&mut self, at: &Path) {
+        if at.as_os_str().is_empty() || self.directories.contains(at) {
+            return;
+        }
+        if let Some(parent) = at.parent() {
+            self.directory(parent);
+        }
+        self.entry(at, DIRECTORY, &[]);
+        self.directories.insert(at.into());
+    }
+
+    fn entry(&mut self, at: &Path, mode: u32, content: &[u8]) {
+        let name = at.to_str().expect("plain names");
+        let size = |n: usize| u32::try_from(n).expect("below 4 GiB");
+        // Inode, mode, owner, group, links, time, size, device, device of a device file, name, sum.
+        let header =
+            [0, mode, 0, 0, 1, 0, size(content.len()), 0, 0, 0, 0, size(name.len() + 1), 0];
+        self.bytes.extend_from_slice(b"070701");
+        for number in header {
+            self.bytes.extend_from_slice(format!("{number:08x}").as_bytes());
+        }
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend_from_slice(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}

@@ -1,0 +1,333 @@
+//! What runs in the virtual machines: the one table, read by the host and by the guest.
+//!
+//! Owns which kernel and how many CPUs a scenario has, and the steps that the guest takes. Knows
+//! nothing of how a machine is started or how a step is done.
+//!
+//! Time means nothing in an emulated machine: a step asserts order and progress, never a duration.
+
+use rustix::thread::CapabilitySet;
+
+/// A kernel of Debian's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// The release's own, for clouds.
+    Cloud,
+    /// The release's own, with PREEMPT_RT.
+    Rt,
+    /// The newest that the release has.
+    NewCloud,
+    /// The newest with PREEMPT_RT.
+    NewRt,
+}
+
+/// How a scenario must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Every step holds.
+    Holds,
+    /// A step fails, with these words: the daemon is broken on purpose, and must be found out.
+    Fails(&'static str),
+}
+
+/// One machine, from its boot to its verdict.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) kernel: Kernel,
+    pub(crate) cpus: usize,
+    /// What follows the number of CPUs in qemu's `-smp`.
+    pub(crate) smp: &'static str,
+    /// On the kernel's command line, beside what every machine has.
+    pub(crate) cmdline: &'static str,
+    pub(crate) steps: &'static [Step],
+    pub(crate) end: End,
+}
+
+const PLAIN: Scenario = Scenario {
+    name: "",
+    kernel: Kernel::Cloud,
+    cpus: 8,
+    smp: "",
+    cmdline: "",
+    steps: &[],
+    end: End::Holds,
+};
+
+/// What the guest does. A daemon that runs at the end must still run, must not have complained, and
+/// is stopped by SIGTERM.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Starts the daemon with these arguments behind the file's name.
+    Start(&'static [&'static str]),
+    /// The same on tracepoints by the numbers that tracefs gives these.
+    StartIds(&'static [&'static str]),
+    /// The same as a user without privilege, but for these capabilities.
+    StartConfined(CapabilitySet),
+    /// The build that credits CPUs with barriers that they did not take.
+    StartBroken,
+    /// Starts it; it must end at once, and say this.
+    Refused(&'static [&'static str], &'static str),
+    /// The same as a user without privilege, but for these capabilities.
+    RefusedConfined(CapabilitySet, &'static str),
+    /// The daemon has said this.
+    Said(&'static str),
+    /// So many barriers, one after the other.
+    Waits(usize),
+    /// So many, each after the machine was idle for a while.
+    IdleWaits(usize),
+    /// The same from a process of the confined daemon's user.
+    ConfinedWaits(usize),
+    /// The ground truth: spinners on these CPUs; a barrier that passes without an interrupt or a
+    /// task switch there passed early.
+    Truth(&'static [usize]),
+    /// The same on every CPU but the first, one after the other and then on all at once.
+    TruthOnEach,
+    /// Millions of sections and so many rounds of the flag game, on every CPU but the first.
+    Game(usize),
+    /// The game without a barrier must be lost, or it proves nothing here.
+    LostGame,
+    /// So many times every CPU but the first goes offline and back, under load, with waiters and
+    /// the flag game.
+    Storm(usize),
+    /// These CPUs go offline.
+    Offline(&'static [usize]),
+    /// Every CPU that is there comes online.
+    OnlineAll,
+    /// One thread a core.
+    SmtOff,
+    /// So many CPUs are possible, and fewer are online.
+    MorePossible(usize),
+    /// A spinner on each of these CPUs takes no interrupt for a while: the kernel is set up as the
+    /// scenario claims.
+    Tickless(&'static [usize]),
+    /// Task switches, page faults and TLB shootdowns on all CPUs, from here on.
+    Load,
+    /// Mounts tracefs, which is not there before.
+    Tracefs,
+    /// Takes the kernel's BTF out of sight.
+    HideBtf,
+    /// Writes to a file below /proc/sys.
+    Sysctl(&'static str, &'static str),
+    /// Stops the daemon, which ran with `-v`, and holds its counters to this.
+    Counted(Count),
+}
+
+/// What the daemon's counters must say at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// BPF has woken it at most once a round, whatever the number of CPUs.
+    OneWakeUpARound,
+    /// It has slept while the machine was idle.
+    Slept,
+}
+
+/// A scenario that fails today, and by which of its messages. Passing, or failing in another way,
+/// is a failure of the run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub(crate) scenario: &'static str,
+    pub(crate) until: &'static str,
+    pub(crate) fails_with: &'static str,
+}
+
+/// Expected to fail until the feature is there.
+pub(crate) const PENDING: &[Pending] = &[
+    Pending {
+        scenario: "isolated",
+        until: "lagging CPUs are kicked",
+        fails_with: "had not passed by the deadline",
+    },
+    Pending {
+        scenario: "isolated-new",
+        until: "lagging CPUs are kicked",
+        fails_with: "had not passed by the deadline",
+    },
+];
+
+const USUAL: &[Step] = &[
+    Step::Start(&[]),
+    Step::IdleWaits(10),
+    Step::Waits(20),
+    Step::TruthOnEach,
+    Step::LostGame,
+    Step::Game(500_000),
+];
+
+const ISOLATED: &[Step] = &[
+    Step::Tickless(&[2, 3]),
+    Step::Start(&[]),
+    Step::IdleWaits(5),
+    Step::Truth(&[2]),
+    Step::Truth(&[2, 3, 5]),
+    Step::Game(200_000),
+];
+const ISOLATE: &str = "nohz_full=2-3 isolcpus=2-3 rcu_nocbs=2-3";
+
+const STORM: &[Step] =
+    &[Step::Start(&[]), Step::Storm(6), Step::OnlineAll, Step::TruthOnEach, Step::Waits(10)];
+
+const CAPABILITIES: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "defaults", steps: USUAL, ..PLAIN },
+    Scenario { name: "defaults-new", kernel: Kernel::NewCloud, steps: USUAL, ..PLAIN },
+    Scenario { name: "rt", kernel: Kernel::Rt, steps: USUAL, ..PLAIN },
+    Scenario { name: "rt-new", kernel: Kernel::NewRt, steps: USUAL, ..PLAIN },
+    Scenario {
+        name: "idle",
+        steps: &[Step::Start(&["-v"]), Step::IdleWaits(30), Step::Counted(Count::Slept)],
+        ..PLAIN
+    },
+    Scenario { name: "isolated", cmdline: ISOLATE, steps: ISOLATED, ..PLAIN },
+    Scenario {
+        name: "isolated-new",
+        kernel: Kernel::NewCloud,
+        cmdline: ISOLATE,
+        steps: ISOLATED,
+        ..PLAIN
+    },
+    Scenario { name: "hotplug", steps: STORM, ..PLAIN },
+    Scenario { name: "hotplug-new", kernel: Kernel::NewCloud, steps: STORM, ..PLAIN },
+    Scenario { name: "hotplug-rt", kernel: Kernel::Rt, steps: STORM, ..PLAIN },
+    Scenario {
+        name: "late-cpus",
+        cmdline: "maxcpus=4",
+        steps: &[
+            Step::MorePossible(8),
+            Step::Start(&[]),
+            Step::Waits(10),
+            Step::OnlineAll,
+            Step::Truth(&[4, 5, 6, 7]),
+            Step::Game(200_000),
+            Step::Offline(&[1, 2, 6]),
+            Step::Waits(10),
+            Step::TruthOnEach,
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "more-possible",
+        kernel: Kernel::NewCloud,
+        cpus: 4,
+        smp: ",maxcpus=16",
+        steps: &[
+            Step::MorePossible(16),
+            Step::Start(&[]),
+            Step::IdleWaits(5),
+            Step::TruthOnEach,
+            Step::Game(200_000),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "smt-off",
+        kernel: Kernel::NewCloud,
+        smp: ",threads=2",
+        steps: &[
+            Step::Start(&[]),
+            Step::Waits(10),
+            Step::SmtOff,
+            Step::Waits(10),
+            Step::TruthOnEach,
+            Step::OnlineAll,
+            Step::TruthOnEach,
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "jit-off",
+        steps: &[
+            Step::Sysctl("net/core/bpf_jit_enable", "0"),
+            Step::Start(&[]),
+            Step::IdleWaits(5),
+            Step::TruthOnEach,
+            Step::Game(200_000),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "no-btf",
+        steps: &[
+            Step::HideBtf,
+            Step::Start(&[]),
+            Step::Said("going on without idle inference"),
+            Step::Waits(5),
+            Step::TruthOnEach,
+            Step::Game(200_000),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "tracepoints",
+        steps: &[
+            Step::Refused(&["no:such_tracepoint"], "no raw tracepoint `such_tracepoint`"),
+            Step::Start(&[
+                "tlb:tlb_flush",
+                "irq_vectors/local_timer_entry",
+                "raw_syscalls:sys_enter",
+            ]),
+            Step::Load,
+            Step::TruthOnEach,
+            Step::Game(500_000),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "ids",
+        steps: &[
+            Step::Refused(&["57"], "mount -t tracefs"),
+            Step::Tracefs,
+            Step::Refused(&["4000000000"], "no tracepoint has the number"),
+            Step::StartIds(&["irq/softirq_entry", "irq_vectors/local_timer_entry"]),
+            Step::IdleWaits(5),
+            Step::TruthOnEach,
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "capabilities",
+        steps: &[
+            Step::RefusedConfined(CapabilitySet::empty(), "CAP_BPF"),
+            Step::RefusedConfined(CapabilitySet::BPF, "CAP_PERFMON"),
+            Step::StartConfined(CAPABILITIES),
+            Step::ConfinedWaits(20),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "wake-ups",
+        kernel: Kernel::NewCloud,
+        steps: &[Step::Start(&["-v"]), Step::TruthOnEach, Step::Counted(Count::OneWakeUpARound)],
+        ..PLAIN
+    },
+    // The emulator loses patched instructions when many CPUs run the patched place, which the
+    // kernel does late in its boot: the others come up afterwards.
+    Scenario {
+        name: "many-cpus",
+        kernel: Kernel::NewCloud,
+        cpus: 32,
+        cmdline: "maxcpus=2",
+        steps: &[
+            Step::OnlineAll,
+            Step::Start(&["-v"]),
+            Step::IdleWaits(5),
+            Step::TruthOnEach,
+            Step::Game(100_000),
+            Step::Counted(Count::OneWakeUpARound),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "broken-credit-truth",
+        steps: &[Step::StartBroken, Step::TruthOnEach],
+        end: End::Fails("passed early"),
+        ..PLAIN
+    },
+    Scenario {
+        name: "broken-credit-game",
+        cpus: 2,
+        steps: &[Step::StartBroken, Step::Game(500_000)],
+        end: End::Fails("stores were missed"),
+        ..PLAIN
+    },
+];
