@@ -235,12 +235,12 @@ fn sched_switch_writes_idle_and_wakes_a_sleeping_daemon() {
     thread::sleep(Duration::from_millis(1));
     assert_eq!(programs.slot(), 1_000);
 
-    // Some CPU goes idle sooner or later.
+    // Some CPU goes idle sooner or later, on a loaded machine later.
     let cpus = possible_cpus().expect("sysfs");
     let slot = |cpu: usize| programs.slots.load(cpu * SLOT_BYTES);
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(120);
     while (0..cpus).all(|cpu| slot(cpu) != IDLE) {
-        assert!(Instant::now() < until, "no CPU was seen idle for 20 s");
+        assert!(Instant::now() < until, "no CPU was seen idle for two minutes");
         thread::sleep(Duration::from_micros(300));
     }
 
