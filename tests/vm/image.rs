@@ -2,6 +2,7 @@
 //!
 //! Owns the archive's format. Knows nothing of what the programs do.
 
+use crate::places::Programs;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,18 @@ const DIRECTORIES: [&str; 7] = ["bin", "dev", "etc", "proc", "run", "sys", "tmp"
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
-/// An archive of `programs`, each at its place, with all their libraries at theirs.
-pub(crate) fn build(programs: &[(PathBuf, &str)]) -> Vec<u8> {
+/// An archive of the programs, the guest as the first process, with all their libraries.
+pub(crate) fn build(programs: &Programs) -> Vec<u8> {
     let mut archive = Archive { bytes: Vec::new(), directories: BTreeSet::new() };
     for directory in DIRECTORIES {
         archive.directory(Path::new(directory));
     }
     let mut libraries = BTreeSet::new();
-    for (program, at) in programs {
+    for (program, at) in [
+        (&programs.guest, "init"),
+        (&programs.daemon, "bin/barrierd"),
+        (&programs.broken_daemon, "bin/barrierd-broken"),
+    ] {
         archive.file(Path::new(at), program);
         libraries.extend(libraries_of(program));
     }

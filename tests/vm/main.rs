@@ -8,17 +8,20 @@
 
 mod image;
 mod kernels;
-mod machine;
+mod places;
 #[allow(dead_code, reason = "the steps are the guest's")]
 mod scenarios;
+mod watch;
 
 use kernels::Kernels;
-use machine::{Ended, Machine};
+use places::{Directory, Programs};
+use rustix::process::geteuid;
 use scenarios::{End, PENDING, SCENARIOS, Scenario};
-use std::fs::create_dir_all;
+use std::fs::{create_dir_all, read_to_string};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
+use watch::Ended;
 
 /// How often a machine is started that its emulator breaks.
 const BOOTS: usize = 4;
@@ -33,57 +36,83 @@ fn main() -> ExitCode {
         assert!(SCENARIOS.iter().any(|s| s.name == pending.scenario), "{pending:?}");
     }
 
-    let vm = target().join("vm");
-    let logs = vm.join("logs");
-    create_dir_all(&logs).expect("target/vm/logs");
-    let initramfs = vm.join("initramfs.cpio");
-    std::fs::write(&initramfs, image::build(&binaries(&vm))).expect("the initramfs");
-    let mut kernels = Kernels::new(&vm.join("kernels"));
-
-    let (mut passed, mut failed, mut pending) = (0, 0, 0);
+    let mut host = Host::new(&target().join("vm"));
+    let (mut passed, mut failed, mut others) = (0, 0, 0);
     for scenario in chosen {
-        let kernel = kernels.get(scenario.kernel);
-        let machine = Machine { kernel: &kernel.image, initramfs: &initramfs, logs: &logs };
         let start = Instant::now();
-        let (ended, boots) = run(&machine, scenario);
+        let (place, ended) = host.run(scenario);
         let verdict = judge(scenario, ended);
-        let seconds = start.elapsed().as_secs();
-        let again = match boots {
-            1 => String::new(),
-            n => format!(" (boot {n}: the emulator lost a patched instruction)"),
-        };
-        let Scenario { name, cpus, .. } = scenario;
-        println!("vm: {name} kernel={} cpus={cpus} {verdict} [{seconds} s]{again}", kernel.version);
+        println!("vm: {} {place} {verdict} [{} s]", scenario.name, start.elapsed().as_secs());
         match verdict {
             Verdict::Passed(_) => passed += 1,
-            Verdict::Pending(_) => pending += 1,
+            Verdict::Pending(_) | Verdict::NotRun => others += 1,
             Verdict::Failed(_) => {
                 failed += 1;
-                println!("  see {}", logs.join(name).with_extension("*").display());
+                println!("  see {}", host.logs.join(scenario.name).with_extension("*").display());
             }
         }
     }
-    if pending > 0 {
-        println!("{pending} pending (tests/vm/scenarios.rs: PENDING)");
+    if others > 0 {
+        println!("{others} pending (tests/vm/scenarios.rs: PENDING) or not run");
     }
     println!("{passed} passed, {failed} failed");
     ExitCode::from(u8::from(failed > 0))
 }
 
-/// Runs one to its end, again where the emulator broke it.
-fn run(machine: &Machine<'_>, scenario: &Scenario) -> (Ended, usize) {
-    for boot in 1..BOOTS {
-        match machine.run(scenario) {
-            Ended::Emulator => {}
-            ended => return (ended, boot),
-        }
-    }
-    (machine.run(scenario), BOOTS)
+/// What scenarios share.
+struct Host {
+    programs: Programs,
+    kernels: Kernels,
+    initramfs: PathBuf,
+    logs: PathBuf,
 }
+
+impl Host {
+    fn new(vm: &Path) -> Host {
+        let logs = vm.join("logs");
+        create_dir_all(&logs).expect("target/vm/logs");
+        let programs = programs(vm);
+        let initramfs = vm.join("initramfs.cpio");
+        std::fs::write(&initramfs, image::build(&programs)).expect("the initramfs");
+        Host { programs, kernels: Kernels::new(&vm.join("kernels")), initramfs, logs }
+    }
+
+    /// Runs one to its end, again where the emulator broke it. Where it ran, and how it ended.
+    fn run(&mut self, scenario: &Scenario) -> (String, Ended) {
+        let console = self.logs.join(format!("{}.console", scenario.name));
+        let log = self.logs.join(format!("{}.log", scenario.name));
+        let Some(kernel) = scenario.kernel else {
+            let release = read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+            let cpus = std::thread::available_parallelism().expect("a number");
+            let place = format!("kernel={} cpus={cpus}", release.trim());
+            if !geteuid().is_root() {
+                return (place, Ended::NoRoot);
+            }
+            let directory = Directory::new();
+            let guest = places::here(scenario, &self.programs, &directory);
+            return (place, watch::run(guest, &console, &log));
+        };
+        let kernel = self.kernels.get(kernel);
+        let place = format!("kernel={} cpus={}", kernel.version, scenario.cpus);
+        for boot in 1..=BOOTS {
+            let qemu = places::machine(scenario, &kernel.image, &self.initramfs, &console);
+            match watch::run(qemu, &console, &log) {
+                Ended::Emulator => {
+                    println!("vm: {} {place} boot {boot}: {EMULATOR}", scenario.name)
+                }
+                ended => return (place, ended),
+            }
+        }
+        (place, Ended::Emulator)
+    }
+}
+
+const EMULATOR: &str = "the emulator ran a patched instruction of before the patch";
 
 enum Verdict {
     Passed(String),
     Pending(String),
+    NotRun,
     Failed(String),
 }
 
@@ -92,6 +121,7 @@ impl std::fmt::Display for Verdict {
         match self {
             Verdict::Passed(how) => write!(f, "ok{how}"),
             Verdict::Pending(why) => write!(f, "pending {why}"),
+            Verdict::NotRun => write!(f, "*** NOT RUN: it starts the daemon here, as root ***"),
             Verdict::Failed(why) => write!(f, "FAILED: {why}"),
         }
     }
@@ -99,6 +129,14 @@ impl std::fmt::Display for Verdict {
 
 /// What an end means for a scenario.
 fn judge(scenario: &Scenario, ended: Ended) -> Verdict {
+    if ended == Ended::NoRoot {
+        let must = std::env::var_os("CI").is_some();
+        return if must {
+            Verdict::Failed("CI must run it as root".into())
+        } else {
+            Verdict::NotRun
+        };
+    }
     let pending = PENDING.iter().find(|pending| pending.scenario == scenario.name);
     let held = match (scenario.end, ended) {
         (End::Holds, Ended::Ok) => Ok(String::new()),
@@ -109,7 +147,8 @@ fn judge(scenario: &Scenario, ended: Ended) -> Verdict {
             Err(format!("not found out: no step failed with `{words}`"))
         }
         (_, Ended::Failed(why)) => Err(why),
-        (_, Ended::Emulator) => Err(format!("{BOOTS} boots, each broken by the emulator")),
+        (_, Ended::Emulator) => Err(format!("{BOOTS} boots: {EMULATOR}")),
+        (_, Ended::NoRoot) => unreachable!("handled above"),
     };
     match (held, pending) {
         (Ok(how), None) => Verdict::Passed(how),
@@ -127,20 +166,20 @@ fn target() -> PathBuf {
     this.ancestors().nth(3).expect("target/profile/deps").into()
 }
 
-/// What goes into the guest, and where to.
-fn binaries(vm: &Path) -> [(PathBuf, &'static str); 3] {
+/// Builds what runs in the guest.
+fn programs(vm: &Path) -> Programs {
     let release = target().join("release");
-    cargo(&["-p", "barrierd-daemon", "--bin", "barrierd"], &target(), "");
+    let daemon = ["-p", "barrierd-daemon", "--bin", "barrierd"];
+    cargo(&daemon, &target(), "");
     cargo(&["-p", "barrierd-bpf", "--example", "vm_guest"], &target(), "");
     // In a directory of its own, so that nobody ever takes it for the real one.
     let broken = vm.join("broken");
-    let daemon = ["-p", "barrierd-daemon", "--bin", "barrierd"];
     cargo(&daemon, &broken, " --cfg barrierd_broken_credit");
-    [
-        (release.join("examples/vm_guest"), "init"),
-        (release.join("barrierd"), "bin/barrierd"),
-        (broken.join("release/barrierd"), "bin/barrierd-broken"),
-    ]
+    Programs {
+        guest: release.join("examples/vm_guest"),
+        daemon: release.join("barrierd"),
+        broken_daemon: broken.join("release/barrierd"),
+    }
 }
 
 fn cargo(what: &[&str], target: &Path, flags: &str) {

@@ -38,11 +38,11 @@ pub(crate) fn online_all() {
     assert_eq!(list("online"), list("present"));
 }
 
-/// One thread a core from here on.
-pub(crate) fn smt_off() {
-    fs::write(format!("{SYSFS}/smt/control"), "off").expect("smt/control");
+/// One thread a core from here on, or all.
+pub(crate) fn smt(on: bool) {
+    fs::write(format!("{SYSFS}/smt/control"), if on { "on" } else { "off" }).expect("smt/control");
     let (online, present) = (list("online").len(), list("present").len());
-    assert_eq!(online * 2, present, "half of the CPUs are siblings");
+    assert_eq!(online * if on { 1 } else { 2 }, present, "half of the CPUs are siblings");
 }
 
 /// Every CPU but the first goes offline and comes back, `cycles` times, while the others are under

@@ -80,3 +80,11 @@ impl Daemon {
         self.log()
     }
 }
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A step has failed, or it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,7 +1,8 @@
 //! The guest: the first process of a virtual machine of `tests/vm`.
 //!
 //! Owns the machine's life: mounts, the scenario that the kernel's command line names, the verdict,
-//! power off. Knows nothing of what a step does. Outside of a virtual machine it does nothing.
+//! power off. Knows nothing of what a step does. The same program takes the steps of a scenario that
+//! runs on the host.
 
 mod confined;
 mod cpus;
@@ -15,6 +16,8 @@ mod game;
 #[path = "../scenarios.rs"]
 #[allow(dead_code, reason = "some of the table is the host's")]
 mod scenarios;
+
+use steps::Place;
 
 use rustix::mount::{MountFlags, mount};
 use rustix::stdio::{dup2_stderr, dup2_stdout};
@@ -35,6 +38,10 @@ fn main() {
             confined::exec(user, capabilities, program, rest)
         }
         ["client", file, waits] => steps::waits(file.as_ref(), waits.parse().expect("a number")),
+        ["here", scenario, daemon, broken_daemon, file] => {
+            let [daemon, broken_daemon, file] = [daemon, broken_daemon, file].map(String::from);
+            verdict(scenario, Place { daemon, broken_daemon, file });
+        }
         [scenario] if rustix::process::getpid().is_init() => first_process(scenario),
         _ => eprintln!("this program is the first process of a virtual machine: see tests/vm"),
     }
@@ -46,8 +53,22 @@ fn first_process(name: &str) {
     let line = File::options().read(true).write(true).open("/dev/ttyS1").expect("ttyS1");
     dup2_stdout(&line).expect("stdout");
     dup2_stderr(&line).expect("stderr");
+    verdict(
+        name,
+        Place {
+            daemon: "/bin/barrierd".into(),
+            broken_daemon: "/bin/barrierd-broken".into(),
+            file: "/run/barrierd/barrier".into(),
+        },
+    );
+    tcdrain(&line).expect("the line takes it all");
+    reboot(RebootCommand::PowerOff).expect("the kernel powers off");
+}
+
+/// Takes the scenario's steps and says what became of it.
+fn verdict(name: &str, place: Place) {
     let scenario = scenarios::SCENARIOS.iter().find(|s| s.name == name).expect("in the table");
-    match thread::spawn(|| steps::take(scenario.steps)).join() {
+    match thread::spawn(move || steps::take(scenario.steps, place)).join() {
         Ok(()) => println!("verdict: ok"),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
@@ -56,8 +77,6 @@ fn first_process(name: &str) {
             println!("verdict: FAILED: {}", text.replace('\n', " | "));
         }
     }
-    tcdrain(&line).expect("the line takes it all");
-    reboot(RebootCommand::PowerOff).expect("the kernel powers off");
 }
 
 fn mounts() {

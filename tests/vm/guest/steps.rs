@@ -19,25 +19,34 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const DAEMON: &str = "/bin/barrierd";
-const FILE: &str = "/run/barrierd/barrier";
 /// In a directory of the user's own.
 const CONFINED_FILE: &str = "/run/confined/barrier";
 const TRACEFS: &str = "/sys/kernel/tracing";
 
 const TRUTH_ROUNDS: usize = 30;
 
-#[derive(Default)]
+/// Rounds of one flag game: what its notes take is 8 bytes a round and fast thread.
+const GAME_ROUNDS: usize = 1_000_000;
+
+/// What steps start, and what that serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) daemon: String,
+    pub(crate) broken_daemon: String,
+    pub(crate) file: String,
+}
+
 struct Scene {
+    place: Place,
     daemon: Option<Daemon>,
     load: Option<Load>,
 }
 
 /// Takes them all, then stops the daemon.
-pub(crate) fn take(steps: &[Step]) {
+pub(crate) fn take(steps: &[Step], place: Place) {
     // The first CPU is the checker's own, and never goes offline.
     pin_to(0).expect("CPU 0");
-    let mut scene = Scene::default();
+    let mut scene = Scene { place, daemon: None, load: None };
     for step in steps {
         println!("step: {step:?}");
         let start = Instant::now();
@@ -53,16 +62,21 @@ pub(crate) fn take(steps: &[Step]) {
 impl Scene {
     fn take(&mut self, step: Step) {
         match step {
-            Step::Start(arguments) => self.start(command(DAEMON, FILE, arguments)),
+            Step::Start(arguments) => self.start(self.command(arguments)),
             Step::StartIds(events) => {
                 let ids: Vec<String> = events.iter().map(|event| id(event)).collect();
                 let ids: Vec<&str> = ids.iter().map(|id| id.trim()).collect();
-                self.start(command(DAEMON, FILE, &ids));
+                self.start(self.command(&ids));
             }
-            Step::StartConfined(capabilities) => self.start(confined(capabilities)),
-            Step::StartBroken => self.start(command("/bin/barrierd-broken", FILE, &[])),
-            Step::Refused(arguments, words) => refused(command(DAEMON, FILE, arguments), words),
-            Step::RefusedConfined(capabilities, words) => refused(confined(capabilities), words),
+            Step::StartConfined(capabilities) => self.start(self.confined(capabilities)),
+            Step::StartBroken => {
+                self.place.daemon.clone_from(&self.place.broken_daemon);
+                self.start(self.command(&[]));
+            }
+            Step::Refused(arguments, words) => refused(self.command(arguments), words),
+            Step::RefusedConfined(capabilities, words) => {
+                refused(self.confined(capabilities), words);
+            }
             Step::Said(words) => assert!(self.daemon().said(words), "it didn't say: {words}"),
             Step::Waits(n) => waits(self.file(), n),
             Step::IdleWaits(n) => {
@@ -77,7 +91,7 @@ impl Scene {
                 let status = client.status().expect("it starts");
                 assert!(status.success(), "the confined client: {status}");
             }
-            Step::Truth(cpus) => truth::check(&self.barrier(), cpus, TRUTH_ROUNDS),
+            Step::Truth(cpus, rounds) => truth::check(&self.barrier(), cpus, rounds),
             Step::TruthOnEach => {
                 let (barrier, cpus) = (self.barrier(), players());
                 for cpu in &cpus {
@@ -94,7 +108,7 @@ impl Scene {
                 }
             }
             Step::OnlineAll => cpus::online_all(),
-            Step::SmtOff => cpus::smt_off(),
+            Step::Smt(on) => cpus::smt(on),
             Step::MorePossible(n) => {
                 assert_eq!(cpus::list("possible").len(), n);
                 assert!(cpus::list("online").len() < n);
@@ -122,7 +136,24 @@ impl Scene {
         }
     }
 
-    fn start(&mut self, (command, file): (Command, &'static str)) {
+    /// What starts the daemon, and the file that it serves.
+    fn command(&self, arguments: &[&str]) -> (Command, String) {
+        let Place { daemon, file, .. } = &self.place;
+        let mut command = Command::new(daemon);
+        command.arg(file).args(arguments);
+        (command, file.clone())
+    }
+
+    fn confined(&self, capabilities: CapabilitySet) -> (Command, String) {
+        let directory = Path::new(CONFINED_FILE).parent().expect("a directory");
+        fs::create_dir_all(directory).expect("a directory");
+        std::os::unix::fs::chown(directory, Some(USER), Some(USER)).expect("chown");
+        let mut command = confined::command(capabilities, &self.place.daemon);
+        command.arg(CONFINED_FILE);
+        (command, CONFINED_FILE.into())
+    }
+
+    fn start(&mut self, (command, file): (Command, String)) {
         let started = Daemon::start(command, file.as_ref());
         self.daemon = Some(started.unwrap_or_else(|log| panic!("the daemon has ended: {log}")));
     }
@@ -143,30 +174,21 @@ impl Scene {
         let barrier = self.barrier();
         let watermark = || barrier.watermark().expect("a source to be trusted").ns;
         for rest in [Rest::Never, Rest::Naps] {
-            let outcome = Game::new(&players(), rounds).every_edge(rest, watermark);
-            println!("  {rounds} rounds, {rest:?}: {outcome:?}");
-            assert!(outcome.broken == 0 && outcome.judged > 0, "stores were missed: {outcome:?}");
+            let (mut left, mut judged) = (rounds, 0);
+            while left > 0 {
+                let some = left.min(GAME_ROUNDS);
+                let outcome = Game::new(&players(), some).every_edge(rest, watermark);
+                assert!(outcome.broken == 0, "stores were missed: {rest:?}, {outcome:?}");
+                left -= some;
+                judged += outcome.judged;
+            }
+            println!("  {rounds} rounds, {rest:?}: {judged} barriers judged, none broken");
+            assert!(judged > 0, "the watermark never moved");
         }
     }
 }
 
-/// What starts the daemon, and the file that it serves.
-fn command(daemon: &str, file: &'static str, arguments: &[&str]) -> (Command, &'static str) {
-    let mut command = Command::new(daemon);
-    command.arg(file).args(arguments);
-    (command, file)
-}
-
-fn confined(capabilities: CapabilitySet) -> (Command, &'static str) {
-    let directory = Path::new(CONFINED_FILE).parent().expect("a directory");
-    fs::create_dir_all(directory).expect("a directory");
-    std::os::unix::fs::chown(directory, Some(USER), Some(USER)).expect("chown");
-    let mut command = confined::command(capabilities, DAEMON);
-    command.arg(CONFINED_FILE);
-    (command, CONFINED_FILE)
-}
-
-fn refused((command, file): (Command, &'static str), words: &str) {
+fn refused((command, file): (Command, String), words: &str) {
     let Err(log) = Daemon::start(command, file.as_ref()) else { panic!("it was not refused") };
     assert!(log.contains(words), "it didn't say `{words}`, but: {log}");
 }

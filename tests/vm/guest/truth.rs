@@ -65,17 +65,6 @@ impl Spinner {
             std::hint::spin_loop();
         }
     }
-
-    /// Voluntary and other task switches of the spinner.
-    fn switches(&self) -> u64 {
-        let path = format!("/proc/self/task/{}/status", self.shared.tid.load(Relaxed));
-        let status = fs::read_to_string(&path).expect(&path);
-        let switches = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
-        let switches: Vec<u64> =
-            switches.map(|(_, n)| n.trim().parse().expect("a number")).collect();
-        assert_eq!(switches.len(), 2, "{status}");
-        switches.iter().sum()
-    }
 }
 
 impl Drop for Spinner {
@@ -88,13 +77,43 @@ impl Drop for Spinner {
     }
 }
 
-/// How often the kernel has been on a spinner's CPU: its interrupts and the spinner's switches.
-/// Each counter only grows, so equal sums mean equal counters.
+/// The kernel's own counts, to be read and compared: as text until then, so that little time goes by
+/// between the reading and the stamp, or a CPU that ticks has ticked again.
+struct Counts {
+    interrupts: String,
+    statuses: Vec<String>,
+}
+
+impl Counts {
+    fn read(spinners: &[Spinner]) -> Counts {
+        let status = |spinner: &Spinner| {
+            let path = format!("/proc/self/task/{}/status", spinner.shared.tid.load(Relaxed));
+            fs::read_to_string(&path).expect(&path)
+        };
+        let statuses = spinners.iter().map(status).collect();
+        let interrupts = fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
+        Counts { interrupts, statuses }
+    }
+
+    /// How often the kernel has been on each spinner's CPU.
+    fn visits(&self, spinners: &[Spinner]) -> Vec<Visits> {
+        let visits = |(spinner, status): (&Spinner, &String)| {
+            (interrupts(&self.interrupts, spinner.cpu), switches(status))
+        };
+        spinners.iter().zip(&self.statuses).map(visits).collect()
+    }
+}
+
+/// Interrupts of a CPU, and task switches of its spinner. Each counter only grows, so equal sums
+/// mean equal counters.
 type Visits = (u64, u64);
 
-fn visits(spinners: &[Spinner]) -> Vec<Visits> {
-    let text = fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
-    spinners.iter().map(|s| (interrupts(&text, s.cpu), s.switches())).collect()
+/// Voluntary and other task switches.
+fn switches(status: &str) -> u64 {
+    let switches = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+    let switches: Vec<u64> = switches.map(|(_, n)| n.trim().parse().expect("a number")).collect();
+    assert_eq!(switches.len(), 2, "{status}");
+    switches.iter().sum()
 }
 
 /// The sum of a CPU's column.
@@ -115,24 +134,29 @@ fn interrupts(text: &str, cpu: usize) -> u64 {
 pub(crate) fn check(barrier: &Barrier, cpus: &[usize], rounds: usize) {
     let spinners: Vec<Spinner> = cpus.iter().map(|&cpu| Spinner::on(cpu)).collect();
     for round in 0..rounds {
-        let before = visits(&spinners);
+        let before = Counts::read(&spinners);
         let stamp = Stamp::now();
         if round % 2 == 0 {
             barrier.wait(stamp, Instant::now() + PATIENCE).unwrap_or_else(|e| panic!("{e}"));
         } else {
             poll(barrier, stamp);
         }
-        let after = visits(&spinners);
-        let still = |after: &[Visits], n: usize| after[n] == before[n];
-        let suspects: Vec<usize> = (0..cpus.len()).filter(|&n| still(&after, n)).collect();
+        let after = Counts::read(&spinners);
+        let before = before.visits(&spinners);
+        let suspects = (0..cpus.len()).zip(after.visits(&spinners));
+        let suspects: Vec<usize> =
+            suspects.filter(|&(n, after)| after == before[n]).map(|(n, _)| n).collect();
+        if suspects.is_empty() {
+            continue;
+        }
         for &n in &suspects {
             spinners[n].spins_on();
         }
-        let after = if suspects.is_empty() { after } else { visits(&spinners) };
+        let after = Counts::read(&spinners).visits(&spinners);
         for n in suspects {
-            let (interrupts, switches) = after[n];
+            let (interrupts, switches) = before[n];
             assert!(
-                !still(&after, n),
+                after[n] != before[n],
                 "round {round}: the barrier passed early: CPU {} has had {interrupts} interrupts \
                  and its spinner {switches} task switches, before the stamp as after the barrier",
                 cpus[n]
@@ -155,9 +179,10 @@ pub(crate) fn tickless(cpus: &[usize]) {
     let spinners: Vec<Spinner> = cpus.iter().map(|&cpu| Spinner::on(cpu)).collect();
     let stop = Instant::now() + PATIENCE;
     loop {
-        let before = visits(&spinners);
+        let visits = || Counts::read(&spinners).visits(&spinners);
+        let before = visits();
         thread::sleep(Duration::from_millis(300));
-        let after = visits(&spinners);
+        let after = visits();
         if before == after {
             return;
         }

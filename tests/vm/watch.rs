@@ -1,11 +1,12 @@
-//! One virtual machine: started, watched, ended.
+//! One run, of a virtual machine or of the guest's program alone: watched, ended.
 //!
-//! Owns qemu's command line and the watch: the guest's line, the kernel's console, silence, the
-//! deadline. Knows nothing of what a verdict is worth.
+//! Owns the watch: the guest's line, the kernel's console, silence, the deadline. Knows nothing of
+//! what was started or what a verdict is worth.
 
-use crate::scenarios::Scenario;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -22,13 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const A_LOOK: Duration = Duration::from_millis(200);
 
 /// Time to power off after the verdict.
-const TO_POWER_OFF: Duration = Duration::from_secs(15);
-
-/// On every kernel's command line. The clock: the emulator hands out the host's counter, the same
-/// on all CPUs, and the kernel's doubts about it would cost a system call a stamp, and full
-/// dynticks. The watchdogs: their notion of time does not hold here, ours is in this file.
-const CMDLINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable nowatchdog \
-                       rcupdate.rcu_cpu_stall_suppress=1";
+const TO_END: Duration = Duration::from_secs(15);
 
 /// What a kernel in trouble says.
 const TROUBLE: [&str; 5] =
@@ -48,76 +43,52 @@ pub(crate) enum Ended {
     Failed(String),
     /// The emulator broke it.
     Emulator,
+    /// It needs root.
+    NoRoot,
 }
 
-/// What every machine has.
-pub(crate) struct Machine<'a> {
-    pub(crate) kernel: &'a Path,
-    pub(crate) initramfs: &'a Path,
-    pub(crate) logs: &'a Path,
-}
-
-impl Machine<'_> {
-    /// Runs a scenario from boot to power off.
-    pub(crate) fn run(&self, scenario: &Scenario) -> Ended {
-        let console = self.logs.join(format!("{}.console", scenario.name));
-        let log = self.logs.join(format!("{}.log", scenario.name));
-        File::create(&console).expect("the console's file");
-        let mut qemu = Qemu(self.start(scenario, &console));
-        let lines = listen(&mut qemu.0, File::create(&log).expect("the log's file"));
-        let ended = watch(&lines, &console);
-        if ended == Ended::Ok {
-            qemu.let_end();
-        }
-        ended
+/// Runs `command`, whose standard output is the guest's line, to its verdict. The kernel's console
+/// is what grows in `console`.
+pub(crate) fn run(mut command: Command, console: &Path, log: &Path) -> Ended {
+    File::create(console).expect("the console's file");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    // One group, so that whatever it starts ends with it.
+    command.process_group(0);
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut running = Running(child);
+    let lines = listen(&mut running.0, File::create(log).expect("the log's file"));
+    let ended = watch(&lines, console);
+    if ended == Ended::Ok {
+        running.let_end();
     }
-
-    fn start(&self, scenario: &Scenario, console: &Path) -> Child {
-        let Scenario { name, cpus, smp, cmdline, .. } = scenario;
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1G"])
-            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
-            .args(["-smp", &format!("{cpus}{smp}")])
-            .args(["-serial", &format!("file:{}", console.display()), "-serial", "stdio"])
-            .arg("-kernel")
-            .arg(self.kernel)
-            .arg("-initrd")
-            .arg(self.initramfs)
-            .args(["-append", &format!("{CMDLINE} {cmdline} -- {name}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        qemu.spawn()
-            .unwrap_or_else(|error| panic!("{qemu:?}: {error}: scripts/deps.sh vm installs it"))
-    }
+    ended
 }
 
-/// Killed when dropped.
-struct Qemu(Child);
+/// Killed when dropped, with all its group.
+struct Running(Child);
 
-impl Qemu {
-    /// A machine that has said its verdict powers off by itself; if it doesn't, it is killed all
-    /// the same.
+impl Running {
+    /// After its verdict it ends by itself; if it doesn't, it is killed all the same.
     fn let_end(&mut self) {
-        let stop = Instant::now() + TO_POWER_OFF;
+        let stop = Instant::now() + TO_END;
         while self.0.try_wait().expect("a child").is_none() && Instant::now() < stop {
             thread::sleep(A_LOOK / 10);
         }
     }
 }
 
-impl Drop for Qemu {
+impl Drop for Running {
     fn drop(&mut self) {
         // Gone already: then there is nothing to kill.
-        let _ = self.0.kill();
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         self.0.wait().expect("a child");
     }
 }
 
 /// The guest's lines, as they come; each goes into `log` too.
-fn listen(qemu: &mut Child, mut log: File) -> Receiver<String> {
+fn listen(child: &mut Child, mut log: File) -> Receiver<String> {
     let (sender, lines) = channel();
-    let mut line_of = BufReader::new(qemu.stdout.take().expect("piped"));
+    let mut line_of = BufReader::new(child.stdout.take().expect("piped"));
     thread::spawn(move || {
         let mut bytes = Vec::new();
         while line_of.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
