@@ -39,6 +39,8 @@ fn main() {
         }
         ["client", file, waits] => steps::waits(file.as_ref(), waits.parse().expect("a number")),
         ["here", scenario, daemon, broken_daemon, file] => {
+            // A panic's words belong into the log, too.
+            dup2_stderr(std::io::stdout()).expect("stderr");
             let [daemon, broken_daemon, file] = [daemon, broken_daemon, file].map(String::from);
             verdict(scenario, Place { daemon, broken_daemon, file });
         }

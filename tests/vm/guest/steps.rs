@@ -126,10 +126,8 @@ impl Scene {
                 let path = format!("/proc/sys/{name}");
                 fs::write(&path, value).expect(&path);
             }
-            Step::Counted(count) => {
-                let log = self.daemon.take().expect("a step has started it").stop();
-                counted(&log, count);
-            }
+            Step::Stop => drop(self.stop()),
+            Step::Counted(count) => counted(&self.stop(), count),
         }
         if let Some(daemon) = &mut self.daemon {
             daemon.check();
@@ -156,6 +154,11 @@ impl Scene {
     fn start(&mut self, (command, file): (Command, String)) {
         let started = Daemon::start(command, file.as_ref());
         self.daemon = Some(started.unwrap_or_else(|log| panic!("the daemon has ended: {log}")));
+    }
+
+    /// What it has said.
+    fn stop(&mut self) -> String {
+        self.daemon.take().expect("a step has started it").stop()
     }
 
     fn daemon(&self) -> &Daemon {
