@@ -1,22 +1,40 @@
 //! One thread's retired items, from retirement to the moment they are ready to be freed.
 //!
-//! Owns the queue and its order (first retired, first freed). It knows nothing of threads or
-//! sources: stamps and the safe times come from the caller, and it never runs a destructor.
+//! Owns the queue and its order (first retired, first freed), and the flag by which another thread
+//! takes it all over. It knows nothing of sources: stamps and the safe times come from the caller,
+//! and it never runs a destructor.
+//!
+//! # Who may touch what
+//! A [`Bags`] has one owner at a time: the thread whose record points to it, then, for good, the one
+//! that took it over. The owner never waits and runs no fence; so the way over is asymmetric:
+//!
+//! - The owner: `busy` = true; light barrier; look at `limit`; work; `busy` = false (Release).
+//! - The taker: `limit` = [`TAKEN`]; a barrier of the owner's CPU; then, once `busy` is false
+//!   (Acquire), everything is the taker's.
+//!
+//! If the owner's `busy` store came before its CPU's barrier point, the taker sees it, or the
+//! `false` behind it, with all that was done before. If it came after, so did its look at `limit`,
+//! which then says [`TAKEN`]: the owner stores `busy` = false and never comes back, but goes on with
+//! a new queue. `limit` is raised by compare-exchange alone, so that [`TAKEN`] stays.
 
+use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::light_barrier;
+use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::collections::VecDeque;
 
-/// Items in a bag: one fence and one clock read are shared by this many.
+/// Items in a bag: one full stop is shared by this many.
 pub(crate) const BAG_ITEMS: usize = 64;
 /// Emptied bags kept for reuse.
 const SPARE_BAGS: usize = 16;
-/// The stamp of a bag that is still open: no watermark is above it.
-const OPEN: u64 = u64::MAX;
-/// What a thread's first push is compared with: no source's virtual time is this, so the first push
-/// always finds a new round.
-const NO_PUSH_YET: u64 = u64::MAX - 1;
+/// [`Bags::limit`]: taken over. Below every other value.
+const TAKEN: usize = 0;
+/// [`Bags::fill`] of an open bag without items. A bag without items is never open for pushing: the
+/// first item takes the slow path, so that somebody hears of it.
+const EMPTY: usize = 1;
 
 /// What stands in for a virtual clock where the source has none: no virtual time is above it, so
 /// only the bag's nanoseconds count.
@@ -49,12 +67,10 @@ impl VtimeWord {
 }
 
 /// A retired object and how to free it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
-    ptr: *mut (),
-    free: unsafe fn(*mut ()),
-    /// The virtual time at which it was retired; `u64::MAX` where there was none.
-    vtime: u64,
+    pub(crate) ptr: *mut (),
+    pub(crate) free: unsafe fn(*mut ()),
 }
 
 impl Item {
@@ -62,25 +78,63 @@ impl Item {
     ///
     /// # Safety
     /// The item has passed its barrier and no reader can hold it (or the domain has no readers any
-    /// more), and what `Reclaimer::retire_with` asks of its caller holds.
+    /// more), what `Reclaimer::retire_with` asks of its caller holds, and this is the only call.
+    #[inline]
     pub(crate) unsafe fn free(self) {
         // SAFETY: `ptr` and `free` were given together, for one call, by `retire_with`'s caller.
         unsafe { (self.free)(self.ptr) }
     }
 }
 
-/// Items that share one stamp in nanoseconds.
-#[derive(Debug)]
+type Array = [MaybeUninit<Item>; BAG_ITEMS];
+
+/// Room for [`BAG_ITEMS`]. Not a `Box`, because others point into it while it moves.
+struct Slots(NonNull<Array>);
+
+impl Slots {
+    fn new() -> Slots {
+        Slots(NonNull::from(Box::leak(Box::new([const { MaybeUninit::uninit() }; BAG_ITEMS]))))
+    }
+
+    fn start(&self) -> *mut Item {
+        self.0.as_ptr().cast()
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // SAFETY: leaked in `new`, dropped once. Items need no drop.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// Items that share both stamps.
 pub(crate) struct Bag {
+    /// Nanoseconds; `u64::MAX` while the bag is open.
     ns: u64,
-    /// Items before this index are gone.
+    vtime: u64,
+    /// What the items take, bytes.
+    bytes: usize,
+    /// Items `taken..len` are there.
     taken: usize,
-    items: Vec<Item>,
+    len: usize,
+    slots: Slots,
+}
+
+// SAFETY: the items' pointers belong to no thread: `retire` demands that any thread may run the
+// destructor.
+unsafe impl Send for Bag {}
+
+impl core::fmt::Debug for Bag {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Bag { ns, vtime, .. } = self;
+        write!(f, "Bag {{ {} items, ns: {ns}, vtime: {vtime} }}", self.waiting())
+    }
 }
 
 impl Bag {
-    pub(crate) fn new() -> Bag {
-        Bag { ns: OPEN, taken: 0, items: Vec::with_capacity(BAG_ITEMS) }
+    fn new() -> Bag {
+        Bag { ns: u64::MAX, vtime: u64::MAX, bytes: 0, taken: 0, len: 0, slots: Slots::new() }
     }
 
     /// The bag's stamp, nanoseconds.
@@ -88,149 +142,427 @@ impl Bag {
         self.ns
     }
 
-    /// The next item, whatever its stamps say: the caller has compared [`Bag::ns`] with `safe`.
-    pub(crate) fn take(&mut self) -> Option<Item> {
-        let next = self.items.get(self.taken)?;
-        self.taken += 1;
-        Some(Item { ptr: next.ptr, free: next.free, vtime: next.vtime })
-    }
-
     /// Items still there.
     pub(crate) fn waiting(&self) -> usize {
-        self.items.len() - self.taken
+        self.len - self.taken
     }
 
-    fn take_if_safe(&mut self, safe: Safe) -> Option<Item> {
-        let next = self.items.get(self.taken)?;
-        if self.ns < safe.ns || next.vtime < safe.vtime { self.take() } else { None }
+    /// What the items took, bytes, those included that are gone.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    fn empty(&mut self) {
-        self.items.clear();
-        self.taken = 0;
-        self.ns = OPEN;
+    pub(crate) fn is_safe(&self, safe: Safe) -> bool {
+        self.ns < safe.ns || self.vtime < safe.vtime
+    }
+}
+
+impl Iterator for Bag {
+    type Item = Item;
+
+    /// The next item, whatever the stamps say.
+    fn next(&mut self) -> Option<Item> {
+        if self.taken == self.len {
+            return None;
+        }
+        // SAFETY: those from `taken` to `len` were written.
+        let item = unsafe { self.slots.start().add(self.taken).read() };
+        self.taken += 1;
+        Some(item)
     }
 }
 
 /// All that one thread has retired and not yet freed.
-#[derive(Debug)]
 pub(crate) struct Bags {
-    open: Bag,
-    sealed: VecDeque<Bag>,
-    spare: Vec<Bag>,
+    /// [`TAKEN`], or where the open bag ends.
+    limit: AtomicUsize,
+    busy: AtomicBool,
+    /// One of owner and taker has left it.
+    left: AtomicBool,
+    /// One more than the items in the open bag.
+    fill: Cell<usize>,
+    /// The open bag's slots.
+    open: Cell<*mut Item>,
     vtime: VtimeWord,
-    /// The virtual time of the last push: when it changes, a round has passed.
-    last_vtime: u64,
+    /// The virtual time of every item in the open bag.
+    tag: Cell<u64>,
+    /// What the open bag's items take, bytes.
+    bytes: Cell<usize>,
+    /// Items that may go, in a bag of their own: `next..end` are left.
+    next: Cell<*const Item>,
+    end: Cell<*const Item>,
+    /// More safe bags wait behind that one ...
+    more: Cell<bool>,
+    /// ... so many that one item a call is too slow.
+    behind: Cell<bool>,
+    rest: UnsafeCell<Rest>,
 }
 
-// SAFETY: the items' pointers belong to no thread: `retire` demands that any thread may run the
-// destructor. The vtime word is an atomic that any thread may load.
-unsafe impl Send for Bag {}
-// SAFETY: as for `Bag`.
+/// What only slow paths touch.
+struct Rest {
+    open: Bag,
+    /// Sealed, oldest first; their stamps never fall.
+    sealed: VecDeque<Bag>,
+    /// Found safe, oldest first.
+    safe: VecDeque<Bag>,
+    /// The bag whose items `next..end` are.
+    going: Option<Bag>,
+    spare: Vec<Bag>,
+}
+
+// SAFETY: one owner at a time (see the file's documentation); the items' pointers belong to no
+// thread, and the vtime word is an atomic that any thread may load.
 unsafe impl Send for Bags {}
 
-/// What the caller of [`Bags::push`] should see to.
+/// A push that was done.
+pub(crate) struct Pushed {
+    /// An item that may go.
+    pub(crate) next: Option<Item>,
+    /// So many more may go that one a call is too slow.
+    pub(crate) behind: bool,
+}
+
+/// Why a push was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
-    /// Nothing.
-    Quiet,
-    /// The thread's first, or the virtual time has moved since the last one: a round has passed.
-    NewRound,
-    /// The open bag is full: seal it.
-    Full,
+pub(crate) enum Refused {
+    /// The queue was taken over: go on with a new one.
+    Taken,
+    /// The open bag is full, has no items, or is of an earlier virtual time: see [`Work::push`].
+    Closed,
 }
 
 impl Bags {
     pub(crate) fn new(vtime: VtimeWord) -> Bags {
+        let open = Bag::new();
         Bags {
-            open: Bag::new(),
-            sealed: VecDeque::new(),
-            spare: Vec::new(),
+            limit: AtomicUsize::new(EMPTY),
+            busy: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            fill: Cell::new(EMPTY),
+            open: Cell::new(open.slots.start()),
             vtime,
-            last_vtime: NO_PUSH_YET,
+            tag: Cell::new(0),
+            bytes: Cell::new(0),
+            next: Cell::new(ptr::null()),
+            end: Cell::new(ptr::null()),
+            more: Cell::new(false),
+            behind: Cell::new(false),
+            rest: UnsafeCell::new(Rest {
+                open,
+                sealed: VecDeque::new(),
+                safe: VecDeque::new(),
+                going: None,
+                spare: Vec::new(),
+            }),
         }
     }
 
-    /// Adds an item to the open bag.
+    /// Puts an item into the open bag, and takes one out that may go.
+    ///
+    /// # Safety
+    /// The caller owns the queue, or it was taken from it a moment ago.
     #[inline]
-    pub(crate) fn push(&mut self, ptr: *mut (), free: unsafe fn(*mut ())) -> Pushed {
-        let vtime = self.vtime.load();
-        self.open.items.push(Item { ptr, free, vtime });
-        if self.open.items.len() >= BAG_ITEMS {
-            Pushed::Full
-        } else if vtime != self.last_vtime {
-            self.last_vtime = vtime;
-            Pushed::NewRound
-        } else {
-            Pushed::Quiet
+    pub(crate) unsafe fn push(
+        &self,
+        item: Item,
+        bytes: usize,
+        free: bool,
+    ) -> Result<Pushed, Refused> {
+        // Relaxed, and no fence: see the file's documentation.
+        self.busy.store(true, Ordering::Relaxed);
+        light_barrier();
+        let fill = self.fill.get();
+        // Acquire: a taker's queue is not ours any more, nor is anything it did to be seen.
+        if fill >= self.limit.load(Ordering::Acquire) || self.vtime.load() != self.tag.get() {
+            return Err(self.refuse());
         }
+        // SAFETY: below `limit` there is room: `open` has BAG_ITEMS slots, and `fill` is one more
+        // than the first that is free.
+        unsafe { self.open.get().add(fill - EMPTY).write(item) };
+        self.fill.set(fill + 1);
+        self.bytes.set(self.bytes.get() + bytes);
+        let next = if !free {
+            None
+        } else if let Some(next) = self.next_going() {
+            Some(next)
+        } else if self.more.get() {
+            // SAFETY: the caller is the owner, and busy: the only reference.
+            self.next_bag(unsafe { &mut *self.rest.get() })
+        } else {
+            None
+        };
+        let behind = self.behind.get();
+        self.busy.store(false, Ordering::Release);
+        Ok(Pushed { next, behind })
+    }
+
+    #[cold]
+    fn refuse(&self) -> Refused {
+        let taken = self.limit.load(Ordering::Acquire) == TAKEN;
+        // Release: the last that its owner does to it.
+        self.busy.store(false, Ordering::Release);
+        if taken { Refused::Taken } else { Refused::Closed }
+    }
+
+    /// The next item of the bag that is going.
+    #[inline]
+    fn next_going(&self) -> Option<Item> {
+        let next = self.next.get();
+        if next == self.end.get() {
+            return None;
+        }
+        // SAFETY: `next..end` are written slots of the bag `going`, which stays where it is.
+        unsafe {
+            self.next.set(next.add(1));
+            Some(next.read())
+        }
+    }
+
+    /// The first item of the next bag that may go.
+    #[cold]
+    fn next_bag(&self, rest: &mut Rest) -> Option<Item> {
+        if let Some(empty) = rest.going.take() {
+            rest.spare(empty);
+        }
+        let bag = rest.safe.pop_front()?;
+        self.set_more(rest);
+        // SAFETY: within its slots.
+        unsafe {
+            self.next.set(bag.slots.start().add(bag.taken));
+            self.end.set(bag.slots.start().add(bag.len));
+        }
+        rest.going = Some(bag);
+        self.next_going()
+    }
+
+    fn set_more(&self, rest: &Rest) {
+        self.more.set(!rest.safe.is_empty());
+        self.behind.set(rest.safe.len() > BACKLOG_BAGS);
+    }
+
+    /// Runs `work` as the owner, unless the queue was taken over.
+    ///
+    /// # Safety
+    /// The caller owns the queue, or it was taken from it a moment ago; `work` runs no foreign code.
+    /// Where readers fence (`fenced`), so does this.
+    pub(crate) unsafe fn own<R>(
+        &self,
+        fenced: bool,
+        work: impl FnOnce(&mut Work<'_>) -> R,
+    ) -> Result<R, Refused> {
+        self.busy.store(true, Ordering::Relaxed);
+        light_barrier();
+        if fenced {
+            // Stands for the barrier between the taker's two looks, which is a fence there.
+            core::sync::atomic::fence(Ordering::SeqCst);
+        }
+        if self.limit.load(Ordering::Acquire) == TAKEN {
+            return Err(self.refuse());
+        }
+        // SAFETY: busy and not taken, so this is the only reference, and `work` does not come back.
+        let result = work(&mut Work { bags: self, rest: unsafe { &mut *self.rest.get() } });
+        self.busy.store(false, Ordering::Release);
+        Ok(result)
+    }
+
+    /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
+    /// passed since and [`is_quiet`](Bags::is_quiet).
+    pub(crate) fn mark_taken(&self) {
+        self.limit.store(TAKEN, Ordering::SeqCst);
+    }
+
+    /// To be asked after that barrier.
+    pub(crate) fn is_quiet(&self) -> bool {
+        // Acquire: pairs with the owner's last store of `busy`.
+        !self.busy.load(Ordering::Acquire)
+    }
+
+    /// Everything that is there, oldest first: safe bags, sealed ones, and the open one with the
+    /// stamp `ns`, taken by the caller after the queue became its own.
+    ///
+    /// # Safety
+    /// The queue is the caller's: marked, its barrier passed, quiet; or its owner is gone.
+    pub(crate) unsafe fn take_over(&self, ns: u64) -> Vec<Bag> {
+        // SAFETY: nobody else is inside.
+        let rest = unsafe { &mut *self.rest.get() };
+        let mut work = Work { bags: self, rest };
+        work.seal(ns);
+        work.take_all()
+    }
+
+    /// Owner and taker each leave a queue that was taken over, once; the second one frees it.
+    ///
+    /// # Safety
+    /// `bags` came from a `Box`, is marked as taken, and the caller doesn't touch it again.
+    pub(crate) unsafe fn leave(bags: *mut Bags) {
+        // SAFETY: the other one has not left, or leaves it to us. AcqRel: what it did comes before
+        // the free.
+        if unsafe { (*bags).left.swap(true, Ordering::AcqRel) } {
+            // SAFETY: both have left.
+            drop(unsafe { Box::from_raw(bags) });
+        }
+    }
+
+    /// Whether it is marked as taken over.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.limit.load(Ordering::Acquire) == TAKEN
+    }
+
+    fn going(&self) -> usize {
+        (self.end.get().addr() - self.next.get().addr()) / size_of::<Item>()
+    }
+}
+
+impl Rest {
+    fn spare(&mut self, mut bag: Bag) {
+        if self.spare.len() < SPARE_BAGS {
+            (bag.taken, bag.len) = (0, 0);
+            self.spare.push(bag);
+        }
+    }
+}
+
+/// The owner at work on its queue.
+pub(crate) struct Work<'b> {
+    bags: &'b Bags,
+    rest: &'b mut Rest,
+}
+
+impl Work<'_> {
+    /// Items in the open bag.
+    pub(crate) fn open(&self) -> usize {
+        self.bags.fill.get() - EMPTY
+    }
+
+    /// Whether a push now would need another bag: this one is full, or of another virtual time.
+    pub(crate) fn wants_seal(&self) -> bool {
+        let open = self.open();
+        open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != self.bags.tag.get()
     }
 
     /// Closes the open bag with `ns`, a stamp taken after everything in it was unlinked.
     pub(crate) fn seal(&mut self, ns: u64) {
-        if self.open.waiting() == 0 {
-            self.open.empty();
+        let items = self.open();
+        if items == 0 {
             return;
         }
-        let fresh = self.spare.pop().unwrap_or_else(Bag::new);
-        let mut full = core::mem::replace(&mut self.open, fresh);
-        full.ns = ns;
-        self.sealed.push_back(full);
+        let mut full = self.rest.spare.pop().unwrap_or_else(Bag::new);
+        core::mem::swap(&mut full, &mut self.rest.open);
+        self.bags.open.set(self.rest.open.slots.start());
+        // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
+        full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
+        (full.vtime, full.len, full.taken) = (self.bags.tag.get(), items, 0);
+        full.bytes = self.bags.bytes.replace(0);
+        self.rest.sealed.push_back(full);
+        self.bags.fill.set(EMPTY);
+        self.close();
     }
 
-    /// The oldest item, if it is safe to free.
-    #[inline]
-    pub(crate) fn take_if_safe(&mut self, safe: Safe) -> Option<Item> {
-        while let Some(oldest) = self.sealed.front_mut() {
-            if oldest.waiting() > 0 {
-                return oldest.take_if_safe(safe);
-            }
-            if let Some(mut bag) = self.sealed.pop_front()
-                && self.spare.len() < SPARE_BAGS
-            {
-                bag.empty();
-                self.spare.push(bag);
+    /// No push without a slow path, unless the queue is taken: then there is none anyway.
+    fn close(&self) {
+        let limit = self.bags.limit.load(Ordering::Relaxed);
+        if limit != TAKEN {
+            // Fails if it was just taken.
+            let _ = self.bags.limit.compare_exchange(
+                limit,
+                EMPTY,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    /// Puts an item into the open bag, which has room, and opens it for pushing. The open bag is
+    /// empty, or of the present virtual time.
+    pub(crate) fn push(&mut self, item: Item, bytes: usize) {
+        let bags = self.bags;
+        let open = self.open();
+        debug_assert!(open < BAG_ITEMS);
+        if open == 0 {
+            bags.tag.set(bags.vtime.load());
+            let limit = bags.limit.load(Ordering::Relaxed);
+            // Fails if the queue was just taken: then its next push finds that.
+            if limit != TAKEN {
+                let _ = bags.limit.compare_exchange(
+                    limit,
+                    EMPTY + BAG_ITEMS,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
             }
         }
-        let item = self.open.take_if_safe(safe);
-        if self.open.waiting() == 0 && !self.open.items.is_empty() {
-            self.open.empty();
+        // SAFETY: `open` is below BAG_ITEMS.
+        unsafe { bags.open.get().add(open).write(item) };
+        bags.fill.set(bags.fill.get() + 1);
+        bags.bytes.set(bags.bytes.get() + bytes);
+    }
+
+    /// Lets what is safe go: later calls take it out.
+    pub(crate) fn release(&mut self, safe: Safe) {
+        while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
+            let bag = self.rest.sealed.pop_front().expect("looked at");
+            self.rest.safe.push_back(bag);
         }
-        item
+        // An open bag goes by virtual time alone.
+        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.tag.get() < safe.vtime {
+            self.seal(u64::MAX);
+            self.rest.safe.extend(self.rest.sealed.pop_front());
+        }
+        self.bags.set_more(self.rest);
     }
 
-    /// Whether the open bag holds anything.
-    pub(crate) fn has_open(&self) -> bool {
-        self.open.waiting() > 0
+    /// The next item that may go.
+    pub(crate) fn take_safe(&mut self) -> Option<Item> {
+        self.bags.next_going().or_else(|| self.bags.next_bag(self.rest))
     }
 
-    /// Takes all sealed bags, for another thread to free. Seal first.
-    pub(crate) fn take_sealed(&mut self) -> VecDeque<Bag> {
-        debug_assert!(!self.has_open(), "items left behind");
-        self.last_vtime = NO_PUSH_YET;
-        core::mem::take(&mut self.sealed)
+    /// Items that may go.
+    pub(crate) fn ready(&self) -> usize {
+        self.bags.going() + self.rest.safe.iter().map(Bag::waiting).sum::<usize>()
+    }
+
+    /// Whether so many may go that one item a call is too slow.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.bags.behind.get()
+    }
+
+    /// Items of sealed bags whose stamp `watermark` does not cover.
+    pub(crate) fn uncovered(&self, watermark: u64) -> usize {
+        let covered = self.rest.sealed.partition_point(|bag| bag.ns < watermark);
+        self.rest.sealed.range(covered..).map(Bag::waiting).sum()
+    }
+
+    /// Sealed bags that wait for a barrier or a reader.
+    pub(crate) fn sealed(&self) -> usize {
+        self.rest.sealed.len()
     }
 
     /// The newest stamp of a sealed bag; 0 if there is none.
     pub(crate) fn newest_sealed(&self) -> u64 {
-        self.sealed.back().map_or(0, |bag| bag.ns)
+        self.rest.sealed.back().map_or(0, |bag| bag.ns)
     }
 
-    /// Takes every item, safe or not: for a domain without readers.
-    pub(crate) fn take_all(&mut self) -> VecDeque<Bag> {
-        let open = core::mem::replace(&mut self.open, Bag::new());
-        let mut all = core::mem::take(&mut self.sealed);
-        all.push_back(open);
-        all
+    /// The oldest stamp of a sealed bag.
+    pub(crate) fn oldest_sealed(&self) -> Option<u64> {
+        self.rest.sealed.front().map(|bag| bag.ns)
     }
-}
 
-/// Every item of `bags` that is still there, in order.
-pub(crate) fn drain(bags: VecDeque<Bag>) -> impl Iterator<Item = Item> {
-    bags.into_iter().flat_map(|bag| {
-        let taken = bag.taken;
-        bag.items.into_iter().skip(taken)
-    })
+    /// Takes every sealed bag and every one that may go. Seal first.
+    pub(crate) fn take_all(&mut self) -> Vec<Bag> {
+        debug_assert!(self.open() == 0, "items left behind");
+        let left = self.bags.going();
+        let mut going = self.rest.going.take();
+        if let Some(going) = &mut going {
+            going.taken = going.len - left;
+        }
+        self.bags.next.set(ptr::null());
+        self.bags.end.set(ptr::null());
+        self.bags.more.set(false);
+        self.bags.behind.set(false);
+        let safe = core::mem::take(&mut self.rest.safe);
+        let sealed = core::mem::take(&mut self.rest.sealed);
+        going.into_iter().chain(safe).chain(sealed).filter(|bag| bag.waiting() > 0).collect()
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -240,35 +572,121 @@ mod tests {
 
     unsafe fn nothing(_: *mut ()) {}
 
-    fn numbered(n: usize) -> *mut () {
-        core::ptr::without_provenance_mut(n)
+    fn numbered(n: usize) -> Item {
+        Item { ptr: core::ptr::without_provenance_mut(n), free: nothing }
+    }
+
+    /// Owned by this thread alone, which never has it taken.
+    struct Queue(Bags);
+
+    impl Queue {
+        fn new(vtime: VtimeWord) -> Queue {
+            Queue(Bags::new(vtime))
+        }
+
+        fn work<R>(&self, work: impl FnOnce(&mut Work<'_>) -> R) -> R {
+            // SAFETY: this thread's own.
+            unsafe { self.0.own(false, work) }.expect("not taken")
+        }
+
+        /// What a domain does.
+        fn push(&self, n: usize, now: u64) {
+            // SAFETY: this thread's own.
+            match unsafe { self.0.push(numbered(n), 8, false) } {
+                Ok(pushed) => assert!(pushed.next.is_none()),
+                Err(Refused::Taken) => panic!("not taken"),
+                Err(Refused::Closed) => self.work(|work| {
+                    if work.wants_seal() {
+                        work.seal(now);
+                    }
+                    work.push(numbered(n), 8);
+                }),
+            }
+        }
+
+        fn take(&self, safe: Safe) -> Option<usize> {
+            self.work(|work| {
+                work.release(safe);
+                work.take_safe().map(|item| item.ptr.addr())
+            })
+        }
     }
 
     #[test]
     fn an_open_bag_waits_for_its_seal() {
-        let mut bags = Bags::new(VtimeWord::none());
-        bags.push(numbered(1), nothing);
+        let queue = Queue::new(VtimeWord::none());
+        queue.push(1, 0);
         let all = Safe { ns: u64::MAX, vtime: u64::MAX };
-        assert!(bags.take_if_safe(all).is_none());
-        bags.seal(7);
-        assert!(bags.take_if_safe(Safe { ns: 7, vtime: 0 }).is_none(), "7 is not before 7");
-        assert!(bags.take_if_safe(Safe { ns: 8, vtime: 0 }).is_some());
+        assert_eq!(queue.take(all), None);
+        queue.work(|work| work.seal(7));
+        assert_eq!(queue.take(Safe { ns: 7, vtime: 0 }), None, "7 is not before 7");
+        assert_eq!(queue.take(Safe { ns: 8, vtime: 0 }), Some(1));
     }
 
     #[test]
     fn virtual_time_frees_an_open_bag() {
         let clock = AtomicU64::new(5);
-        // SAFETY: `clock` outlives `bags`.
-        let mut bags = Bags::new(unsafe { VtimeWord::new(NonNull::from(&clock)) });
-        assert_eq!(bags.push(numbered(1), nothing), Pushed::NewRound);
-        assert_eq!(bags.push(numbered(2), nothing), Pushed::Quiet);
+        // SAFETY: `clock` outlives `queue`.
+        let queue = Queue::new(unsafe { VtimeWord::new(NonNull::from(&clock)) });
+        queue.push(1, 10);
+        queue.push(2, 11);
+        assert_eq!(queue.take(Safe { ns: 0, vtime: 5 }), None, "5 is not before 5");
+        assert_eq!(queue.take(Safe { ns: 0, vtime: 6 }), Some(1));
         clock.store(6, Ordering::Relaxed);
-        assert_eq!(bags.push(numbered(3), nothing), Pushed::NewRound);
-        assert!(bags.take_if_safe(Safe { ns: 0, vtime: 5 }).is_none(), "5 is not before 5");
+        // The other is safe already; the third is of another round.
+        queue.push(3, 12);
         let six = Safe { ns: 0, vtime: 6 };
-        assert_eq!(bags.take_if_safe(six).map(|item| item.ptr), Some(numbered(1)));
-        assert_eq!(bags.take_if_safe(six).map(|item| item.ptr), Some(numbered(2)));
-        assert!(bags.take_if_safe(six).is_none());
+        assert_eq!((queue.take(six), queue.take(six)), (Some(2), None));
+        assert_eq!(queue.take(Safe { ns: 0, vtime: 7 }), Some(3));
+    }
+
+    /// A round that goes by seals the bag: everything in a bag is of one virtual time.
+    #[test]
+    fn a_new_round_seals() {
+        let clock = AtomicU64::new(5);
+        // SAFETY: `clock` outlives `queue`.
+        let queue = Queue::new(unsafe { VtimeWord::new(NonNull::from(&clock)) });
+        queue.push(1, 10);
+        clock.store(6, Ordering::Relaxed);
+        queue.push(2, 20);
+        assert_eq!(queue.work(|work| (work.sealed(), work.open())), (1, 1));
+        assert_eq!(queue.take(Safe { ns: 21, vtime: 0 }), Some(1));
+    }
+
+    #[test]
+    fn a_taken_queue_is_left() {
+        let queue = Queue::new(VtimeWord::none());
+        (0..70).for_each(|n| queue.push(n, 5));
+        queue.0.mark_taken();
+        // SAFETY: it was this thread's own.
+        assert_eq!(unsafe { queue.0.push(numbered(70), 8, true) }.err(), Some(Refused::Taken));
+        // SAFETY: as above.
+        assert!(unsafe { queue.0.own(true, |_| ()) }.is_err());
+        assert!(queue.0.is_quiet());
+        // SAFETY: marked, quiet, and this thread is the owner.
+        let bags = unsafe { queue.0.take_over(9) };
+        let stamps: Vec<_> = bags.iter().map(|bag| (bag.ns(), bag.waiting(), bag.bytes())).collect();
+        assert_eq!(stamps, [(5, 64, 512), (9, 6, 48)]);
+        let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
+        assert_eq!(names, (0..70).collect::<Vec<_>>());
+    }
+
+    /// The owner was inside while the mark was set: what it pushed is there all the same.
+    #[test]
+    fn a_mark_survives_the_owner() {
+        let queue = Queue::new(VtimeWord::none());
+        queue.work(|work| {
+            queue.0.mark_taken();
+            work.push(numbered(1), 8);
+            work.seal(3);
+            work.push(numbered(2), 8);
+        });
+        // SAFETY: it was this thread's own.
+        assert_eq!(unsafe { queue.0.push(numbered(3), 8, true) }.err(), Some(Refused::Taken));
+        // SAFETY: marked, quiet, and this thread is the owner.
+        let bags = unsafe { queue.0.take_over(9) };
+        let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
+        assert_eq!(names, [1, 2]);
     }
 
     #[derive(Clone, Debug)]
@@ -294,47 +712,57 @@ mod tests {
         /// leaves in order and once.
         #[test]
         fn like_a_plain_queue(steps in proptest::collection::vec(step(), 0..600)) {
+            const OPEN: u64 = u64::MAX;
             let clock = AtomicU64::new(1);
-            // SAFETY: `clock` outlives `bags`.
-            let mut bags = Bags::new(unsafe { VtimeWord::new(NonNull::from(&clock)) });
+            // SAFETY: `clock` outlives `queue`.
+            let queue = Queue::new(unsafe { VtimeWord::new(NonNull::from(&clock)) });
             let mut plain: VecDeque<(usize, u64, u64)> = VecDeque::new(); // (name, ns, vtime)
+            // Once safe, an item may go, however low the times of later calls.
+            let mut safe_up_to = 0;
             let (mut name, mut now) = (0, 1);
             for step in steps {
                 now += 1;
-                let seal = match step {
+                match step {
                     Step::Push => {
+                        let vtime = clock.load(Ordering::Relaxed);
+                        let open = plain.iter().filter(|item| item.1 == OPEN).count();
+                        if open == BAG_ITEMS || plain.back().is_some_and(|last| last.2 != vtime) {
+                            plain.iter_mut().filter(|item| item.1 == OPEN).for_each(|item| item.1 = now);
+                        }
                         name += 1;
-                        plain.push_back((name, OPEN, clock.load(Ordering::Relaxed)));
-                        bags.push(numbered(name), nothing) == Pushed::Full
+                        queue.push(name, now);
+                        plain.push_back((name, OPEN, vtime));
                     }
-                    Step::Seal => true,
+                    Step::Seal => {
+                        queue.work(|work| work.seal(now));
+                        plain.iter_mut().filter(|item| item.1 == OPEN).for_each(|item| item.1 = now);
+                    }
                     Step::Tick => {
                         clock.fetch_add(1, Ordering::Relaxed);
-                        false
                     }
                     Step::Take { ns_behind, vtime_behind } => {
                         let safe = Safe {
                             ns: u64::saturating_sub(now, ns_behind),
                             vtime: clock.load(Ordering::Relaxed).saturating_sub(vtime_behind),
                         };
-                        let expected = plain
-                            .front()
-                            .filter(|&&(_, ns, vtime)| ns < safe.ns || vtime < safe.vtime)
-                            .map(|&(name, ..)| name);
-                        let taken = bags.take_if_safe(safe).map(|item| item.ptr.addr());
-                        prop_assert_eq!(taken, expected);
-                        if taken.is_some() {
+                        for &(name, ns, vtime) in &plain {
+                            if name > safe_up_to && (ns < safe.ns || vtime < safe.vtime) {
+                                safe_up_to = name;
+                            } else if name > safe_up_to {
+                                break;
+                            }
+                        }
+                        let expected = plain.front().map(|item| item.0).filter(|&name| name <= safe_up_to);
+                        prop_assert_eq!(queue.take(safe), expected);
+                        if expected.is_some() {
                             plain.pop_front();
                         }
-                        false
                     }
                 };
-                if seal {
-                    bags.seal(now);
-                    plain.iter_mut().filter(|item| item.1 == OPEN).for_each(|item| item.1 = now);
-                }
             }
-            let left: Vec<usize> = drain(bags.take_all()).map(|item| item.ptr.addr()).collect();
+            // SAFETY: this thread is the owner.
+            let bags = unsafe { queue.0.take_over(now) };
+            let left: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
             let expected: Vec<usize> = plain.iter().map(|&(name, ..)| name).collect();
             prop_assert_eq!(left, expected);
         }

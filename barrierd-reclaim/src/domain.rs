@@ -1,34 +1,23 @@
 //! A domain: the words that readers and scans share, the threads' records, the source of barriers,
 //! and the road of an item from `retire` to its destructor.
 //!
-//! Destructors run in [`Domain::free`], [`Domain::free_orphans`] and [`Domain::close`], under no lock.
+//! Destructors run in [`Domain::run`], [`Domain::free_orphans`] and [`Domain::close`], under no lock.
 
-use crate::bag::{self, Bag, Bags, Pushed};
+use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
 use crate::error::SynchronizeError;
-use crate::membarrier::Purse;
-use crate::protocol::{self, ScanMemory, Words};
-use crate::record::{Record, Records, TRANSIENT};
+use crate::policy::{self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_PER_RETIRE};
+use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
+use crate::record::{Record, Records};
 use crate::source::{ActiveSource, Asked, Barriers};
 use crate::stats::{Counters, Stats};
-use crate::sync::light_barrier;
+use crate::sync::{fence, light_barrier};
+use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Items freed by each `retire` while there is a backlog: more than one, so that the backlog
-/// shrinks; few, so that no single call pays for a burst (Kim, Brown, Singh, "Are your epochs too
-/// epic? Batch free can be harmful", PPoPP 2024).
-const FREED_PER_RETIRE: usize = 2;
-
-/// Most items that one `retire` frees, when destructors that retire have left it their share.
-const MOST_PER_RETIRE: usize = 16;
-
-/// Bags of exited threads that a `retire` frees when it looks after the domain, which is once a bag
-/// or once a round: more than one, so that what threads leave behind shrinks.
-const ORPHANS_PER_RETIRE: usize = 2;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -37,7 +26,7 @@ pub(crate) struct Domain {
     records: Records,
     barriers: Barriers,
     readers_fence: bool,
-    scan: Mutex<Scanner>,
+    passive: Mutex<Passive>,
     /// Sealed bags of threads that have exited. `None`: the last `Reclaimer` is gone, and with it
     /// everything that was retired.
     orphans: Mutex<Option<VecDeque<Bag>>>,
@@ -45,27 +34,37 @@ pub(crate) struct Domain {
     has_orphans: AtomicBool,
     /// The clock ran backwards past a barrier: nothing becomes safe any more.
     poisoned: AtomicBool,
+    /// Items waiting on one thread above which a barrier is bought.
+    budget: usize,
     counters: Counters,
 }
 
-/// What one scan hands to the next.
+/// What was learned of the daemon's rounds.
 #[derive(Debug, Default)]
-struct Scanner {
-    memory: ScanMemory,
-    purse: Purse,
+struct Passive {
+    memory: VtimeMemory,
+    last_ns: u64,
 }
 
 /// Resets the owner's `freeing` flag, also when a destructor panics.
 struct Freeing<'r>(&'r Record);
 
+impl<'r> Freeing<'r> {
+    fn new(record: &'r Record) -> Freeing<'r> {
+        record.freeing().set(true);
+        Freeing(record)
+    }
+}
+
 impl Drop for Freeing<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.0.freeing().set(false);
     }
 }
 
 impl Domain {
-    pub(crate) fn new(barriers: Barriers) -> Domain {
+    pub(crate) fn new(barriers: Barriers, budget: usize) -> Domain {
         let source = match barriers {
             Barriers::Daemon { .. } => ActiveSource::Daemon,
             Barriers::Membarrier(_) => ActiveSource::Membarrier,
@@ -76,12 +75,18 @@ impl Domain {
             records: Records::new(),
             readers_fence: barriers.readers_fence(),
             barriers,
-            scan: Mutex::default(),
+            passive: Mutex::default(),
             orphans: Mutex::new(Some(VecDeque::new())),
             has_orphans: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
+            budget,
             counters: Counters::new(source),
         }
+    }
+
+    #[inline]
+    pub(crate) fn words(&self) -> &Words {
+        &self.words
     }
 
     pub(crate) fn readers_fence(&self) -> bool {
@@ -90,141 +95,282 @@ impl Domain {
 
     /// A record for the calling thread, which owns it until it hands it over.
     pub(crate) fn acquire(&self) -> &Record {
-        self.records.acquire(self.barriers.vtime_word())
+        let record = self.records.acquire(self, self.barriers.vtime_word());
+        // In use first, then the stop: see `protocol::collect`.
+        self.full_stop(record);
+        record
     }
 
-    /// Opens a section, or a section within one. The fast path: `record` is the caller's own.
-    #[inline]
+    /// Opens the first section of a record, with the fence that readers need where nothing else
+    /// makes them pass a barrier.
     pub(crate) fn pin(&self, record: &Record) {
-        let depth = record.depth().get();
-        record.depth().set(depth + 1);
-        if depth == 0 {
-            record.slot().pin(&self.words);
-        }
-    }
-
-    /// The same for records and domains that the fast path does not know: readers that must fence,
-    /// and records taken for one guard.
-    #[cold]
-    pub(crate) fn pin_outermost(&self, record: &Record) {
         if self.readers_fence {
-            record.slot().pin_fenced(&self.words);
+            record.reader().pin_fenced(&self.words);
         } else {
-            record.slot().pin(&self.words);
+            record.reader().pin(&self.words);
         }
     }
 
-    /// Queues an item.
+    /// Opens a section of a record that its owner pins once at a time.
+    #[inline]
+    pub(crate) fn pin_for(&self, record: &Record) {
+        if self.readers_fence { self.pin(record) } else { record.reader().pin(&self.words) }
+    }
+
+    /// [`retire`](Domain::retire), whether readers fence or not.
     ///
     /// # Safety
     /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with)
     /// asks.
     #[inline]
-    pub(crate) unsafe fn retire(&self, record: &Record, ptr: *mut (), free: unsafe fn(*mut ())) {
+    pub(crate) unsafe fn retire_for(&self, record: &Record, item: Item, bytes: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if self.readers_fence {
+                self.retire_fenced(record, item, bytes);
+            } else {
+                self.retire(record, item, bytes);
+            }
+        }
+    }
+
+    /// Queues an item of `bytes` bytes, and frees one that may go.
+    ///
+    /// # Safety
+    /// The caller owns `record`, readers need no fence; and what
+    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) asks.
+    #[inline]
+    pub(crate) unsafe fn retire(&self, record: &Record, item: Item, bytes: usize) {
         // The unlink comes before the stamp in program order.
         light_barrier();
-        // SAFETY: the caller owns the record; `push` runs no foreign code.
-        let pushed = unsafe { record.with_bags(|bags| bags.push(ptr, free)) };
-        record.retired.add(1);
-        if pushed != Pushed::Quiet {
+        record.retired().add(1);
+        // SAFETY: the owner's queue, or one that was just taken from it.
+        match unsafe { (*record.bags()).push(item, bytes, !record.freeing().get()) } {
+            Ok(Pushed { next: Some(safe), behind }) => {
+                // SAFETY: it was let go by a scan of this thread, and has left its queue.
+                unsafe { self.run(record, safe) };
+                if behind || record.debt().get() != 0 {
+                    // SAFETY: the caller owns the record.
+                    unsafe { self.free(record, FREED_PER_RETIRE - 1) };
+                }
+            }
+            Ok(Pushed { next: None, .. }) => {
+                if record.freeing().get() {
+                    self.owe(record, 1);
+                }
+            }
             // SAFETY: the caller owns the record.
-            unsafe { self.housekeep(record, pushed) };
+            Err(_) => unsafe { self.retire_slowly(record, item, bytes) },
         }
-        // SAFETY: the caller owns the record.
-        unsafe { self.free(record, FREED_PER_RETIRE) };
     }
 
-    /// What `retire` does once a bag or once a round.
+    /// What `retire` does once a bag or once a round; and always where readers fence.
     ///
     /// # Safety
-    /// The caller owns `record`.
+    /// As for `retire`, but that readers may need fences.
     #[cold]
-    unsafe fn housekeep(&self, record: &Record, pushed: Pushed) {
-        if pushed == Pushed::Full {
-            // SAFETY: the caller owns the record.
-            unsafe { self.seal(record) };
-        }
-        self.try_scan(Asked::OnRetire);
+    unsafe fn retire_slowly(&self, record: &Record, item: Item, bytes: usize) {
+        // SAFETY: the caller owns the record.
+        let free = unsafe {
+            self.own(record, |work| {
+                let sealed = work.wants_seal();
+                if sealed {
+                    work.seal(self.full_stop(record));
+                }
+                work.push(item, bytes);
+                if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
+                    self.look(record, work, Asked::OnRetire);
+                }
+                if work.is_behind() { FREED_PER_RETIRE } else { 1 }
+            })
+        };
         self.free_orphans(record, ORPHANS_PER_RETIRE);
+        // SAFETY: the caller owns the record.
+        unsafe { self.free(record, free) };
     }
 
-    /// Scans, unless another thread is at it.
-    fn try_scan(&self, asked: Asked) {
-        if let Ok(scanner) = self.scan.try_lock() {
-            self.scan(scanner, asked);
-        }
+    /// The same as [`retire`](Domain::retire) where readers may need fences.
+    ///
+    /// # Safety
+    /// As for `retire`, but that readers may need fences.
+    pub(crate) unsafe fn retire_fenced(&self, record: &Record, item: Item, bytes: usize) {
+        light_barrier();
+        record.retired().add(1);
+        // SAFETY: the caller owns the record.
+        unsafe { self.retire_slowly(record, item, bytes) };
     }
 
-    /// Closes the open bag: everything retired so far has a stamp in nanoseconds.
+    /// Works on the owner's queue; on a new one, if it was taken over. `work` runs no foreign code.
     ///
     /// # Safety
     /// The caller owns `record`.
-    unsafe fn seal(&self, record: &Record) {
-        let ns = self.stamp();
-        // SAFETY: the caller owns the record; `seal` runs no foreign code.
-        unsafe { record.with_bags(|bags| bags.seal(ns)) };
+    unsafe fn own<R>(&self, record: &Record, mut work: impl FnMut(&mut Work<'_>) -> R) -> R {
+        loop {
+            let bags = record.bags();
+            // SAFETY: the owner's queue, or one that was just taken from it; `work` runs no foreign
+            // code, and fences where readers do.
+            match unsafe { (*bags).own(self.readers_fence, &mut work) } {
+                Ok(result) => return result,
+                Err(Refused::Taken | Refused::Closed) => {
+                    let new = Bags::new(self.barriers.vtime_word());
+                    record.replace_bags(Box::into_raw(Box::new(new)));
+                    // SAFETY: it is marked as taken, and this owner has another now.
+                    unsafe { Bags::leave(bags) };
+                }
+            }
+        }
     }
 
-    /// A stamp for what was unlinked before; one that never passes if the clock can't be trusted.
-    fn stamp(&self) -> u64 {
-        // Every era was at most the clock when it was published. A later look at the clock that
-        // gives less means that it was set back (setns into another time namespace), and its
-        // stamps would be too early.
-        let era = self.words.era();
-        let ns = protocol::stamp(now_ns);
-        if ns < era {
+    /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
+    /// trusted.
+    fn full_stop(&self, record: &Record) -> u64 {
+        self.judge(record.reader().full_stop(&self.words, now_ns))
+    }
+
+    /// A stop by the clock that a stop of before has overtaken means that the clock was set back
+    /// (setns into another time namespace): stamps would be too early for the daemon's watermarks.
+    /// Steps of microseconds happen, and evidence has a margin for them.
+    fn judge(&self, stop: protocol::Stop) -> u64 {
+        if stop.behind_ns > CLOCK_MARGIN_NS {
             self.poisoned.store(true, Ordering::Relaxed);
         }
-        if self.poisoned.load(Ordering::Relaxed) { u64::MAX } else { ns }
+        if self.poisoned.load(Ordering::Relaxed) { u64::MAX } else { stop.ns }
     }
 
-    /// One scan: evidence first, then the slots. The lock is in the caller's hand.
-    fn scan(&self, mut scanner: MutexGuard<'_, Scanner>, asked: Asked) {
-        if self.poisoned.load(Ordering::Relaxed) {
-            return;
+    /// Looks for evidence, then at the readers, and lets go what is safe. The owner has just come to
+    /// a full stop, and `work` is its queue.
+    fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
+        let own = record.reader().last_stop();
+        if let Some(scan) = self.scan(own, asked, &|watermark| work.uncovered(watermark)) {
+            let shared = self.words.safe();
+            work.release(Safe { ns: shared.ns.max(scan.safe), vtime: shared.vtime });
         }
-        let Scanner { memory, purse } = &mut *scanner;
-        let evidence = || {
-            let (evidence, source) =
-                self.barriers.evidence(self.words.era(), asked, purse, &self.counters)?;
-            self.counters.set_source(source);
-            Some(evidence)
-        };
-        let slots = || self.records.iter().map(Record::slot);
-        let scanned = protocol::scan(&self.words, memory, evidence, slots);
-        self.counters.scanned(scanned);
     }
 
-    /// Frees up to `limit` items that are safe, oldest first.
+    /// One scan: evidence first, then the slots. `own`: a stop of the calling thread. `uncovered`: how
+    /// many of its items a watermark does not cover.
+    fn scan(&self, own: u64, asked: Asked, uncovered: &dyn Fn(u64) -> usize) -> Option<Scan> {
+        if self.poisoned.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut memory = None;
+        let watermark = || {
+            if self.readers_fence {
+                // Pairs with the fence in `pin_fenced`: between the stop and the look at the slots.
+                fence(Ordering::SeqCst);
+                return own;
+            }
+            let readers = self.records.iter().map(Record::reader);
+            let mut watermark = protocol::collect(own, readers);
+            let membarrier = self.barriers.membarrier();
+            if let Some(membarrier) = membarrier {
+                watermark = watermark.max(membarrier.watermark_ns());
+            }
+            if let Some(news) = self.barriers.passive() {
+                watermark = watermark.max(news.ns);
+                memory = self.take_over(news);
+            }
+            watermark.max(self.buy(watermark, own, asked, uncovered).unwrap_or(0))
+        };
+        let scan =
+            protocol::scan(&self.words, watermark, || self.records.iter().map(Record::reader));
+        if let Some(passive) = memory {
+            self.words.publish_vtime(passive.memory.passed(scan.oldest));
+        }
+        self.counters.scanned(scan.advanced);
+        Some(scan)
+    }
+
+    /// A round of the daemon's, taken over by one thread: the lock is held until its scan is done.
+    fn take_over(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
+        let mut passive = self.passive.try_lock().ok()?;
+        if news.ns <= passive.last_ns {
+            return None;
+        }
+        passive.last_ns = news.ns;
+        // After the virtual time was learned.
+        let era = self.words.era();
+        passive.memory.remember(era, news.vtime);
+        self.counters.round(ActiveSource::Daemon);
+        Some(passive)
+    }
+
+    /// Buys a barrier, if one can be had and is worth it.
+    fn buy(
+        &self,
+        watermark: u64,
+        own: u64,
+        asked: Asked,
+        uncovered: &dyn Fn(u64) -> usize,
+    ) -> Option<u64> {
+        let membarrier = self.barriers.membarrier()?;
+        let wanted = match asked {
+            Asked::Nothing => false,
+            Asked::Now => !self.barriers.keeps_up(),
+            Asked::OnRetire | Asked::OnFlush => {
+                let uncovered = uncovered(watermark);
+                let worth = policy::worth_buying(uncovered, membarrier.price_ns(), self.budget);
+                // Little garbage goes in time, too.
+                let due = uncovered > 0 && membarrier.is_due(own) && !self.barriers.keeps_up();
+                (worth || due) && !membarrier.is_under_way()
+            }
+        };
+        if !wanted {
+            return None;
+        }
+        self.counters.bought(asked);
+        match membarrier.buy() {
+            Ok(watermark) => {
+                self.counters.round(ActiveSource::Membarrier);
+                Some(watermark)
+            }
+            // A refusal (a seccomp filter that came later) means no watermark: the garbage is kept.
+            Err(_) => {
+                self.counters.refused();
+                None
+            }
+        }
+    }
+
+    /// Runs one destructor. If it panics the panic goes on to the caller; that item is gone, no other
+    /// is lost.
     ///
-    /// If a destructor panics the panic goes on to the caller; that item is gone, no other is lost.
+    /// # Safety
+    /// The caller owns `record`; `item` was stamped before `safe`, so no reader can hold it
+    /// (ARCHITECTURE.md, "Why a freed item has no reader"), and has left its queue.
+    #[inline]
+    unsafe fn run(&self, record: &Record, item: Item) {
+        let freeing = Freeing::new(record);
+        record.freed().add(1);
+        // SAFETY: as the caller says; it has left its queue, so this is the only call.
+        unsafe { item.free() };
+        drop(freeing);
+    }
+
+    /// A destructor that retires only pushes; a later call frees for it.
+    #[cold]
+    fn owe(&self, record: &Record, items: usize) {
+        record.debt().set(record.debt().get().saturating_add(items));
+    }
+
+    /// Frees up to `limit` items that may go, oldest first, and some more if destructors retired.
     ///
     /// # Safety
     /// The caller owns `record`.
-    #[inline]
     unsafe fn free(&self, record: &Record, limit: usize) {
-        // A destructor that retires only pushes; a later call frees for it.
         if record.freeing().get() {
-            record.debt().set(record.debt().get().saturating_add(limit));
+            self.owe(record, limit);
             return;
         }
-        let mut limit = limit;
-        if record.debt().get() != 0 {
-            let extra = record.debt().get().min(MOST_PER_RETIRE);
-            record.debt().set(record.debt().get() - extra);
-            limit = limit.saturating_add(extra);
-        }
-        record.freeing().set(true);
-        let _freeing = Freeing(record);
-        let safe = self.words.safe();
-        for _ in 0..limit {
-            // SAFETY: the caller owns the record; `take_if_safe` runs no foreign code.
-            let Some(item) = (unsafe { record.with_bags(|bags| bags.take_if_safe(safe)) }) else {
-                break;
-            };
-            record.freed.add(1);
-            // SAFETY: stamped before `safe`, so no reader can hold it (ARCHITECTURE.md, "Why a
-            // freed item has no reader"), and it has just left the queue, so this is the only call.
+        let debt = record.debt().get();
+        let extra = debt.min(MOST_PER_RETIRE);
+        record.debt().set(debt - extra);
+        let _freeing = Freeing::new(record);
+        for _ in 0..limit.saturating_add(extra) {
+            // SAFETY: the caller owns the record; `take_safe` runs no foreign code.
+            let Some(item) = (unsafe { self.own(record, |work| work.take_safe()) }) else { break };
+            record.freed().add(1);
+            // SAFETY: as for `run`.
             unsafe { item.free() };
         }
     }
@@ -234,24 +380,21 @@ impl Domain {
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
     fn free_orphans(&self, record: &Record, limit: usize) {
-        if !self.has_orphans.load(Ordering::Relaxed) || record.freeing().replace(true) {
+        if !self.has_orphans.load(Ordering::Relaxed) || record.freeing().get() {
             return;
         }
-        let _freeing = Freeing(record);
-        struct PutBack<'d>(&'d Domain, Bag);
+        let _freeing = Freeing::new(record);
+        struct PutBack<'d>(&'d Domain, Option<Bag>);
         impl Drop for PutBack<'_> {
             fn drop(&mut self) {
-                if self.1.waiting() > 0 {
-                    let rest = core::mem::replace(&mut self.1, Bag::new());
-                    self.0.leave([rest]);
-                }
+                self.0.leave(self.1.take().filter(|bag| bag.waiting() > 0));
             }
         }
         for _ in 0..limit {
-            let Some(bag) = self.take_safe_orphan() else { return };
-            let mut bag = PutBack(self, bag);
-            while let Some(item) = bag.1.take() {
-                record.freed.add(1);
+            let mut bag = PutBack(self, self.take_safe_orphan());
+            let Some(items) = &mut bag.1 else { return };
+            for item in items {
+                record.freed().add(1);
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
                 // left the bag, so this is the only call.
                 unsafe { item.free() };
@@ -284,27 +427,32 @@ impl Domain {
     /// The caller owns `record`, and touches it again only to end a guard of it.
     pub(crate) unsafe fn hand_over(&self, record: &Record) {
         // Threads that come and go retire too little to scan otherwise.
-        self.try_scan(Asked::OnRetire);
+        let own = self.full_stop(record);
+        self.scan(own, Asked::OnRetire, &|_| 1);
         // The lock is held while the bags are touched: once the door is closed they belong to
         // `close`. No foreign code runs under it.
         let mut orphans = lock(&self.orphans);
         let Some(orphans) = orphans.as_mut() else { return };
-        // SAFETY: the caller owns the record; none of these runs foreign code.
-        unsafe {
-            if record.with_bags(|bags| bags.has_open()) {
-                self.seal(record);
-            }
-            orphans.extend(record.with_bags(Bags::take_sealed));
-        }
+        // SAFETY: the caller owns the record.
+        let mut bags = unsafe {
+            self.own(record, |work| {
+                work.seal(own);
+                work.take_all()
+            })
+        };
+        orphans.extend(bags.drain(..));
         self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
         record.debt().set(0);
-        if record.depth().get() == 0 {
-            self.records.release(record);
-        } else {
+        if record.reader().is_pinned() {
             // A guard outlives the thread's registration. Its end will give the record back; a
             // guard that was leaked keeps its section open for ever, and what it protects with it:
             // references from it may have gone to other threads.
-            record.depth().set(record.depth().get() | TRANSIENT);
+            if !record.transient().replace(true) {
+                record.nest();
+            }
+        } else {
+            record.transient().set(false);
+            record.reader().give_back();
         }
     }
 
@@ -314,10 +462,13 @@ impl Domain {
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
         // SAFETY: the caller owns the record.
-        unsafe { self.seal(record) };
-        self.try_scan(Asked::OnFlush);
-        // SAFETY: the caller owns the record.
-        unsafe { self.free(record, usize::MAX) };
+        unsafe {
+            self.own(record, |work| {
+                work.seal(self.full_stop(record));
+                self.look(record, work, Asked::OnFlush);
+            });
+            self.free(record, usize::MAX);
+        }
         self.free_orphans(record, usize::MAX);
     }
 
@@ -333,19 +484,24 @@ impl Domain {
         if record.freeing().get() {
             return Err(SynchronizeError::InDestructor);
         }
-        if record.depth().get() != 0 {
+        if record.reader().is_pinned() {
             return Err(SynchronizeError::Pinned);
         }
-        // SAFETY: the caller owns the record; `newest_sealed` runs no foreign code.
-        let newest = unsafe {
-            self.seal(record);
-            record.with_bags(|bags| bags.newest_sealed())
-        };
-        // The clocks of two CPUs may differ by microseconds, and this thread may have moved.
-        let stamp = self.stamp().max(newest).max(self.newest_orphan());
-        self.wait_until_safe(stamp, deadline)?;
+        let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
-        unsafe { self.free(record, usize::MAX) };
+        let newest = unsafe {
+            self.own(record, |work| {
+                work.seal(stop);
+                work.newest_sealed()
+            })
+        };
+        let stamp = stop.max(newest).max(self.newest_orphan());
+        self.wait_until_safe(record, stamp, deadline)?;
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.own(record, |work| work.release(self.words.safe()));
+            self.free(record, usize::MAX);
+        }
         self.free_orphans(record, usize::MAX);
         Ok(())
     }
@@ -355,21 +511,24 @@ impl Domain {
         orphans.iter().flatten().map(Bag::ns).max().unwrap_or(0)
     }
 
-    fn wait_until_safe(&self, stamp: u64, deadline: Instant) -> Result<(), SynchronizeError> {
+    fn wait_until_safe(
+        &self,
+        record: &Record,
+        stamp: u64,
+        deadline: Instant,
+    ) -> Result<(), SynchronizeError> {
         let mut nap = Duration::from_micros(20);
         let mut why = None;
+        let mut asked = Asked::Now;
         loop {
             let late = Instant::now() >= deadline;
-            // Once the barrier has passed only readers are waited for: nothing more to buy.
-            let barrier_passed = self.words.era() > stamp;
-            self.scan(lock(&self.scan), if barrier_passed { Asked::Nothing } else { Asked::Now });
+            let own = self.full_stop(record);
+            let scan = self.scan(own, asked, &|_| 0);
             if self.words.safe().ns > stamp {
                 return Ok(());
             }
-            if self.poisoned.load(Ordering::Relaxed) {
-                return Err(SynchronizeError::Poisoned);
-            }
-            let barrier_passed = self.words.era() > stamp;
+            let Some(scan) = scan else { return Err(SynchronizeError::Poisoned) };
+            let barrier_passed = scan.watermark > stamp;
             if late {
                 return Err(if barrier_passed {
                     SynchronizeError::Readers { readers: self.readers_before(stamp).max(1) }
@@ -379,7 +538,9 @@ impl Domain {
                 });
             }
             if barrier_passed {
-                // Readers end their sections without telling anyone: look again, ever more rarely.
+                // Once the barrier has passed only readers are waited for: nothing more to buy. They
+                // end their sections without telling anyone: look again, ever more rarely.
+                asked = Asked::Nothing;
                 std::thread::sleep(nap.min(deadline.saturating_duration_since(Instant::now())));
                 nap = (nap * 2).min(Duration::from_millis(2));
             } else {
@@ -391,31 +552,29 @@ impl Domain {
     fn readers_before(&self, stamp: u64) -> usize {
         self.records
             .iter()
-            .filter(|record| record.slot().pinned().is_some_and(|era| era <= stamp))
+            .filter(|record| record.reader().pinned().is_some_and(|era| era <= stamp))
             .count()
     }
 
     pub(crate) fn stats(&self) -> Stats {
         // `freed` first, so that it seldom overtakes `retired`.
-        let freed = self.records.iter().map(|record| record.freed.get()).sum();
-        let retired = self.records.iter().map(|record| record.retired.get()).sum();
+        let freed = self.records.iter().map(|record| record.freed().get()).sum();
+        let retired = self.records.iter().map(|record| record.retired().get()).sum();
         self.counters.report(retired, freed, self.poisoned.load(Ordering::Relaxed))
     }
-}
 
-impl Domain {
     /// Frees everything: called once, when the last `Reclaimer` is dropped. No guard and no other
     /// call can be under way, since each borrows a `Reclaimer`.
     pub(crate) fn close(&self) {
         // Threads that exit from here on find the door closed; one that is handing its record over
         // holds the lock.
         let orphans = lock(&self.orphans).take();
-        let own = self.records.iter().map(|record| {
+        let own = self.records.iter().flat_map(|record| {
             // SAFETY: no call is under way and no thread can hand over any more, so all records are
-            // this function's (rule 2 of `record.rs`); `take_all` runs no foreign code.
-            unsafe { record.with_bags(Bags::take_all) }
+            // this function's (rule 2 of `record.rs`).
+            unsafe { (*record.bags()).take_over(u64::MAX) }
         });
-        for item in own.chain(orphans).flat_map(bag::drain) {
+        for item in own.chain(orphans.into_iter().flatten()).flatten() {
             // SAFETY: there is no reader left, so no barrier is needed; the item has left its
             // queue, so this is the only call.
             let freed = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
@@ -437,24 +596,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::protocol::Evidence;
 
     unsafe fn nothing(_: *mut ()) {}
 
-    /// The clock is set back past an era: everything is kept, and `synchronize` says so.
+    /// The clock is set back past a stop: everything is kept, and `synchronize` says so.
     #[test]
     fn a_clock_that_runs_backwards_poisons() {
-        let domain = Domain::new(Barriers::Fence);
+        let domain = Domain::new(Barriers::Fence, policy::BUDGET_ITEMS);
         let record = domain.acquire();
+        let item = Item { ptr: core::ptr::null_mut(), free: nothing };
         // SAFETY: the record is this test's; `nothing` touches nothing.
-        unsafe { domain.retire(record, core::ptr::null_mut(), nothing) };
-        let hour_ahead = Evidence { ns: now_ns() + 3_600_000_000_000, vtime: 0 };
-        protocol::scan(
-            &domain.words,
-            &mut lock(&domain.scan).memory,
-            || Some(hour_ahead),
-            core::iter::empty,
-        );
+        unsafe { domain.retire_fenced(record, item, 0) };
+        domain.words.stop(|| now_ns() + 3_600_000_000_000);
         let late = Instant::now() + Duration::from_millis(50);
         // SAFETY: the record is this test's.
         let answer = unsafe { domain.synchronize(record, late) };

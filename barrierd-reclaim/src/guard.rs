@@ -1,12 +1,12 @@
 //! The guard: an open read-side section.
 
-use crate::domain::Domain;
-use crate::record::{Record, TRANSIENT};
+use crate::record::Record;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// An open read-side section, made by [`Reclaimer::pin`](crate::Reclaimer::pin).
+/// An open read-side section, made by [`Reclaimer::pin`](crate::Reclaimer::pin),
+/// [`Handle::pin`](crate::Handle::pin) or [`pin`](crate::pin).
 ///
 /// While it lives, no object that could be reached when it was made, or that is reached through
 /// [`protect`](Guard::protect) since, is freed. Guards nest: the first one's section counts.
@@ -24,17 +24,16 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 /// ```
 #[must_use = "the section ends when the guard is dropped"]
 pub struct Guard<'r> {
-    domain: &'r Domain,
-    /// This thread's record in `domain`; a raw pointer, so that the guard is neither Send nor Sync.
+    /// This thread's record; a raw pointer, so that the guard is neither Send nor Sync.
     record: *const Record,
-    _on_this_thread: PhantomData<*const ()>,
+    _borrowed: PhantomData<&'r Record>,
 }
 
 impl<'r> Guard<'r> {
-    /// The record's depth already counts this guard.
+    /// The record's slot already counts this guard, and its domain lives as long as `'r`.
     #[inline]
-    pub(crate) fn new(domain: &'r Domain, record: *const Record) -> Guard<'r> {
-        Guard { domain, record, _on_this_thread: PhantomData }
+    pub(crate) fn new(record: *const Record) -> Guard<'r> {
+        Guard { record, _borrowed: PhantomData }
     }
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
@@ -46,8 +45,25 @@ impl<'r> Guard<'r> {
         pointer.load(Ordering::Acquire)
     }
 
+    /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
+    ///
+    /// False, and nothing is done, if other guards of this thread and reclaimer are open: they hold
+    /// the section.
+    ///
+    /// Pointers from before must not be used any more; that the guard is borrowed mutably sees to it
+    /// where their lifetimes are tied to it.
     #[inline]
-    fn record(&self) -> &'r Record {
+    pub fn repin(&mut self) -> bool {
+        let record = self.record();
+        if record.reader().nested() != 0 {
+            return false;
+        }
+        record.domain().pin(record);
+        true
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &'r Record {
         // SAFETY: records live as long as their domain, which `'r` keeps alive.
         unsafe { &*self.record }
     }
@@ -57,27 +73,28 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         let record = self.record();
-        let depth = record.depth().get() - 1;
-        record.depth().set(depth);
-        if depth == 0 {
-            record.slot().unpin();
-        } else if depth == TRANSIENT {
-            end_transient(self.domain, record);
+        if record.reader().nested() == 0 {
+            record.reader().unpin();
+        } else {
+            unnest(record);
         }
     }
 }
 
-/// Ends the section of a record that was taken for this guard alone, and gives the record back.
+/// One guard of several; or the last one of a record that was taken for it alone, which is given
+/// back.
 #[cold]
-fn end_transient(domain: &Domain, record: &Record) {
-    record.slot().unpin();
-    record.depth().set(0);
-    // SAFETY: the guard owned the record, and is gone.
-    unsafe { domain.hand_over(record) };
+fn unnest(record: &Record) {
+    record.unnest();
+    if record.transient().get() && record.reader().nested() == 0 {
+        record.reader().unpin();
+        // SAFETY: the guard owned the record, and is gone.
+        unsafe { record.domain().hand_over(record) };
+    }
 }
 
 impl fmt::Debug for Guard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("era", &self.record().slot().pinned()).finish_non_exhaustive()
+        f.debug_struct("Guard").field("era", &self.record().reader().pinned()).finish_non_exhaustive()
     }
 }

@@ -24,10 +24,12 @@ mod bag;
 mod domain;
 mod error;
 mod guard;
+mod handle;
 mod local;
 mod membarrier;
 #[cfg(all(loom, test))]
 mod models;
+mod policy;
 mod protocol;
 mod reclaimer;
 mod record;
@@ -37,6 +39,7 @@ mod sync;
 
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;
+pub use handle::Handle;
 pub use reclaimer::{Builder, Reclaimer};
 pub use source::{ActiveSource, Source};
 pub use stats::Stats;

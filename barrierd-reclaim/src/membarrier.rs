@@ -1,7 +1,7 @@
 //! The barrier that a process buys for itself: `membarrier(2)`, `PRIVATE_EXPEDITED`.
 //!
-//! Owns the registration, the price and the spacing of purchases. A barrier bought here covers the
-//! threads of this address space alone.
+//! Owns the registration, the watermark that all domains of the process share, the price and the
+//! spacing of purchases. A barrier bought here covers the threads of this address space alone.
 //!
 //! # Semantics
 //! `membarrier(PRIVATE_EXPEDITED)` returns after every running thread of the process has executed
@@ -10,28 +10,39 @@
 //! after it.
 
 use crate::error::MembarrierError;
-use crate::protocol::Evidence;
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
-/// Purchases on the retire path are at least this far apart, in nanoseconds ...
+/// Purchases that are made only because time goes by are at least this far apart, in nanoseconds ...
 const LEAST_SPACING_NS: u64 = 1_000_000;
 /// ... and cost at most one part in this many of the time between them ...
 const SHARE: u64 = 50;
 /// ... but are no further apart than this: a price may include the buyer's own preemption.
 const MOST_SPACING_NS: u64 = 4_000_000;
 
+/// What was bought, for every domain of the process.
+static BOUGHT: Bought = Bought {
+    watermark_ns: AtomicU64::new(0),
+    last_ns: AtomicU64::new(0),
+    price_ns: AtomicU64::new(0),
+    at_it: AtomicBool::new(false),
+};
+
+struct Bought {
+    watermark_ns: AtomicU64,
+    /// When the last purchase, or refusal, ended.
+    last_ns: AtomicU64,
+    /// What it took.
+    price_ns: AtomicU64,
+    /// Somebody is buying: what comes of it will do for others, too.
+    at_it: AtomicBool,
+}
+
 /// Proof that this process is registered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Membarrier(());
-
-/// When the last barrier was bought and what it cost. Guarded by the domain's scan lock.
-#[derive(Debug, Default)]
-pub(crate) struct Purse {
-    last_ns: u64,
-    price_ns: u64,
-}
 
 impl Membarrier {
     /// Registers the process; later calls are free.
@@ -49,26 +60,48 @@ impl Membarrier {
         Ok(Membarrier(()))
     }
 
+    /// Every thread of the process has passed its barrier for what was stamped before this,
+    /// nanoseconds.
+    pub(crate) fn watermark_ns(self) -> u64 {
+        // Acquire: pairs with `buy`.
+        BOUGHT.watermark_ns.load(Acquire)
+    }
+
+    /// What a barrier cost when one was last bought, nanoseconds.
+    pub(crate) fn price_ns(self) -> u64 {
+        BOUGHT.price_ns.load(Relaxed)
+    }
+
+    /// Whether time alone is reason enough for a purchase.
+    pub(crate) fn is_due(self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= spacing_ns(self.price_ns())
+    }
+
+    /// Whether somebody is buying at this moment.
+    pub(crate) fn is_under_way(self) -> bool {
+        BOUGHT.at_it.load(Relaxed)
+    }
+
     /// Buys a barrier: about 0.4 us when no other thread of the process runs, tens of microseconds
-    /// when some do.
-    pub(crate) fn buy(self, purse: &mut Purse) -> Result<Evidence, MembarrierError> {
+    /// when some do. The watermark that it gives.
+    pub(crate) fn buy(self) -> Result<u64, MembarrierError> {
+        BOUGHT.at_it.store(true, Relaxed);
         let before = now_ns();
         let bought = membarrier(MembarrierCommand::PrivateExpedited);
+        let after = now_ns();
+        BOUGHT.at_it.store(false, Relaxed);
         // A refusal is spaced like a purchase.
-        purse.last_ns = now_ns();
-        purse.price_ns = purse.last_ns.saturating_sub(before);
+        BOUGHT.last_ns.store(after, Relaxed);
+        BOUGHT.price_ns.store(after.saturating_sub(before), Relaxed);
         bought.map_err(|errno| MembarrierError::Call(errno.into()))?;
-        Ok(Evidence { ns: before.saturating_sub(CLOCK_MARGIN_NS), vtime: 0 })
+        let ns = before.saturating_sub(CLOCK_MARGIN_NS);
+        // Release: who loads it runs after the barrier.
+        Ok(BOUGHT.watermark_ns.fetch_max(ns, AcqRel).max(ns))
     }
 }
 
-impl Purse {
-    /// Whether it is time for the next purchase.
-    pub(crate) fn may_buy(&self, now: u64) -> bool {
-        let fair = self.price_ns.saturating_mul(SHARE);
-        let spacing = fair.clamp(LEAST_SPACING_NS, MOST_SPACING_NS);
-        now.saturating_sub(self.last_ns) >= spacing
-    }
+fn spacing_ns(price_ns: u64) -> u64 {
+    price_ns.saturating_mul(SHARE).clamp(LEAST_SPACING_NS, MOST_SPACING_NS)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -79,21 +112,15 @@ mod tests {
     fn a_purchase_covers_all_before_it() {
         let before = now_ns();
         let source = Membarrier::register().expect("this kernel has membarrier");
-        let mut purse = Purse::default();
-        let evidence = source.buy(&mut purse).expect("registered");
-        assert!(evidence.ns + CLOCK_MARGIN_NS >= before);
-        assert!(evidence.ns + CLOCK_MARGIN_NS <= now_ns());
+        let bought = source.buy().expect("registered");
+        assert!(bought + CLOCK_MARGIN_NS >= before && bought + CLOCK_MARGIN_NS <= now_ns());
+        assert!(source.watermark_ns() >= bought);
     }
 
     #[test]
     fn purchases_are_spaced_by_their_price() {
-        let due = |price_ns, spacing| {
-            let purse = Purse { last_ns: 1000, price_ns };
-            assert!(!purse.may_buy(1000 + spacing - 1), "{price_ns} {spacing}");
-            assert!(purse.may_buy(1000 + spacing), "{price_ns} {spacing}");
-        };
-        due(500, LEAST_SPACING_NS);
-        due(40_000, 40_000 * SHARE);
-        due(10_000_000, MOST_SPACING_NS);
+        assert_eq!(spacing_ns(500), LEAST_SPACING_NS);
+        assert_eq!(spacing_ns(40_000), 40_000 * SHARE);
+        assert_eq!(spacing_ns(10_000_000), MOST_SPACING_NS);
     }
 }

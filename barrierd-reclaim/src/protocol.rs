@@ -1,40 +1,63 @@
-//! The reader protocol: pin, unpin, stamp and scan, over a domain's words and its readers' slots.
+//! The reader protocol: pin, unpin, full stop and scan, over a domain's words and its readers.
 //!
 //! Pure atomics: this file knows nothing of threads, bags, clocks or where barriers come from, so
 //! that loom runs these very functions (`models.rs`). The proof that governs it is in
 //! ARCHITECTURE.md, "Why a freed item has no reader"; the comments below name its steps:
 //!
-//! - item p was unlinked, then a full fence, then the clock read `t` ([`stamp`]);
-//! - a watermark `w > t` says that every CPU passed a full barrier after `t` and before `w` was
-//!   published;
+//! - item p was unlinked, then came a full stop that gave it its stamp `t` ([`Words::stop`]);
+//! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before
+//!   `w` was learned: its CPU did (the daemon, membarrier), or it came to a full stop itself
+//!   ([`Reader::full_stop`], [`collect`]);
 //! - a scan that learned `w` first and then looked at every slot found only pins with era `> t`.
 
-use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
 use crossbeam_utils::CachePadded;
 
 /// A slot's value while its thread holds no pin; never an era.
 const UNPINNED: u64 = 0;
 
-/// What all threads of a domain share: written by one scan a barrier round, read by everyone.
-#[derive(Debug)]
-pub(crate) struct Words {
-    /// The barrier watermark as last learned, nanoseconds; what a reader pins.
-    era: CachePadded<AtomicU64>,
-    /// Items retired before these are free to go.
-    safe: CachePadded<SafeWords>,
+/// Eras are watermarks rounded down to a multiple of this, nanoseconds; the rest of a slot counts
+/// the guards that are open beside the first.
+pub(crate) const GRAIN: u64 = 256;
+
+/// The first era: the least that is no [`UNPINNED`].
+const FIRST_ERA: u64 = GRAIN;
+
+fn era_of(word: u64) -> u64 {
+    word & !(GRAIN - 1)
 }
 
+/// What all threads of a domain share: written by full stops and scans, read by everyone. In one
+/// cache line, since whoever seals a bag writes them together.
 #[derive(Debug)]
-struct SafeWords {
-    ns: AtomicU64,
-    vtime: AtomicU64,
+pub(crate) struct Words(CachePadded<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The latest full stop, nanoseconds.
+    latest: AtomicU64,
+    /// A barrier watermark, nanoseconds; what a reader pins.
+    era: AtomicU64,
+    /// Items stamped before this are free to go.
+    safe_ns: AtomicU64,
+    /// The same in virtual time.
+    safe_vtime: AtomicU64,
 }
 
 /// How far reclamation has come: what was stamped strictly before either may be freed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Safe {
     pub(crate) ns: u64,
     pub(crate) vtime: u64,
+}
+
+/// A full stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// Its stamp, nanoseconds: at least the clock.
+    pub(crate) ns: u64,
+    /// How far the clock lay behind a stop that had come before, nanoseconds.
+    pub(crate) behind_ns: u64,
 }
 
 /// What a source knows: the barrier has passed for every moment before `ns`, and for every virtual
@@ -45,24 +68,23 @@ pub(crate) struct Evidence {
     pub(crate) vtime: u64,
 }
 
-/// Where a reader says which era it reads in.
-#[derive(Debug)]
-pub(crate) struct Slot(AtomicU64);
-
 impl Words {
     pub(crate) fn new() -> Words {
-        let first_era = if broken(Twin::EraZero) { UNPINNED } else { 1 };
-        Words {
-            era: CachePadded::new(AtomicU64::new(first_era)),
-            safe: CachePadded::new(SafeWords { ns: AtomicU64::new(0), vtime: AtomicU64::new(0) }),
-        }
+        let era = if broken(Twin::EraZero) { UNPINNED } else { FIRST_ERA };
+        Words(CachePadded::new(Shared {
+            latest: AtomicU64::new(0),
+            era: AtomicU64::new(era),
+            safe_ns: AtomicU64::new(0),
+            safe_vtime: AtomicU64::new(0),
+        }))
     }
 
     /// The current era.
+    #[inline]
     pub(crate) fn era(&self) -> u64 {
         // Acquire: pairs with the scan's Release store, so that a stamp taken after this load is
         // compared with an era that was published before it.
-        self.era.load(Ordering::Acquire)
+        self.0.era.load(Ordering::Acquire)
     }
 
     /// What may be freed now.
@@ -71,30 +93,96 @@ impl Words {
         // Acquire: pairs with the Release in `scan`, which itself acquired every unpin; so all
         // accesses of ended sections happen before the caller's free.
         Safe {
-            ns: self.safe.ns.load(Ordering::Acquire),
-            vtime: self.safe.vtime.load(Ordering::Acquire),
+            ns: self.0.safe_ns.load(Ordering::Acquire),
+            vtime: self.0.safe_vtime.load(Ordering::Acquire),
         }
+    }
+
+    /// A full stop: a stamp for what the caller unlinked before.
+    ///
+    /// The fence puts the unlinks before the clock, as the daemon's and membarrier's evidence has
+    /// it; without it a store could still sit in the store buffer when the clock is read, and become
+    /// visible after a barrier that "passed" it.
+    ///
+    /// Between the domain's own threads it is not the clock that counts but the order of the
+    /// exchanges of one word, whose values only rise: a stop whose value is less than another's came
+    /// before it, and happens before all that the other thread does from there on.
+    #[inline]
+    pub(crate) fn stop(&self, clock: impl FnOnce() -> u64) -> Stop {
+        let before = self.0.latest.load(Ordering::Relaxed);
+        if !broken(Twin::UnfencedStamp) {
+            fence(Ordering::SeqCst);
+        }
+        let clock = clock();
+        // AcqRel: each is Release for what came before it and Acquire for the stops that it follows.
+        let order = if broken(Twin::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
+        let ns = self.0.latest.fetch_max(clock, order).max(clock);
+        Stop { ns, behind_ns: before.saturating_sub(clock) }
+    }
+
+    /// Lets items pass by virtual time: `vtime` had passed, by [`VtimeMemory`], for every section
+    /// that a scan saw.
+    pub(crate) fn publish_vtime(&self, vtime: u64) {
+        // Release: as for `safe_ns` in `scan`.
+        self.0.safe_vtime.fetch_max(vtime, Ordering::Release);
     }
 }
 
-impl Slot {
-    pub(crate) fn new() -> Slot {
-        Slot(AtomicU64::new(UNPINNED))
+/// What a domain's scans see of one thread. In one cache line: [`Record`](crate::record::Record)
+/// keeps what only its owner touches beside it.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// The era that the thread reads in, plus the number of guards beside the first.
+    slot: AtomicU64,
+    /// The thread's last full stop, nanoseconds.
+    stopped: AtomicU64,
+    /// Whether a thread has it. If not, it needs no evidence: the next one comes by a full stop.
+    in_use: AtomicBool,
+}
+
+/// The slot can't count more guards.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl Reader {
+    /// Taken, by the thread that makes it, and not yet known to any scan.
+    pub(crate) fn new() -> Reader {
+        Reader {
+            slot: AtomicU64::new(UNPINNED),
+            stopped: AtomicU64::new(0),
+            in_use: AtomicBool::new(true),
+        }
     }
 
-    /// Opens a read-side section: one load and one store.
+    /// Takes it for the calling thread, if nobody has it. To be followed by a
+    /// [`full_stop`](Reader::full_stop).
+    pub(crate) fn take(&self) -> bool {
+        // Acquire: pairs with `give_back`, so the last owner's work happens before ours.
+        !self.in_use.load(Ordering::Relaxed)
+            && self
+                .in_use
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Gives it back, unpinned.
+    pub(crate) fn give_back(&self) {
+        self.in_use.store(false, Ordering::Release);
+    }
+
+    /// Opens a read-side section: one load and one store. The owner holds no other guard.
     ///
     /// The era is loaded Acquire: it pairs with the scan's Release store, so a reader whose era is
     /// above `t` runs after the barrier for `t` (step 2; the reader's own barrier point before that
-    /// load would do as well). The store is Release, though nothing is
-    /// handed over yet: since C++20 a Relaxed store would not continue the release sequence of the
-    /// last `unpin`, and a scan that reads it could miss the end of that section (step 3).
+    /// load would do as well). The store is Release, though nothing is handed over yet: since C++20
+    /// a Relaxed store would not continue the release sequence of the last `unpin`, and a scan that
+    /// reads it could miss the end of that section (step 3).
     #[inline]
     pub(crate) fn pin(&self, words: &Words) {
-        let era = words.era.load(Ordering::Acquire);
+        let era = words.0.era.load(Ordering::Acquire);
         step();
         let order = if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
-        self.0.store(era, order);
+        self.slot.store(era, order);
         // The section's loads stay behind the store in program order; the CPU may still swap them,
         // and the barrier point of step 1 is what catches that.
         light_barrier();
@@ -106,11 +194,42 @@ impl Slot {
     #[inline]
     pub(crate) fn pin_fenced(&self, words: &Words) {
         self.pin(words);
-        // Pairs with the fence that the scanner's evidence contains (`Source::Fence`): whichever
-        // fence comes first, either the scan sees the slot or the reader sees the unlink.
+        // Pairs with the fence between the scanner's stop and its look at the slots: whichever comes
+        // first, either the scan sees the slot or the reader sees the unlink.
         if !broken(Twin::UnfencedReader) {
             fence(Ordering::SeqCst);
         }
+    }
+
+    /// Whether the owner holds a guard. Owner only: Relaxed reads its own last store.
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.slot.load(Ordering::Relaxed) != UNPINNED
+    }
+
+    /// Counts one more guard of an open section, which goes on in its era.
+    #[inline]
+    pub(crate) fn nest(&self) -> Result<(), Full> {
+        let word = self.slot.load(Ordering::Relaxed);
+        if word % GRAIN == GRAIN - 1 {
+            return Err(Full);
+        }
+        // Release, as in `pin`.
+        self.slot.store(word + 1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Guards that are open beside the first. Owner only.
+    #[inline]
+    pub(crate) fn nested(&self) -> u64 {
+        self.slot.load(Ordering::Relaxed) % GRAIN
+    }
+
+    /// Takes back one [`nest`](Reader::nest).
+    #[inline]
+    pub(crate) fn unnest(&self) {
+        // Release, as in `pin`.
+        self.slot.store(self.slot.load(Ordering::Relaxed) - 1, Ordering::Release);
     }
 
     /// Closes the section: one store.
@@ -119,174 +238,210 @@ impl Slot {
         step();
         // Release: pairs with the Acquire load in `scan` (step 3).
         let order = if broken(Twin::RelaxedUnpin) { Ordering::Relaxed } else { Ordering::Release };
-        self.0.store(UNPINNED, order);
+        self.slot.store(UNPINNED, order);
         step();
     }
 
     /// The pinned era, if any. `Relaxed`: for reports, proves nothing.
     pub(crate) fn pinned(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&era| era != UNPINNED)
+        Some(self.slot.load(Ordering::Relaxed)).filter(|&word| word != UNPINNED).map(era_of)
+    }
+
+    /// The owner's last full stop, nanoseconds. Owner only.
+    pub(crate) fn last_stop(&self) -> u64 {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// A full stop of the owning thread, published: evidence that this thread has passed its barrier
+    /// for all earlier stamps.
+    #[inline]
+    pub(crate) fn full_stop(&self, words: &Words, clock: impl FnOnce() -> u64) -> Stop {
+        let stop = words.stop(clock);
+        // Release: brings the slot's earlier values along (step 1). Partner: `collect`.
+        let order =
+            if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Release };
+        self.stopped.store(stop.ns, order);
+        stop
     }
 }
 
-/// The time by which everything that the caller unlinked before is visible to a reader whose CPU
-/// has passed its barrier since.
+/// What one scan found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// The barrier has passed for every time before this, nanoseconds.
+    pub(crate) watermark: u64,
+    /// The oldest pinned era, if anyone was pinned.
+    pub(crate) oldest: Option<u64>,
+    /// What was stamped before this is free to go, nanoseconds.
+    pub(crate) safe: u64,
+    /// The watermark was news.
+    pub(crate) advanced: bool,
+}
+
+/// The watermark that the readers' own stops prove, none of them later than `own`, the caller's last.
 ///
-/// The fence puts the unlinks before the clock on every CPU; without it a store could still sit in
-/// the store buffer when the clock is read, and become visible after a barrier that "passed" `t`.
-#[inline]
-pub(crate) fn stamp(clock: impl FnOnce() -> u64) -> u64 {
-    if !broken(Twin::UnfencedStamp) {
-        fence(Ordering::SeqCst);
-    }
-    clock()
+/// A stamp `t` below it was given by a stop that each of these readers' last stops followed. So what
+/// was unlinked before `t` happens before all that the reader does after its stop (step 2), and what
+/// its slot held before is visible to whoever loads the stop here (step 1).
+///
+/// A reader that nobody has counts as passed. If the thread that takes it comes to its first stop
+/// before the caller did, the caller sees it in use; if after, that thread sees all that was unlinked
+/// before `own`. `readers` must load the head of their list when it is called, not before: with a
+/// reader that is new on it, it is the same.
+pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
+    let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
+    readers
+        // Acquire: pairs with `give_back`, so its last unpin is seen.
+        .filter(|reader| reader.in_use.load(Ordering::Acquire))
+        .map(|reader| reader.stopped.load(order))
+        .fold(own, u64::min)
 }
 
-/// What a scan remembers for the next one. Guarded by the domain's scan lock.
+/// One scan: a watermark, learned before, then a look at every slot, then what is safe.
+///
+/// Any number of threads may scan at once: all words only rise. `readers` as for [`collect`]: a
+/// reader that registers late is then either on the list or behind its barrier.
+pub(crate) fn scan<'r, R>(
+    words: &Words,
+    watermark: impl FnOnce() -> u64,
+    readers: impl Fn() -> R,
+) -> Scan
+where
+    R: Iterator<Item = &'r Reader>,
+{
+    let oldest_pin = |readers: R| {
+        // Acquire: pairs with `unpin` (and with `pin` for the sections before it).
+        let order = if broken(Twin::RelaxedScan) { Ordering::Relaxed } else { Ordering::Acquire };
+        let words = readers.map(|reader| reader.slot.load(order));
+        words.filter(|&word| word != UNPINNED).map(era_of).min()
+    };
+
+    let early = broken(Twin::ScanBeforeWatermark).then(|| oldest_pin(readers()));
+    // An era is a watermark too, learned by an earlier scan, whose Release this Acquire meets; so a
+    // look without news is sound, and helps where a pin held the last one back.
+    let era = words.0.era.load(Ordering::Acquire);
+    let news = era_of(watermark());
+    let watermark = news.max(era);
+    let oldest = early.unwrap_or_else(|| oldest_pin(readers()));
+    let oldest = if broken(Twin::NoScan) { None } else { oldest };
+    let safe = oldest.map_or(watermark, |oldest| oldest.min(watermark));
+
+    // Release: hands the unpins that this scan acquired on to whoever frees. A maximum, since a pin
+    // may let less through now than another scan before did.
+    if safe > words.0.safe_ns.load(Ordering::Relaxed) {
+        words.0.safe_ns.fetch_max(safe, Ordering::Release);
+    }
+    if news > era {
+        // Release: a reader that loads this era runs after the barrier that it stands for.
+        words.0.era.fetch_max(news, Ordering::Release);
+    }
+    Scan { watermark, oldest, safe, advanced: news > era }
+}
+
+/// Translates a pinned era into virtual time. Guarded by a lock of the domain's.
 #[derive(Debug, Default)]
-pub(crate) struct ScanMemory {
-    /// A pin kept `safe` below the watermark, so another look may help without new evidence.
-    held_back: bool,
-    /// The last watermarks, newest last: they translate a pinned era into virtual time.
+pub(crate) struct VtimeMemory {
+    /// Newest last: the era as it stood when a virtual time had passed.
     recent: [Evidence; 8],
 }
 
-impl ScanMemory {
-    fn remember(&mut self, news: Evidence) {
+impl VtimeMemory {
+    /// `vtime` has passed; `era` was loaded after it was learned.
+    pub(crate) fn remember(&mut self, era: u64, vtime: u64) {
         // Each source's virtual time only rises, but a source without one says 0.
-        let vtime = news.vtime.max(self.latest().vtime);
+        let vtime = vtime.max(self.recent[self.recent.len() - 1].vtime);
         self.recent.rotate_left(1);
-        self.recent[self.recent.len() - 1] = Evidence { ns: news.ns, vtime };
+        self.recent[self.recent.len() - 1] = Evidence { ns: era, vtime };
     }
 
-    fn latest(&self) -> Evidence {
-        self.recent[self.recent.len() - 1]
-    }
-
-    /// The virtual time whose barrier had passed before any reader could pin `era`: such a reader
-    /// loaded `era` from a scan that had learned this pair, or a later one, before it stored it.
-    /// An era older than the memory gives 0, which frees nothing.
-    fn vtime_at(&self, era: u64) -> u64 {
-        self.recent.iter().rev().find(|pair| pair.ns <= era).map_or(0, |pair| pair.vtime)
-    }
-}
-
-/// What one scan did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scanned {
-    /// No evidence, or none that could change anything: the slots were not looked at.
-    Nothing,
-    /// The slots were looked at again with old evidence.
-    Again,
-    /// A new watermark was taken over.
-    Advanced,
-}
-
-/// One scan: learn the watermark, then look at every slot, then publish what is safe.
-///
-/// The caller holds the scan lock. `slots` must load the head of the slot list when it is called,
-/// not before: a reader that registers late is then either on the list or behind its barrier.
-pub(crate) fn scan<'s, S>(
-    words: &Words,
-    memory: &mut ScanMemory,
-    evidence: impl FnOnce() -> Option<Evidence>,
-    slots: impl Fn() -> S,
-) -> Scanned
-where
-    S: Iterator<Item = &'s Slot>,
-{
-    let oldest_pin = |slots: S| {
-        // Acquire: pairs with `unpin` (and with `pin` for the sections before it).
-        let order = if broken(Twin::RelaxedScan) { Ordering::Relaxed } else { Ordering::Acquire };
-        slots.map(|slot| slot.0.load(order)).filter(|&era| era != UNPINNED).min()
-    };
-
-    // Only scans write the era, under the caller's lock: Relaxed reads our own last store. It is a
-    // watermark too, learned by an earlier scan; so a look without news is sound, and helps where
-    // a pin held the last one back.
-    let era = words.era.load(Ordering::Relaxed);
-    let early = broken(Twin::ScanBeforeWatermark).then(|| oldest_pin(slots()));
-    let news = evidence().filter(|news| news.ns > era);
-    if news.is_none() && !memory.held_back {
-        return Scanned::Nothing;
-    }
-    if let Some(news) = news {
-        memory.remember(news);
-    }
-    let watermark = Evidence { ns: era.max(memory.latest().ns), ..memory.latest() };
-    let oldest = early.unwrap_or_else(|| oldest_pin(slots()));
-    let oldest = if broken(Twin::NoScan) { None } else { oldest };
-
-    memory.held_back = oldest.is_some_and(|oldest| oldest < watermark.ns);
-    let safe = match oldest {
-        Some(oldest) if oldest < watermark.ns => {
-            Safe { ns: oldest, vtime: memory.vtime_at(oldest) }
-        }
-        _ => Safe { ns: watermark.ns, vtime: watermark.vtime },
-    };
-    // Release: hands the unpins that this scan acquired on to whoever frees. `fetch_max`, since a
-    // pin may let less through now than the scan before did.
-    words.safe.ns.fetch_max(safe.ns, Ordering::Release);
-    words.safe.vtime.fetch_max(safe.vtime, Ordering::Release);
-    match news {
-        Some(news) => {
-            // Release: a reader that loads this era runs after the barrier that it stands for.
-            words.era.store(news.ns, Ordering::Release);
-            Scanned::Advanced
-        }
-        None => Scanned::Again,
+    /// The virtual time that had passed before every section that a scan saw began, if the oldest
+    /// pinned `oldest`, and the scan looked at the slots after the last call of `remember`.
+    ///
+    /// A reader that pinned an era above the one that stood when a virtual time was learned loaded
+    /// it later than that. An era older than the memory gives 0, which frees nothing.
+    pub(crate) fn passed(&self, oldest: Option<u64>) -> u64 {
+        let before = |pair: &&Evidence| oldest.is_none_or(|oldest| pair.ns < oldest);
+        self.recent.iter().rev().find(before).map_or(0, |pair| pair.vtime)
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use core::iter::once;
 
-    fn look(words: &Words, memory: &mut ScanMemory, news: (u64, u64), slot: &Slot) -> Scanned {
-        let news = Evidence { ns: news.0, vtime: news.1 };
-        scan(words, memory, || Some(news), || core::iter::once(slot))
+    fn look(words: &Words, watermark: u64, reader: &Reader) -> Scan {
+        scan(words, || watermark * GRAIN, || once(reader))
     }
 
-    /// A pinned reader holds back both times: to its era, and to the virtual time that had passed
-    /// when that era was learned, not to the newest.
     #[test]
-    fn a_pin_holds_back_virtual_time_too() {
-        let (words, mut memory, slot) = (Words::new(), ScanMemory::default(), Slot::new());
-        assert_eq!(look(&words, &mut memory, (100, 10), &slot), Scanned::Advanced);
-        assert_eq!(words.safe(), Safe { ns: 100, vtime: 10 });
-        slot.pin(&words);
-        assert_eq!(look(&words, &mut memory, (200, 20), &slot), Scanned::Advanced);
-        assert_eq!(look(&words, &mut memory, (300, 30), &slot), Scanned::Advanced);
-        assert_eq!(words.safe(), Safe { ns: 100, vtime: 10 });
+    fn a_pin_holds_back_what_came_after_its_era() {
+        let (words, reader) = (Words::new(), Reader::new());
+        assert!(look(&words, 100, &reader).advanced);
+        assert_eq!(words.safe().ns, 100 * GRAIN);
+        reader.pin(&words);
+        reader.nest().expect("one of 255");
+        look(&words, 200, &reader);
+        let held = look(&words, 300, &reader);
+        assert_eq!((held.safe, held.oldest), (100 * GRAIN, Some(100 * GRAIN)));
+        reader.unnest();
+        assert_eq!(look(&words, 300, &reader).safe, 100 * GRAIN);
         // Without news: the pin is gone, and that is enough.
-        slot.unpin();
-        assert_eq!(look(&words, &mut memory, (300, 30), &slot), Scanned::Again);
-        assert_eq!(words.safe(), Safe { ns: 300, vtime: 30 });
-        assert_eq!(look(&words, &mut memory, (300, 30), &slot), Scanned::Nothing);
-        assert_eq!(words.era(), 300);
+        reader.unpin();
+        let free = look(&words, 300, &reader);
+        assert_eq!((free.safe, free.advanced), (300 * GRAIN, false));
+        // Older evidence than the era takes nothing back.
+        assert_eq!(look(&words, 250, &reader).safe, 300 * GRAIN);
+        assert_eq!(words.era(), 300 * GRAIN);
     }
 
-    /// An era from before what the memory reaches back to frees nothing by virtual time.
     #[test]
-    fn an_old_era_has_no_virtual_time() {
-        let (words, mut memory, slot) = (Words::new(), ScanMemory::default(), Slot::new());
-        look(&words, &mut memory, (100, 0), &slot);
-        slot.pin(&words);
-        for round in 2..40 {
-            look(&words, &mut memory, (round * 100, round * 10), &slot);
+    fn guards_are_counted_beside_the_era() {
+        let (words, reader) = (Words::new(), Reader::new());
+        reader.pin(&words);
+        for _ in 1..GRAIN {
+            reader.nest().expect("room");
         }
-        assert_eq!(words.safe(), Safe { ns: 100, vtime: 0 });
+        assert!(reader.nest().is_err());
+        assert_eq!((reader.pinned(), reader.nested()), (Some(FIRST_ERA), GRAIN - 1));
     }
 
-    /// A source without virtual time in between takes nothing back.
     #[test]
-    fn sources_mix() {
-        let (words, mut memory, slot) = (Words::new(), ScanMemory::default(), Slot::new());
-        look(&words, &mut memory, (100, 10), &slot);
-        look(&words, &mut memory, (200, 0), &slot);
-        assert_eq!(words.safe(), Safe { ns: 200, vtime: 10 });
-        // Older evidence than the era is no news.
-        assert_eq!(look(&words, &mut memory, (150, 15), &slot), Scanned::Nothing);
-        assert_eq!(words.era(), 200);
+    fn what_nobody_has_needs_no_evidence() {
+        let (words, one, two) = (Words::new(), Reader::new(), Reader::new());
+        two.full_stop(&words, || 40);
+        one.full_stop(&words, || 60);
+        assert_eq!(collect(100, [&one, &two].into_iter()), 40);
+        two.give_back();
+        assert_eq!(collect(100, [&one, &two].into_iter()), 60);
+        assert!(two.take() && !two.take());
+        assert_eq!(collect(100, [&one, &two].into_iter()), 40);
+        assert_eq!(collect(30, [&one, &two].into_iter()), 30);
+    }
+
+    #[test]
+    fn stops_never_fall_and_say_when_the_clock_did() {
+        let words = Words::new();
+        assert_eq!(words.stop(|| 50), Stop { ns: 50, behind_ns: 0 });
+        assert_eq!(words.stop(|| 20), Stop { ns: 50, behind_ns: 30 });
+        assert_eq!(words.stop(|| 60), Stop { ns: 60, behind_ns: 0 });
+    }
+
+    #[test]
+    fn an_era_translates_to_what_had_passed_before_it() {
+        let mut memory = VtimeMemory::default();
+        assert_eq!(memory.passed(None), 0);
+        memory.remember(100, 10);
+        memory.remember(200, 20);
+        assert_eq!(memory.passed(None), 20);
+        assert_eq!(memory.passed(Some(201)), 20);
+        // Pinned while 20 may not have passed yet.
+        assert_eq!(memory.passed(Some(200)), 10);
+        assert_eq!(memory.passed(Some(100)), 0);
+        // A source without virtual time in between takes nothing back.
+        memory.remember(300, 0);
+        assert_eq!(memory.passed(None), 20);
+        (0..20).for_each(|n| memory.remember(400 + n, 30 + n));
+        assert_eq!(memory.passed(Some(101)), 0, "older than the memory");
     }
 }

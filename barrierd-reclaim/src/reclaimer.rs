@@ -4,7 +4,10 @@ use crate::domain::Domain;
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::local::{self, DomainId};
-use crate::record::{Record, TRANSIENT};
+use crate::bag::Item;
+use crate::handle::Handle;
+use crate::policy::BUDGET_ITEMS;
+use crate::record::Record;
 use crate::source::{Barriers, Source};
 use crate::stats::Stats;
 use core::fmt;
@@ -75,7 +78,7 @@ impl Reclaimer {
     /// Costs a few system calls: make one per data structure or per program, not one per operation.
     #[must_use]
     pub fn new() -> Reclaimer {
-        Builder::default().build().unwrap_or_else(|_| Reclaimer::on(Barriers::Fence))
+        Builder::default().build().unwrap_or_else(|_| Reclaimer::on(Barriers::Fence, BUDGET_ITEMS))
     }
 
     /// A new domain with a chosen source.
@@ -83,9 +86,20 @@ impl Reclaimer {
         Builder::default()
     }
 
-    fn on(barriers: Barriers) -> Reclaimer {
-        let domain = Arc::new(Domain::new(barriers));
+    fn on(barriers: Barriers, budget: usize) -> Reclaimer {
+        let domain = Arc::new(Domain::new(barriers, budget));
         Reclaimer { id: local::next_id(), _last: Arc::new(Last(domain.clone())), domain }
+    }
+
+    #[inline]
+    pub(crate) fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// A place in this domain for one thread's hot path.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.clone())
     }
 
     /// Opens a read-side section: one load and one store.
@@ -95,24 +109,33 @@ impl Reclaimer {
     pub fn pin(&self) -> Guard<'_> {
         let Some(record) = local::last(self.id) else { return self.pin_slow() };
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
-        self.domain.pin(unsafe { &*record });
-        Guard::new(&self.domain, record)
+        let own = unsafe { &*record };
+        if own.reader().is_pinned() {
+            own.nest();
+        } else {
+            own.reader().pin(self.domain.words());
+        }
+        Guard::new(record)
     }
 
     #[cold]
     fn pin_slow(&self) -> Guard<'_> {
-        let (record, floor) = match local::find(self.id, &self.domain) {
-            Some(record) => (record, 0),
-            None => (core::ptr::from_ref(self.domain.acquire()), TRANSIENT),
-        };
+        let found = local::find(self.id, &self.domain);
+        // Late in a thread's exit there is no registration: a record for this guard alone.
+        let record = found.unwrap_or_else(|| core::ptr::from_ref(self.domain.acquire()));
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
-        let depth = own.depth().get().max(floor);
-        own.depth().set(depth + 1);
-        if depth == floor {
-            self.domain.pin_outermost(own);
+        if own.reader().is_pinned() {
+            own.nest();
+        } else {
+            self.domain.pin(own);
         }
-        Guard::new(&self.domain, record)
+        if found.is_none() {
+            // One more than the guards, so that the last one's end is noticed.
+            own.transient().set(true);
+            own.nest();
+        }
+        Guard::new(record)
     }
 
     /// Frees the object behind `ptr`, as its `Box`, once no reader can hold it.
@@ -123,12 +146,8 @@ impl Reclaimer {
     /// As for `retire_with`, and `ptr` came from [`Box::into_raw`].
     #[inline]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
-        unsafe fn free<T>(ptr: *mut T) {
-            // SAFETY: `retire`'s caller says that it came from a `Box`.
-            drop(unsafe { Box::from_raw(ptr) });
-        }
         // SAFETY: this function's caller says so.
-        unsafe { self.retire_with(ptr, free) }
+        unsafe { self.retire_with(ptr, free_box) }
     }
 
     /// Calls `free(ptr)` once no reader can hold `ptr`, on whichever thread comes to it.
@@ -153,16 +172,14 @@ impl Reclaimer {
     ///   dropped: what the object borrows must live that long.
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
-        // SAFETY: `*mut T` and `*mut ()` are both thin pointers, so the two function types have
-        // the same ABI, and the item's pointer is cast alike.
-        let free = unsafe { core::mem::transmute::<unsafe fn(*mut T), unsafe fn(*mut ())>(free) };
+        let item = Item { ptr: ptr.cast(), free: thin(free) };
         match local::last(self.id) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
             // the caller's promise.
-            Some(record) => unsafe { self.domain.retire(&*record, ptr.cast(), free) },
+            Some(record) => unsafe { self.domain.retire(&*record, item, size_of::<T>()) },
             None => self.with_record(|domain, record| {
                 // SAFETY: the record is the caller's for this call; the rest is its promise.
-                unsafe { domain.retire(record, ptr.cast(), free) }
+                unsafe { domain.retire_fenced(record, item, size_of::<T>()) }
             }),
         }
     }
@@ -222,6 +239,23 @@ impl Reclaimer {
     }
 }
 
+/// Drops what came from a `Box`.
+///
+/// # Safety
+/// `ptr` came from `Box::into_raw` and is not used again.
+pub(crate) unsafe fn free_box<T>(ptr: *mut T) {
+    // SAFETY: this function's caller says so.
+    drop(unsafe { Box::from_raw(ptr) });
+}
+
+/// The same function, for a pointer whose type is forgotten.
+#[inline]
+pub(crate) fn thin<T>(free: unsafe fn(*mut T)) -> unsafe fn(*mut ()) {
+    // SAFETY: `*mut T` and `*mut ()` are both thin pointers, so the two function types have the same
+    // ABI; callers cast the pointer alike.
+    unsafe { core::mem::transmute::<unsafe fn(*mut T), unsafe fn(*mut ())>(free) }
+}
+
 impl Default for Reclaimer {
     fn default() -> Reclaimer {
         Reclaimer::new()
@@ -247,6 +281,7 @@ impl fmt::Debug for Reclaimer {
 pub struct Builder {
     source: Source,
     path: Option<PathBuf>,
+    budget: Option<usize>,
 }
 
 impl Builder {
@@ -266,12 +301,23 @@ impl Builder {
         self
     }
 
+    /// Items of one thread that may wait for a barrier before one is bought, whatever it costs (where
+    /// the source can be asked for one). The default is 4,096.
+    ///
+    /// Fewer are bought for where barriers are cheap. A small budget keeps memory warm and interrupts
+    /// other CPUs more often.
+    pub fn budget(mut self, items: usize) -> Builder {
+        self.budget = Some(items);
+        self
+    }
+
     /// Makes the domain.
     ///
     /// # Errors
     /// When a source was asked for by name and can't be had; [`Source::Auto`] never fails.
     pub fn build(self) -> Result<Reclaimer, BuildError> {
-        Ok(Reclaimer::on(Barriers::choose(self.source, self.path.as_deref())?))
+        let barriers = Barriers::choose(self.source, self.path.as_deref())?;
+        Ok(Reclaimer::on(barriers, self.budget.unwrap_or(BUDGET_ITEMS)))
     }
 }
 

@@ -1,107 +1,143 @@
 //! One thread's place in a domain, and the list of all places.
 //!
 //! # Who may touch what
-//! 1. `slot` is stored by the owning thread and loaded by whoever scans.
-//! 2. `own` (depth, bags, flags) belongs to the owning thread: the one whose compare-exchange set
-//!    `in_use`, until it stores `in_use = false` again. A record's owner stays on its thread: the
-//!    registry, a `Guard` (neither is `Send`) or one call holds it. When the last `Reclaimer` is
-//!    dropped, all records belong to that drop (`Domain::close`): no guard and no call can be left,
-//!    and threads that exit find the door closed.
-//! 3. The tallies are written by the owner and read by anyone.
-//! 4. `next` never changes once the record is on the list, and records are freed only with the
+//! 1. `reader` is stored by the owning thread and loaded by whoever scans.
+//! 2. The owner is the thread whose [`Reader::take`] succeeded, until it gives the record back. It
+//!    alone touches `freeing`, `debt`, `beyond` and `transient`. A record's owner stays on its
+//!    thread: the registry, a `Guard` (neither is `Send`), one call or a `Handle` holds it. When the
+//!    last `Reclaimer` is dropped, all records belong to that drop (`Domain::close`): no guard and no
+//!    call can be left, and threads that exit find the door closed.
+//! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
+//!    (`bag.rs`); then the owner puts another in its place.
+//! 4. The tallies are written by the owner and read by anyone.
+//! 5. `next` never changes once the record is on the list, and records are freed only with the
 //!    list, when the domain is dropped and no thread has a reference to it.
 
 use crate::bag::{Bags, VtimeWord};
-use crate::protocol::Slot;
+use crate::domain::Domain;
+use crate::protocol::Reader;
 use crate::stats::Tally;
-use core::cell::{Cell, UnsafeCell};
+use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
-/// The depth at which a record that was taken for one guard alone starts.
-pub(crate) const TRANSIENT: usize = 1 << (usize::BITS - 1);
-
-/// What `pin` and `unpin` touch, in one cache line.
+/// One thread's place in a domain: all that its calls touch, in two cache lines of its own.
 #[derive(Debug)]
-struct Hot {
-    slot: Slot,
-    depth: Cell<usize>,
-}
+pub(crate) struct Record(CachePadded<Inner>);
 
-/// One thread's place in a domain.
 #[derive(Debug)]
-pub(crate) struct Record {
-    hot: CachePadded<Hot>,
-    own: Own,
-    pub(crate) retired: Tally,
-    pub(crate) freed: Tally,
-    in_use: AtomicBool,
+struct Inner {
+    reader: Reader,
+    domain: *const Domain,
+    bags: AtomicPtr<Bags>,
+    freeing: Cell<bool>,
+    /// Taken for one guard or call alone: given back at the end of the last guard.
+    transient: Cell<bool>,
+    debt: Cell<usize>,
+    /// Guards that the slot could not count.
+    beyond: Cell<usize>,
+    retired: Tally,
+    freed: Tally,
     next: *const Record,
 }
 
-#[derive(Debug)]
-struct Own {
-    freeing: Cell<bool>,
-    debt: Cell<usize>,
-    bags: UnsafeCell<Bags>,
-}
-
-// SAFETY: `own` and `depth` are touched by the record's owner alone (rule 2); the rest is atomic
-// or immutable.
+// SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `domain` and
+// `next` are immutable and outlive it; the rest is atomic.
 unsafe impl Sync for Record {}
-// SAFETY: nothing in it is tied to a thread; ownership moves through `in_use`.
+// SAFETY: nothing in it is tied to a thread; ownership moves through `Reader::take`.
 unsafe impl Send for Record {}
 
 impl Record {
-    fn new(vtime: VtimeWord) -> Record {
-        Record {
-            hot: CachePadded::new(Hot { slot: Slot::new(), depth: Cell::new(0) }),
-            own: Own {
-                freeing: Cell::new(false),
-                debt: Cell::new(0),
-                bags: UnsafeCell::new(Bags::new(vtime)),
-            },
+    fn new(domain: *const Domain, vtime: VtimeWord) -> Record {
+        Record(CachePadded::new(Inner {
+            reader: Reader::new(),
+            domain,
+            bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
+            freeing: Cell::new(false),
+            transient: Cell::new(false),
+            debt: Cell::new(0),
+            beyond: Cell::new(0),
             retired: Tally::default(),
             freed: Tally::default(),
-            in_use: AtomicBool::new(true),
             next: ptr::null(),
-        }
+        }))
     }
 
+    /// What scans see of it.
     #[inline]
-    pub(crate) fn slot(&self) -> &Slot {
-        &self.hot.slot
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.0.reader
     }
 
-    /// How many guards are open. Owner only.
+    /// The domain that it is a place in.
     #[inline]
-    pub(crate) fn depth(&self) -> &Cell<usize> {
-        &self.hot.depth
+    pub(crate) fn domain(&self) -> &Domain {
+        // SAFETY: a domain owns its records and outlives every reference to them.
+        unsafe { &*self.0.domain }
+    }
+
+    /// The owner's queue.
+    #[inline]
+    pub(crate) fn bags(&self) -> *mut Bags {
+        // Relaxed: the owner reads its own last store.
+        self.0.bags.load(Ordering::Relaxed)
+    }
+
+    /// The queue, for somebody else: it may belong to the owner still.
+    pub(crate) fn foreign_bags(&self) -> *mut Bags {
+        // Acquire: pairs with the Release in `replace_bags`, so the queue is seen whole.
+        self.0.bags.load(Ordering::Acquire)
+    }
+
+    /// The owner goes on with another queue: the old one was taken over.
+    pub(crate) fn replace_bags(&self, bags: *mut Bags) {
+        self.0.bags.store(bags, Ordering::Release);
     }
 
     /// A destructor of this thread's items is running. Owner only.
     #[inline]
     pub(crate) fn freeing(&self) -> &Cell<bool> {
-        &self.own.freeing
+        &self.0.freeing
+    }
+
+    /// Taken for one guard or one call. Owner only.
+    #[inline]
+    pub(crate) fn transient(&self) -> &Cell<bool> {
+        &self.0.transient
     }
 
     /// Frees that calls from within destructors have left to the calls outside. Owner only.
     #[inline]
     pub(crate) fn debt(&self) -> &Cell<usize> {
-        &self.own.debt
+        &self.0.debt
     }
 
-    /// Works on the owner's bags. `work` must not run foreign code: a destructor could come back
-    /// here.
-    ///
-    /// # Safety
-    /// The caller owns this record (rule 2).
+    /// Objects that its owners handed to `retire`.
     #[inline]
-    pub(crate) unsafe fn with_bags<R>(&self, work: impl FnOnce(&mut Bags) -> R) -> R {
-        // SAFETY: only the owner comes here, and `work` does not come back, so this is the only
-        // reference.
-        work(unsafe { &mut *self.own.bags.get() })
+    pub(crate) fn retired(&self) -> &Tally {
+        &self.0.retired
+    }
+
+    /// Objects whose destructor its owners started.
+    #[inline]
+    pub(crate) fn freed(&self) -> &Tally {
+        &self.0.freed
+    }
+
+    /// Counts one more guard of a section that is open. Owner only.
+    pub(crate) fn nest(&self) {
+        if self.0.reader.nest().is_err() {
+            self.0.beyond.set(self.0.beyond.get() + 1);
+        }
+    }
+
+    /// Takes back one [`nest`](Record::nest). Owner only.
+    pub(crate) fn unnest(&self) {
+        match self.0.beyond.get() {
+            0 => self.0.reader.unnest(),
+            beyond => self.0.beyond.set(beyond - 1),
+        }
     }
 }
 
@@ -109,28 +145,26 @@ impl Record {
 #[derive(Debug)]
 pub(crate) struct Records {
     head: AtomicPtr<Record>,
+    len: AtomicUsize,
 }
 
 impl Records {
     pub(crate) fn new() -> Records {
-        Records { head: AtomicPtr::new(ptr::null_mut()) }
+        Records { head: AtomicPtr::new(ptr::null_mut()), len: AtomicUsize::new(0) }
     }
 
-    /// Takes a free record, or adds one. The caller owns it until [`Records::release`].
-    pub(crate) fn acquire(&self, vtime: VtimeWord) -> &Record {
-        for record in self.iter() {
-            // Acquire: pairs with `release`, so the last owner's work happens before ours.
-            let taken =
-                record.in_use.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
-            if taken.is_ok() {
-                return record;
-            }
+    /// Takes a free record, or adds one. The caller owns it until it gives it back, and runs a full
+    /// stop before it uses it.
+    pub(crate) fn acquire(&self, domain: *const Domain, vtime: VtimeWord) -> &Record {
+        if let Some(record) = self.iter().find(|record| record.reader().take()) {
+            return record;
         }
-        let record = Box::into_raw(Box::new(Record::new(vtime)));
+        let record = Box::into_raw(Box::new(Record::new(domain, vtime)));
+        self.len.fetch_add(1, Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             // SAFETY: not on the list yet, so this thread alone knows it.
-            unsafe { (*record).next = head };
+            unsafe { &mut *record }.0.next = head;
             // Release: whoever loads the head (Acquire, in `iter`) sees the record whole.
             match self.head.compare_exchange_weak(
                 head,
@@ -145,9 +179,9 @@ impl Records {
         }
     }
 
-    /// Gives a record back. The caller owned it, its slot is clear and its bags are empty.
-    pub(crate) fn release(&self, record: &Record) {
-        record.in_use.store(false, Ordering::Release);
+    /// How many there are, in use or not.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
     }
 
     /// Every record, in use or not. The head is loaded here, which is what a scan relies on.
@@ -157,7 +191,7 @@ impl Records {
         core::iter::from_fn(move || {
             // SAFETY: null, or a record of this list, which lives as long as `self`.
             let record = unsafe { next.as_ref() }?;
-            next = record.next;
+            next = record.0.next;
             Some(record)
         })
     }
@@ -168,8 +202,14 @@ impl Drop for Records {
         let mut next = *self.head.get_mut();
         while !next.is_null() {
             // SAFETY: made by `Box::into_raw` in `acquire`, on the list once, freed here once.
-            let record = unsafe { Box::from_raw(next) };
-            next = record.next.cast_mut();
+            let mut record = unsafe { Box::from_raw(next) };
+            next = record.0.next.cast_mut();
+            let bags = *record.0.bags.get_mut();
+            // SAFETY: made by `Box::into_raw`; its owner is gone, and stands in for it here. A taker
+            // that still has it frees it.
+            unsafe {
+                if (*bags).is_taken() { Bags::leave(bags) } else { drop(Box::from_raw(bags)) }
+            }
         }
     }
 }

@@ -4,11 +4,10 @@
 //! by itself; so a domain may take the next one from another source, and its era only rises.
 
 use crate::bag::VtimeWord;
-use crate::error::{BuildError, MembarrierError};
-use crate::membarrier::{Membarrier, Purse};
+use crate::error::BuildError;
+use crate::membarrier::Membarrier;
 use crate::protocol::Evidence;
 use crate::stats::Counters;
-use crate::sync::{Ordering, fence};
 use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH, HEARTBEAT_PERIOD_NS};
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Liveness, Stamp};
@@ -57,10 +56,10 @@ impl core::fmt::Display for ActiveSource {
     }
 }
 
-/// Who asks for evidence, and what it may cost.
+/// Who asks for a barrier, and what it may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// `retire`: what is there, or what the spacing allows to buy.
+    /// `retire`: what is there, or what the policy allows to buy.
     OnRetire,
     /// `flush`: the same, counted apart.
     OnFlush,
@@ -121,43 +120,30 @@ impl Barriers {
         }
     }
 
-    /// The best watermark to be had now, and whose it is. `None`: there is nothing new, or nothing
-    /// that can be trusted.
+    /// The daemon's watermark, if it can be had and is the source.
     ///
     /// Whatever comes back was true before this returned: the caller looks at the slots after.
-    pub(crate) fn evidence(
-        &self,
-        era: u64,
-        asked: Asked,
-        purse: &mut Purse,
-        counters: &Counters,
-    ) -> Option<(Evidence, ActiveSource)> {
-        if asked == Asked::Nothing {
-            return None;
-        }
+    pub(crate) fn passive(&self) -> Option<Evidence> {
+        let Barriers::Daemon { barrier, .. } = self else { return None };
+        let watermark = barrier.watermark().ok()?;
+        Some(Evidence { ns: watermark.ns, vtime: watermark.vtime })
+    }
+
+    /// Where barriers can be bought.
+    pub(crate) fn membarrier(&self) -> Option<Membarrier> {
         match self {
-            Barriers::Daemon { barrier, fallback } => {
-                if let Ok(watermark) = barrier.watermark()
-                    && watermark.ns > era
-                {
-                    let news = Evidence { ns: watermark.ns, vtime: watermark.vtime };
-                    return Some((news, ActiveSource::Daemon));
-                }
-                // No news is the usual case between two rounds.
-                let fallback = (*fallback)?;
-                if keeps_up(barrier) {
-                    return None;
-                }
-                buy(fallback, asked, purse, counters)
-            }
-            Barriers::Membarrier(membarrier) => buy(*membarrier, asked, purse, counters),
-            Barriers::Fence => {
-                let ns = now_ns().saturating_sub(CLOCK_MARGIN_NS);
-                // Pairs with the fence in `Slot::pin_fenced`: between this time and the look at
-                // the slots.
-                fence(Ordering::SeqCst);
-                Some((Evidence { ns, vtime: 0 }, ActiveSource::Fence))
-            }
+            Barriers::Daemon { fallback, .. } => *fallback,
+            Barriers::Membarrier(membarrier) => Some(*membarrier),
+            Barriers::Fence => None,
+        }
+    }
+
+    /// Whether barriers come by themselves.
+    pub(crate) fn keeps_up(&self) -> bool {
+        match self {
+            Barriers::Daemon { barrier, .. } => keeps_up(barrier),
+            Barriers::Membarrier(_) => false,
+            Barriers::Fence => true,
         }
     }
 
@@ -218,26 +204,4 @@ const OLD_NS: u64 = 2 * HEARTBEAT_PERIOD_NS;
 fn keeps_up(barrier: &Barrier) -> bool {
     let alive = matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect);
     alive && barrier.watermark().is_ok_and(|mark| now_ns().saturating_sub(mark.ns) <= OLD_NS)
-}
-
-fn buy(
-    membarrier: Membarrier,
-    asked: Asked,
-    purse: &mut Purse,
-    counters: &Counters,
-) -> Option<(Evidence, ActiveSource)> {
-    if asked != Asked::Now && !purse.may_buy(now_ns()) {
-        return None;
-    }
-    counters.bought(asked);
-    // A refusal (a seccomp filter that came later) means no watermark: the garbage is kept.
-    match membarrier.buy(purse) {
-        Ok(evidence) => Some((evidence, ActiveSource::Membarrier)),
-        Err(
-            MembarrierError::Unsupported | MembarrierError::Register(_) | MembarrierError::Call(_),
-        ) => {
-            counters.refused();
-            None
-        }
-    }
 }

@@ -1,6 +1,5 @@
 //! Counters: what a domain has done, for reports and tests. They order nothing and prove nothing.
 
-use crate::protocol::Scanned;
 use crate::source::{ActiveSource, Asked};
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -15,7 +14,10 @@ pub struct Stats {
     pub freed: u64,
     /// Scans that looked at the readers' slots.
     pub scans: u64,
-    /// Barrier rounds taken over: scans that brought a new watermark.
+    /// Scans that brought a new watermark, from wherever: most are collected from the domain's own
+    /// threads.
+    pub advances: u64,
+    /// Barriers taken over from the source: the daemon's rounds, purchases.
     pub rounds: u64,
     /// `membarrier(2)` calls made inside `retire`.
     pub retire_syscalls: u64,
@@ -42,6 +44,7 @@ impl Stats {
 #[derive(Debug)]
 pub(crate) struct Counters {
     scans: AtomicU64,
+    advances: AtomicU64,
     rounds: AtomicU64,
     retire_syscalls: AtomicU64,
     other_syscalls: AtomicU64,
@@ -54,6 +57,7 @@ impl Counters {
         let zero = || AtomicU64::new(0);
         Counters {
             scans: zero(),
+            advances: zero(),
             rounds: zero(),
             retire_syscalls: zero(),
             other_syscalls: zero(),
@@ -62,15 +66,16 @@ impl Counters {
         }
     }
 
-    pub(crate) fn scanned(&self, scanned: Scanned) {
-        match scanned {
-            Scanned::Nothing => return,
-            Scanned::Again => {}
-            Scanned::Advanced => {
-                self.rounds.fetch_add(1, Relaxed);
-            }
-        }
+    /// A look at the readers' slots; `advanced`: with a watermark that was news.
+    pub(crate) fn scanned(&self, advanced: bool) {
         self.scans.fetch_add(1, Relaxed);
+        self.advances.fetch_add(u64::from(advanced), Relaxed);
+    }
+
+    /// A barrier that `source` gave.
+    pub(crate) fn round(&self, source: ActiveSource) {
+        self.rounds.fetch_add(1, Relaxed);
+        self.source.store(code(source), Relaxed);
     }
 
     pub(crate) fn report(&self, retired: u64, freed: u64, poisoned: bool) -> Stats {
@@ -78,6 +83,7 @@ impl Counters {
             retired,
             freed,
             scans: self.scans.load(Relaxed),
+            advances: self.advances.load(Relaxed),
             rounds: self.rounds.load(Relaxed),
             retire_syscalls: self.retire_syscalls.load(Relaxed),
             other_syscalls: self.other_syscalls.load(Relaxed),
@@ -106,10 +112,6 @@ impl Counters {
 
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn set_source(&self, source: ActiveSource) {
-        self.source.store(code(source), Relaxed);
     }
 }
 

@@ -7,9 +7,9 @@
 pub(crate) use core::sync::atomic::Ordering;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU64, fence};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
 
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
 #[inline(always)]
@@ -45,6 +45,10 @@ pub(crate) enum Twin {
     UnfencedReader,
     /// The stamp is taken without the fence that makes the unlink visible.
     UnfencedStamp,
+    /// A full stop orders nothing between the domain's own threads.
+    RelaxedStop,
+    /// A thread's own evidence is published and read Relaxed.
+    RelaxedEvidence,
 }
 
 #[cfg(not(all(loom, test)))]

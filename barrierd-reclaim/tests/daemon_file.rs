@@ -66,6 +66,16 @@ fn auto_does_not_wait_for_a_watermark_that_stands() {
     let reclaimer = Reclaimer::builder().daemon_file(&forged.path).build().unwrap();
     assert_eq!(reclaimer.stats().source, ActiveSource::Daemon);
     let stop = Instant::now() + Duration::from_secs(20);
+    // A thread that takes part and then sleeps: barriers can't be collected from it.
+    let (done, wait_done) = std::sync::mpsc::channel::<()>();
+    let (here, wait_here) = std::sync::mpsc::channel();
+    let other = reclaimer.clone();
+    let sleeper = thread::spawn(move || {
+        drop(other.pin());
+        here.send(()).unwrap();
+        let _ = wait_done.recv();
+    });
+    wait_here.recv().unwrap();
     while reclaimer.stats().freed == 0 {
         assert!(Instant::now() < stop, "{:?}", reclaimer.stats());
         forged.store(abi::HEARTBEAT_NS, now_ns());
@@ -76,4 +86,6 @@ fn auto_does_not_wait_for_a_watermark_that_stands() {
         thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(reclaimer.stats().source, ActiveSource::Membarrier);
+    drop(done);
+    sleeper.join().unwrap();
 }

@@ -1,0 +1,68 @@
+//! When a barrier is worth its price, and how many items go at once: the rules, without clock or
+//! atomics.
+//!
+//! Collected and passive barriers are free, so they are taken first; a barrier is bought when what
+//! waits for it is worth more. Memory that waits is memory that is cold when it comes back: on a
+//! machine of 2 CPUs an item that is used again while it is in the cache saves some nanoseconds
+//! (docs/journal.md).
+
+/// What it is worth to have one waiting item sooner, nanoseconds.
+const WORTH_NS: u64 = 4;
+
+/// No barrier is bought for fewer items than this.
+pub(crate) const LEAST_ITEMS: usize = 512;
+
+/// Items that wait for a barrier, on one thread, above which one is bought whatever it costs.
+pub(crate) const BUDGET_ITEMS: usize = 4096;
+
+/// Items that each `retire` frees while more than [`BACKLOG_BAGS`] may go: more than one, so that the
+/// backlog shrinks; few, so that no single call pays for a burst (Kim, Brown, Singh, "Are your epochs
+/// too epic? Batch free can be harmful", PPoPP 2024).
+pub(crate) const FREED_PER_RETIRE: usize = 2;
+
+/// Bags that may go, beside the one that is going, before `retire` frees more than one item a call.
+pub(crate) const BACKLOG_BAGS: usize = 1;
+
+/// Most items that one `retire` frees, when destructors that retire have left it their share.
+pub(crate) const MOST_PER_RETIRE: usize = 16;
+
+/// Bags of exited threads that a `retire` frees when it looks after the domain: more than one, so
+/// that what threads leave behind shrinks.
+pub(crate) const ORPHANS_PER_RETIRE: usize = 2;
+
+/// A scan looks at every thread, so a thread scans once in as many bags as there are threads,
+/// divided by this: a constant price an item, however many there are.
+const READERS_A_BAG: usize = 16;
+
+/// Whether to buy a barrier that costs `price_ns`, for `uncovered` items of one thread that wait for
+/// one and nothing else. `budget`: items.
+pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bool {
+    let fair = usize::try_from(price_ns / WORTH_NS).unwrap_or(usize::MAX);
+    uncovered >= fair.max(LEAST_ITEMS).min(budget)
+}
+
+/// Whether a thread that has sealed a bag, and now has `sealed`, should scan.
+pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
+    sealed % (1 + readers / READERS_A_BAG) == 0
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_must_be_worth_its_price() {
+        let least = |price_ns| (0..10_000).find(|&n| worth_buying(n, price_ns, BUDGET_ITEMS));
+        assert_eq!(least(400), Some(LEAST_ITEMS));
+        assert_eq!(least(8_000), Some(2_000));
+        assert_eq!(least(1_000_000), Some(BUDGET_ITEMS));
+        assert!(worth_buying(10, 0, 10), "a small budget is kept");
+    }
+
+    #[test]
+    fn scans_cost_the_same_an_item_however_many_threads() {
+        assert!((1..100).all(|sealed| worth_scanning(sealed, 2)));
+        let scans = (1..=1024).filter(|&sealed| worth_scanning(sealed, 1023)).count();
+        assert_eq!(scans, 16);
+    }
+}
