@@ -573,7 +573,7 @@ mod tests {
     unsafe fn nothing(_: *mut ()) {}
 
     fn numbered(n: usize) -> Item {
-        Item { ptr: core::ptr::without_provenance_mut(n), free: nothing }
+        Item { ptr: ptr::without_provenance_mut(n), free: nothing }
     }
 
     /// Owned by this thread alone, which never has it taken.
@@ -665,7 +665,8 @@ mod tests {
         assert!(queue.0.is_quiet());
         // SAFETY: marked, quiet, and this thread is the owner.
         let bags = unsafe { queue.0.take_over(9) };
-        let stamps: Vec<_> = bags.iter().map(|bag| (bag.ns(), bag.waiting(), bag.bytes())).collect();
+        let stamps: Vec<_> =
+            bags.iter().map(|bag| (bag.ns(), bag.waiting(), bag.bytes())).collect();
         assert_eq!(stamps, [(5, 64, 512), (9, 6, 48)]);
         let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
         assert_eq!(names, (0..70).collect::<Vec<_>>());

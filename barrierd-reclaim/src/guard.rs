@@ -95,6 +95,8 @@ fn unnest(record: &Record) {
 
 impl fmt::Debug for Guard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("era", &self.record().reader().pinned()).finish_non_exhaustive()
+        f.debug_struct("Guard")
+            .field("era", &self.record().reader().pinned())
+            .finish_non_exhaustive()
     }
 }

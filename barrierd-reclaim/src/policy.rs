@@ -43,7 +43,7 @@ pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bo
 
 /// Whether a thread that has sealed a bag, and now has `sealed`, should scan.
 pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
-    sealed % (1 + readers / READERS_A_BAG) == 0
+    sealed.is_multiple_of(1 + readers / READERS_A_BAG)
 }
 
 #[cfg(all(test, not(loom)))]

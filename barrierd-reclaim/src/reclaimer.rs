@@ -1,11 +1,11 @@
 //! What a data structure's author uses: [`Reclaimer`] and its [`Builder`].
 
+use crate::bag::Item;
 use crate::domain::Domain;
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
-use crate::local::{self, DomainId};
-use crate::bag::Item;
 use crate::handle::Handle;
+use crate::local::{self, DomainId};
 use crate::policy::BUDGET_ITEMS;
 use crate::record::Record;
 use crate::source::{Barriers, Source};
