@@ -1,5 +1,7 @@
 //! The guard: an open read-side section.
 
+use crate::bag::Item;
+use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
 use core::fmt;
 use core::marker::PhantomData;
@@ -43,6 +45,37 @@ impl<'r> Guard<'r> {
     #[inline]
     pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
         pointer.load(Ordering::Acquire)
+    }
+
+    /// [`Reclaimer::retire`](crate::Reclaimer::retire), without the search for this thread's place.
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire`](crate::Reclaimer::retire), in the domain of this guard.
+    #[inline]
+    pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_with(ptr, free_box) }
+    }
+
+    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), without the search for this
+    /// thread's place.
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), in the domain of this guard.
+    #[inline]
+    pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
+        let record = self.record();
+        let item = Item { ptr: ptr.cast(), free: thin(free) };
+        // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
+        unsafe { record.domain().retire_for(record, item, size_of::<T>()) }
+    }
+
+    /// Whether this is a guard of `reclaimer` or one of its clones. One of another protects nothing
+    /// there: a data structure that takes guards from its users checks it.
+    #[inline]
+    #[must_use]
+    pub fn belongs_to(&self, reclaimer: &Reclaimer) -> bool {
+        core::ptr::eq(self.record().domain(), reclaimer.domain())
     }
 
     /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.

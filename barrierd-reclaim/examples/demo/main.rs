@@ -3,6 +3,11 @@
 //!
 //! `cargo run --release -p barrierd-reclaim --example demo -- --help`
 
+#[path = "../structures/list.rs"]
+#[allow(unreachable_pub, reason = "a file to start a library's module from")]
+mod list;
+#[path = "../structures/map.rs"]
+#[allow(unreachable_pub, reason = "as above")]
 mod map;
 mod report;
 mod workload;

@@ -39,6 +39,8 @@ struct Entry {
     retired_ns: AtomicU64,
 }
 
+type Words = Map<&'static str, Entry>;
+
 /// Latencies of all threads; each thread adds its own when it is done.
 static LATENCY: Mutex<Option<Histogram<u64>>> = Mutex::new(None);
 
@@ -93,7 +95,7 @@ pub(crate) fn run(
         builder = builder.daemon_file(path);
     }
     let reclaimer = builder.build()?;
-    let map = Map::new(reclaimer.clone(), BUCKETS, Entry::retiring);
+    let map = Words::new(reclaimer.clone(), BUCKETS);
     let (stop, counts) = (AtomicBool::new(false), Counts::default());
     let begin = Instant::now();
     let mut peak_waiting = 0;
@@ -147,7 +149,7 @@ pub(crate) fn run(
 const BATCH: u64 = 256;
 
 fn read(
-    map: &Map<&'static str, Entry>,
+    map: &Words,
     reclaimer: &Reclaimer,
     words: &[&'static str],
     start: usize,
@@ -172,7 +174,7 @@ fn read(
 
 /// Walks the text: a word that is absent is put in, one that is present is taken out.
 fn write(
-    map: &Map<&'static str, Entry>,
+    map: &Words,
     reclaimer: &Reclaimer,
     words: &[&'static str],
     start: usize,
@@ -184,7 +186,7 @@ fn write(
         let (mut inserts, mut removals) = (0, 0);
         for &word in text.by_ref().take(usize::try_from(BATCH).expect("small")) {
             let guard = reclaimer.pin();
-            if map.remove(&guard, &word) {
+            if map.remove(&guard, &word, Entry::retiring) {
                 removals += 1;
             } else if map.insert(&guard, word, Entry { word, retired_ns: AtomicU64::new(0) }) {
                 inserts += 1;

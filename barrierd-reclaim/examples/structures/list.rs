@@ -1,12 +1,11 @@
-//! A concurrent hash map: a fixed table of lock-free lists.
+//! An ordered list: Harris, "A pragmatic implementation of non-blocking linked lists" (DISC 2001),
+//! with Michael's unlinking on the way ("High performance dynamic lock-free hash tables and list-based
+//! sets", SPAA 2002).
 //!
-//! The lists are Harris's ("A pragmatic implementation of non-blocking linked lists", 2001) with
-//! Michael's unlinking on the way ("High performance dynamic lock-free hash tables and list-based
-//! sets", 2002). The low bit of a node's `next` says that the node is removed; whoever then unlinks
-//! it, by compare-exchange on the pointer that led to it, retires it.
+//! The low bit of a node's `next` says that the node is removed; whoever then unlinks it, by
+//! compare-exchange on the pointer that led to it, retires it.
 
-use barrierd_reclaim::{Guard, Reclaimer};
-use std::hash::{BuildHasher, Hash, RandomState};
+use barrierd_reclaim::Guard;
 use std::ptr;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -19,12 +18,22 @@ struct Node<K, V> {
 
 type Link<K, V> = AtomicPtr<Node<K, V>>;
 
-/// See the file's documentation.
-pub(crate) struct Map<K, V> {
-    reclaimer: Reclaimer,
-    buckets: Box<[Link<K, V>]>,
-    hasher: RandomState,
-    on_retire: fn(&V),
+/// A list without a reclaimer of its own: all guards must be of the same one, which outlives it. See
+/// the file's documentation.
+#[derive(Debug)]
+pub struct List<K, V> {
+    head: Link<K, V>,
+}
+
+// SAFETY: entries are shared by reference and dropped on any thread.
+unsafe impl<K: Send + Sync, V: Send + Sync> Sync for List<K, V> {}
+// SAFETY: the list owns its entries.
+unsafe impl<K: Send, V: Send> Send for List<K, V> {}
+
+impl<K, V> Default for List<K, V> {
+    fn default() -> List<K, V> {
+        List { head: AtomicPtr::new(ptr::null_mut()) }
+    }
 }
 
 /// Where a key is, or would be.
@@ -48,16 +57,10 @@ fn plain<T>(pointer: *mut T) -> *mut T {
     pointer.map_addr(|addr| addr & !1)
 }
 
-impl<K: Ord + Hash + Send + Sync, V: Send + Sync> Map<K, V> {
-    /// A map of `buckets` lists. `on_retire` sees each removed value just before it is retired.
-    pub(crate) fn new(reclaimer: Reclaimer, buckets: usize, on_retire: fn(&V)) -> Map<K, V> {
-        let buckets = (0..buckets).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
-        Map { reclaimer, buckets, hasher: RandomState::new(), on_retire }
-    }
-
+impl<K: Ord + Send + Sync, V: Send + Sync> List<K, V> {
     /// The value of `key`, for as long as `guard` lives.
-    pub(crate) fn get<'g>(&'g self, guard: &'g Guard<'_>, key: &K) -> Option<&'g V> {
-        let mut node = plain(guard.protect(self.bucket(key)));
+    pub fn get<'g>(&'g self, guard: &'g Guard<'_>, key: &K) -> Option<&'g V> {
+        let mut node = plain(guard.protect(&self.head));
         loop {
             // SAFETY: loaded under `guard` from a link that was in the list when it was loaded, or
             // from a removed node, which the guard keeps; so the node is not freed yet.
@@ -71,7 +74,7 @@ impl<K: Ord + Hash + Send + Sync, V: Send + Sync> Map<K, V> {
     }
 
     /// Adds an entry. False: the key is there already, and `value` is dropped.
-    pub(crate) fn insert(&self, guard: &Guard<'_>, key: K, value: V) -> bool {
+    pub fn insert(&self, guard: &Guard<'_>, key: K, value: V) -> bool {
         let new = Box::into_raw(Box::new(Node { next: AtomicPtr::default(), key, value }));
         loop {
             // SAFETY: until it is linked, the node is this function's alone.
@@ -90,8 +93,9 @@ impl<K: Ord + Hash + Send + Sync, V: Send + Sync> Map<K, V> {
         }
     }
 
-    /// Removes an entry. False: the key is not there.
-    pub(crate) fn remove(&self, guard: &Guard<'_>, key: &K) -> bool {
+    /// Removes an entry, and shows its value to `taken` before it is retired. False: the key is not
+    /// there.
+    pub fn remove(&self, guard: &Guard<'_>, key: &K, taken: impl FnOnce(&V)) -> bool {
         loop {
             let place = self.find(guard, key);
             if !place.found {
@@ -105,8 +109,11 @@ impl<K: Ord + Hash + Send + Sync, V: Send + Sync> Map<K, V> {
             {
                 continue;
             }
+            // The removal is this thread's; the node stays while `guard` lives.
+            taken(&node.value);
             if place.link.compare_exchange(place.node, next, AcqRel, Relaxed).is_ok() {
-                self.retire(place.node);
+                // SAFETY: made by `Box::into_raw`; unlinked from the only link to it.
+                unsafe { guard.retire(place.node) };
             } else {
                 // Somebody changed the link before us: the next search unlinks it.
                 self.find(guard, key);
@@ -115,15 +122,10 @@ impl<K: Ord + Hash + Send + Sync, V: Send + Sync> Map<K, V> {
         }
     }
 
-    fn bucket(&self, key: &K) -> &Link<K, V> {
-        let hash = usize::try_from(self.hasher.hash_one(key) >> 32).expect("32 bits");
-        &self.buckets[hash % self.buckets.len()]
-    }
-
     /// Looks for `key` and unlinks the removed nodes on the way.
     fn find<'g>(&'g self, guard: &'g Guard<'_>, key: &K) -> Place<'g, K, V> {
         'again: loop {
-            let mut link = self.bucket(key);
+            let mut link = &self.head;
             let mut node = guard.protect(link);
             loop {
                 // SAFETY: loaded under `guard` from a link of the list, so not freed yet.
@@ -137,7 +139,9 @@ impl<K: Ord + Hash + Send + Sync, V: Send + Sync> Map<K, V> {
                     if link.compare_exchange(node, plain(next), AcqRel, Relaxed).is_err() {
                         continue 'again;
                     }
-                    self.retire(node);
+                    // SAFETY: made by `Box::into_raw`; unlinked from the only link to it, so retired
+                    // once; readers find it only under guards of this reclaimer.
+                    unsafe { guard.retire(node) };
                     node = plain(next);
                 } else if here.key >= *key {
                     return Place { link, node, found: here.key == *key };
@@ -148,27 +152,16 @@ impl<K: Ord + Hash + Send + Sync, V: Send + Sync> Map<K, V> {
             }
         }
     }
-
-    fn retire(&self, node: *mut Node<K, V>) {
-        // SAFETY: the caller's guard still protects it.
-        (self.on_retire)(unsafe { &(*node).value });
-        // SAFETY: made by `Box::into_raw`; the caller's compare-exchange unlinked it from the only
-        // link to it, so it is retired once; readers find it only under a guard of this reclaimer.
-        // Keys and values may be dropped on any thread.
-        unsafe { self.reclaimer.retire(node) };
-    }
 }
 
-impl<K, V> Drop for Map<K, V> {
+impl<K, V> Drop for List<K, V> {
     fn drop(&mut self) {
-        for bucket in &mut self.buckets {
-            let mut node = plain(*bucket.get_mut());
-            while !node.is_null() {
-                // SAFETY: `&mut self`: no operation is under way; every node still linked is in one
-                // list, once, and was not retired.
-                let mut here = unsafe { Box::from_raw(node) };
-                node = plain(*here.next.get_mut());
-            }
+        let mut node = plain(*self.head.get_mut());
+        while !node.is_null() {
+            // SAFETY: `&mut self`: no operation is under way; every node still linked is in one
+            // list, once, and was not retired.
+            let mut here = unsafe { Box::from_raw(node) };
+            node = plain(*here.next.get_mut());
         }
     }
 }
