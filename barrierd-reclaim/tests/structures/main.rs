@@ -27,14 +27,15 @@ use queue::Queue;
 use stack::Stack;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
-const THREADS: usize = 3;
+/// Not more than CPUs, or they hardly meet.
+const THREADS: usize = 2;
 /// Operations of one thread in a short history.
-const OPS: usize = 5;
-const HISTORIES: usize = 1_500;
+const OPS: usize = 8;
+const HISTORIES: usize = 10_000;
 
 fn reclaimers() -> impl Iterator<Item = Reclaimer> {
     [Source::Membarrier, Source::Fence]
@@ -64,17 +65,23 @@ fn histories<S: Sync, M: Model>(
     M::Op: Send + Debug,
 {
     // The same threads all along: what matters is how they meet.
-    let (meet, clock) = (Barrier::new(THREADS), Clock::default());
+    let (here, clock) = (AtomicUsize::new(0), Clock::default());
     let structures: Vec<S> = (0..HISTORIES).map(|_| fresh(reclaimer)).collect();
     let play = |thread: usize| -> Vec<Vec<Event<M::Op>>> {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15 + u64::try_from(thread).unwrap());
-        let mut play = |structure: &S| {
-            meet.wait();
+        let mut play = |(round, structure): (usize, &S)| {
+            // Awake, so that they start within nanoseconds of each other.
+            here.fetch_add(1, SeqCst);
+            let mut turns = 0;
+            while here.load(SeqCst) < THREADS * (round + 1) {
+                turns += 1;
+                if turns % 10_000 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+            }
             let names = (0..OPS).map(|n| u64::try_from(thread * OPS + n).unwrap());
             let turn = |name| clock.time(|| op(structure, &reclaimer.pin(), &mut dice, name));
             names.map(turn).collect()
         };
-        structures.iter().map(&mut play).collect()
+        structures.iter().enumerate().map(&mut play).collect()
     };
     let played: Vec<Vec<Vec<Event<M::Op>>>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
