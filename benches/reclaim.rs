@@ -6,7 +6,7 @@
 //! so that a noisy neighbour hits both. Instructions are exact: callgrind counts a program that does
 //! the operation n times and one that does it 2n times, and the difference is n operations.
 
-use barrierd_reclaim::{Reclaimer, Source};
+use barrierd_reclaim::{Reclaimer, Source, recycle};
 use crossbeam_epoch as epoch;
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -17,51 +17,67 @@ use std::time::Instant;
 /// One contestant in one discipline: does its operation so many times.
 struct Contestant {
     discipline: &'static str,
-    name: &'static str,
+    name: String,
     work: Box<dyn FnMut(u64)>,
 }
 
 fn contestants(daemon_file: Option<&PathBuf>) -> Vec<Contestant> {
     let mut all = Vec::new();
-    let mut sources = vec![("barrierd, membarrier", Source::Membarrier)];
+    let mut sources = vec![("membarrier", Source::Membarrier)];
     if daemon_file.is_some() {
-        sources.insert(0, ("barrierd, daemon", Source::Daemon));
+        sources.insert(0, ("daemon", Source::Daemon));
     }
     for (name, source) in sources {
-        let mut builder = Reclaimer::builder().source(source);
-        if let Some(path) = daemon_file {
-            builder = builder.daemon_file(path);
-        }
-        let reclaimer = builder.build().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let own = reclaimer.clone();
+        // A domain for each contestant, since a thread that takes part and rests costs the others.
+        let make = || {
+            let mut builder = Reclaimer::builder().source(source);
+            if let Some(path) = daemon_file {
+                builder = builder.daemon_file(path);
+            }
+            builder.build().unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        let named = |what: &str| format!("{name}{what}");
+        let mut handle = make().handle();
         all.push(Contestant {
             discipline: PIN,
-            name,
+            name: named(", by a handle"),
+            work: Box::new(move |n| (0..n).for_each(|_| drop(black_box(handle.pin())))),
+        });
+        let own = make();
+        all.push(Contestant {
+            discipline: PIN,
+            name: named(""),
             work: Box::new(move |n| (0..n).for_each(|_| drop(black_box(own.pin())))),
         });
-        let cell = AtomicPtr::new(Box::into_raw(Box::new(0u64)));
         all.push(Contestant {
             discipline: RETIRE,
-            name,
-            work: Box::new(move |n| {
-                for i in 0..n {
-                    let _guard = reclaimer.pin();
-                    let old = cell.swap(Box::into_raw(Box::new(i)), AcqRel);
-                    // SAFETY: from a Box, unlinked by the swap, retired once.
-                    unsafe { reclaimer.retire(old) };
-                }
-            }),
+            name: named(", recycled"),
+            work: recycled(make()),
+        });
+        all.push(Contestant { discipline: RETIRE, name: named(""), work: swaps(make()) });
+        let beside = make();
+        // Registered, and never heard of again.
+        std::mem::forget(beside.handle());
+        all.push(Contestant {
+            discipline: RETIRE,
+            name: named(", an idle thread beside"),
+            work: swaps(beside),
         });
     }
     all.push(Contestant {
         discipline: PIN,
-        name: PEER,
+        name: PEER.into(),
         work: Box::new(|n| (0..n).for_each(|_| drop(black_box(epoch::pin())))),
+    });
+    all.push(Contestant {
+        discipline: RETIRE,
+        name: "(alloc + free alone)".into(),
+        work: Box::new(alloc_and_free),
     });
     let cell = epoch::Atomic::new(0u64);
     all.push(Contestant {
         discipline: RETIRE,
-        name: PEER,
+        name: PEER.into(),
         work: Box::new(move |n| {
             for i in 0..n {
                 let guard = epoch::pin();
@@ -72,6 +88,36 @@ fn contestants(daemon_file: Option<&PathBuf>) -> Vec<Contestant> {
         }),
     });
     all
+}
+
+fn swaps(reclaimer: Reclaimer) -> Box<dyn FnMut(u64)> {
+    let cell = AtomicPtr::new(Box::into_raw(Box::new(0u64)));
+    Box::new(move |n| {
+        for i in 0..n {
+            let _guard = reclaimer.pin();
+            let old = cell.swap(Box::into_raw(Box::new(i)), AcqRel);
+            // SAFETY: from a Box, unlinked by the swap, retired once.
+            unsafe { reclaimer.retire(old) };
+        }
+    })
+}
+
+fn recycled(reclaimer: Reclaimer) -> Box<dyn FnMut(u64)> {
+    let cell = AtomicPtr::new(recycle::alloc(0u64));
+    let mut handle = reclaimer.handle();
+    Box::new(move |n| {
+        for i in 0..n {
+            let guard = handle.pin();
+            let old = cell.swap(recycle::alloc(i), AcqRel);
+            // SAFETY: from `recycle`, unlinked by the swap, retired once.
+            unsafe { guard.retire_with(old, recycle::free) };
+        }
+    })
+}
+
+/// The bound: what the allocator alone takes, here and now.
+fn alloc_and_free(n: u64) {
+    (0..n).for_each(|i| drop(black_box(Box::new(i))));
 }
 
 const PIN: &str = "pin + unpin";
@@ -112,7 +158,7 @@ fn main() {
     for discipline in [PIN, RETIRE] {
         println!("{discipline}");
         println!(
-            "  {:<24}{:>10}{:>12}{:>14}{:>14}",
+            "  {:<36}{:>10}{:>12}{:>14}{:>14}",
             "", "best ns", "median ns", "x of peer", "instructions"
         );
         let peer = all.iter().position(|c| c.discipline == discipline && c.name == PEER);
@@ -120,7 +166,7 @@ fn main() {
         for (index, contestant) in all.iter().enumerate() {
             if contestant.discipline == discipline {
                 println!(
-                    "  {:<24}{:>10.2}{:>12.2}{:>14.2}{:>14}",
+                    "  {:<36}{:>10.2}{:>12.2}{:>14.2}{:>14}",
                     contestant.name,
                     samples[index][0],
                     median(index),

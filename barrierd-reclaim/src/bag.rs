@@ -115,6 +115,8 @@ pub(crate) struct Bag {
     vtime: u64,
     /// What the items take, bytes.
     bytes: usize,
+    /// Items that were sealed in this queue, up to the last one here.
+    sealed: u64,
     /// Items `taken..len` are there.
     taken: usize,
     len: usize,
@@ -134,7 +136,15 @@ impl core::fmt::Debug for Bag {
 
 impl Bag {
     fn new() -> Bag {
-        Bag { ns: u64::MAX, vtime: u64::MAX, bytes: 0, taken: 0, len: 0, slots: Slots::new() }
+        Bag {
+            ns: u64::MAX,
+            vtime: u64::MAX,
+            bytes: 0,
+            sealed: 0,
+            taken: 0,
+            len: 0,
+            slots: Slots::new(),
+        }
     }
 
     /// The bag's stamp, nanoseconds.
@@ -203,8 +213,12 @@ struct Rest {
     open: Bag,
     /// Sealed, oldest first; their stamps never fall.
     sealed: VecDeque<Bag>,
+    /// Items that were ever sealed.
+    count: u64,
     /// Found safe, oldest first.
     safe: VecDeque<Bag>,
+    /// So many of them are a backlog.
+    surplus: usize,
     /// The bag whose items `next..end` are.
     going: Option<Bag>,
     spare: Vec<Bag>,
@@ -250,7 +264,9 @@ impl Bags {
             rest: UnsafeCell::new(Rest {
                 open,
                 sealed: VecDeque::new(),
+                count: 0,
                 safe: VecDeque::new(),
+                surplus: 0,
                 going: None,
                 spare: Vec::new(),
             }),
@@ -325,7 +341,9 @@ impl Bags {
             rest.spare(empty);
         }
         let bag = rest.safe.pop_front()?;
-        self.set_more(rest);
+        self.more.set(!rest.safe.is_empty());
+        rest.surplus = rest.surplus.saturating_sub(1);
+        self.behind.set(rest.surplus > 0);
         // SAFETY: within its slots.
         unsafe {
             self.next.set(bag.slots.start().add(bag.taken));
@@ -333,11 +351,6 @@ impl Bags {
         }
         rest.going = Some(bag);
         self.next_going()
-    }
-
-    fn set_more(&self, rest: &Rest) {
-        self.more.set(!rest.safe.is_empty());
-        self.behind.set(rest.safe.len() > BACKLOG_BAGS);
     }
 
     /// Runs `work` as the owner, unless the queue was taken over.
@@ -453,6 +466,8 @@ impl Work<'_> {
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
         (full.vtime, full.len, full.taken) = (self.bags.tag.get(), items, 0);
         full.bytes = self.bags.bytes.replace(0);
+        self.rest.count += u64::try_from(items).expect("at most 64");
+        full.sealed = self.rest.count;
         self.rest.sealed.push_back(full);
         self.bags.fill.set(EMPTY);
         self.close();
@@ -498,17 +513,24 @@ impl Work<'_> {
     }
 
     /// Lets what is safe go: later calls take it out.
+    ///
+    /// Where barriers come in rounds, much becomes safe at once, and one item a call is just enough
+    /// until the next round. What is left over by then is a backlog.
     pub(crate) fn release(&mut self, safe: Safe) {
+        let left = self.rest.safe.len();
         while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
-            let bag = self.rest.sealed.pop_front().expect("looked at");
-            self.rest.safe.push_back(bag);
+            self.rest.safe.extend(self.rest.sealed.pop_front());
         }
         // An open bag goes by virtual time alone.
         if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.tag.get() < safe.vtime {
             self.seal(u64::MAX);
             self.rest.safe.extend(self.rest.sealed.pop_front());
         }
-        self.bags.set_more(self.rest);
+        if self.rest.safe.len() > left {
+            self.rest.surplus = if left > BACKLOG_BAGS { left } else { 0 };
+            self.bags.behind.set(self.rest.surplus > 0);
+            self.bags.more.set(true);
+        }
     }
 
     /// The next item that may go.
@@ -528,8 +550,11 @@ impl Work<'_> {
 
     /// Items of sealed bags whose stamp `watermark` does not cover.
     pub(crate) fn uncovered(&self, watermark: u64) -> usize {
-        let covered = self.rest.sealed.partition_point(|bag| bag.ns < watermark);
-        self.rest.sealed.range(covered..).map(Bag::waiting).sum()
+        let sealed = &self.rest.sealed;
+        let covered = sealed.partition_point(|bag| bag.ns < watermark);
+        let Some(first) = sealed.get(covered) else { return 0 };
+        let waiting = u64::try_from(first.waiting()).expect("at most 64");
+        usize::try_from(self.rest.count - first.sealed + waiting).unwrap_or(usize::MAX)
     }
 
     /// Sealed bags that wait for a barrier or a reader.
@@ -559,6 +584,7 @@ impl Work<'_> {
         self.bags.end.set(ptr::null());
         self.bags.more.set(false);
         self.bags.behind.set(false);
+        self.rest.surplus = 0;
         let safe = core::mem::take(&mut self.rest.safe);
         let sealed = core::mem::take(&mut self.rest.sealed);
         going.into_iter().chain(safe).chain(sealed).filter(|bag| bag.waiting() > 0).collect()
@@ -638,6 +664,38 @@ mod tests {
         let six = Safe { ns: 0, vtime: 6 };
         assert_eq!((queue.take(six), queue.take(six)), (Some(2), None));
         assert_eq!(queue.take(Safe { ns: 0, vtime: 7 }), Some(3));
+    }
+
+    #[test]
+    fn what_no_watermark_covers_is_counted() {
+        let queue = Queue::new(VtimeWord::none());
+        for (n, ns) in [(1, 10), (2, 10), (3, 20), (4, 30)] {
+            queue.push(n, 0);
+            if n != 1 {
+                queue.work(|work| work.seal(ns));
+            }
+        }
+        let uncovered = |watermark| queue.work(|work| work.uncovered(watermark));
+        assert_eq!([10, 11, 21, 31].map(uncovered), [4, 2, 1, 0]);
+    }
+
+    /// A round's worth goes one by one; what a second round finds left goes faster.
+    #[test]
+    fn only_what_is_left_over_is_a_backlog() {
+        let queue = Queue::new(VtimeWord::none());
+        let round = |ns| {
+            (0..5 * BAG_ITEMS).for_each(|n| queue.push(n, ns));
+            queue.work(|work| {
+                work.seal(ns);
+                work.release(Safe { ns: ns + 1, vtime: 0 });
+                work.is_behind()
+            })
+        };
+        assert!(!round(10));
+        assert!(round(20));
+        (0..9 * BAG_ITEMS).for_each(|_| drop(queue.work(|work| work.take_safe())));
+        assert!(!queue.work(|work| work.is_behind()));
+        assert!(!round(30), "one bag left over is none");
     }
 
     /// A round that goes by seals the bag: everything in a bag is of one virtual time.

@@ -33,6 +33,7 @@ mod policy;
 mod protocol;
 mod reclaimer;
 mod record;
+pub mod recycle;
 mod source;
 mod stats;
 mod sync;

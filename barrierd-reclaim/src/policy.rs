@@ -15,12 +15,11 @@ pub(crate) const LEAST_ITEMS: usize = 512;
 /// Items that wait for a barrier, on one thread, above which one is bought whatever it costs.
 pub(crate) const BUDGET_ITEMS: usize = 4096;
 
-/// Items that each `retire` frees while more than [`BACKLOG_BAGS`] may go: more than one, so that the
-/// backlog shrinks; few, so that no single call pays for a burst (Kim, Brown, Singh, "Are your epochs
+/// Items that each `retire` frees while there is a backlog: more than one, so that it shrinks; few, so that no single call pays for a burst (Kim, Brown, Singh, "Are your epochs
 /// too epic? Batch free can be harmful", PPoPP 2024).
 pub(crate) const FREED_PER_RETIRE: usize = 2;
 
-/// Bags that may go, beside the one that is going, before `retire` frees more than one item a call.
+/// Bags that a round may find left over of the one before without being a backlog.
 pub(crate) const BACKLOG_BAGS: usize = 1;
 
 /// Most items that one `retire` frees, when destructors that retire have left it their share.

@@ -1,0 +1,250 @@
+//! Memory for nodes that goes straight from a freed node to the next one of its size, on the same
+//! thread, while it is still in the cache.
+//!
+//! Opt-in: a data structure allocates its nodes by [`alloc`] and retires them with [`free`]. Each thread
+//! keeps up to [`KEPT`] pieces of each size; the rest goes to the global allocator, where all of it came
+//! from.
+//!
+//! ```
+//! use barrierd_reclaim::{Reclaimer, recycle};
+//! use std::sync::atomic::{AtomicPtr, Ordering};
+//!
+//! let reclaimer = Reclaimer::new();
+//! let cell = AtomicPtr::new(recycle::alloc(1));
+//! let old = cell.swap(recycle::alloc(2), Ordering::AcqRel);
+//! // SAFETY: made by `recycle::alloc`, can't be reached any more, retired once.
+//! unsafe { reclaimer.retire_with(old, recycle::free) };
+//! # // SAFETY: the last pointer, and nobody else has it.
+//! # unsafe { recycle::free(cell.into_inner()) };
+//! ```
+
+use core::cell::{Cell, UnsafeCell};
+use core::ptr;
+use std::alloc::{Layout, alloc as allocate, dealloc, handle_alloc_error};
+
+/// Pieces of one size that a thread keeps.
+pub const KEPT: usize = 256;
+
+/// Sizes are multiples of this, bytes, and so are addresses.
+const GRAIN: usize = 16;
+/// Larger nodes are left to the global allocator.
+const LARGEST: usize = 256;
+const SIZES: usize = LARGEST / GRAIN;
+
+/// A free piece: its first word leads to the next.
+struct Free {
+    next: *mut Free,
+}
+
+/// One thread's free pieces of one size.
+struct Stack {
+    top: Cell<*mut Free>,
+    /// How many more it may take.
+    room: Cell<usize>,
+}
+
+struct Cache {
+    stacks: [Stack; SIZES],
+    open: Cell<bool>,
+}
+
+thread_local! {
+    /// Without a destructor, so that it is reached by a plain address; [`EXIT`] empties it.
+    static CACHE: Cache = const {
+        Cache {
+            stacks: [const { Stack { top: Cell::new(ptr::null_mut()), room: Cell::new(0) } }; SIZES],
+            open: Cell::new(false),
+        }
+    };
+    static EXIT: UnsafeCell<Exit> = const { UnsafeCell::new(Exit) };
+}
+
+/// Gives everything back when the thread exits.
+struct Exit;
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        CACHE.with(|cache| {
+            for (index, stack) in cache.stacks.iter().enumerate() {
+                // What is freed from here on goes to the global allocator at once.
+                stack.room.set(0);
+                let mut piece = stack.top.replace(ptr::null_mut());
+                while !piece.is_null() {
+                    // SAFETY: a free piece, on the stack once, allocated with this layout.
+                    unsafe {
+                        let next = (*piece).next;
+                        dealloc(piece.cast(), layout_of(index));
+                        piece = next;
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn layout_of(index: usize) -> Layout {
+    let size = (index + 1) * GRAIN;
+    Layout::from_size_align(size, GRAIN).expect("a multiple of a power of two")
+}
+
+/// The place of a node type's pieces, if it is small enough.
+const fn index_of<T>() -> Option<usize> {
+    let size = size_of::<T>();
+    if size == 0 || size > LARGEST || align_of::<T>() > GRAIN {
+        None
+    } else {
+        Some(size.div_ceil(GRAIN) - 1)
+    }
+}
+
+/// A node with this value, in memory of a freed one where there is one.
+///
+/// As `Box::into_raw(Box::new(value))`, but to be given to [`free`], never to a `Box`. Types larger than
+/// 256 bytes, or aligned to more than 16, are boxed.
+#[inline]
+#[must_use = "it is leaked otherwise"]
+pub fn alloc<T>(value: T) -> *mut T {
+    let Some(index) = (const { index_of::<T>() }) else { return Box::into_raw(Box::new(value)) };
+    let node = CACHE.with(|cache| {
+        let stack = &cache.stacks[index];
+        let top = stack.top.get();
+        if top.is_null() {
+            return fresh(index);
+        }
+        // SAFETY: a free piece of this thread.
+        stack.top.set(unsafe { (*top).next });
+        stack.room.set(stack.room.get() + 1);
+        top.cast::<T>()
+    });
+    // SAFETY: as large as T and aligned for it, and nobody else's.
+    unsafe { node.write(value) };
+    node
+}
+
+/// Drops the value and keeps the memory for the next [`alloc`] of its size on this thread.
+///
+/// # Safety
+/// `node` came from [`alloc`] and is not used again.
+#[inline]
+pub unsafe fn free<T>(node: *mut T) {
+    let Some(index) = (const { index_of::<T>() }) else {
+        // SAFETY: `alloc` has boxed it; the rest is the caller's promise.
+        return drop(unsafe { Box::from_raw(node) });
+    };
+    /// Also if the value's destructor panics.
+    struct Keep(*mut Free, usize);
+    impl Drop for Keep {
+        #[inline]
+        fn drop(&mut self) {
+            let Keep(piece, index) = *self;
+            CACHE.with(|cache| {
+                let stack = &cache.stacks[index];
+                let room = stack.room.get();
+                if room == 0 {
+                    return full(cache, piece, index);
+                }
+                stack.room.set(room - 1);
+                // SAFETY: at least 16 bytes, and nobody else's.
+                unsafe { piece.write(Free { next: stack.top.replace(piece) }) };
+            });
+        }
+    }
+    let _keep = Keep(node.cast(), index);
+    // SAFETY: the caller's promise.
+    unsafe { node.drop_in_place() };
+}
+
+#[cold]
+fn fresh<T>(index: usize) -> *mut T {
+    let layout = layout_of(index);
+    // SAFETY: the layout's size is not 0.
+    let piece = unsafe { allocate(layout) };
+    if piece.is_null() {
+        handle_alloc_error(layout);
+    }
+    piece.cast()
+}
+
+/// No room: the first time because the cache is not open yet.
+#[cold]
+fn full(cache: &Cache, piece: *mut Free, index: usize) {
+    // Late in a thread's exit nothing is kept any more.
+    if !cache.open.get() && EXIT.try_with(|_| ()).is_ok() {
+        cache.open.set(true);
+        cache.stacks.iter().for_each(|stack| stack.room.set(KEPT));
+    }
+    let stack = &cache.stacks[index];
+    match stack.room.get() {
+        // SAFETY: allocated with this layout by `fresh`, and nobody else's.
+        0 => unsafe { dealloc(piece.cast(), layout_of(index)) },
+        room => {
+            stack.room.set(room - 1);
+            // SAFETY: at least 16 bytes, and nobody else's.
+            unsafe { piece.write(Free { next: stack.top.replace(piece) }) };
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_of_its_size_gets_the_memory() {
+        let one = alloc([1u64; 3]);
+        // SAFETY: just made.
+        unsafe { free(one) };
+        let two = alloc([2u32; 5]);
+        assert_eq!(two.addr(), one.addr(), "24 and 20 bytes are one size");
+        let other = alloc([3u64; 5]);
+        assert_ne!(other.addr(), one.addr());
+        // SAFETY: just made; freed once each.
+        unsafe {
+            assert_eq!(*two, [2; 5]);
+            free(two);
+            free(other);
+        }
+    }
+
+    #[test]
+    fn so_many_are_kept_and_no_more() {
+        std::thread::spawn(|| {
+            let nodes: Vec<_> = (0..KEPT as u64 + 10).map(alloc).collect();
+            // SAFETY: each made above, freed once.
+            nodes.iter().for_each(|&node| unsafe { free(node) });
+            let kept = |cache: &Cache| KEPT - cache.stacks[0].room.get();
+            assert_eq!(CACHE.with(kept), KEPT);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn large_ones_and_none_at_all() {
+        let large = alloc([7u8; 1000]);
+        let aligned = alloc(crossbeam_utils::CachePadded::new(1));
+        let nothing = alloc(());
+        // SAFETY: each made above, freed once.
+        unsafe {
+            assert_eq!((*large)[999], 7);
+            free(large);
+            free(aligned);
+            free(nothing);
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_destructor_loses_no_memory() {
+        struct Bomb(#[allow(dead_code, reason = "weight")] u64);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                std::panic::resume_unwind(Box::new(()));
+            }
+        }
+        let one = alloc(Bomb(1));
+        // SAFETY: just made.
+        let free = std::panic::AssertUnwindSafe(|| unsafe { free(one) });
+        assert!(std::panic::catch_unwind(free).is_err());
+        assert_eq!(alloc(2u64).addr(), one.addr());
+    }
+}
