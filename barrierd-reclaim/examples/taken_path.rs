@@ -1,0 +1,36 @@
+//! The hot calls, each alone in a function of its own, for `tests/disassembly.rs` to look at.
+
+#![allow(unreachable_pub, missing_docs, reason = "named for a disassembler")]
+
+use barrierd_reclaim::{Guard, Handle, Reclaimer};
+use std::hint::black_box;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn taken_path_pin(reclaimer: &Reclaimer) {
+    drop(black_box(reclaimer.pin()));
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn taken_path_handle(handle: &mut Handle) {
+    drop(black_box(handle.pin()));
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub fn taken_path_retire(guard: &Guard<'_>, ptr: *mut u64) {
+    // SAFETY: called below alone, with a box of its own.
+    unsafe { guard.retire(ptr) }
+}
+
+fn main() {
+    let reclaimer = Reclaimer::new();
+    let mut handle = reclaimer.handle();
+    for n in 0..1000 {
+        taken_path_pin(&reclaimer);
+        taken_path_handle(&mut handle);
+        taken_path_retire(&reclaimer.pin(), Box::into_raw(Box::new(n)));
+    }
+    println!("{:?}", reclaimer.stats());
+}

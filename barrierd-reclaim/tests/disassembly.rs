@@ -1,0 +1,121 @@
+//! The promise of the first line of the documentation, held to the machine code: on the path that `pin`,
+//! unpin and `retire` take nearly always there is no locked instruction, no fence and no system call.
+
+#![cfg(target_arch = "x86_64")]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A function's instructions, in order: address and text.
+type Code = Vec<(u64, String)>;
+
+/// The functions of `examples/taken_path.rs`, and all that they may jump to.
+fn disassemble() -> HashMap<String, Code> {
+    let target: PathBuf = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(3)
+        .expect("target/profile/deps/this test")
+        .join("disassembly");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--example", "taken_path"]);
+    cargo.args(["-p", "barrierd-reclaim", "--target-dir"]).arg(&target);
+    // Sanitizers and models have other code.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
+    let program = target.join("release/examples/taken_path");
+    let output = Command::new("objdump")
+        .args(["--disassemble", "--no-show-raw-insn"])
+        .arg(&program)
+        .output()
+        .expect("objdump comes with every linker (binutils)");
+    let (mut functions, mut current) = (HashMap::<String, Code>::new(), String::new());
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        if let Some((_, name)) = line.strip_suffix(">:").and_then(|line| line.split_once(" <")) {
+            current = name.into();
+        } else if let Some((address, text)) = line.split_once(":\t") {
+            let address = u64::from_str_radix(address.trim(), 16).expect("an address");
+            functions.entry(current.clone()).or_default().push((address, text.trim().into()));
+        }
+    }
+    functions
+}
+
+/// What runs of a function when no conditional jump is taken but those in `taken` (counted from 0), until
+/// it returns or calls.
+fn path(functions: &HashMap<String, Code>, name: &str, taken: &[usize]) -> Vec<String> {
+    let all: HashMap<u64, (&str, Option<u64>)> = functions
+        .values()
+        .flat_map(|code| {
+            let next = code.iter().skip(1).map(|(address, _)| Some(*address)).chain([None]);
+            code.iter().zip(next).map(|((at, text), next)| (*at, (text.as_str(), next)))
+        })
+        .collect();
+    let (mut at, mut jumps, mut ran) = (functions[name][0].0, 0, Vec::new());
+    loop {
+        let (text, next) = all[&at];
+        ran.push(text.to_owned());
+        let target = || {
+            let word = text.split_whitespace().nth(1).expect("a target");
+            u64::from_str_radix(word, 16).expect("a plain address")
+        };
+        if text.starts_with("ret") || text.starts_with("call") {
+            return ran;
+        }
+        at = if text.starts_with("jmp") {
+            if text.contains('*') {
+                return ran;
+            }
+            target()
+        } else if text.starts_with('j') && {
+            jumps += 1;
+            taken.contains(&(jumps - 1))
+        } {
+            target()
+        } else {
+            next.expect("it goes on")
+        };
+    }
+}
+
+fn is_free(name: &str, path: &[String], most: usize) {
+    println!("{name}: {} instructions\n  {}", path.len(), path.join("\n  "));
+    for text in path {
+        let bad = ["lock ", "xchg", "mfence", "lfence", "sfence", "syscall", "cpuid", "rdtsc"];
+        assert!(!bad.iter().any(|word| text.starts_with(word)), "{name}: {text}");
+    }
+    assert!(path.len() <= most, "{name}: {} instructions, more than {most}", path.len());
+}
+
+#[test]
+fn the_taken_paths_are_free() {
+    let functions = disassemble();
+    // The first jump: the slot is clear, so the section is the first. Beside the pin and the unpin the
+    // functions keep a register and show the guard to `black_box`.
+    for (name, most) in [("taken_path_pin", 24), ("taken_path_handle", 24)] {
+        let all: Vec<Vec<String>> =
+            [&[][..], &[0], &[1]].iter().map(|taken| path(&functions, name, taken)).collect();
+        let returns =
+            all.into_iter().find(|path| path.last().is_some_and(|l| l.starts_with("ret")));
+        let returns = returns.unwrap_or_else(|| panic!("{name}: no way through without a call"));
+        // One store of an era, one of 0: a slot's.
+        assert!(returns.iter().any(|text| text.starts_with("movq") && text.contains("$0x0,(")));
+        is_free(name, &returns, most);
+    }
+    // Until the destructor of an item that may go, or the end.
+    let retire = [&[][..], &[0]].map(|taken| path(&functions, "taken_path_retire", taken));
+    let longest = retire.iter().max_by_key(|path| path.len()).expect("two");
+    assert!(longest.last().is_some_and(|last| last.starts_with("call   *%")), "{longest:#?}");
+    is_free("taken_path_retire", longest, 60);
+}
+
+/// The twin: a locked instruction is found where there is one.
+#[test]
+#[should_panic(expected = "lock xadd")]
+fn a_locked_instruction_is_found() {
+    let code = ["mov (%rdi),%rax", "lock xadd %rax,(%rdi)", "ret"];
+    let code = (0..).zip(code.map(String::from)).collect();
+    let functions = HashMap::from([(String::from("twin"), code)]);
+    is_free("twin", &path(&functions, "twin", &[]), 10);
+}
