@@ -52,7 +52,7 @@ const ROWS: [(&str, Row); 6] = [
 const NAMES: [&str; 4] = [Barrierd::NAME, Crossbeam::NAME, Seize::NAME, Leak::NAME];
 const PEER: usize = 1;
 
-fn main() {
+pub(crate) fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let most = cpus.next_power_of_two().ilog2();

@@ -37,7 +37,7 @@ impl Scheme for Barrierd {
 
     fn new() -> Self {
         let mut builder = barrierd_reclaim::Reclaimer::builder();
-        if let Some(file) = std::env::var_os(crate::FILE) {
+        if let Some(file) = std::env::var_os(super::FILE) {
             builder = builder.source(barrierd_reclaim::Source::Daemon).daemon_file(file);
         }
         Barrierd(builder.build().unwrap_or_else(|error| panic!("{error}")))

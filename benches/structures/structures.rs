@@ -4,7 +4,7 @@
 //! commented versions are in `barrierd-reclaim/examples/structures`; these leave out what a benchmark
 //! doesn't need: values are numbers, and what is left inside is leaked.
 
-use crate::scheme::Scheme;
+use super::scheme::Scheme;
 use std::ptr::null_mut;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
