@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
 /// Purchases that are made only because time goes by are at least this far apart, in nanoseconds ...
-const LEAST_SPACING_NS: u64 = 1_000_000;
+const LEAST_SPACING_NS: u64 = 2_000_000;
 /// ... and cost at most one part in this many of the time between them ...
 const SHARE: u64 = 50;
 /// ... but are no further apart than this: a price may include the buyer's own preemption.

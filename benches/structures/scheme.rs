@@ -126,7 +126,7 @@ impl Scheme for Leak {
         Leak
     }
     fn local(&self) {}
-    fn pin<'l>((): &'l mut ()) {}
+    fn pin((): &mut ()) {}
     fn protect<T>((): &(), pointer: &AtomicPtr<T>) -> *mut T {
         pointer.load(Acquire)
     }
