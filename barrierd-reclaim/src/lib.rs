@@ -21,6 +21,7 @@
 //!   panic hook and goes no further, so that the objects behind it are freed.
 
 mod bag;
+pub mod docs;
 mod domain;
 mod error;
 mod guard;

@@ -1,0 +1,21 @@
+//! Chapters: more than a type's own documentation has room for.
+
+pub mod choosing {
+    #![doc = include_str!("choosing.md")]
+}
+
+pub mod protocol {
+    #![doc = include_str!("protocol.md")]
+}
+
+pub mod limitations {
+    #![doc = include_str!("limitations.md")]
+}
+
+pub mod performance {
+    #![doc = include_str!("performance.md")]
+}
+
+pub mod migrating {
+    #![doc = include_str!("migrating.md")]
+}
