@@ -156,7 +156,9 @@ impl<'s> Daemon<'s> {
         let kicks = Kicks::open(online.cpus());
         if let Some(error) = kicks.why_not() {
             say(format_args!(
-                "not every CPU can be kicked, so expedited waits take until its next interrupt                  (perf_event_open: {error}; it needs CAP_PERFMON)"
+                "not every CPU can be kicked: barriers, expedited ones too, wait for its next \
+                 interrupt (perf_event_open: {error}; it needs CAP_PERFMON, and CAP_SYS_ADMIN where \
+                 kernel.perf_event_paranoid is above 2, as Debian has it)"
             ));
         }
         let laggards = Laggards::new(config.rules, isolated, &kicks.reachable());

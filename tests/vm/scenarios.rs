@@ -75,6 +75,8 @@ pub(crate) enum Step {
     RefusedConfined(CapabilitySet, &'static str),
     /// The daemon has said this.
     Said(&'static str),
+    /// It hasn't said this.
+    SaidNot(&'static str),
     /// So many barriers, one after the other.
     Waits(usize),
     /// So many, each after the machine was idle for a while.
@@ -127,18 +129,6 @@ pub(crate) enum Count {
     Slept,
 }
 
-/// A scenario that fails today, and by which of its messages. Passing, or failing in another way,
-/// is a failure of the run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pending {
-    pub(crate) scenario: &'static str,
-    pub(crate) until: &'static str,
-    pub(crate) fails_with: &'static str,
-}
-
-/// Expected to fail until the feature is there.
-pub(crate) const PENDING: &[Pending] = &[];
-
 const USUAL: &[Step] = &[
     Step::Start(&[]),
     Step::IdleWaits(10),
@@ -166,7 +156,9 @@ const ISOLATE: &str = "nohz_full=2-3 isolcpus=2-3 rcu_nocbs=2-3";
 const STORM: &[Step] =
     &[Step::Start(&[]), Step::Storm(6), Step::OnlineAll, Step::TruthOnEach, Step::Waits(10)];
 
-const CAPABILITIES: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+const TO_TRACE: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
+const CAPABILITIES: CapabilitySet = TO_TRACE.union(CapabilitySet::SETPCAP);
+const NO_KICKS: &str = "not every CPU can be kicked";
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -323,7 +315,19 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         steps: &[
             Step::RefusedConfined(CapabilitySet::empty(), "CAP_BPF"),
             Step::RefusedConfined(CapabilitySet::BPF, "CAP_PERFMON"),
+            Step::RefusedConfined(TO_TRACE, "CAP_SETPCAP"),
+            // Debian's kernel wants more for a perf event, unless it is told not to.
             Step::StartConfined(CAPABILITIES),
+            Step::Said(NO_KICKS),
+            Step::ConfinedWaits(20),
+            Step::Stop,
+            Step::StartConfined(CAPABILITIES.union(CapabilitySet::SYS_ADMIN)),
+            Step::SaidNot(NO_KICKS),
+            Step::ConfinedWaits(20),
+            Step::Stop,
+            Step::Sysctl("kernel/perf_event_paranoid", "2"),
+            Step::StartConfined(CAPABILITIES),
+            Step::SaidNot(NO_KICKS),
             Step::ConfinedWaits(20),
         ],
         ..PLAIN

@@ -78,6 +78,7 @@ impl Scene {
                 refused(self.confined(capabilities), words);
             }
             Step::Said(words) => assert!(self.daemon().said(words), "it didn't say: {words}"),
+            Step::SaidNot(words) => assert!(!self.daemon().said(words), "it said: {words}"),
             Step::Waits(n) => waits(self.file(), n),
             Step::IdleWaits(n) => {
                 for _ in 0..n {
