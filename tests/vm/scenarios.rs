@@ -88,7 +88,11 @@ pub(crate) enum Step {
     Truth(&'static [usize], usize),
     /// The same on every CPU but the first, one after the other and then on all at once.
     TruthOnEach,
-    /// Millions of sections and so many rounds of the flag game, on every CPU but the first.
+    /// The same by expedited waits only: where a CPU takes no interrupt by itself and nobody else
+    /// has a reason to interrupt it.
+    Expedited(&'static [usize], usize),
+    /// Millions of sections and so many rounds of the flag game, on every CPU but the first: busy,
+    /// idle at times, under kicks, and in virtual time.
     Game(usize),
     /// The game without a barrier must be lost, or it proves nothing here.
     LostGame,
@@ -97,6 +101,8 @@ pub(crate) enum Step {
     Storm(usize),
     /// These CPUs go offline.
     Offline(&'static [usize]),
+    /// One after the other goes offline and back.
+    Replug(&'static [usize]),
     /// Every CPU that is there comes online.
     OnlineAll,
     /// One thread a core, or all.
@@ -152,6 +158,19 @@ const ISOLATED: &[Step] = &[
     Step::Game(200_000),
 ];
 const ISOLATE: &str = "nohz_full=2-3 isolcpus=2-3 rcu_nocbs=2-3";
+
+/// No interrupt but for who asks: the bound is an hour. A perf event is off once its CPU was.
+const REPLUG: &[Step] = &[
+    Step::Start(&["--kick-isolated", "--bound-us=4000000000"]),
+    Step::Tickless(&[2, 3]),
+    Step::Expedited(&[2], 30),
+    Step::Expedited(&[2, 3], 30),
+    Step::Replug(&[2]),
+    Step::Expedited(&[2], 30),
+    Step::Replug(&[2, 3]),
+    Step::Expedited(&[2, 3, 5], 30),
+    Step::Tickless(&[2, 3]),
+];
 
 const STORM: &[Step] =
     &[Step::Start(&[]), Step::Storm(6), Step::OnlineAll, Step::TruthOnEach, Step::Waits(10)];
@@ -211,6 +230,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         kernel: Some(Kernel::NewCloud),
         cmdline: ISOLATE,
         steps: ISOLATED,
+        ..PLAIN
+    },
+    Scenario { name: "isolated-replug", cmdline: ISOLATE, steps: REPLUG, ..PLAIN },
+    Scenario {
+        name: "isolated-replug-new",
+        kernel: Some(Kernel::NewCloud),
+        cmdline: ISOLATE,
+        steps: REPLUG,
         ..PLAIN
     },
     Scenario { name: "hotplug", steps: STORM, ..PLAIN },
