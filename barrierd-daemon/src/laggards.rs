@@ -3,13 +3,18 @@
 //! Owns who may be interrupted for whom, the limit on kicks, and which kicks are thought dead. Knows
 //! nothing of how a kick is made, nor what a barrier is: a kick is a nudge and proves nothing. After
 //! a hotplug cycle a perf event stays off, reading it succeeds, and nobody is interrupted; only the
-//! slot that moves is evidence.
+//! slot that moves is evidence. So a kick that moves nothing is followed by others, and soon by other
+//! means.
 
 use crate::bucket::Bucket;
 use crate::cpulist::CpuSet;
+use crate::kick::Means;
+
+/// Reads in a row that moved nothing, after which that CPU is kicked by [`Means::Toggle`].
+pub const MOST_READS: u8 = 2;
 
 /// Kicks in a row that moved nothing, after which that CPU's are thought dead.
-pub const MOST_MISSES: u8 = 2;
+pub const MOST_MISSES: u8 = 5;
 
 /// Between two kicks that are thought dead, in nanoseconds. Not never: a CPU that is just leaving an
 /// earlier interrupt's handler may take a kick without another interrupt, now and then twice.
@@ -55,6 +60,8 @@ pub struct Laggards {
     isolated: CpuSet,
     /// Kicks that moved nothing, since the last one that did.
     misses: Box<[u8]>,
+    /// Whom reads did not interrupt. They may again, but toggling serves as well.
+    toggled: Box<[bool]>,
     /// When to try again those that are thought dead.
     retry_ns: Box<[u64]>,
     bucket: Bucket,
@@ -70,7 +77,8 @@ impl Laggards {
         // Enough for one round over all CPUs at once, whatever the rate.
         let burst = u32::try_from(cpus).unwrap_or(u32::MAX).max(rules.kicks_per_second / 100);
         let bucket = Bucket::new(rules.kicks_per_second, burst);
-        Self { rules, isolated, misses: misses.collect(), retry_ns, bucket }
+        let toggled = vec![false; cpus].into();
+        Self { rules, isolated, misses: misses.collect(), toggled, retry_ns, bucket }
     }
 
     /// Whether to kick `cpu` now, which is behind and whose last barrier point is `lag_ns` old.
@@ -92,6 +100,12 @@ impl Laggards {
         alive && bound_ns.is_some_and(|bound| lag_ns >= bound)
     }
 
+    /// How to kick `cpu`.
+    #[must_use]
+    pub fn means(&self, cpu: usize) -> Means {
+        if self.toggled[cpu] { Means::Toggle } else { Means::Read }
+    }
+
     /// Takes in whether the slot of `cpu` moved by the kick that was made at `now_ns`.
     pub fn kicked(&mut self, cpu: usize, moved: bool, now_ns: u64) -> Outcome {
         if moved {
@@ -103,6 +117,7 @@ impl Laggards {
             return Outcome::Missed;
         }
         self.misses[cpu] += 1;
+        self.toggled[cpu] |= self.misses[cpu] >= MOST_READS;
         if self.misses[cpu] < MOST_MISSES { Outcome::Missed } else { Outcome::Died }
     }
 
@@ -159,18 +174,33 @@ mod tests {
     }
 
     #[test]
-    fn after_two_kicks_that_move_nothing_it_is_tried_once_a_second() {
+    fn a_cpu_that_reads_do_not_move_is_toggled_and_then_tried_once_a_second() {
         let mut laggards = laggards(RULES);
         let now = 1_000_000_000;
         let kick = |laggards: &mut Laggards, now| laggards.kick(0, 50, For::Waiter, now);
-        assert!(kick(&mut laggards, now));
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
-        // One that moves it makes up for it.
+        let miss = |laggards: &mut Laggards| {
+            assert!(kick(laggards, now));
+            laggards.kicked(0, false, now)
+        };
+        // One that moves it makes up for those that didn't.
+        for _ in 0..5 {
+            assert_eq!(miss(&mut laggards), Outcome::Missed);
+            assert_eq!(laggards.means(0), Means::Read);
+            assert!(kick(&mut laggards, now));
+            assert_eq!(laggards.kicked(0, true, now), Outcome::Moved);
+        }
+        for _ in 0..MOST_READS {
+            assert_eq!(miss(&mut laggards), Outcome::Missed);
+        }
+        assert_eq!(laggards.means(0), Means::Toggle);
+        assert_eq!(laggards.means(2), Means::Read, "the others as before");
         assert!(kick(&mut laggards, now));
         assert_eq!(laggards.kicked(0, true, now), Outcome::Moved);
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
-        assert!(kick(&mut laggards, now));
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Died);
+        assert_eq!(laggards.means(0), Means::Toggle, "and so it stays");
+        for _ in 1..MOST_MISSES {
+            assert_eq!(miss(&mut laggards), Outcome::Missed);
+        }
+        assert_eq!(miss(&mut laggards), Outcome::Died);
         assert!(!kick(&mut laggards, now + RETRY_NS - 1));
         assert!(laggards.kick(2, 50, For::Waiter, now), "the others go on");
         // Still dead, said once.

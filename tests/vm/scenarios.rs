@@ -187,9 +187,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Step::Start(&[]),
             Step::TruthOnEach,
             Step::LostGame,
-            Step::Game(50_000_000),
-            Step::Load,
             Step::Game(20_000_000),
+            Step::Load,
+            Step::Game(10_000_000),
         ],
         ..PLAIN
     },
@@ -321,7 +321,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             ]),
             Step::Load,
             Step::TruthOnEach,
-            Step::Game(500_000),
+            Step::Game(200_000),
         ],
         ..PLAIN
     },

@@ -51,32 +51,43 @@ impl Daemon<'_> {
             if cpu == own || !self.online.cpus().contains(cpu) {
                 continue;
             }
+            any |= self.kick_one(cpu, whom);
+        }
+        any
+    }
+
+    /// Kicks `cpu` until its slot moves or the rules have had enough; whether it was kicked.
+    ///
+    /// At once again: a CPU that is just leaving an interrupt's handler takes the kick without
+    /// another one, and after it was offline only the second means moves it.
+    fn kick_one(&mut self, cpu: usize, whom: For) -> bool {
+        let mut any = false;
+        loop {
             let before = self.shared.slot(cpu);
             let (idle, now) = (before == IDLE, now_ns());
             if if idle { self.idle_trusted } else { before >= self.armed } {
-                continue;
+                return any;
             }
             let lag_ns = now.saturating_sub(self.machine.cpu_ns(cpu));
             if !self.laggards.kick(cpu, lag_ns, whom, now) {
-                continue;
+                return any;
             }
             any = true;
-            self.kicks.kick(cpu);
+            self.kicks.kick(cpu, self.laggards.means(cpu));
             self.counters.kicks += 1;
             match self.laggards.kicked(cpu, self.shared.slot(cpu) != before, now) {
-                Outcome::Moved => {}
+                Outcome::Moved => return any,
                 Outcome::Missed => self.counters.missed_kicks += 1,
                 Outcome::Died => {
                     self.counters.missed_kicks += 1;
                     self.counters.dead_kicks += 1;
                     say(format_args!(
-                        "CPU {cpu} is not interrupted by kicks, as after it was offline: barriers \
-                         wait for its own next interrupt, and kicks are tried once a second; restart \
-                         barrierd if it stays so"
+                        "CPU {cpu} is not interrupted by kicks: barriers wait for its own next \
+                         interrupt, and kicks are tried once a second; restart barrierd if it stays \
+                         so"
                     ));
                 }
             }
         }
-        any
     }
 }
