@@ -203,8 +203,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "broken-credit",
         cpus: 4,
-        // A CPU that ticks may tick between the looks at it: so often that it doesn't, once.
-        steps: &[Step::StartBroken, Step::Truth(&[3], 2_000)],
+        // A CPU that ticks may tick between the looks at it: so often that it doesn't, once. On a
+        // quiet host some hundred rounds do.
+        steps: &[
+            Step::StartBroken,
+            Step::Truth(&[3], 2_000),
+            Step::Truth(&[3], 2_000),
+            Step::Truth(&[3], 2_000),
+            Step::Truth(&[3], 2_000),
+            Step::Truth(&[3], 2_000),
+        ],
         end: End::Fails("passed early"),
         ..PLAIN
     },
