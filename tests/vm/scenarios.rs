@@ -141,7 +141,7 @@ const USUAL: &[Step] = &[
     Step::Waits(20),
     Step::TruthOnEach,
     Step::LostGame,
-    Step::Game(1_000_000),
+    Step::Game(300_000),
 ];
 
 /// By the operator's bound for isolated CPUs, a second unless told, and then as others.
@@ -155,7 +155,7 @@ const ISOLATED: &[Step] = &[
     Step::Start(&["--kick-isolated"]),
     Step::Truth(&[2], 60),
     Step::Truth(&[2, 3, 5], 30),
-    Step::Game(200_000),
+    Step::Game(100_000),
 ];
 const ISOLATE: &str = "nohz_full=2-3 isolcpus=2-3 rcu_nocbs=2-3";
 
@@ -260,7 +260,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Step::Waits(10),
             Step::OnlineAll,
             Step::Truth(&[4, 5, 6, 7], 30),
-            Step::Game(200_000),
+            Step::Game(100_000),
             Step::Offline(&[1, 2, 6]),
             Step::Waits(10),
             Step::TruthOnEach,
@@ -276,7 +276,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Step::Start(&[]),
             Step::IdleWaits(5),
             Step::TruthOnEach,
-            Step::Game(200_000),
+            Step::Game(100_000),
         ],
         ..PLAIN
     },
@@ -302,7 +302,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Step::Start(&[]),
             Step::IdleWaits(5),
             Step::TruthOnEach,
-            Step::Game(200_000),
+            Step::Game(100_000),
         ],
         ..PLAIN
     },
@@ -314,7 +314,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Step::Said("going on without idle inference"),
             Step::Waits(5),
             Step::TruthOnEach,
-            Step::Game(200_000),
+            Step::Game(100_000),
         ],
         ..PLAIN
     },
@@ -329,7 +329,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             ]),
             Step::Load,
             Step::TruthOnEach,
-            Step::Game(200_000),
+            Step::Game(100_000),
         ],
         ..PLAIN
     },
@@ -381,7 +381,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Step::IdleWaits(5),
             Step::Truth(&[1], 30),
             Step::Truth(&[17, 31], 30),
-            Step::Game(200_000),
+            Step::Game(100_000),
             Step::Counted(Count::OneWakeUpARound),
         ],
         ..PLAIN
