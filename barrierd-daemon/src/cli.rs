@@ -35,7 +35,8 @@ EXAMPLES:
       Another file and other tracepoints; say what happens.
 
 NEEDS:
-  Linux 5.12 or later on x86_64, 5.18 on aarch64; root, or CAP_BPF and CAP_PERFMON. With BTF
+  Linux 5.12 or later on x86_64, 5.18 on aarch64; root, or CAP_BPF, CAP_PERFMON and CAP_SETPCAP, and
+  CAP_SYS_ADMIN to interrupt CPUs where kernel.perf_event_paranoid is above 2. With BTF
   (/sys/kernel/btf/vmlinux) it knows idle CPUs and sleeps when all are idle; without, it does not.
 
 EXIT STATUS:
