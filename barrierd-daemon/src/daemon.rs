@@ -23,7 +23,7 @@ use crate::lock::Lock;
 use crate::machine::{self, Machine, Scan};
 use crate::notify::Notify;
 use crate::online::{Online, isolated_cpus, possible_cpus};
-use crate::pace::{self, Flag, Found, How, Pace, Step, Woken};
+use crate::pace::{Flag, Found, How, Pace, Step, Woken};
 use crate::policy::{Descriptors, Role};
 use crate::proof::{self, Proof};
 use crate::public_file::{self, PublicFile};
@@ -32,8 +32,12 @@ use crate::report::{Counters, say};
 use crate::shared_words::SharedWords;
 use crate::signals::Signals;
 use crate::socket::Socket;
+use crate::straggler::Straggler;
 use crate::tracepoint::{self, Spec};
 
+use figures::Fixed;
+
+mod figures;
 mod nudge;
 
 /// What the command line asks for.
@@ -97,8 +101,8 @@ pub struct Daemon<'s> {
     wanted: Option<u64>,
     /// Whether anyone slept on a watermark that was published since the pace was last told.
     waited_for: bool,
-    /// When the round of virtual time under way was opened.
-    opened_ns: u64,
+    /// The round of virtual time under way.
+    straggler: Straggler,
 
     /// Whether IDLE is believed. Once false it stays so.
     idle_trusted: bool,
@@ -107,6 +111,7 @@ pub struct Daemon<'s> {
     checked_ns: u64,
 
     verbose: bool,
+    fixed: Fixed,
     counters: Counters,
     summed: Counters,
     summed_ns: u64,
@@ -144,7 +149,8 @@ impl<'s> Daemon<'s> {
         if let Some(why_not) = why_not {
             say(format_args!(
                 "going on without idle inference, so an idle CPU holds barriers up until its next \
-                 interrupt, and this daemon never sleeps: {why_not:#}"
+                 interrupt, and this daemon never sleeps; a kernel with CONFIG_DEBUG_INFO_BTF has it \
+                 (-v shows libbpf's own words): {why_not:#}"
             ));
         }
         let shared = kernel.map()?;
@@ -156,21 +162,29 @@ impl<'s> Daemon<'s> {
         let kicks = Kicks::open(online.cpus());
         if let Some(error) = kicks.why_not() {
             say(format_args!(
-                "not every CPU can be kicked, so expedited waits take until its next interrupt                  (perf_event_open: {error}; it needs CAP_PERFMON)"
+                "not every CPU can be kicked, so expedited waits take until the others' next \
+                 interrupt (perf_event_open: {error}): start barrierd as root or with CAP_PERFMON, \
+                 on a kernel with CONFIG_PERF_EVENTS, and with a limit on open files above the \
+                 number of CPUs"
             ));
         }
         let laggards = Laggards::new(config.rules, isolated, &kicks.reachable());
 
         let file = PublicFile::open(&config.path, cpus, boot)?;
         if let Some(why) = &file.replaced {
-            say(format_args!("{}: {why}; a new file takes its place", config.path.display()));
+            say(format_args!(
+                "{}: {why}; a new file takes its place, and programs that still have the old one \
+                 mapped must open it again",
+                config.path.display()
+            ));
         }
         let socket = match config.expedites_per_second {
             0 => None,
             _ => Some(Socket::bind(&config.path, config.group)?),
         };
         let now = now_ns();
-        let cycle_ns = pace::cycle_ns(tick_ns(), config.period_ns);
+        let fixed = Fixed::now(tick_ns(), config.period_ns);
+        let cycle_ns = fixed.cycle_ns;
         let machine = Machine::new(cpus, file.inherited);
         let publisher = Publisher::new(file, boot, cpus, config.per_cpu, now);
         if config.verbose {
@@ -203,10 +217,11 @@ impl<'s> Daemon<'s> {
             armed: 0,
             wanted: None,
             waited_for: false,
-            opened_ns: 0,
+            straggler: Straggler::default(),
             proved: true,
             checked_ns: now,
             verbose: config.verbose,
+            fixed,
             counters: Counters::default(),
             summed: Counters::default(),
             summed_ns: now,
@@ -244,6 +259,7 @@ impl<'s> Daemon<'s> {
     pub fn run(&mut self) -> Result<()> {
         let result = self.go_round();
         self.notify.stopping();
+        self.show();
         self.publisher.stop();
         if self.verbose || result.is_err() {
             say(format_args!("stopped: {}", self.counters));
@@ -338,14 +354,16 @@ impl<'s> Daemon<'s> {
         self.busy = found.busy;
         let now = now_ns();
         self.counters.scans += 1;
-        if found.completed.is_some() {
-            self.counters.round(now.saturating_sub(self.opened_ns));
+        match found.completed {
+            Some(_) => self.counters.round(self.straggler.completed(now)),
+            None => self.straggler.behind(self.machine.slowest()),
         }
         if self.proved {
             self.waited_for |= self.publisher.publish(&self.machine, now);
             self.notify.published(now);
         }
         self.check(now);
+        self.show();
         Ok(found)
     }
 
@@ -354,6 +372,7 @@ impl<'s> Daemon<'s> {
     fn look(&mut self) -> bool {
         let own = sched_getcpu();
         let (mut busy, mut passed) = (0, true);
+        let mut oldest = self.straggler.opened_ns();
         for cpu in self.online.cpus().iter().filter(|&cpu| cpu != own) {
             let slot = self.shared.slot(cpu);
             if slot == machine::IDLE && self.idle_trusted {
@@ -361,6 +380,10 @@ impl<'s> Daemon<'s> {
             }
             busy += 1;
             passed &= slot != machine::IDLE && slot >= self.armed;
+            if slot < oldest {
+                oldest = slot;
+                self.straggler.behind(cpu);
+            }
         }
         self.busy = busy;
         passed
@@ -384,7 +407,7 @@ impl<'s> Daemon<'s> {
         let evidence = self.clock.read();
         if let Some(vtime) = round {
             self.machine.opened(vtime, evidence);
-            self.opened_ns = evidence;
+            self.straggler.opened(evidence);
         }
         if how == How::Listen {
             // A round goes on until it is complete, over several armings: each CPU counts down at
@@ -467,13 +490,17 @@ impl<'s> Daemon<'s> {
         }
         self.proved = proved;
         if proved {
-            say(format_args!("tracing works again on CPU {own}: publishing"));
+            say(format_args!(
+                "tracing works again on CPU {own}: publishing, without idle inference; restart \
+                 barrierd to have that back"
+            ));
             return;
         }
         say(format_args!(
             "tracing is broken on CPU {own}: barrierd ran there, but its programs did not (slot \
-             {:#x}, armed {armed:#x}); publishing nothing until they do; is another tool detaching \
-             BPF programs?",
+             {:#x}, armed {armed:#x}); publishing nothing until they do, so clients take this \
+             daemon for dead; is another tool detaching BPF programs (`bpftool link`)? stop it, \
+             then restart barrierd",
             self.shared.slot(own)
         ));
         self.distrust_idle("tracing is broken");
@@ -485,7 +512,10 @@ impl<'s> Daemon<'s> {
             self.checked_ns = now;
             let why = match self.kernel.missed_switches() {
                 Ok(0) => None,
-                Ok(n) => Some(format!("the kernel skipped the sched_switch program {n} times")),
+                Ok(n) => {
+                    self.counters.missed_events = n;
+                    Some(format!("the kernel skipped the sched_switch program {n} times"))
+                }
                 Err(error) => Some(format!("reading the program's fdinfo: {error}")),
             };
             if let Some(why) = why {
@@ -509,8 +539,9 @@ impl<'s> Daemon<'s> {
         if std::mem::replace(&mut self.idle_trusted, false) {
             self.shared.set_broken();
             say(format_args!(
-                "idle inference has ended for good: {why}; barriers now wait for idle CPUs' next \
-                 interrupt; please report this with the kernel's version"
+                "idle inference has ended until barrierd is restarted: {why}; barriers stay sound, \
+                 but wait for idle CPUs' next interrupt; please report this with the kernel's version \
+                 (uname -a)"
             ));
         }
     }
@@ -555,7 +586,10 @@ fn attach(kernel: &mut Kernel<'_>, names: &[String], verbose: bool) -> Result<()
                  the names (those below syscalls are no raw tracepoints: use raw_syscalls:sys_enter)"
             );
         } else if verbose {
-            say(format_args!("the kernel has no raw tracepoint `{name}`: going on without it"));
+            say(format_args!(
+                "the kernel has no raw tracepoint `{name}`: going on without it, so barriers may \
+                 wait for a later interrupt"
+            ));
         }
     }
     if verbose {

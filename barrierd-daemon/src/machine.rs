@@ -171,6 +171,12 @@ impl Machine {
         self.credits.len()
     }
 
+    /// The CPU with the oldest evidence; of several the first. O(CPUs).
+    #[must_use]
+    pub fn slowest(&self) -> usize {
+        (0..self.cpus()).min_by_key(|&cpu| self.credits[cpu]).unwrap_or(0)
+    }
+
     /// CPU `cpu`'s own watermark in nanoseconds. Never decreases.
     ///
     /// # Panics

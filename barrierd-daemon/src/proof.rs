@@ -69,7 +69,8 @@ pub fn tour(words: &SharedWords, clock: &mut EvidenceClock, online: &CpuSet) -> 
         Err(error) => {
             say(format_args!(
                 "can't read this process's CPU affinity ({error}), so no CPU is proved to trace \
-                 before it is first seen"
+                 before it is first seen: barriers begin once each has taken an interrupt; nothing \
+                 else is lost"
             ));
             return Ok(());
         }
@@ -85,27 +86,35 @@ fn visit(words: &SharedWords, clock: &mut EvidenceClock, cpu: usize) -> Result<(
     let armed = clock.read();
     words.arm(armed);
     if cpu >= Affinity::MAX_CPU {
-        say(format_args!("CPU {cpu}: not visited, affinity masks end at {}", Affinity::MAX_CPU));
+        say(format_args!(
+            "CPU {cpu}: not visited, affinity masks end at {}, so barriers begin once it has taken an \
+             interrupt",
+            Affinity::MAX_CPU
+        ));
         return Ok(());
     }
     let mut only = Affinity::new();
     only.set(cpu);
     if let Err(error) = sched_setaffinity(None, &only) {
         say(format_args!(
-            "CPU {cpu}: not visited ({error}; a cpuset may forbid it), so barriers wait until it is \
-             first seen"
+            "CPU {cpu}: not visited ({error}), so barriers begin once it has taken an interrupt; if \
+             a cpuset forbids it, start barrierd outside of it (AllowedCPUs= in the unit)"
         ));
         return Ok(());
     }
     match look(words, cpu, armed) {
         Proof::Holds => Ok(()),
         Proof::Moved => {
-            say(format_args!("CPU {cpu}: went offline while it was being visited"));
+            say(format_args!(
+                "CPU {cpu}: went offline while it was being visited, and is waited for when it is \
+                 back"
+            ));
             Ok(())
         }
         Proof::Fails => bail!(
             "CPU {cpu} does not trace: barrierd ran on it, but the sched_switch program did not \
-             (slot {:#x}, armed {armed:#x}); is another tool detaching BPF programs?",
+             (slot {:#x}, armed {armed:#x}); is another tool detaching BPF programs (`bpftool link`)? \
+             stop it and start barrierd again",
             words.slot(cpu)
         ),
     }

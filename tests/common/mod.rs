@@ -43,6 +43,14 @@ pub(crate) fn barrierd() -> &'static Path {
     &PATH
 }
 
+/// The program that asks it.
+#[allow(dead_code, reason = "not every test program asks it")]
+pub(crate) fn barrierctl() -> &'static Path {
+    static PATH: LazyLock<PathBuf> =
+        LazyLock::new(|| built("barrierd-client", &["--bin", "barrierctl"], "barrierctl"));
+    &PATH
+}
+
 /// The reclaimer's demo.
 #[allow(dead_code, reason = "not every test program runs it")]
 pub(crate) fn demo() -> &'static Path {
@@ -103,6 +111,11 @@ impl Daemon {
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().expect("no panics here").clone()
+    }
+
+    #[allow(dead_code, reason = "not every test program asks")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
     }
 
     #[allow(dead_code, reason = "not every test program signals it")]
