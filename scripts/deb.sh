@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the Debian package: daemon, barrierctl, unit, user, manual page and completions.
+# Builds the Debian package: daemon, barrierctl, unit, user, manual pages and completions.
 #
 #   scripts/deb.sh [OUTPUT]     a directory, or the package's own name
 set -euo pipefail
