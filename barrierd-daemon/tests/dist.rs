@@ -81,7 +81,7 @@ fn the_package_has_all_that_is_generated() {
         }
     }
     for page in ["barrierd.8", "barrierctl.1"] {
-        assert!(manifest.contains(&format!("\"target/release/dist/{page}\"")), "{page}");
+        assert!(manifest.contains(&format!("\"target/release/dist/{page}.gz\"")), "{page}");
     }
 }
 
