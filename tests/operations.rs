@@ -143,6 +143,8 @@ fn a_daemon_that_was_killed_is_dead_and_the_next_one_counts_from_zero() {
     }
     let first = read(&barrier);
     daemon.kill();
+    // Its last beat has to be old.
+    thread::sleep(Duration::from_millis(300));
     let status = unprivileged(&file, "status");
     assert_eq!(status.status.code(), Some(1), "{}", text(&status));
     assert!(text(&status).contains("daemon     stale"), "{}", text(&status));
