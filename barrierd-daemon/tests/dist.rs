@@ -50,8 +50,8 @@ fn the_unit_stays_as_closed_as_it_is() {
 #[test]
 fn what_the_start_needs_is_allowed_after_all_that_is_denied() {
     let unit = fs::read_to_string(Path::new(DIST).join("barrierd.service")).expect("the unit");
-    let filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
-    let last = filters.last().expect("a filter");
+    let mut filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let last = filters.next_back().expect("a filter");
     for call in ["bpf", "perf_event_open", "seccomp"] {
         assert!(last.split(' ').any(|word| word == call), "{call} is not in the last line: {last}");
     }
