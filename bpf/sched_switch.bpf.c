@@ -63,6 +63,9 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 		WRITE_ONCE(ctl->preempted, prev->pid != 0 && !(prev->flags & PF_KTHREAD) &&
 						   bpf_core_field_exists(prev->__state) &&
 						   prev->__state == 0);
+		/* Only this program writes it: so that the daemon finds out when it is gone, though
+		 * other programs go on to stamp the daemon's own CPU. Partner: proof.rs. */
+		WRITE_ONCE(ctl->switched, armed);
 		return 0;
 	}
 	if (READ_ONCE(ctl->asleep) && next->pid != 0 && !(next->flags & PF_KTHREAD) &&

@@ -251,6 +251,11 @@ impl<'s> Daemon<'s> {
         result
     }
 
+    /// Marks the file stopped, without ever having run.
+    pub fn give_up(&self) {
+        self.publisher.stop();
+    }
+
     fn go_round(&mut self) -> Result<()> {
         let mut step = Step::Scan;
         loop {
@@ -436,7 +441,7 @@ impl<'s> Daemon<'s> {
             }
             self.counters.wake_ups += 1;
             if asked {
-                // No proof: the wait may have been none. The pace's own waits have theirs.
+                self.prove(own, armed);
                 return Ok(Ended::Asked);
             }
             if !notified && now_ns() < until_ns && until < until_ns {
@@ -457,6 +462,12 @@ impl<'s> Daemon<'s> {
     /// start again, from the slots alone, when the proof holds again. Until then it does not beat
     /// either, so that clients take it for dead and help themselves.
     fn prove(&mut self, own: usize, armed: u64) {
+        if self.idle_trusted && !proof::switched(&self.shared, armed) {
+            self.distrust_idle(
+                "the sched_switch program does not run any more; is another tool detaching BPF \
+                 programs?",
+            );
+        }
         let proved = match proof::look(&self.shared, own, armed) {
             Proof::Moved => return,
             Proof::Holds => true,

@@ -5,6 +5,12 @@
 //! The daemon arms, then waits. To go on it was switched in, an event on its CPU after the arming,
 //! so that CPU's slot holds that arming or a later one, and not IDLE. Where it doesn't, events are
 //! being missed there.
+//!
+//! That slot can't tell which program moved it, and IDLE rests on sched_switch alone: where that is
+//! gone while the timer's goes on, a CPU that leaves its idle task stays IDLE for up to a tick. So
+//! the switch program says apart what was armed when it saw the daemon switched to ([`switched`]).
+//! What remains is that it vanishes in the microseconds between a wake-up and the scan that
+//! follows; the next wake-up finds it.
 
 use std::time::Duration;
 
@@ -52,6 +58,18 @@ pub fn look(words: &SharedWords, own: usize, armed: u64) -> Proof {
         }
     }
     Proof::Fails
+}
+
+/// Whether the sched_switch program saw a switch to the daemon since `armed` was armed. Sleeps a
+/// little if it didn't at first: the wait before may not have been one.
+#[must_use]
+pub fn switched(words: &SharedWords, armed: u64) -> bool {
+    (0..LOOKS).any(|look| {
+        if look > 0 {
+            std::thread::sleep(A_SWITCH);
+        }
+        words.switched() >= armed
+    })
 }
 
 /// Goes to each online CPU in turn, with a fresh arming: initialises its slot and proves that it
