@@ -151,7 +151,14 @@ impl<'s> Daemon<'s> {
         attach(&mut kernel, &names, config.verbose)?;
         let signals = Signals::take()?;
         let mut clock = EvidenceClock::new();
-        proof::tour(&shared, &mut clock, online.read())?;
+        let idle_trusted = proof::tour(&shared, &mut clock, online.read())? && kernel.infers_idle();
+        if kernel.infers_idle() && !idle_trusted {
+            shared.set_broken();
+            say(format_args!(
+                "going on without idle inference: an idle CPU holds barriers up until its next \
+                 interrupt or kick, and this daemon never sleeps"
+            ));
+        }
 
         let kicks = Kicks::open(online.cpus());
         if let Some(error) = kicks.why_not() {
@@ -179,11 +186,11 @@ impl<'s> Daemon<'s> {
                 config.path.display(),
                 publisher.file().origin,
                 cycle_ns / 1_000,
-                if kernel.infers_idle() { "on" } else { "off" }
+                if idle_trusted { "on" } else { "off" }
             ));
         }
         Ok(Self {
-            idle_trusted: kernel.infers_idle(),
+            idle_trusted,
             kernel,
             shared,
             publisher,
