@@ -95,8 +95,6 @@ pub struct Daemon<'s> {
     armed: u64,
     /// What the round under way waits for; `None` when nobody is listened for.
     wanted: Option<u64>,
-    /// Whether anyone slept on a watermark that was published since the pace was last told.
-    waited_for: bool,
     /// When the round of virtual time under way was opened.
     opened_ns: u64,
 
@@ -209,7 +207,6 @@ impl<'s> Daemon<'s> {
             busy: 0,
             armed: 0,
             wanted: None,
-            waited_for: false,
             opened_ns: 0,
             proved: true,
             checked_ns: now,
@@ -312,7 +309,6 @@ impl<'s> Daemon<'s> {
             now_ns: now_ns(),
             others_idle: found.busy == 0 && !self.shared.preempted(),
             passed: self.machine.last_interrupt_ns() >= wanted,
-            waited_for: std::mem::take(&mut self.waited_for),
             vtime,
             last_vtime: self.machine.last_interrupt_vtime(),
             flag_stands: self.shared.asleep(),
@@ -354,7 +350,7 @@ impl<'s> Daemon<'s> {
             self.counters.round(now.saturating_sub(self.opened_ns));
         }
         if self.proved {
-            self.waited_for |= self.publisher.publish(&self.machine, now);
+            self.publisher.publish(&self.machine, now);
             self.notify.published(now);
         }
         self.check(now);
