@@ -38,8 +38,8 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 		return 0;
 	seen = READ_ONCE(slot->armed);
 	armed = READ_ONCE(ctl->armed);
-	/* A task has run behind IDLE: its switch out of idle was not traced. Kernels exist where one CPU
-	 * traces no switch out of idle, but all others. Before the exchange, as in on_task_event. */
+	/* A task has run behind IDLE: the switch out of idle was not traced. Before the exchange, as in
+	 * on_task_event. */
 	if (seen == IDLE && prev->pid != 0)
 		WRITE_ONCE(ctl->broken, 1);
 	/* The idle tasks, one a CPU, all have pid 0. */

@@ -66,6 +66,9 @@ const FAR_BEHIND_NS: u64 = 10_000_000;
 /// Batches of requests served at once after a silence.
 const EXPEDITE_BURST: u32 = 64;
 
+/// The sched_switch program not having seen the daemon for this long is gone, in nanoseconds.
+const UNSEEN_NS: u64 = 1_000_000_000;
+
 /// Between two lines of sums, in nanoseconds.
 const SUMMARY_NS: u64 = 1_000_000_000;
 
@@ -100,6 +103,10 @@ pub struct Daemon<'s> {
 
     /// Whether IDLE is believed. Once false it stays so.
     idle_trusted: bool,
+    /// Whether the sched_switch program saw the last wait end, and when it last did. IDLE is believed
+    /// only then.
+    switch_seen: bool,
+    seen_ns: u64,
     /// Whether the last proof held. While not, nothing is published.
     proved: bool,
     checked_ns: u64,
@@ -208,6 +215,8 @@ impl<'s> Daemon<'s> {
             armed: 0,
             wanted: None,
             opened_ns: 0,
+            switch_seen: true,
+            seen_ns: now,
             proved: true,
             checked_ns: now,
             verbose: config.verbose,
@@ -341,7 +350,7 @@ impl<'s> Daemon<'s> {
             online: self.online.cpus(),
             own,
             slots: &self.slots,
-            idle_trusted: self.idle_trusted,
+            idle_trusted: self.idle_trusted && self.switch_seen,
         });
         self.busy = found.busy;
         let now = now_ns();
@@ -364,7 +373,7 @@ impl<'s> Daemon<'s> {
         let (mut busy, mut passed) = (0, true);
         for cpu in self.online.cpus().iter().filter(|&cpu| cpu != own) {
             let slot = self.shared.slot(cpu);
-            if slot == machine::IDLE && self.idle_trusted {
+            if slot == machine::IDLE && self.idle_trusted && self.switch_seen {
                 continue;
             }
             busy += 1;
@@ -444,7 +453,12 @@ impl<'s> Daemon<'s> {
             }
             self.counters.wake_ups += 1;
             if asked {
-                self.prove(own, armed);
+                self.prove_switch(armed);
+                if !self.switch_seen {
+                    // The request was there already, so there was no switch: make one.
+                    proof::nap();
+                    self.prove_switch(armed);
+                }
                 return Ok(Ended::Asked);
             }
             if !notified && now_ns() < until_ns && until < until_ns {
@@ -465,12 +479,7 @@ impl<'s> Daemon<'s> {
     /// start again, from the slots alone, when the proof holds again. Until then it does not beat
     /// either, so that clients take it for dead and help themselves.
     fn prove(&mut self, own: usize, armed: u64) {
-        if self.idle_trusted && !proof::switched(&self.shared, armed) {
-            self.distrust_idle(
-                "the sched_switch program does not run any more; is another tool detaching BPF \
-                 programs?",
-            );
-        }
+        self.prove_switch(armed);
         let proved = match proof::look(&self.shared, own, armed) {
             Proof::Moved => return,
             Proof::Holds => true,
@@ -491,6 +500,21 @@ impl<'s> Daemon<'s> {
             self.shared.slot(own)
         ));
         self.distrust_idle("tracing is broken");
+    }
+
+    /// Makes sure that the sched_switch program saw the daemon come back from the wait, which began
+    /// after `armed` was armed. While it didn't, IDLE is worth nothing; if that lasts, for good.
+    fn prove_switch(&mut self, armed: u64) {
+        self.switch_seen = self.shared.switched() >= armed;
+        let now = now_ns();
+        if self.switch_seen {
+            self.seen_ns = now;
+        } else if self.idle_trusted && now.saturating_sub(self.seen_ns) >= UNSEEN_NS {
+            self.distrust_idle(
+                "the sched_switch program has not seen this daemon run for a second; is another tool \
+                 detaching BPF programs?",
+            );
+        }
     }
 
     /// Now and then: has the kernel skipped the program that writes IDLE?

@@ -8,7 +8,11 @@
 //!
 //! That slot can't tell which program moved it, and IDLE rests on sched_switch alone: where that is
 //! gone while the timer's goes on, a CPU that leaves its idle task stays IDLE for up to a tick. So
-//! the switch program says apart what was armed when it saw the daemon switched to ([`switched`]).
+//! the switch program says apart what was armed when it saw the daemon switched to
+//! (`SharedWords::switched`), and a scan believes IDLE only if it saw the last wait's end. That it
+//! didn't is no proof that it is gone: machines exist where switches away from some tasks are never
+//! traced. Only a second of it is.
+//!
 //! What remains is that it vanishes in the microseconds between a wake-up and the scan that
 //! follows; the next wake-up finds it.
 
@@ -60,24 +64,16 @@ pub fn look(words: &SharedWords, own: usize, armed: u64) -> Proof {
     Proof::Fails
 }
 
-/// Whether the sched_switch program saw a switch to the daemon since `armed` was armed. Sleeps a
-/// little if it didn't at first: the wait before may not have been one.
-#[must_use]
-pub fn switched(words: &SharedWords, armed: u64) -> bool {
-    (0..LOOKS).any(|look| {
-        if look > 0 {
-            std::thread::sleep(A_SWITCH);
-        }
-        words.switched() >= armed
-    })
+/// Sleeps a little, so that the kernel switches away from the daemon and back.
+pub fn nap() {
+    std::thread::sleep(A_SWITCH);
 }
 
 /// Goes to each online CPU in turn, with a fresh arming: initialises its slot and proves that it
 /// traces. Goes back to the CPUs that it was allowed before.
 ///
 /// Whether IDLE may be believed: on each CPU it naps, so that a CPU with nothing else to do goes idle
-/// and comes back, which must show. (Seen on Linux 6.18 in a virtual machine: one CPU traced every
-/// switch into idle and none out of it.)
+/// and comes back, which must show.
 ///
 /// A CPU that this process may not run on is left out, with a line that says so: its slot is 0,
 /// "never seen", and it is waited for.
