@@ -454,7 +454,7 @@ impl<'s> Daemon<'s> {
             self.counters.wake_ups += 1;
             if asked {
                 self.prove_switch(armed);
-                if !self.switch_seen {
+                if self.idle_trusted && !self.switch_seen {
                     // The request was there already, so there was no switch: make one.
                     proof::nap();
                     self.prove_switch(armed);

@@ -64,11 +64,11 @@ impl Daemon<'_> {
                 continue;
             }
             any = true;
-            let mut moved = self.kick_once(cpu, before);
+            let mut moved = self.kick_once(cpu);
             // Taken along with an interrupt that had begun before the arming? The next is one of its
             // own.
             if !moved && self.laggards.kick(cpu, lag_ns, whom, now) {
-                moved = self.kick_once(cpu, before);
+                moved = self.kick_once(cpu);
             }
             match self.laggards.kicked(cpu, moved, now) {
                 Outcome::Moved => {}
@@ -87,14 +87,15 @@ impl Daemon<'_> {
         any
     }
 
-    /// Kicks `cpu`, whose slot held `before`, and looks whether it moved; for a moment, since a CPU
-    /// that polls in its idle task shows it only when it has gone on to what woke it.
-    fn kick_once(&mut self, cpu: usize, before: u64) -> bool {
+    /// Kicks `cpu` and looks whether its slot shows what is armed; for a moment, since a CPU that polls
+    /// in its idle task shows it only when it has gone on to what woke it.
+    fn kick_once(&mut self, cpu: usize) -> bool {
         self.kicks.kick(cpu);
         self.counters.kicks += 1;
         let until = now_ns() + SHOWS_NS;
         loop {
-            if self.shared.slot(cpu) != before {
+            // Not: any other value than before. An event that began before the arming moves it, too.
+            if self.shared.slot(cpu) >= self.armed {
                 return true;
             }
             if now_ns() >= until {
