@@ -154,7 +154,7 @@ fn a_daemon_that_was_killed_is_dead_and_the_next_one_counts_from_zero() {
     let second = read(&barrier);
     assert!(second.start_ns > first.start_ns);
     assert!(second.get(Word::Scans) < first.get(Word::Scans), "{second:?}");
-    assert_eq!(second.get(Word::Pid), Some(u64::from(daemon.pid())));
+    assert_eq!(second.get(Word::Pid), u64::try_from(daemon.pid().as_raw_nonzero().get()).ok());
 }
 
 /// Keeps this thread, and what it starts, on CPU `cpu`. One that isn't there is no matter.

@@ -70,6 +70,9 @@ const FAR_BEHIND_NS: u64 = 10_000_000;
 /// Batches of requests served at once after a silence.
 const EXPEDITE_BURST: u32 = 64;
 
+/// The sched_switch program not having seen the daemon for this long is gone, in nanoseconds.
+const UNSEEN_NS: u64 = 1_000_000_000;
+
 /// Between two lines of sums, in nanoseconds.
 const SUMMARY_NS: u64 = 1_000_000_000;
 
@@ -99,13 +102,15 @@ pub struct Daemon<'s> {
     armed: u64,
     /// What the round under way waits for; `None` when nobody is listened for.
     wanted: Option<u64>,
-    /// Whether anyone slept on a watermark that was published since the pace was last told.
-    waited_for: bool,
     /// The round of virtual time under way.
     straggler: Straggler,
 
     /// Whether IDLE is believed. Once false it stays so.
     idle_trusted: bool,
+    /// Whether the sched_switch program saw the last wait end, and when it last did. IDLE is believed
+    /// only then.
+    switch_seen: bool,
+    seen_ns: u64,
     /// Whether the last proof held. While not, nothing is published.
     proved: bool,
     checked_ns: u64,
@@ -157,7 +162,14 @@ impl<'s> Daemon<'s> {
         attach(&mut kernel, &names, config.verbose)?;
         let signals = Signals::take()?;
         let mut clock = EvidenceClock::new();
-        proof::tour(&shared, &mut clock, online.read())?;
+        let idle_trusted = proof::tour(&shared, &mut clock, online.read())? && kernel.infers_idle();
+        if kernel.infers_idle() && !idle_trusted {
+            shared.set_broken();
+            say(format_args!(
+                "going on without idle inference: an idle CPU holds barriers up until its next \
+                 interrupt or kick, and this daemon never sleeps"
+            ));
+        }
 
         let kicks = Kicks::open(online.cpus());
         if let Some(error) = kicks.why_not() {
@@ -193,11 +205,11 @@ impl<'s> Daemon<'s> {
                 config.path.display(),
                 publisher.file().origin,
                 cycle_ns / 1_000,
-                if kernel.infers_idle() { "on" } else { "off" }
+                if idle_trusted { "on" } else { "off" }
             ));
         }
         Ok(Self {
-            idle_trusted: kernel.infers_idle(),
+            idle_trusted,
             kernel,
             shared,
             publisher,
@@ -216,8 +228,9 @@ impl<'s> Daemon<'s> {
             busy: 0,
             armed: 0,
             wanted: None,
-            waited_for: false,
             straggler: Straggler::default(),
+            switch_seen: true,
+            seen_ns: now,
             proved: true,
             checked_ns: now,
             verbose: config.verbose,
@@ -265,6 +278,11 @@ impl<'s> Daemon<'s> {
             say(format_args!("stopped: {}", self.counters));
         }
         result
+    }
+
+    /// Marks the file stopped, without ever having run.
+    pub fn give_up(&self) {
+        self.publisher.stop();
     }
 
     fn go_round(&mut self) -> Result<()> {
@@ -316,7 +334,6 @@ impl<'s> Daemon<'s> {
             now_ns: now_ns(),
             others_idle: found.busy == 0 && !self.shared.preempted(),
             passed: self.machine.last_interrupt_ns() >= wanted,
-            waited_for: std::mem::take(&mut self.waited_for),
             vtime,
             last_vtime: self.machine.last_interrupt_vtime(),
             flag_stands: self.shared.asleep(),
@@ -349,7 +366,7 @@ impl<'s> Daemon<'s> {
             online: self.online.cpus(),
             own,
             slots: &self.slots,
-            idle_trusted: self.idle_trusted,
+            idle_trusted: self.idle_trusted && self.switch_seen,
         });
         self.busy = found.busy;
         let now = now_ns();
@@ -359,7 +376,7 @@ impl<'s> Daemon<'s> {
             None => self.straggler.behind(self.machine.slowest()),
         }
         if self.proved {
-            self.waited_for |= self.publisher.publish(&self.machine, now);
+            self.publisher.publish(&self.machine, now);
             self.notify.published(now);
         }
         self.check(now);
@@ -375,7 +392,7 @@ impl<'s> Daemon<'s> {
         let mut oldest = self.straggler.opened_ns();
         for cpu in self.online.cpus().iter().filter(|&cpu| cpu != own) {
             let slot = self.shared.slot(cpu);
-            if slot == machine::IDLE && self.idle_trusted {
+            if slot == machine::IDLE && self.idle_trusted && self.switch_seen {
                 continue;
             }
             busy += 1;
@@ -459,7 +476,12 @@ impl<'s> Daemon<'s> {
             }
             self.counters.wake_ups += 1;
             if asked {
-                // No proof: the wait may have been none. The pace's own waits have theirs.
+                self.prove_switch(armed);
+                if self.idle_trusted && !self.switch_seen {
+                    // The request was there already, so there was no switch: make one.
+                    proof::nap();
+                    self.prove_switch(armed);
+                }
                 return Ok(Ended::Asked);
             }
             if !notified && now_ns() < until_ns && until < until_ns {
@@ -480,6 +502,7 @@ impl<'s> Daemon<'s> {
     /// start again, from the slots alone, when the proof holds again. Until then it does not beat
     /// either, so that clients take it for dead and help themselves.
     fn prove(&mut self, own: usize, armed: u64) {
+        self.prove_switch(armed);
         let proved = match proof::look(&self.shared, own, armed) {
             Proof::Moved => return,
             Proof::Holds => true,
@@ -504,6 +527,21 @@ impl<'s> Daemon<'s> {
             self.shared.slot(own)
         ));
         self.distrust_idle("tracing is broken");
+    }
+
+    /// Makes sure that the sched_switch program saw the daemon come back from the wait, which began
+    /// after `armed` was armed. While it didn't, IDLE is worth nothing; if that lasts, for good.
+    fn prove_switch(&mut self, armed: u64) {
+        self.switch_seen = self.shared.switched() >= armed;
+        let now = now_ns();
+        if self.switch_seen {
+            self.seen_ns = now;
+        } else if self.idle_trusted && now.saturating_sub(self.seen_ns) >= UNSEEN_NS {
+            self.distrust_idle(
+                "the sched_switch program has not seen this daemon run for a second; is another tool \
+                 detaching BPF programs?",
+            );
+        }
     }
 
     /// Now and then: has the kernel skipped the program that writes IDLE?

@@ -8,11 +8,16 @@
 use crate::bucket::Bucket;
 use crate::cpulist::CpuSet;
 
-/// Kicks in a row that moved nothing, after which that CPU's are thought dead.
-pub const MOST_MISSES: u8 = 2;
+/// Misses in a row, after which that CPU's kicks are thought dead.
+pub const MOST_MISSES: u8 = 3;
 
-/// Between two kicks that are thought dead, in nanoseconds. Not never: a CPU that is just leaving an
-/// earlier interrupt's handler may take a kick without another interrupt, now and then twice.
+/// Misses that count are at least this far apart, in nanoseconds. A CPU that takes a kick along with an
+/// earlier interrupt, or polls in its idle task, may miss several within microseconds and be well; a
+/// dead one misses them all, and to find that out takes three reads that interrupt nobody.
+pub const MISS_SPREAD_NS: u64 = 5_000_000;
+
+/// Between two kicks that are thought dead, in nanoseconds. Not never: the CPU may just have polled
+/// in its idle task all the time.
 pub const RETRY_NS: u64 = 1_000_000_000;
 
 /// What the operator allows.
@@ -53,8 +58,10 @@ pub enum Outcome {
 pub struct Laggards {
     rules: Rules,
     isolated: CpuSet,
-    /// Kicks that moved nothing, since the last one that did.
+    /// Kicks that moved nothing, since the last one that did, as far as they count.
     misses: Box<[u8]>,
+    /// When the last of them was made.
+    missed_ns: Box<[u64]>,
     /// When to try again those that are thought dead.
     retry_ns: Box<[u64]>,
     bucket: Bucket,
@@ -67,10 +74,11 @@ impl Laggards {
         let cpus = reachable.capacity();
         let misses = (0..cpus).map(|cpu| if reachable.contains(cpu) { 0 } else { MOST_MISSES });
         let retry_ns = vec![u64::MAX; cpus].into();
+        let missed_ns = vec![0; cpus].into();
         // Enough for one round over all CPUs at once, whatever the rate.
         let burst = u32::try_from(cpus).unwrap_or(u32::MAX).max(rules.kicks_per_second / 100);
         let bucket = Bucket::new(rules.kicks_per_second, burst);
-        Self { rules, isolated, misses: misses.collect(), retry_ns, bucket }
+        Self { rules, isolated, misses: misses.collect(), missed_ns, retry_ns, bucket }
     }
 
     /// Whether to kick `cpu` now, which is behind and whose last barrier point is `lag_ns` old.
@@ -99,9 +107,11 @@ impl Laggards {
             return Outcome::Moved;
         }
         self.retry_ns[cpu] = now_ns.saturating_add(RETRY_NS);
-        if self.misses[cpu] == MOST_MISSES {
+        let again = now_ns.saturating_sub(self.missed_ns[cpu]) < MISS_SPREAD_NS;
+        if self.misses[cpu] == MOST_MISSES || (self.misses[cpu] > 0 && again) {
             return Outcome::Missed;
         }
+        self.missed_ns[cpu] = now_ns;
         self.misses[cpu] += 1;
         if self.misses[cpu] < MOST_MISSES { Outcome::Missed } else { Outcome::Died }
     }
@@ -159,18 +169,28 @@ mod tests {
     }
 
     #[test]
-    fn after_two_kicks_that_move_nothing_it_is_tried_once_a_second() {
+    fn after_misses_spread_over_time_it_is_tried_once_a_second() {
         let mut laggards = laggards(RULES);
-        let now = 1_000_000_000;
+        let mut now = 1_000_000_000;
         let kick = |laggards: &mut Laggards, now| laggards.kick(0, 50, For::Waiter, now);
-        assert!(kick(&mut laggards, now));
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
-        // One that moves it makes up for it.
+        let missed = |laggards: &mut Laggards, now| {
+            assert!(kick(laggards, now));
+            laggards.kicked(0, false, now)
+        };
+        // Any number at once is one.
+        for _ in 0..50 {
+            assert_eq!(missed(&mut laggards, now + MISS_SPREAD_NS - 1), Outcome::Missed);
+        }
+        now += 2 * MISS_SPREAD_NS;
+        assert_eq!(missed(&mut laggards, now), Outcome::Missed);
+        // One that moves it makes up for them.
         assert!(kick(&mut laggards, now));
         assert_eq!(laggards.kicked(0, true, now), Outcome::Moved);
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
-        assert!(kick(&mut laggards, now));
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Died);
+        for _ in 1..MOST_MISSES {
+            assert_eq!(missed(&mut laggards, now), Outcome::Missed);
+            now += MISS_SPREAD_NS;
+        }
+        assert_eq!(missed(&mut laggards, now), Outcome::Died);
         assert!(!kick(&mut laggards, now + RETRY_NS - 1));
         assert!(laggards.kick(2, 50, For::Waiter, now), "the others go on");
         // Still dead, said once.

@@ -185,7 +185,7 @@ impl PublicFile {
             .open(new)
             .with_context(|| {
                 format!(
-                    "making {}: is the directory there, and may this user write to it?",
+                    "making {}: is the directory there, may this user write to it, has it room?",
                     new.display()
                 )
             })?;
@@ -196,7 +196,7 @@ impl PublicFile {
         // Not ftruncate: on a full tmpfs a hole is a SIGBUS later.
         fallocate(&file, FallocateFlags::empty(), 0, u64::try_from(len)?).with_context(|| {
             format!(
-                "allocating {len} bytes for {}; put the file on tmpfs (/run) or ext4",
+                "allocating {len} bytes for {}; make room, or put the file on tmpfs (/run) or ext4",
                 new.display()
             )
         })?;
@@ -205,6 +205,8 @@ impl PublicFile {
         store_identity(&words, boot);
         words.store(abi::GENERATION, 1);
         words.store(abi::HEARTBEAT_NS, now_ns());
+        // Until its daemon is set up: that may fail yet.
+        words.store(abi::FLAGS, abi::FLAG_STOPPED);
         // Release, last. Partner: the client's Acquire load of it, before it believes the rest.
         words.store(abi::MAGIC, abi::MAGIC_VALUE);
         let inherited = Inherited::default();

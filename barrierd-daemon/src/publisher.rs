@@ -88,9 +88,7 @@ impl Publisher {
 
     /// Publishes what `machine` knows and beats. O(CPUs) stores, no allocation. Two system calls at
     /// most, and 8 more every 20 ms, or each time if per-CPU times are exact.
-    ///
-    /// Whether anyone slept on one of the two watermarks.
-    pub fn publish(&mut self, machine: &Machine, now_ns: u64) -> bool {
+    pub fn publish(&mut self, machine: &Machine, now_ns: u64) {
         let (ns, vtime) = (machine.last_interrupt_ns(), machine.last_interrupt_vtime());
         for cpu in 0..self.cpus {
             let own = self.exact.then(|| (machine.cpu_ns(cpu), machine.cpu_vtime(cpu)));
@@ -109,13 +107,17 @@ impl Publisher {
         if self.ours {
             self.beat(now_ns);
         }
-        let slept_on = [(new_vtime, abi::LAST_INTERRUPT_VTIME), (new_ns, abi::LAST_INTERRUPT_NS)]
-            .map(|(new, offset)| new && self.wake(offset));
+        for (new, offset) in
+            [(new_vtime, abi::LAST_INTERRUPT_VTIME), (new_ns, abi::LAST_INTERRUPT_NS)]
+        {
+            if new {
+                self.wake(offset);
+            }
+        }
         if self.exact || now_ns.saturating_sub(self.slow_ns) >= SLOW_NS {
             self.slow_ns = now_ns;
             self.wake_slow();
         }
-        slept_on.contains(&true)
     }
 
     /// Shows the counters: some twenty stores, no system call, no allocation.
@@ -184,12 +186,11 @@ impl Publisher {
         }
     }
 
-    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex. Whether
-    /// there was anyone.
-    fn wake(&self, offset: usize) -> bool {
+    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex.
+    fn wake(&self, offset: usize) {
         // It fails for a bad address only, which a mapping isn't; and it is a hint.
         let word = self.file.words.futex(abi::futex_word(offset));
-        futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs()).is_ok_and(|n| n > 0)
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs());
     }
 }
 
