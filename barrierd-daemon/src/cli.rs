@@ -55,8 +55,8 @@ pub struct Cli {
     ///
     /// sched:sched_switch is always traced; irq:softirq_entry too while idle CPUs are inferred. The
     /// defaults are these and, on x86_64, irq_vectors:local_timer_entry and
-    /// irq_vectors:call_function_single_entry, on aarch64 ipi:ipi_entry. A number, as the C daemon
-    /// takes it, is that in events/CATEGORY/NAME/id and needs tracefs mounted on
+    /// irq_vectors:call_function_single_entry, on aarch64 ipi:ipi_entry, and csd:csd_function_entry
+    /// since Linux 6.5. A number, as the C daemon takes it, is that in events/CATEGORY/NAME/id and needs tracefs mounted on
     /// /sys/kernel/tracing.
     #[arg(value_name = "TRACEPOINT")]
     pub tracepoints: Vec<Spec>,

@@ -164,7 +164,10 @@ fn a_running_daemon_has_nothing_left() {
         let later = fs::read(dir.path().join("barrier")).expect("the file");
         assert!(ns(&later) > ns(&words));
     }
-    assert_eq!(daemon.log(), "Setup complete.\n");
+    // Some kernels don't let it know idle CPUs, which it says.
+    let log = daemon.log();
+    let said: Vec<_> = log.lines().filter(|line| !line.contains("idle")).collect();
+    assert_eq!(said, ["Setup complete."]);
 }
 
 #[test]

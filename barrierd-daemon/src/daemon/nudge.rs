@@ -11,10 +11,14 @@ use rustix::thread::sched_getcpu;
 
 use super::Daemon;
 use crate::clock::now_ns;
+use crate::kick::Means;
 use crate::laggards::{For, Outcome};
 use crate::machine::IDLE;
 use crate::pace::How;
 use crate::report::say;
+
+/// How long after a kick the slot is watched, in nanoseconds. Less than a kick costs.
+const SHOWS_NS: u64 = 5_000;
 
 impl Daemon<'_> {
     /// Serves a batch of requests, all at once: arm, kick who lags, look, publish.
@@ -51,32 +55,30 @@ impl Daemon<'_> {
             if cpu == own || !self.online.cpus().contains(cpu) {
                 continue;
             }
-            any |= self.kick_one(cpu, whom);
-        }
-        any
-    }
-
-    /// Kicks `cpu` until its slot moves or the rules have had enough; whether it was kicked.
-    ///
-    /// At once again: a CPU that is just leaving an interrupt's handler takes the kick without
-    /// another one, and after it was offline only the second means moves it.
-    fn kick_one(&mut self, cpu: usize, whom: For) -> bool {
-        let mut any = false;
-        loop {
             let before = self.shared.slot(cpu);
             let (idle, now) = (before == IDLE, now_ns());
             if if idle { self.idle_trusted } else { before >= self.armed } {
-                return any;
+                continue;
             }
             let lag_ns = now.saturating_sub(self.machine.cpu_ns(cpu));
             if !self.laggards.kick(cpu, lag_ns, whom, now) {
-                return any;
+                continue;
             }
             any = true;
-            self.kicks.kick(cpu, self.laggards.means(cpu));
-            self.counters.kicks += 1;
-            match self.laggards.kicked(cpu, self.shared.slot(cpu) != before, now) {
-                Outcome::Moved => return any,
+            // Taken along with an interrupt that had begun before the arming? The next is one of its
+            // own. Offline once? Only the other means interrupts it.
+            let mut moved = None;
+            for (attempt, &means) in self.laggards.means(cpu, now).iter().enumerate() {
+                if attempt > 0 && !self.laggards.kick(cpu, lag_ns, whom, now) {
+                    break;
+                }
+                if self.kick_once(cpu, means) {
+                    moved = Some(means);
+                    break;
+                }
+            }
+            match self.laggards.kicked(cpu, moved, now) {
+                Outcome::Moved => {}
                 Outcome::Missed => self.counters.missed_kicks += 1,
                 Outcome::Died => {
                     self.counters.missed_kicks += 1;
@@ -88,6 +90,25 @@ impl Daemon<'_> {
                     ));
                 }
             }
+        }
+        any
+    }
+
+    /// Kicks `cpu` and looks whether its slot shows what is armed; for a moment, since a CPU that polls
+    /// in its idle task shows it only when it has gone on to what woke it.
+    fn kick_once(&mut self, cpu: usize, means: Means) -> bool {
+        self.kicks.kick(cpu, means);
+        self.counters.kicks += 1;
+        let until = now_ns() + SHOWS_NS;
+        loop {
+            // Not: any other value than before. An event that began before the arming moves it, too.
+            if self.shared.slot(cpu) >= self.armed {
+                return true;
+            }
+            if now_ns() >= until {
+                return false;
+            }
+            hint::spin_loop();
         }
     }
 }
