@@ -49,6 +49,7 @@ pub(crate) struct Crowd {
     cpus: Vec<usize>,
     rest: Rest,
     over: AtomicBool,
+    given_up: AtomicBool,
 }
 
 /// Also when something panics.
@@ -57,6 +58,15 @@ struct Over<'a>(&'a AtomicBool);
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
+    }
+}
+
+/// Then no watermark may come any more that a game could wait for.
+struct GivenUp<'a>(&'a AtomicBool);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.0.store(thread::panicking(), Relaxed);
     }
 }
 
@@ -83,8 +93,9 @@ impl Crowd {
 
     /// With players that rest in this way.
     pub(crate) fn resting(file: &Path, cpus: &[usize], rest: Rest) -> Crowd {
-        let (barrier, over) = (Barrier::open(file).unwrap(), AtomicBool::new(false));
-        Crowd { barrier, file: file.into(), cpus: cpus.into(), rest, over }
+        let barrier = Barrier::open(file).unwrap();
+        let (over, given_up) = (AtomicBool::new(false), AtomicBool::new(false));
+        Crowd { barrier, file: file.into(), cpus: cpus.into(), rest, over, given_up }
     }
 
     /// The file as they have it mapped.
@@ -100,7 +111,7 @@ impl Crowd {
         });
         FREED.store(0, Relaxed);
         let (outcome, sums) = thread::scope(|scope| {
-            let _over = Over(&self.over);
+            let (_over, _given_up) = (Over(&self.over), GivenUp(&self.given_up));
             let judge = scope.spawn(|| self.judge());
             let watcher = scope.spawn(|| self.watch());
             let waiters: Vec<_> = (0..4).map(|seed| scope.spawn(move || self.wait(seed))).collect();
@@ -134,7 +145,10 @@ impl Crowd {
         while !self.over.load(Relaxed) {
             seed += 1;
             let game = Game::new(&self.cpus, ROUNDS);
-            let outcome = game.every_edge(self.rest, || self.barrier.watermark().unwrap().ns);
+            let outcome = game.every_edge(self.rest, || {
+                assert!(!self.given_up.load(Relaxed), "the trouble was too much");
+                self.barrier.watermark().unwrap().ns
+            });
             assert_eq!(outcome.broken, 0, "game {seed}: a barrier passed early: {outcome:?}");
             edges += outcome.judged;
         }
