@@ -39,7 +39,7 @@ fn main() {
 fn clang_args() -> Vec<OsString> {
     use layout::{
         ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, PREEMPTED, ROUND,
-        ROUND_SHIFT, SLOT_BYTES, WANTED,
+        ROUND_SHIFT, SLOT_BYTES, SWITCHED, WANTED,
     };
     let words = [
         ("SLOT_BYTES", SLOT_BYTES),
@@ -52,6 +52,7 @@ fn clang_args() -> Vec<OsString> {
         ("OVERFLOW", OVERFLOW),
         ("DAEMON_TGID", DAEMON_TGID),
         ("PREEMPTED", PREEMPTED),
+        ("SWITCHED", SWITCHED),
     ];
     std::iter::once(OsString::from("-mcpu=v3"))
         .chain(words.into_iter().map(|(name, value)| format!("-D{name}={value}").into()))

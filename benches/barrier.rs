@@ -1,6 +1,7 @@
 //! What a barrier costs: how long a wait takes, what the daemon burns, what an event costs.
 //!
-//! `make bench` as root, or `cargo bench --bench barrier -- --file FILE --pid PID` on a live daemon.
+//! `make bench` as root, or `cargo bench --bench barrier -- --file FILE --pid PID` on a live daemon;
+//! `--only "1 busy"` for one state of the machine alone, `--watch SECONDS` for another time of watching.
 //!
 //! Three states of the machine: idle, a spinning task on the last CPU, one on each CPU. Beside the
 //! waits, `membarrier(2)` in the same run. BPF costs are the kernel's own count (run_time_ns /
@@ -15,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const WAITS: usize = 400;
-/// How long the daemon's CPU time is watched, without anyone waiting.
-const WATCH: Duration = Duration::from_secs(8);
+/// How long the daemon's CPU time is watched, without anyone waiting, in seconds.
+const WATCH: u64 = 8;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -28,6 +29,8 @@ fn main() {
         println!("barrier: needs a live daemon: --file FILE --pid PID (`make bench` as root)");
         return;
     };
+    let only = value("--only");
+    let watch = value("--watch").map_or(WATCH, |seconds| seconds.parse().expect("--watch SECONDS"));
     let barrier = Barrier::open(&file).unwrap_or_else(|error| panic!("{error}"));
     let registered = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
         && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
@@ -37,7 +40,8 @@ fn main() {
     let states = [("idle", &cpus[..0]), ("1 busy", &cpus[cpus.len() - 1..]), ("all busy", &cpus)];
     println!("{} CPUs, {WAITS} waits each, microseconds", cpus.len());
     println!("  {:<10}{:<34}{:>10}{:>10}{:>10}", "", "", "p50", "p99", "max");
-    for (state, busy) in states {
+    let wanted = |state: &str| only.as_deref().is_none_or(|only| only == state);
+    for (state, busy) in states.into_iter().filter(|(state, _)| wanted(state)) {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             for &cpu in busy {
@@ -67,18 +71,28 @@ fn main() {
                     row(state, name, || membarrier(command).expect("registered"));
                 }
             }
-            let (before, begin) = (cost(&pid), Instant::now());
-            thread::sleep(WATCH);
+            let (before, others, begin) = (cost(&pid), switches(), Instant::now());
+            thread::sleep(Duration::from_secs(watch));
             let (after, seconds) = (cost(&pid), begin.elapsed().as_secs_f64());
             println!(
-                "  {state:<10}daemon: {:.2} % of a core, {:.0} switches/s",
+                "  {state:<10}daemon: {:.2} % of a core, {:.0} switches/s of the machine's {:.0}",
                 (after.0 - before.0) / seconds * 100.0,
-                (after.1 - before.1) / seconds
+                (after.1 - before.1) / seconds,
+                (switches() - others) / seconds
             );
             stop.store(true, Relaxed);
         });
     }
-    bpf_events();
+    if only.is_none() {
+        bpf_events();
+    }
+}
+
+/// Context switches of the whole machine so far: how idle it was.
+fn switches() -> f64 {
+    let text = fs::read_to_string("/proc/stat").expect("procfs");
+    let line = text.lines().find_map(|line| line.strip_prefix("ctxt "));
+    line.and_then(|n| n.parse().ok()).expect("a number")
 }
 
 fn spin_on(cpu: usize, stop: &AtomicBool) {

@@ -32,6 +32,9 @@ pub const DAEMON_TGID: usize = 512;
 /// `control`: 1 if the last switch to the daemon took its CPU from a user task that wanted to go on,
 /// else 0. Only BPF writes, on the CPU of that switch.
 pub const PREEMPTED: usize = 640;
+/// `control`: what was armed at the last switch to the daemon, so that it knows that the sched_switch
+/// program is there. Only BPF writes, on the CPU of that switch.
+pub const SWITCHED: usize = 648;
 
 /// Bits of [`ROUND`] that hold the count.
 pub const ROUND_SHIFT: u32 = 16;

@@ -58,7 +58,7 @@ pub use sched_switch::{OpenSchedSwitchSkel, SchedSwitchSkel, SchedSwitchSkelBuil
 const _: () = {
     use layout::{
         ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, OVERFLOW, PREEMPTED, ROUND, SLOT_BYTES,
-        WANTED,
+        SWITCHED, WANTED,
     };
     const fn line(offset: usize) -> usize {
         offset / 128
@@ -66,7 +66,7 @@ const _: () = {
     // Words of different use keep to lines of their own.
     assert!(line(ARMED) == 0 && line(ROUND) == 1 && line(WANTED) == 1 && line(ASLEEP) == 2);
     assert!(line(BROKEN) == 3 && line(OVERFLOW) == 3 && line(DAEMON_TGID) == 4);
-    assert!(line(PREEMPTED) == 5);
+    assert!(line(PREEMPTED) == 5 && line(SWITCHED) == 5);
     assert!(CONTROL_BYTES == 6 * 128 && SLOT_BYTES == 128);
 };
 

@@ -38,6 +38,10 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 		return 0;
 	seen = READ_ONCE(slot->armed);
 	armed = READ_ONCE(ctl->armed);
+	/* A task has run behind IDLE: the switch out of idle was not traced. Before the exchange, as in
+	 * on_task_event. */
+	if (seen == IDLE && prev->pid != 0)
+		WRITE_ONCE(ctl->broken, 1);
 	/* The idle tasks, one a CPU, all have pid 0. */
 	if (next->pid == 0 && !READ_ONCE(ctl->broken)) {
 		count_down(ctl, __sync_lock_test_and_set(&slot->armed, IDLE), IDLE);
@@ -63,6 +67,9 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 		WRITE_ONCE(ctl->preempted, prev->pid != 0 && !(prev->flags & PF_KTHREAD) &&
 						   bpf_core_field_exists(prev->__state) &&
 						   prev->__state == 0);
+		/* Only this program writes it: so that the daemon finds out when it is gone, though
+		 * other programs go on to stamp the daemon's own CPU. Partner: proof.rs. */
+		WRITE_ONCE(ctl->switched, armed);
 		return 0;
 	}
 	if (READ_ONCE(ctl->asleep) && next->pid != 0 && !(next->flags & PF_KTHREAD) &&

@@ -42,7 +42,8 @@ struct control {
 	__u64 daemon_tgid;
 	__u64 unused4[15];
 	__u64 preempted;
-	__u64 unused5[15];
+	__u64 switched;
+	__u64 unused5[14];
 };
 
 #define AT(field, where) _Static_assert(__builtin_offsetof(struct control, field) == where, #field)
@@ -54,6 +55,7 @@ AT(broken, BROKEN);
 AT(overflow, OVERFLOW);
 AT(daemon_tgid, DAEMON_TGID);
 AT(preempted, PREEMPTED);
+AT(switched, SWITCHED);
 #undef AT
 _Static_assert(sizeof(struct slot) == SLOT_BYTES, "slot");
 _Static_assert(sizeof(struct control) == CONTROL_BYTES, "control");

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+cargo bench --quiet -p barrierd-daemon --bench scan
 file=()
 if [ "$(id -u)" -eq 0 ]; then
   cargo build --release --quiet -p barrierd-daemon --bin barrierd
@@ -17,6 +18,7 @@ if [ "$(id -u)" -eq 0 ]; then
     sleep 0.1
   done
   file=(-- --file "$dir/barrier")
+  cargo bench --quiet -p barrierd-daemon --bench event
   cargo bench --quiet --bench barrier "${file[@]}" --pid "$daemon"
 fi
 cargo bench --quiet --bench reclaim "${file[@]}"

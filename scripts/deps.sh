@@ -4,6 +4,7 @@
 #   scripts/deps.sh build   what the workspace needs to compile
 #   scripts/deps.sh run     the same without the kernel side (client and reclaim only)
 #   scripts/deps.sh test    what the tests need on top
+#   scripts/deps.sh vm      what building and `make vm` need
 set -euo pipefail
 
 want=${1:-build}
@@ -16,12 +17,15 @@ build_packages=(
 )
 run_packages=(gcc:cmd=cc make:cmd=make)
 test_packages=(python3:cmd=python3 util-linux:cmd=unshare strace:cmd=strace valgrind:cmd=valgrind)
+# The machines' kernels are fetched by apt and unpacked by dpkg, not installed.
+vm_packages=(qemu-system-x86:cmd=qemu-system-x86_64)
 
 case $want in
   run) packages=("${run_packages[@]}") ;;
   build) packages=("${build_packages[@]}") ;;
   test) packages=("${build_packages[@]}" "${test_packages[@]}") ;;
-  *) echo "deps.sh: '$want' is not one of: build, run, test" >&2; exit 2 ;;
+  vm) packages=("${build_packages[@]}" "${vm_packages[@]}") ;;
+  *) echo "deps.sh: '$want' is not one of: build, run, test, vm" >&2; exit 2 ;;
 esac
 
 there() {

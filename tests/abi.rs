@@ -32,7 +32,13 @@ boot = open("/proc/sys/kernel/random/boot_id").read().strip().replace("-", "")
 check("boot id", file[56:72].hex() == boot)
 check("generation", word(72) == 1)
 check("the rest is zero", not any(file[104:128]))
-check("zero behind the table", not any(file[128 + 16 * ncpu:size]))
+counters = (128 + 16 * ncpu + 127) // 128 * 128
+check("zero between the table and the counters", not any(file[128 + 16 * ncpu:counters]))
+check("the counters", file[counters:counters + 8] == b"counters" and word(counters + 8) == 1)
+count = word(counters + 16)
+check("the counters began lately", now() - word(counters + 24) < 60_000_000_000)
+check("the daemon's process id", word(counters + 32) == int(sys.argv[2]))
+check("zero behind the counters", not any(file[counters + 32 + 8 * count:size]))
 
 stamp, vstamp = now(), word(8)
 deadline = time.monotonic() + 20
@@ -59,8 +65,13 @@ fn from_outside_rust() {
     }
     let dir = directory();
     let daemon = Daemon::start(dir.path());
-    let output =
-        Command::new("python3").arg("-c").arg(READER).arg(&daemon.file).output().expect("python3");
+    let output = Command::new("python3")
+        .arg("-c")
+        .arg(READER)
+        .arg(&daemon.file)
+        .arg(daemon.pid().to_string())
+        .output()
+        .expect("python3");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{}", daemon.log());
     assert!(output.stdout.starts_with(b"checked "));

@@ -25,6 +25,8 @@
 //! | 104..128 | | zero |
 //! | 128 + 16 c | [`per_cpu_ns`] | CPU c's `last_interrupt_ns`; the low half is a futex word |
 //! | 136 + 16 c | [`per_cpu_vtime`] | CPU c's `last_interrupt_vtime`; the low half is a futex word |
+//!
+//! Behind the table, on the next multiple of 128 bytes, lie the daemon's [`counters`](crate::counters).
 
 use std::path::{Path, PathBuf};
 

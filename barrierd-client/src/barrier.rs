@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 
 use crate::boot::BootId;
+use crate::counters::{Counters, CountersError};
 use crate::decode::{self, Header};
 use crate::error::OpenError;
 use crate::expedite::Requests;
@@ -277,6 +278,18 @@ impl Barrier {
             ns: self.words.load(abi::per_cpu_ns(cpu)),
             vtime: self.words.load(abi::per_cpu_vtime(cpu)),
         })
+    }
+
+    /// What the daemon has counted since its start: for display, it proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CountersError`]: there are none, or none that this version knows.
+    pub fn counters(&self) -> Result<Counters, CountersError> {
+        if self.header.legacy {
+            return Err(CountersError::Legacy);
+        }
+        Counters::read(self.header.ncpu, self.words.len(), |offset| self.words.load(offset))
     }
 
     /// Whether the C daemon wrote the file: only its watermark in time is usable, and only once it

@@ -11,6 +11,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::abi;
 use crate::boot::BootId;
+use crate::counters;
 use crate::error::OpenError;
 use crate::trust::FUTURE_SLACK_NS;
 
@@ -35,7 +36,7 @@ pub struct Header {
 pub fn len_to_map(path: &Path, file_len: u64) -> Result<usize, OpenError> {
     const LEAST: usize = abi::size_for(1);
     #[expect(clippy::cast_possible_truncation, reason = "a constant of 65536")]
-    const MOST: usize = abi::size_for(abi::MAX_CPUS as usize);
+    const MOST: usize = counters::file_size_for(abi::MAX_CPUS as usize);
     let len = usize::try_from(file_len).unwrap_or(usize::MAX).min(MOST);
     if len < LEAST { Err(too_short(path, file_len, LEAST)) } else { Ok(len) }
 }

@@ -32,6 +32,7 @@
 //! | [`Stamp::now`] | one full fence and one vDSO clock read, tens of nanoseconds |
 //! | [`Barrier::passed`], [`Barrier::watermark`] | a few loads and one vDSO clock read |
 //! | [`Barrier::liveness`] | the same |
+//! | [`Barrier::counters`] | some thirty loads |
 //! | a load through [`Barrier::vtime_word`] | one load |
 //! | [`Barrier::wait`] | one datagram, then sleeps on a futex, at most 20 ms at a time; interrupts busy CPUs |
 //! | [`Barrier::wait_passive`] | sleeps on a futex, at most 20 ms at a time |
@@ -59,6 +60,7 @@ compile_error!(
 pub mod abi;
 pub mod boot;
 pub mod clock;
+pub mod counters;
 pub mod decode;
 
 mod barrier;

@@ -31,6 +31,11 @@ impl Words {
         Ok(Self { map: MmapOptions::new().len(len).map_raw_read_only(file.as_raw_fd())? })
     }
 
+    /// Bytes mapped.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// The word at `offset`, loaded Relaxed.
     ///
     /// # Panics

@@ -1,6 +1,9 @@
 //! The program: its exit statuses and output, and what only another process can show: other
 //! namespaces, a missing `/proc`.
 
+#[path = "common/exposition.rs"]
+mod exposition;
+
 mod common;
 
 use std::path::Path;
@@ -8,6 +11,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use barrierd_client::boot::BootId;
+use barrierd_client::counters::{self, Kind, NONE, TABLE, Unit, Word};
 use barrierd_client::{Stamp, abi, clock};
 use common::{Image, S, Writer, dir, root};
 
@@ -72,6 +76,125 @@ fn status_of_a_daemon_gone() {
 }
 
 #[test]
+fn status_shows_the_counters() {
+    let dir = dir();
+    let image = Image::counting(2)
+        .with_word(2, Word::Program, counters::pack_version(3, 4, 5))
+        .with_word(2, Word::Rounds, 1_000)
+        .with_word(2, Word::Kicks, 17)
+        .with_word(2, Word::MissedEvents, 19)
+        .with_word(2, Word::LongestRound, 9_876_543)
+        .with_word(2, Word::LongestRoundCpu, 1)
+        .with_word(2, Word::IdleInference, 1)
+        .with_word(2, Word::TracingProved, 1);
+    let words = [
+        "3.4.5, process 100, started 1 min 4",
+        "rounds     1000",
+        "kicks      17; moved",
+        "missed     19 task",
+        "9.876 ms, held up by CPU 1",
+        "idle CPUs pass at once",
+        "tracing    proved",
+    ];
+    let stopped = image.with(abi::FLAGS, abi::FLAG_STOPPED);
+    let path = stopped.write(&dir);
+    expect(&mut barrierctl(&path, &["status"]), 1, &["start barrierd again"]);
+    expect(&mut barrierctl(&path, &["status"]), 1, &words);
+    let path = stopped
+        .with_word(2, Word::IdleInference, 0)
+        .with_word(2, Word::TracingProved, 0)
+        .with_word(2, Word::LongestRoundCpu, NONE)
+        .write(&dir);
+    let words = ["hold barriers up", "NOT PROVED", "no round was seen to be held up"];
+    expect(&mut barrierctl(&path, &["status"]), 1, &words);
+}
+
+#[test]
+fn status_says_why_there_are_no_counters() {
+    let dir = dir();
+    let path = Image::legacy(1).write(&dir);
+    expect(&mut barrierctl(&path, &["status"]), 1, &["the C daemon keeps no counters"]);
+    let stopped = |image: Image| image.with(abi::FLAGS, abi::FLAG_STOPPED);
+    let path = stopped(Image::ours(1)).write(&dir);
+    expect(&mut barrierctl(&path, &["status"]), 1, &["has no counters", "restart it"]);
+    let version = counters::base(1) + counters::VERSION;
+    let path = stopped(Image::counting(1)).with(version, 9).write(&dir);
+    expect(&mut barrierctl(&path, &["status"]), 1, &["of layout 9, and this program knows 1"]);
+}
+
+/// What `metrics` prints for the file at `path`, with its exit status and complaints.
+fn metrics(path: &Path) -> (Option<i32>, exposition::Metrics, String) {
+    let Output { status, stdout, stderr } =
+        barrierctl(path, &["metrics"]).output().expect("started");
+    let text = String::from_utf8(stdout).expect("UTF-8");
+    let metrics = exposition::parse(&text).unwrap_or_else(|why| panic!("{why} in:\n{text}"));
+    (status.code(), metrics, String::from_utf8_lossy(&stderr).into_owned())
+}
+
+#[test]
+fn metrics_are_the_whole_table_in_base_units() {
+    let dir = dir();
+    let path = Image::counting(2)
+        .with_word(2, Word::LongestRound, 9_876_543)
+        .with_word(2, Word::Program, counters::pack_version(3, 4, 5))
+        .write(&dir);
+    let writer = Writer::new(&path);
+    let (status, metrics, said) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| metrics(&path));
+        while !asked.is_finished() {
+            writer.store(abi::HEARTBEAT_NS, clock::now_ns());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        asked.join().expect("no panic")
+    });
+    assert_eq!((status, said.as_str()), (Some(0), ""));
+    let value = |name: &str| metrics.get(name).unwrap_or_else(|| panic!("no {name}")).value;
+    assert_eq!(value("barrierd_up"), 1.0);
+    assert_eq!(value("barrierd_cpus"), 2.0);
+    assert_eq!(value("barrierd_longest_round_seconds"), 0.009_876_543);
+    assert!((1.0..100.0).contains(&value("barrierd_watermark_age_seconds")));
+    assert_eq!(value("barrierd_build_info{version=\"3.4.5\"}"), 1.0);
+    for entry in TABLE.iter().filter(|entry| entry.unit == Unit::Count) {
+        let (name, kind) = match entry.kind {
+            Kind::Counter => (format!("barrierd_{}_total", entry.name), "counter"),
+            Kind::Gauge => (format!("barrierd_{}", entry.name), "gauge"),
+            Kind::Identity => continue,
+        };
+        let found = metrics.get(&name).unwrap_or_else(|| panic!("no {name}"));
+        assert_eq!((found.value, found.kind.as_str()), (100.0 + entry.word as u64 as f64, kind));
+        assert!(found.help.contains(entry.help), "{name}");
+    }
+}
+
+#[test]
+fn metrics_of_a_daemon_gone_are_what_it_left() {
+    let dir = dir();
+    let path = Image::counting(1).with(abi::FLAGS, abi::FLAG_STOPPED).write(&dir);
+    let (status, found, said) = metrics(&path);
+    assert_eq!((status, found["barrierd_up"].value), (Some(1), 0.0));
+    assert!(said.contains("has stopped: start barrierd again"), "{said}");
+    let rounds = 100.0 + Word::Rounds as u64 as f64;
+    assert_eq!(found["barrierd_rounds_total"].value, rounds);
+    // A CPU that there is none of has no number.
+    let path = Image::counting(1).with_word(1, Word::LongestRoundCpu, NONE).write(&dir);
+    let (status, found, said) = metrics(&path);
+    assert!(!found.contains_key("barrierd_longest_round_cpu"));
+    // It beat when the file was made.
+    assert!(status == Some(0) || said.contains("died, hangs"), "{status:?} {said}");
+}
+
+#[test]
+fn metrics_without_counters_are_the_public_words() {
+    let dir = dir();
+    let path = Image::legacy(1).write(&dir);
+    let (status, found, said) = metrics(&path);
+    assert_eq!(status, Some(1));
+    assert!(said.contains("the C daemon keeps no counters"), "{said}");
+    let names: Vec<_> = found.keys().map(String::as_str).collect();
+    assert_eq!(names, ["barrierd_cpus", "barrierd_up"]);
+}
+
+#[test]
 fn a_wait_that_passes() {
     let dir = dir();
     let path = Image::ours(1).write(&dir);
@@ -120,7 +243,13 @@ fn refusals_and_nonsense_have_their_own_statuses() {
     let dir = dir();
     let missing = dir.path().join("barrier");
     expect(&mut barrierctl(&missing, &["status"]), 3, &["barrierctl: ", "no such file"]);
-    for args in [&[][..], &["jump"], &["status", "wait"], &["status", "--timeout-ms", "5"]] {
+    for args in [
+        &[][..],
+        &["jump"],
+        &["status", "wait"],
+        &["status", "--timeout-ms", "5"],
+        &["metrics", "--timeout-ms", "5"],
+    ] {
         expect(&mut barrierctl(&missing, args), 2, &["barrierctl --help"]);
     }
     expect(&mut barrierctl(&missing, &["wait", "--timeout-ms", "-1"]), 2, &["whole number"]);

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use barrierd_client::boot::BootId;
+use barrierd_client::counters;
 use barrierd_client::decode::{Header, decode, len_to_map};
 use barrierd_client::{FUTURE_SLACK_NS, OpenError, abi};
 use proptest::prelude::*;
@@ -164,7 +165,7 @@ fn a_time_from_the_future_is_refused_wherever_it_stands() {
 
 #[test]
 fn no_length_is_mapped_beyond_what_can_be_meant() {
-    let most = abi::size_for(usize::try_from(abi::MAX_CPUS).expect("it fits"));
+    let most = counters::file_size_for(usize::try_from(abi::MAX_CPUS).expect("it fits"));
     for (len, mapped) in [(144, 144), (145, 145), (4096, 4096), (u64::MAX, most)] {
         assert_eq!(len_to_map(Path::new("demo"), len).expect("long enough"), mapped);
     }

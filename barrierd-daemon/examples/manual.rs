@@ -1,16 +1,22 @@
-//! Writes the manual page and the shells' completions, from the command line's own definition.
+//! Writes the manual pages and the shells' completions, from the command lines' own definitions.
 //!
 //! For `scripts/deb.sh`: `cargo run --example manual -- DIRECTORY`. Nothing of it is kept in the
-//! repository, so nothing can be out of date.
+//! repository, so nothing can be out of date. barrierctl parses by a table, not by clap, which its
+//! crate does without; here the table becomes a clap command.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use barrierd_daemon::cli::Cli;
-use clap::CommandFactory;
+use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
+
+#[path = "../../barrierd-client/src/bin/barrierctl/usage.rs"]
+mod usage;
+
+use usage::{ABOUT, EXITS, OPTIONS, Opt, VERBS};
 
 fn main() -> io::Result<()> {
     let to = std::env::args_os().nth(1).map(PathBuf::from);
@@ -19,8 +25,83 @@ fn main() -> io::Result<()> {
     let mut page = Vec::new();
     Man::new(Cli::command()).section("8").manual("System Administration").render(&mut page)?;
     fs::write(to.join("barrierd.8"), page)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut Cli::command(), "barrierd", &to)?;
+    fs::write(to.join("barrierctl.1"), barrierctl_page())?;
+    for (name, command) in [("barrierd", Cli::command()), ("barrierctl", barrierctl())] {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            generate_to(shell, &mut command.clone(), name, &to)?;
+        }
     }
     Ok(())
+}
+
+/// The manual page of the table. clap_mangen's would name a page for each verb.
+fn barrierctl_page() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut page = format!(".TH barrierctl 1 \"\" \"barrierctl {version}\" \"User Commands\"\n");
+    page += &format!(".SH NAME\nbarrierctl \\- {}\n.SH SYNOPSIS\n", roff(ABOUT));
+    for verb in VERBS {
+        page += &format!("\\fBbarrierctl\\fR [\\fB\\-\\-file\\fR PATH] \\fB{}\\fR", verb.name);
+        for option in OPTIONS.iter().filter(|option| option.verbs.contains(&verb.name)) {
+            page += &format!(" [{}]", roff_option(option));
+        }
+        page += "\n.br\n";
+    }
+    page += ".SH DESCRIPTION\nIt reads the daemon's public file. That takes no privilege, and costs \
+             the daemon nothing.\n";
+    let entry = |name: &str, about: &str| format!(".TP\n{name}\n{}.\n", roff(about));
+    page += ".SH VERBS\n";
+    for verb in VERBS {
+        page += &entry(&format!("\\fB{}\\fR", verb.name), verb.about);
+    }
+    page += ".SH OPTIONS\n";
+    for option in OPTIONS {
+        page += &entry(&roff_option(option), option.about);
+    }
+    page += ".SH EXIT STATUS\n";
+    for (status, about) in EXITS {
+        page += &entry(&status.to_string(), about);
+    }
+    page += ".SH EXAMPLES\n.TP\n\\fBbarrierctl metrics > barrierd.prom.new; mv barrierd.prom.new \
+             barrierd.prom\\fR\nin the directory that node_exporter's textfile collector reads.\n";
+    page + ".SH SEE ALSO\n.BR barrierd (8)\n"
+}
+
+/// Text as roff takes it: hyphens as they are typed.
+fn roff(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+fn roff_option(option: &Opt) -> String {
+    let short = option.short.map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
+    let value = option.value.map(|value| format!(" {value}")).unwrap_or_default();
+    format!("{short}\\fB\\-\\-{}\\fR{value}", roff(option.long))
+}
+
+/// barrierctl's table as a clap command, for the completions.
+fn barrierctl() -> Command {
+    let command = Command::new("barrierctl")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .disable_help_subcommand(true)
+        .subcommand_required(true);
+    let common = OPTIONS.iter().filter(|option| option.verbs.is_empty() && option.value.is_some());
+    let command = command.args(common.map(|option| arg(option).global(true)));
+    command.subcommands(VERBS.iter().map(|verb| {
+        let own = OPTIONS.iter().filter(|option| option.verbs.contains(&verb.name));
+        Command::new(verb.name).about(verb.about).args(own.map(arg))
+    }))
+}
+
+/// clap has `--help` and `--version` of its own, with these names.
+fn arg(option: &Opt) -> Arg {
+    let arg = Arg::new(option.long).long(option.long).help(option.about);
+    let arg = match option.short {
+        Some(short) => arg.short(short),
+        None => arg,
+    };
+    match option.value {
+        None => arg.action(ArgAction::SetTrue),
+        Some("PATH") => arg.value_name("PATH").value_hint(ValueHint::FilePath),
+        Some(value) => arg.value_name(value),
+    }
 }

@@ -53,7 +53,6 @@ const WANTED_BY_INTRUDERS: &[&str] = &[
     "tkill",
     "pidfd_send_signal",
     "perf_event_open",
-    "ioctl",
     "dup",
     "dup2",
     "dup3",
@@ -164,7 +163,7 @@ impl Probe {
                 }
                 When::Is(argument, value) => {
                     arguments[usize::try_from(argument).expect("small")] =
-                        if broken { value ^ 1 } else { value };
+                        if broken { value ^ 0x80 } else { value };
                 }
             }
         }
@@ -215,6 +214,16 @@ impl Probe {
         for number in (0..NUMBERS).filter(|number| !known.contains(number)) {
             self.dies(&format!("system call {number}"), number, [0; 6]);
         }
+        // ioctl has rows for two requests on a kick's event: none other, and on nothing else.
+        let kick = self.descriptors.of(Role::Kick)[0];
+        for request in (0x2400..0x2410).filter(|request| ![0x2400, 0x2401].contains(request)) {
+            self.dies(
+                &format!("ioctl {request:#x} on an event"),
+                libc::SYS_ioctl,
+                [kick, request, 0, 0, 0, 0],
+            );
+        }
+        self.dies("TIOCSTI on the log", libc::SYS_ioctl, [2, libc::TIOCSTI, 0, 0, 0, 0]);
         // The same calls by their x32 numbers.
         #[cfg(target_arch = "x86_64")]
         for number in allowed {

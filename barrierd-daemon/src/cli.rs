@@ -35,7 +35,8 @@ EXAMPLES:
       Another file and other tracepoints; say what happens.
 
 NEEDS:
-  Linux 5.12 or later on x86_64, 5.18 on aarch64; root, or CAP_BPF and CAP_PERFMON. With BTF
+  Linux 5.12 or later on x86_64, 5.18 on aarch64; root, or CAP_BPF, CAP_PERFMON and CAP_SETPCAP, and
+  CAP_SYS_ADMIN to interrupt CPUs where kernel.perf_event_paranoid is above 2. With BTF
   (/sys/kernel/btf/vmlinux) it knows idle CPUs and sleeps when all are idle; without, it does not.
 
 EXIT STATUS:
@@ -54,8 +55,8 @@ pub struct Cli {
     ///
     /// sched:sched_switch is always traced; irq:softirq_entry too while idle CPUs are inferred. The
     /// defaults are these and, on x86_64, irq_vectors:local_timer_entry and
-    /// irq_vectors:call_function_single_entry, on aarch64 ipi:ipi_entry. A number, as the C daemon
-    /// takes it, is that in events/CATEGORY/NAME/id and needs tracefs mounted on
+    /// irq_vectors:call_function_single_entry, on aarch64 ipi:ipi_entry, and csd:csd_function_entry
+    /// since Linux 6.5. A number, as the C daemon takes it, is that in events/CATEGORY/NAME/id and needs tracefs mounted on
     /// /sys/kernel/tracing.
     #[arg(value_name = "TRACEPOINT")]
     pub tracepoints: Vec<Spec>,

@@ -5,13 +5,30 @@
 //! A read of a counter that is active on another CPU fetches its value there, by an interrupt
 //! (`perf_event_read` in kernel/events/core.c). So the event, which counts nothing, has to be
 //! enabled: reading a disabled one sends nothing. It needs read(2) only, so it works inside the
-//! sandbox; to open one takes CAP_PERFMON.
+//! sandbox; to open one takes CAP_PERFMON. No interrupt where the CPU polls in its idle task: it takes
+//! the request by itself (`__smp_call_single_queue` in kernel/smp.c).
+//!
+//! A CPU that goes offline takes the event off its list, for good, and then reading it sends nothing
+//! either. But to enable or disable the event of a CPU the kernel goes there by an interrupt whether
+//! or not the event is listed (`event_function_call`), if the event was in the other state. So that
+//! is the second means. Not the first: an event that is listed costs its CPU more that way, and
+//! restarts its hardware counters.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use crate::cpulist::CpuSet;
+use crate::policy::{PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE};
+
+/// How to kick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Read the event.
+    Read,
+    /// Enable or disable it, in turn. The first may do nothing.
+    Toggle,
+}
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_COUNT_SW_DUMMY: u64 = 9;
@@ -34,6 +51,8 @@ const _: () = assert!(size_of::<Attributes>() == 64, "PERF_ATTR_SIZE_VER0");
 #[derive(Debug)]
 pub struct Kicks {
     events: Box<[Option<File>]>,
+    /// Whether it was enabled by the last toggle.
+    enabled: Box<[bool]>,
     /// Why the last one that is missing is.
     why_not: Option<io::Error>,
 }
@@ -50,7 +69,7 @@ impl Kicks {
                 opened.map_err(|error| why_not = Some(error)).ok()
             })
             .collect();
-        Self { events, why_not }
+        Self { events, enabled: vec![false; online.capacity()].into(), why_not }
     }
 
     /// The CPUs that can be kicked.
@@ -76,11 +95,21 @@ impl Kicks {
 
     /// Nudges `cpu`: where the event works, the CPU has taken an interrupt by the time this returns.
     /// One system call, as long as the interrupt takes. Whether anything happened, the slot tells.
-    pub fn kick(&self, cpu: usize) {
-        if let Some(mut event) = self.events[cpu].as_ref() {
-            // What it reads is the count, always 0. An error is as good as a kick that moved
-            // nothing, and is found out in the same way.
-            let _ = event.read(&mut [0; 8]);
+    pub fn kick(&mut self, cpu: usize, means: Means) {
+        let Some(mut event) = self.events[cpu].as_ref() else { return };
+        // An error is as good as a kick that moved nothing, and is found out in the same way.
+        match means {
+            Means::Read => {
+                // What it reads is the count, always 0.
+                let _ = event.read(&mut [0; 8]);
+            }
+            Means::Toggle => {
+                let enabled = &mut self.enabled[cpu];
+                let request = if *enabled { PERF_EVENT_IOC_DISABLE } else { PERF_EVENT_IOC_ENABLE };
+                *enabled = !*enabled;
+                // SAFETY: these two requests take a number, here 0, and no pointer.
+                let _ = unsafe { libc::ioctl(event.as_raw_fd(), request, 0) };
+            }
         }
     }
 }
@@ -121,6 +150,9 @@ mod tests {
     use crate::online::{Online, possible_cpus};
     use rustix::thread::{CpuSet as Affinity, sched_setaffinity};
     use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
 
     /// Function call interrupts that CPU `cpu` has taken.
     fn calls(cpu: usize) -> u64 {
@@ -136,7 +168,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     fn a_kick_interrupts_its_cpu() {
         let mut online = Online::open(possible_cpus().expect("sysfs")).expect("sysfs");
-        let kicks = Kicks::open(online.read());
+        let mut kicks = Kicks::open(online.read());
         assert!(
             kicks.why_not().is_none(),
             "this test needs root, for perf events: {:?}",
@@ -150,9 +182,29 @@ mod tests {
         let mut first = Affinity::new();
         first.set(online.cpus().iter().next().expect("one is online"));
         sched_setaffinity(None, &first).expect("an online CPU");
-        let before = calls(last);
-        (0..1_000).for_each(|_| kicks.kick(last));
-        let taken = calls(last) - before;
-        assert!(taken >= 1_000, "{taken} interrupts");
+        let stop = AtomicBool::new(false);
+        let mut taken = |means: Means| {
+            let before = calls(last);
+            (0..1_001).for_each(|_| kicks.kick(last, means));
+            calls(last) - before
+        };
+        let (by_reading, by_toggling) = thread::scope(|scope| {
+            // A CPU that polls in its idle task takes kicks without an interrupt.
+            scope.spawn(|| {
+                let mut only = Affinity::new();
+                only.set(last);
+                sched_setaffinity(None, &only).expect("an online CPU");
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            thread::sleep(Duration::from_millis(50));
+            let taken = (taken(Means::Read), taken(Means::Toggle));
+            stop.store(true, Ordering::Relaxed);
+            taken
+        });
+        // Now and then one is taken along with another.
+        assert!(by_reading >= 950, "{by_reading} interrupts by reading");
+        assert!(by_toggling >= 950, "{by_toggling} interrupts by toggling");
     }
 }

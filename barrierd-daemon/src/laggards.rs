@@ -3,16 +3,22 @@
 //! Owns who may be interrupted for whom, the limit on kicks, and which kicks are thought dead. Knows
 //! nothing of how a kick is made, nor what a barrier is: a kick is a nudge and proves nothing. After
 //! a hotplug cycle a perf event stays off, reading it succeeds, and nobody is interrupted; only the
-//! slot that moves is evidence.
+//! slot that moves is evidence. So a kick that shows nothing is tried again, and then by other means.
 
 use crate::bucket::Bucket;
 use crate::cpulist::CpuSet;
+use crate::kick::Means;
 
-/// Kicks in a row that moved nothing, after which that CPU's are thought dead.
-pub const MOST_MISSES: u8 = 2;
+/// Kicks in a row that missed by all means, after which that CPU's kicks are thought dead.
+pub const MOST_MISSES: u8 = 3;
 
-/// Between two kicks that are thought dead, in nanoseconds. Not never: a CPU that is just leaving an
-/// earlier interrupt's handler may take a kick without another interrupt, now and then twice.
+/// Misses that count are at least this far apart, in nanoseconds. A CPU that takes a kick along with an
+/// earlier interrupt, or polls in its idle task, may miss several within microseconds and be well; a
+/// dead one misses them all, and to find that out takes three reads that interrupt nobody.
+pub const MISS_SPREAD_NS: u64 = 5_000_000;
+
+/// Between two kicks that are thought dead, in nanoseconds. Not never: the CPU may just have polled
+/// in its idle task all the time.
 pub const RETRY_NS: u64 = 1_000_000_000;
 
 /// What the operator allows.
@@ -53,8 +59,12 @@ pub enum Outcome {
 pub struct Laggards {
     rules: Rules,
     isolated: CpuSet,
-    /// Kicks that moved nothing, since the last one that did.
+    /// Kicks that moved nothing, since the last one that did, as far as they count.
     misses: Box<[u8]>,
+    /// When the last of them was made.
+    missed_ns: Box<[u64]>,
+    /// Until when toggling comes first, because reads did not interrupt that CPU.
+    toggle_until_ns: Box<[u64]>,
     /// When to try again those that are thought dead.
     retry_ns: Box<[u64]>,
     bucket: Bucket,
@@ -67,10 +77,12 @@ impl Laggards {
         let cpus = reachable.capacity();
         let misses = (0..cpus).map(|cpu| if reachable.contains(cpu) { 0 } else { MOST_MISSES });
         let retry_ns = vec![u64::MAX; cpus].into();
+        let (missed_ns, toggle_until_ns) = (vec![0; cpus].into(), vec![0; cpus].into());
         // Enough for one round over all CPUs at once, whatever the rate.
         let burst = u32::try_from(cpus).unwrap_or(u32::MAX).max(rules.kicks_per_second / 100);
         let bucket = Bucket::new(rules.kicks_per_second, burst);
-        Self { rules, isolated, misses: misses.collect(), retry_ns, bucket }
+        let misses = misses.collect();
+        Self { rules, isolated, misses, missed_ns, toggle_until_ns, retry_ns, bucket }
     }
 
     /// Whether to kick `cpu` now, which is behind and whose last barrier point is `lag_ns` old.
@@ -92,16 +104,32 @@ impl Laggards {
         alive && bound_ns.is_some_and(|bound| lag_ns >= bound)
     }
 
-    /// Takes in whether the slot of `cpu` moved by the kick that was made at `now_ns`.
-    pub fn kicked(&mut self, cpu: usize, moved: bool, now_ns: u64) -> Outcome {
-        if moved {
+    /// What to try on `cpu`, one after the other, until its slot moves. Reads come first, twice, since a
+    /// CPU that is on its way out of a handler takes a kick along; of two toggles one may do nothing.
+    #[must_use]
+    pub fn means(&self, cpu: usize, now_ns: u64) -> &'static [Means] {
+        if now_ns < self.toggle_until_ns[cpu] {
+            &[Means::Toggle, Means::Toggle, Means::Read]
+        } else {
+            &[Means::Read, Means::Read, Means::Toggle, Means::Toggle]
+        }
+    }
+
+    /// Takes in by what means the slot of `cpu` moved, if by any, in the kick that was made at `now_ns`.
+    pub fn kicked(&mut self, cpu: usize, moved: Option<Means>, now_ns: u64) -> Outcome {
+        if let Some(by) = moved {
+            if by == Means::Toggle && now_ns >= self.toggle_until_ns[cpu] {
+                self.toggle_until_ns[cpu] = now_ns.saturating_add(RETRY_NS);
+            }
             self.misses[cpu] = 0;
             return Outcome::Moved;
         }
         self.retry_ns[cpu] = now_ns.saturating_add(RETRY_NS);
-        if self.misses[cpu] == MOST_MISSES {
+        let again = now_ns.saturating_sub(self.missed_ns[cpu]) < MISS_SPREAD_NS;
+        if self.misses[cpu] == MOST_MISSES || (self.misses[cpu] > 0 && again) {
             return Outcome::Missed;
         }
+        self.missed_ns[cpu] = now_ns;
         self.misses[cpu] += 1;
         if self.misses[cpu] < MOST_MISSES { Outcome::Missed } else { Outcome::Died }
     }
@@ -159,27 +187,52 @@ mod tests {
     }
 
     #[test]
-    fn after_two_kicks_that_move_nothing_it_is_tried_once_a_second() {
+    fn whom_reads_do_not_interrupt_is_toggled_first_for_a_while() {
         let mut laggards = laggards(RULES);
         let now = 1_000_000_000;
+        assert_eq!(laggards.means(0, now)[0], Means::Read);
+        assert_eq!(laggards.kicked(0, Some(Means::Toggle), now), Outcome::Moved);
+        assert_eq!(laggards.means(0, now)[0], Means::Toggle);
+        assert_eq!(laggards.means(2, now)[0], Means::Read, "the others as before");
+        // However often it is toggled meanwhile.
+        assert_eq!(laggards.kicked(0, Some(Means::Toggle), now + RETRY_NS / 2), Outcome::Moved);
+        assert_eq!(laggards.means(0, now + RETRY_NS)[0], Means::Read);
+        assert!(laggards.means(0, now).contains(&Means::Read));
+        assert_eq!(laggards.means(0, 0).iter().filter(|&&means| means == Means::Toggle).count(), 2);
+    }
+
+    #[test]
+    fn after_misses_spread_over_time_it_is_tried_once_a_second() {
+        let mut laggards = laggards(RULES);
+        let mut now = 1_000_000_000;
         let kick = |laggards: &mut Laggards, now| laggards.kick(0, 50, For::Waiter, now);
+        let missed = |laggards: &mut Laggards, now| {
+            assert!(kick(laggards, now));
+            laggards.kicked(0, None, now)
+        };
+        // Any number at once is one.
+        for _ in 0..50 {
+            assert_eq!(missed(&mut laggards, now + MISS_SPREAD_NS - 1), Outcome::Missed);
+        }
+        now += 2 * MISS_SPREAD_NS;
+        assert_eq!(missed(&mut laggards, now), Outcome::Missed);
+        // One that moves it makes up for them.
         assert!(kick(&mut laggards, now));
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
-        // One that moves it makes up for it.
-        assert!(kick(&mut laggards, now));
-        assert_eq!(laggards.kicked(0, true, now), Outcome::Moved);
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Missed);
-        assert!(kick(&mut laggards, now));
-        assert_eq!(laggards.kicked(0, false, now), Outcome::Died);
+        assert_eq!(laggards.kicked(0, Some(Means::Read), now), Outcome::Moved);
+        for _ in 1..MOST_MISSES {
+            assert_eq!(missed(&mut laggards, now), Outcome::Missed);
+            now += MISS_SPREAD_NS;
+        }
+        assert_eq!(missed(&mut laggards, now), Outcome::Died);
         assert!(!kick(&mut laggards, now + RETRY_NS - 1));
         assert!(laggards.kick(2, 50, For::Waiter, now), "the others go on");
         // Still dead, said once.
         let later = now + RETRY_NS;
         assert!(kick(&mut laggards, later));
-        assert_eq!(laggards.kicked(0, false, later), Outcome::Missed);
+        assert_eq!(laggards.kicked(0, None, later), Outcome::Missed);
         assert!(!kick(&mut laggards, later + 1));
         assert!(kick(&mut laggards, later + RETRY_NS));
-        assert_eq!(laggards.kicked(0, true, later + RETRY_NS), Outcome::Moved);
+        assert_eq!(laggards.kicked(0, Some(Means::Read), later + RETRY_NS), Outcome::Moved);
         assert!(kick(&mut laggards, later + RETRY_NS));
         assert!(!laggards.kick(3, 50, For::Waiter, u64::MAX - 1), "there is nothing to kick it by");
     }

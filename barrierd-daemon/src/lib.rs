@@ -18,6 +18,7 @@
 //! | [`lock`] | one daemon a file |
 //! | [`public_file`], [`inheritance`] | the file found or made; pure: what to do with an old one |
 //! | [`publisher`] | the words of the file, in order, and futex wake-ups |
+//! | [`counter_section`], [`straggler`] | the counters behind them; pure: who holds a round up |
 //! | [`words`] | mapped memory as atomic words |
 //! | [`clock`] | the clock, and times that serve as evidence |
 //! | [`sandbox`], [`policy`], [`account`] | what it gives up after set-up; the system calls left; whom it goes on as |
@@ -30,6 +31,7 @@ pub mod account;
 pub mod bucket;
 pub mod cli;
 pub mod clock;
+pub mod counter_section;
 pub mod cpulist;
 pub mod daemon;
 pub mod group;
@@ -52,5 +54,6 @@ pub mod sandbox;
 pub mod shared_words;
 pub mod signals;
 pub mod socket;
+pub mod straggler;
 pub mod tracepoint;
 pub mod words;

@@ -51,6 +51,7 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "the directory must exist (barrierd makes only its default one)",
         io::ErrorKind::PermissionDenied => "run as root, or name a file in a directory of yours",
         io::ErrorKind::ReadOnlyFilesystem => "name a file on a file system that can be written",
+        io::ErrorKind::StorageFull => "free some, or name a file elsewhere",
         _ => "name a file on a local file system, tmpfs at best",
     }
 }
@@ -110,8 +111,8 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("stat of")(error)),
         }
-        file.set_len(0).map_err(failed("emptying"))?;
-        writeln!(file, "{}", std::process::id()).map_err(failed("writing this process's id to"))?;
+        // For the message to whoever comes second, no more: a full file system is no reason to stop.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Some(file))
     }
 }

@@ -104,12 +104,14 @@ impl Machine {
         self.latest_s = self.latest_s.max(scan.s);
         let mut busy = 0;
         let mut covered = u64::MAX;
-        for (cpu, credit) in self.credits.iter_mut().enumerate() {
-            let slot = scan.slots[cpu];
+        let slots = &scan.slots[..self.credits.len()];
+        // The usual case, without a look at the mask for each CPU.
+        let all_online = scan.online.is_full();
+        for (cpu, (credit, &slot)) in self.credits.iter_mut().zip(slots).enumerate() {
             let idle = slot == IDLE && scan.idle_trusted;
-            let online = scan.online.contains(cpu);
+            let online = all_online || scan.online.contains(cpu);
             let evidence = if cfg!(barrierd_broken_credit) {
-                scan.s + 20_000 // Unsound, on purpose: a build that `make vm` must find out.
+                scan.s + 200_000 // Unsound, on purpose: a build that `make vm` must find out.
             } else if idle || !online || cpu == scan.own {
                 scan.s
             } else if slot <= scan.s {
@@ -169,6 +171,12 @@ impl Machine {
     #[must_use]
     pub fn cpus(&self) -> usize {
         self.credits.len()
+    }
+
+    /// The CPU with the oldest evidence; of several the first. O(CPUs).
+    #[must_use]
+    pub fn slowest(&self) -> usize {
+        (0..self.cpus()).min_by_key(|&cpu| self.credits[cpu]).unwrap_or(0)
     }
 
     /// CPU `cpu`'s own watermark in nanoseconds. Never decreases.

@@ -309,6 +309,7 @@ fn the_minimum_follows_the_slowest() {
     let mut machine = Machine::new(2, Inherited::default());
     assert_eq!(two(&mut machine, 100, 40), Found { busy: 1, completed: None });
     assert_eq!(machine.last_interrupt_ns(), 40);
+    assert_eq!(machine.slowest(), 1);
     assert_eq!(two(&mut machine, 200, IDLE), Found { busy: 0, completed: None });
     assert_eq!(machine.last_interrupt_ns(), 200);
     // An event that was under way stores its older time: nothing is taken back.

@@ -39,7 +39,10 @@ fn run(cli: Cli) -> Result<()> {
     let mut storage = Storage::new();
     // Both are never dropped once in the sandbox, where that would be denied: see `leave`.
     let mut daemon = ManuallyDrop::new(Daemon::start(&mut storage, &config)?);
-    sandbox::enter(account, seccomp, &daemon.descriptors())?;
+    if let Err(error) = sandbox::enter(account, seccomp, &daemon.descriptors()) {
+        daemon.give_up();
+        return Err(error);
+    }
     // The C daemon's words, on a line of their own: scripts wait for them.
     let _ = writeln!(io::stderr(), "Setup complete.");
     daemon.run()

@@ -19,9 +19,8 @@
 //!
 //! Where other interrupts come in plenty every look finds all CPUs past, whatever the phase.
 //!
-//! Where nobody has slept on a watermark for [`DEMAND_NS`], a cycle is twice as long: a wake-up is
-//! most of what this daemon costs, and then only those who look now and then see barriers half a
-//! cycle later. Who sleeps after that is late once.
+//! Whether anyone waits makes no difference: who only looks at the file (a reclaimer does) leaves no
+//! trace, and its garbage waits for the next barrier all the same.
 //!
 //! **Asleep.** On an idle machine nothing is worth a wake-up, and a lost wake-up would be a stamp
 //! that waits for the next heartbeat. The way in:
@@ -56,10 +55,6 @@ pub const MOST_PAUSE_NS: u64 = 1_000_000;
 
 /// Where the user sets no period, a cycle is the fewest ticks that last this long, in nanoseconds.
 pub const LEAST_CYCLE_NS: u64 = 3_000_000;
-
-/// How long after someone slept on a watermark barriers come each cycle, not each other one, in
-/// nanoseconds.
-pub const DEMAND_NS: u64 = 1_000_000_000;
 
 /// Longest wait after a wake-up from sleep, in nanoseconds.
 pub const MOST_BACKOFF_NS: u64 = 20_000_000;
@@ -117,8 +112,6 @@ pub struct Found {
     pub others_idle: bool,
     /// Whether every CPU has passed what was listened for.
     pub passed: bool,
-    /// Whether anyone slept on a watermark that was published since the last scan.
-    pub waited_for: bool,
     /// The newest vtime that was published before the scan.
     pub vtime: u64,
     /// What the scan published of `last_interrupt_vtime`.
@@ -167,8 +160,6 @@ pub struct Pace {
     backoff_ns: u64,
     /// The arming that is due, or the last one as it was due. The tick is [`LEAD_NS`] later.
     arm_at_ns: u64,
-    /// When someone last slept on a watermark.
-    demand_ns: u64,
     /// Rounds in a row that ended late.
     misses: u32,
     /// The earliest end among them, counted from the tick as it was expected.
@@ -207,7 +198,6 @@ impl Pace {
             mode: Mode::Awake(Stage::Resting),
             backoff_ns: pause_ns,
             arm_at_ns: now_ns,
-            demand_ns: now_ns,
             misses: 0,
             earliest_ns: u64::MAX,
         }
@@ -227,9 +217,6 @@ impl Pace {
     pub fn scanned(&mut self, found: &Found) -> Step {
         let now = found.now_ns;
         let after_pause = now + self.pause_ns;
-        if found.waited_for {
-            self.demand_ns = now;
-        }
         if !found.others_idle {
             self.backoff_ns = self.pause_ns;
             if matches!(self.mode, Mode::Awake(Stage::Listening { .. })) && !found.passed {
@@ -308,13 +295,12 @@ impl Pace {
         let listened = matches!(self.mode, Mode::Awake(Stage::Listening { .. }));
         self.mode = Mode::Awake(Stage::Resting);
         if let Some(past) = now_ns.checked_sub(self.arm_at_ns) {
-            let demand = now_ns.saturating_sub(self.demand_ns) < DEMAND_NS;
             let cycles = past / self.cycle_ns;
-            if cycles > 0 && listened && demand {
+            if cycles > 0 && listened {
                 self.arm_at_ns += cycles * self.cycle_ns;
                 return self.armed(now_ns);
             }
-            self.arm_at_ns += (cycles + if demand { 1 } else { 2 }) * self.cycle_ns;
+            self.arm_at_ns += (cycles + 1) * self.cycle_ns;
         }
         Step::Wait { how: How::Rest, until_ns: self.arm_at_ns }
     }

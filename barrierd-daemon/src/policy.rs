@@ -55,6 +55,9 @@ pub struct Row {
     pub why: &'static str,
 }
 
+/// `_IO('$', 0)` and `_IO('$', 1)` in include/uapi/linux/perf_event.h.
+pub(crate) const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
+pub(crate) const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
 const FUTEX_WAKE: u64 = libc::FUTEX_WAKE.unsigned_abs() as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC.unsigned_abs() as u64;
 
@@ -93,6 +96,18 @@ pub const TABLE: &[Row] = &[
         when: &[On(Kick)],
         seen: Rarely("only when a CPU lags and someone asks"),
         why: "makes the kernel interrupt that CPU",
+    },
+    Row {
+        call: "ioctl",
+        when: &[On(Kick), Is(1, PERF_EVENT_IOC_ENABLE)],
+        seen: Rarely("only once reads interrupt a CPU no more, as after it was offline"),
+        why: "interrupts it all the same",
+    },
+    Row {
+        call: "ioctl",
+        when: &[On(Kick), Is(1, PERF_EVENT_IOC_DISABLE)],
+        seen: Rarely("only once reads interrupt a CPU no more, as after it was offline"),
+        why: "the other half: either does so only after the other",
     },
     Row {
         call: "recvfrom",

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use barrierd_client::abi;
 use barrierd_client::boot::BootId;
+use barrierd_client::counters;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::clock::now_ns;
@@ -131,13 +132,24 @@ impl PublicFile {
         // A file made by ftruncate may have holes, which on a full tmpfs are a SIGBUS later.
         fallocate(&file, FallocateFlags::empty(), 0, metadata.len())
             .with_context(|| format!("allocating {} in full", path.display()))?;
-        let words = Words::map(file.as_fd(), need)
-            .with_context(|| format!("mapping {}", path.display()))?;
+        let map = |len| {
+            Words::map(file.as_fd(), len).with_context(|| format!("mapping {}", path.display()))
+        };
+        let words = map(need)?;
         let (origin, inherited) = match judge(cpus, boot, |offset| words.load(offset), now_ns) {
             Verdict::Ours { inherited, generation } => (Origin::Ours { generation }, inherited),
             Verdict::Legacy(inherited) => (Origin::Legacy, inherited),
             Verdict::Replace(why) => return Ok(Err(Some(why.to_string()))),
         };
+        // The C daemon's has no counters, nor has that of an older version of ours. Only now: what
+        // isn't ours to go on with is left as it is.
+        let whole = whole_len(cpus);
+        if metadata.len() < u64::try_from(whole)? {
+            fallocate(&file, FallocateFlags::empty(), 0, u64::try_from(whole)?).with_context(
+                || format!("{}: making room for counters, {whole} bytes in all", path.display()),
+            )?;
+        }
+        let words = map(whole)?;
         Ok(Ok(Self { words, origin, inherited, replaced: None, _file: file }))
     }
 
@@ -173,18 +185,18 @@ impl PublicFile {
             .open(new)
             .with_context(|| {
                 format!(
-                    "making {}: is the directory there, and may this user write to it?",
+                    "making {}: is the directory there, may this user write to it, has it room?",
                     new.display()
                 )
             })?;
         let failed = |what| move || format!("{what} {}", new.display());
         file.set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed("chmod of"))?;
         lock_for_writing(&file, new)?;
-        let len = abi::size_for(cpus).next_multiple_of(rustix::param::page_size());
+        let len = whole_len(cpus);
         // Not ftruncate: on a full tmpfs a hole is a SIGBUS later.
         fallocate(&file, FallocateFlags::empty(), 0, u64::try_from(len)?).with_context(|| {
             format!(
-                "allocating {len} bytes for {}; put the file on tmpfs (/run) or ext4",
+                "allocating {len} bytes for {}; make room, or put the file on tmpfs (/run) or ext4",
                 new.display()
             )
         })?;
@@ -193,11 +205,18 @@ impl PublicFile {
         store_identity(&words, boot);
         words.store(abi::GENERATION, 1);
         words.store(abi::HEARTBEAT_NS, now_ns());
+        // Until its daemon is set up: that may fail yet.
+        words.store(abi::FLAGS, abi::FLAG_STOPPED);
         // Release, last. Partner: the client's Acquire load of it, before it believes the rest.
         words.store(abi::MAGIC, abi::MAGIC_VALUE);
         let inherited = Inherited::default();
         Ok(Self { words, origin: Origin::New, inherited, replaced: None, _file: file })
     }
+}
+
+/// Bytes of a file with all that is in it, in whole pages.
+fn whole_len(cpus: usize) -> usize {
+    counters::file_size_for(cpus).next_multiple_of(rustix::param::page_size())
 }
 
 /// Stores version and boot id.

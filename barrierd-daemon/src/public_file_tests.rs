@@ -101,6 +101,39 @@ fn a_file_for_many_cpus_takes_more_pages() {
     assert!(fs::metadata(dir.file()).expect("there").len() >= 16_128);
 }
 
+/// As many as fill the first page, so that there is no room for counters in it.
+const MANY: usize = (4096 - abi::PER_CPU) / abi::PER_CPU_STRIDE;
+
+#[test]
+fn a_file_without_counters_grows_in_place() {
+    let mut words = ours();
+    words[0] = (abi::NCPU, u64::try_from(MANY).expect("small"));
+    let legacy = vec![words[0], (abi::VTIME, 7), (abi::LAST_INTERRUPT_NS, 5_000)];
+    for words in [words, legacy] {
+        let dir = Dir::with(&words);
+        let inode = dir.inode();
+        let file = PublicFile::open(&dir.file(), MANY, boot()).expect("adopted");
+        assert_eq!((file.inherited.last_interrupt_ns, dir.inode()), (5_000, inode));
+        let metadata = fs::metadata(dir.file()).expect("there");
+        assert!(metadata.len() >= u64::try_from(counters::file_size_for(MANY)).expect("small"));
+        assert!(metadata.blocks() * 512 >= metadata.len(), "allocated, not a hole");
+        // As far as the last word.
+        file.words.store(counters::base(MANY) + counters::Word::LongestRoundCpu.offset(), 1);
+    }
+}
+
+#[test]
+fn one_that_is_not_ours_does_not_grow() {
+    let mut words = ours();
+    words[0] = (abi::NCPU, u64::try_from(MANY).expect("small"));
+    words.retain(|&(offset, _)| offset != abi::BOOT_ID);
+    let dir = Dir::with(&words);
+    let old = File::open(dir.file()).expect("mapped by someone");
+    let file = PublicFile::open(&dir.file(), MANY, boot()).expect("replaced");
+    assert!(file.replaced.is_some());
+    assert_eq!(old.metadata().expect("there").len(), 4096);
+}
+
 #[test]
 fn ours_is_gone_on_with_in_place() {
     let dir = Dir::with(&ours());

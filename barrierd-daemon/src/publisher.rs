@@ -8,8 +8,10 @@
 
 use barrierd_client::abi;
 use barrierd_client::boot::BootId;
+use barrierd_client::counters::Word;
 use rustix::thread::futex;
 
+use crate::counter_section::CounterSection;
 use crate::machine::Machine;
 use crate::public_file::{Origin, PublicFile, store_identity};
 
@@ -25,6 +27,7 @@ const SLOW_NS: u64 = 20_000_000;
 #[derive(Debug)]
 pub struct Publisher {
     file: PublicFile,
+    counters: CounterSection,
     boot: BootId,
     exact: bool,
     cpus: usize,
@@ -53,7 +56,9 @@ impl Publisher {
             Origin::Legacy => false,
         };
         let woken = (0..=2 * cpus).map(|word| file.words.load(slow_word(word, cpus))).collect();
-        let publisher = Self { file, boot, exact, cpus, ours, woken, next: 0, slow_ns: now_ns };
+        let counters = CounterSection::start(&file.words, cpus, now_ns);
+        let (next, slow_ns) = (0, now_ns);
+        let publisher = Self { file, counters, boot, exact, cpus, ours, woken, next, slow_ns };
         if ours {
             publisher.beat(now_ns);
             // Last, so that who sees the daemon back sees it alive.
@@ -83,9 +88,7 @@ impl Publisher {
 
     /// Publishes what `machine` knows and beats. O(CPUs) stores, no allocation. Two system calls at
     /// most, and 8 more every 20 ms, or each time if per-CPU times are exact.
-    ///
-    /// Whether anyone slept on one of the two watermarks.
-    pub fn publish(&mut self, machine: &Machine, now_ns: u64) -> bool {
+    pub fn publish(&mut self, machine: &Machine, now_ns: u64) {
         let (ns, vtime) = (machine.last_interrupt_ns(), machine.last_interrupt_vtime());
         for cpu in 0..self.cpus {
             let own = self.exact.then(|| (machine.cpu_ns(cpu), machine.cpu_vtime(cpu)));
@@ -104,13 +107,22 @@ impl Publisher {
         if self.ours {
             self.beat(now_ns);
         }
-        let slept_on = [(new_vtime, abi::LAST_INTERRUPT_VTIME), (new_ns, abi::LAST_INTERRUPT_NS)]
-            .map(|(new, offset)| new && self.wake(offset));
+        for (new, offset) in
+            [(new_vtime, abi::LAST_INTERRUPT_VTIME), (new_ns, abi::LAST_INTERRUPT_NS)]
+        {
+            if new {
+                self.wake(offset);
+            }
+        }
         if self.exact || now_ns.saturating_sub(self.slow_ns) >= SLOW_NS {
             self.slow_ns = now_ns;
             self.wake_slow();
         }
-        slept_on.contains(&true)
+    }
+
+    /// Shows the counters: some twenty stores, no system call, no allocation.
+    pub fn count(&self, value: impl Fn(Word) -> u64) {
+        self.counters.store(&self.file.words, value);
     }
 
     /// Completes the C daemon's header with ours, now that this daemon's own evidence has passed
@@ -174,12 +186,11 @@ impl Publisher {
         }
     }
 
-    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex. Whether
-    /// there was anyone.
-    fn wake(&self, offset: usize) -> bool {
+    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex.
+    fn wake(&self, offset: usize) {
         // It fails for a bad address only, which a mapping isn't; and it is a hint.
         let word = self.file.words.futex(abi::futex_word(offset));
-        futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs()).is_ok_and(|n| n > 0)
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs());
     }
 }
 

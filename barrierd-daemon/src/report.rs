@@ -5,6 +5,8 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::straggler::HeldUp;
+
 /// Writes one line to stderr. A reader that has gone is no reason to stop.
 pub fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "barrierd: {line}");
@@ -35,8 +37,12 @@ pub struct Counters {
     pub dead_kicks: u64,
     /// Rounds of virtual time completed.
     pub rounds: u64,
-    /// The longest of them, from its opening to the scan that completed it, in nanoseconds.
+    /// The longest of those that a CPU was seen to hold up, in nanoseconds.
     pub longest_round_ns: u64,
+    /// The CPU that was last in it.
+    pub longest_round_cpu: Option<usize>,
+    /// Task switches that the kernel kept from the BPF program.
+    pub missed_events: u64,
 }
 
 impl Counters {
@@ -56,13 +62,18 @@ impl Counters {
             dead_kicks: self.dead_kicks - earlier.dead_kicks,
             rounds: self.rounds - earlier.rounds,
             longest_round_ns: self.longest_round_ns,
+            longest_round_cpu: self.longest_round_cpu,
+            missed_events: self.missed_events - earlier.missed_events,
         }
     }
 
     /// Takes a completed round into account.
-    pub fn round(&mut self, took_ns: u64) {
+    pub fn round(&mut self, held_up: Option<HeldUp>) {
         self.rounds += 1;
-        self.longest_round_ns = self.longest_round_ns.max(took_ns);
+        if let Some(HeldUp { ns, cpu }) = held_up.filter(|held| held.ns > self.longest_round_ns) {
+            self.longest_round_ns = ns;
+            self.longest_round_cpu = Some(cpu);
+        }
     }
 }
 
@@ -87,15 +98,18 @@ mod tests {
     #[test]
     fn a_second_is_the_difference_of_two_sums() {
         let mut sum = Counters { scans: 5, wake_ups: 4, ..Counters::default() };
-        sum.round(2_000);
+        let held_up = |ns, cpu| Some(HeldUp { ns, cpu });
+        sum.round(held_up(2_000, 0));
         let before = sum;
-        sum.round(9_000);
-        sum.round(1_000);
+        sum.round(held_up(9_000, 1));
+        sum.round(held_up(1_000, 2));
+        sum.round(None);
+        assert_eq!(sum.longest_round_cpu, Some(1));
         sum.scans += 3;
         let text = sum.since(&before).to_string();
         assert_eq!(
             text,
-            "3 scans, 0 wake-ups, 0 by notification, 0 sleeps, 2 rounds, longest 9 us; 0 requests in \
+            "3 scans, 0 wake-ups, 0 by notification, 0 sleeps, 3 rounds, longest 9 us; 0 requests in \
              0 rounds, 0 dropped; 0 kicks, 0 missed, 0 CPUs given up"
         );
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use barrierd_bpf::layout::{
     ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, OVERFLOW, PREEMPTED, ROUND, ROUND_SHIFT,
-    SLOT_BYTES, WANTED,
+    SLOT_BYTES, SWITCHED, WANTED,
 };
 
 use crate::words::Words;
@@ -138,6 +138,12 @@ impl SharedWords {
     #[must_use]
     pub fn preempted(&self) -> bool {
         self.control.load(PREEMPTED) != 0
+    }
+
+    /// What was armed when the daemon was last switched to, as the sched_switch program saw it.
+    #[must_use]
+    pub fn switched(&self) -> u64 {
+        self.control.load(SWITCHED)
     }
 
     /// The daemon's process id as BPF sees it; 0 before `who_am_i` has run.

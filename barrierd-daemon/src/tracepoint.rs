@@ -18,6 +18,11 @@ pub const SCHED_SWITCH: &str = "sched_switch";
 /// The soft interrupt, always traced while idle is inferred: its program checks that.
 pub const SOFTIRQ_ENTRY: &str = "softirq_entry";
 
+/// Where a CPU runs what another asked of it, since Linux 6.5: every kick shows there. Not every kick
+/// is an interrupt of its own: a CPU takes it along with an earlier one, and one that polls in its
+/// idle task takes it without any (`__smp_call_single_queue` in kernel/smp.c).
+pub const CSD_FUNCTION_ENTRY: &str = "csd_function_entry";
+
 /// A tracepoint of the default set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Default {
@@ -29,19 +34,21 @@ pub struct Default {
 
 /// What is traced when nothing is named, beside [`SCHED_SWITCH`].
 #[cfg(target_arch = "x86_64")]
-pub const DEFAULTS: [Default; 3] = [
+pub const DEFAULTS: [Default; 4] = [
     Default { name: SOFTIRQ_ENTRY, optional: false },
     Default { name: "local_timer_entry", optional: false },
     // Absent from kernels for one CPU.
     Default { name: "call_function_single_entry", optional: true },
+    Default { name: CSD_FUNCTION_ENTRY, optional: true },
 ];
 
 /// What is traced when nothing is named, beside [`SCHED_SWITCH`].
 #[cfg(not(target_arch = "x86_64"))]
-pub const DEFAULTS: [Default; 2] = [
+pub const DEFAULTS: [Default; 3] = [
     Default { name: SOFTIRQ_ENTRY, optional: false },
     // Absent from kernels for one CPU.
     Default { name: "ipi_entry", optional: true },
+    Default { name: CSD_FUNCTION_ENTRY, optional: true },
 ];
 
 /// Why a tracepoint is none.

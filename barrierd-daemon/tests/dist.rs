@@ -11,9 +11,13 @@ use barrierd_daemon::account::DEFAULT_NAME;
 use barrierd_daemon::cli::Cli;
 use clap::CommandFactory;
 
+#[allow(dead_code, reason = "the manual has more of it")]
+#[path = "../../barrierd-client/src/bin/barrierctl/usage.rs"]
+mod usage;
+
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist");
 
-/// 1.2 by systemd 252, on its scale from 0 (best) to 10; a little more for versions that ask for more.
+/// 1.4 by systemd 252, on its scale from 0 (best) to 10; a little more for versions that ask for more.
 const MOST_EXPOSED: f64 = 1.5;
 
 /// The tool's output, or `None`, said aloud, if there is no such tool.
@@ -41,6 +45,18 @@ fn the_unit_stays_as_closed_as_it_is() {
     assert!(level <= MOST_EXPOSED, "{level}: {text}");
 }
 
+/// systemd goes by the order of the lines, and a group that is denied may hold what was allowed: the
+/// daemon would start all the same, and never kick.
+#[test]
+fn what_the_start_needs_is_allowed_after_all_that_is_denied() {
+    let unit = fs::read_to_string(Path::new(DIST).join("barrierd.service")).expect("the unit");
+    let mut filters = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let last = filters.next_back().expect("a filter");
+    for call in ["bpf", "perf_event_open", "seccomp"] {
+        assert!(last.split(' ').any(|word| word == call), "{call} is not in the last line: {last}");
+    }
+}
+
 #[test]
 fn the_unit_and_the_user_are_those_of_the_program() {
     let unit = fs::read_to_string(Path::new(DIST).join("barrierd.service")).expect("the unit");
@@ -57,6 +73,30 @@ fn the_unit_and_the_user_are_those_of_the_program() {
     assert!(users.lines().any(|line| line.starts_with(&format!("u {DEFAULT_NAME} - "))), "{users}");
 }
 
+/// Whether the text of the file `name` has each of `words`.
+#[track_caller]
+fn has_all(directory: &Path, name: &str, words: &[&str]) {
+    // Manual pages write a hyphen that is meant as \-.
+    let text = fs::read_to_string(directory.join(name)).expect(name).replace('\\', "");
+    for word in words {
+        assert!(text.contains(word), "{name} lacks {word}");
+    }
+}
+
+#[test]
+fn the_package_has_all_that_is_generated() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let manifest = fs::read_to_string(manifest).expect("there");
+    for program in ["barrierd", "barrierctl"] {
+        for name in [format!("{program}.bash"), format!("_{program}"), format!("{program}.fish")] {
+            assert!(manifest.contains(&format!("\"target/release/dist/{name}\"")), "{name}");
+        }
+    }
+    for page in ["barrierd.8", "barrierctl.1"] {
+        assert!(manifest.contains(&format!("\"target/release/dist/{page}.gz\"")), "{page}");
+    }
+}
+
 #[test]
 fn manual_and_completions_have_every_option() {
     let out = tempfile::tempdir().expect("a directory");
@@ -68,16 +108,28 @@ fn manual_and_completions_have_every_option() {
         command.get_arguments().filter_map(|argument| argument.get_long()).collect();
     assert!(options.contains(&"seccomp"), "{options:?}");
     for name in ["barrierd.8", "barrierd.bash", "_barrierd", "barrierd.fish"] {
-        // Manual pages write a hyphen that is meant as \-.
-        let text = fs::read_to_string(out.path().join(name)).expect(name).replace('\\', "");
-        for option in &options {
-            assert!(text.contains(option), "{name} lacks --{option}");
-        }
+        has_all(out.path(), name, &options);
     }
-    let page = out.path().join("barrierd.8");
-    let page = page.to_str().expect("UTF-8");
-    let check = ["--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page];
-    if let Some(text) = run("man", &check) {
-        assert!(!text.contains("warning"), "{text}");
+    let words: Vec<&str> = usage::VERBS
+        .iter()
+        .map(|verb| verb.name)
+        .chain(usage::OPTIONS.iter().map(|option| option.long))
+        .collect();
+    assert!(words.contains(&"metrics") && words.contains(&"file"), "{words:?}");
+    for name in ["barrierctl.1", "barrierctl.bash", "_barrierctl", "barrierctl.fish"] {
+        has_all(out.path(), name, &words);
+    }
+    has_all(
+        out.path(),
+        "barrierctl.1",
+        &usage::EXITS.iter().map(|exit| exit.1).collect::<Vec<_>>(),
+    );
+    for page in ["barrierd.8", "barrierctl.1"] {
+        let page = out.path().join(page);
+        let page = page.to_str().expect("UTF-8");
+        let check = ["--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page];
+        if let Some(text) = run("man", &check) {
+            assert!(!text.contains("warning"), "{page}: {text}");
+        }
     }
 }

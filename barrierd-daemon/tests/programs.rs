@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use barrierd_bpf::layout::{
     ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, PREEMPTED, ROUND,
-    ROUND_SHIFT, SLOT_BYTES, WANTED,
+    ROUND_SHIFT, SLOT_BYTES, SWITCHED, WANTED,
 };
 use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkelBuilder};
 use barrierd_daemon::online::{Online, possible_cpus};
@@ -271,4 +271,9 @@ fn sched_switch_writes_idle_and_wakes_a_sleeping_daemon() {
     spinning.kill().expect("it runs");
     spinning.wait().expect("waited for");
     assert!(in_place_of_it && told(0));
+
+    // And at which arming.
+    programs.control.store(ARMED, 2_000);
+    thread::sleep(Duration::from_millis(1));
+    assert_eq!(programs.control.load(SWITCHED), 2_000);
 }

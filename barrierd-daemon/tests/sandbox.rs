@@ -164,7 +164,10 @@ fn a_running_daemon_has_nothing_left() {
         let later = fs::read(dir.path().join("barrier")).expect("the file");
         assert!(ns(&later) > ns(&words));
     }
-    assert_eq!(daemon.log(), "Setup complete.\n");
+    // Some kernels don't let it know idle CPUs, which it says.
+    let log = daemon.log();
+    let said: Vec<_> = log.lines().filter(|line| !line.contains("idle")).collect();
+    assert_eq!(said, ["Setup complete."]);
 }
 
 #[test]
@@ -206,6 +209,7 @@ fn is_for(row: &Row, line: &str) -> bool {
         When::On(Role::Supervisor) => {
             ["READY=1", "WATCHDOG=1", "STOPPING=1"].iter().any(|words| arguments.contains(words))
         }
+        // The two ioctls are one to it.
         When::Is(..) => true,
     })
 }
@@ -260,9 +264,10 @@ fn a_trace_of_idle_busy_and_stopped_holds_rows_of_the_table_only() {
     for row in TABLE {
         let seen = calls.iter().any(|call| is_for(row, call));
         assert!(seen || matches!(row.seen, Seen::Rarely(_)), "never seen, and not rare: {row:?}");
-        // What this test provides for.
+        // What this test provides for; toggling takes a CPU that was offline.
         let provided = [Role::Supervisor, Role::Misses, Role::Requests, Role::Kick].map(When::On);
-        assert!(seen || !row.when.iter().any(|when| provided.contains(when)), "not seen: {row:?}");
+        let provided = matches!(row.when, [when] if provided.contains(when));
+        assert!(seen || !provided, "not seen: {row:?}");
     }
 }
 

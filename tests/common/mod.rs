@@ -43,6 +43,14 @@ pub(crate) fn barrierd() -> &'static Path {
     &PATH
 }
 
+/// The program that asks it.
+#[allow(dead_code, reason = "not every test program asks it")]
+pub(crate) fn barrierctl() -> &'static Path {
+    static PATH: LazyLock<PathBuf> =
+        LazyLock::new(|| built("barrierd-client", &["--bin", "barrierctl"], "barrierctl"));
+    &PATH
+}
+
 /// The reclaimer's demo.
 #[allow(dead_code, reason = "not every test program runs it")]
 pub(crate) fn demo() -> &'static Path {
@@ -72,11 +80,22 @@ impl Daemon {
         Daemon::start_with(dir, &[])
     }
 
-    pub(crate) fn start_with(dir: &Path, tracepoints: &[&str]) -> Daemon {
+    pub(crate) fn start_with(dir: &Path, arguments: &[&str]) -> Daemon {
+        let daemon = Daemon::spawn(dir, arguments);
+        let stop = Instant::now() + PATIENCE;
+        while !daemon.log().contains("Setup complete") {
+            assert!(Instant::now() < stop, "the daemon is not set up:\n{}", daemon.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        daemon
+    }
+
+    /// Starts a daemon on `dir/barrier` and waits for nothing.
+    pub(crate) fn spawn(dir: &Path, arguments: &[&str]) -> Daemon {
         let file = dir.join("barrier");
         let mut child = Command::new(barrierd())
             .arg(&file)
-            .args(tracepoints)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -92,17 +111,25 @@ impl Daemon {
                 log.push('\n');
             }
         });
-        let daemon = Daemon { child: Some(child), log, file };
-        let stop = Instant::now() + PATIENCE;
-        while !daemon.log().contains("Setup complete") {
-            assert!(Instant::now() < stop, "the daemon is not set up:\n{}", daemon.log());
-            thread::sleep(Duration::from_millis(5));
-        }
-        daemon
+        Daemon { child: Some(child), log, file }
     }
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().expect("no panics here").clone()
+    }
+
+    #[allow(dead_code, reason = "not every test program looks into it")]
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("running"))
+    }
+
+    /// Its exit status and its log, once it has ended by itself.
+    #[allow(dead_code, reason = "not every test program has it fail")]
+    pub(crate) fn failure(mut self) -> (ExitStatus, String) {
+        let status = self.child.take().expect("running").wait().expect("waits");
+        // The last lines may still be in the pipe.
+        thread::sleep(Duration::from_millis(50));
+        (status, self.log())
     }
 
     #[allow(dead_code, reason = "not every test program signals it")]

@@ -1,4 +1,4 @@
-//! Debian's kernels: found, fetched and unpacked, never installed.
+//! The distribution's kernels: found, fetched and unpacked, never installed.
 //!
 //! Owns the packages' names and the cache in `target/vm/kernels`. Knows nothing of machines.
 
@@ -22,14 +22,19 @@ pub(crate) struct Kernels {
     known: HashMap<&'static str, Image>,
 }
 
-/// The packages that depend on the newest kernel of their kind, in order of preference: bookworm
-/// has 6.12 beside its own 6.1, for later releases their own is the newest.
+/// The packages that depend on the newest kernel of their kind, in order of preference. Debian 12
+/// has 6.12 beside its own 6.1, for later releases their own is the newest; the last of each list is
+/// Ubuntu's.
 fn packages(kernel: Kernel) -> &'static [&'static str] {
     match kernel {
-        Kernel::Cloud => &["linux-image-cloud-amd64"],
-        Kernel::Rt => &["linux-image-rt-amd64"],
-        Kernel::NewCloud => &["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"],
-        Kernel::NewRt => &["linux-image-6.12-rt-amd64", "linux-image-rt-amd64"],
+        Kernel::Cloud => &["linux-image-cloud-amd64", "linux-image-virtual"],
+        Kernel::Rt => &["linux-image-rt-amd64", "linux-image-realtime"],
+        Kernel::NewCloud => {
+            &["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64", "linux-image-virtual"]
+        }
+        Kernel::NewRt => {
+            &["linux-image-6.12-rt-amd64", "linux-image-rt-amd64", "linux-image-realtime"]
+        }
     }
 }
 
@@ -39,47 +44,73 @@ impl Kernels {
         Kernels { cache: cache.into(), known: HashMap::new() }
     }
 
-    pub(crate) fn get(&mut self, kernel: Kernel) -> Image {
-        let (meta, package) = packages(kernel)
-            .iter()
-            .find_map(|&meta| Some((meta, dependency(meta)?)))
-            .unwrap_or_else(|| {
-                panic!("apt knows none of {:?}: this needs Debian 12 or later", packages(kernel))
-            });
-        let fetch = || fetch(&self.cache, &package);
-        self.known.entry(meta).or_insert_with(fetch).clone()
+    /// The kernel of a kind, or why there is none.
+    pub(crate) fn get(&mut self, kernel: Kernel) -> Result<Image, String> {
+        let find = || packages(kernel).iter().find_map(|&meta| Some((meta, dependency(meta)?)));
+        // A machine that is new has no lists.
+        let found = find().or_else(|| update().then(find).flatten());
+        let Some((meta, package)) = found else {
+            return Err(format!("apt knows none of {:?}", packages(kernel)));
+        };
+        if let Some(image) = self.known.get(meta) {
+            return Ok(image.clone());
+        }
+        let image = fetch(&self.cache, package)?;
+        self.known.insert(meta, image.clone());
+        Ok(image)
     }
+}
+
+fn apt(command: &str) -> Command {
+    let mut apt = Command::new(command);
+    apt.env("LC_ALL", "C");
+    apt
+}
+
+fn update() -> bool {
+    apt("apt-get").args(["update", "-qq"]).status().is_ok_and(|status| status.success())
+}
+
+/// The value of a field of `apt-cache COMMAND... PACKAGE`, the first that `is` takes.
+fn field(command: &[&str], package: &str, name: &str, is: impl Fn(&str) -> bool) -> Option<String> {
+    let output = apt("apt-cache").args(command).arg(package).output().expect("apt-cache");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut values =
+        text.lines().filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+    values.find(|value| is(value)).map(ToOwned::to_owned)
 }
 
 /// The kernel that a package without content depends on.
 fn dependency(meta: &str) -> Option<String> {
-    let output = Command::new("apt-cache").args(["depends", meta]).output().expect("apt-cache");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let depends = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-    depends.map(ToOwned::to_owned).find(|package| package.starts_with("linux-image-"))
+    field(&["depends"], meta, "Depends", |package| package.starts_with("linux-image-"))
 }
 
-/// `package`'s kernel, from the cache or from Debian.
-fn fetch(cache: &Path, package: &str) -> Image {
+/// `package`'s kernel, from the cache or from the distribution.
+fn fetch(cache: &Path, package: String) -> Result<Image, String> {
     let version = package.trim_start_matches("linux-image-").to_owned();
-    let image = cache.join(format!("vmlinuz-{version}"));
+    // A kernel may be built anew under the same name.
+    let build = field(&["show", "--no-all-versions"], &package, "Version", |_| true);
+    let build = build.ok_or_else(|| format!("apt-cache show {package} has no version"))?;
+    let image = cache.join(format!("vmlinuz-{version}_{build}"));
     if !image.exists() {
-        eprintln!("fetching {package}");
+        println!("fetching {package} {build}");
         let download = || {
-            let mut apt = Command::new("apt-get");
-            apt.args(["download", "-qq", package]).current_dir(cache);
-            apt.status().expect("apt-get").success()
+            let mut apt = apt("apt-get");
+            // Else it warns that its own user can't write here.
+            apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root", &package]);
+            apt.current_dir(cache).status().expect("apt-get").success()
         };
         // A list that is too old names a package that is gone.
-        let update = || Command::new("apt-get").args(["update", "-qq"]).status().is_ok();
-        assert!(download() || (update() && download()), "apt-get download {package} failed");
-        unpack(cache, package, &image);
+        if !download() && !(update() && download()) {
+            return Err(format!("apt-get download {package} failed"));
+        }
+        unpack(cache, &package, &version, &image);
     }
-    Image { version, image }
+    Ok(Image { version, image })
 }
 
 /// Takes the kernel out of the package in `cache`, and drops the rest.
-fn unpack(cache: &Path, package: &str, image: &Path) {
+fn unpack(cache: &Path, package: &str, version: &str, image: &Path) {
     let start = format!("{package}_");
     let is_package = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
@@ -90,8 +121,8 @@ fn unpack(cache: &Path, package: &str, image: &Path) {
     let status =
         Command::new("dpkg-deb").arg("-x").args([&deb, &whole]).status().expect("dpkg-deb");
     assert!(status.success(), "dpkg-deb -x {}: {status}", deb.display());
-    let name = image.file_name().expect("a file");
-    fs::rename(whole.join("boot").join(name), image).expect("the kernel is in its package's boot/");
+    let kernel = whole.join("boot").join(format!("vmlinuz-{version}"));
+    fs::rename(kernel, image).expect("the kernel is in its package's boot/");
     fs::remove_dir_all(&whole).expect("the rest goes");
     fs::remove_file(&deb).expect("the package goes");
 }

@@ -43,8 +43,8 @@ pub(crate) enum Ended {
     Failed(String),
     /// The emulator broke it.
     Emulator,
-    /// It needs root.
-    NoRoot,
+    /// It can't run here, for this reason.
+    NotRun(String),
 }
 
 /// Runs `command`, whose standard output is the guest's line, to its verdict. The kernel's console

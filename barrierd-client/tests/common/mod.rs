@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use barrierd_client::boot::BootId;
+use barrierd_client::counters::{self, TABLE, Word};
 use barrierd_client::{abi, clock};
 use memmap2::MmapRaw;
 use rustix::thread::futex;
@@ -51,6 +52,23 @@ impl Image {
             image = image.with(abi::per_cpu_ns(cpu), past).with(abi::per_cpu_vtime(cpu), 999);
         }
         image
+    }
+
+    /// A file of ours with counters of a daemon that started 100 s ago: word i holds 100 + i.
+    pub(crate) fn counting(ncpu: usize) -> Self {
+        let base = counters::base(ncpu);
+        let image = Self::ours(ncpu)
+            .with(base + counters::MAGIC, counters::MAGIC_VALUE)
+            .with(base + counters::VERSION, counters::VERSION_VALUE)
+            .with(base + counters::COUNT, TABLE.len() as u64)
+            .with(base + counters::START_NS, clock::now_ns() - 100 * S);
+        TABLE
+            .iter()
+            .fold(image, |image, entry| image.with_word(ncpu, entry.word, 100 + entry.word as u64))
+    }
+
+    pub(crate) fn with_word(self, ncpu: usize, word: Word, value: u64) -> Self {
+        self.with(counters::base(ncpu) + word.offset(), value)
     }
 
     pub(crate) fn with(mut self, offset: usize, value: u64) -> Self {

@@ -1,13 +1,17 @@
 //! Load: what keeps a kernel busy.
 //!
-//! Owns threads that fault, unmap, sleep and switch. Knows nothing of barriers.
+//! Owns threads that fault, unmap, sleep and switch, and those that ask for barriers. Knows nothing of
+//! what a barrier is worth.
 
+use crate::PATIENCE;
+use barrierd_client::{Barrier, Stamp};
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Runs until dropped.
 pub(crate) struct Load {
@@ -34,6 +38,20 @@ impl Load {
             })
         };
         Load { threads: (0..threads).map(thread).collect(), stop }
+    }
+
+    /// Asks for one expedited barrier after the other, which kicks every CPU that is not idle.
+    pub(crate) fn kicks(file: &Path) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let barrier = Barrier::open(file).unwrap_or_else(|error| panic!("{error}"));
+        let own = stop.clone();
+        let asks = move || {
+            while !own.load(Relaxed) {
+                // What is wrong with it shows in what the load is for.
+                let _ = barrier.wait(Stamp::now(), Instant::now() + PATIENCE);
+            }
+        };
+        Load { threads: vec![thread::spawn(asks)], stop }
     }
 }
 

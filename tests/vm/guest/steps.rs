@@ -6,10 +6,10 @@ use crate::PATIENCE;
 use crate::confined::{self, USER};
 use crate::cpus;
 use crate::daemon::Daemon;
-use crate::game::{Game, Rest, pin_to};
+use crate::game::{Game, Outcome, Rest, pin_to};
 use crate::load::Load;
 use crate::scenarios::{Count, Step};
-use crate::truth;
+use crate::truth::{self, Asks};
 use barrierd_client::{Barrier, Stamp};
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::CapabilitySet;
@@ -78,6 +78,7 @@ impl Scene {
                 refused(self.confined(capabilities), words);
             }
             Step::Said(words) => assert!(self.daemon().said(words), "it didn't say: {words}"),
+            Step::SaidNot(words) => assert!(!self.daemon().said(words), "it said: {words}"),
             Step::Waits(n) => waits(self.file(), n),
             Step::IdleWaits(n) => {
                 for _ in 0..n {
@@ -91,13 +92,16 @@ impl Scene {
                 let status = client.status().expect("it starts");
                 assert!(status.success(), "the confined client: {status}");
             }
-            Step::Truth(cpus, rounds) => truth::check(&self.barrier(), cpus, rounds),
+            Step::Truth(cpus, rounds) => truth::check(&self.barrier(), cpus, rounds, Asks::InTurn),
+            Step::Expedited(cpus, rounds) => {
+                truth::check(&self.barrier(), cpus, rounds, Asks::Expedited);
+            }
             Step::TruthOnEach => {
                 let (barrier, cpus) = (self.barrier(), players());
                 for cpu in &cpus {
-                    truth::check(&barrier, std::slice::from_ref(cpu), TRUTH_ROUNDS);
+                    truth::check(&barrier, std::slice::from_ref(cpu), TRUTH_ROUNDS, Asks::InTurn);
                 }
-                truth::check(&barrier, &cpus, TRUTH_ROUNDS);
+                truth::check(&barrier, &cpus, TRUTH_ROUNDS, Asks::InTurn);
             }
             Step::Game(rounds) => self.game(rounds),
             Step::LostGame => lost_game(),
@@ -105,6 +109,12 @@ impl Scene {
             Step::Offline(cpus) => {
                 for &cpu in cpus {
                     assert!(cpus::set_online(cpu, false), "CPU {cpu} doesn't go offline");
+                }
+            }
+            Step::Replug(cpus) => {
+                for &cpu in cpus {
+                    assert!(cpus::set_online(cpu, false), "CPU {cpu} doesn't go offline");
+                    assert!(cpus::set_online(cpu, true), "CPU {cpu} doesn't come back");
                 }
             }
             Step::OnlineAll => cpus::online_all(),
@@ -175,19 +185,27 @@ impl Scene {
 
     fn game(&self, rounds: usize) {
         let barrier = self.barrier();
-        let watermark = || barrier.watermark().expect("a source to be trusted").ns;
-        for rest in [Rest::Never, Rest::Naps] {
+        let watermark = || barrier.watermark().expect("a source to be trusted");
+        let play = |rest: Rest, by: &str, play: &dyn Fn(Game) -> Outcome| {
             let (mut left, mut judged) = (rounds, 0);
             while left > 0 {
                 let some = left.min(GAME_ROUNDS);
-                let outcome = Game::new(&players(), some).every_edge(rest, watermark);
-                assert!(outcome.broken == 0, "stores were missed: {rest:?}, {outcome:?}");
+                let outcome = play(Game::new(&players(), some));
+                assert!(outcome.broken == 0, "stores were missed: {rest:?}, {by}, {outcome:?}");
                 left -= some;
                 judged += outcome.judged;
             }
-            println!("  {rounds} rounds, {rest:?}: {judged} barriers judged, none broken");
+            println!("  {rounds} rounds, {rest:?}, {by}: {judged} barriers judged, none broken");
             assert!(judged > 0, "the watermark never moved");
-        }
+        };
+        let by_time = |rest| move |game: Game| game.every_edge(rest, || watermark().ns);
+        play(Rest::Never, "by time", &by_time(Rest::Never));
+        play(Rest::Naps, "by time", &by_time(Rest::Naps));
+        let _kicks = Load::kicks(self.file());
+        play(Rest::Never, "by time, with kicks", &by_time(Rest::Never));
+        let now = || barrier.vtime().expect("no C daemon");
+        let by_vtime = |game: Game| game.every_virtual_edge(Rest::Never, now, || watermark().vtime);
+        play(Rest::Never, "by virtual time, with kicks", &by_vtime);
     }
 }
 

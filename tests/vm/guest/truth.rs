@@ -130,13 +130,22 @@ fn interrupts(text: &str, cpu: usize) -> u64 {
     rows.lines().map(numbers).filter(|row| row.len() == columns).map(|row| row[column]).sum()
 }
 
+/// How barriers are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// By an expedited wait, and by looking only, in turn.
+    InTurn,
+    /// By expedited waits only.
+    Expedited,
+}
+
 /// So many rounds on `cpus` at once.
-pub(crate) fn check(barrier: &Barrier, cpus: &[usize], rounds: usize) {
+pub(crate) fn check(barrier: &Barrier, cpus: &[usize], rounds: usize, asks: Asks) {
     let spinners: Vec<Spinner> = cpus.iter().map(|&cpu| Spinner::on(cpu)).collect();
     for round in 0..rounds {
         let before = Counts::read(&spinners);
         let stamp = Stamp::now();
-        if round % 2 == 0 {
+        if asks == Asks::Expedited || round % 2 == 0 {
             barrier.wait(stamp, Instant::now() + PATIENCE).unwrap_or_else(|e| panic!("{e}"));
         } else {
             poll(barrier, stamp);
