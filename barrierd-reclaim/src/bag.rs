@@ -19,7 +19,7 @@
 
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
-use crate::sync::light_barrier;
+use crate::sync::{Twin, broken, light_barrier};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -268,12 +268,15 @@ impl Bags {
         bytes: usize,
         free: bool,
     ) -> Result<Pushed, Refused> {
+        let early = broken(Twin::LimitBeforeBusy).then(|| self.limit.load(Ordering::Acquire));
         // Relaxed, and no fence: see the file's documentation.
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
         let fill = self.fill.get();
         // Acquire: a taker's queue is not ours any more, nor is anything it did to be seen.
-        if fill >= self.limit.load(Ordering::Acquire) || self.vtime.load() != self.tag.get() {
+        if fill >= early.unwrap_or_else(|| self.limit.load(Ordering::Acquire))
+            || self.vtime.load() != self.tag.get()
+        {
             return Err(self.refuse());
         }
         // SAFETY: below `limit` there is room: `open` has BAG_ITEMS slots, and `fill` is one more
@@ -401,6 +404,13 @@ impl Bags {
             // SAFETY: both have left.
             drop(unsafe { Box::from_raw(bags) });
         }
+    }
+
+    /// Whether owner or taker has left. Asked by the taker, before it leaves itself: the owner has,
+    /// and nothing that it did is still under way.
+    pub(crate) fn is_left(&self) -> bool {
+        // Acquire: pairs with `leave`.
+        self.left.load(Ordering::Acquire)
     }
 
     /// Whether it is marked as taken over.

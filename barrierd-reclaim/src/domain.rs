@@ -3,6 +3,7 @@
 //!
 //! Destructors run in [`Domain::run`], [`Domain::free_orphans`] and [`Domain::close`], under no lock.
 
+use crate::background::Watch;
 use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
 use crate::error::SynchronizeError;
 use crate::policy::{self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_PER_RETIRE};
@@ -11,6 +12,7 @@ use crate::record::{Record, Records};
 use crate::source::{ActiveSource, Asked, Barriers};
 use crate::stats::{Counters, Stats};
 use crate::sync::{fence, light_barrier};
+use crate::takeover::{Hand, IDLE_AFTER, Marked};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +34,14 @@ pub(crate) struct Domain {
     orphans: Mutex<Option<VecDeque<Bag>>>,
     /// A hint that `orphans` holds something.
     has_orphans: AtomicBool,
+    /// Queues that are being taken over. Locked with `orphans` locked, or alone.
+    marked: Mutex<Vec<Marked>>,
+    /// What the background thread is freeing.
+    hand: Hand,
+    /// Where it looks, if it looks after this domain.
+    watch: Option<Watch>,
+    /// How long a thread may not retire before its queue is taken over.
+    idle_after: Duration,
     /// The clock ran backwards past a barrier: nothing becomes safe any more.
     poisoned: AtomicBool,
     /// Items waiting on one thread above which a barrier is bought.
@@ -63,8 +73,41 @@ impl Drop for Freeing<'_> {
     }
 }
 
+/// Keeps the background thread from taking the caller's queue over.
+struct Attended<'r>(&'r Record);
+
+impl<'r> Attended<'r> {
+    fn new(record: &'r Record) -> Attended<'r> {
+        record.set_attended(true);
+        Attended(record)
+    }
+}
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        self.0.set_attended(false);
+    }
+}
+
+/// What a builder may choose, beside the source.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Items of one thread that wait for a barrier before one is bought.
+    pub(crate) budget: usize,
+    /// Whether the background thread looks after the domain.
+    pub(crate) background: bool,
+    /// How long a thread may not retire before its queue is taken over.
+    pub(crate) idle_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { budget: policy::BUDGET_ITEMS, background: true, idle_after: IDLE_AFTER }
+    }
+}
+
 impl Domain {
-    pub(crate) fn new(barriers: Barriers, budget: usize) -> Domain {
+    pub(crate) fn new(barriers: Barriers, settings: &Settings) -> Domain {
         let source = match barriers {
             Barriers::Daemon { .. } => ActiveSource::Daemon,
             Barriers::Membarrier(_) => ActiveSource::Membarrier,
@@ -78,10 +121,34 @@ impl Domain {
             passive: Mutex::default(),
             orphans: Mutex::new(Some(VecDeque::new())),
             has_orphans: AtomicBool::new(false),
+            marked: Mutex::default(),
+            hand: Hand::default(),
+            watch: settings.background.then(Watch::new),
+            idle_after: settings.idle_after,
             poisoned: AtomicBool::new(false),
-            budget,
+            budget: settings.budget,
             counters: Counters::new(source),
         }
+    }
+
+    pub(crate) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
+    }
+
+    pub(crate) fn idle_after(&self) -> Duration {
+        self.idle_after
+    }
+
+    pub(crate) fn hand(&self) -> &Hand {
+        &self.hand
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
     }
 
     #[inline]
@@ -171,7 +238,7 @@ impl Domain {
     #[cold]
     unsafe fn retire_slowly(&self, record: &Record, item: Item, bytes: usize) {
         // SAFETY: the caller owns the record.
-        let free = unsafe {
+        let (free, sealed) = unsafe {
             self.own(record, |work| {
                 let sealed = work.wants_seal();
                 if sealed {
@@ -181,9 +248,18 @@ impl Domain {
                 if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
                     self.look(record, work, Asked::OnRetire);
                 }
-                if work.is_behind() { FREED_PER_RETIRE } else { 1 }
+                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed)
             })
         };
+        if let Some(watch) = &self.watch {
+            // The item was counted before; the fence of a full stop stands between.
+            if !sealed {
+                fence(Ordering::SeqCst);
+            }
+            if watch.rouse() {
+                self.counters.woke();
+            }
+        }
         self.free_orphans(record, ORPHANS_PER_RETIRE);
         // SAFETY: the caller owns the record.
         unsafe { self.free(record, free) };
@@ -219,6 +295,11 @@ impl Domain {
                 }
             }
         }
+    }
+
+    /// A full stop of a thread without a record.
+    pub(crate) fn stop_aside(&self) -> u64 {
+        self.judge(self.words.stop(now_ns))
     }
 
     /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
@@ -314,6 +395,9 @@ impl Domain {
                 let due = uncovered > 0 && membarrier.is_due(own) && !self.barriers.keeps_up();
                 (worth || due) && !membarrier.is_under_way()
             }
+            Asked::Behind => {
+                uncovered(watermark) > 0 && !self.barriers.keeps_up() && !membarrier.is_under_way()
+            }
         };
         if !wanted {
             return None;
@@ -341,7 +425,7 @@ impl Domain {
     #[inline]
     unsafe fn run(&self, record: &Record, item: Item) {
         let freeing = Freeing::new(record);
-        record.freed().add(1);
+        record.freed().publish(1);
         // SAFETY: as the caller says; it has left its queue, so this is the only call.
         unsafe { item.free() };
         drop(freeing);
@@ -369,7 +453,7 @@ impl Domain {
         for _ in 0..limit.saturating_add(extra) {
             // SAFETY: the caller owns the record; `take_safe` runs no foreign code.
             let Some(item) = (unsafe { self.own(record, |work| work.take_safe()) }) else { break };
-            record.freed().add(1);
+            record.freed().publish(1);
             // SAFETY: as for `run`.
             unsafe { item.free() };
         }
@@ -394,7 +478,7 @@ impl Domain {
             let mut bag = PutBack(self, self.take_safe_orphan());
             let Some(items) = &mut bag.1 else { return };
             for item in items {
-                record.freed().add(1);
+                record.freed().publish(1);
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
                 // left the bag, so this is the only call.
                 unsafe { item.free() };
@@ -403,13 +487,89 @@ impl Domain {
     }
 
     fn take_safe_orphan(&self) -> Option<Bag> {
-        let mut orphans = lock(&self.orphans);
-        let bags = orphans.as_mut()?;
+        self.pick_safe(lock(&self.orphans).as_mut()?)
+    }
+
+    /// The first bag that may go.
+    pub(crate) fn pick_safe(&self, orphans: &mut VecDeque<Bag>) -> Option<Bag> {
         let safe = self.words.safe();
-        let safe = bags.iter().position(|bag| bag.ns() < safe.ns)?;
-        let bag = bags.remove(safe);
-        self.has_orphans.store(!bags.is_empty(), Ordering::Relaxed);
+        let safe = orphans.iter().position(|bag| bag.ns() < safe.ns)?;
+        let bag = orphans.remove(safe);
+        self.note_orphans(orphans);
         bag
+    }
+
+    /// Says whether there are any.
+    pub(crate) fn note_orphans(&self, orphans: &VecDeque<Bag>) {
+        self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_orphans(&self) -> bool {
+        self.has_orphans.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_safe_orphan(&self) -> bool {
+        let safe = self.words.safe();
+        lock(&self.orphans).iter().flatten().any(|bag| bag.ns() < safe.ns)
+    }
+
+    pub(crate) fn oldest_orphan(&self) -> Option<u64> {
+        lock(&self.orphans).iter().flatten().map(Bag::ns).min()
+    }
+
+    pub(crate) fn lock_orphans(&self) -> MutexGuard<'_, Option<VecDeque<Bag>>> {
+        lock(&self.orphans)
+    }
+
+    pub(crate) fn lock_marked(&self) -> MutexGuard<'_, Vec<Marked>> {
+        lock(&self.marked)
+    }
+
+    /// A scan for what lies with the domain.
+    pub(crate) fn scan_behind(&self) -> Option<Scan> {
+        let own = self.stop_aside();
+        self.scan(own, Asked::Behind, &|watermark| {
+            lock(&self.orphans).iter().flatten().filter(|bag| bag.ns() >= watermark).count()
+        })
+    }
+
+    /// A barrier of every CPU for what the calling thread stored before: the stops before the result,
+    /// nanoseconds, have it. 0: it can't be had now.
+    pub(crate) fn barrier_for_marks(&self) -> u64 {
+        if self.readers_fence {
+            // Owners fence between their two steps, as `Bags::own` does.
+            fence(Ordering::SeqCst);
+            return u64::MAX;
+        }
+        let watermark = self.barriers.passive().map_or(0, |news| news.ns);
+        let Some(membarrier) = self.barriers.membarrier() else { return watermark };
+        if self.barriers.keeps_up() {
+            return watermark;
+        }
+        self.counters.bought(Asked::Behind);
+        match membarrier.buy() {
+            // The call itself came after the stores: all stops before it have their barrier.
+            Ok(_) => u64::MAX,
+            Err(_) => {
+                self.counters.refused();
+                watermark
+            }
+        }
+    }
+
+    /// Runs `work`, which frees, so that destructors which retire only push.
+    pub(crate) fn while_freeing<R>(&self, record: &Record, work: impl FnOnce() -> R) -> R {
+        let _freeing = Freeing::new(record);
+        work()
+    }
+
+    /// Objects that were retired and not yet freed; exact if none is retired meanwhile.
+    pub(crate) fn waiting(&self) -> u64 {
+        // `freed` first, Acquire: what was freed had been counted as retired before, so the
+        // difference is never too small.
+        let freed: u64 = self.records.iter().map(|record| record.freed().read()).sum();
+        let retired: u64 = self.records.iter().map(|record| record.retired().get()).sum();
+        retired.saturating_sub(freed)
     }
 
     /// Leaves sealed bags to whoever comes.
@@ -461,15 +621,19 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
+        let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| {
                 work.seal(self.full_stop(record));
                 self.look(record, work, Asked::OnFlush);
             });
-            self.free(record, usize::MAX);
         }
+        // What was taken over is older than what is here.
+        self.take_marked();
         self.free_orphans(record, usize::MAX);
+        // SAFETY: the caller owns the record.
+        unsafe { self.free(record, usize::MAX) };
     }
 
     /// Waits until all that was retired here before the call can be freed, and frees it.
@@ -487,6 +651,7 @@ impl Domain {
         if record.reader().is_pinned() {
             return Err(SynchronizeError::Pinned);
         }
+        let _attended = Attended::new(record);
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {
@@ -495,15 +660,31 @@ impl Domain {
                 work.newest_sealed()
             })
         };
+        // If its queue was taken over, what was in it is found there.
+        self.take_marked();
         let stamp = stop.max(newest).max(self.newest_orphan());
         self.wait_until_safe(record, stamp, deadline)?;
+        // What was taken over is older than what is here.
+        self.settle(Some(deadline));
+        self.free_orphans(record, usize::MAX);
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| work.release(self.words.safe()));
             self.free(record, usize::MAX);
         }
+        self.settle(Some(deadline));
         self.free_orphans(record, usize::MAX);
         Ok(())
+    }
+
+    /// Takes what the background thread has not freed yet of the bag that it is freeing, and waits
+    /// for the destructor that it is in.
+    fn settle(&self, deadline: Option<Instant>) {
+        let bag = self.hand.settle(deadline);
+        if let (Some(bag), Some(orphans)) = (bag, lock(&self.orphans).as_mut()) {
+            orphans.push_front(bag);
+            self.note_orphans(orphans);
+        }
     }
 
     fn newest_orphan(&self) -> u64 {
@@ -558,7 +739,7 @@ impl Domain {
 
     pub(crate) fn stats(&self) -> Stats {
         // `freed` first, so that it seldom overtakes `retired`.
-        let freed = self.records.iter().map(|record| record.freed().get()).sum();
+        let freed = self.records.iter().map(|record| record.freed().read()).sum();
         let retired = self.records.iter().map(|record| record.retired().get()).sum();
         self.counters.report(retired, freed, self.poisoned.load(Ordering::Relaxed))
     }
@@ -569,12 +750,18 @@ impl Domain {
         // Threads that exit from here on find the door closed; one that is handing its record over
         // holds the lock.
         let orphans = lock(&self.orphans).take();
+        // The rest of the bag that the background thread is freeing; and it is out of the destructor
+        // that it was in, or this is that destructor.
+        let in_hand = self.hand.settle(None);
+        // SAFETY: the door is closed, and no call is under way.
+        let marked = unsafe { self.take_all_marked() };
         let own = self.records.iter().flat_map(|record| {
             // SAFETY: no call is under way and no thread can hand over any more, so all records are
             // this function's (rule 2 of `record.rs`).
             unsafe { (*record.bags()).take_over(u64::MAX) }
         });
-        for item in own.chain(orphans.into_iter().flatten()).flatten() {
+        let left = in_hand.into_iter().chain(orphans.into_iter().flatten()).chain(marked);
+        for item in left.chain(own).flatten() {
             // SAFETY: there is no reader left, so no barrier is needed; the item has left its
             // queue, so this is the only call.
             let freed = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
@@ -602,7 +789,8 @@ mod tests {
     /// The clock is set back past a stop: everything is kept, and `synchronize` says so.
     #[test]
     fn a_clock_that_runs_backwards_poisons() {
-        let domain = Domain::new(Barriers::Fence, policy::BUDGET_ITEMS);
+        let domain =
+            Domain::new(Barriers::Fence, &Settings { background: false, ..Settings::default() });
         let record = domain.acquire();
         let item = Item { ptr: core::ptr::null_mut(), free: nothing };
         // SAFETY: the record is this test's; `nothing` touches nothing.

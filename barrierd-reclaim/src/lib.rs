@@ -20,6 +20,7 @@
 //! - A destructor that panics while the last clone of a reclaimer is dropped is reported by the
 //!   panic hook and goes no further, so that the objects behind it are freed.
 
+mod background;
 mod bag;
 mod domain;
 mod error;
@@ -36,6 +37,7 @@ mod record;
 mod source;
 mod stats;
 mod sync;
+mod takeover;
 
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;

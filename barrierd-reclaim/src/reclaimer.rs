@@ -1,19 +1,19 @@
 //! What a data structure's author uses: [`Reclaimer`] and its [`Builder`].
 
 use crate::bag::Item;
-use crate::domain::Domain;
+use crate::domain::{Domain, Settings};
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::handle::Handle;
 use crate::local::{self, DomainId};
-use crate::policy::BUDGET_ITEMS;
 use crate::record::Record;
 use crate::source::{Barriers, Source};
 use crate::stats::Stats;
 use core::fmt;
+use rustix::process::{Pid, getpid};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A domain of concurrent data structures whose removed objects are freed together.
 ///
@@ -64,11 +64,15 @@ pub struct Reclaimer {
 
 /// Shared by all clones, and by nothing else: dropped with the last of them, on its thread. (The
 /// domain itself may live a moment longer, in the hands of a thread that exits.)
-struct Last(Arc<Domain>);
+struct Last(Arc<Domain>, Pid);
 
 impl Drop for Last {
     fn drop(&mut self) {
-        self.0.close();
+        // In the child of a fork, locks and queues may be as other threads of the parent held them at
+        // that moment, and nobody will let go of them: nothing is freed there.
+        if self.1 == getpid() {
+            self.0.close();
+        }
     }
 }
 
@@ -78,7 +82,9 @@ impl Reclaimer {
     /// Costs a few system calls: make one per data structure or per program, not one per operation.
     #[must_use]
     pub fn new() -> Reclaimer {
-        Builder::default().build().unwrap_or_else(|_| Reclaimer::on(Barriers::Fence, BUDGET_ITEMS))
+        Builder::default()
+            .build()
+            .unwrap_or_else(|_| Reclaimer::on(Barriers::Fence, &Settings::default()))
     }
 
     /// A new domain with a chosen source.
@@ -86,9 +92,13 @@ impl Reclaimer {
         Builder::default()
     }
 
-    fn on(barriers: Barriers, budget: usize) -> Reclaimer {
-        let domain = Arc::new(Domain::new(barriers, budget));
-        Reclaimer { id: local::next_id(), _last: Arc::new(Last(domain.clone())), domain }
+    fn on(barriers: Barriers, settings: &Settings) -> Reclaimer {
+        let domain = Arc::new(Domain::new(barriers, settings));
+        let id = local::next_id();
+        if let Some(watch) = domain.watch() {
+            watch.enlist(Arc::downgrade(&domain), id);
+        }
+        Reclaimer { id, _last: Arc::new(Last(domain.clone(), getpid())), domain }
     }
 
     #[inline]
@@ -281,7 +291,7 @@ impl fmt::Debug for Reclaimer {
 pub struct Builder {
     source: Source,
     path: Option<PathBuf>,
-    budget: Option<usize>,
+    settings: Settings,
 }
 
 impl Builder {
@@ -307,7 +317,31 @@ impl Builder {
     /// Fewer are bought for where barriers are cheap. A small budget keeps memory warm and interrupts
     /// other CPUs more often.
     pub fn budget(mut self, items: usize) -> Builder {
-        self.budget = Some(items);
+        self.settings.budget = items;
+        self
+    }
+
+    /// Whether the background thread looks after the domain. The default is yes.
+    ///
+    /// One thread of the process, `barrierd-reclaim`, serves all domains that want it; it is started
+    /// when the first item is retired, and sleeps while nothing waits. It frees what threads that
+    /// have exited, sleep or block have left. Without it, that waits until another thread of the
+    /// domain calls, and what a thread holds itself until that thread does.
+    ///
+    /// Destructors then also run on that thread, one at a time. One that panics is reported by the
+    /// panic hook and goes no further. One that blocks for long keeps all domains waiting for it.
+    pub fn background(mut self, wanted: bool) -> Builder {
+        self.settings.background = wanted;
+        self
+    }
+
+    /// How long a thread may not retire before the background thread takes over what it holds; also
+    /// how often that thread looks at a domain in which something waits. The default is 10 ms.
+    ///
+    /// Less than a barrier takes is of no use. A thread that retires more often than this is left
+    /// alone; each takeover costs it an allocation when it retires again.
+    pub fn idle_after(mut self, time: Duration) -> Builder {
+        self.settings.idle_after = time;
         self
     }
 
@@ -317,7 +351,7 @@ impl Builder {
     /// When a source was asked for by name and can't be had; [`Source::Auto`] never fails.
     pub fn build(self) -> Result<Reclaimer, BuildError> {
         let barriers = Barriers::choose(self.source, self.path.as_deref())?;
-        Ok(Reclaimer::on(barriers, self.budget.unwrap_or(BUDGET_ITEMS)))
+        Ok(Reclaimer::on(barriers, &self.settings))
     }
 }
 

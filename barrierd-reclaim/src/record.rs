@@ -9,6 +9,7 @@
 //!    call can be left, and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag.rs`); then the owner puts another in its place.
+//!    `taken` is touched by whoever holds the lock of the domain's orphans.
 //! 4. The tallies are written by the owner and read by anyone.
 //! 5. `next` never changes once the record is on the list, and records are freed only with the
 //!    list, when the domain is dropped and no thread has a reference to it.
@@ -19,7 +20,7 @@ use crate::protocol::Reader;
 use crate::stats::Tally;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// One thread's place in a domain: all that its calls touch, in two cache lines of its own.
@@ -31,6 +32,10 @@ struct Inner {
     reader: Reader,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
+    /// The queue that was taken over last; only compared, since it may be gone.
+    taken: AtomicPtr<Bags>,
+    /// The owner is in a call that frees its queue: it need not be taken over.
+    attended: AtomicBool,
     freeing: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
@@ -54,6 +59,8 @@ impl Record {
             reader: Reader::new(),
             domain,
             bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
+            taken: AtomicPtr::new(ptr::null_mut()),
+            attended: AtomicBool::new(false),
             freeing: Cell::new(false),
             transient: Cell::new(false),
             debt: Cell::new(0),
@@ -93,6 +100,26 @@ impl Record {
     /// The owner goes on with another queue: the old one was taken over.
     pub(crate) fn replace_bags(&self, bags: *mut Bags) {
         self.0.bags.store(bags, Ordering::Release);
+    }
+
+    /// The queue that was taken over last. Touched only with the domain's orphans locked.
+    pub(crate) fn taken(&self) -> *mut Bags {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// See [`taken`](Record::taken).
+    pub(crate) fn set_taken(&self, bags: *mut Bags) {
+        self.0.taken.store(bags, Ordering::Relaxed);
+    }
+
+    /// Whether the owner is looking after its queue. A hint.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.0.attended.load(Ordering::Relaxed)
+    }
+
+    /// See [`is_attended`](Record::is_attended). Owner only.
+    pub(crate) fn set_attended(&self, attended: bool) {
+        self.0.attended.store(attended, Ordering::Relaxed);
     }
 
     /// A destructor of this thread's items is running. Owner only.

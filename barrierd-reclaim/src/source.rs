@@ -67,6 +67,8 @@ pub(crate) enum Asked {
     Now,
     /// Only another look at the readers.
     Nothing,
+    /// The background thread: buy, where none comes by itself.
+    Behind,
 }
 
 /// The chosen source. Kept, mapping and all, for the life of the domain.

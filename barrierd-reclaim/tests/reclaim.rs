@@ -5,7 +5,17 @@ mod cases;
 use barrierd_reclaim::{ActiveSource, BuildError, Reclaimer, Source};
 
 fn on(source: Source) -> impl Fn() -> Reclaimer {
-    move || Reclaimer::builder().source(source).build().unwrap()
+    move || Reclaimer::builder().source(source).background(false).build().unwrap()
+}
+
+#[test]
+fn behind_on_membarrier() {
+    cases::background::all(|| Reclaimer::builder().source(Source::Membarrier));
+}
+
+#[test]
+fn behind_on_fences() {
+    cases::background::all(|| Reclaimer::builder().source(Source::Fence));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Run on membarrier and fences by this crate's `tests/reclaim.rs`, and on the live daemon by the
 //! workspace's `tests/reclaim_daemon.rs`.
 
+pub(crate) mod background;
+
 use barrierd_reclaim::{Reclaimer, SynchronizeError};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +45,8 @@ impl Log {
     }
 }
 
-/// All cases, one after the other, each on a domain of its own.
+/// All cases, one after the other, each on a domain of its own, without the background thread: they
+/// say what each call does.
 pub(crate) fn all(make: impl Fn() -> Reclaimer) {
     // One source at a time: some cases count in statics or silence the panic hook.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
