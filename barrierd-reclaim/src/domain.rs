@@ -251,15 +251,8 @@ impl Domain {
                 (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed)
             })
         };
-        if let Some(watch) = &self.watch {
-            // The item was counted before; the fence of a full stop stands between.
-            if !sealed {
-                fence(Ordering::SeqCst);
-            }
-            if watch.rouse() {
-                self.counters.woke();
-            }
-        }
+        // The item was counted before, so the fence of a full stop will do.
+        self.after_slow_retire(sealed);
         self.free_orphans(record, ORPHANS_PER_RETIRE);
         // SAFETY: the caller owns the record.
         unsafe { self.free(record, free) };
@@ -274,6 +267,55 @@ impl Domain {
         record.retired().add(1);
         // SAFETY: the caller owns the record.
         unsafe { self.retire_slowly(record, item, bytes) };
+    }
+
+    /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.
+    ///
+    /// # Safety
+    /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with)
+    /// asks, of each item, all of which were unlinked before the call.
+    pub(crate) unsafe fn retire_batch(
+        &self,
+        record: &Record,
+        batch: impl ExactSizeIterator<Item = Item> + Clone,
+        bytes: usize,
+    ) {
+        light_barrier();
+        let count = batch.len();
+        if count == 0 {
+            return;
+        }
+        record.retired().add(count as u64);
+        // After all of them were unlinked, so good for each bag that they fill.
+        let stop = self.full_stop(record);
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.own(record, |work| {
+                for item in batch.clone() {
+                    if work.wants_seal() {
+                        work.seal(stop);
+                    }
+                    work.push(item, bytes);
+                }
+                self.look(record, work, Asked::OnRetire);
+            });
+        }
+        self.after_slow_retire(true);
+        self.free_orphans(record, ORPHANS_PER_RETIRE);
+        // SAFETY: the caller owns the record.
+        unsafe { self.free(record, count.saturating_mul(FREED_PER_RETIRE)) };
+    }
+
+    /// The background thread hears of what was counted. `fenced`: a full fence came after that.
+    fn after_slow_retire(&self, fenced: bool) {
+        if let Some(watch) = &self.watch {
+            if !fenced {
+                fence(Ordering::SeqCst);
+            }
+            if watch.rouse() {
+                self.counters.woke();
+            }
+        }
     }
 
     /// Works on the owner's queue; on a new one, if it was taken over. `work` runs no foreign code.
@@ -351,7 +393,10 @@ impl Domain {
                 watermark = watermark.max(news.ns);
                 memory = self.take_over(news);
             }
-            watermark.max(self.buy(watermark, own, asked, uncovered).unwrap_or(0))
+            // What the scan makes of it: else an item in the grain of the watermark would neither go
+            // nor be bought for.
+            let useful = protocol::era_of(watermark);
+            watermark.max(self.buy(useful, own, asked, uncovered).unwrap_or(0))
         };
         let scan =
             protocol::scan(&self.words, watermark, || self.records.iter().map(Record::reader));

@@ -46,7 +46,7 @@ impl Handle {
     }
 
     #[inline]
-    fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         // SAFETY: the reclaimer keeps the domain alive, and with it the record.
         unsafe { &*self.record }
     }

@@ -38,6 +38,7 @@ mod source;
 mod stats;
 mod sync;
 mod takeover;
+mod variants;
 
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;

@@ -232,7 +232,7 @@ impl Reclaimer {
 
     /// Runs `work` with this thread's record, or, late in the thread's exit, with one taken for
     /// this call.
-    fn with_record<R>(&self, work: impl FnOnce(&Domain, &Record) -> R) -> R {
+    pub(crate) fn with_record<R>(&self, work: impl FnOnce(&Domain, &Record) -> R) -> R {
         if let Some(record) = local::find(self.id, &self.domain) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive.
             return work(&self.domain, unsafe { &*record });
