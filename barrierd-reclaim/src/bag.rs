@@ -19,6 +19,7 @@
 
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
+use crate::stats::Tally;
 use crate::sync::{Twin, broken, light_barrier};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
@@ -147,9 +148,9 @@ impl Bag {
         self.len - self.taken
     }
 
-    /// What the items took, bytes, those included that are gone.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// What the items took, bytes; to be counted once.
+    pub(crate) fn take_bytes(&mut self) -> usize {
+        core::mem::take(&mut self.bytes)
     }
 
     pub(crate) fn is_safe(&self, safe: Safe) -> bool {
@@ -195,6 +196,8 @@ pub(crate) struct Bags {
     more: Cell<bool>,
     /// ... so many that one item a call is too slow.
     behind: Cell<bool>,
+    /// Where bags that begin to go are counted, bytes. Null: nowhere.
+    gone: Cell<*const Tally>,
     rest: UnsafeCell<Rest>,
 }
 
@@ -247,6 +250,7 @@ impl Bags {
             end: Cell::new(ptr::null()),
             more: Cell::new(false),
             behind: Cell::new(false),
+            gone: Cell::new(ptr::null()),
             rest: UnsafeCell::new(Rest {
                 open,
                 sealed: VecDeque::new(),
@@ -255,6 +259,12 @@ impl Bags {
                 spare: Vec::new(),
             }),
         }
+    }
+
+    /// Has the bytes of bags that begin to go counted on `gone`, the owner's, which outlives this. To
+    /// be called before anyone else knows the queue.
+    pub(crate) fn count_on(&self, gone: &Tally) {
+        self.gone.set(gone);
     }
 
     /// Puts an item into the open bag, and takes one out that may go.
@@ -327,7 +337,11 @@ impl Bags {
         if let Some(empty) = rest.going.take() {
             rest.spare(empty);
         }
-        let bag = rest.safe.pop_front()?;
+        let mut bag = rest.safe.pop_front()?;
+        // SAFETY: null, or as `count_on` says; called by the owner alone.
+        if let Some(gone) = unsafe { self.gone.get().as_ref() } {
+            gone.add(bag.take_bytes() as u64);
+        }
         self.set_more(rest);
         // SAFETY: within its slots.
         unsafe {
@@ -526,11 +540,6 @@ impl Work<'_> {
         self.bags.next_going().or_else(|| self.bags.next_bag(self.rest))
     }
 
-    /// Items that may go.
-    pub(crate) fn ready(&self) -> usize {
-        self.bags.going() + self.rest.safe.iter().map(Bag::waiting).sum::<usize>()
-    }
-
     /// Whether so many may go that one item a call is too slow.
     pub(crate) fn is_behind(&self) -> bool {
         self.bags.behind.get()
@@ -542,6 +551,11 @@ impl Work<'_> {
         self.rest.sealed.range(covered..).map(Bag::waiting).sum()
     }
 
+    /// Takes every sealed bag that waits.
+    pub(crate) fn take_sealed(&mut self) -> impl Iterator<Item = Bag> {
+        self.rest.sealed.drain(..)
+    }
+
     /// Sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
         self.rest.sealed.len()
@@ -550,11 +564,6 @@ impl Work<'_> {
     /// The newest stamp of a sealed bag; 0 if there is none.
     pub(crate) fn newest_sealed(&self) -> u64 {
         self.rest.sealed.back().map_or(0, |bag| bag.ns)
-    }
-
-    /// The oldest stamp of a sealed bag.
-    pub(crate) fn oldest_sealed(&self) -> Option<u64> {
-        self.rest.sealed.front().map(|bag| bag.ns)
     }
 
     /// Takes every sealed bag and every one that may go. Seal first.
@@ -674,9 +683,9 @@ mod tests {
         assert!(unsafe { queue.0.own(true, |_| ()) }.is_err());
         assert!(queue.0.is_quiet());
         // SAFETY: marked, quiet, and this thread is the owner.
-        let bags = unsafe { queue.0.take_over(9) };
+        let mut bags = unsafe { queue.0.take_over(9) };
         let stamps: Vec<_> =
-            bags.iter().map(|bag| (bag.ns(), bag.waiting(), bag.bytes())).collect();
+            bags.iter_mut().map(|bag| (bag.ns(), bag.waiting(), bag.take_bytes())).collect();
         assert_eq!(stamps, [(5, 64, 512), (9, 6, 48)]);
         let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
         assert_eq!(names, (0..70).collect::<Vec<_>>());

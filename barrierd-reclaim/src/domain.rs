@@ -6,6 +6,7 @@
 use crate::background::Watch;
 use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
 use crate::error::SynchronizeError;
+use crate::limit::Limits;
 use crate::policy::{self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_PER_RETIRE};
 use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
 use crate::record::{Record, Records};
@@ -42,6 +43,9 @@ pub(crate) struct Domain {
     watch: Option<Watch>,
     /// How long a thread may not retire before its queue is taken over.
     idle_after: Duration,
+    /// `retire` only pushes; full bags go to the background thread.
+    lazy: bool,
+    limits: Limits,
     /// The clock ran backwards past a barrier: nothing becomes safe any more.
     poisoned: AtomicBool,
     /// Items waiting on one thread above which a barrier is bought.
@@ -56,13 +60,50 @@ struct Passive {
     last_ns: u64,
 }
 
-/// Resets the owner's `freeing` flag, also when a destructor panics.
+/// While destructors run: what they retire is only pushed. Resets the owner's flags, also when one
+/// panics.
 struct Freeing<'r>(&'r Record);
 
 impl<'r> Freeing<'r> {
+    #[inline]
     fn new(record: &'r Record) -> Freeing<'r> {
         record.freeing().set(true);
         Freeing(record)
+    }
+}
+
+/// The same, also for a thread that never frees in `retire` and so is always `freeing`.
+struct Running<'r>(Freeing<'r>);
+
+impl<'r> Running<'r> {
+    fn new(record: &'r Record) -> Running<'r> {
+        record.running().set(true);
+        Running(Freeing::new(record))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.0.running().set(false);
+    }
+}
+
+/// In a call that is asked to free, where `retire` doesn't.
+struct Released<'r>(&'r Record, bool);
+
+impl<'r> Released<'r> {
+    fn new(record: &'r Record, lazy: bool) -> Released<'r> {
+        let running = record.running().get();
+        // Where `retire` frees, the flag says no more than that a destructor is running.
+        let before = record.freeing().get();
+        record.freeing().set(if lazy { running } else { before });
+        Released(record, before)
+    }
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        self.0.freeing().set(self.1);
     }
 }
 
@@ -98,11 +139,20 @@ pub(crate) struct Settings {
     pub(crate) background: bool,
     /// How long a thread may not retire before its queue is taken over.
     pub(crate) idle_after: Duration,
+    /// `retire` runs no destructor.
+    pub(crate) lazy: bool,
+    pub(crate) limits: Limits,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { budget: policy::BUDGET_ITEMS, background: true, idle_after: IDLE_AFTER }
+        Settings {
+            budget: policy::BUDGET_ITEMS,
+            background: true,
+            idle_after: IDLE_AFTER,
+            lazy: false,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -125,6 +175,8 @@ impl Domain {
             hand: Hand::default(),
             watch: settings.background.then(Watch::new),
             idle_after: settings.idle_after,
+            lazy: settings.lazy,
+            limits: settings.limits.clone(),
             poisoned: AtomicBool::new(false),
             budget: settings.budget,
             counters: Counters::new(source),
@@ -137,6 +189,19 @@ impl Domain {
 
     pub(crate) fn idle_after(&self) -> Duration {
         self.idle_after
+    }
+
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.lazy
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether a destructor runs on the owner's thread, from one of its calls to this domain.
+    pub(crate) fn in_destructor(&self, record: &Record) -> bool {
+        if self.lazy { record.running().get() } else { record.freeing().get() }
     }
 
     pub(crate) fn hand(&self) -> &Hand {
@@ -163,6 +228,7 @@ impl Domain {
     /// A record for the calling thread, which owns it until it hands it over.
     pub(crate) fn acquire(&self) -> &Record {
         let record = self.records.acquire(self, self.barriers.vtime_word());
+        record.freeing().set(self.lazy);
         // In use first, then the stop: see `protocol::collect`.
         self.full_stop(record);
         record
@@ -211,6 +277,7 @@ impl Domain {
         // The unlink comes before the stamp in program order.
         light_barrier();
         record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
         // SAFETY: the owner's queue, or one that was just taken from it.
         match unsafe { (*record.bags()).push(item, bytes, !record.freeing().get()) } {
             Ok(Pushed { next: Some(safe), behind }) => {
@@ -222,7 +289,7 @@ impl Domain {
                 }
             }
             Ok(Pushed { next: None, .. }) => {
-                if record.freeing().get() {
+                if record.freeing().get() && !self.lazy {
                     self.owe(record, 1);
                 }
             }
@@ -245,7 +312,9 @@ impl Domain {
                     work.seal(self.full_stop(record));
                 }
                 work.push(item, bytes);
-                if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
+                if self.lazy {
+                    self.hand_off(work);
+                } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
                     self.look(record, work, Asked::OnRetire);
                 }
                 (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed)
@@ -255,7 +324,10 @@ impl Domain {
         self.after_slow_retire(sealed);
         self.free_orphans(record, ORPHANS_PER_RETIRE);
         // SAFETY: the caller owns the record.
-        unsafe { self.free(record, free) };
+        unsafe {
+            self.free(record, free);
+            self.heed_limits(record);
+        }
     }
 
     /// The same as [`retire`](Domain::retire) where readers may need fences.
@@ -265,6 +337,7 @@ impl Domain {
     pub(crate) unsafe fn retire_fenced(&self, record: &Record, item: Item, bytes: usize) {
         light_barrier();
         record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
         // SAFETY: the caller owns the record.
         unsafe { self.retire_slowly(record, item, bytes) };
     }
@@ -286,6 +359,7 @@ impl Domain {
             return;
         }
         record.retired().add(count as u64);
+        record.retired_bytes().add(count as u64 * bytes as u64);
         // After all of them were unlinked, so good for each bag that they fill.
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
@@ -297,13 +371,33 @@ impl Domain {
                     }
                     work.push(item, bytes);
                 }
-                self.look(record, work, Asked::OnRetire);
+                if self.lazy {
+                    self.hand_off(work);
+                } else {
+                    self.look(record, work, Asked::OnRetire);
+                }
             });
         }
         self.after_slow_retire(true);
         self.free_orphans(record, ORPHANS_PER_RETIRE);
         // SAFETY: the caller owns the record.
-        unsafe { self.free(record, count.saturating_mul(FREED_PER_RETIRE)) };
+        unsafe {
+            self.free(record, count.saturating_mul(FREED_PER_RETIRE));
+            self.heed_limits(record);
+        }
+    }
+
+    /// Full bags go to the domain, if nobody else is at it.
+    fn hand_off(&self, work: &mut Work<'_>) {
+        if work.sealed() == 0 {
+            return;
+        }
+        if let Ok(mut orphans) = self.orphans.try_lock()
+            && let Some(orphans) = orphans.as_mut()
+        {
+            orphans.extend(work.take_sealed());
+            self.note_orphans(orphans);
+        }
     }
 
     /// The background thread hears of what was counted. `fenced`: a full fence came after that.
@@ -331,6 +425,7 @@ impl Domain {
                 Ok(result) => return result,
                 Err(Refused::Taken | Refused::Closed) => {
                     let new = Bags::new(self.barriers.vtime_word());
+                    new.count_on(record.freed_bytes());
                     record.replace_bags(Box::into_raw(Box::new(new)));
                     // SAFETY: it is marked as taken, and this owner has another now.
                     unsafe { Bags::leave(bags) };
@@ -429,7 +524,13 @@ impl Domain {
         asked: Asked,
         uncovered: &dyn Fn(u64) -> usize,
     ) -> Option<u64> {
-        let membarrier = self.barriers.membarrier()?;
+        let Some(membarrier) = self.barriers.membarrier() else {
+            // What comes of it shows in the daemon's watermark.
+            if asked == Asked::AtLimit && uncovered(watermark) > 0 && self.barriers.expedite(own) {
+                self.counters.bought(asked);
+            }
+            return None;
+        };
         let wanted = match asked {
             Asked::Nothing => false,
             Asked::Now => !self.barriers.keeps_up(),
@@ -439,6 +540,11 @@ impl Domain {
                 // Little garbage goes in time, too.
                 let due = uncovered > 0 && membarrier.is_due(own) && !self.barriers.keeps_up();
                 (worth || due) && !membarrier.is_under_way()
+            }
+            Asked::AtLimit => {
+                uncovered(watermark) > 0
+                    && membarrier.is_affordable(own)
+                    && !membarrier.is_under_way()
             }
             Asked::Behind => {
                 uncovered(watermark) > 0 && !self.barriers.keeps_up() && !membarrier.is_under_way()
@@ -488,13 +594,16 @@ impl Domain {
     /// The caller owns `record`.
     unsafe fn free(&self, record: &Record, limit: usize) {
         if record.freeing().get() {
+            if self.lazy && !self.in_destructor(record) {
+                return;
+            }
             self.owe(record, limit);
             return;
         }
         let debt = record.debt().get();
         let extra = debt.min(MOST_PER_RETIRE);
         record.debt().set(debt - extra);
-        let _freeing = Freeing::new(record);
+        let _running = Running::new(record);
         for _ in 0..limit.saturating_add(extra) {
             // SAFETY: the caller owns the record; `take_safe` runs no foreign code.
             let Some(item) = (unsafe { self.own(record, |work| work.take_safe()) }) else { break };
@@ -512,7 +621,7 @@ impl Domain {
         if !self.has_orphans.load(Ordering::Relaxed) || record.freeing().get() {
             return;
         }
-        let _freeing = Freeing::new(record);
+        let _running = Running::new(record);
         struct PutBack<'d>(&'d Domain, Option<Bag>);
         impl Drop for PutBack<'_> {
             fn drop(&mut self) {
@@ -520,7 +629,7 @@ impl Domain {
             }
         }
         for _ in 0..limit {
-            let mut bag = PutBack(self, self.take_safe_orphan());
+            let mut bag = PutBack(self, self.take_safe_orphan(record));
             let Some(items) = &mut bag.1 else { return };
             for item in items {
                 record.freed().publish(1);
@@ -531,17 +640,18 @@ impl Domain {
         }
     }
 
-    fn take_safe_orphan(&self) -> Option<Bag> {
-        self.pick_safe(lock(&self.orphans).as_mut()?)
+    fn take_safe_orphan(&self, record: &Record) -> Option<Bag> {
+        self.pick_safe(lock(&self.orphans).as_mut()?, record)
     }
 
     /// The first bag that may go.
-    pub(crate) fn pick_safe(&self, orphans: &mut VecDeque<Bag>) -> Option<Bag> {
+    pub(crate) fn pick_safe(&self, orphans: &mut VecDeque<Bag>, record: &Record) -> Option<Bag> {
         let safe = self.words.safe();
         let safe = orphans.iter().position(|bag| bag.ns() < safe.ns)?;
-        let bag = orphans.remove(safe);
+        let mut bag = orphans.remove(safe)?;
         self.note_orphans(orphans);
-        bag
+        record.freed_bytes().add(bag.take_bytes() as u64);
+        Some(bag)
     }
 
     /// Says whether there are any.
@@ -604,7 +714,7 @@ impl Domain {
 
     /// Runs `work`, which frees, so that destructors which retire only push.
     pub(crate) fn while_freeing<R>(&self, record: &Record, work: impl FnOnce() -> R) -> R {
-        let _freeing = Freeing::new(record);
+        let _running = Running::new(record);
         work()
     }
 
@@ -666,12 +776,25 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
+        let _released = Released::new(record, self.lazy);
+        // SAFETY: the caller owns the record.
+        unsafe { self.flush_for(record, Asked::OnFlush) };
+    }
+
+    /// # Safety
+    /// The caller owns `record`.
+    pub(crate) unsafe fn flush_for(&self, record: &Record, asked: Asked) {
         let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| {
                 work.seal(self.full_stop(record));
-                self.look(record, work, Asked::OnFlush);
+                if self.lazy && record.freeing().get() {
+                    // The background thread does the rest.
+                    self.hand_off(work);
+                } else {
+                    self.look(record, work, asked);
+                }
             });
         }
         // What was taken over is older than what is here.
@@ -690,13 +813,14 @@ impl Domain {
         record: &Record,
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
-        if record.freeing().get() {
+        if self.in_destructor(record) {
             return Err(SynchronizeError::InDestructor);
         }
         if record.reader().is_pinned() {
             return Err(SynchronizeError::Pinned);
         }
         let _attended = Attended::new(record);
+        let _released = Released::new(record, self.lazy);
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {
@@ -782,11 +906,20 @@ impl Domain {
             .count()
     }
 
+    /// What waiting objects take, bytes, but for bags that are being freed.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let freed: u64 = self.records.iter().map(|record| record.freed_bytes().get()).sum();
+        let retired: u64 = self.records.iter().map(|record| record.retired_bytes().get()).sum();
+        retired.saturating_sub(freed)
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         // `freed` first, so that it seldom overtakes `retired`.
         let freed = self.records.iter().map(|record| record.freed().read()).sum();
         let retired = self.records.iter().map(|record| record.retired().get()).sum();
-        self.counters.report(retired, freed, self.poisoned.load(Ordering::Relaxed))
+        let waiting_bytes = self.waiting_bytes();
+        let poisoned = self.poisoned.load(Ordering::Relaxed);
+        Stats { waiting_bytes, ..self.counters.report(retired, freed, poisoned) }
     }
 
     /// Frees everything: called once, when the last `Reclaimer` is dropped. No guard and no other

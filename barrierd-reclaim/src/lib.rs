@@ -26,6 +26,7 @@ mod domain;
 mod error;
 mod guard;
 mod handle;
+mod limit;
 mod local;
 mod membarrier;
 #[cfg(all(loom, test))]
@@ -43,6 +44,7 @@ mod variants;
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;
 pub use handle::Handle;
+pub use limit::{OnLimit, Pressure};
 pub use reclaimer::{Builder, Reclaimer};
 pub use source::{ActiveSource, Source};
 pub use stats::Stats;

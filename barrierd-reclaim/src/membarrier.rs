@@ -77,6 +77,12 @@ impl Membarrier {
         now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= spacing_ns(self.price_ns())
     }
 
+    /// Whether purchases at this moment would leave the machine time for other things.
+    pub(crate) fn is_affordable(self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed))
+            >= 4 * self.price_ns().min(MOST_SPACING_NS)
+    }
+
     /// Whether somebody is buying at this moment.
     pub(crate) fn is_under_way(self) -> bool {
         BOUGHT.at_it.load(Relaxed)

@@ -5,6 +5,7 @@ use crate::domain::{Domain, Settings};
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::handle::Handle;
+use crate::limit::{OnLimit, Pressure};
 use crate::local::{self, DomainId};
 use crate::record::Record;
 use crate::source::{Barriers, Source};
@@ -12,7 +13,7 @@ use crate::stats::Stats;
 use core::fmt;
 use rustix::process::{Pid, getpid};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A domain of concurrent data structures whose removed objects are freed together.
@@ -183,13 +184,21 @@ impl Reclaimer {
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item { ptr: ptr.cast(), free: thin(free) };
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_item(item, size_of::<T>()) }
+    }
+
+    /// # Safety
+    /// As for [`retire_with`](Reclaimer::retire_with).
+    #[inline]
+    pub(crate) unsafe fn retire_item(&self, item: Item, bytes: usize) {
         match local::last(self.id) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
             // the caller's promise.
-            Some(record) => unsafe { self.domain.retire(&*record, item, size_of::<T>()) },
+            Some(record) => unsafe { self.domain.retire(&*record, item, bytes) },
             None => self.with_record(|domain, record| {
                 // SAFETY: the record is the caller's for this call; the rest is its promise.
-                unsafe { domain.retire_fenced(record, item, size_of::<T>()) }
+                unsafe { domain.retire_fenced(record, item, bytes) }
             }),
         }
     }
@@ -342,6 +351,78 @@ impl Builder {
     /// alone; each takeover costs it an allocation when it retires again.
     pub fn idle_after(mut self, time: Duration) -> Builder {
         self.settings.idle_after = time;
+        self
+    }
+
+    /// `retire` never runs a destructor and never buys a barrier: for threads that must not be held
+    /// up, as in audio. Implies [`background`](Builder::background)`(true)`: the background thread
+    /// frees everything.
+    ///
+    /// Once in 64 objects `retire` runs a fence, reads the clock, allocates a bag and hands the full
+    /// one over, by a lock that it only tries; the first object after a pause may wake the background
+    /// thread, a futex call. What waits is what is retired in a barrier round and 2 ms, plus at most
+    /// a bag for each thread; if the background thread is kept up by a destructor, or could not be
+    /// started, it grows. [`flush`](Reclaimer::flush) and
+    /// [`synchronize`](Reclaimer::synchronize) free on the thread that calls them, as always.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::thread;
+    ///
+    /// let reclaimer = Reclaimer::builder().free_in_background().build()?;
+    /// let here = thread::current().id();
+    /// reclaimer.defer(move || assert_ne!(thread::current().id(), here));
+    /// while reclaimer.stats().waiting() > 0 {
+    ///     thread::yield_now();
+    /// }
+    /// # Ok::<(), barrierd_reclaim::BuildError>(())
+    /// ```
+    pub fn free_in_background(mut self) -> Builder {
+        self.settings.lazy = true;
+        self.settings.background = true;
+        self
+    }
+
+    /// How many retired objects may wait before `retire` does something about it, in the whole
+    /// domain: it has a barrier pass at once (it buys one, or asks the daemon), frees all that is
+    /// safe then, and goes on as [`on_limit`](Builder::on_limit) says. The default is no limit.
+    ///
+    /// It is looked at once in 64 objects of a thread, at the price of a walk over the threads; so
+    /// each thread may exceed it by 64.
+    pub fn limit_items(mut self, items: u64) -> Builder {
+        self.settings.limits.items = items;
+        self
+    }
+
+    /// The same in bytes: the sizes of the types that were retired, not what the objects own.
+    ///
+    /// ```
+    /// use barrierd_reclaim::{OnLimit, Reclaimer};
+    /// use std::time::Duration;
+    ///
+    /// let reclaimer = Reclaimer::builder()
+    ///     .limit_bytes(64 << 20)
+    ///     .on_limit(OnLimit::Block(Duration::from_millis(10)))
+    ///     .limit_hook(|pressure| eprintln!("a reader stalls: {pressure:?}"))
+    ///     .build()?;
+    /// # Ok::<(), barrierd_reclaim::BuildError>(())
+    /// ```
+    pub fn limit_bytes(mut self, bytes: u64) -> Builder {
+        self.settings.limits.bytes = bytes;
+        self
+    }
+
+    /// What `retire` does above a limit when a barrier has not helped, since a reader is in the way or
+    /// no barrier comes. Nothing, by default; it never fails and never aborts.
+    pub fn on_limit(mut self, then: OnLimit) -> Builder {
+        self.settings.limits.then = then;
+        self
+    }
+
+    /// Called by `retire` when it leaves the domain above a limit, at most once in 64 objects, by one
+    /// thread at a time. It may call the reclaimer.
+    pub fn limit_hook(mut self, hook: impl FnMut(&Pressure) + Send + 'static) -> Builder {
+        self.settings.limits.hook = Some(Arc::new(Mutex::new(hook)));
         self
     }
 

@@ -37,6 +37,7 @@ struct Inner {
     /// The owner is in a call that frees its queue: it need not be taken over.
     attended: AtomicBool,
     freeing: Cell<bool>,
+    running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
     debt: Cell<usize>,
@@ -44,6 +45,8 @@ struct Inner {
     beyond: Cell<usize>,
     retired: Tally,
     freed: Tally,
+    retired_bytes: Tally,
+    freed_bytes: Tally,
     next: *const Record,
 }
 
@@ -62,11 +65,14 @@ impl Record {
             taken: AtomicPtr::new(ptr::null_mut()),
             attended: AtomicBool::new(false),
             freeing: Cell::new(false),
+            running: Cell::new(false),
             transient: Cell::new(false),
             debt: Cell::new(0),
             beyond: Cell::new(0),
             retired: Tally::default(),
             freed: Tally::default(),
+            retired_bytes: Tally::default(),
+            freed_bytes: Tally::default(),
             next: ptr::null(),
         }))
     }
@@ -122,7 +128,13 @@ impl Record {
         self.0.attended.store(attended, Ordering::Relaxed);
     }
 
-    /// A destructor of this thread's items is running. Owner only.
+    /// A destructor is running in a call of the owner's. Owner only.
+    #[inline]
+    pub(crate) fn running(&self) -> &Cell<bool> {
+        &self.0.running
+    }
+
+    /// What the owner retires is only pushed: a destructor is running, or it never frees. Owner only.
     #[inline]
     pub(crate) fn freeing(&self) -> &Cell<bool> {
         &self.0.freeing
@@ -150,6 +162,17 @@ impl Record {
     #[inline]
     pub(crate) fn freed(&self) -> &Tally {
         &self.0.freed
+    }
+
+    /// What its owners retired, bytes.
+    #[inline]
+    pub(crate) fn retired_bytes(&self) -> &Tally {
+        &self.0.retired_bytes
+    }
+
+    /// What the bags took, bytes, that its owners began to free.
+    pub(crate) fn freed_bytes(&self) -> &Tally {
+        &self.0.freed_bytes
     }
 
     /// Counts one more guard of a section that is open. Owner only.
@@ -187,6 +210,8 @@ impl Records {
             return record;
         }
         let record = Box::into_raw(Box::new(Record::new(domain, vtime)));
+        // SAFETY: nobody else knows it yet; queues and tallies live as long as the list.
+        unsafe { (*(*record).bags()).count_on((*record).freed_bytes()) };
         self.len.fetch_add(1, Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {

@@ -11,6 +11,7 @@ use crate::stats::Counters;
 use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH, HEARTBEAT_PERIOD_NS};
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Liveness, Stamp};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,8 @@ pub(crate) enum Asked {
     Now,
     /// Only another look at the readers.
     Nothing,
+    /// `retire` above a limit: buy, or ask the daemon.
+    AtLimit,
     /// The background thread: buy, where none comes by itself.
     Behind,
 }
@@ -75,7 +78,12 @@ pub(crate) enum Asked {
 #[derive(Debug)]
 pub(crate) enum Barriers {
     /// The daemon's file, with or without membarrier to fall back on.
-    Daemon { barrier: Box<Barrier>, fallback: Option<Membarrier> },
+    Daemon {
+        barrier: Box<Barrier>,
+        fallback: Option<Membarrier>,
+        /// The stop for which the daemon was last asked to hurry, nanoseconds.
+        asked_ns: AtomicU64,
+    },
     /// Bought barriers only.
     Membarrier(Membarrier),
     /// The readers' own fences.
@@ -86,17 +94,21 @@ impl Barriers {
     pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
         let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
         match source {
-            Source::Daemon => {
-                Ok(Barriers::Daemon { barrier: Box::new(open_live(&path)?), fallback: None })
-            }
+            Source::Daemon => Ok(Barriers::Daemon {
+                barrier: Box::new(open_live(&path)?),
+                fallback: None,
+                asked_ns: AtomicU64::new(0),
+            }),
             Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::register()?)),
             Source::Fence => Ok(Barriers::Fence),
             Source::Auto => {
                 let membarrier = Membarrier::register().ok();
                 Ok(match (open_live(&path), membarrier) {
-                    (Ok(barrier), fallback) => {
-                        Barriers::Daemon { barrier: Box::new(barrier), fallback }
-                    }
+                    (Ok(barrier), fallback) => Barriers::Daemon {
+                        barrier: Box::new(barrier),
+                        fallback,
+                        asked_ns: AtomicU64::new(0),
+                    },
                     (Err(_), Some(membarrier)) => Barriers::Membarrier(membarrier),
                     (Err(_), None) => Barriers::Fence,
                 })
@@ -149,6 +161,23 @@ impl Barriers {
         }
     }
 
+    /// Asks the daemon to hurry, unless it was asked a moment ago. `now_ns`: a stop. Whether that took
+    /// a system call.
+    pub(crate) fn expedite(&self, now_ns: u64) -> bool {
+        let Barriers::Daemon { barrier, asked_ns, .. } = self else { return false };
+        let before = asked_ns.load(Relaxed);
+        let answered = barrier.watermark().is_ok_and(|mark| mark.ns > before);
+        if now_ns.saturating_sub(before) < if answered { ASK_NS } else { ASK_AGAIN_NS } {
+            return false;
+        }
+        if asked_ns.compare_exchange(before, now_ns, Relaxed, Relaxed).is_err() {
+            return false;
+        }
+        // A hint: if it is not taken the barrier comes all the same.
+        let _ = barrier.expedite(Stamp::from_ns(now_ns));
+        true
+    }
+
     /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most
     /// a short while: the caller looks again. Says why there is no barrier, where it is known.
     pub(crate) fn wait(
@@ -158,7 +187,7 @@ impl Barriers {
         counters: &Counters,
     ) -> Option<String> {
         match self {
-            Barriers::Daemon { barrier, fallback } => {
+            Barriers::Daemon { barrier, fallback, .. } => {
                 if fallback.is_some() && !keeps_up(barrier) {
                     std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
                     return None;
@@ -180,6 +209,11 @@ impl Barriers {
         }
     }
 }
+
+/// Requests to hurry are at least this far apart, nanoseconds ...
+const ASK_NS: u64 = 1_000_000;
+/// ... and this, while the last one has not been served.
+const ASK_AGAIN_NS: u64 = 10_000_000;
 
 /// Opens the file of a daemon that runs. May take [`SECOND_LOOK`] to find out.
 fn open_live(path: &Path) -> Result<Barrier, BuildError> {

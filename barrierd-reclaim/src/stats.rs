@@ -15,6 +15,9 @@ pub struct Stats {
     pub retired: u64,
     /// Objects whose destructor has been started.
     pub freed: u64,
+    /// What the objects that wait take, bytes: the size of the type that was retired, not what it
+    /// owns. Bags of 64 that are being freed are not counted any more.
+    pub waiting_bytes: u64,
     /// Scans that looked at the readers' slots.
     pub scans: u64,
     /// Scans that brought a new watermark, from wherever: most are collected from the domain's own
@@ -22,7 +25,7 @@ pub struct Stats {
     pub advances: u64,
     /// Barriers taken over from the source: the daemon's rounds, purchases.
     pub rounds: u64,
-    /// `membarrier(2)` calls made inside `retire`.
+    /// `membarrier(2)` calls made inside `retire`, and requests to the daemon.
     pub retire_syscalls: u64,
     /// `membarrier(2)` calls made elsewhere (`flush`, `synchronize`, a thread's exit, the background
     /// thread), and waits for the daemon.
@@ -94,6 +97,7 @@ impl Counters {
         Stats {
             retired,
             freed,
+            waiting_bytes: 0,
             scans: self.scans.load(Relaxed),
             advances: self.advances.load(Relaxed),
             rounds: self.rounds.load(Relaxed),
@@ -113,7 +117,7 @@ impl Counters {
 
     pub(crate) fn bought(&self, asked: Asked) {
         match asked {
-            Asked::OnRetire => self.retire_syscalls.fetch_add(1, Relaxed),
+            Asked::OnRetire | Asked::AtLimit => self.retire_syscalls.fetch_add(1, Relaxed),
             Asked::OnFlush | Asked::Now | Asked::Nothing | Asked::Behind => {
                 self.other_syscalls.fetch_add(1, Relaxed)
             }

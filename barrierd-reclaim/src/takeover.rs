@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 /// How often a domain is looked at in which something waits, and how long a thread may not retire
 /// before its queue is taken over, unless the builder says otherwise.
 pub(crate) const IDLE_AFTER: Duration = Duration::from_millis(10);
+/// How often a domain is looked at whose threads free nothing themselves.
+const LAZY_NAP: Duration = Duration::from_millis(2);
 /// While a barrier is awaited the next look is no sooner than this.
 const LEAST_NAP: Duration = Duration::from_millis(1);
 /// Held up by readers, the looks become this rare ...
@@ -203,7 +205,7 @@ impl Domain {
     /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
     fn free_behind(&self, record: &Record) -> usize {
         let mut freed = 0;
-        while self.take_in_hand() {
+        while self.take_in_hand(record) {
             loop {
                 let item = {
                     let mut held = self.hand().lock();
@@ -231,10 +233,10 @@ impl Domain {
 
     /// A safe bag from the domain into the hand, under the lock by which `close` shuts the door: it is
     /// always in the one or in the other.
-    fn take_in_hand(&self) -> bool {
+    fn take_in_hand(&self, record: &Record) -> bool {
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return false };
-        let Some(bag) = self.pick_safe(orphans) else { return false };
+        let Some(bag) = self.pick_safe(orphans, record) else { return false };
         *self.hand().lock() = Held { bag: Some(bag), busy: Some(thread::current().id()) };
         true
     }
@@ -294,7 +296,7 @@ impl Keeper {
 
     /// One look. `None`: nothing waits.
     fn pass(&mut self, domain: &Arc<Domain>, now: Instant) -> Option<Duration> {
-        let period = domain.idle_after();
+        let period = domain.idle_after().min(if domain.is_lazy() { LAZY_NAP } else { MOST_NAP });
         let waiting = domain.waiting();
         if waiting == 0 {
             self.empty += 1;

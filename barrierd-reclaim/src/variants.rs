@@ -30,7 +30,7 @@ fn closure<F: FnOnce() + Send + 'static>(work: F) -> Weighed {
     item(Box::into_raw(Box::new(work)), call::<F>, size_of::<F>())
 }
 
-/// Drops `value` later. Boxes and counts keep their own pointer: nothing is allocated for them.
+/// Drops `value` later.
 fn value<T: Send + 'static>(value: T) -> Weighed {
     item(Box::into_raw(Box::new(value)), free_box, size_of::<T>())
 }
@@ -83,7 +83,7 @@ macro_rules! retire_variants {
                 let item = closure(work);
                 // SAFETY: `call` is sound on any thread at any time, once: what `work` captures is
                 // `Send` and borrows nothing.
-                unsafe { $self.push_weighed(item) };
+                unsafe { $self.retire_item(item.0, item.1) };
             }
 
             /// Drops `value` once every section that is open now has ended.
@@ -102,7 +102,7 @@ macro_rules! retire_variants {
             pub fn retire_value<T: Send + 'static>($($receiver)+ $self, value: T) {
                 let item = self::value(value);
                 // SAFETY: fresh from a Box that nobody else has; it is `Send` and borrows nothing.
-                unsafe { $self.push_weighed(item) };
+                unsafe { $self.retire_item(item.0, item.1) };
             }
 
             /// Drops this count of `arc` once every section that is open now has ended.
@@ -127,7 +127,7 @@ macro_rules! retire_variants {
             pub fn retire_arc<T: Send + Sync + 'static>($($receiver)+ $self, arc: Arc<T>) {
                 let item = count(arc);
                 // SAFETY: the count is the caller's, and any thread may drop it at any time.
-                unsafe { $self.push_weighed(item) };
+                unsafe { $self.retire_item(item.0, item.1) };
             }
 
             /// Frees the slice behind `ptr`, as its `Box`, once no reader can hold it.
@@ -150,7 +150,7 @@ macro_rules! retire_variants {
                 // SAFETY: this function's caller says so.
                 unsafe {
                     let item = slice(ptr);
-                    $self.push_weighed(item);
+                    $self.retire_item(item.0, item.1);
                 }
             }
 
@@ -187,13 +187,6 @@ macro_rules! retire_variants {
                 $self.on_record(|domain, record| unsafe {
                     domain.retire_batch(record, batch, size_of::<T>());
                 });
-            }
-
-            /// # Safety
-            /// As for [`Reclaimer::retire_with`].
-            unsafe fn push_weighed($($receiver)+ $self, (item, bytes): Weighed) {
-                // SAFETY: the record is the caller's for this call; the rest is its promise.
-                $self.on_record(|domain, record| unsafe { domain.retire_for(record, item, bytes) });
             }
         }
     };

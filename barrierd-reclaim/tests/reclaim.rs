@@ -19,6 +19,19 @@ fn behind_on_fences() {
 }
 
 #[test]
+fn limits() {
+    for source in [Source::Membarrier, Source::Fence] {
+        cases::limits::all(|| Reclaimer::builder().source(source));
+    }
+}
+
+#[test]
+fn variants() {
+    cases::variants::all(on(Source::Membarrier));
+    cases::variants::all(on(Source::Fence));
+}
+
+#[test]
 fn on_membarrier() {
     cases::all(on(Source::Membarrier));
 }

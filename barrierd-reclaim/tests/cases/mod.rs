@@ -4,6 +4,8 @@
 //! workspace's `tests/reclaim_daemon.rs`.
 
 pub(crate) mod background;
+pub(crate) mod limits;
+pub(crate) mod variants;
 
 use barrierd_reclaim::{Reclaimer, SynchronizeError};
 use std::cell::RefCell;
