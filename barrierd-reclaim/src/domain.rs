@@ -7,11 +7,13 @@ use crate::background::Watch;
 use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
 use crate::error::SynchronizeError;
 use crate::limit::Limits;
+use crate::membarrier::Membarrier;
 use crate::policy::{self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_PER_RETIRE};
 use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
 use crate::record::{Record, Records};
 use crate::source::{ActiveSource, Asked, Barriers};
 use crate::stats::{Counters, Stats};
+use crate::status::Status;
 use crate::sync::{fence, light_barrier};
 use crate::takeover::{Hand, IDLE_AFTER, Marked};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
@@ -158,11 +160,7 @@ impl Default for Settings {
 
 impl Domain {
     pub(crate) fn new(barriers: Barriers, settings: &Settings) -> Domain {
-        let source = match barriers {
-            Barriers::Daemon { .. } => ActiveSource::Daemon,
-            Barriers::Membarrier(_) => ActiveSource::Membarrier,
-            Barriers::Fence => ActiveSource::Fence,
-        };
+        let source = barriers.active();
         Domain {
             words: Words::new(),
             records: Records::new(),
@@ -744,6 +742,22 @@ impl Domain {
         // Threads that come and go retire too little to scan otherwise.
         let own = self.full_stop(record);
         self.scan(own, Asked::OnRetire, &|_| 1);
+        // SAFETY: as the caller says.
+        unsafe { self.give_up(record, own) };
+    }
+
+    /// The same by the background thread, which scans when it is time.
+    ///
+    /// # Safety
+    /// As for [`hand_over`](Domain::hand_over).
+    pub(crate) unsafe fn hand_over_behind(&self, record: &Record) {
+        // SAFETY: as the caller says.
+        unsafe { self.give_up(record, self.full_stop(record)) };
+    }
+
+    /// # Safety
+    /// As for [`hand_over`](Domain::hand_over); `own`: a full stop of the owner's after its last call.
+    unsafe fn give_up(&self, record: &Record, own: u64) {
         // The lock is held while the bags are touched: once the door is closed they belong to
         // `close`. No foreign code runs under it.
         let mut orphans = lock(&self.orphans);
@@ -913,6 +927,19 @@ impl Domain {
         retired.saturating_sub(freed)
     }
 
+    /// Which source serves, and why.
+    pub(crate) fn status(&self) -> Status {
+        if self.poisoned.load(Ordering::Relaxed) {
+            return Status::Poisoned;
+        }
+        let refused = self.barriers.membarrier().is_some_and(Membarrier::is_refused);
+        self.barriers.status(refused)
+    }
+
+    pub(crate) fn look_for_daemon(&self) {
+        self.barriers.look_for_daemon();
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         // `freed` first, so that it seldom overtakes `retired`.
         let freed = self.records.iter().map(|record| record.freed().read()).sum();
@@ -967,8 +994,10 @@ mod tests {
     /// The clock is set back past a stop: everything is kept, and `synchronize` says so.
     #[test]
     fn a_clock_that_runs_backwards_poisons() {
-        let domain =
-            Domain::new(Barriers::Fence, &Settings { background: false, ..Settings::default() });
+        let domain = Domain::new(
+            Barriers::Fence { asked_for: true },
+            &Settings { background: false, ..Settings::default() },
+        );
         let record = domain.acquire();
         let item = Item { ptr: core::ptr::null_mut(), free: nothing };
         // SAFETY: the record is this test's; `nothing` touches nothing.

@@ -22,6 +22,7 @@
 
 mod background;
 mod bag;
+mod daemons;
 mod domain;
 mod error;
 mod guard;
@@ -37,6 +38,7 @@ mod reclaimer;
 mod record;
 mod source;
 mod stats;
+mod status;
 mod sync;
 mod takeover;
 mod variants;
@@ -48,3 +50,4 @@ pub use limit::{OnLimit, Pressure};
 pub use reclaimer::{Builder, Reclaimer};
 pub use source::{ActiveSource, Source};
 pub use stats::Stats;
+pub use status::{Status, Why};

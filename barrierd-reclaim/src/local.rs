@@ -92,7 +92,7 @@ pub(crate) fn find(id: DomainId, domain: &Arc<Domain>) -> Option<*const Record> 
         .ok()
 }
 
-/// Gives this thread's record in domain `id` up, before the thread exits.
+/// Gives the background thread's record in domain `id` up.
 pub(crate) fn leave(id: DomainId) {
     let entry = REGISTRY.try_with(|registry| {
         let entries = &mut registry.borrow_mut().entries;
@@ -105,6 +105,6 @@ pub(crate) fn leave(id: DomainId) {
     if let Some(domain) = entry.domain.upgrade() {
         // SAFETY: the domain is alive, so its records are. This thread owned the record, and has
         // forgotten it.
-        unsafe { domain.hand_over(&*entry.record) };
+        unsafe { domain.hand_over_behind(&*entry.record) };
     }
 }

@@ -10,6 +10,7 @@ use crate::local::{self, DomainId};
 use crate::record::Record;
 use crate::source::{Barriers, Source};
 use crate::stats::Stats;
+use crate::status::Status;
 use core::fmt;
 use rustix::process::{Pid, getpid};
 use std::path::{Path, PathBuf};
@@ -83,9 +84,9 @@ impl Reclaimer {
     /// Costs a few system calls: make one per data structure or per program, not one per operation.
     #[must_use]
     pub fn new() -> Reclaimer {
-        Builder::default()
-            .build()
-            .unwrap_or_else(|_| Reclaimer::on(Barriers::Fence, &Settings::default()))
+        Builder::default().build().unwrap_or_else(|_| {
+            Reclaimer::on(Barriers::Fence { asked_for: false }, &Settings::default())
+        })
     }
 
     /// A new domain with a chosen source.
@@ -237,6 +238,12 @@ impl Reclaimer {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.domain.stats()
+    }
+
+    /// Which source of barriers serves at the moment, and why. Costs a few loads and a clock read.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.domain.status()
     }
 
     /// Runs `work` with this thread's record, or, late in the thread's exit, with one taken for

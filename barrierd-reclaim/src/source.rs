@@ -4,29 +4,32 @@
 //! by itself; so a domain may take the next one from another source, and its era only rises.
 
 use crate::bag::VtimeWord;
+use crate::daemons::Daemons;
 use crate::error::BuildError;
 use crate::membarrier::Membarrier;
 use crate::protocol::Evidence;
 use crate::stats::Counters;
+use crate::status::{Status, Why};
 use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH, HEARTBEAT_PERIOD_NS};
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Liveness, Stamp};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Which source of barriers a [`Reclaimer`](crate::Reclaimer) should use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// The daemon where one runs, else membarrier, else fences: chosen once. A domain that started
-    /// with the daemon buys from membarrier while the daemon is away or its watermark is old.
+    /// The daemon where one runs, else membarrier, else fences. While the daemon is away or its
+    /// watermark is old, barriers are bought from membarrier; a daemon that is started later, or
+    /// again on a new file, is taken up by the [background thread](crate::Builder::background).
+    /// Fences are chosen before the first section, for good.
     #[default]
     Auto,
     /// The barrier daemon's file, and nothing else: free of system calls, milliseconds late. While
     /// the daemon is away, nothing is freed.
     ///
-    /// A daemon that is started again on the same file is taken back. One that had to make a new
-    /// file (the old one was deleted) is not noticed: the file is opened once.
+    /// A daemon that is started again on the same file is taken back; one that had to make a new
+    /// file, by the [background thread](crate::Builder::background).
     Daemon,
     /// `membarrier(PRIVATE_EXPEDITED)`: no daemon, no root, Linux 4.14. A purchase interrupts the
     /// CPUs that run other threads of this process.
@@ -74,63 +77,66 @@ pub(crate) enum Asked {
     Behind,
 }
 
-/// The chosen source. Kept, mapping and all, for the life of the domain.
+/// The chosen source. Kept, mappings and all, for the life of the domain.
 #[derive(Debug)]
 pub(crate) enum Barriers {
-    /// The daemon's file, with or without membarrier to fall back on.
-    Daemon {
-        barrier: Box<Barrier>,
-        fallback: Option<Membarrier>,
-        /// The stop for which the daemon was last asked to hurry, nanoseconds.
-        asked_ns: AtomicU64,
-    },
+    /// The daemon's file, with or without membarrier to fall back on. It may not be there yet.
+    Daemon { daemons: Daemons, fallback: Option<Membarrier> },
     /// Bought barriers only.
     Membarrier(Membarrier),
-    /// The readers' own fences.
-    Fence,
+    /// The readers' own fences. Whether that was asked for.
+    Fence { asked_for: bool },
 }
 
 impl Barriers {
     pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
         let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
         match source {
-            Source::Daemon => Ok(Barriers::Daemon {
-                barrier: Box::new(open_live(&path)?),
-                fallback: None,
-                asked_ns: AtomicU64::new(0),
-            }),
+            Source::Daemon => {
+                let daemons = Daemons::new(path.clone(), Some(open_live(&path)?));
+                Ok(Barriers::Daemon { daemons, fallback: None })
+            }
             Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::register()?)),
-            Source::Fence => Ok(Barriers::Fence),
+            Source::Fence => Ok(Barriers::Fence { asked_for: true }),
             Source::Auto => {
                 let membarrier = Membarrier::register().ok();
                 Ok(match (open_live(&path), membarrier) {
-                    (Ok(barrier), fallback) => Barriers::Daemon {
-                        barrier: Box::new(barrier),
-                        fallback,
-                        asked_ns: AtomicU64::new(0),
+                    (Ok(barrier), fallback) => {
+                        Barriers::Daemon { daemons: Daemons::new(path, Some(barrier)), fallback }
+                    }
+                    (Err(_), Some(membarrier)) => Barriers::Daemon {
+                        daemons: Daemons::new(path, None),
+                        fallback: Some(membarrier),
                     },
-                    (Err(_), Some(membarrier)) => Barriers::Membarrier(membarrier),
-                    (Err(_), None) => Barriers::Fence,
+                    (Err(_), None) => Barriers::Fence { asked_for: false },
                 })
             }
         }
     }
 
-    /// Whether readers must fence. Decided before the first pin, for good.
-    pub(crate) fn readers_fence(&self) -> bool {
-        matches!(self, Barriers::Fence)
+    /// Where the first barrier will come from.
+    pub(crate) fn active(&self) -> ActiveSource {
+        match self {
+            Barriers::Daemon { daemons, .. } if daemons.current().is_some() => ActiveSource::Daemon,
+            Barriers::Daemon { .. } | Barriers::Membarrier(_) => ActiveSource::Membarrier,
+            Barriers::Fence { .. } => ActiveSource::Fence,
+        }
     }
 
-    /// The word that retired items are stamped with.
+    /// Whether readers must fence. Decided before the first pin, for good.
+    pub(crate) fn readers_fence(&self) -> bool {
+        matches!(self, Barriers::Fence { .. })
+    }
+
+    /// The word that retired items are stamped with: the first file's, or none. Virtual times of two
+    /// files can't be compared, so only this one's count in the domain; beside others, nanoseconds.
     pub(crate) fn vtime_word(&self) -> VtimeWord {
-        match self {
-            Barriers::Daemon { barrier, .. } => match barrier.vtime_word() {
-                // SAFETY: the word lies in `barrier`'s mapping. The domain owns `self`, never
-                // replaces it, and frees every bag before it.
-                Some(word) => unsafe { VtimeWord::new(word) },
-                None => VtimeWord::none(),
-            },
-            Barriers::Membarrier(_) | Barriers::Fence => VtimeWord::none(),
+        let Barriers::Daemon { daemons, .. } = self else { return VtimeWord::none() };
+        match daemons.labelled().and_then(Barrier::vtime_word) {
+            // SAFETY: the word lies in the first file's mapping, which is kept as long as `self`;
+            // the domain owns that, and frees every bag before it.
+            Some(word) => unsafe { VtimeWord::new(word) },
+            None => VtimeWord::none(),
         }
     }
 
@@ -138,9 +144,11 @@ impl Barriers {
     ///
     /// Whatever comes back was true before this returned: the caller looks at the slots after.
     pub(crate) fn passive(&self) -> Option<Evidence> {
-        let Barriers::Daemon { barrier, .. } = self else { return None };
+        let Barriers::Daemon { daemons, .. } = self else { return None };
+        let barrier = daemons.current()?;
         let watermark = barrier.watermark().ok()?;
-        Some(Evidence { ns: watermark.ns, vtime: watermark.vtime })
+        let labelled = daemons.labelled().is_some_and(|first| core::ptr::eq(first, barrier));
+        Some(Evidence { ns: watermark.ns, vtime: if labelled { watermark.vtime } else { 0 } })
     }
 
     /// Where barriers can be bought.
@@ -148,34 +156,49 @@ impl Barriers {
         match self {
             Barriers::Daemon { fallback, .. } => *fallback,
             Barriers::Membarrier(membarrier) => Some(*membarrier),
-            Barriers::Fence => None,
+            Barriers::Fence { .. } => None,
         }
     }
 
     /// Whether barriers come by themselves.
     pub(crate) fn keeps_up(&self) -> bool {
         match self {
-            Barriers::Daemon { barrier, .. } => keeps_up(barrier),
+            Barriers::Daemon { daemons, .. } => daemons.current().is_some_and(keeps_up),
             Barriers::Membarrier(_) => false,
-            Barriers::Fence => true,
+            Barriers::Fence { .. } => true,
+        }
+    }
+
+    /// The background thread's look whether a daemon has come, or a new file.
+    pub(crate) fn look_for_daemon(&self) {
+        if let Barriers::Daemon { daemons, .. } = self {
+            daemons.look();
+        }
+    }
+
+    /// Which source serves at the moment, and why. `refused`: membarrier was, the last time.
+    pub(crate) fn status(&self, refused: bool) -> Status {
+        match self {
+            Barriers::Fence { asked_for: true } => Status::Fence(Why::AskedFor),
+            Barriers::Fence { asked_for: false } => Status::Fence(Why::NoMembarrier),
+            Barriers::Membarrier(_) if refused => Status::Nothing(Why::MembarrierRefused),
+            Barriers::Membarrier(_) => Status::Membarrier(Why::AskedFor),
+            Barriers::Daemon { daemons, fallback } => {
+                let Some(why) = daemons.trouble() else { return Status::Daemon };
+                match fallback {
+                    Some(_) if refused => Status::Nothing(Why::MembarrierRefused),
+                    Some(_) => Status::Membarrier(why),
+                    None => Status::Nothing(why),
+                }
+            }
         }
     }
 
     /// Asks the daemon to hurry, unless it was asked a moment ago. `now_ns`: a stop. Whether that took
     /// a system call.
     pub(crate) fn expedite(&self, now_ns: u64) -> bool {
-        let Barriers::Daemon { barrier, asked_ns, .. } = self else { return false };
-        let before = asked_ns.load(Relaxed);
-        let answered = barrier.watermark().is_ok_and(|mark| mark.ns > before);
-        if now_ns.saturating_sub(before) < if answered { ASK_NS } else { ASK_AGAIN_NS } {
-            return false;
-        }
-        if asked_ns.compare_exchange(before, now_ns, Relaxed, Relaxed).is_err() {
-            return false;
-        }
-        // A hint: if it is not taken the barrier comes all the same.
-        let _ = barrier.expedite(Stamp::from_ns(now_ns));
-        true
+        let Barriers::Daemon { daemons, .. } = self else { return false };
+        daemons.current().is_some_and(|barrier| daemons.expedite(barrier, now_ns))
     }
 
     /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most
@@ -187,11 +210,14 @@ impl Barriers {
         counters: &Counters,
     ) -> Option<String> {
         match self {
-            Barriers::Daemon { barrier, fallback, .. } => {
-                if fallback.is_some() && !keeps_up(barrier) {
-                    std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
-                    return None;
-                }
+            Barriers::Daemon { daemons, fallback } => {
+                let barrier = match daemons.current() {
+                    Some(barrier) if fallback.is_none() || keeps_up(barrier) => barrier,
+                    _ => {
+                        std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
+                        return None;
+                    }
+                };
                 let slice = deadline.min(Instant::now() + Duration::from_millis(20));
                 counters.waited();
                 let why = barrier.wait(Stamp::from_ns(stamp), slice).err()?;
@@ -201,7 +227,7 @@ impl Barriers {
                 }
                 Some(why.to_string())
             }
-            Barriers::Membarrier(_) | Barriers::Fence => {
+            Barriers::Membarrier(_) | Barriers::Fence { .. } => {
                 // The evidence is bought, not waited for; it trails the clock by the margin.
                 std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
                 None
@@ -209,11 +235,6 @@ impl Barriers {
         }
     }
 }
-
-/// Requests to hurry are at least this far apart, nanoseconds ...
-const ASK_NS: u64 = 1_000_000;
-/// ... and this, while the last one has not been served.
-const ASK_AGAIN_NS: u64 = 10_000_000;
 
 /// Opens the file of a daemon that runs. May take [`SECOND_LOOK`] to find out.
 fn open_live(path: &Path) -> Result<Barrier, BuildError> {
@@ -237,7 +258,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(60);
 /// daemon may beat while a CPU that takes no interrupts holds it up.
 const OLD_NS: u64 = 2 * HEARTBEAT_PERIOD_NS;
 
-fn keeps_up(barrier: &Barrier) -> bool {
+pub(crate) fn keeps_up(barrier: &Barrier) -> bool {
     let alive = matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect);
     alive && barrier.watermark().is_ok_and(|mark| now_ns().saturating_sub(mark.ns) <= OLD_NS)
 }

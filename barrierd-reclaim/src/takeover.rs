@@ -307,6 +307,7 @@ impl Keeper {
         let mut moved = waiting < self.waiting;
         self.waiting = waiting;
 
+        domain.look_for_daemon();
         moved |= self.mark_idle(domain, now);
         let mut awaits_barrier = domain.pass_marks();
         moved |= domain.take_marked() > 0;

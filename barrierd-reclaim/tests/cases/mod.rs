@@ -481,6 +481,70 @@ fn destructors_that_retire_many(reclaimer: Reclaimer) {
     }
 }
 
+/// Readers that check for poison and two writers, one of them pausing, while `during` runs. Everything
+/// that was retired is freed within `soon` afterwards.
+#[allow(dead_code, reason = "not every test program breaks things under load")]
+pub(crate) fn under_load(reclaimer: &Reclaimer, during: impl FnOnce()) {
+    unsafe fn poison(node: *mut Node) {
+        // SAFETY: nodes are leaked by this test, never deallocated.
+        unsafe { &*node }.name.store(POISON, Relaxed);
+    }
+    let fresh = |name| Box::into_raw(Box::new(Node { name: AtomicU64::new(name) }));
+    let cells: Vec<AtomicPtr<Node>> = (0..4).map(|i| AtomicPtr::new(fresh(i))).collect();
+    let done = AtomicBool::new(false);
+    struct Done<'d>(&'d AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    thread::scope(|scope| {
+        for reader in 0..2 {
+            let (cells, done) = (&cells, &done);
+            scope.spawn(move || {
+                let mut reads = 0usize;
+                while !done.load(Relaxed) {
+                    let guard = reclaimer.pin();
+                    // SAFETY: protected while the guard lives.
+                    let node = unsafe { &*guard.protect(&cells[(reads + reader) % 4]) };
+                    let name = node.name.load(Relaxed);
+                    assert_ne!(name, POISON, "reached after it was freed");
+                    for _ in 0..(reads % 8) * 64 {
+                        assert_eq!(node.name.load(Relaxed), name, "freed while pinned");
+                    }
+                    reads += 1;
+                    if reads % 4096 == 0 {
+                        thread::sleep(Duration::from_micros(200));
+                    }
+                }
+            });
+        }
+        for writer in 0..2usize {
+            let (cells, done) = (&cells, &done);
+            scope.spawn(move || {
+                let mut name = 4;
+                while !done.load(Relaxed) {
+                    let old = cells[(name as usize + writer) % 4].swap(fresh(name), AcqRel);
+                    // SAFETY: unlinked by the swap, retired once; `poison` frees nothing.
+                    unsafe { reclaimer.retire_with(old, poison) };
+                    name += 1;
+                    if name % 32 == 0 {
+                        let pause = if writer == 0 { 100 } else { 12_000 };
+                        thread::sleep(Duration::from_micros(pause));
+                    }
+                }
+            });
+        }
+        let _done = Done(&done);
+        during();
+    });
+    let stop = soon();
+    while reclaimer.stats().waiting() > 0 {
+        assert!(Instant::now() < stop, "{:?} {:?}", reclaimer.status(), reclaimer.stats());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 const POISON: u64 = u64::MAX;
 
 /// A node whose memory stays readable after it is "freed", so that a reader that still holds it
