@@ -30,12 +30,12 @@ pub(crate) fn all(builder: impl Fn() -> Builder) {
     whoever_retires_is_left_alone(make());
     a_panic_behind_loses_one_object(make());
     destructors_behind_may_retire(make());
-    synchronize_finds_what_was_taken(&hasty);
-    the_last_drop_waits_for_the_destructor_behind(&make);
-    the_last_clone_may_go_behind(&make);
+    synchronize_finds_what_was_taken(hasty);
+    the_last_drop_waits_for_the_destructor_behind(make);
+    the_last_clone_may_go_behind(make);
     without_it_nothing_moves(builder().background(false).build().unwrap());
     owners_and_taker_meet(hasty());
-    drops_and_takeovers_meet(&hasty);
+    drops_and_takeovers_meet(hasty);
     no_reader_sees_what_was_taken(hasty());
 }
 
@@ -319,7 +319,7 @@ fn owners_and_taker_meet(reclaimer: Reclaimer) {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
-                    if random % 64 == 0 {
+                    if random.is_multiple_of(64) {
                         thread::sleep(Duration::from_micros(random >> 32 & 127));
                         if Instant::now() > stop {
                             break;
@@ -408,10 +408,10 @@ fn no_reader_sees_what_was_taken(reclaimer: Reclaimer) {
             })
             .collect();
         let stop = Instant::now() + Duration::from_secs(3);
-        let mut names = 4;
+        let mut names = 4usize;
         while Instant::now() < stop && readers.iter().all(|reader| !reader.is_finished()) {
             for _ in 0..20 {
-                let old = cells[names as usize % 4].swap(fresh(names), AcqRel);
+                let old = cells[names % 4].swap(fresh(names as u64), AcqRel);
                 // SAFETY: unlinked by the swap, retired once; `poison` frees nothing.
                 unsafe { reclaimer.retire_with(old, poison) };
                 names += 1;

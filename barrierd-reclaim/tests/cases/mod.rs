@@ -513,7 +513,7 @@ pub(crate) fn under_load(reclaimer: &Reclaimer, during: impl FnOnce()) {
                         assert_eq!(node.name.load(Relaxed), name, "freed while pinned");
                     }
                     reads += 1;
-                    if reads % 4096 == 0 {
+                    if reads.is_multiple_of(4096) {
                         thread::sleep(Duration::from_micros(200));
                     }
                 }
@@ -522,13 +522,13 @@ pub(crate) fn under_load(reclaimer: &Reclaimer, during: impl FnOnce()) {
         for writer in 0..2usize {
             let (cells, done) = (&cells, &done);
             scope.spawn(move || {
-                let mut name = 4;
+                let mut name = 4usize;
                 while !done.load(Relaxed) {
-                    let old = cells[(name as usize + writer) % 4].swap(fresh(name), AcqRel);
+                    let old = cells[(name + writer) % 4].swap(fresh(name as u64), AcqRel);
                     // SAFETY: unlinked by the swap, retired once; `poison` frees nothing.
                     unsafe { reclaimer.retire_with(old, poison) };
                     name += 1;
-                    if name % 32 == 0 {
+                    if name.is_multiple_of(32) {
                         let pause = if writer == 0 { 100 } else { 12_000 };
                         thread::sleep(Duration::from_micros(pause));
                     }

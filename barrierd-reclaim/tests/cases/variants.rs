@@ -67,12 +67,12 @@ fn the_same_through_a_handle(reclaimer: Reclaimer) {
 
 fn batches_of_any_size(reclaimer: Reclaimer) {
     let mut total = 0;
-    for size in [0, 1, 63, 64, 65, 127, 128, 129, 1000] {
+    for size in [0u64, 1, 63, 64, 65, 127, 128, 129, 1000] {
         let batch: Vec<_> = (0..size).map(|name| Box::into_raw(Box::new(name))).collect();
         // SAFETY: fresh from boxes, retired once.
         unsafe { reclaimer.retire_batch(batch) };
         reclaimer.retire_value(size);
-        total += size as u64 + 1;
+        total += size + 1;
         assert_eq!(reclaimer.stats().retired, total);
     }
     reclaimer.synchronize(soon()).unwrap();
