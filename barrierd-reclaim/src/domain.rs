@@ -741,7 +741,9 @@ impl Domain {
     pub(crate) unsafe fn hand_over(&self, record: &Record) {
         // Threads that come and go retire too little to scan otherwise.
         let own = self.full_stop(record);
-        self.scan(own, Asked::OnRetire, &|_| 1);
+        if !self.lazy {
+            self.scan(own, Asked::OnRetire, &|_| 1);
+        }
         // SAFETY: as the caller says.
         unsafe { self.give_up(record, own) };
     }

@@ -341,7 +341,8 @@ fn owners_and_taker_meet(reclaimer: Reclaimer) {
         }
     }
     println!("  owners and taker: {} items, {} takeovers", stats.retired, stats.takeovers);
-    assert!(stats.takeovers > 1000, "the two met: {stats:?}");
+    // Thousands where barriers are bought; one in a passive round otherwise.
+    assert!(stats.takeovers > 100, "the two met: {stats:?}");
 }
 
 /// The last clone goes while the taker is anywhere: all is freed, once, before the drop returns.
