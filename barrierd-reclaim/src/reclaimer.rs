@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 ///
 /// Objects are freed by calls to this library: a little in each `retire`, all that is safe in
 /// [`flush`](Reclaimer::flush) and [`synchronize`](Reclaimer::synchronize), the rest when the last
-/// clone is dropped. Between calls nothing happens. What a thread leaves behind when it exits is
-/// freed by the others.
+/// clone is dropped. What a thread holds that sleeps, blocks or has exited is freed by the
+/// [background thread](Builder::background), two barrier rounds and some 20 ms after its last call.
 ///
 /// A retired object that owns a clone of its reclaimer keeps the domain alive until it is freed: with
 /// one in the queue, dropping all other clones frees nothing.
