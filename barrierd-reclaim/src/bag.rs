@@ -19,7 +19,8 @@
 
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
-use crate::sync::light_barrier;
+use crate::stats::Tally;
+use crate::sync::{Twin, broken, light_barrier};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -157,9 +158,9 @@ impl Bag {
         self.len - self.taken
     }
 
-    /// What the items took, bytes, those included that are gone.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// What the items took, bytes; to be counted once.
+    pub(crate) fn take_bytes(&mut self) -> usize {
+        core::mem::take(&mut self.bytes)
     }
 
     pub(crate) fn is_safe(&self, safe: Safe) -> bool {
@@ -205,6 +206,8 @@ pub(crate) struct Bags {
     more: Cell<bool>,
     /// ... so many that one item a call is too slow.
     behind: Cell<bool>,
+    /// Where bags that begin to go are counted, bytes. Null: nowhere.
+    gone: Cell<*const Tally>,
     rest: UnsafeCell<Rest>,
 }
 
@@ -261,6 +264,7 @@ impl Bags {
             end: Cell::new(ptr::null()),
             more: Cell::new(false),
             behind: Cell::new(false),
+            gone: Cell::new(ptr::null()),
             rest: UnsafeCell::new(Rest {
                 open,
                 sealed: VecDeque::new(),
@@ -271,6 +275,12 @@ impl Bags {
                 spare: Vec::new(),
             }),
         }
+    }
+
+    /// Has the bytes of bags that begin to go counted on `gone`, the owner's, which outlives this. To
+    /// be called before anyone else knows the queue.
+    pub(crate) fn count_on(&self, gone: &Tally) {
+        self.gone.set(gone);
     }
 
     /// Puts an item into the open bag, and takes one out that may go.
@@ -284,12 +294,15 @@ impl Bags {
         bytes: usize,
         free: bool,
     ) -> Result<Pushed, Refused> {
+        let early = broken(Twin::LimitBeforeBusy).then(|| self.limit.load(Ordering::Acquire));
         // Relaxed, and no fence: see the file's documentation.
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
         let fill = self.fill.get();
         // Acquire: a taker's queue is not ours any more, nor is anything it did to be seen.
-        if fill >= self.limit.load(Ordering::Acquire) || self.vtime.load() != self.tag.get() {
+        if fill >= early.unwrap_or_else(|| self.limit.load(Ordering::Acquire))
+            || self.vtime.load() != self.tag.get()
+        {
             return Err(self.refuse());
         }
         // SAFETY: below `limit` there is room: `open` has BAG_ITEMS slots, and `fill` is one more
@@ -340,7 +353,11 @@ impl Bags {
         if let Some(empty) = rest.going.take() {
             rest.spare(empty);
         }
-        let bag = rest.safe.pop_front()?;
+        let mut bag = rest.safe.pop_front()?;
+        // SAFETY: null, or as `count_on` says; called by the owner alone.
+        if let Some(gone) = unsafe { self.gone.get().as_ref() } {
+            gone.add(bag.take_bytes() as u64);
+        }
         self.more.set(!rest.safe.is_empty());
         rest.surplus = rest.surplus.saturating_sub(1);
         self.behind.set(rest.surplus > 0);
@@ -414,6 +431,13 @@ impl Bags {
             // SAFETY: both have left.
             drop(unsafe { Box::from_raw(bags) });
         }
+    }
+
+    /// Whether owner or taker has left. Asked by the taker, before it leaves itself: the owner has,
+    /// and nothing that it did is still under way.
+    pub(crate) fn is_left(&self) -> bool {
+        // Acquire: pairs with `leave`.
+        self.left.load(Ordering::Acquire)
     }
 
     /// Whether it is marked as taken over.
@@ -538,11 +562,6 @@ impl Work<'_> {
         self.bags.next_going().or_else(|| self.bags.next_bag(self.rest))
     }
 
-    /// Items that may go.
-    pub(crate) fn ready(&self) -> usize {
-        self.bags.going() + self.rest.safe.iter().map(Bag::waiting).sum::<usize>()
-    }
-
     /// Whether so many may go that one item a call is too slow.
     pub(crate) fn is_behind(&self) -> bool {
         self.bags.behind.get()
@@ -557,6 +576,11 @@ impl Work<'_> {
         usize::try_from(self.rest.count - first.sealed + waiting).unwrap_or(usize::MAX)
     }
 
+    /// Takes every sealed bag that waits.
+    pub(crate) fn take_sealed(&mut self) -> impl Iterator<Item = Bag> {
+        self.rest.sealed.drain(..)
+    }
+
     /// Sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
         self.rest.sealed.len()
@@ -565,11 +589,6 @@ impl Work<'_> {
     /// The newest stamp of a sealed bag; 0 if there is none.
     pub(crate) fn newest_sealed(&self) -> u64 {
         self.rest.sealed.back().map_or(0, |bag| bag.ns)
-    }
-
-    /// The oldest stamp of a sealed bag.
-    pub(crate) fn oldest_sealed(&self) -> Option<u64> {
-        self.rest.sealed.front().map(|bag| bag.ns)
     }
 
     /// Takes every sealed bag and every one that may go. Seal first.
@@ -693,7 +712,7 @@ mod tests {
         };
         assert!(!round(10));
         assert!(round(20));
-        (0..9 * BAG_ITEMS).for_each(|_| drop(queue.work(|work| work.take_safe())));
+        (0..9 * BAG_ITEMS).for_each(|_| assert!(queue.work(|work| work.take_safe()).is_some()));
         assert!(!queue.work(|work| work.is_behind()));
         assert!(!round(30), "one bag left over is none");
     }
@@ -722,9 +741,9 @@ mod tests {
         assert!(unsafe { queue.0.own(true, |_| ()) }.is_err());
         assert!(queue.0.is_quiet());
         // SAFETY: marked, quiet, and this thread is the owner.
-        let bags = unsafe { queue.0.take_over(9) };
+        let mut bags = unsafe { queue.0.take_over(9) };
         let stamps: Vec<_> =
-            bags.iter().map(|bag| (bag.ns(), bag.waiting(), bag.bytes())).collect();
+            bags.iter_mut().map(|bag| (bag.ns(), bag.waiting(), bag.take_bytes())).collect();
         assert_eq!(stamps, [(5, 64, 512), (9, 6, 48)]);
         let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
         assert_eq!(names, (0..70).collect::<Vec<_>>());

@@ -3,14 +3,19 @@
 //!
 //! Destructors run in [`Domain::run`], [`Domain::free_orphans`] and [`Domain::close`], under no lock.
 
+use crate::background::Watch;
 use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
 use crate::error::SynchronizeError;
+use crate::limit::Limits;
+use crate::membarrier::Membarrier;
 use crate::policy::{self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_PER_RETIRE};
 use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
 use crate::record::{Record, Records};
 use crate::source::{ActiveSource, Asked, Barriers};
 use crate::stats::{Counters, Stats};
+use crate::status::Status;
 use crate::sync::{fence, light_barrier};
+use crate::takeover::{Hand, IDLE_AFTER, Marked};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +37,17 @@ pub(crate) struct Domain {
     orphans: Mutex<Option<VecDeque<Bag>>>,
     /// A hint that `orphans` holds something.
     has_orphans: AtomicBool,
+    /// Queues that are being taken over. Locked with `orphans` locked, or alone.
+    marked: Mutex<Vec<Marked>>,
+    /// What the background thread is freeing.
+    hand: Hand,
+    /// Where it looks, if it looks after this domain.
+    watch: Option<Watch>,
+    /// How long a thread may not retire before its queue is taken over.
+    idle_after: Duration,
+    /// `retire` only pushes; full bags go to the background thread.
+    lazy: bool,
+    limits: Limits,
     /// The clock ran backwards past a barrier: nothing becomes safe any more.
     poisoned: AtomicBool,
     /// Items waiting on one thread above which a barrier is bought.
@@ -46,13 +62,50 @@ struct Passive {
     last_ns: u64,
 }
 
-/// Resets the owner's `freeing` flag, also when a destructor panics.
+/// While destructors run: what they retire is only pushed. Resets the owner's flags, also when one
+/// panics.
 struct Freeing<'r>(&'r Record);
 
 impl<'r> Freeing<'r> {
+    #[inline]
     fn new(record: &'r Record) -> Freeing<'r> {
         record.freeing().set(true);
         Freeing(record)
+    }
+}
+
+/// The same, also for a thread that never frees in `retire` and so is always `freeing`.
+struct Running<'r>(Freeing<'r>);
+
+impl<'r> Running<'r> {
+    fn new(record: &'r Record) -> Running<'r> {
+        record.running().set(true);
+        Running(Freeing::new(record))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.0.running().set(false);
+    }
+}
+
+/// In a call that is asked to free, where `retire` doesn't.
+struct Released<'r>(&'r Record, bool);
+
+impl<'r> Released<'r> {
+    fn new(record: &'r Record, lazy: bool) -> Released<'r> {
+        let running = record.running().get();
+        // Where `retire` frees, the flag says no more than that a destructor is running.
+        let before = record.freeing().get();
+        record.freeing().set(if lazy { running } else { before });
+        Released(record, before)
+    }
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        self.0.freeing().set(self.1);
     }
 }
 
@@ -63,13 +116,51 @@ impl Drop for Freeing<'_> {
     }
 }
 
+/// Keeps the background thread from taking the caller's queue over.
+struct Attended<'r>(&'r Record);
+
+impl<'r> Attended<'r> {
+    fn new(record: &'r Record) -> Attended<'r> {
+        record.set_attended(true);
+        Attended(record)
+    }
+}
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        self.0.set_attended(false);
+    }
+}
+
+/// What a builder may choose, beside the source.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Items of one thread that wait for a barrier before one is bought.
+    pub(crate) budget: usize,
+    /// Whether the background thread looks after the domain.
+    pub(crate) background: bool,
+    /// How long a thread may not retire before its queue is taken over.
+    pub(crate) idle_after: Duration,
+    /// `retire` runs no destructor.
+    pub(crate) lazy: bool,
+    pub(crate) limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            budget: policy::BUDGET_ITEMS,
+            background: true,
+            idle_after: IDLE_AFTER,
+            lazy: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
 impl Domain {
-    pub(crate) fn new(barriers: Barriers, budget: usize) -> Domain {
-        let source = match barriers {
-            Barriers::Daemon { .. } => ActiveSource::Daemon,
-            Barriers::Membarrier(_) => ActiveSource::Membarrier,
-            Barriers::Fence => ActiveSource::Fence,
-        };
+    pub(crate) fn new(barriers: Barriers, settings: &Settings) -> Domain {
+        let source = barriers.active();
         Domain {
             words: Words::new(),
             records: Records::new(),
@@ -78,10 +169,49 @@ impl Domain {
             passive: Mutex::default(),
             orphans: Mutex::new(Some(VecDeque::new())),
             has_orphans: AtomicBool::new(false),
+            marked: Mutex::default(),
+            hand: Hand::default(),
+            watch: settings.background.then(Watch::new),
+            idle_after: settings.idle_after,
+            lazy: settings.lazy,
+            limits: settings.limits.clone(),
             poisoned: AtomicBool::new(false),
-            budget,
+            budget: settings.budget,
             counters: Counters::new(source),
         }
+    }
+
+    pub(crate) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
+    }
+
+    pub(crate) fn idle_after(&self) -> Duration {
+        self.idle_after
+    }
+
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.lazy
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether a destructor runs on the owner's thread, from one of its calls to this domain.
+    pub(crate) fn in_destructor(&self, record: &Record) -> bool {
+        if self.lazy { record.running().get() } else { record.freeing().get() }
+    }
+
+    pub(crate) fn hand(&self) -> &Hand {
+        &self.hand
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
     }
 
     #[inline]
@@ -96,6 +226,7 @@ impl Domain {
     /// A record for the calling thread, which owns it until it hands it over.
     pub(crate) fn acquire(&self) -> &Record {
         let record = self.records.acquire(self, self.barriers.vtime_word());
+        record.freeing().set(self.lazy);
         // In use first, then the stop: see `protocol::collect`.
         self.full_stop(record);
         record
@@ -144,6 +275,7 @@ impl Domain {
         // The unlink comes before the stamp in program order.
         light_barrier();
         record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
         // SAFETY: the owner's queue, or one that was just taken from it.
         match unsafe { (*record.bags()).push(item, bytes, !record.freeing().get()) } {
             Ok(Pushed { next: Some(safe), behind }) => {
@@ -155,7 +287,7 @@ impl Domain {
                 }
             }
             Ok(Pushed { next: None, .. }) => {
-                if record.freeing().get() {
+                if record.freeing().get() && !self.lazy {
                     self.owe(record, 1);
                 }
             }
@@ -171,22 +303,29 @@ impl Domain {
     #[cold]
     unsafe fn retire_slowly(&self, record: &Record, item: Item, bytes: usize) {
         // SAFETY: the caller owns the record.
-        let free = unsafe {
+        let (free, sealed) = unsafe {
             self.own(record, |work| {
                 let sealed = work.wants_seal();
                 if sealed {
                     work.seal(self.full_stop(record));
                 }
                 work.push(item, bytes);
-                if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
+                if self.lazy {
+                    self.hand_off(work);
+                } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
                     self.look(record, work, Asked::OnRetire);
                 }
-                if work.is_behind() { FREED_PER_RETIRE } else { 1 }
+                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed)
             })
         };
+        // The item was counted before, so the fence of a full stop will do.
+        self.after_slow_retire(sealed);
         self.free_orphans(record, ORPHANS_PER_RETIRE);
         // SAFETY: the caller owns the record.
-        unsafe { self.free(record, free) };
+        unsafe {
+            self.free(record, free);
+            self.heed_limits(record);
+        }
     }
 
     /// The same as [`retire`](Domain::retire) where readers may need fences.
@@ -196,8 +335,79 @@ impl Domain {
     pub(crate) unsafe fn retire_fenced(&self, record: &Record, item: Item, bytes: usize) {
         light_barrier();
         record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
         // SAFETY: the caller owns the record.
         unsafe { self.retire_slowly(record, item, bytes) };
+    }
+
+    /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.
+    ///
+    /// # Safety
+    /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with)
+    /// asks, of each item, all of which were unlinked before the call.
+    pub(crate) unsafe fn retire_batch(
+        &self,
+        record: &Record,
+        batch: impl ExactSizeIterator<Item = Item> + Clone,
+        bytes: usize,
+    ) {
+        light_barrier();
+        let count = batch.len();
+        if count == 0 {
+            return;
+        }
+        record.retired().add(count as u64);
+        record.retired_bytes().add(count as u64 * bytes as u64);
+        // After all of them were unlinked, so good for each bag that they fill.
+        let stop = self.full_stop(record);
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.own(record, |work| {
+                for item in batch.clone() {
+                    if work.wants_seal() {
+                        work.seal(stop);
+                    }
+                    work.push(item, bytes);
+                }
+                if self.lazy {
+                    self.hand_off(work);
+                } else {
+                    self.look(record, work, Asked::OnRetire);
+                }
+            });
+        }
+        self.after_slow_retire(true);
+        self.free_orphans(record, ORPHANS_PER_RETIRE);
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.free(record, count.saturating_mul(FREED_PER_RETIRE));
+            self.heed_limits(record);
+        }
+    }
+
+    /// Full bags go to the domain, if nobody else is at it.
+    fn hand_off(&self, work: &mut Work<'_>) {
+        if work.sealed() == 0 {
+            return;
+        }
+        if let Ok(mut orphans) = self.orphans.try_lock()
+            && let Some(orphans) = orphans.as_mut()
+        {
+            orphans.extend(work.take_sealed());
+            self.note_orphans(orphans);
+        }
+    }
+
+    /// The background thread hears of what was counted. `fenced`: a full fence came after that.
+    fn after_slow_retire(&self, fenced: bool) {
+        if let Some(watch) = &self.watch {
+            if !fenced {
+                fence(Ordering::SeqCst);
+            }
+            if watch.rouse() {
+                self.counters.woke();
+            }
+        }
     }
 
     /// Works on the owner's queue; on a new one, if it was taken over. `work` runs no foreign code.
@@ -213,12 +423,18 @@ impl Domain {
                 Ok(result) => return result,
                 Err(Refused::Taken | Refused::Closed) => {
                     let new = Bags::new(self.barriers.vtime_word());
+                    new.count_on(record.freed_bytes());
                     record.replace_bags(Box::into_raw(Box::new(new)));
                     // SAFETY: it is marked as taken, and this owner has another now.
                     unsafe { Bags::leave(bags) };
                 }
             }
         }
+    }
+
+    /// A full stop of a thread without a record.
+    pub(crate) fn stop_aside(&self) -> u64 {
+        self.judge(self.words.stop(now_ns))
     }
 
     /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
@@ -270,7 +486,10 @@ impl Domain {
                 watermark = watermark.max(news.ns);
                 memory = self.take_over(news);
             }
-            watermark.max(self.buy(watermark, own, asked, uncovered).unwrap_or(0))
+            // What the scan makes of it: else an item in the grain of the watermark would neither go
+            // nor be bought for.
+            let useful = protocol::era_of(watermark);
+            watermark.max(self.buy(useful, own, asked, uncovered).unwrap_or(0))
         };
         let scan =
             protocol::scan(&self.words, watermark, || self.records.iter().map(Record::reader));
@@ -303,7 +522,13 @@ impl Domain {
         asked: Asked,
         uncovered: &dyn Fn(u64) -> usize,
     ) -> Option<u64> {
-        let membarrier = self.barriers.membarrier()?;
+        let Some(membarrier) = self.barriers.membarrier() else {
+            // What comes of it shows in the daemon's watermark.
+            if asked == Asked::AtLimit && uncovered(watermark) > 0 && self.barriers.expedite(own) {
+                self.counters.bought(asked);
+            }
+            return None;
+        };
         let wanted = match asked {
             Asked::Nothing => false,
             Asked::Now => !self.barriers.keeps_up(),
@@ -313,6 +538,14 @@ impl Domain {
                 // Little garbage goes in time, too.
                 let due = uncovered > 0 && membarrier.is_due(own) && !self.barriers.keeps_up();
                 (worth || due) && !membarrier.is_under_way()
+            }
+            Asked::AtLimit => {
+                uncovered(watermark) > 0
+                    && membarrier.is_affordable(own)
+                    && !membarrier.is_under_way()
+            }
+            Asked::Behind => {
+                uncovered(watermark) > 0 && !self.barriers.keeps_up() && !membarrier.is_under_way()
             }
         };
         if !wanted {
@@ -343,7 +576,7 @@ impl Domain {
     #[inline]
     unsafe fn run(&self, record: &Record, item: Item) {
         let freeing = Freeing::new(record);
-        record.freed().add(1);
+        record.freed().publish(1);
         // SAFETY: as the caller says; it has left its queue, so this is the only call.
         unsafe { item.free() };
         drop(freeing);
@@ -361,17 +594,20 @@ impl Domain {
     /// The caller owns `record`.
     unsafe fn free(&self, record: &Record, limit: usize) {
         if record.freeing().get() {
+            if self.lazy && !self.in_destructor(record) {
+                return;
+            }
             self.owe(record, limit);
             return;
         }
         let debt = record.debt().get();
         let extra = debt.min(MOST_PER_RETIRE);
         record.debt().set(debt - extra);
-        let _freeing = Freeing::new(record);
+        let _running = Running::new(record);
         for _ in 0..limit.saturating_add(extra) {
             // SAFETY: the caller owns the record; `take_safe` runs no foreign code.
             let Some(item) = (unsafe { self.own(record, |work| work.take_safe()) }) else { break };
-            record.freed().add(1);
+            record.freed().publish(1);
             // SAFETY: as for `run`.
             unsafe { item.free() };
         }
@@ -385,7 +621,7 @@ impl Domain {
         if !self.has_orphans.load(Ordering::Relaxed) || record.freeing().get() {
             return;
         }
-        let _freeing = Freeing::new(record);
+        let _running = Running::new(record);
         struct PutBack<'d>(&'d Domain, Option<Bag>);
         impl Drop for PutBack<'_> {
             fn drop(&mut self) {
@@ -393,10 +629,10 @@ impl Domain {
             }
         }
         for _ in 0..limit {
-            let mut bag = PutBack(self, self.take_safe_orphan());
+            let mut bag = PutBack(self, self.take_safe_orphan(record));
             let Some(items) = &mut bag.1 else { return };
             for item in items {
-                record.freed().add(1);
+                record.freed().publish(1);
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
                 // left the bag, so this is the only call.
                 unsafe { item.free() };
@@ -404,14 +640,91 @@ impl Domain {
         }
     }
 
-    fn take_safe_orphan(&self) -> Option<Bag> {
-        let mut orphans = lock(&self.orphans);
-        let bags = orphans.as_mut()?;
+    fn take_safe_orphan(&self, record: &Record) -> Option<Bag> {
+        self.pick_safe(lock(&self.orphans).as_mut()?, record)
+    }
+
+    /// The first bag that may go.
+    pub(crate) fn pick_safe(&self, orphans: &mut VecDeque<Bag>, record: &Record) -> Option<Bag> {
         let safe = self.words.safe();
-        let safe = bags.iter().position(|bag| bag.ns() < safe.ns)?;
-        let bag = bags.remove(safe);
-        self.has_orphans.store(!bags.is_empty(), Ordering::Relaxed);
-        bag
+        let safe = orphans.iter().position(|bag| bag.ns() < safe.ns)?;
+        let mut bag = orphans.remove(safe)?;
+        self.note_orphans(orphans);
+        record.freed_bytes().add(bag.take_bytes() as u64);
+        Some(bag)
+    }
+
+    /// Says whether there are any.
+    pub(crate) fn note_orphans(&self, orphans: &VecDeque<Bag>) {
+        self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_orphans(&self) -> bool {
+        self.has_orphans.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_safe_orphan(&self) -> bool {
+        let safe = self.words.safe();
+        lock(&self.orphans).iter().flatten().any(|bag| bag.ns() < safe.ns)
+    }
+
+    pub(crate) fn oldest_orphan(&self) -> Option<u64> {
+        lock(&self.orphans).iter().flatten().map(Bag::ns).min()
+    }
+
+    pub(crate) fn lock_orphans(&self) -> MutexGuard<'_, Option<VecDeque<Bag>>> {
+        lock(&self.orphans)
+    }
+
+    pub(crate) fn lock_marked(&self) -> MutexGuard<'_, Vec<Marked>> {
+        lock(&self.marked)
+    }
+
+    /// A scan for what lies with the domain.
+    pub(crate) fn scan_behind(&self) -> Option<Scan> {
+        let own = self.stop_aside();
+        self.scan(own, Asked::Behind, &|watermark| {
+            lock(&self.orphans).iter().flatten().filter(|bag| bag.ns() >= watermark).count()
+        })
+    }
+
+    /// A barrier of every CPU for what the calling thread stored before: the stops before the result,
+    /// nanoseconds, have it. 0: it can't be had now.
+    pub(crate) fn barrier_for_marks(&self) -> u64 {
+        if self.readers_fence {
+            // Owners fence between their two steps, as `Bags::own` does.
+            fence(Ordering::SeqCst);
+            return u64::MAX;
+        }
+        let watermark = self.barriers.passive().map_or(0, |news| news.ns);
+        let Some(membarrier) = self.barriers.membarrier() else { return watermark };
+        if self.barriers.keeps_up() {
+            return watermark;
+        }
+        self.counters.bought(Asked::Behind);
+        match membarrier.buy() {
+            // The call itself came after the stores: all stops before it have their barrier.
+            Ok(_) => u64::MAX,
+            Err(_) => {
+                self.counters.refused();
+                watermark
+            }
+        }
+    }
+
+    /// Runs `work`, which frees, so that destructors which retire only push.
+    pub(crate) fn while_freeing<R>(&self, record: &Record, work: impl FnOnce() -> R) -> R {
+        let _running = Running::new(record);
+        work()
+    }
+
+    /// Objects that were retired and not yet freed; exact if none is retired meanwhile.
+    pub(crate) fn waiting(&self) -> u64 {
+        // `freed` first, Acquire: what was freed had been counted as retired before, so the
+        // difference is never too small.
+        let freed: u64 = self.records.iter().map(|record| record.freed().read()).sum();
+        let retired: u64 = self.records.iter().map(|record| record.retired().get()).sum();
+        retired.saturating_sub(freed)
     }
 
     /// Leaves sealed bags to whoever comes.
@@ -430,7 +743,25 @@ impl Domain {
     pub(crate) unsafe fn hand_over(&self, record: &Record) {
         // Threads that come and go retire too little to scan otherwise.
         let own = self.full_stop(record);
-        self.scan(own, Asked::OnRetire, &|_| 1);
+        if !self.lazy {
+            self.scan(own, Asked::OnRetire, &|_| 1);
+        }
+        // SAFETY: as the caller says.
+        unsafe { self.give_up(record, own) };
+    }
+
+    /// The same by the background thread, which scans when it is time.
+    ///
+    /// # Safety
+    /// As for [`hand_over`](Domain::hand_over).
+    pub(crate) unsafe fn hand_over_behind(&self, record: &Record) {
+        // SAFETY: as the caller says.
+        unsafe { self.give_up(record, self.full_stop(record)) };
+    }
+
+    /// # Safety
+    /// As for [`hand_over`](Domain::hand_over); `own`: a full stop of the owner's after its last call.
+    unsafe fn give_up(&self, record: &Record, own: u64) {
         // The lock is held while the bags are touched: once the door is closed they belong to
         // `close`. No foreign code runs under it.
         let mut orphans = lock(&self.orphans);
@@ -463,15 +794,32 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
+        let _released = Released::new(record, self.lazy);
+        // SAFETY: the caller owns the record.
+        unsafe { self.flush_for(record, Asked::OnFlush) };
+    }
+
+    /// # Safety
+    /// The caller owns `record`.
+    pub(crate) unsafe fn flush_for(&self, record: &Record, asked: Asked) {
+        let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| {
                 work.seal(self.full_stop(record));
-                self.look(record, work, Asked::OnFlush);
+                if self.lazy && record.freeing().get() {
+                    // The background thread does the rest.
+                    self.hand_off(work);
+                } else {
+                    self.look(record, work, asked);
+                }
             });
-            self.free(record, usize::MAX);
         }
+        // What was taken over is older than what is here.
+        self.take_marked();
         self.free_orphans(record, usize::MAX);
+        // SAFETY: the caller owns the record.
+        unsafe { self.free(record, usize::MAX) };
     }
 
     /// Waits until all that was retired here before the call can be freed, and frees it.
@@ -483,12 +831,14 @@ impl Domain {
         record: &Record,
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
-        if record.freeing().get() {
+        if self.in_destructor(record) {
             return Err(SynchronizeError::InDestructor);
         }
         if record.reader().is_pinned() {
             return Err(SynchronizeError::Pinned);
         }
+        let _attended = Attended::new(record);
+        let _released = Released::new(record, self.lazy);
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {
@@ -497,15 +847,31 @@ impl Domain {
                 work.newest_sealed()
             })
         };
+        // If its queue was taken over, what was in it is found there.
+        self.take_marked();
         let stamp = stop.max(newest).max(self.newest_orphan());
         self.wait_until_safe(record, stamp, deadline)?;
+        // What was taken over is older than what is here.
+        self.settle(Some(deadline));
+        self.free_orphans(record, usize::MAX);
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| work.release(self.words.safe()));
             self.free(record, usize::MAX);
         }
+        self.settle(Some(deadline));
         self.free_orphans(record, usize::MAX);
         Ok(())
+    }
+
+    /// Takes what the background thread has not freed yet of the bag that it is freeing, and waits
+    /// for the destructor that it is in.
+    fn settle(&self, deadline: Option<Instant>) {
+        let bag = self.hand.settle(deadline);
+        if let (Some(bag), Some(orphans)) = (bag, lock(&self.orphans).as_mut()) {
+            orphans.push_front(bag);
+            self.note_orphans(orphans);
+        }
     }
 
     fn newest_orphan(&self) -> u64 {
@@ -558,11 +924,33 @@ impl Domain {
             .count()
     }
 
+    /// What waiting objects take, bytes, but for bags that are being freed.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let freed: u64 = self.records.iter().map(|record| record.freed_bytes().get()).sum();
+        let retired: u64 = self.records.iter().map(|record| record.retired_bytes().get()).sum();
+        retired.saturating_sub(freed)
+    }
+
+    /// Which source serves, and why.
+    pub(crate) fn status(&self) -> Status {
+        if self.poisoned.load(Ordering::Relaxed) {
+            return Status::Poisoned;
+        }
+        let refused = self.barriers.membarrier().is_some_and(Membarrier::is_refused);
+        self.barriers.status(refused)
+    }
+
+    pub(crate) fn look_for_daemon(&self) {
+        self.barriers.look_for_daemon();
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         // `freed` first, so that it seldom overtakes `retired`.
-        let freed = self.records.iter().map(|record| record.freed().get()).sum();
+        let freed = self.records.iter().map(|record| record.freed().read()).sum();
         let retired = self.records.iter().map(|record| record.retired().get()).sum();
-        self.counters.report(retired, freed, self.poisoned.load(Ordering::Relaxed))
+        let waiting_bytes = self.waiting_bytes();
+        let poisoned = self.poisoned.load(Ordering::Relaxed);
+        Stats { waiting_bytes, ..self.counters.report(retired, freed, poisoned) }
     }
 
     /// Frees everything: called once, when the last `Reclaimer` is dropped. No guard and no other
@@ -571,12 +959,18 @@ impl Domain {
         // Threads that exit from here on find the door closed; one that is handing its record over
         // holds the lock.
         let orphans = lock(&self.orphans).take();
+        // The rest of the bag that the background thread is freeing; and it is out of the destructor
+        // that it was in, or this is that destructor.
+        let in_hand = self.hand.settle(None);
+        // SAFETY: the door is closed, and no call is under way.
+        let marked = unsafe { self.take_all_marked() };
         let own = self.records.iter().flat_map(|record| {
             // SAFETY: no call is under way and no thread can hand over any more, so all records are
             // this function's (rule 2 of `record.rs`).
             unsafe { (*record.bags()).take_over(u64::MAX) }
         });
-        for item in own.chain(orphans.into_iter().flatten()).flatten() {
+        let left = in_hand.into_iter().chain(orphans.into_iter().flatten()).chain(marked);
+        for item in left.chain(own).flatten() {
             // SAFETY: there is no reader left, so no barrier is needed; the item has left its
             // queue, so this is the only call.
             let freed = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
@@ -604,7 +998,10 @@ mod tests {
     /// The clock is set back past a stop: everything is kept, and `synchronize` says so.
     #[test]
     fn a_clock_that_runs_backwards_poisons() {
-        let domain = Domain::new(Barriers::Fence, policy::BUDGET_ITEMS);
+        let domain = Domain::new(
+            Barriers::Fence { asked_for: true },
+            &Settings { background: false, ..Settings::default() },
+        );
         let record = domain.acquire();
         let item = Item { ptr: core::ptr::null_mut(), free: nothing };
         // SAFETY: the record is this test's; `nothing` touches nothing.

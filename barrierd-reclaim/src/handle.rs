@@ -46,7 +46,7 @@ impl Handle {
     }
 
     #[inline]
-    fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         // SAFETY: the reclaimer keeps the domain alive, and with it the record.
         unsafe { &*self.record }
     }
@@ -75,8 +75,16 @@ impl Handle {
     #[inline]
     pub unsafe fn retire_with<T>(&mut self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item { ptr: ptr.cast(), free: thin(free) };
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_item(item, size_of::<T>()) }
+    }
+
+    /// # Safety
+    /// As for [`Reclaimer::retire_with`].
+    #[inline]
+    pub(crate) unsafe fn retire_item(&mut self, item: Item, bytes: usize) {
         // SAFETY: the handle owns the record; the rest is the caller's promise.
-        unsafe { self.reclaimer.domain().retire_for(self.record(), item, size_of::<T>()) }
+        unsafe { self.reclaimer.domain().retire_for(self.record(), item, bytes) }
     }
 
     /// [`Reclaimer::flush`], of what was retired through this handle.

@@ -16,16 +16,21 @@
 //! - `retire`, `flush` and `synchronize` read the daemon's file (`pin` never does). If someone with
 //!   write access to it (root) truncates it, that read dies of SIGBUS, as with any shared mapping.
 //! - After `fork`, a child must not use a reclaimer of its parent: other threads' sections and locks
-//!   stay as they were. It may exit.
-//! - A destructor that panics while the last clone of a reclaimer is dropped is reported by the
-//!   panic hook and goes no further, so that the objects behind it are freed.
+//!   stay as they were. It may exit, and drop its clones, which frees nothing there.
+//! - A destructor that panics while the last clone of a reclaimer is dropped, or on the background
+//!   thread, is reported by the panic hook and goes no further, so that the objects behind it are freed.
+//! - Destructors run one at a time on the background thread: one that blocks keeps all domains waiting,
+//!   and dropping the last clone waits for it. It must not wait for the thread that drops.
 
+mod background;
 mod bag;
+mod daemons;
 pub mod docs;
 mod domain;
 mod error;
 mod guard;
 mod handle;
+mod limit;
 mod local;
 mod membarrier;
 #[cfg(all(loom, test))]
@@ -37,11 +42,16 @@ mod record;
 pub mod recycle;
 mod source;
 mod stats;
+mod status;
 mod sync;
+mod takeover;
+mod variants;
 
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;
 pub use handle::Handle;
+pub use limit::{OnLimit, Pressure};
 pub use reclaimer::{Builder, Reclaimer};
 pub use source::{ActiveSource, Source};
 pub use stats::Stats;
+pub use status::{Status, Why};

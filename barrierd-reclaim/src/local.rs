@@ -91,3 +91,20 @@ pub(crate) fn find(id: DomainId, domain: &Arc<Domain>) -> Option<*const Record> 
         })
         .ok()
 }
+
+/// Gives the background thread's record in domain `id` up.
+pub(crate) fn leave(id: DomainId) {
+    let entry = REGISTRY.try_with(|registry| {
+        let entries = &mut registry.borrow_mut().entries;
+        entries.iter().position(|entry| entry.id == id).map(|index| entries.swap_remove(index))
+    });
+    let Ok(Some(entry)) = entry else { return };
+    if LAST.get().0 == id {
+        LAST.set((0, ptr::null()));
+    }
+    if let Some(domain) = entry.domain.upgrade() {
+        // SAFETY: the domain is alive, so its records are. This thread owned the record, and has
+        // forgotten it.
+        unsafe { domain.hand_over_behind(&*entry.record) };
+    }
+}

@@ -28,6 +28,7 @@ static BOUGHT: Bought = Bought {
     last_ns: AtomicU64::new(0),
     price_ns: AtomicU64::new(0),
     at_it: AtomicBool::new(false),
+    refused: AtomicBool::new(false),
 };
 
 struct Bought {
@@ -38,6 +39,8 @@ struct Bought {
     price_ns: AtomicU64,
     /// Somebody is buying: what comes of it will do for others, too.
     at_it: AtomicBool,
+    /// The kernel refused the last one.
+    refused: AtomicBool,
 }
 
 /// Proof that this process is registered.
@@ -77,9 +80,20 @@ impl Membarrier {
         now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= spacing_ns(self.price_ns())
     }
 
+    /// Whether purchases at this moment would leave the machine time for other things.
+    pub(crate) fn is_affordable(self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed))
+            >= 4 * self.price_ns().min(MOST_SPACING_NS)
+    }
+
     /// Whether somebody is buying at this moment.
     pub(crate) fn is_under_way(self) -> bool {
         BOUGHT.at_it.load(Relaxed)
+    }
+
+    /// Whether the kernel refused the last purchase.
+    pub(crate) fn is_refused(self) -> bool {
+        BOUGHT.refused.load(Relaxed)
     }
 
     /// Buys a barrier: about 0.4 us when no other thread of the process runs, tens of microseconds
@@ -93,6 +107,7 @@ impl Membarrier {
         // A refusal is spaced like a purchase.
         BOUGHT.last_ns.store(after, Relaxed);
         BOUGHT.price_ns.store(after.saturating_sub(before), Relaxed);
+        BOUGHT.refused.store(bought.is_err(), Relaxed);
         bought.map_err(|errno| MembarrierError::Call(errno.into()))?;
         let ns = before.saturating_sub(CLOCK_MARGIN_NS);
         // Release: who loads it runs after the barrier.

@@ -23,7 +23,8 @@ pub(crate) const GRAIN: u64 = 256;
 /// The first era: the least that is no [`UNPINNED`].
 const FIRST_ERA: u64 = GRAIN;
 
-fn era_of(word: u64) -> u64 {
+/// A word without what lies below the grain.
+pub(crate) fn era_of(word: u64) -> u64 {
     word & !(GRAIN - 1)
 }
 

@@ -1,19 +1,21 @@
 //! What a data structure's author uses: [`Reclaimer`] and its [`Builder`].
 
 use crate::bag::Item;
-use crate::domain::Domain;
+use crate::domain::{Domain, Settings};
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::handle::Handle;
+use crate::limit::{OnLimit, Pressure};
 use crate::local::{self, DomainId};
-use crate::policy::BUDGET_ITEMS;
 use crate::record::Record;
 use crate::source::{Barriers, Source};
 use crate::stats::Stats;
+use crate::status::Status;
 use core::fmt;
+use rustix::process::{Pid, getpid};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A domain of concurrent data structures whose removed objects are freed together.
 ///
@@ -25,8 +27,8 @@ use std::time::Instant;
 ///
 /// Objects are freed by calls to this library: a little in each `retire`, all that is safe in
 /// [`flush`](Reclaimer::flush) and [`synchronize`](Reclaimer::synchronize), the rest when the last
-/// clone is dropped. Between calls nothing happens. What a thread leaves behind when it exits is
-/// freed by the others.
+/// clone is dropped. What a thread holds that sleeps, blocks or has exited is freed by the
+/// [background thread](Builder::background), two barrier rounds and some 20 ms after its last call.
 ///
 /// A retired object that owns a clone of its reclaimer keeps the domain alive until it is freed: with
 /// one in the queue, dropping all other clones frees nothing.
@@ -64,11 +66,15 @@ pub struct Reclaimer {
 
 /// Shared by all clones, and by nothing else: dropped with the last of them, on its thread. (The
 /// domain itself may live a moment longer, in the hands of a thread that exits.)
-struct Last(Arc<Domain>);
+struct Last(Arc<Domain>, Pid);
 
 impl Drop for Last {
     fn drop(&mut self) {
-        self.0.close();
+        // In the child of a fork, locks and queues may be as other threads of the parent held them at
+        // that moment, and nobody will let go of them: nothing is freed there.
+        if self.1 == getpid() {
+            self.0.close();
+        }
     }
 }
 
@@ -78,7 +84,9 @@ impl Reclaimer {
     /// Costs a few system calls: make one per data structure or per program, not one per operation.
     #[must_use]
     pub fn new() -> Reclaimer {
-        Builder::default().build().unwrap_or_else(|_| Reclaimer::on(Barriers::Fence, BUDGET_ITEMS))
+        Builder::default().build().unwrap_or_else(|_| {
+            Reclaimer::on(Barriers::Fence { asked_for: false }, &Settings::default())
+        })
     }
 
     /// A new domain with a chosen source.
@@ -86,9 +94,13 @@ impl Reclaimer {
         Builder::default()
     }
 
-    fn on(barriers: Barriers, budget: usize) -> Reclaimer {
-        let domain = Arc::new(Domain::new(barriers, budget));
-        Reclaimer { id: local::next_id(), _last: Arc::new(Last(domain.clone())), domain }
+    fn on(barriers: Barriers, settings: &Settings) -> Reclaimer {
+        let domain = Arc::new(Domain::new(barriers, settings));
+        let id = local::next_id();
+        if let Some(watch) = domain.watch() {
+            watch.enlist(Arc::downgrade(&domain), id);
+        }
+        Reclaimer { id, _last: Arc::new(Last(domain.clone(), getpid())), domain }
     }
 
     #[inline]
@@ -173,13 +185,21 @@ impl Reclaimer {
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item { ptr: ptr.cast(), free: thin(free) };
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_item(item, size_of::<T>()) }
+    }
+
+    /// # Safety
+    /// As for [`retire_with`](Reclaimer::retire_with).
+    #[inline]
+    pub(crate) unsafe fn retire_item(&self, item: Item, bytes: usize) {
         match local::last(self.id) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
             // the caller's promise.
-            Some(record) => unsafe { self.domain.retire(&*record, item, size_of::<T>()) },
+            Some(record) => unsafe { self.domain.retire(&*record, item, bytes) },
             None => self.with_record(|domain, record| {
                 // SAFETY: the record is the caller's for this call; the rest is its promise.
-                unsafe { domain.retire_fenced(record, item, size_of::<T>()) }
+                unsafe { domain.retire_fenced(record, item, bytes) }
             }),
         }
     }
@@ -220,9 +240,15 @@ impl Reclaimer {
         self.domain.stats()
     }
 
+    /// Which source of barriers serves at the moment, and why. Costs a few loads and a clock read.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.domain.status()
+    }
+
     /// Runs `work` with this thread's record, or, late in the thread's exit, with one taken for
     /// this call.
-    fn with_record<R>(&self, work: impl FnOnce(&Domain, &Record) -> R) -> R {
+    pub(crate) fn with_record<R>(&self, work: impl FnOnce(&Domain, &Record) -> R) -> R {
         if let Some(record) = local::find(self.id, &self.domain) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive.
             return work(&self.domain, unsafe { &*record });
@@ -281,7 +307,7 @@ impl fmt::Debug for Reclaimer {
 pub struct Builder {
     source: Source,
     path: Option<PathBuf>,
-    budget: Option<usize>,
+    settings: Settings,
 }
 
 impl Builder {
@@ -307,7 +333,103 @@ impl Builder {
     /// Fewer are bought for where barriers are cheap. A small budget keeps memory warm and interrupts
     /// other CPUs more often.
     pub fn budget(mut self, items: usize) -> Builder {
-        self.budget = Some(items);
+        self.settings.budget = items;
+        self
+    }
+
+    /// Whether the background thread looks after the domain. The default is yes.
+    ///
+    /// One thread of the process, `barrierd-reclaim`, serves all domains that want it; it is started
+    /// when the first item is retired, and sleeps while nothing waits. It frees what threads that
+    /// have exited, sleep or block have left. Without it, that waits until another thread of the
+    /// domain calls, and what a thread holds itself until that thread does.
+    ///
+    /// Destructors then also run on that thread, one at a time. One that panics is reported by the
+    /// panic hook and goes no further. One that blocks for long keeps all domains waiting for it.
+    pub fn background(mut self, wanted: bool) -> Builder {
+        self.settings.background = wanted;
+        self
+    }
+
+    /// How long a thread may not retire before the background thread takes over what it holds; also
+    /// how often that thread looks at a domain in which something waits. The default is 10 ms.
+    ///
+    /// Less than a barrier takes is of no use. A thread that retires more often than this is left
+    /// alone; each takeover costs it an allocation when it retires again.
+    pub fn idle_after(mut self, time: Duration) -> Builder {
+        self.settings.idle_after = time;
+        self
+    }
+
+    /// `retire` never runs a destructor and never buys a barrier: for threads that must not be held
+    /// up, as in audio. Implies [`background`](Builder::background)`(true)`: the background thread
+    /// frees everything.
+    ///
+    /// Once in 64 objects `retire` runs a fence, reads the clock, allocates a bag and hands the full
+    /// one over, by a lock that it only tries; the first object after a pause may wake the background
+    /// thread, a futex call. What waits is what is retired in a barrier round and 2 ms, plus at most
+    /// a bag for each thread; if the background thread is kept up by a destructor, or could not be
+    /// started, it grows. [`flush`](Reclaimer::flush) and
+    /// [`synchronize`](Reclaimer::synchronize) free on the thread that calls them, as always.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::thread;
+    ///
+    /// let reclaimer = Reclaimer::builder().free_in_background().build()?;
+    /// let here = thread::current().id();
+    /// reclaimer.defer(move || assert_ne!(thread::current().id(), here));
+    /// while reclaimer.stats().waiting() > 0 {
+    ///     thread::yield_now();
+    /// }
+    /// # Ok::<(), barrierd_reclaim::BuildError>(())
+    /// ```
+    pub fn free_in_background(mut self) -> Builder {
+        self.settings.lazy = true;
+        self.settings.background = true;
+        self
+    }
+
+    /// How many retired objects may wait before `retire` does something about it, in the whole
+    /// domain: it has a barrier pass at once (it buys one, or asks the daemon), frees all that is
+    /// safe then, and goes on as [`on_limit`](Builder::on_limit) says. The default is no limit.
+    ///
+    /// It is looked at once in 64 objects of a thread, at the price of a walk over the threads; so
+    /// each thread may exceed it by 64.
+    pub fn limit_items(mut self, items: u64) -> Builder {
+        self.settings.limits.items = items;
+        self
+    }
+
+    /// The same in bytes: the sizes of the types that were retired, not what the objects own.
+    ///
+    /// ```
+    /// use barrierd_reclaim::{OnLimit, Reclaimer};
+    /// use std::time::Duration;
+    ///
+    /// let reclaimer = Reclaimer::builder()
+    ///     .limit_bytes(64 << 20)
+    ///     .on_limit(OnLimit::Block(Duration::from_millis(10)))
+    ///     .limit_hook(|pressure| eprintln!("a reader stalls: {pressure:?}"))
+    ///     .build()?;
+    /// # Ok::<(), barrierd_reclaim::BuildError>(())
+    /// ```
+    pub fn limit_bytes(mut self, bytes: u64) -> Builder {
+        self.settings.limits.bytes = bytes;
+        self
+    }
+
+    /// What `retire` does above a limit when a barrier has not helped, since a reader is in the way or
+    /// no barrier comes. Nothing, by default; it never fails and never aborts.
+    pub fn on_limit(mut self, then: OnLimit) -> Builder {
+        self.settings.limits.then = then;
+        self
+    }
+
+    /// Called by `retire` when it leaves the domain above a limit, at most once in 64 objects, by one
+    /// thread at a time. It may call the reclaimer.
+    pub fn limit_hook(mut self, hook: impl FnMut(&Pressure) + Send + 'static) -> Builder {
+        self.settings.limits.hook = Some(Arc::new(Mutex::new(hook)));
         self
     }
 
@@ -317,7 +439,7 @@ impl Builder {
     /// When a source was asked for by name and can't be had; [`Source::Auto`] never fails.
     pub fn build(self) -> Result<Reclaimer, BuildError> {
         let barriers = Barriers::choose(self.source, self.path.as_deref())?;
-        Ok(Reclaimer::on(barriers, self.budget.unwrap_or(BUDGET_ITEMS)))
+        Ok(Reclaimer::on(barriers, &self.settings))
     }
 }
 

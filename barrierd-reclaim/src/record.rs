@@ -9,6 +9,7 @@
 //!    call can be left, and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag.rs`); then the owner puts another in its place.
+//!    `taken` is touched by whoever holds the lock of the domain's orphans.
 //! 4. The tallies are written by the owner and read by anyone.
 //! 5. `next` never changes once the record is on the list, and records are freed only with the
 //!    list, when the domain is dropped and no thread has a reference to it.
@@ -19,7 +20,7 @@ use crate::protocol::Reader;
 use crate::stats::Tally;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// One thread's place in a domain: all that its calls touch, in two cache lines of its own.
@@ -31,7 +32,12 @@ struct Inner {
     reader: Reader,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
+    /// The queue that was taken over last; only compared, since it may be gone.
+    taken: AtomicPtr<Bags>,
+    /// The owner is in a call that frees its queue: it need not be taken over.
+    attended: AtomicBool,
     freeing: Cell<bool>,
+    running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
     debt: Cell<usize>,
@@ -39,6 +45,8 @@ struct Inner {
     beyond: Cell<usize>,
     retired: Tally,
     freed: Tally,
+    retired_bytes: Tally,
+    freed_bytes: Tally,
     next: *const Record,
 }
 
@@ -54,12 +62,17 @@ impl Record {
             reader: Reader::new(),
             domain,
             bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
+            taken: AtomicPtr::new(ptr::null_mut()),
+            attended: AtomicBool::new(false),
             freeing: Cell::new(false),
+            running: Cell::new(false),
             transient: Cell::new(false),
             debt: Cell::new(0),
             beyond: Cell::new(0),
             retired: Tally::default(),
             freed: Tally::default(),
+            retired_bytes: Tally::default(),
+            freed_bytes: Tally::default(),
             next: ptr::null(),
         }))
     }
@@ -95,7 +108,33 @@ impl Record {
         self.0.bags.store(bags, Ordering::Release);
     }
 
-    /// A destructor of this thread's items is running. Owner only.
+    /// The queue that was taken over last. Touched only with the domain's orphans locked.
+    pub(crate) fn taken(&self) -> *mut Bags {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// See [`taken`](Record::taken).
+    pub(crate) fn set_taken(&self, bags: *mut Bags) {
+        self.0.taken.store(bags, Ordering::Relaxed);
+    }
+
+    /// Whether the owner is looking after its queue. A hint.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.0.attended.load(Ordering::Relaxed)
+    }
+
+    /// See [`is_attended`](Record::is_attended). Owner only.
+    pub(crate) fn set_attended(&self, attended: bool) {
+        self.0.attended.store(attended, Ordering::Relaxed);
+    }
+
+    /// A destructor is running in a call of the owner's. Owner only.
+    #[inline]
+    pub(crate) fn running(&self) -> &Cell<bool> {
+        &self.0.running
+    }
+
+    /// What the owner retires is only pushed: a destructor is running, or it never frees. Owner only.
     #[inline]
     pub(crate) fn freeing(&self) -> &Cell<bool> {
         &self.0.freeing
@@ -123,6 +162,17 @@ impl Record {
     #[inline]
     pub(crate) fn freed(&self) -> &Tally {
         &self.0.freed
+    }
+
+    /// What its owners retired, bytes.
+    #[inline]
+    pub(crate) fn retired_bytes(&self) -> &Tally {
+        &self.0.retired_bytes
+    }
+
+    /// What the bags took, bytes, that its owners began to free.
+    pub(crate) fn freed_bytes(&self) -> &Tally {
+        &self.0.freed_bytes
     }
 
     /// Counts one more guard of a section that is open. Owner only.
@@ -160,6 +210,8 @@ impl Records {
             return record;
         }
         let record = Box::into_raw(Box::new(Record::new(domain, vtime)));
+        // SAFETY: nobody else knows it yet; queues and tallies live as long as the list.
+        unsafe { (*(*record).bags()).count_on((*record).freed_bytes()) };
         self.len.fetch_add(1, Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {

@@ -4,10 +4,12 @@
 //! by itself; so a domain may take the next one from another source, and its era only rises.
 
 use crate::bag::VtimeWord;
+use crate::daemons::Daemons;
 use crate::error::BuildError;
 use crate::membarrier::Membarrier;
 use crate::protocol::Evidence;
 use crate::stats::Counters;
+use crate::status::{Status, Why};
 use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH, HEARTBEAT_PERIOD_NS};
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Liveness, Stamp};
@@ -17,15 +19,17 @@ use std::time::{Duration, Instant};
 /// Which source of barriers a [`Reclaimer`](crate::Reclaimer) should use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// The daemon where one runs, else membarrier, else fences: chosen once. A domain that started
-    /// with the daemon buys from membarrier while the daemon is away or its watermark is old.
+    /// The daemon where one runs, else membarrier, else fences. While the daemon is away or its
+    /// watermark is old, barriers are bought from membarrier; a daemon that is started later, or
+    /// again on a new file, is taken up by the [background thread](crate::Builder::background).
+    /// Fences are chosen before the first section, for good.
     #[default]
     Auto,
     /// The barrier daemon's file, and nothing else: free of system calls, milliseconds late. While
     /// the daemon is away, nothing is freed.
     ///
-    /// A daemon that is started again on the same file is taken back. One that had to make a new
-    /// file (the old one was deleted) is not noticed: the file is opened once.
+    /// A daemon that is started again on the same file is taken back; one that had to make a new
+    /// file, by the [background thread](crate::Builder::background).
     Daemon,
     /// `membarrier(PRIVATE_EXPEDITED)`: no daemon, no root, Linux 4.14. A purchase interrupts the
     /// CPUs that run other threads of this process.
@@ -67,17 +71,21 @@ pub(crate) enum Asked {
     Now,
     /// Only another look at the readers.
     Nothing,
+    /// `retire` above a limit: buy, or ask the daemon.
+    AtLimit,
+    /// The background thread: buy, where none comes by itself.
+    Behind,
 }
 
-/// The chosen source. Kept, mapping and all, for the life of the domain.
+/// The chosen source. Kept, mappings and all, for the life of the domain.
 #[derive(Debug)]
 pub(crate) enum Barriers {
-    /// The daemon's file, with or without membarrier to fall back on.
-    Daemon { barrier: Box<Barrier>, fallback: Option<Membarrier> },
+    /// The daemon's file, with or without membarrier to fall back on. It may not be there yet.
+    Daemon { daemons: Daemons, fallback: Option<Membarrier> },
     /// Bought barriers only.
     Membarrier(Membarrier),
-    /// The readers' own fences.
-    Fence,
+    /// The readers' own fences. Whether that was asked for.
+    Fence { asked_for: bool },
 }
 
 impl Barriers {
@@ -85,38 +93,50 @@ impl Barriers {
         let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
         match source {
             Source::Daemon => {
-                Ok(Barriers::Daemon { barrier: Box::new(open_live(&path)?), fallback: None })
+                let daemons = Daemons::new(path.clone(), Some(open_live(&path)?));
+                Ok(Barriers::Daemon { daemons, fallback: None })
             }
             Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::register()?)),
-            Source::Fence => Ok(Barriers::Fence),
+            Source::Fence => Ok(Barriers::Fence { asked_for: true }),
             Source::Auto => {
                 let membarrier = Membarrier::register().ok();
                 Ok(match (open_live(&path), membarrier) {
                     (Ok(barrier), fallback) => {
-                        Barriers::Daemon { barrier: Box::new(barrier), fallback }
+                        Barriers::Daemon { daemons: Daemons::new(path, Some(barrier)), fallback }
                     }
-                    (Err(_), Some(membarrier)) => Barriers::Membarrier(membarrier),
-                    (Err(_), None) => Barriers::Fence,
+                    (Err(_), Some(membarrier)) => Barriers::Daemon {
+                        daemons: Daemons::new(path, None),
+                        fallback: Some(membarrier),
+                    },
+                    (Err(_), None) => Barriers::Fence { asked_for: false },
                 })
             }
         }
     }
 
-    /// Whether readers must fence. Decided before the first pin, for good.
-    pub(crate) fn readers_fence(&self) -> bool {
-        matches!(self, Barriers::Fence)
+    /// Where the first barrier will come from.
+    pub(crate) fn active(&self) -> ActiveSource {
+        match self {
+            Barriers::Daemon { daemons, .. } if daemons.current().is_some() => ActiveSource::Daemon,
+            Barriers::Daemon { .. } | Barriers::Membarrier(_) => ActiveSource::Membarrier,
+            Barriers::Fence { .. } => ActiveSource::Fence,
+        }
     }
 
-    /// The word that retired items are stamped with.
+    /// Whether readers must fence. Decided before the first pin, for good.
+    pub(crate) fn readers_fence(&self) -> bool {
+        matches!(self, Barriers::Fence { .. })
+    }
+
+    /// The word that retired items are stamped with: the first file's, or none. Virtual times of two
+    /// files can't be compared, so only this one's count in the domain; beside others, nanoseconds.
     pub(crate) fn vtime_word(&self) -> VtimeWord {
-        match self {
-            Barriers::Daemon { barrier, .. } => match barrier.vtime_word() {
-                // SAFETY: the word lies in `barrier`'s mapping. The domain owns `self`, never
-                // replaces it, and frees every bag before it.
-                Some(word) => unsafe { VtimeWord::new(word) },
-                None => VtimeWord::none(),
-            },
-            Barriers::Membarrier(_) | Barriers::Fence => VtimeWord::none(),
+        let Barriers::Daemon { daemons, .. } = self else { return VtimeWord::none() };
+        match daemons.labelled().and_then(Barrier::vtime_word) {
+            // SAFETY: the word lies in the first file's mapping, which is kept as long as `self`;
+            // the domain owns that, and frees every bag before it.
+            Some(word) => unsafe { VtimeWord::new(word) },
+            None => VtimeWord::none(),
         }
     }
 
@@ -124,9 +144,11 @@ impl Barriers {
     ///
     /// Whatever comes back was true before this returned: the caller looks at the slots after.
     pub(crate) fn passive(&self) -> Option<Evidence> {
-        let Barriers::Daemon { barrier, .. } = self else { return None };
+        let Barriers::Daemon { daemons, .. } = self else { return None };
+        let barrier = daemons.current()?;
         let watermark = barrier.watermark().ok()?;
-        Some(Evidence { ns: watermark.ns, vtime: watermark.vtime })
+        let labelled = daemons.labelled().is_some_and(|first| core::ptr::eq(first, barrier));
+        Some(Evidence { ns: watermark.ns, vtime: if labelled { watermark.vtime } else { 0 } })
     }
 
     /// Where barriers can be bought.
@@ -134,17 +156,49 @@ impl Barriers {
         match self {
             Barriers::Daemon { fallback, .. } => *fallback,
             Barriers::Membarrier(membarrier) => Some(*membarrier),
-            Barriers::Fence => None,
+            Barriers::Fence { .. } => None,
         }
     }
 
     /// Whether barriers come by themselves.
     pub(crate) fn keeps_up(&self) -> bool {
         match self {
-            Barriers::Daemon { barrier, .. } => keeps_up(barrier),
+            Barriers::Daemon { daemons, .. } => daemons.current().is_some_and(keeps_up),
             Barriers::Membarrier(_) => false,
-            Barriers::Fence => true,
+            Barriers::Fence { .. } => true,
         }
+    }
+
+    /// The background thread's look whether a daemon has come, or a new file.
+    pub(crate) fn look_for_daemon(&self) {
+        if let Barriers::Daemon { daemons, .. } = self {
+            daemons.look();
+        }
+    }
+
+    /// Which source serves at the moment, and why. `refused`: membarrier was, the last time.
+    pub(crate) fn status(&self, refused: bool) -> Status {
+        match self {
+            Barriers::Fence { asked_for: true } => Status::Fence(Why::AskedFor),
+            Barriers::Fence { asked_for: false } => Status::Fence(Why::NoMembarrier),
+            Barriers::Membarrier(_) if refused => Status::Nothing(Why::MembarrierRefused),
+            Barriers::Membarrier(_) => Status::Membarrier(Why::AskedFor),
+            Barriers::Daemon { daemons, fallback } => {
+                let Some(why) = daemons.trouble() else { return Status::Daemon };
+                match fallback {
+                    Some(_) if refused => Status::Nothing(Why::MembarrierRefused),
+                    Some(_) => Status::Membarrier(why),
+                    None => Status::Nothing(why),
+                }
+            }
+        }
+    }
+
+    /// Asks the daemon to hurry, unless it was asked a moment ago. `now_ns`: a stop. Whether that took
+    /// a system call.
+    pub(crate) fn expedite(&self, now_ns: u64) -> bool {
+        let Barriers::Daemon { daemons, .. } = self else { return false };
+        daemons.current().is_some_and(|barrier| daemons.expedite(barrier, now_ns))
     }
 
     /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most
@@ -156,11 +210,14 @@ impl Barriers {
         counters: &Counters,
     ) -> Option<String> {
         match self {
-            Barriers::Daemon { barrier, fallback } => {
-                if fallback.is_some() && !keeps_up(barrier) {
-                    std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
-                    return None;
-                }
+            Barriers::Daemon { daemons, fallback } => {
+                let barrier = match daemons.current() {
+                    Some(barrier) if fallback.is_none() || keeps_up(barrier) => barrier,
+                    _ => {
+                        std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
+                        return None;
+                    }
+                };
                 let slice = deadline.min(Instant::now() + Duration::from_millis(20));
                 counters.waited();
                 let why = barrier.wait(Stamp::from_ns(stamp), slice).err()?;
@@ -170,7 +227,7 @@ impl Barriers {
                 }
                 Some(why.to_string())
             }
-            Barriers::Membarrier(_) | Barriers::Fence => {
+            Barriers::Membarrier(_) | Barriers::Fence { .. } => {
                 // The evidence is bought, not waited for; it trails the clock by the margin.
                 std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
                 None
@@ -201,7 +258,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(60);
 /// daemon may beat while a CPU that takes no interrupts holds it up.
 const OLD_NS: u64 = 2 * HEARTBEAT_PERIOD_NS;
 
-fn keeps_up(barrier: &Barrier) -> bool {
+pub(crate) fn keeps_up(barrier: &Barrier) -> bool {
     let alive = matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect);
     alive && barrier.watermark().is_ok_and(|mark| now_ns().saturating_sub(mark.ns) <= OLD_NS)
 }

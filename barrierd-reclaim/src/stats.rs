@@ -1,7 +1,10 @@
 //! Counters: what a domain has done, for reports and tests. They order nothing and prove nothing.
 
 use crate::source::{ActiveSource, Asked};
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// A domain's work so far, as [`Reclaimer::stats`](crate::Reclaimer::stats) found it: a sum over
 /// threads that go on meanwhile, so the numbers may be a moment apart.
@@ -12,6 +15,9 @@ pub struct Stats {
     pub retired: u64,
     /// Objects whose destructor has been started.
     pub freed: u64,
+    /// What the objects that wait take, bytes: the size of the type that was retired, not what it
+    /// owns. Bags of 64 that are being freed are not counted any more.
+    pub waiting_bytes: u64,
     /// Scans that looked at the readers' slots.
     pub scans: u64,
     /// Scans that brought a new watermark, from wherever: most are collected from the domain's own
@@ -19,11 +25,16 @@ pub struct Stats {
     pub advances: u64,
     /// Barriers taken over from the source: the daemon's rounds, purchases.
     pub rounds: u64,
-    /// `membarrier(2)` calls made inside `retire`.
+    /// `membarrier(2)` calls made inside `retire`, and requests to the daemon.
     pub retire_syscalls: u64,
-    /// `membarrier(2)` calls made elsewhere (`flush`, `synchronize`, a thread's exit), and waits
-    /// for the daemon.
+    /// `membarrier(2)` calls made elsewhere (`flush`, `synchronize`, a thread's exit, the background
+    /// thread), and waits for the daemon.
     pub other_syscalls: u64,
+    /// Times that a `retire` woke the background thread, a futex call each: at most one for each
+    /// time that nothing had been waiting.
+    pub wakes: u64,
+    /// Queues of threads that did not retire which were taken over.
+    pub takeovers: u64,
     /// `membarrier(2)` calls that the kernel refused.
     pub refused: u64,
     /// Where the last barrier came from.
@@ -48,6 +59,8 @@ pub(crate) struct Counters {
     rounds: AtomicU64,
     retire_syscalls: AtomicU64,
     other_syscalls: AtomicU64,
+    wakes: AtomicU64,
+    takeovers: AtomicU64,
     refused: AtomicU64,
     source: AtomicU8,
 }
@@ -61,6 +74,8 @@ impl Counters {
             rounds: zero(),
             retire_syscalls: zero(),
             other_syscalls: zero(),
+            wakes: zero(),
+            takeovers: zero(),
             refused: zero(),
             source: AtomicU8::new(code(source)),
         }
@@ -82,11 +97,14 @@ impl Counters {
         Stats {
             retired,
             freed,
+            waiting_bytes: 0,
             scans: self.scans.load(Relaxed),
             advances: self.advances.load(Relaxed),
             rounds: self.rounds.load(Relaxed),
             retire_syscalls: self.retire_syscalls.load(Relaxed),
             other_syscalls: self.other_syscalls.load(Relaxed),
+            wakes: self.wakes.load(Relaxed),
+            takeovers: self.takeovers.load(Relaxed),
             refused: self.refused.load(Relaxed),
             source: match self.source.load(Relaxed) {
                 0 => ActiveSource::Daemon,
@@ -99,11 +117,19 @@ impl Counters {
 
     pub(crate) fn bought(&self, asked: Asked) {
         match asked {
-            Asked::OnRetire => self.retire_syscalls.fetch_add(1, Relaxed),
-            Asked::OnFlush | Asked::Now | Asked::Nothing => {
+            Asked::OnRetire | Asked::AtLimit => self.retire_syscalls.fetch_add(1, Relaxed),
+            Asked::OnFlush | Asked::Now | Asked::Nothing | Asked::Behind => {
                 self.other_syscalls.fetch_add(1, Relaxed)
             }
         };
+    }
+
+    pub(crate) fn woke(&self) {
+        self.wakes.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn took_over(&self, queues: usize) {
+        self.takeovers.fetch_add(queues as u64, Relaxed);
     }
 
     pub(crate) fn waited(&self) {
@@ -134,7 +160,19 @@ impl Tally {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    /// Adds `n`, after what the caller did before: whoever [`read`](Tally::read)s it sees that. Only
+    /// the owning thread may call this.
+    #[inline]
+    pub(crate) fn publish(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+
+    /// Partner of [`publish`](Tally::publish).
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Acquire)
     }
 }

@@ -49,6 +49,12 @@ pub(crate) enum Twin {
     RelaxedStop,
     /// A thread's own evidence is published and read Relaxed.
     RelaxedEvidence,
+    /// A queue is taken over without a barrier of its owner's CPU.
+    TakeoverWithoutBarrier,
+    /// The stamp of a queue that is taken over comes before the look whether its owner is inside.
+    StampBeforeLook,
+    /// The owner of a queue looks at its limit before it says that it is busy.
+    LimitBeforeBusy,
 }
 
 #[cfg(not(all(loom, test)))]

@@ -5,7 +5,30 @@ mod cases;
 use barrierd_reclaim::{ActiveSource, BuildError, Reclaimer, Source};
 
 fn on(source: Source) -> impl Fn() -> Reclaimer {
-    move || Reclaimer::builder().source(source).build().unwrap()
+    move || Reclaimer::builder().source(source).background(false).build().unwrap()
+}
+
+#[test]
+fn behind_on_membarrier() {
+    cases::background::all(|| Reclaimer::builder().source(Source::Membarrier));
+}
+
+#[test]
+fn behind_on_fences() {
+    cases::background::all(|| Reclaimer::builder().source(Source::Fence));
+}
+
+#[test]
+fn limits() {
+    for source in [Source::Membarrier, Source::Fence] {
+        cases::limits::all(|| Reclaimer::builder().source(source));
+    }
+}
+
+#[test]
+fn variants() {
+    cases::variants::all(on(Source::Membarrier));
+    cases::variants::all(on(Source::Fence));
 }
 
 #[test]

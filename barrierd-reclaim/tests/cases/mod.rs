@@ -3,6 +3,10 @@
 //! Run on membarrier and fences by this crate's `tests/reclaim.rs`, and on the live daemon by the
 //! workspace's `tests/reclaim_daemon.rs`.
 
+pub(crate) mod background;
+pub(crate) mod limits;
+pub(crate) mod variants;
+
 use barrierd_reclaim::{Reclaimer, SynchronizeError};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +47,8 @@ impl Log {
     }
 }
 
-/// All cases, one after the other, each on a domain of its own.
+/// All cases, one after the other, each on a domain of its own, without the background thread: they
+/// say what each call does.
 pub(crate) fn all(make: impl Fn() -> Reclaimer) {
     // One source at a time: some cases count in statics or silence the panic hook.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -473,6 +478,70 @@ fn destructors_that_retire_many(reclaimer: Reclaimer) {
     assert!(most < 40_000, "{most} waiting; {:?}", reclaimer.stats());
     while reclaimer.stats().waiting() > 0 {
         reclaimer.synchronize(soon()).unwrap();
+    }
+}
+
+/// Readers that check for poison and two writers, one of them pausing, while `during` runs. Everything
+/// that was retired is freed within `soon` afterwards.
+#[allow(dead_code, reason = "not every test program breaks things under load")]
+pub(crate) fn under_load(reclaimer: &Reclaimer, during: impl FnOnce()) {
+    unsafe fn poison(node: *mut Node) {
+        // SAFETY: nodes are leaked by this test, never deallocated.
+        unsafe { &*node }.name.store(POISON, Relaxed);
+    }
+    let fresh = |name| Box::into_raw(Box::new(Node { name: AtomicU64::new(name) }));
+    let cells: Vec<AtomicPtr<Node>> = (0..4).map(|i| AtomicPtr::new(fresh(i))).collect();
+    let done = AtomicBool::new(false);
+    struct Done<'d>(&'d AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    thread::scope(|scope| {
+        for reader in 0..2 {
+            let (cells, done) = (&cells, &done);
+            scope.spawn(move || {
+                let mut reads = 0usize;
+                while !done.load(Relaxed) {
+                    let guard = reclaimer.pin();
+                    // SAFETY: protected while the guard lives.
+                    let node = unsafe { &*guard.protect(&cells[(reads + reader) % 4]) };
+                    let name = node.name.load(Relaxed);
+                    assert_ne!(name, POISON, "reached after it was freed");
+                    for _ in 0..(reads % 8) * 64 {
+                        assert_eq!(node.name.load(Relaxed), name, "freed while pinned");
+                    }
+                    reads += 1;
+                    if reads.is_multiple_of(4096) {
+                        thread::sleep(Duration::from_micros(200));
+                    }
+                }
+            });
+        }
+        for writer in 0..2usize {
+            let (cells, done) = (&cells, &done);
+            scope.spawn(move || {
+                let mut name = 4usize;
+                while !done.load(Relaxed) {
+                    let old = cells[(name + writer) % 4].swap(fresh(name as u64), AcqRel);
+                    // SAFETY: unlinked by the swap, retired once; `poison` frees nothing.
+                    unsafe { reclaimer.retire_with(old, poison) };
+                    name += 1;
+                    if name.is_multiple_of(32) {
+                        let pause = if writer == 0 { 100 } else { 12_000 };
+                        thread::sleep(Duration::from_micros(pause));
+                    }
+                }
+            });
+        }
+        let _done = Done(&done);
+        during();
+    });
+    let stop = soon();
+    while reclaimer.stats().waiting() > 0 {
+        assert!(Instant::now() < stop, "{:?} {:?}", reclaimer.status(), reclaimer.stats());
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

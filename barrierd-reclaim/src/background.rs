@@ -1,0 +1,177 @@
+//! The background thread: one for the process, for every domain that wants it.
+//!
+//! Owns the thread, its sleep, and who may wake it. What it does for a domain when it is awake is
+//! `takeover.rs`; it knows nothing of queues or barriers.
+//!
+//! # When it sleeps, and who wakes it
+//! A domain is *asleep* while nothing waits in it: then the thread does not look at it, and with all
+//! domains asleep it sleeps without a timeout. Two sides, each with a fence between its store and its
+//! load, so that at least one sees the other (Dekker):
+//!
+//! - The thread: `asleep` = true; fence; look at the tallies; something waits: `asleep` = false.
+//! - A retirer, in the slow path that every first item of a bag takes: count the item; fence; look at
+//!   `asleep`; true: exchange it for false, and whoever got the true wakes the thread.
+//!
+//! So there is at most one wake-up each time a domain falls asleep. The items behind the first of a
+//! bag need no look: while they are pushed the first one waits, for a bag goes whole.
+//!
+//! The thread's own word is the same game once more: a waker sets [`CALLED`], then looks whether it
+//! must wake; the thread sleeps only by exchanging [`AWAKE`] for [`ASLEEP`].
+
+use crate::domain::Domain;
+use crate::local::DomainId;
+use crate::takeover::Keeper;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
+use core::time::Duration;
+use rustix::process::{Pid, getpid};
+use rustix::thread::futex;
+use std::sync::{Mutex, PoisonError, Weak};
+use std::thread;
+
+/// The thread is at work.
+const AWAKE: u32 = 0;
+/// The thread sleeps, or is about to.
+const ASLEEP: u32 = 1;
+/// Somebody wants it to look again.
+const CALLED: u32 = 2;
+
+/// A domain's side of the background thread.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    service: &'static Service,
+    /// Nothing waits in the domain, and the thread does not look at it.
+    asleep: AtomicBool,
+}
+
+impl Watch {
+    /// Of the calling process.
+    pub(crate) fn new() -> Watch {
+        Watch { service: Service::of_this_process(), asleep: AtomicBool::new(true) }
+    }
+
+    /// Has the thread look after `domain`, from its first item on.
+    pub(crate) fn enlist(&self, domain: Weak<Domain>, id: DomainId) {
+        lock(&self.service.new).push((domain, id));
+    }
+
+    /// After an item was counted, and a SeqCst fence since: has the thread look at the domain, if it
+    /// does not. Whether that took a system call.
+    #[inline]
+    pub(crate) fn rouse(&self) -> bool {
+        // Relaxed: the fence before is what counts. Partner: the fence in `fall_asleep`.
+        self.asleep.load(Ordering::Relaxed) && self.rouse_now()
+    }
+
+    #[cold]
+    fn rouse_now(&self) -> bool {
+        self.asleep.swap(false, Ordering::Relaxed) && self.service.call()
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// The thread stops looking, unless `waits` says, looking after that, that something waits.
+    pub(crate) fn fall_asleep(&self, waits: impl FnOnce() -> bool) -> bool {
+        self.asleep.store(true, Ordering::Relaxed);
+        // Partner: the fence before `rouse`.
+        fence(Ordering::SeqCst);
+        if waits() {
+            // Or a retirer has just done the same, and calls: one look too many, no harm.
+            self.asleep.store(false, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+}
+
+/// The background thread of one process. Never freed: a process has one.
+#[derive(Debug)]
+struct Service {
+    /// The child of a fork has no such thread: it makes another for its own domains.
+    process: Pid,
+    word: AtomicU32,
+    started: AtomicBool,
+    /// Domains that the thread has not seen yet.
+    new: Mutex<Vec<(Weak<Domain>, DomainId)>>,
+}
+
+impl Service {
+    fn of_this_process() -> &'static Service {
+        static CURRENT: AtomicPtr<Service> = AtomicPtr::new(core::ptr::null_mut());
+        let process = getpid();
+        let current = CURRENT.load(Ordering::Acquire);
+        // SAFETY: null, or leaked below.
+        if let Some(service) = unsafe { current.as_ref() }.filter(|s| s.process == process) {
+            return service;
+        }
+        let service = Box::into_raw(Box::new(Service {
+            process,
+            word: AtomicU32::new(AWAKE),
+            started: AtomicBool::new(false),
+            new: Mutex::default(),
+        }));
+        match CURRENT.compare_exchange(current, service, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: leaked above.
+            Ok(_) => unsafe { &*service },
+            Err(other) => {
+                // SAFETY: made above, and nobody else has seen it. The other was leaked by the
+                // thread of this process that came first.
+                unsafe {
+                    drop(Box::from_raw(service));
+                    &*other
+                }
+            }
+        }
+    }
+
+    /// Makes the thread look again; the first caller starts it. Whether that took a system call.
+    fn call(&'static self) -> bool {
+        if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
+            // The word first: whatever was enlisted before is seen by the thread's first look.
+            let name = "barrierd-reclaim".into();
+            // Without a thread (a limit, a seccomp filter) all is as with `background(false)`.
+            if thread::Builder::new().name(name).spawn(|| self.run()).is_err() {
+                self.started.store(false, Ordering::Relaxed);
+            }
+            return true;
+        }
+        // Release: what the caller counted comes before the look that this leads to.
+        if self.word.swap(CALLED, Ordering::AcqRel) != ASLEEP {
+            return false;
+        }
+        let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
+        true
+    }
+
+    fn run(&'static self) {
+        let mut keepers = Vec::new();
+        loop {
+            for (domain, id) in core::mem::take(&mut *lock(&self.new)) {
+                keepers.push(Keeper::new(domain, id));
+            }
+            keepers.retain(|keeper: &Keeper| !keeper.is_gone());
+            let nap = keepers.iter_mut().filter_map(Keeper::visit).min();
+            self.sleep(nap);
+        }
+    }
+
+    /// Sleeps for `nap`, or until called.
+    fn sleep(&self, nap: Option<Duration>) {
+        // Acquire: pairs with `call`.
+        let asleep = self.word.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
+        if asleep.is_ok() {
+            let timeout = nap.map(|nap| futex::Timespec {
+                tv_sec: i64::try_from(nap.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: nap.subsec_nanos().into(),
+            });
+            // Any outcome means: look again.
+            let _ = futex::wait(&self.word, futex::Flags::PRIVATE, ASLEEP, timeout.as_ref());
+        }
+        self.word.swap(AWAKE, Ordering::AcqRel);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

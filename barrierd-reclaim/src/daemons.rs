@@ -1,0 +1,148 @@
+//! The daemon's files that a domain has used: the present one, and those before it.
+//!
+//! Owns the mappings, which stay as long as the domain, and the rule when to open the file again. It
+//! knows nothing of membarrier or of scans.
+//!
+//! A watermark in nanoseconds is true whichever file it comes from. Virtual times of two files can't
+//! be compared: only those of the first one count (see `Barriers::vtime_word`).
+
+use crate::source::keeps_up;
+use crate::status::Why;
+use barrierd_client::clock::now_ns;
+use barrierd_client::{Barrier, Liveness, Stamp};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use std::path::PathBuf;
+use std::ptr;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// The path is looked at no more often than this.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Requests to hurry are at least this far apart, nanoseconds ...
+const ASK_NS: u64 = 1_000_000;
+/// ... and this, while the last one has not been served.
+const ASK_AGAIN_NS: u64 = 10_000_000;
+
+/// See the file's documentation.
+#[derive(Debug)]
+pub(crate) struct Daemons {
+    path: PathBuf,
+    /// The one in use, or null. Points into `all`.
+    current: AtomicPtr<Barrier>,
+    /// The first one, whose virtual time counts, or null.
+    first: *const Barrier,
+    all: Mutex<All>,
+    /// The stop for which the daemon was last asked to hurry, nanoseconds.
+    asked_ns: AtomicU64,
+}
+
+#[derive(Debug)]
+struct All {
+    /// From `Box::into_raw`; freed with the whole, never before.
+    kept: Vec<*mut Barrier>,
+    /// Opened, but its daemon is not known to live yet.
+    candidate: Option<Box<Barrier>>,
+    looked: Instant,
+}
+
+// SAFETY: the pointers are of boxes that this owns, freed only in its drop, and `Barrier` may be
+// shared.
+unsafe impl Send for Daemons {}
+// SAFETY: as above.
+unsafe impl Sync for Daemons {}
+
+impl Daemons {
+    pub(crate) fn new(path: PathBuf, barrier: Option<Barrier>) -> Daemons {
+        let first = barrier.map_or(ptr::null_mut(), |barrier| Box::into_raw(Box::new(barrier)));
+        let kept = if first.is_null() { Vec::new() } else { vec![first] };
+        Daemons {
+            path,
+            current: AtomicPtr::new(first),
+            first,
+            all: Mutex::new(All { kept, candidate: None, looked: Instant::now() }),
+            asked_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// The file in use, if there is one.
+    pub(crate) fn current(&self) -> Option<&Barrier> {
+        // SAFETY: null, or kept until `self` is dropped. Acquire: pairs with `adopt`.
+        unsafe { self.current.load(Acquire).as_ref() }
+    }
+
+    /// The file whose virtual time counts.
+    pub(crate) fn labelled(&self) -> Option<&Barrier> {
+        // SAFETY: null, or kept until `self` is dropped.
+        unsafe { self.first.as_ref() }
+    }
+
+    /// What keeps the daemon from serving, if anything.
+    pub(crate) fn trouble(&self) -> Option<Why> {
+        let Some(barrier) = self.current() else { return Some(Why::NoDaemon) };
+        if barrier.watermark().is_err() {
+            return Some(Why::DaemonDistrusted);
+        }
+        match barrier.liveness() {
+            Liveness::Stopped => Some(Why::DaemonStopped),
+            Liveness::Stale => Some(Why::DaemonStale),
+            Liveness::Alive | Liveness::Suspect => (!keeps_up(barrier)).then_some(Why::DaemonLags),
+        }
+    }
+
+    /// Asks for a barrier soon, unless that was done a moment ago. Whether it was sent.
+    pub(crate) fn expedite(&self, barrier: &Barrier, now_ns: u64) -> bool {
+        let before = self.asked_ns.load(Relaxed);
+        let served = barrier.watermark().is_ok_and(|mark| mark.ns > before);
+        let due = if served { ASK_NS } else { ASK_AGAIN_NS };
+        if now_ns.saturating_sub(before) < due
+            || self.asked_ns.compare_exchange(before, now_ns, Relaxed, Relaxed).is_err()
+        {
+            return false;
+        }
+        // A hint: if it is not taken the barrier comes all the same.
+        let _ = barrier.expedite(Stamp::from_ns(now_ns));
+        true
+    }
+
+    /// Looks, seldom, whether the path leads to a file that is not in use and is kept up to date.
+    ///
+    /// Costs a `stat`, or an open where there is something to open. Never waits.
+    pub(crate) fn look(&self) {
+        let Ok(mut all) = self.all.try_lock() else { return };
+        if all.looked.elapsed() < LOOK_EVERY {
+            return;
+        }
+        all.looked = Instant::now();
+        // The same file is not opened twice: one that was caught lying stays distrusted, and a
+        // daemon that takes it over again is seen through the mapping that is there.
+        if self.current().is_some_and(|barrier| barrier.same_file().unwrap_or(true)) {
+            all.candidate = None;
+            return;
+        }
+        if all.candidate.as_ref().is_none_or(|known| !known.same_file().unwrap_or(false)) {
+            all.candidate = Barrier::open(&self.path).ok().map(Box::new);
+        }
+        // An old beat may be a daemon's that was idle: the next look tells.
+        if let Some(barrier) = all.candidate.take_if(|known| known.liveness() == Liveness::Alive) {
+            self.adopt(&mut all, barrier);
+        }
+    }
+
+    fn adopt(&self, all: &mut All, barrier: Box<Barrier>) {
+        let barrier = Box::into_raw(barrier);
+        all.kept.push(barrier);
+        self.asked_ns.store(now_ns(), Relaxed);
+        // Release: whoever loads it sees it whole.
+        self.current.store(barrier, Release);
+    }
+}
+
+impl Drop for Daemons {
+    fn drop(&mut self) {
+        let all = self.all.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for barrier in all.kept.drain(..) {
+            // SAFETY: from `Box::into_raw`, listed once; nobody else is left.
+            drop(unsafe { Box::from_raw(barrier) });
+        }
+    }
+}

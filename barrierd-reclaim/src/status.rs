@@ -1,0 +1,81 @@
+//! Which source serves a domain at the moment, and why: for people and for monitoring.
+
+use core::fmt;
+
+/// Where a domain's barriers come from at the moment ([`Reclaimer::status`](crate::Reclaimer::status)).
+///
+/// Barriers that threads owe each other (collected from those that retire) come in any case but
+/// [`Poisoned`](Status::Poisoned).
+///
+/// ```
+/// use barrierd_reclaim::{Reclaimer, Source, Status, Why};
+///
+/// let reclaimer = Reclaimer::builder().source(Source::Fence).build()?;
+/// assert_eq!(reclaimer.status(), Status::Fence(Why::AskedFor));
+/// assert_eq!(reclaimer.status().to_string(), "fences in the readers: that was asked for");
+/// # Ok::<(), barrierd_reclaim::BuildError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// The daemon, which keeps up.
+    Daemon,
+    /// `membarrier(2)`.
+    Membarrier(Why),
+    /// Fences in the readers.
+    Fence(Why),
+    /// No source: what threads do not free for each other is kept until one comes (back).
+    Nothing(Why),
+    /// The clock ran backwards past a barrier: nothing is freed until the domain is dropped.
+    Poisoned,
+}
+
+/// Why not another source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Why {
+    /// This source was asked for by name.
+    AskedFor,
+    /// There is no daemon's file, or nobody kept it up to date when it was looked at.
+    NoDaemon,
+    /// The daemon stopped in good order.
+    DaemonStopped,
+    /// The daemon died or hangs.
+    DaemonStale,
+    /// The daemon lives, but its watermark is old: a CPU holds it up.
+    DaemonLags,
+    /// The daemon's file was caught lying.
+    DaemonDistrusted,
+    /// No daemon, and the kernel or a filter has no membarrier for this process.
+    NoMembarrier,
+    /// The kernel refused membarrier the last time (a seccomp filter that came later), and there is
+    /// no daemon.
+    MembarrierRefused,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::AskedFor => "that was asked for",
+            Why::NoDaemon => "no daemon keeps a file up to date",
+            Why::DaemonStopped => "the daemon has stopped",
+            Why::DaemonStale => "the daemon died or hangs",
+            Why::DaemonLags => "the daemon's watermark is old",
+            Why::DaemonDistrusted => "the daemon's file was caught lying",
+            Why::NoMembarrier => "there is neither a daemon nor membarrier",
+            Why::MembarrierRefused => "the kernel refuses membarrier, and no daemon serves",
+        })
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Daemon => f.write_str("the daemon"),
+            Status::Membarrier(why) => write!(f, "membarrier: {why}"),
+            Status::Fence(why) => write!(f, "fences in the readers: {why}"),
+            Status::Nothing(why) => write!(f, "nothing: {why}"),
+            Status::Poisoned => f.write_str("nothing: the clock ran backwards past a barrier"),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! What the background thread does for one domain: it finds threads that hold garbage and do not
+//! retire, takes their queues over, and frees what is safe.
+//!
+//! Owns the order of the takeover's steps and when the next look is due. The queue's half is `bag.rs`;
+//! the thread's sleep is `background.rs`.
+//!
+//! # The takeover
+//! 1. A thread's count of retired items has not moved for a while: its queue is marked as taken.
+//! 2. A barrier of its CPU passes: bought after the mark, or a watermark of the daemon's above a stop
+//!    that came after the mark; where readers fence, owners do too, and a fence here is enough.
+//! 3. The queue is quiet: it is this thread's. If it is not, its owner is inside (preempted, say): look
+//!    again later. Once the barrier has passed, an owner that comes in finds the mark.
+//! 4. A full stop, *after* that: the stamp of what was in the open bag. Any earlier stamp could lie
+//!    before the unlink of an item that the owner pushed between the stamp and the look.
+//! 5. The bags go to the domain, where exited threads' bags lie: whoever comes first frees them.
+//!
+//! Marked queues are listed in the domain ([`Marked`]), so that `Domain::close` and `synchronize`
+//! find what is in them.
+
+use crate::bag::{Bag, Bags};
+use crate::domain::Domain;
+use crate::local::{self, DomainId};
+use crate::record::Record;
+use crate::sync::{Twin, broken};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+/// How often a domain is looked at in which something waits, and how long a thread may not retire
+/// before its queue is taken over, unless the builder says otherwise.
+pub(crate) const IDLE_AFTER: Duration = Duration::from_millis(10);
+/// How often a domain is looked at whose threads free nothing themselves.
+const LAZY_NAP: Duration = Duration::from_millis(2);
+/// While a barrier is awaited the next look is no sooner than this.
+const LEAST_NAP: Duration = Duration::from_millis(1);
+/// Held up by readers, the looks become this rare ...
+const MOST_NAP_PINNED: Duration = Duration::from_millis(40);
+/// ... and this rare where no barrier comes.
+const MOST_NAP: Duration = Duration::from_millis(250);
+/// The looks grow rarer by this part of the time that nothing has moved.
+const PATIENCE: u32 = 8;
+/// Looks at an empty domain before it is left alone: a domain that is never quite empty for long
+/// costs its retirers no wake-ups.
+const LINGER: u32 = 3;
+
+/// A queue that is being taken over.
+#[derive(Debug)]
+pub(crate) struct Marked {
+    bags: *mut Bags,
+    record: *const Record,
+    /// A stop after the mark, nanoseconds.
+    at: u64,
+    /// The barrier has passed.
+    passed: bool,
+}
+
+// SAFETY: a marked queue is alive until both have left it, and its taker, whoever holds this, has
+// not; the record lives as long as the domain that lists this.
+unsafe impl Send for Marked {}
+
+impl Marked {
+    /// Whether the queue is the taker's.
+    fn is_ours(&self) -> bool {
+        // SAFETY: alive, see above.
+        let bags = unsafe { &*self.bags };
+        // An owner that has left won't come back: no barrier is needed.
+        bags.is_left() || (self.passed && bags.is_quiet())
+    }
+
+    /// Everything that is in it; the taker leaves.
+    ///
+    /// # Safety
+    /// The domain's orphans are locked. [`is_ours`](Marked::is_ours), or there is no owner any more;
+    /// `ns` comes from a stop after that.
+    unsafe fn take(self, ns: u64) -> Vec<Bag> {
+        // SAFETY: records live as long as the domain that lists this.
+        unsafe { &*self.record }.set_taken(self.bags);
+        // SAFETY: as the caller says.
+        let all = unsafe { (*self.bags).take_over(ns) };
+        // SAFETY: marked, and not touched again: `self` is gone.
+        unsafe { Bags::leave(self.bags) };
+        all
+    }
+}
+
+/// The bag that the background thread is freeing, where whoever must not miss it finds it.
+#[derive(Debug, Default)]
+pub(crate) struct Hand {
+    held: Mutex<Held>,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bag: Option<Bag>,
+    /// Who runs the destructor of one of its items.
+    busy: Option<ThreadId>,
+}
+
+impl Hand {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is left of the bag away, and waits, at most until `deadline`, until no destructor
+    /// of it runs (but one that is calling).
+    pub(crate) fn settle(&self, deadline: Option<Instant>) -> Option<Bag> {
+        let mut held = self.lock();
+        let bag = held.bag.take();
+        while held.busy.is_some_and(|thread| thread != thread::current().id()) {
+            let Some(deadline) = deadline else {
+                held = self.done.wait(held).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            held = self.done.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        bag
+    }
+}
+
+impl Domain {
+    /// Marks the queue of a record whose owner doesn't retire. Whether it did.
+    fn mark(&self, record: &Record) -> bool {
+        let orphans = self.lock_orphans();
+        // The door is closed: what is there belongs to `close`.
+        if orphans.is_none() {
+            return false;
+        }
+        let bags = record.foreign_bags();
+        // Its taker has left it, and its owner may do so at any moment. (The address of a queue that
+        // is gone can't be another's here: its successor was made before it went.)
+        if bags == record.taken() {
+            return false;
+        }
+        // SAFETY: an owner leaves a queue only once it is marked. If this one is, its taker has not
+        // left it: whoever does notes that in the record, under the lock that is held here.
+        let queue = unsafe { &*bags };
+        if queue.is_taken() {
+            return false;
+        }
+        queue.mark_taken();
+        self.lock_marked().push(Marked { bags, record, at: u64::MAX, passed: false });
+        true
+    }
+
+    /// Takes over the marked queues that are the domain's by now. How many.
+    pub(crate) fn take_marked(&self) -> usize {
+        let early = broken(Twin::StampBeforeLook).then(|| self.stop_aside());
+        let mut orphans = self.lock_orphans();
+        let Some(orphans) = orphans.as_mut() else { return 0 };
+        let mut marked = self.lock_marked();
+        let ours: Vec<Marked> = marked.extract_if(.., |marked| marked.is_ours()).collect();
+        drop(marked);
+        if ours.is_empty() {
+            return 0;
+        }
+        // After the look: see the file's documentation.
+        let ns = early.unwrap_or_else(|| self.stop_aside());
+        let count = ours.len();
+        for marked in ours {
+            // SAFETY: it is ours, and the stop came after that was seen.
+            orphans.extend(unsafe { marked.take(ns) });
+        }
+        self.note_orphans(orphans);
+        self.counters().took_over(count);
+        count
+    }
+
+    /// Everything in marked queues, for `close`: no owner is left.
+    ///
+    /// # Safety
+    /// The door is closed, so nobody else marks or takes over, and no call is under way.
+    pub(crate) unsafe fn take_all_marked(&self) -> Vec<Bag> {
+        let all = core::mem::take(&mut *self.lock_marked());
+        // SAFETY: as the caller says; there are no readers, so any stamp will do.
+        all.into_iter().flat_map(|marked| unsafe { marked.take(u64::MAX) }).collect()
+    }
+
+    /// Gives marks their barrier, where it can be had. Whether there are any without.
+    fn pass_marks(&self) -> bool {
+        {
+            let mut marked = self.lock_marked();
+            if marked.iter().all(|marked| marked.passed) {
+                return false;
+            }
+            // After the marks.
+            let now = self.stop_aside();
+            marked.iter_mut().filter(|marked| marked.at == u64::MAX).for_each(|m| m.at = now);
+        }
+        // Not under the lock: it may take its time.
+        let passed =
+            if broken(Twin::TakeoverWithoutBarrier) { u64::MAX } else { self.barrier_for_marks() };
+        let mut marked = self.lock_marked();
+        // Only this thread marks, so none is younger than the stop above.
+        marked.iter_mut().for_each(|marked| marked.passed |= marked.at < passed);
+        marked.iter().any(|marked| !marked.passed)
+    }
+
+    /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
+    fn free_behind(&self, record: &Record) -> usize {
+        let mut freed = 0;
+        while self.take_in_hand(record) {
+            loop {
+                let item = {
+                    let mut held = self.hand().lock();
+                    // Empty, or somebody else took it.
+                    let Some(item) = held.bag.as_mut().and_then(Iterator::next) else {
+                        *held = Held::default();
+                        self.hand().done.notify_all();
+                        break;
+                    };
+                    item
+                };
+                record.freed().publish(1);
+                freed += 1;
+                // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
+                // left the bag, so this is the only call.
+                let result = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
+                // The panic hook has reported it. The payload stays: its own destructor might panic.
+                if let Err(payload) = result {
+                    core::mem::forget(payload);
+                }
+            }
+        }
+        freed
+    }
+
+    /// A safe bag from the domain into the hand, under the lock by which `close` shuts the door: it is
+    /// always in the one or in the other.
+    fn take_in_hand(&self, record: &Record) -> bool {
+        let mut orphans = self.lock_orphans();
+        let Some(orphans) = orphans.as_mut() else { return false };
+        let Some(bag) = self.pick_safe(orphans, record) else { return false };
+        *self.hand().lock() = Held { bag: Some(bag), busy: Some(thread::current().id()) };
+        true
+    }
+}
+
+/// What is known of a record.
+struct Seen {
+    retired: u64,
+    since: Instant,
+    /// Something was retired since its queue was last taken.
+    holds: bool,
+}
+
+/// The background thread's view of a domain.
+pub(crate) struct Keeper {
+    domain: Weak<Domain>,
+    id: DomainId,
+    seen: HashMap<*const Record, Seen>,
+    due: Instant,
+    /// When something last moved.
+    moved: Instant,
+    waiting: u64,
+    empty: u32,
+}
+
+impl Keeper {
+    pub(crate) fn new(domain: Weak<Domain>, id: DomainId) -> Keeper {
+        let now = Instant::now();
+        Keeper { domain, id, seen: HashMap::new(), due: now, moved: now, waiting: 0, empty: 0 }
+    }
+
+    /// The domain is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.domain.strong_count() == 0
+    }
+
+    /// Looks at the domain, if it is time. When to come again; `None`: when called.
+    pub(crate) fn visit(&mut self) -> Option<Duration> {
+        let domain = self.domain.upgrade()?;
+        let watch = domain.watch()?;
+        if watch.is_asleep() {
+            return None;
+        }
+        let now = Instant::now();
+        if now < self.due {
+            return Some(self.due - now);
+        }
+        let nap = self.pass(&domain, now);
+        if nap.is_none() && watch.fall_asleep(|| domain.waiting() != 0) {
+            self.due = now;
+            return None;
+        }
+        let nap = nap.unwrap_or_else(|| domain.idle_after());
+        self.due = Instant::now() + nap;
+        Some(nap)
+    }
+
+    /// One look. `None`: nothing waits.
+    fn pass(&mut self, domain: &Arc<Domain>, now: Instant) -> Option<Duration> {
+        let period = domain.idle_after().min(if domain.is_lazy() { LAZY_NAP } else { MOST_NAP });
+        let waiting = domain.waiting();
+        if waiting == 0 {
+            self.empty += 1;
+            (self.moved, self.waiting) = (now, 0);
+            return (self.empty < LINGER).then_some(period);
+        }
+        self.empty = 0;
+        let mut moved = waiting < self.waiting;
+        self.waiting = waiting;
+
+        domain.look_for_daemon();
+        moved |= self.mark_idle(domain, now);
+        let mut awaits_barrier = domain.pass_marks();
+        moved |= domain.take_marked() > 0;
+        let mut pinned = false;
+        if domain.has_orphans() {
+            let scan = domain.scan_behind();
+            if domain.has_safe_orphan() {
+                moved |= self.free(domain) > 0;
+            }
+            if let Some(oldest) = domain.oldest_orphan() {
+                match scan {
+                    Some(scan) if scan.watermark > oldest => pinned = true,
+                    Some(_) => awaits_barrier = true,
+                    // Poisoned: nothing will come.
+                    None => return Some(MOST_NAP),
+                }
+            }
+        }
+        if moved {
+            self.moved = now;
+        }
+        let stuck = now.saturating_duration_since(self.moved) / PATIENCE;
+        Some(if awaits_barrier {
+            stuck.clamp(LEAST_NAP.min(period), MOST_NAP)
+        } else if pinned {
+            stuck.clamp(period, MOST_NAP_PINNED.max(period))
+        } else {
+            period
+        })
+    }
+
+    /// Marks the queues of those that hold something and have not retired for a while. A thread that
+    /// retires is left alone.
+    fn mark_idle(&mut self, domain: &Domain, now: Instant) -> bool {
+        let mut marked = false;
+        for record in domain.records() {
+            let retired = record.retired().get();
+            let unseen = Seen { retired: 0, since: now, holds: false };
+            let seen = self.seen.entry(record).or_insert(unseen);
+            if retired != seen.retired || record.is_attended() {
+                seen.holds |= retired != seen.retired;
+                (seen.retired, seen.since) = (retired, now);
+                continue;
+            }
+            let idle = now.saturating_duration_since(seen.since) >= domain.idle_after();
+            if idle && seen.holds && domain.mark(record) {
+                seen.holds = false;
+                marked = true;
+            }
+        }
+        marked
+    }
+
+    /// Frees what is safe, as a thread of the domain like any other, which then gives its place up:
+    /// an idle place would hold back collected barriers.
+    fn free(&self, domain: &Arc<Domain>) -> usize {
+        let Some(record) = local::find(self.id, domain) else { return 0 };
+        // SAFETY: this thread's record in this domain, which is alive.
+        let record = unsafe { &*record };
+        let freed = domain.while_freeing(record, || domain.free_behind(record));
+        local::leave(self.id);
+        freed
+    }
+}

@@ -1,0 +1,208 @@
+//! More ways to retire: values, closures, counts of an `Arc`, slices, batches.
+//!
+//! Each puts plain items into the queue; what differs is what is boxed and what frees it. It knows
+//! nothing of queues or scans.
+
+use crate::bag::Item;
+use crate::domain::Domain;
+use crate::handle::Handle;
+use crate::reclaimer::{Reclaimer, free_box, thin};
+use crate::record::Record;
+use std::sync::Arc;
+
+/// An item, and what it takes, bytes.
+pub(crate) type Weighed = (Item, usize);
+
+fn item<T>(ptr: *mut T, free: unsafe fn(*mut T), bytes: usize) -> Weighed {
+    (Item { ptr: ptr.cast(), free: thin(free) }, bytes)
+}
+
+/// Calls `work` later. One that captures nothing is not boxed.
+fn closure<F: FnOnce() + Send + 'static>(work: F) -> Weighed {
+    /// # Safety
+    /// `ptr` came from `Box::into_raw`, or `F` has no size and was forgotten; called once.
+    unsafe fn call<F: FnOnce()>(ptr: *mut F) {
+        // SAFETY: as the caller says. A box of no size is any aligned pointer.
+        let work = unsafe { Box::from_raw(ptr) };
+        work();
+    }
+    // No allocation where `F` has no size.
+    item(Box::into_raw(Box::new(work)), call::<F>, size_of::<F>())
+}
+
+/// Drops `value` later.
+fn value<T: Send + 'static>(value: T) -> Weighed {
+    item(Box::into_raw(Box::new(value)), free_box, size_of::<T>())
+}
+
+/// Drops one count later.
+fn count<T: Send + Sync + 'static>(arc: Arc<T>) -> Weighed {
+    /// # Safety
+    /// `ptr` came from `Arc::into_raw`; called once.
+    unsafe fn drop_count<T>(ptr: *mut T) {
+        // SAFETY: as the caller says.
+        drop(unsafe { Arc::from_raw(ptr.cast_const()) });
+    }
+    let bytes = size_of::<T>();
+    item(Arc::into_raw(arc).cast_mut(), drop_count::<T>, bytes)
+}
+
+/// Frees a boxed slice later; its length is boxed with it.
+///
+/// # Safety
+/// `ptr` came from `Box::into_raw`.
+unsafe fn slice<T: Send>(ptr: *mut [T]) -> Weighed {
+    let bytes = ptr.len() * size_of::<T>();
+    // SAFETY: as the caller says; the box drops with the box around it.
+    let boxed = unsafe { Box::from_raw(ptr) };
+    item(Box::into_raw(Box::new(boxed)), free_box, bytes)
+}
+
+/// Writes the methods for something that can run a closure on its domain and record.
+macro_rules! retire_variants {
+    ($on:ty, $self:ident, [$($receiver:tt)+], $make:literal) => {
+        impl $on {
+            /// Calls `work` once every section that is open now has ended, on whichever thread comes
+            /// to it.
+            ///
+            /// Safe: it frees nothing by itself. What it captures is boxed; a closure that captures
+            /// nothing costs no allocation. Otherwise as [`Reclaimer::retire_with`], also in what
+            /// `work` may do. If it panics, the panic comes out where it runs.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            /// use std::sync::mpsc;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let (done, wait) = mpsc::channel();
+            /// place.defer(move || done.send("no reader is left").unwrap());
+            /// assert_eq!(wait.recv().unwrap(), "no reader is left"); // the background thread's work
+            /// ```
+            pub fn defer<F: FnOnce() + Send + 'static>($($receiver)+ $self, work: F) {
+                let item = closure(work);
+                // SAFETY: `call` is sound on any thread at any time, once: what `work` captures is
+                // `Send` and borrows nothing.
+                unsafe { $self.retire_item(item.0, item.1) };
+            }
+
+            /// Drops `value` once every section that is open now has ended.
+            ///
+            /// For objects that readers reach through a value that was moved out of the structure: a
+            /// guard keeps what `value` owns. Costs an allocation, but for values without size.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// place.retire_value(vec![1, 2, 3]);
+            /// place.retire_value(Box::new("later"));
+            /// ```
+            pub fn retire_value<T: Send + 'static>($($receiver)+ $self, value: T) {
+                let item = self::value(value);
+                // SAFETY: fresh from a Box that nobody else has; it is `Send` and borrows nothing.
+                unsafe { $self.retire_item(item.0, item.1) };
+            }
+
+            /// Drops this count of `arc` once every section that is open now has ended.
+            ///
+            /// For structures that hold their nodes by `Arc::into_raw`: a reader may then take a count
+            /// of its own inside a section. No allocation.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            /// use std::sync::Arc;
+            /// use std::sync::atomic::{AtomicPtr, Ordering};
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let cell = AtomicPtr::new(Arc::into_raw(Arc::new(1)).cast_mut());
+            /// let old = cell.swap(Arc::into_raw(Arc::new(2)).cast_mut(), Ordering::AcqRel);
+            /// // SAFETY: from `Arc::into_raw`, and the cell's count is now ours.
+            /// place.retire_arc(unsafe { Arc::from_raw(old) });
+            /// # // SAFETY: the last count.
+            /// # drop(unsafe { Arc::from_raw(cell.into_inner()) });
+            /// ```
+            pub fn retire_arc<T: Send + Sync + 'static>($($receiver)+ $self, arc: Arc<T>) {
+                let item = count(arc);
+                // SAFETY: the count is the caller's, and any thread may drop it at any time.
+                unsafe { $self.retire_item(item.0, item.1) };
+            }
+
+            /// Frees the slice behind `ptr`, as its `Box`, once no reader can hold it.
+            ///
+            /// As [`Reclaimer::retire`]; costs an allocation of two words, for the length.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let table: Box<[u64]> = vec![0; 1024].into();
+            /// // SAFETY: from a Box, nobody can reach it, retired once.
+            /// unsafe { place.retire_slice(Box::into_raw(table)) };
+            /// ```
+            ///
+            /// # Safety
+            /// As for [`Reclaimer::retire`].
+            pub unsafe fn retire_slice<T: Send>($($receiver)+ $self, ptr: *mut [T]) {
+                // SAFETY: this function's caller says so.
+                unsafe {
+                    let item = slice(ptr);
+                    $self.retire_item(item.0, item.1);
+                }
+            }
+
+            /// Frees all objects behind `ptrs`, as their boxes, once no reader can hold them.
+            ///
+            /// One full stop, one scan and one look-up for all of them; dearer than
+            /// [`Reclaimer::retire`] for fewer than about ten. Frees as many safe objects as it
+            /// retires.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let nodes: Vec<*mut u64> = (0..100).map(|n| Box::into_raw(Box::new(n))).collect();
+            /// // SAFETY: each from a Box, nobody can reach them, retired once.
+            /// unsafe { place.retire_batch(nodes) };
+            /// assert_eq!(reclaimer.stats().retired, 100);
+            /// ```
+            ///
+            /// # Safety
+            /// As for [`Reclaimer::retire`], of each of them; all were unlinked before this call, also
+            /// those that the iterator has yet to yield. If the iterator panics, those that it has
+            /// yielded are leaked.
+            pub unsafe fn retire_batch<T: Send>(
+                $($receiver)+ $self,
+                ptrs: impl IntoIterator<Item = *mut T>,
+            ) {
+                // Foreign code, so before anything is touched.
+                let ptrs: Vec<*mut T> = ptrs.into_iter().collect();
+                let free = thin(free_box::<T>);
+                let batch = ptrs.iter().map(|ptr| Item { ptr: ptr.cast(), free });
+                // SAFETY: the record is the caller's for this call; the rest is its promise.
+                $self.on_record(|domain, record| unsafe {
+                    domain.retire_batch(record, batch, size_of::<T>());
+                });
+            }
+        }
+    };
+}
+
+retire_variants!(Reclaimer, self, [&], "let place = reclaimer.clone();");
+retire_variants!(Handle, self, [&mut], "let mut place = reclaimer.handle();");
+
+impl Reclaimer {
+    fn on_record(&self, work: impl FnOnce(&Domain, &Record)) {
+        self.with_record(work);
+    }
+}
+
+impl Handle {
+    fn on_record(&mut self, work: impl FnOnce(&Domain, &Record)) {
+        work(self.reclaimer().domain(), self.record());
+    }
+}
