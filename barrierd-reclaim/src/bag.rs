@@ -17,9 +17,13 @@
 //! which then says [`TAKEN`]: the owner stores `busy` = false and never comes back, but goes on with
 //! a new queue. `limit` is raised by compare-exchange alone, so that [`TAKEN`] stays.
 
+mod aside;
+
+use crate::holders::Holders;
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
 use crate::sync::light_barrier;
+use aside::Aside;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -84,6 +88,20 @@ impl Item {
         // SAFETY: `ptr` and `free` were given together, for one call, by `retire_with`'s caller.
         unsafe { (self.free)(self.ptr) }
     }
+
+    /// What a hazard on it holds.
+    fn address(&self) -> u64 {
+        self.ptr.addr() as u64
+    }
+
+    /// Its birth.
+    ///
+    /// # Safety
+    /// The object begins with its birth (`Born` in `robust.rs`), and is not freed.
+    unsafe fn birth(&self) -> u64 {
+        // SAFETY: as the caller says; a birth never changes.
+        unsafe { self.ptr.cast::<u64>().read() }
+    }
 }
 
 type Array = [MaybeUninit<Item>; BAG_ITEMS];
@@ -113,6 +131,8 @@ pub(crate) struct Bag {
     /// Nanoseconds; `u64::MAX` while the bag is open.
     ns: u64,
     vtime: u64,
+    /// The earliest of the items' births; 0 if they have none.
+    birth: u64,
     /// What the items take, bytes.
     bytes: usize,
     /// Items `taken..len` are there.
@@ -134,7 +154,15 @@ impl core::fmt::Debug for Bag {
 
 impl Bag {
     fn new() -> Bag {
-        Bag { ns: u64::MAX, vtime: u64::MAX, bytes: 0, taken: 0, len: 0, slots: Slots::new() }
+        Bag {
+            ns: u64::MAX,
+            vtime: u64::MAX,
+            birth: 0,
+            bytes: 0,
+            taken: 0,
+            len: 0,
+            slots: Slots::new(),
+        }
     }
 
     /// The bag's stamp, nanoseconds.
@@ -208,6 +236,8 @@ struct Rest {
     /// The bag whose items `next..end` are.
     going: Option<Bag>,
     spare: Vec<Bag>,
+    /// What does not go in this order; made when it is needed.
+    aside: Option<Box<Aside>>,
 }
 
 // SAFETY: one owner at a time (see the file's documentation); the items' pointers belong to no
@@ -253,6 +283,7 @@ impl Bags {
                 safe: VecDeque::new(),
                 going: None,
                 spare: Vec::new(),
+                aside: None,
             }),
         }
     }
@@ -420,6 +451,11 @@ impl Rest {
             self.spare.push(bag);
         }
     }
+
+    /// Sealed bags of items with a birth.
+    fn born(&self) -> impl Iterator<Item = &Bag> {
+        self.aside.iter().flat_map(|aside| aside.sealed())
+    }
 }
 
 /// The owner at work on its queue.
@@ -440,8 +476,28 @@ impl Work<'_> {
         open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != self.bags.tag.get()
     }
 
-    /// Closes the open bag with `ns`, a stamp taken after everything in it was unlinked.
+    /// Whether a push of an item with a birth would need another bag.
+    pub(crate) fn wants_seal_born(&self) -> bool {
+        let open = self.rest.aside.as_ref().and_then(|aside| aside.open());
+        open.is_some_and(|(vtime, items)| items == BAG_ITEMS || vtime != self.bags.vtime.load())
+    }
+
+    /// Puts an item that begins with its birth into a bag of its own kind, which has room.
+    pub(crate) fn push_born(&mut self, item: Item, birth: u64, bytes: usize) {
+        let vtime = self.bags.vtime.load();
+        let Rest { aside, spare, .. } = &mut *self.rest;
+        aside.get_or_insert_default().push(item, birth, bytes, vtime, spare);
+    }
+
+    /// Closes the open bags with `ns`, a stamp taken after everything in them was unlinked.
     pub(crate) fn seal(&mut self, ns: u64) {
+        if let Some(aside) = &mut self.rest.aside {
+            aside.seal(ns);
+        }
+        self.seal_plain(ns);
+    }
+
+    fn seal_plain(&mut self, ns: u64) {
         let items = self.open();
         if items == 0 {
             return;
@@ -451,7 +507,8 @@ impl Work<'_> {
         self.bags.open.set(self.rest.open.slots.start());
         // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
-        (full.vtime, full.len, full.taken) = (self.bags.tag.get(), items, 0);
+        (full.vtime, full.birth) = (self.bags.tag.get(), 0);
+        (full.len, full.taken) = (items, 0);
         full.bytes = self.bags.bytes.replace(0);
         self.rest.sealed.push_back(full);
         self.bags.fill.set(EMPTY);
@@ -497,18 +554,37 @@ impl Work<'_> {
         bags.bytes.set(bags.bytes.get() + bytes);
     }
 
-    /// Lets what is safe go: later calls take it out.
-    pub(crate) fn release(&mut self, safe: Safe) {
-        while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
+    /// Lets what is safe go, but for what `holders` hold: later calls take it out. `holders` looked
+    /// after `safe` was loaded.
+    pub(crate) fn release(&mut self, safe: Safe, holders: &Holders) {
+        let plain = holders.without_birth(safe);
+        while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(plain)) {
             let bag = self.rest.sealed.pop_front().expect("looked at");
-            self.rest.safe.push_back(bag);
+            self.let_go(bag, holders);
         }
         // An open bag goes by virtual time alone.
-        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.tag.get() < safe.vtime {
-            self.seal(u64::MAX);
-            self.rest.safe.extend(self.rest.sealed.pop_front());
+        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.tag.get() < plain.vtime {
+            self.seal_plain(u64::MAX);
+            let bag = self.rest.sealed.pop_front().expect("sealed");
+            self.let_go(bag, holders);
+        }
+        let Rest { aside, safe: free, spare, .. } = &mut *self.rest;
+        if let Some(aside) = aside {
+            aside.release(safe, holders, free, spare);
         }
         self.bags.set_more(self.rest);
+    }
+
+    /// Only hazards may hold it.
+    fn let_go(&mut self, mut bag: Bag, holders: &Holders) {
+        if holders.has_hazards() {
+            self.rest.aside.get_or_insert_default().hazards(&mut bag, holders);
+        }
+        if bag.waiting() > 0 {
+            self.rest.safe.push_back(bag);
+        } else {
+            self.rest.spare(bag);
+        }
     }
 
     /// The next item that may go.
@@ -529,22 +605,25 @@ impl Work<'_> {
     /// Items of sealed bags whose stamp `watermark` does not cover.
     pub(crate) fn uncovered(&self, watermark: u64) -> usize {
         let covered = self.rest.sealed.partition_point(|bag| bag.ns < watermark);
-        self.rest.sealed.range(covered..).map(Bag::waiting).sum()
+        let plain: usize = self.rest.sealed.range(covered..).map(Bag::waiting).sum();
+        let born = self.rest.born().filter(|bag| bag.ns >= watermark);
+        plain + born.map(Bag::waiting).sum::<usize>()
     }
 
     /// Sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
-        self.rest.sealed.len()
+        self.rest.sealed.len() + self.rest.born().count()
     }
 
     /// The newest stamp of a sealed bag; 0 if there is none.
     pub(crate) fn newest_sealed(&self) -> u64 {
-        self.rest.sealed.back().map_or(0, |bag| bag.ns)
+        let newest = |bags: Option<&Bag>| bags.map_or(0, |bag| bag.ns);
+        newest(self.rest.sealed.back()).max(newest(self.rest.born().last()))
     }
 
     /// The oldest stamp of a sealed bag.
     pub(crate) fn oldest_sealed(&self) -> Option<u64> {
-        self.rest.sealed.front().map(|bag| bag.ns)
+        self.rest.sealed.front().into_iter().chain(self.rest.born().next()).map(Bag::ns).min()
     }
 
     /// Takes every sealed bag and every one that may go. Seal first.
@@ -561,7 +640,11 @@ impl Work<'_> {
         self.bags.behind.set(false);
         let safe = core::mem::take(&mut self.rest.safe);
         let sealed = core::mem::take(&mut self.rest.sealed);
-        going.into_iter().chain(safe).chain(sealed).filter(|bag| bag.waiting() > 0).collect()
+        let mut all: Vec<Bag> = going.into_iter().chain(safe).map(Bag::settle).collect();
+        all.extend(sealed);
+        all.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
+        all.retain(|bag| bag.waiting() > 0);
+        all
     }
 }
 
@@ -606,7 +689,7 @@ mod tests {
 
         fn take(&self, safe: Safe) -> Option<usize> {
             self.work(|work| {
-                work.release(safe);
+                work.release(safe, &Holders::default());
                 work.take_safe().map(|item| item.ptr.addr())
             })
         }

@@ -5,7 +5,12 @@
 
 use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
 use crate::error::SynchronizeError;
-use crate::policy::{self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_PER_RETIRE};
+use crate::fork::Process;
+use crate::hazard::Hazards;
+use crate::holders::{self, Holders};
+use crate::policy::{
+    self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_LOOKED_AT, ORPHANS_PER_RETIRE,
+};
 use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
 use crate::record::{Record, Records};
 use crate::source::{ActiveSource, Asked, Barriers};
@@ -24,6 +29,12 @@ use std::time::{Duration, Instant};
 pub(crate) struct Domain {
     words: Words,
     records: Records,
+    hazards: Hazards,
+    /// A robust guard was opened once. Set before its interval: whoever would have to see the one
+    /// sees the other.
+    has_intervals: AtomicBool,
+    /// Where it was made: in a child by fork it is dead.
+    process: Process,
     barriers: Barriers,
     readers_fence: bool,
     passive: Mutex<Passive>,
@@ -73,6 +84,9 @@ impl Domain {
         Domain {
             words: Words::new(),
             records: Records::new(),
+            hazards: Hazards::new(),
+            has_intervals: AtomicBool::new(false),
+            process: Process::current(),
             readers_fence: barriers.readers_fence(),
             barriers,
             passive: Mutex::default(),
@@ -91,6 +105,23 @@ impl Domain {
 
     pub(crate) fn readers_fence(&self) -> bool {
         self.readers_fence
+    }
+
+    /// Whether this process was forked after the domain was made. Other threads' sections, locks and
+    /// half-done work are as the fork found them, so nothing is freed here, and no lock is taken.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        !self.process.is_current()
+    }
+
+    pub(crate) fn hazards(&self) -> &Hazards {
+        &self.hazards
+    }
+
+    /// A record's first robust guard is about to be opened.
+    pub(crate) fn expect_intervals(&self) {
+        // Release, for the next load of it to come before the interval's: nothing else rests on it.
+        self.has_intervals.store(true, Ordering::Release);
     }
 
     /// A record for the calling thread, which owns it until it hands it over.
@@ -170,6 +201,9 @@ impl Domain {
     /// As for `retire`, but that readers may need fences.
     #[cold]
     unsafe fn retire_slowly(&self, record: &Record, item: Item, bytes: usize) {
+        if self.is_forked() {
+            return;
+        }
         // SAFETY: the caller owns the record.
         let free = unsafe {
             self.own(record, |work| {
@@ -187,6 +221,47 @@ impl Domain {
         self.free_orphans(record, ORPHANS_PER_RETIRE);
         // SAFETY: the caller owns the record.
         unsafe { self.free(record, free) };
+    }
+
+    /// Queues an item that begins with its birth.
+    ///
+    /// # Safety
+    /// As for `retire`, but that readers may need fences; and `item` points to a `Born` object that
+    /// was born in `birth`, of this domain.
+    pub(crate) unsafe fn retire_born(&self, record: &Record, item: Item, birth: u64, bytes: usize) {
+        light_barrier();
+        record.retired().add(1);
+        if self.is_forked() {
+            return;
+        }
+        let freeing = record.freeing().get();
+        // SAFETY: the caller owns the record.
+        let (sealed, next, behind) = unsafe {
+            self.own(record, |work| {
+                let sealed = work.wants_seal_born();
+                if sealed {
+                    work.seal(self.full_stop(record));
+                }
+                work.push_born(item, birth, bytes);
+                if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
+                    self.look(record, work, Asked::OnRetire);
+                }
+                (sealed, if freeing { None } else { work.take_safe() }, work.is_behind())
+            })
+        };
+        if let Some(next) = next {
+            // SAFETY: it was let go by a scan of this thread, and has left its queue.
+            unsafe { self.run(record, next) };
+        }
+        if sealed {
+            self.free_orphans(record, ORPHANS_PER_RETIRE);
+        }
+        if freeing {
+            self.owe(record, 1);
+        } else if behind || record.debt().get() != 0 {
+            // SAFETY: the caller owns the record.
+            unsafe { self.free(record, FREED_PER_RETIRE - 1) };
+        }
     }
 
     /// The same as [`retire`](Domain::retire) where readers may need fences.
@@ -221,6 +296,11 @@ impl Domain {
         }
     }
 
+    /// A full stop of the record's owner, for what it shows others.
+    pub(crate) fn stop(&self, record: &Record) {
+        self.full_stop(record);
+    }
+
     /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
     /// trusted.
     fn full_stop(&self, record: &Record) -> u64 {
@@ -241,16 +321,34 @@ impl Domain {
     /// a full stop, and `work` is its queue.
     fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
         let own = record.reader().last_stop();
-        if let Some(scan) = self.scan(own, asked, &|watermark| work.uncovered(watermark)) {
-            let shared = self.words.safe();
-            work.release(Safe { ns: shared.ns.max(scan.safe), vtime: shared.vtime });
+        if self.scan(own, asked, &|watermark| work.uncovered(watermark)).is_some() {
+            self.release(work);
         }
+    }
+
+    /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
+    fn release(&self, work: &mut Work<'_>) {
+        let (safe, holders) = self.let_go();
+        work.release(safe, &holders);
+    }
+
+    /// What may be let go, and who holds what of it.
+    fn let_go(&self) -> (Safe, Holders) {
+        holders::let_go(&self.words, || {
+            let open = || {
+                // Acquire, as for the head of a list.
+                let any = self.has_intervals.load(Ordering::Acquire);
+                let records = any.then(|| self.records.iter().map(Record::interval));
+                records.into_iter().flatten()
+            };
+            Holders::look(open, || self.hazards.iter())
+        })
     }
 
     /// One scan: evidence first, then the slots. `own`: a stop of the calling thread. `uncovered`: how
     /// many of its items a watermark does not cover.
     fn scan(&self, own: u64, asked: Asked, uncovered: &dyn Fn(u64) -> usize) -> Option<Scan> {
-        if self.poisoned.load(Ordering::Relaxed) {
+        if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
             return None;
         }
         let mut memory = None;
@@ -362,6 +460,9 @@ impl Domain {
             self.owe(record, limit);
             return;
         }
+        if self.is_forked() {
+            return;
+        }
         let debt = record.debt().get();
         let extra = debt.min(MOST_PER_RETIRE);
         record.debt().set(debt - extra);
@@ -380,7 +481,7 @@ impl Domain {
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
     fn free_orphans(&self, record: &Record, limit: usize) {
-        if !self.has_orphans.load(Ordering::Relaxed) || record.freeing().get() {
+        if !self.has_orphans.load(Ordering::Relaxed) || record.freeing().get() || self.is_forked() {
             return;
         }
         let _freeing = Freeing::new(record);
@@ -390,26 +491,36 @@ impl Domain {
                 self.0.leave(self.1.take().filter(|bag| bag.waiting() > 0));
             }
         }
+        let mut looks = limit.saturating_mul(ORPHANS_LOOKED_AT);
         for _ in 0..limit {
-            let mut bag = PutBack(self, self.take_safe_orphan());
+            let mut bag = PutBack(self, self.take_safe_orphan(&mut looks));
             let Some(items) = &mut bag.1 else { return };
             for item in items {
                 record.freed().add(1);
-                // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
-                // left the bag, so this is the only call.
+                // SAFETY: its bag was stamped before `safe`, and no hazard or interval held it after,
+                // so no reader can hold it; it has just left the bag, so this is the only call.
                 unsafe { item.free() };
             }
         }
     }
 
-    fn take_safe_orphan(&self) -> Option<Bag> {
+    /// Items that may go; those of their bag that may not stay behind, at the end. `looks`: bags that
+    /// the caller may look into.
+    fn take_safe_orphan(&self, looks: &mut usize) -> Option<Bag> {
         let mut orphans = lock(&self.orphans);
         let bags = orphans.as_mut()?;
-        let safe = self.words.safe();
-        let safe = bags.iter().position(|bag| bag.ns() < safe.ns)?;
-        let bag = bags.remove(safe);
+        let (safe, holders) = self.let_go();
+        let mut taken = None;
+        *looks = (*looks).min(bags.len());
+        while taken.is_none() && *looks > 0 {
+            *looks -= 1;
+            let Some(bag) = bags.pop_front() else { break };
+            let (free, held) = bag.sort(safe, &holders);
+            bags.extend(held);
+            taken = free;
+        }
         self.has_orphans.store(!bags.is_empty(), Ordering::Relaxed);
-        bag
+        taken
     }
 
     /// Leaves sealed bags to whoever comes.
@@ -426,6 +537,9 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`, and touches it again only to end a guard of it.
     pub(crate) unsafe fn hand_over(&self, record: &Record) {
+        if self.is_forked() {
+            return;
+        }
         // Threads that come and go retire too little to scan otherwise.
         let own = self.full_stop(record);
         self.scan(own, Asked::OnRetire, &|_| 1);
@@ -450,9 +564,25 @@ impl Domain {
             if !record.transient().replace(true) {
                 record.nest();
             }
+        } else if record.holds() {
+            // The same for robust guards and hazards: see `hand_over_if_last`.
+            record.transient().set(true);
         } else {
             record.transient().set(false);
             record.reader().give_back();
+        }
+    }
+
+    /// A robust guard or a hazard of this record is gone: the record is given back, if it was kept in
+    /// use for such alone.
+    ///
+    /// # Safety
+    /// As for `hand_over`.
+    #[inline]
+    pub(crate) unsafe fn hand_over_if_last(&self, record: &Record) {
+        if record.transient().get() && !record.holds() && !record.reader().is_pinned() {
+            // SAFETY: as the caller says.
+            unsafe { self.hand_over(record) };
         }
     }
 
@@ -461,6 +591,9 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
+        if self.is_forked() {
+            return;
+        }
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| {
@@ -481,10 +614,13 @@ impl Domain {
         record: &Record,
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
+        if self.is_forked() {
+            return Err(SynchronizeError::Forked);
+        }
         if record.freeing().get() {
             return Err(SynchronizeError::InDestructor);
         }
-        if record.reader().is_pinned() {
+        if record.reader().is_pinned() || record.robust().get() > 0 {
             return Err(SynchronizeError::Pinned);
         }
         let stop = self.full_stop(record);
@@ -499,7 +635,7 @@ impl Domain {
         self.wait_until_safe(record, stamp, deadline)?;
         // SAFETY: the caller owns the record.
         unsafe {
-            self.own(record, |work| work.release(self.words.safe()));
+            self.own(record, |work| self.release(work));
             self.free(record, usize::MAX);
         }
         self.free_orphans(record, usize::MAX);
@@ -524,7 +660,7 @@ impl Domain {
             let late = Instant::now() >= deadline;
             let own = self.full_stop(record);
             let scan = self.scan(own, asked, &|_| 0);
-            if self.words.safe().ns > stamp {
+            if self.words.safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
             }
             let Some(scan) = scan else { return Err(SynchronizeError::Poisoned) };
@@ -552,8 +688,17 @@ impl Domain {
     fn readers_before(&self, stamp: u64) -> usize {
         self.records
             .iter()
-            .filter(|record| record.reader().pinned().is_some_and(|era| era <= stamp))
+            .filter(|record| {
+                record.reader().pinned().is_some_and(|era| era <= stamp)
+                    || record.interval().holds_back(stamp)
+            })
             .count()
+    }
+
+    /// Whether a robust guard is open that was so at `stamp`. After `safe`, as in `let_go`.
+    fn holds_back(&self, stamp: u64) -> bool {
+        self.has_intervals.load(Ordering::Acquire)
+            && self.records.iter().any(|record| record.interval().holds_back(stamp))
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -565,7 +710,12 @@ impl Domain {
 
     /// Frees everything: called once, when the last `Reclaimer` is dropped. No guard and no other
     /// call can be under way, since each borrows a `Reclaimer`.
+    ///
+    /// In a child of a fork it frees nothing, and the domain must be kept.
     pub(crate) fn close(&self) {
+        if self.is_forked() {
+            return;
+        }
         // Threads that exit from here on find the door closed; one that is handing its record over
         // holds the lock.
         let orphans = lock(&self.orphans).take();

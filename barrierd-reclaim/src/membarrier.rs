@@ -57,6 +57,8 @@ impl Membarrier {
         // A seccomp filter may allow the one and refuse the other: try before relying on it.
         membarrier(MembarrierCommand::PrivateExpedited)
             .map_err(|errno| MembarrierError::Call(errno.into()))?;
+        // A hint: after a fork, whoever was at it may not be there.
+        BOUGHT.at_it.store(false, Relaxed);
         Ok(Membarrier(()))
     }
 

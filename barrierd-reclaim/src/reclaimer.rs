@@ -5,11 +5,16 @@ use crate::domain::Domain;
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::handle::Handle;
+use crate::hazard::Hazard;
+use crate::holders;
 use crate::local::{self, DomainId};
+use crate::owned::OwnedGuard;
 use crate::policy::BUDGET_ITEMS;
 use crate::record::Record;
+use crate::robust::{Born, RobustGuard};
 use crate::source::{Barriers, Source};
 use crate::stats::Stats;
+use barrierd_client::clock::now_ns;
 use core::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +74,10 @@ struct Last(Arc<Domain>);
 impl Drop for Last {
     fn drop(&mut self) {
         self.0.close();
+        if self.0.is_forked() {
+            // What other threads were at is half done, the records' queues too: kept for good.
+            core::mem::forget(self.0.clone());
+        }
     }
 }
 
@@ -136,6 +145,107 @@ impl Reclaimer {
             own.nest();
         }
         Guard::new(record)
+    }
+
+    /// Opens a section that may move between threads, and across an `.await`.
+    pub fn pin_owned(&self) -> OwnedGuard {
+        OwnedGuard::new(self.clone())
+    }
+
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]).
+    #[inline]
+    pub fn pin_robust(&self) -> RobustGuard<'_> {
+        let Some(record) = local::last(self.id) else { return self.pin_robust_slow() };
+        // SAFETY: this thread's record in this domain, which `self` keeps alive.
+        let own = unsafe { &*record };
+        match own.robust().get() {
+            0 if own.interval().is_new() => return self.pin_robust_slow(),
+            0 => own.interval().open(self.domain.words(), false),
+            _ => {}
+        }
+        own.robust().set(own.robust().get() + 1);
+        RobustGuard::new(record, &self.domain)
+    }
+
+    #[cold]
+    fn pin_robust_slow(&self) -> RobustGuard<'_> {
+        let own = self.kept_record();
+        self.domain.expect_intervals();
+        if own.robust().get() == 0 {
+            own.interval().open(self.domain.words(), self.domain.readers_fence());
+        }
+        own.robust().set(own.robust().get() + 1);
+        RobustGuard::new(own, &self.domain)
+    }
+
+    /// A hazard pointer, which holds nothing yet. Keep it: making one costs a look at all that there
+    /// are.
+    #[must_use]
+    pub fn hazard(&self) -> Hazard<'_> {
+        Hazard::new(self.kept_record(), self.domain.hazards(), self.domain.readers_fence())
+    }
+
+    /// A few hazard pointers at once, for a pair or hand over hand.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    ///
+    /// let reclaimer = Reclaimer::new();
+    /// let [mut here, mut next] = reclaimer.hazards();
+    /// // ... `next` protects the next node; then that is here:
+    /// std::mem::swap(&mut here, &mut next);
+    /// ```
+    #[must_use]
+    pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
+        // One record for all, also late in a thread's exit.
+        let record = self.kept_record();
+        let hazard = |_| Hazard::new(record, self.domain.hazards(), self.domain.readers_fence());
+        core::array::from_fn(hazard)
+    }
+
+    /// This thread's record, for somebody who counts in `Record::holds`; late in the thread's exit,
+    /// when there is no registration, one that is given back after the last of them.
+    fn kept_record(&self) -> &Record {
+        let record = local::find(self.id, &self.domain).unwrap_or_else(|| {
+            let record = self.domain.acquire();
+            record.transient().set(true);
+            record
+        });
+        // SAFETY: this thread's record in this domain, which `self` keeps alive.
+        unsafe { &*record }
+    }
+
+    /// Puts a value into a box that knows its birth, for [`RobustGuard`]s. One load beside the
+    /// allocation.
+    ///
+    /// Publish it through this reclaimer's structures, and free it by
+    /// [`retire_born`](Reclaimer::retire_born); as long as it is not published it may be dropped.
+    #[inline]
+    pub fn alloc<T>(&self, value: T) -> Box<Born<T>> {
+        Box::new(Born::new(holders::birth(self.domain.words(), now_ns), value))
+    }
+
+    /// [`retire`](Reclaimer::retire) of an object with a birth, so that a stalled [`RobustGuard`]
+    /// that is older than it does not keep it.
+    ///
+    /// # Safety
+    /// As for `retire`, and `ptr` came from [`Box::into_raw`] of a box that this reclaimer's
+    /// [`alloc`](Reclaimer::alloc) made, and was published after that.
+    #[inline]
+    pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
+        // SAFETY: from a Box, and not freed yet.
+        let birth = unsafe { (*ptr).birth() };
+        let item = Item { ptr: ptr.cast(), free: thin(free_box::<Born<T>>) };
+        let bytes = size_of::<Born<T>>();
+        match local::last(self.id) {
+            // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
+            // the caller's promise.
+            Some(record) => unsafe { self.domain.retire_born(&*record, item, birth, bytes) },
+            None => self.with_record(|domain, record| {
+                // SAFETY: the record is the caller's for this call; the rest is its promise.
+                unsafe { domain.retire_born(record, item, birth, bytes) }
+            }),
+        }
     }
 
     /// Frees the object behind `ptr`, as its `Box`, once no reader can hold it.
