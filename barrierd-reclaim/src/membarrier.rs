@@ -34,7 +34,7 @@ struct Bought {
     watermark_ns: AtomicU64,
     /// When the last purchase, or refusal, ended.
     last_ns: AtomicU64,
-    /// What it took.
+    /// What it took, as far as it is believed.
     price_ns: AtomicU64,
     /// Somebody is buying: what comes of it will do for others, too.
     at_it: AtomicBool,
@@ -94,12 +94,17 @@ impl Membarrier {
         BOUGHT.at_it.store(false, Relaxed);
         // A refusal is spaced like a purchase.
         BOUGHT.last_ns.store(after, Relaxed);
-        BOUGHT.price_ns.store(after.saturating_sub(before), Relaxed);
+        BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         bought.map_err(|errno| MembarrierError::Call(errno.into()))?;
         let ns = before.saturating_sub(CLOCK_MARGIN_NS);
         // Release: who loads it runs after the barrier.
         Ok(BOUGHT.watermark_ns.fetch_max(ns, AcqRel).max(ns))
     }
+}
+
+/// What to believe of a price: it may include the buyer's own preemption, so it doubles at most.
+fn believed(last_ns: u64, new_ns: u64) -> u64 {
+    if last_ns == 0 { new_ns } else { new_ns.min(last_ns.saturating_mul(2)) }
 }
 
 fn spacing_ns(price_ns: u64) -> u64 {
@@ -117,6 +122,12 @@ mod tests {
         let bought = source.buy().expect("registered");
         assert!(bought + CLOCK_MARGIN_NS >= before && bought + CLOCK_MARGIN_NS <= now_ns());
         assert!(source.watermark_ns() >= bought);
+    }
+
+    #[test]
+    fn one_preemption_is_no_price() {
+        assert_eq!((believed(0, 900), believed(900, 400)), (900, 400));
+        assert_eq!(believed(400, 8_000_000), 800);
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! Run on membarrier and fences by this crate's `tests/reclaim.rs`, and on the live daemon by the
 //! workspace's `tests/reclaim_daemon.rs`.
 
+mod hazard;
+mod owned;
+mod robust;
+
 use barrierd_reclaim::{Reclaimer, SynchronizeError};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,6 +71,9 @@ pub(crate) fn all(make: impl Fn() -> Reclaimer) {
     sleepers_hold_nothing_of_others(make());
     destructors_that_retire_many(make());
     no_reader_sees_a_freed_node(make());
+    hazard::all(&make);
+    robust::all(&make);
+    owned::all(&make);
 }
 
 fn freed_in_order_and_once(reclaimer: Reclaimer) {
