@@ -452,9 +452,9 @@ impl Rest {
         }
     }
 
-    /// Sealed bags of items with a birth.
-    fn born(&self) -> impl Iterator<Item = &Bag> {
-        self.aside.iter().flat_map(|aside| aside.sealed())
+    /// Sealed bags of items with a birth, if there is an [`Aside`].
+    fn born(&self) -> Option<&VecDeque<Bag>> {
+        self.aside.as_ref().map(|aside| aside.sealed())
     }
 }
 
@@ -606,24 +606,28 @@ impl Work<'_> {
     pub(crate) fn uncovered(&self, watermark: u64) -> usize {
         let covered = self.rest.sealed.partition_point(|bag| bag.ns < watermark);
         let plain: usize = self.rest.sealed.range(covered..).map(Bag::waiting).sum();
-        let born = self.rest.born().filter(|bag| bag.ns >= watermark);
-        plain + born.map(Bag::waiting).sum::<usize>()
+        plain
+            + self.rest.born().map_or(0, |bags| {
+                let covered = bags.partition_point(|bag| bag.ns < watermark);
+                bags.range(covered..).map(Bag::waiting).sum()
+            })
     }
 
     /// Sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
-        self.rest.sealed.len() + self.rest.born().count()
+        self.rest.sealed.len() + self.rest.born().map_or(0, VecDeque::len)
     }
 
     /// The newest stamp of a sealed bag; 0 if there is none.
     pub(crate) fn newest_sealed(&self) -> u64 {
         let newest = |bags: Option<&Bag>| bags.map_or(0, |bag| bag.ns);
-        newest(self.rest.sealed.back()).max(newest(self.rest.born().last()))
+        newest(self.rest.sealed.back()).max(newest(self.rest.born().and_then(VecDeque::back)))
     }
 
     /// The oldest stamp of a sealed bag.
     pub(crate) fn oldest_sealed(&self) -> Option<u64> {
-        self.rest.sealed.front().into_iter().chain(self.rest.born().next()).map(Bag::ns).min()
+        let born = self.rest.born().and_then(VecDeque::front);
+        self.rest.sealed.front().into_iter().chain(born).map(Bag::ns).min()
     }
 
     /// Takes every sealed bag and every one that may go. Seal first.

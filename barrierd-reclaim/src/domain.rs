@@ -335,9 +335,12 @@ impl Domain {
     /// What may be let go, and who holds what of it.
     fn let_go(&self) -> (Safe, Holders) {
         holders::let_go(&self.words, || {
+            // Acquire, as for the head of a list.
+            let any = self.has_intervals.load(Ordering::Acquire);
+            if !any && self.hazards.is_empty() {
+                return Holders::default();
+            }
             let open = || {
-                // Acquire, as for the head of a list.
-                let any = self.has_intervals.load(Ordering::Acquire);
                 let records = any.then(|| self.records.iter().map(Record::interval));
                 records.into_iter().flatten()
             };

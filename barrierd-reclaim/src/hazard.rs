@@ -62,9 +62,15 @@ impl Hazards {
         Hazards { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Every hazard, used or not. The head is loaded here: null, where there never was one, so that
-    /// a domain without hazards pays one load a scan. It is on the list before it holds anything, so
-    /// whoever would have to see the one sees the other.
+    /// Whether there never was one, so that a domain without hazards pays one load a look. A hazard is
+    /// on the list before it holds anything, so whoever would have to see the one sees the other.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // Acquire: as in `lines`.
+        self.head.load(Ordering::Acquire).is_null()
+    }
+
+    /// Every hazard, used or not. The head is loaded here.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &HazardSlot> {
         self.lines().flat_map(|line| line.0.slots.iter())
     }

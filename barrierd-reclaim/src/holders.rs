@@ -357,4 +357,36 @@ mod tests {
         assert_eq!((loads.get(), birth), (4, 30 * GRAIN));
         assert_eq!(interval.ends().map(|ends| ends.1), Some(30 * GRAIN));
     }
+
+    /// A reader may move what it holds from an interval to a hazard while somebody looks.
+    #[test]
+    fn what_moves_from_an_interval_to_a_hazard_is_seen() {
+        let (words, interval, slot) = (Words::new(), Interval::new(), HazardSlot::new());
+        interval.open(&words, false);
+        let moves = || {
+            slot.hold(8);
+            interval.close();
+            once(&interval)
+        };
+        let look = Holders::look(moves, || once(&slot));
+        assert!(look.holder(GRAIN, GRAIN).is_some() || look.has_hazard(8));
+    }
+
+    /// The set of an older scan with a newer `safe` would lose what moved from a section to a hazard.
+    #[test]
+    fn the_look_comes_after_safe() {
+        let (words, reader, slot) = (Words::new(), Reader::new(), HazardSlot::new());
+        reader.pin(&words);
+        let retired = 20 * GRAIN;
+        let (safe, holders) = let_go(&words, || {
+            let holders = Holders::look(empty, || once(&slot));
+            slot.hold(8);
+            reader.unpin();
+            scan(&words, || 30 * GRAIN, || once(&reader));
+            holders
+        });
+        assert!(retired >= safe.ns || holders.has_hazard(8));
+        let (safe, holders) = let_go(&words, || Holders::look(empty, || once(&slot)));
+        assert!(retired < safe.ns && holders.has_hazard(8));
+    }
 }
