@@ -516,11 +516,12 @@ impl Domain {
         let mut taken = None;
         *looks = (*looks).min(bags.len());
         while taken.is_none() && *looks > 0 {
-            *looks -= 1;
-            let Some(bag) = bags.pop_front() else { break };
-            let (free, held) = bag.sort(safe, &holders);
+            let next = bags.iter().position(|bag| bag.is_worth_a_look(safe, &holders));
+            let Some(bag) = next.and_then(|next| bags.remove(next)) else { break };
+            let (free, held) = bag.sort(&holders);
             bags.extend(held);
             taken = free;
+            *looks -= 1;
         }
         self.has_orphans.store(!bags.is_empty(), Ordering::Relaxed);
         taken

@@ -99,7 +99,13 @@ impl Interval {
         self.up.load(Ordering::Relaxed) == NOTHING
     }
 
-    /// Opens it. Owner only; it is closed.
+    /// Whether it is open. Owner only.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.lo.load(Ordering::Relaxed) != NOTHING
+    }
+
+    /// Opens it, or begins it anew. Owner only; nothing that it holds is used any more.
     #[inline]
     pub(crate) fn open(&self, words: &Words, fenced: bool) {
         // Acquire inside, as in `Reader::pin`: what was retired before this era can't be found.

@@ -158,24 +158,17 @@ impl Reclaimer {
         let Some(record) = local::last(self.id) else { return self.pin_robust_slow() };
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
-        match own.robust().get() {
-            0 if own.interval().is_new() => return self.pin_robust_slow(),
-            0 => own.interval().open(self.domain.words(), false),
-            _ => {}
+        if own.interval().is_new() {
+            return self.pin_robust_slow();
         }
-        own.robust().set(own.robust().get() + 1);
-        RobustGuard::new(record, &self.domain)
+        RobustGuard::open(own, &self.domain, false)
     }
 
     #[cold]
     fn pin_robust_slow(&self) -> RobustGuard<'_> {
         let own = self.kept_record();
         self.domain.expect_intervals();
-        if own.robust().get() == 0 {
-            own.interval().open(self.domain.words(), self.domain.readers_fence());
-        }
-        own.robust().set(own.robust().get() + 1);
-        RobustGuard::new(own, &self.domain)
+        RobustGuard::open(own, &self.domain, self.domain.readers_fence())
     }
 
     /// A hazard pointer, which holds nothing yet. Keep it: making one costs a look at all that there

@@ -115,9 +115,16 @@ pub struct RobustGuard<'r> {
 }
 
 impl<'r> RobustGuard<'r> {
-    /// The record's interval is open and counts this guard.
+    /// Opens the record's interval, or goes on with it. The caller owns the record.
+    ///
+    /// Counted first, then opened if it is not; dropped first, then closed if it was the last: so a
+    /// signal handler that opens and ends one in between leaves this one as it must be.
     #[inline]
-    pub(crate) fn new(record: *const Record, domain: &'r Domain) -> RobustGuard<'r> {
+    pub(crate) fn open(record: &'r Record, domain: &'r Domain, fenced: bool) -> RobustGuard<'r> {
+        record.robust().set(record.robust().get() + 1);
+        if !record.interval().is_open() {
+            record.interval().open(domain.words(), fenced);
+        }
         RobustGuard { record, domain, _borrowed: PhantomData }
     }
 

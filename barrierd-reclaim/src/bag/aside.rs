@@ -221,17 +221,20 @@ fn pack(items: Vec<Item>, spare: &mut Vec<Bag>) -> Vec<Bag> {
 }
 
 impl Bag {
-    /// Splits a bag that was sealed by any thread and left by it: what may go, and what may not yet.
-    /// `safe` was loaded before `holders` looked.
-    pub(crate) fn sort(mut self, safe: Safe, holders: &Holders) -> (Option<Bag>, Option<Bag>) {
-        let ns = self.ns;
-        let limit = if self.birth == 0 { holders.without_birth(safe) } else { safe };
-        if ns >= limit.ns {
-            return (None, Some(self));
-        }
+    /// Whether something in a bag that its thread has left may go: see [`Bag::sort`]. By
+    /// nanoseconds alone.
+    pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
+        let safe = if self.birth == 0 { holders.without_birth(safe) } else { safe };
+        self.ns < safe.ns
+    }
+
+    /// Splits a bag that its thread has left, and that is worth a look: what may go, and what may not
+    /// yet. `safe` was loaded before `holders` looked.
+    pub(crate) fn sort(mut self, holders: &Holders) -> (Option<Bag>, Option<Bag>) {
         if holders.is_empty() {
             return (Some(self), None);
         }
+        let ns = self.ns;
         let born = self.birth != 0;
         let mut held = Bag::new();
         (held.ns, held.birth) = (ns, self.birth);
@@ -279,5 +282,229 @@ impl Bag {
     pub(super) fn settle(mut self) -> Bag {
         (self.ns, self.birth) = (0, 0);
         self
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::{Bags, VtimeWord};
+    use super::*;
+    use crate::holders::{HazardSlot, Interval};
+    use crate::protocol::{GRAIN, Reader, Words, scan};
+    use proptest::prelude::*;
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    /// What a queue is told of an item, and what becomes of it.
+    struct Known {
+        birth: u64,
+        /// `u64::MAX` while its bag is open.
+        ns: u64,
+        /// Found safe, and in no interval: none that comes later can find it.
+        settled: bool,
+        gone: bool,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        /// With the era of its birth.
+        PushBorn(u64),
+        Seal,
+        /// An interval of that number is opened, or goes on, in this era; or ends.
+        Interval(usize, Option<u64>),
+        /// A hazard of that number is set on an item, counted from the newest; or cleared.
+        Hazard(usize, Option<usize>),
+        /// Eras behind the present.
+        Release(u64),
+        Take(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            20 => Just(Step::Push),
+            40 => (0..30u64).prop_map(Step::PushBorn),
+            3 => Just(Step::Seal),
+            2 => (0..3usize, proptest::option::of(0..30u64)).prop_map(|(n, era)| Step::Interval(n, era)),
+            3 => (0..3usize, proptest::option::of(0..200usize)).prop_map(|(n, at)| Step::Hazard(n, at)),
+            6 => (0..30u64).prop_map(Step::Release),
+            3 => (1..100usize).prop_map(Step::Take),
+        ]
+    }
+
+    struct Queue {
+        bags: Bags,
+        /// Each begins with its birth; their places don't change.
+        objects: Vec<Box<u64>>,
+        known: Vec<Known>,
+        words: Words,
+        intervals: [Interval; 3],
+        ends: [Option<(u64, u64)>; 3],
+        slots: [HazardSlot; 3],
+        held: [Option<usize>; 3],
+    }
+
+    impl Queue {
+        fn new() -> Queue {
+            Queue {
+                bags: Bags::new(VtimeWord::none()),
+                objects: Vec::new(),
+                known: Vec::new(),
+                words: Words::new(),
+                intervals: [const { () }; 3].map(|()| Interval::new()),
+                ends: [None; 3],
+                slots: [const { () }; 3].map(|()| HazardSlot::new()),
+                held: [None; 3],
+            }
+        }
+
+        fn advance(&self, era: u64) {
+            scan(&self.words, || era, core::iter::empty::<&Reader>);
+        }
+
+        fn holders(&self) -> Holders {
+            Holders::look(|| self.intervals.iter(), || self.slots.iter())
+        }
+
+        fn seal(&mut self, ns: u64) {
+            // SAFETY: this thread's own.
+            unsafe { self.bags.own(false, |work| work.seal(ns)) }.expect("not taken");
+            self.known.iter_mut().filter(|item| item.ns == u64::MAX).for_each(|item| item.ns = ns);
+        }
+
+        fn push(&mut self, birth: u64, now: u64) {
+            self.objects.push(Box::new(birth));
+            let object: *const u64 = &**self.objects.last().expect("just pushed");
+            let item = Item { ptr: object.cast_mut().cast(), free: nothing };
+            let mut sealed = false;
+            let work = |work: &mut super::super::Work<'_>| {
+                sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_born() };
+                if sealed {
+                    work.seal(now);
+                }
+                if birth == 0 { work.push(item, 8) } else { work.push_born(item, birth, 8) }
+            };
+            // SAFETY: this thread's own.
+            unsafe { self.bags.own(false, work) }.expect("not taken");
+            if sealed {
+                self.known.iter_mut().filter(|i| i.ns == u64::MAX).for_each(|i| i.ns = now);
+            }
+            self.known.push(Known { birth, ns: u64::MAX, settled: false, gone: false });
+        }
+
+        fn name(&self, item: &Item) -> usize {
+            let found = self.objects.iter().position(|object| {
+                core::ptr::addr_eq(core::ptr::from_ref::<u64>(object), item.ptr.cast_const())
+            });
+            found.expect("one of ours")
+        }
+
+        /// Whether an interval holds it at this moment.
+        fn is_inside(&self, name: usize) -> bool {
+            let item = &self.known[name];
+            let inside = |&(lo, up): &(u64, u64)| lo <= item.ns && item.birth <= up;
+            self.ends.iter().flatten().any(inside)
+        }
+    }
+
+    proptest! {
+        /// Against a plain list: nothing that is held or not safe is let go, nothing is lost or comes
+        /// twice, and everything goes once it may.
+        #[test]
+        fn like_a_plain_list(steps in proptest::collection::vec(step(), 0..500)) {
+            let mut queue = Queue::new();
+            let mut now = 40 * GRAIN;
+            // Safe, and let go by a look that found nobody: may come out from now on.
+            let mut free = Vec::<usize>::new();
+            let mut safe_ns = 0;
+            for step in steps {
+                now += 100;
+                match step {
+                    Step::Push => queue.push(0, now),
+                    Step::PushBorn(behind) => queue.push(now - behind * GRAIN, now),
+                    Step::Seal => queue.seal(now),
+                    Step::Interval(at, None) => {
+                        if queue.ends[at].take().is_some() {
+                            queue.intervals[at].close();
+                        }
+                    }
+                    Step::Interval(at, Some(behind)) => {
+                        queue.advance(now - behind * GRAIN);
+                        let era = queue.words.era();
+                        let interval = &queue.intervals[at];
+                        if let Some((_, up)) = &mut queue.ends[at] {
+                            interval.protect(&queue.words, || (), false);
+                            *up = era;
+                        } else {
+                            interval.open(&queue.words, false);
+                            queue.ends[at] = Some((era, era));
+                        }
+                    }
+                    Step::Hazard(at, back) => {
+                        // Only what is not safe yet can be found by a reader.
+                        let name = back.and_then(|back| queue.known.len().checked_sub(back + 1));
+                        let name = name.filter(|name| !free.contains(name) && !queue.known[*name].gone);
+                        let address = |name: usize| core::ptr::from_ref::<u64>(&queue.objects[name]).addr();
+                        queue.slots[at].hold(name.map_or(0, |name| address(name) as u64));
+                        queue.held[at] = name;
+                    }
+                    Step::Release(behind) => {
+                        // It never falls.
+                        safe_ns = safe_ns.max(now - behind * GRAIN);
+                        let safe = Safe { ns: safe_ns, vtime: 0 };
+                        let holders = queue.holders();
+                        // SAFETY: this thread's own.
+                        unsafe { queue.bags.own(false, |work| work.release(safe, &holders)) }.expect("not taken");
+                        for name in 0..queue.known.len() {
+                            if queue.known[name].ns < safe.ns && !queue.is_inside(name) {
+                                queue.known[name].settled = true;
+                            }
+                            if queue.known[name].settled && !queue.held.contains(&Some(name)) {
+                                free.push(name);
+                            }
+                        }
+                        free.sort_unstable();
+                        free.dedup();
+                    }
+                    Step::Take(most) => {
+                        for _ in 0..most {
+                            // SAFETY: this thread's own.
+                            let item = unsafe { queue.bags.own(false, |work| work.take_safe()) };
+                            let Some(item) = item.expect("not taken") else { break };
+                            let name = queue.name(&item);
+                            prop_assert!(free.contains(&name), "{name} was let go too early");
+                            prop_assert!(!queue.known[name].gone, "{name} came twice");
+                            queue.known[name].gone = true;
+                        }
+                    }
+                }
+            }
+            // Half the time it is taken over as it is, half the time all goes by itself.
+            now += 1000 * GRAIN;
+            queue.seal(now);
+            queue.slots.iter().for_each(HazardSlot::clear);
+            let mut left: Vec<usize> = if now % 200 == 0 {
+                // SAFETY: this thread's own, which goes on using it nowhere.
+                let bags = unsafe { queue.bags.take_over(now) };
+                bags.into_iter().flatten().map(|item| queue.name(&item)).collect()
+            } else {
+                queue.intervals.iter().for_each(Interval::close);
+                let safe = Safe { ns: u64::MAX, vtime: 0 };
+                let holders = queue.holders();
+                // SAFETY: this thread's own.
+                let all = unsafe {
+                    queue.bags.own(false, |work| {
+                        work.release(safe, &holders);
+                        core::iter::from_fn(|| work.take_safe()).collect::<Vec<_>>()
+                    })
+                };
+                all.expect("not taken").iter().map(|item| queue.name(item)).collect()
+            };
+            left.sort_unstable();
+            let known = queue.known.iter().enumerate();
+            let expected: Vec<usize> =
+                known.filter(|(_, item)| !item.gone).map(|(name, _)| name).collect();
+            prop_assert_eq!(left, expected);
+        }
     }
 }
