@@ -134,10 +134,27 @@ fn a_child_frees_nothing_of_its_parents(source: Source) {
         unsafe { handle.retire_with(std::ptr::without_provenance_mut(8), count) };
         handle.flush();
         drop(handle);
-        // A thread of the child, with its exit.
-        thread::scope(|scope| {
-            scope.spawn(|| (0..200).for_each(|_| counted(&reclaimer))).join().unwrap();
-        });
+        // A thread of the child, with its exit. Not one of std's: it takes a lock, which another thread
+        // of the parent may have held.
+        extern "C" fn retire(reclaimer: *mut libc::c_void) -> *mut libc::c_void {
+            // SAFETY: the child's, which waits for this thread.
+            let reclaimer = unsafe { &*reclaimer.cast::<Reclaimer>().cast_const() };
+            for _ in 0..200 {
+                // SAFETY: `count` doesn't touch it.
+                unsafe { reclaimer.retire_with(std::ptr::without_provenance_mut(8), count) };
+            }
+            std::ptr::null_mut()
+        }
+        // SAFETY: the thread is waited for, and `retire` reads nothing but the reclaimer.
+        unsafe {
+            let mut thread = std::mem::zeroed();
+            let argument = std::ptr::from_ref::<Reclaimer>(&reclaimer).cast_mut().cast();
+            if libc::pthread_create(&mut thread, std::ptr::null(), retire, argument) != 0
+                || libc::pthread_join(thread, std::ptr::null_mut()) != 0
+            {
+                return 6;
+            }
+        }
         // What this thread had found safe before the fork may go on.
         if FREED.load(Relaxed) > freed + 64 {
             return 3;

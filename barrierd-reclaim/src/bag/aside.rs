@@ -335,6 +335,7 @@ mod tests {
     struct Queue {
         bags: Bags,
         /// Each begins with its birth; their places don't change.
+        #[expect(clippy::vec_box, reason = "queues hold their addresses")]
         objects: Vec<Box<u64>>,
         known: Vec<Known>,
         words: Words,
@@ -351,9 +352,9 @@ mod tests {
                 objects: Vec::new(),
                 known: Vec::new(),
                 words: Words::new(),
-                intervals: [const { () }; 3].map(|()| Interval::new()),
+                intervals: core::array::from_fn(|_| Interval::new()),
                 ends: [None; 3],
-                slots: [const { () }; 3].map(|()| HazardSlot::new()),
+                slots: core::array::from_fn(|_| HazardSlot::new()),
                 held: [None; 3],
             }
         }
@@ -483,7 +484,7 @@ mod tests {
             now += 1000 * GRAIN;
             queue.seal(now);
             queue.slots.iter().for_each(HazardSlot::clear);
-            let mut left: Vec<usize> = if now % 200 == 0 {
+            let mut left: Vec<usize> = if now.is_multiple_of(200) {
                 // SAFETY: this thread's own, which goes on using it nowhere.
                 let bags = unsafe { queue.bags.take_over(now) };
                 bags.into_iter().flatten().map(|item| queue.name(&item)).collect()
