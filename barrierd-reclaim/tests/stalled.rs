@@ -113,7 +113,8 @@ fn a_robust_guard_beside_many_old_objects() {
     let reclaimer = &reclaimer();
     let born = |name: usize| Box::into_raw(reclaimer.alloc(name));
     let cells: &Vec<_> = &(0..OLD).map(|name| AtomicPtr::new(born(name))).collect();
-    let turn = std::cell::Cell::new(0usize);
+    let young = AtomicPtr::new(born(0));
+    let turn = std::cell::Cell::new(0);
     let samples = waiting(
         reclaimer,
         |stall| {
@@ -124,9 +125,10 @@ fn a_robust_guard_beside_many_old_objects() {
             assert_eq!(unsafe { **seen }, 7);
         },
         || {
-            // In no order, so that each bag has old and young ones.
-            turn.set((turn.get() * 5 + 1) % 4096);
-            let cell = &cells[turn.get() % OLD];
+            // One in 16 is old, so that each bag has some.
+            turn.set(turn.get() + 1);
+            let old = cells.get(turn.get() / 16).filter(|_| turn.get() % 16 == 0);
+            let cell = old.unwrap_or(&young);
             // SAFETY: from `alloc`, unlinked by the swap, retired once.
             unsafe { reclaimer.retire_born(cell.swap(born(9), AcqRel)) };
         },
