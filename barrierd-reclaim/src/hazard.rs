@@ -375,6 +375,24 @@ impl<T> fmt::Debug for Held<'_, T> {
 }
 
 /// An open guard, of any kind: what [`Hazard::keep`] can take over from.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::AtomicPtr;
+///
+/// let reclaimer = Reclaimer::new();
+/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// let mut hazard = reclaimer.hazard();
+/// let kept = {
+///     let guard = reclaimer.pin();
+///     hazard.keep(&guard, guard.protect(&cell))
+/// };
+/// // The section has ended, the object stays.
+/// // SAFETY: not null, and live when the guard protected it.
+/// assert_eq!(unsafe { kept.as_ref() }, Some(&1));
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
 pub trait Section: sealed::Section {}
 
 impl Section for Guard<'_> {}
