@@ -17,10 +17,14 @@
 //! which then says [`TAKEN`]: the owner stores `busy` = false and never comes back, but goes on with
 //! a new queue. `limit` is raised by compare-exchange alone, so that [`TAKEN`] stays.
 
+mod aside;
+
+use crate::holders::Holders;
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
 use crate::stats::Tally;
 use crate::sync::{Twin, broken, light_barrier};
+use aside::Aside;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -85,6 +89,20 @@ impl Item {
         // SAFETY: `ptr` and `free` were given together, for one call, by `retire_with`'s caller.
         unsafe { (self.free)(self.ptr) }
     }
+
+    /// What a hazard on it holds.
+    fn address(&self) -> u64 {
+        self.ptr.addr() as u64
+    }
+
+    /// Its birth.
+    ///
+    /// # Safety
+    /// The object begins with its birth (`Born` in `robust.rs`), and is not freed.
+    unsafe fn birth(&self) -> u64 {
+        // SAFETY: as the caller says; a birth never changes.
+        unsafe { self.ptr.cast::<u64>().read() }
+    }
 }
 
 type Array = [MaybeUninit<Item>; BAG_ITEMS];
@@ -114,6 +132,8 @@ pub(crate) struct Bag {
     /// Nanoseconds; `u64::MAX` while the bag is open.
     ns: u64,
     vtime: u64,
+    /// The earliest of the items' births; 0 if they have none.
+    birth: u64,
     /// What the items take, bytes.
     bytes: usize,
     /// Items that were sealed in this queue, up to the last one here.
@@ -140,6 +160,7 @@ impl Bag {
         Bag {
             ns: u64::MAX,
             vtime: u64::MAX,
+            birth: 0,
             bytes: 0,
             sealed: 0,
             taken: 0,
@@ -225,6 +246,8 @@ struct Rest {
     /// The bag whose items `next..end` are.
     going: Option<Bag>,
     spare: Vec<Bag>,
+    /// What does not go in this order; made when it is needed.
+    aside: Option<Box<Aside>>,
 }
 
 // SAFETY: one owner at a time (see the file's documentation); the items' pointers belong to no
@@ -273,6 +296,7 @@ impl Bags {
                 surplus: 0,
                 going: None,
                 spare: Vec::new(),
+                aside: None,
             }),
         }
     }
@@ -298,11 +322,11 @@ impl Bags {
         // Relaxed, and no fence: see the file's documentation.
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
-        let fill = self.fill.get();
-        // Acquire: a taker's queue is not ours any more, nor is anything it did to be seen.
-        if fill >= early.unwrap_or_else(|| self.limit.load(Ordering::Acquire))
-            || self.vtime.load() != self.tag.get()
-        {
+        // Acquire: a taker's queue is not ours any more: nothing of it is looked at before this says
+        // that it is.
+        let limit = early.unwrap_or_else(|| self.limit.load(Ordering::Acquire));
+        let fill = if limit == TAKEN { BAG_ITEMS } else { self.fill.get() };
+        if fill >= limit || self.vtime.load() != self.tag.get() {
             return Err(self.refuse());
         }
         // SAFETY: below `limit` there is room: `open` has BAG_ITEMS slots, and `fill` is one more
@@ -457,6 +481,11 @@ impl Rest {
             self.spare.push(bag);
         }
     }
+
+    /// Sealed bags of items with a birth, if there is an [`Aside`].
+    fn born(&self) -> Option<&VecDeque<Bag>> {
+        self.aside.as_ref().map(|aside| aside.sealed())
+    }
 }
 
 /// The owner at work on its queue.
@@ -477,8 +506,38 @@ impl Work<'_> {
         open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != self.bags.tag.get()
     }
 
-    /// Closes the open bag with `ns`, a stamp taken after everything in it was unlinked.
+    /// Whether a push of an item with a birth would need another bag.
+    pub(crate) fn wants_seal_born(&self) -> bool {
+        let open = self.rest.aside.as_ref().and_then(|aside| aside.open());
+        open.is_some_and(|(vtime, items)| items == BAG_ITEMS || vtime != self.bags.vtime.load())
+    }
+
+    /// Whether an item with a birth lies in an open bag.
+    pub(crate) fn has_open_born(&self) -> bool {
+        self.rest.aside.as_ref().is_some_and(|aside| aside.open().is_some())
+    }
+
+    /// Whether anything waits for a barrier or a reader.
+    pub(crate) fn waits(&self) -> bool {
+        self.open() > 0 || self.sealed() > 0 || self.has_open_born()
+    }
+
+    /// Puts an item that begins with its birth into a bag of its own kind, which has room.
+    pub(crate) fn push_born(&mut self, item: Item, birth: u64, bytes: usize) {
+        let vtime = self.bags.vtime.load();
+        let Rest { aside, spare, .. } = &mut *self.rest;
+        aside.get_or_insert_default().push(item, birth, bytes, vtime, spare);
+    }
+
+    /// Closes the open bags with `ns`, a stamp taken after everything in them was unlinked.
     pub(crate) fn seal(&mut self, ns: u64) {
+        if let Some(aside) = &mut self.rest.aside {
+            aside.seal(ns);
+        }
+        self.seal_plain(ns);
+    }
+
+    fn seal_plain(&mut self, ns: u64) {
         let items = self.open();
         if items == 0 {
             return;
@@ -488,7 +547,8 @@ impl Work<'_> {
         self.bags.open.set(self.rest.open.slots.start());
         // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
-        (full.vtime, full.len, full.taken) = (self.bags.tag.get(), items, 0);
+        (full.vtime, full.birth) = (self.bags.tag.get(), 0);
+        (full.len, full.taken) = (items, 0);
         full.bytes = self.bags.bytes.replace(0);
         self.rest.count += u64::try_from(items).expect("at most 64");
         full.sealed = self.rest.count;
@@ -536,24 +596,44 @@ impl Work<'_> {
         bags.bytes.set(bags.bytes.get() + bytes);
     }
 
-    /// Lets what is safe go: later calls take it out.
+    /// Lets what is safe go, but for what `holders` hold: later calls take it out. `holders` looked
+    /// after `safe` was loaded.
     ///
     /// Where barriers come in rounds, much becomes safe at once, and one item a call is just enough
     /// until the next round. What is left over by then is a backlog.
-    pub(crate) fn release(&mut self, safe: Safe) {
+    pub(crate) fn release(&mut self, safe: Safe, holders: &Holders) {
         let left = self.rest.safe.len();
-        while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
-            self.rest.safe.extend(self.rest.sealed.pop_front());
+        let plain = holders.without_birth(safe);
+        while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(plain)) {
+            let bag = self.rest.sealed.pop_front().expect("looked at");
+            self.let_go(bag, holders);
         }
         // An open bag goes by virtual time alone.
-        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.tag.get() < safe.vtime {
-            self.seal(u64::MAX);
-            self.rest.safe.extend(self.rest.sealed.pop_front());
+        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.tag.get() < plain.vtime {
+            self.seal_plain(u64::MAX);
+            let bag = self.rest.sealed.pop_front().expect("sealed");
+            self.let_go(bag, holders);
+        }
+        let Rest { aside, safe: free, spare, .. } = &mut *self.rest;
+        if let Some(aside) = aside {
+            aside.release(safe, holders, free, spare);
         }
         if self.rest.safe.len() > left {
             self.rest.surplus = if left > BACKLOG_BAGS { left } else { 0 };
             self.bags.behind.set(self.rest.surplus > 0);
             self.bags.more.set(true);
+        }
+    }
+
+    /// Only hazards may hold it.
+    fn let_go(&mut self, mut bag: Bag, holders: &Holders) {
+        if holders.has_hazards() {
+            self.rest.aside.get_or_insert_default().hazards(&mut bag, holders);
+        }
+        if bag.waiting() > 0 {
+            self.rest.safe.push_back(bag);
+        } else {
+            self.rest.spare(bag);
         }
     }
 
@@ -567,28 +647,41 @@ impl Work<'_> {
         self.bags.behind.get()
     }
 
+    /// Items that may go.
+    pub(crate) fn ready(&self) -> usize {
+        self.bags.going() + self.rest.safe.iter().map(Bag::waiting).sum::<usize>()
+    }
+
     /// Items of sealed bags whose stamp `watermark` does not cover.
     pub(crate) fn uncovered(&self, watermark: u64) -> usize {
         let sealed = &self.rest.sealed;
         let covered = sealed.partition_point(|bag| bag.ns < watermark);
-        let Some(first) = sealed.get(covered) else { return 0 };
-        let waiting = u64::try_from(first.waiting()).expect("at most 64");
-        usize::try_from(self.rest.count - first.sealed + waiting).unwrap_or(usize::MAX)
+        let plain = sealed.get(covered).map_or(0, |first| {
+            let waiting = u64::try_from(first.waiting()).expect("at most 64");
+            usize::try_from(self.rest.count - first.sealed + waiting).unwrap_or(usize::MAX)
+        });
+        plain
+            + self.rest.born().map_or(0, |bags| {
+                let covered = bags.partition_point(|bag| bag.ns < watermark);
+                bags.range(covered..).map(Bag::waiting).sum()
+            })
     }
 
     /// Takes every sealed bag that waits.
     pub(crate) fn take_sealed(&mut self) -> impl Iterator<Item = Bag> {
-        self.rest.sealed.drain(..)
+        let Rest { sealed, aside, .. } = &mut *self.rest;
+        sealed.drain(..).chain(aside.iter_mut().flat_map(|aside| aside.take_sealed()))
     }
 
     /// Sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
-        self.rest.sealed.len()
+        self.rest.sealed.len() + self.rest.born().map_or(0, VecDeque::len)
     }
 
     /// The newest stamp of a sealed bag; 0 if there is none.
     pub(crate) fn newest_sealed(&self) -> u64 {
-        self.rest.sealed.back().map_or(0, |bag| bag.ns)
+        let newest = |bags: Option<&Bag>| bags.map_or(0, |bag| bag.ns);
+        newest(self.rest.sealed.back()).max(newest(self.rest.born().and_then(VecDeque::back)))
     }
 
     /// Takes every sealed bag and every one that may go. Seal first.
@@ -606,7 +699,11 @@ impl Work<'_> {
         self.rest.surplus = 0;
         let safe = core::mem::take(&mut self.rest.safe);
         let sealed = core::mem::take(&mut self.rest.sealed);
-        going.into_iter().chain(safe).chain(sealed).filter(|bag| bag.waiting() > 0).collect()
+        let mut all: Vec<Bag> = going.into_iter().chain(safe).map(Bag::settle).collect();
+        all.extend(sealed);
+        all.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
+        all.retain(|bag| bag.waiting() > 0);
+        all
     }
 }
 
@@ -651,7 +748,7 @@ mod tests {
 
         fn take(&self, safe: Safe) -> Option<usize> {
             self.work(|work| {
-                work.release(safe);
+                work.release(safe, &Holders::default());
                 work.take_safe().map(|item| item.ptr.addr())
             })
         }
@@ -706,7 +803,7 @@ mod tests {
             (0..5 * BAG_ITEMS).for_each(|n| queue.push(n, ns));
             queue.work(|work| {
                 work.seal(ns);
-                work.release(Safe { ns: ns + 1, vtime: 0 });
+                work.release(Safe { ns: ns + 1, vtime: 0 }, &Holders::default());
                 work.is_behind()
             })
         };

@@ -6,9 +6,14 @@
 use crate::background::Watch;
 use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
 use crate::error::SynchronizeError;
+use crate::fork::Process;
+use crate::hazard::Hazards;
+use crate::holders::{self, Holders};
 use crate::limit::Limits;
 use crate::membarrier::Membarrier;
-use crate::policy::{self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_PER_RETIRE};
+use crate::policy::{
+    self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_LOOKED_AT, ORPHANS_PER_RETIRE,
+};
 use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
 use crate::record::{Record, Records};
 use crate::source::{ActiveSource, Asked, Barriers};
@@ -18,7 +23,8 @@ use crate::sync::{fence, light_barrier};
 use crate::takeover::{Hand, IDLE_AFTER, Marked};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +35,12 @@ use std::time::{Duration, Instant};
 pub(crate) struct Domain {
     words: Words,
     records: Records,
+    hazards: Hazards,
+    /// A robust guard was opened once. Set before its interval: whoever would have to see the one
+    /// sees the other.
+    has_intervals: AtomicBool,
+    /// Where it was made: in a child by fork it is dead.
+    process: Process,
     barriers: Barriers,
     readers_fence: bool,
     passive: Mutex<Passive>,
@@ -37,6 +49,8 @@ pub(crate) struct Domain {
     orphans: Mutex<Option<VecDeque<Bag>>>,
     /// A hint that `orphans` holds something.
     has_orphans: AtomicBool,
+    /// A hint, too: the oldest stamp in `orphans`, nanoseconds.
+    least_orphan_ns: AtomicU64,
     /// Queues that are being taken over. Locked with `orphans` locked, or alone.
     marked: Mutex<Vec<Marked>>,
     /// What the background thread is freeing.
@@ -74,19 +88,26 @@ impl<'r> Freeing<'r> {
     }
 }
 
+thread_local! {
+    /// Destructors run on this thread, whichever record they were let go by: a destructor that takes
+    /// another (by a handle, or late in the thread's exit) must not free others from there.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// The same, also for a thread that never frees in `retire` and so is always `freeing`.
-struct Running<'r>(Freeing<'r>);
+struct Running<'r>(Freeing<'r>, bool);
 
 impl<'r> Running<'r> {
     fn new(record: &'r Record) -> Running<'r> {
         record.running().set(true);
-        Running(Freeing::new(record))
+        Running(Freeing::new(record), RUNNING.replace(true))
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.0.running().set(false);
+        RUNNING.set(self.1);
     }
 }
 
@@ -164,11 +185,15 @@ impl Domain {
         Domain {
             words: Words::new(),
             records: Records::new(),
+            hazards: Hazards::new(),
+            has_intervals: AtomicBool::new(false),
+            process: Process::current(),
             readers_fence: barriers.readers_fence(),
             barriers,
             passive: Mutex::default(),
             orphans: Mutex::new(Some(VecDeque::new())),
             has_orphans: AtomicBool::new(false),
+            least_orphan_ns: AtomicU64::new(u64::MAX),
             marked: Mutex::default(),
             hand: Hand::default(),
             watch: settings.background.then(Watch::new),
@@ -221,6 +246,23 @@ impl Domain {
 
     pub(crate) fn readers_fence(&self) -> bool {
         self.readers_fence
+    }
+
+    /// Whether this process was forked after the domain was made. Other threads' sections, locks and
+    /// half-done work are as the fork found them, so nothing is freed here, and no lock is taken.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        !self.process.is_current()
+    }
+
+    pub(crate) fn hazards(&self) -> &Hazards {
+        &self.hazards
+    }
+
+    /// A record's first robust guard is about to be opened.
+    pub(crate) fn expect_intervals(&self) {
+        // Release, for the next load of it to come before the interval's: nothing else rests on it.
+        self.has_intervals.store(true, Ordering::Release);
     }
 
     /// A record for the calling thread, which owns it until it hands it over.
@@ -302,6 +344,9 @@ impl Domain {
     /// As for `retire`, but that readers may need fences.
     #[cold]
     unsafe fn retire_slowly(&self, record: &Record, item: Item, bytes: usize) {
+        if self.is_forked() {
+            return;
+        }
         // SAFETY: the caller owns the record.
         let (free, sealed) = unsafe {
             self.own(record, |work| {
@@ -325,6 +370,48 @@ impl Domain {
         unsafe {
             self.free(record, free);
             self.heed_limits(record);
+        }
+    }
+
+    /// Queues an item that begins with its birth.
+    ///
+    /// # Safety
+    /// As for `retire`, but that readers may need fences; and `item` points to a `Born` object that
+    /// was born in `birth`, of this domain.
+    pub(crate) unsafe fn retire_born(&self, record: &Record, item: Item, birth: u64, bytes: usize) {
+        light_barrier();
+        record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
+        if self.is_forked() {
+            return;
+        }
+        // SAFETY: the caller owns the record.
+        let (free, sealed, first) = unsafe {
+            self.own(record, |work| {
+                let sealed = work.wants_seal_born();
+                if sealed {
+                    work.seal(self.full_stop(record));
+                }
+                let first = !work.has_open_born();
+                work.push_born(item, birth, bytes);
+                if self.lazy {
+                    self.hand_off(work);
+                } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
+                    self.look(record, work, Asked::OnRetire);
+                }
+                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed, first)
+            })
+        };
+        if sealed || first {
+            self.after_slow_retire(sealed);
+            self.free_orphans(record, ORPHANS_PER_RETIRE);
+        }
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.free(record, free);
+            if sealed {
+                self.heed_limits(record);
+            }
         }
     }
 
@@ -437,6 +524,11 @@ impl Domain {
         self.judge(self.words.stop(now_ns))
     }
 
+    /// A full stop of the record's owner, for what it shows others.
+    pub(crate) fn stop(&self, record: &Record) {
+        self.full_stop(record);
+    }
+
     /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
     /// trusted.
     fn full_stop(&self, record: &Record) -> u64 {
@@ -457,16 +549,37 @@ impl Domain {
     /// a full stop, and `work` is its queue.
     fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
         let own = record.reader().last_stop();
-        if let Some(scan) = self.scan(own, asked, &|watermark| work.uncovered(watermark)) {
-            let shared = self.words.safe();
-            work.release(Safe { ns: shared.ns.max(scan.safe), vtime: shared.vtime });
+        if self.scan(own, asked, &|watermark| work.uncovered(watermark)).is_some() {
+            self.release(work);
         }
+    }
+
+    /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
+    fn release(&self, work: &mut Work<'_>) {
+        let (safe, holders) = self.let_go();
+        work.release(safe, &holders);
+    }
+
+    /// What may be let go, and who holds what of it.
+    fn let_go(&self) -> (Safe, Holders) {
+        holders::let_go(&self.words, || {
+            // Acquire, as for the head of a list.
+            let any = self.has_intervals.load(Ordering::Acquire);
+            if !any && self.hazards.is_empty() {
+                return Holders::default();
+            }
+            let open = || {
+                let records = any.then(|| self.records.iter().map(Record::interval));
+                records.into_iter().flatten()
+            };
+            Holders::look(open, || self.hazards.iter())
+        })
     }
 
     /// One scan: evidence first, then the slots. `own`: a stop of the calling thread. `uncovered`: how
     /// many of its items a watermark does not cover.
     fn scan(&self, own: u64, asked: Asked, uncovered: &dyn Fn(u64) -> usize) -> Option<Scan> {
-        if self.poisoned.load(Ordering::Relaxed) {
+        if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
             return None;
         }
         let mut memory = None;
@@ -537,15 +650,17 @@ impl Domain {
                 let worth = policy::worth_buying(uncovered, membarrier.price_ns(), self.budget);
                 // Little garbage goes in time, too.
                 let due = uncovered > 0 && membarrier.is_due(own) && !self.barriers.keeps_up();
-                (worth || due) && !membarrier.is_under_way()
+                (worth || due) && !membarrier.is_under_way(own)
             }
             Asked::AtLimit => {
                 uncovered(watermark) > 0
                     && membarrier.is_affordable(own)
-                    && !membarrier.is_under_way()
+                    && !membarrier.is_under_way(own)
             }
             Asked::Behind => {
-                uncovered(watermark) > 0 && !self.barriers.keeps_up() && !membarrier.is_under_way()
+                uncovered(watermark) > 0
+                    && !self.barriers.keeps_up()
+                    && !membarrier.is_under_way(own)
             }
         };
         if !wanted {
@@ -593,20 +708,35 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     unsafe fn free(&self, record: &Record, limit: usize) {
-        if record.freeing().get() {
-            if self.lazy && !self.in_destructor(record) {
-                return;
+        if record.freeing().get() || RUNNING.get() {
+            if self.in_destructor(record) {
+                // What is there at most: a destructor that flushes owes no more than that.
+                // SAFETY: the caller owns the record; `ready` runs no foreign code.
+                let ready = unsafe { self.own(record, |work| work.ready()) };
+                self.owe(record, limit.min(ready));
             }
-            self.owe(record, limit);
             return;
         }
+        if self.is_forked() {
+            return;
+        }
+        // Objects that renew themselves have no end.
+        // SAFETY: the caller owns the record; `ready` runs no foreign code.
+        let limit = if limit == usize::MAX {
+            unsafe { self.own(record, |work| work.ready()) }
+        } else {
+            limit
+        };
         let debt = record.debt().get();
         let extra = debt.min(MOST_PER_RETIRE);
         record.debt().set(debt - extra);
         let _running = Running::new(record);
         for _ in 0..limit.saturating_add(extra) {
             // SAFETY: the caller owns the record; `take_safe` runs no foreign code.
-            let Some(item) = (unsafe { self.own(record, |work| work.take_safe()) }) else { break };
+            let Some(item) = (unsafe { self.own(record, |work| work.take_safe()) }) else {
+                record.debt().set(0);
+                break;
+            };
             record.freed().publish(1);
             // SAFETY: as for `run`.
             unsafe { item.free() };
@@ -618,7 +748,12 @@ impl Domain {
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
     fn free_orphans(&self, record: &Record, limit: usize) {
-        if !self.has_orphans.load(Ordering::Relaxed) || record.freeing().get() {
+        let running = record.freeing().get() || RUNNING.get();
+        if !self.has_orphans.load(Ordering::Relaxed) || running || self.is_forked() {
+            return;
+        }
+        // Behind a pin there may be many: no look at them, and no lock, as long as none may go.
+        if self.least_orphan_ns.load(Ordering::Relaxed) >= self.words.safe().ns {
             return;
         }
         let _running = Running::new(record);
@@ -628,34 +763,52 @@ impl Domain {
                 self.0.leave(self.1.take().filter(|bag| bag.waiting() > 0));
             }
         }
+        let mut looks = limit.saturating_mul(ORPHANS_LOOKED_AT);
         for _ in 0..limit {
-            let mut bag = PutBack(self, self.take_safe_orphan(record));
+            let mut bag = PutBack(self, self.take_safe_orphan(record, &mut looks));
             let Some(items) = &mut bag.1 else { return };
             for item in items {
                 record.freed().publish(1);
-                // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
-                // left the bag, so this is the only call.
+                // SAFETY: its bag was stamped before `safe`, and no hazard or interval held it after,
+                // so no reader can hold it; it has just left the bag, so this is the only call.
                 unsafe { item.free() };
             }
         }
     }
 
-    fn take_safe_orphan(&self, record: &Record) -> Option<Bag> {
-        self.pick_safe(lock(&self.orphans).as_mut()?, record)
+    fn take_safe_orphan(&self, record: &Record, looks: &mut usize) -> Option<Bag> {
+        self.pick_safe(lock(&self.orphans).as_mut()?, record, looks)
     }
 
-    /// The first bag that may go.
-    pub(crate) fn pick_safe(&self, orphans: &mut VecDeque<Bag>, record: &Record) -> Option<Bag> {
-        let safe = self.words.safe();
-        let safe = orphans.iter().position(|bag| bag.ns() < safe.ns)?;
-        let mut bag = orphans.remove(safe)?;
+    /// Items that may go; those of their bag that may not stay behind, at the end. `looks`: bags that
+    /// the caller may look into.
+    pub(crate) fn pick_safe(
+        &self,
+        orphans: &mut VecDeque<Bag>,
+        record: &Record,
+        looks: &mut usize,
+    ) -> Option<Bag> {
+        let (safe, holders) = self.let_go();
+        let mut taken = None;
+        *looks = (*looks).min(orphans.len());
+        while taken.is_none() && *looks > 0 {
+            let next = orphans.iter().position(|bag| bag.is_worth_a_look(safe, &holders));
+            let Some(bag) = next.and_then(|next| orphans.remove(next)) else { break };
+            let (free, held) = bag.sort(&holders);
+            orphans.extend(held);
+            taken = free;
+            *looks -= 1;
+        }
         self.note_orphans(orphans);
+        let bag = taken.as_mut()?;
         record.freed_bytes().add(bag.take_bytes() as u64);
-        Some(bag)
+        taken
     }
 
-    /// Says whether there are any.
+    /// Says whether there are any, and how old.
     pub(crate) fn note_orphans(&self, orphans: &VecDeque<Bag>) {
+        let least = orphans.iter().map(Bag::ns).min().unwrap_or(u64::MAX);
+        self.least_orphan_ns.store(least, Ordering::Relaxed);
         self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
     }
 
@@ -664,8 +817,9 @@ impl Domain {
     }
 
     pub(crate) fn has_safe_orphan(&self) -> bool {
-        let safe = self.words.safe();
-        lock(&self.orphans).iter().flatten().any(|bag| bag.ns() < safe.ns)
+        let (safe, holders) = self.let_go();
+        let orphans = lock(&self.orphans);
+        orphans.iter().flatten().any(|bag| bag.is_worth_a_look(safe, &holders))
     }
 
     pub(crate) fn oldest_orphan(&self) -> Option<u64> {
@@ -731,7 +885,7 @@ impl Domain {
     fn leave(&self, bags: impl IntoIterator<Item = Bag>) {
         if let Some(orphans) = lock(&self.orphans).as_mut() {
             orphans.extend(bags);
-            self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
+            self.note_orphans(orphans);
         }
     }
 
@@ -741,10 +895,15 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`, and touches it again only to end a guard of it.
     pub(crate) unsafe fn hand_over(&self, record: &Record) {
+        if self.is_forked() {
+            return;
+        }
         // Threads that come and go retire too little to scan otherwise.
         let own = self.full_stop(record);
         if !self.lazy {
-            self.scan(own, Asked::OnRetire, &|_| 1);
+            // SAFETY: the caller owns the record.
+            let waits = unsafe { self.own(record, |work| work.waits()) } || self.has_orphans();
+            self.scan(own, Asked::OnRetire, &|_| usize::from(waits));
         }
         // SAFETY: as the caller says.
         unsafe { self.give_up(record, own) };
@@ -774,7 +933,7 @@ impl Domain {
             })
         };
         orphans.extend(bags.drain(..));
-        self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
+        self.note_orphans(orphans);
         record.debt().set(0);
         if record.reader().is_pinned() {
             // A guard outlives the thread's registration. Its end will give the record back; a
@@ -783,9 +942,25 @@ impl Domain {
             if !record.transient().replace(true) {
                 record.nest();
             }
+        } else if record.holds() {
+            // The same for robust guards and hazards: see `hand_over_if_last`.
+            record.transient().set(true);
         } else {
             record.transient().set(false);
             record.reader().give_back();
+        }
+    }
+
+    /// A robust guard or a hazard of this record is gone: the record is given back, if it was kept in
+    /// use for such alone.
+    ///
+    /// # Safety
+    /// As for `hand_over`.
+    #[inline]
+    pub(crate) unsafe fn hand_over_if_last(&self, record: &Record) {
+        if record.transient().get() && !record.holds() && !record.reader().is_pinned() {
+            // SAFETY: as the caller says.
+            unsafe { self.hand_over(record) };
         }
     }
 
@@ -794,6 +969,9 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
+        if self.is_forked() {
+            return;
+        }
         let _released = Released::new(record, self.lazy);
         // SAFETY: the caller owns the record.
         unsafe { self.flush_for(record, Asked::OnFlush) };
@@ -831,10 +1009,13 @@ impl Domain {
         record: &Record,
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
+        if self.is_forked() {
+            return Err(SynchronizeError::Forked);
+        }
         if self.in_destructor(record) {
             return Err(SynchronizeError::InDestructor);
         }
-        if record.reader().is_pinned() {
+        if record.reader().is_pinned() || record.robust().get() > 0 {
             return Err(SynchronizeError::Pinned);
         }
         let _attended = Attended::new(record);
@@ -856,7 +1037,7 @@ impl Domain {
         self.free_orphans(record, usize::MAX);
         // SAFETY: the caller owns the record.
         unsafe {
-            self.own(record, |work| work.release(self.words.safe()));
+            self.own(record, |work| self.release(work));
             self.free(record, usize::MAX);
         }
         self.settle(Some(deadline));
@@ -892,7 +1073,7 @@ impl Domain {
             let late = Instant::now() >= deadline;
             let own = self.full_stop(record);
             let scan = self.scan(own, asked, &|_| 0);
-            if self.words.safe().ns > stamp {
+            if self.words.safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
             }
             let Some(scan) = scan else { return Err(SynchronizeError::Poisoned) };
@@ -920,7 +1101,10 @@ impl Domain {
     fn readers_before(&self, stamp: u64) -> usize {
         self.records
             .iter()
-            .filter(|record| record.reader().pinned().is_some_and(|era| era <= stamp))
+            .filter(|record| {
+                record.reader().pinned().is_some_and(|era| era <= stamp)
+                    || record.interval().holds_back(stamp)
+            })
             .count()
     }
 
@@ -944,6 +1128,12 @@ impl Domain {
         self.barriers.look_for_daemon();
     }
 
+    /// Whether a robust guard is open that was so at `stamp`. After `safe`, as in `let_go`.
+    fn holds_back(&self, stamp: u64) -> bool {
+        self.has_intervals.load(Ordering::Acquire)
+            && self.records.iter().any(|record| record.interval().holds_back(stamp))
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         // `freed` first, so that it seldom overtakes `retired`.
         let freed = self.records.iter().map(|record| record.freed().read()).sum();
@@ -955,7 +1145,12 @@ impl Domain {
 
     /// Frees everything: called once, when the last `Reclaimer` is dropped. No guard and no other
     /// call can be under way, since each borrows a `Reclaimer`.
+    ///
+    /// In a child of a fork it frees nothing, and the domain must be kept.
     pub(crate) fn close(&self) {
+        if self.is_forked() {
+            return;
+        }
         // Threads that exit from here on find the door closed; one that is handing its record over
         // holds the lock.
         let orphans = lock(&self.orphans).take();

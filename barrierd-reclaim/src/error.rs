@@ -80,4 +80,10 @@ pub enum SynchronizeError {
          or a faked clock), so nothing is freed until the Reclaimer is dropped"
     )]
     Poisoned,
+    /// This process was forked after the domain was made.
+    #[error(
+        "this process was forked after the domain was made, so nothing of its parent's is freed \
+         here: make a new Reclaimer in the child"
+    )]
+    Forked,
 }

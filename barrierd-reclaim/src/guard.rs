@@ -7,13 +7,26 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// An open read-side section, made by [`Reclaimer::pin`](crate::Reclaimer::pin),
-/// [`Handle::pin`](crate::Handle::pin) or [`pin`](crate::pin).
+/// An open read-side section, made by [`Reclaimer::pin`](crate::Reclaimer::pin) or
+/// [`Handle::pin`](crate::Handle::pin).
 ///
 /// While it lives, no object that could be reached when it was made, or that is reached through
 /// [`protect`](Guard::protect) since, is freed. Guards nest: the first one's section counts.
 ///
 /// A guard that lives long holds back everything retired since it was made, in the whole domain.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::AtomicPtr;
+///
+/// let reclaimer = Reclaimer::new();
+/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// let guard = reclaimer.pin();
+/// // SAFETY: not null, and not freed while the guard lives.
+/// assert_eq!(unsafe { *guard.protect(&cell) }, 1);
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
 ///
 /// Dropping it costs one store. It stays on its thread:
 ///

@@ -102,6 +102,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // Its guards borrowed the handle, so those that were forgotten are over, too.
+        self.record().reader().unpin();
         // SAFETY: the handle owned the record, and is gone.
         unsafe { self.reclaimer.domain().hand_over(self.record()) };
     }

@@ -11,12 +11,25 @@
 //! [`Reclaimer`] is the place to start: [`Reclaimer::pin`] to read, [`Reclaimer::retire`] to
 //! remove. The protocol and its proof are in the repository's `ARCHITECTURE.md`.
 //!
+//! # Which guard
+//! | | keeps from being freed | costs |
+//! |---|---|---|
+//! | [`Guard`] | all that is retired while it lives | a load and two stores a section |
+//! | [`RobustGuard`] | the [`Born`] objects that are older than its last load | a load and a compare more a pointer |
+//! | [`Hazard`] | one object | a load and a store more a pointer |
+//! | [`OwnedGuard`] | as `Guard`, on any thread, across an `.await` | a place of its own in the domain |
+//!
 //! # Limits
-//! - What a guard holds back is everything that was retired after it was made: keep sections short.
+//! - What a guard holds back is everything that was retired after it was made: keep sections short, or
+//!   take a [`RobustGuard`] or a [`Hazard`] where a reader may stall.
 //! - `retire`, `flush` and `synchronize` read the daemon's file (`pin` never does). If someone with
 //!   write access to it (root) truncates it, that read dies of SIGBUS, as with any shared mapping.
-//! - After `fork`, a child must not use a reclaimer of its parent: other threads' sections and locks
-//!   stay as they were. It may exit, and drop its clones, which frees nothing there.
+//! - After `fork`, nothing that was retired to a reclaimer of the parent is freed in the child (but for
+//!   up to 64 objects that the forking thread had already found safe): `retire` keeps it for good,
+//!   [`synchronize`](Reclaimer::synchronize) says [`Forked`](SynchronizeError::Forked). Make a new one.
+//! - In a signal handler only [`pin`](Reclaimer::pin), [`pin_robust`](Reclaimer::pin_robust), their
+//!   guards' `protect` and their end are allowed, on a thread that has called the same before and used
+//!   no other reclaimer since, and not with [`Source::Fence`].
 //! - A destructor that panics while the last clone of a reclaimer is dropped, or on the background
 //!   thread, is reported by the panic hook and goes no further, so that the objects behind it are freed.
 //! - Destructors run one at a time on the background thread: one that blocks keeps all domains waiting,
@@ -28,18 +41,23 @@ mod daemons;
 pub mod docs;
 mod domain;
 mod error;
+mod fork;
 mod guard;
 mod handle;
+mod hazard;
+mod holders;
 mod limit;
 mod local;
 mod membarrier;
 #[cfg(all(loom, test))]
 mod models;
+mod owned;
 mod policy;
 mod protocol;
 mod reclaimer;
 mod record;
 pub mod recycle;
+mod robust;
 mod source;
 mod stats;
 mod status;
@@ -50,8 +68,11 @@ mod variants;
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;
 pub use handle::Handle;
+pub use hazard::{Hazard, Held, Section};
 pub use limit::{OnLimit, Pressure};
+pub use owned::OwnedGuard;
 pub use reclaimer::{Builder, Reclaimer};
+pub use robust::{Born, RobustGuard};
 pub use source::{ActiveSource, Source};
 pub use stats::Stats;
 pub use status::{Status, Why};

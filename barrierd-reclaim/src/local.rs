@@ -11,7 +11,6 @@ use crate::record::Record;
 use core::cell::{Cell, RefCell};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
-use rustix::process::{Pid, getpid};
 use std::sync::Arc;
 use std::sync::Weak;
 
@@ -32,18 +31,11 @@ struct Entry {
 
 struct Registry {
     entries: Vec<Entry>,
-    /// The process that the entries belong to.
-    process: Option<Pid>,
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
         LAST.set((0, ptr::null()));
-        // In the child of a fork another thread of the parent may have held a lock of the domain;
-        // nobody will unlock it. The child's exit must not wait for that.
-        if self.process != Some(getpid()) {
-            return;
-        }
         for entry in self.entries.drain(..) {
             if let Some(domain) = entry.domain.upgrade() {
                 // SAFETY: the domain is alive, so its records are. This thread owns the record
@@ -57,7 +49,7 @@ impl Drop for Registry {
 thread_local! {
     /// The domain last used by this thread, if its readers need no fence, and the record there.
     static LAST: Cell<(DomainId, *const Record)> = const { Cell::new((0, ptr::null())) };
-    static REGISTRY: RefCell<Registry> = const { RefCell::new(Registry { entries: Vec::new(), process: None }) };
+    static REGISTRY: RefCell<Registry> = const { RefCell::new(Registry { entries: Vec::new() }) };
 }
 
 /// This thread's record in domain `id`, if the thread used that domain last and its readers need
@@ -80,7 +72,6 @@ pub(crate) fn find(id: DomainId, domain: &Arc<Domain>) -> Option<*const Record> 
             let record = known.unwrap_or_else(|| {
                 registry.entries.retain(|entry| entry.domain.strong_count() > 0);
                 let record: *const Record = domain.acquire();
-                registry.process.get_or_insert_with(getpid);
                 registry.entries.push(Entry { id, domain: Arc::downgrade(domain), record });
                 record
             });

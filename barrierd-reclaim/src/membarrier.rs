@@ -27,7 +27,7 @@ static BOUGHT: Bought = Bought {
     watermark_ns: AtomicU64::new(0),
     last_ns: AtomicU64::new(0),
     price_ns: AtomicU64::new(0),
-    at_it: AtomicBool::new(false),
+    started_ns: AtomicU64::new(0),
     refused: AtomicBool::new(false),
 };
 
@@ -35,10 +35,10 @@ struct Bought {
     watermark_ns: AtomicU64,
     /// When the last purchase, or refusal, ended.
     last_ns: AtomicU64,
-    /// What it took.
+    /// What it took, as far as it is believed.
     price_ns: AtomicU64,
-    /// Somebody is buying: what comes of it will do for others, too.
-    at_it: AtomicBool,
+    /// Since when somebody is buying, or 0: what comes of it will do for others, too.
+    started_ns: AtomicU64,
     /// The kernel refused the last one.
     refused: AtomicBool,
 }
@@ -60,6 +60,8 @@ impl Membarrier {
         // A seccomp filter may allow the one and refuse the other: try before relying on it.
         membarrier(MembarrierCommand::PrivateExpedited)
             .map_err(|errno| MembarrierError::Call(errno.into()))?;
+        // A hint: after a fork, whoever was at it may not be there.
+        BOUGHT.started_ns.store(0, Relaxed);
         Ok(Membarrier(()))
     }
 
@@ -86,9 +88,10 @@ impl Membarrier {
             >= 4 * self.price_ns().min(MOST_SPACING_NS)
     }
 
-    /// Whether somebody is buying at this moment.
-    pub(crate) fn is_under_way(self) -> bool {
-        BOUGHT.at_it.load(Relaxed)
+    /// Whether somebody is buying at this moment; not somebody who has been kept from it for long.
+    pub(crate) fn is_under_way(self, now_ns: u64) -> bool {
+        let started_ns = BOUGHT.started_ns.load(Relaxed);
+        started_ns != 0 && now_ns.saturating_sub(started_ns) < MOST_SPACING_NS
     }
 
     /// Whether the kernel refused the last purchase.
@@ -99,20 +102,25 @@ impl Membarrier {
     /// Buys a barrier: about 0.4 us when no other thread of the process runs, tens of microseconds
     /// when some do. The watermark that it gives.
     pub(crate) fn buy(self) -> Result<u64, MembarrierError> {
-        BOUGHT.at_it.store(true, Relaxed);
         let before = now_ns();
+        BOUGHT.started_ns.store(before, Relaxed);
         let bought = membarrier(MembarrierCommand::PrivateExpedited);
         let after = now_ns();
-        BOUGHT.at_it.store(false, Relaxed);
+        BOUGHT.started_ns.store(0, Relaxed);
         // A refusal is spaced like a purchase.
         BOUGHT.last_ns.store(after, Relaxed);
-        BOUGHT.price_ns.store(after.saturating_sub(before), Relaxed);
+        BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
         bought.map_err(|errno| MembarrierError::Call(errno.into()))?;
         let ns = before.saturating_sub(CLOCK_MARGIN_NS);
         // Release: who loads it runs after the barrier.
         Ok(BOUGHT.watermark_ns.fetch_max(ns, AcqRel).max(ns))
     }
+}
+
+/// What to believe of a price: it may include the buyer's own preemption, so it doubles at most.
+fn believed(last_ns: u64, new_ns: u64) -> u64 {
+    if last_ns == 0 { new_ns } else { new_ns.min(last_ns.saturating_mul(2)) }
 }
 
 fn spacing_ns(price_ns: u64) -> u64 {
@@ -130,6 +138,12 @@ mod tests {
         let bought = source.buy().expect("registered");
         assert!(bought + CLOCK_MARGIN_NS >= before && bought + CLOCK_MARGIN_NS <= now_ns());
         assert!(source.watermark_ns() >= bought);
+    }
+
+    #[test]
+    fn one_preemption_is_no_price() {
+        assert_eq!((believed(0, 900), believed(900, 400)), (900, 400));
+        assert_eq!(believed(400, 8_000_000), 800);
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub(crate) const MOST_PER_RETIRE: usize = 16;
 /// that what threads leave behind shrinks.
 pub(crate) const ORPHANS_PER_RETIRE: usize = 2;
 
+/// Bags of exited threads that it looks into for each that it may free: hazards and robust guards may
+/// hold what is in them.
+pub(crate) const ORPHANS_LOOKED_AT: usize = 4;
+
 /// A scan looks at every thread, so a thread scans once in as many bags as there are threads,
 /// divided by this: a constant price an item, however many there are.
 const READERS_A_BAG: usize = 16;
@@ -37,7 +41,7 @@ const READERS_A_BAG: usize = 16;
 /// one and nothing else. `budget`: items.
 pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bool {
     let fair = usize::try_from(price_ns / WORTH_NS).unwrap_or(usize::MAX);
-    uncovered >= fair.max(LEAST_ITEMS).min(budget)
+    uncovered >= fair.max(LEAST_ITEMS).min(budget.max(1))
 }
 
 /// Whether a thread that has sealed a bag, and now has `sealed`, should scan.

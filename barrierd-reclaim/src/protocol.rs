@@ -88,6 +88,12 @@ impl Words {
         self.0.era.load(Ordering::Acquire)
     }
 
+    /// The current era, or an earlier one that this thread has not seen pass: for births.
+    #[inline]
+    pub(crate) fn era_relaxed(&self) -> u64 {
+        self.0.era.load(Ordering::Relaxed)
+    }
+
     /// What may be freed now.
     #[inline]
     pub(crate) fn safe(&self) -> Safe {

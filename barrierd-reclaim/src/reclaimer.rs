@@ -5,14 +5,18 @@ use crate::domain::{Domain, Settings};
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::handle::Handle;
+use crate::hazard::Hazard;
+use crate::holders;
 use crate::limit::{OnLimit, Pressure};
 use crate::local::{self, DomainId};
+use crate::owned::OwnedGuard;
 use crate::record::Record;
+use crate::robust::{Born, RobustGuard};
 use crate::source::{Barriers, Source};
 use crate::stats::Stats;
 use crate::status::Status;
+use barrierd_client::clock::now_ns;
 use core::fmt;
-use rustix::process::{Pid, getpid};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -66,14 +70,14 @@ pub struct Reclaimer {
 
 /// Shared by all clones, and by nothing else: dropped with the last of them, on its thread. (The
 /// domain itself may live a moment longer, in the hands of a thread that exits.)
-struct Last(Arc<Domain>, Pid);
+struct Last(Arc<Domain>);
 
 impl Drop for Last {
     fn drop(&mut self) {
-        // In the child of a fork, locks and queues may be as other threads of the parent held them at
-        // that moment, and nobody will let go of them: nothing is freed there.
-        if self.1 == getpid() {
-            self.0.close();
+        self.0.close();
+        if self.0.is_forked() {
+            // What other threads were at is half done, the records' queues too: kept for good.
+            core::mem::forget(self.0.clone());
         }
     }
 }
@@ -100,7 +104,7 @@ impl Reclaimer {
         if let Some(watch) = domain.watch() {
             watch.enlist(Arc::downgrade(&domain), id);
         }
-        Reclaimer { id, _last: Arc::new(Last(domain.clone(), getpid())), domain }
+        Reclaimer { id, _last: Arc::new(Last(domain.clone())), domain }
     }
 
     #[inline]
@@ -148,6 +152,103 @@ impl Reclaimer {
             own.nest();
         }
         Guard::new(record)
+    }
+
+    /// Opens a section that may move between threads, and across an `.await`.
+    ///
+    /// Costs about as much as an allocation and a fence: a place in the domain, and a full stop.
+    pub fn pin_owned(&self) -> OwnedGuard {
+        OwnedGuard::new(self.clone())
+    }
+
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). A load
+    /// and two stores.
+    #[inline]
+    pub fn pin_robust(&self) -> RobustGuard<'_> {
+        let Some(record) = local::last(self.id) else { return self.pin_robust_slow() };
+        // SAFETY: this thread's record in this domain, which `self` keeps alive.
+        let own = unsafe { &*record };
+        if own.interval().is_new() {
+            return self.pin_robust_slow();
+        }
+        RobustGuard::open(own, &self.domain, false)
+    }
+
+    #[cold]
+    fn pin_robust_slow(&self) -> RobustGuard<'_> {
+        let own = self.kept_record();
+        self.domain.expect_intervals();
+        RobustGuard::open(own, &self.domain, self.domain.readers_fence())
+    }
+
+    /// A hazard pointer, which holds nothing yet. Keep it: making one costs a look at all that there
+    /// are.
+    #[must_use]
+    pub fn hazard(&self) -> Hazard<'_> {
+        Hazard::new(self.kept_record(), self.domain.hazards(), self.domain.readers_fence())
+    }
+
+    /// A few hazard pointers at once, for a pair or hand over hand.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    ///
+    /// let reclaimer = Reclaimer::new();
+    /// let [mut here, mut next] = reclaimer.hazards();
+    /// // ... `next` protects the next node; then that is here:
+    /// std::mem::swap(&mut here, &mut next);
+    /// ```
+    #[must_use]
+    pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
+        // One record for all, also late in a thread's exit.
+        let record = self.kept_record();
+        let hazard = |_| Hazard::new(record, self.domain.hazards(), self.domain.readers_fence());
+        core::array::from_fn(hazard)
+    }
+
+    /// This thread's record, for somebody who counts in `Record::holds`; late in the thread's exit,
+    /// when there is no registration, one that is given back after the last of them.
+    fn kept_record(&self) -> &Record {
+        let record = local::find(self.id, &self.domain).unwrap_or_else(|| {
+            let record = self.domain.acquire();
+            record.transient().set(true);
+            record
+        });
+        // SAFETY: this thread's record in this domain, which `self` keeps alive.
+        unsafe { &*record }
+    }
+
+    /// Puts a value into a box that knows its birth, for [`RobustGuard`]s. One load beside the
+    /// allocation.
+    ///
+    /// Publish it through this reclaimer's structures, and free it by
+    /// [`retire_born`](Reclaimer::retire_born); as long as it is not published it may be dropped.
+    #[inline]
+    pub fn alloc<T>(&self, value: T) -> Box<Born<T>> {
+        Box::new(Born::new(holders::birth(self.domain.words(), now_ns), value))
+    }
+
+    /// [`retire`](Reclaimer::retire) of an object with a birth, so that a stalled [`RobustGuard`]
+    /// that is older than it does not keep it.
+    ///
+    /// # Safety
+    /// As for `retire`, and `ptr` came from [`Box::into_raw`] of a box that this reclaimer's
+    /// [`alloc`](Reclaimer::alloc) made, and was published after that.
+    #[inline]
+    pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
+        // SAFETY: from a Box, and not freed yet.
+        let birth = unsafe { (*ptr).birth() };
+        let item = Item { ptr: ptr.cast(), free: thin(free_box::<Born<T>>) };
+        let bytes = size_of::<Born<T>>();
+        match local::last(self.id) {
+            // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
+            // the caller's promise.
+            Some(record) => unsafe { self.domain.retire_born(&*record, item, birth, bytes) },
+            None => self.with_record(|domain, record| {
+                // SAFETY: the record is the caller's for this call; the rest is its promise.
+                unsafe { domain.retire_born(record, item, birth, bytes) }
+            }),
+        }
     }
 
     /// Frees the object behind `ptr`, as its `Box`, once no reader can hold it.
@@ -208,7 +309,7 @@ impl Reclaimer {
     /// threads have left. Never waits.
     ///
     /// Costs a fence, a clock read and a look at the readers. With [`Source::Membarrier`] it may
-    /// buy a barrier, at most one a millisecond.
+    /// buy a barrier.
     pub fn flush(&self) {
         self.with_record(|domain, record| {
             // SAFETY: the record is this thread's for this call.
@@ -217,7 +318,8 @@ impl Reclaimer {
     }
 
     /// Waits until every section that was open at the call has ended and the barrier has passed;
-    /// then frees all that this thread, or any thread that has exited, retired before the call.
+    /// then frees all that this thread, or any thread that has exited, retired before the call, but for
+    /// what a [`Hazard`] protects: it is not waited for.
     /// (What another thread is freeing at that moment may be a destructor away from done.)
     ///
     /// With the daemon it sleeps until the barrier comes, some milliseconds; with membarrier it

@@ -3,7 +3,7 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
 //! 2. The owner is the thread whose [`Reader::take`] succeeded, until it gives the record back. It
-//!    alone touches `freeing`, `debt`, `beyond` and `transient`. A record's owner stays on its
+//!    alone touches `freeing`, `debt`, `beyond`, `transient`, `robust` and `hazards`. A record's owner stays on its
 //!    thread: the registry, a `Guard` (neither is `Send`), one call or a `Handle` holds it. When the
 //!    last `Reclaimer` is dropped, all records belong to that drop (`Domain::close`): no guard and no
 //!    call can be left, and threads that exit find the door closed.
@@ -16,6 +16,7 @@
 
 use crate::bag::{Bags, VtimeWord};
 use crate::domain::Domain;
+use crate::holders::Interval;
 use crate::protocol::Reader;
 use crate::stats::Tally;
 use core::cell::Cell;
@@ -30,6 +31,8 @@ pub(crate) struct Record(CachePadded<Inner>);
 #[derive(Debug)]
 struct Inner {
     reader: Reader,
+    /// What the owner's robust guards hold: stored by the owner, loaded by whoever looks.
+    interval: Interval,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
     /// The queue that was taken over last; only compared, since it may be gone.
@@ -43,6 +46,10 @@ struct Inner {
     debt: Cell<usize>,
     /// Guards that the slot could not count.
     beyond: Cell<usize>,
+    /// Robust guards that are open.
+    robust: Cell<u32>,
+    /// Hazards that there are.
+    hazards: Cell<u32>,
     retired: Tally,
     freed: Tally,
     retired_bytes: Tally,
@@ -60,6 +67,7 @@ impl Record {
     fn new(domain: *const Domain, vtime: VtimeWord) -> Record {
         Record(CachePadded::new(Inner {
             reader: Reader::new(),
+            interval: Interval::new(),
             domain,
             bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
             taken: AtomicPtr::new(ptr::null_mut()),
@@ -69,6 +77,8 @@ impl Record {
             transient: Cell::new(false),
             debt: Cell::new(0),
             beyond: Cell::new(0),
+            robust: Cell::new(0),
+            hazards: Cell::new(0),
             retired: Tally::default(),
             freed: Tally::default(),
             retired_bytes: Tally::default(),
@@ -81,6 +91,30 @@ impl Record {
     #[inline]
     pub(crate) fn reader(&self) -> &Reader {
         &self.0.reader
+    }
+
+    /// What looks see of its robust guards.
+    #[inline]
+    pub(crate) fn interval(&self) -> &Interval {
+        &self.0.interval
+    }
+
+    /// Robust guards that are open. Owner only.
+    #[inline]
+    pub(crate) fn robust(&self) -> &Cell<u32> {
+        &self.0.robust
+    }
+
+    /// Hazards that there are. Owner only.
+    #[inline]
+    pub(crate) fn hazards(&self) -> &Cell<u32> {
+        &self.0.hazards
+    }
+
+    /// Whether a robust guard or a hazard needs it in use. Owner only.
+    #[inline]
+    pub(crate) fn holds(&self) -> bool {
+        self.0.robust.get() != 0 || self.0.hazards.get() != 0
     }
 
     /// The domain that it is a place in.

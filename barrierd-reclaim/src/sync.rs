@@ -55,6 +55,23 @@ pub(crate) enum Twin {
     StampBeforeLook,
     /// The owner of a queue looks at its limit before it says that it is busy.
     LimitBeforeBusy,
+    /// A hazard is believed without a second load of the pointer.
+    HazardNoReload,
+    /// A hazard is set and cleared by Relaxed stores.
+    RelaxedHazard,
+    /// Hazards and intervals are looked at before `safe` is loaded: the set of an older scan with a
+    /// newer `safe`.
+    HolderSetOld,
+    /// Hazards are looked at before intervals: a reader may move from one to the other.
+    HazardsBeforeIntervals,
+    /// The look at hazards and intervals is Relaxed.
+    RelaxedLook,
+    /// An interval is closed by a Relaxed store.
+    RelaxedInterval,
+    /// An interval's end is raised, but the pointer not loaded again.
+    RobustNoReload,
+    /// A birth is the clock, not the domain's era.
+    BirthFromNow,
 }
 
 #[cfg(not(all(loom, test)))]

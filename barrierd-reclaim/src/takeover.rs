@@ -236,7 +236,9 @@ impl Domain {
     fn take_in_hand(&self, record: &Record) -> bool {
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return false };
-        let Some(bag) = self.pick_safe(orphans, record) else { return false };
+        let Some(bag) = self.pick_safe(orphans, record, &mut usize::MAX.clone()) else {
+            return false;
+        };
         *self.hand().lock() = Held { bag: Some(bag), busy: Some(thread::current().id()) };
         true
     }

@@ -1,55 +1,194 @@
-//! After a fork the child may exit, whatever the parent's threads were doing.
+//! After a fork the child may exit, whatever the parent's threads were doing; and what it does with its
+//! parent's reclaimers is safe: nothing is freed, and `synchronize` says why.
 
-use barrierd_reclaim::{Reclaimer, Source};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use barrierd_reclaim::{Reclaimer, Source, SynchronizeError};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Forks, runs `child` there, and returns the child's status.
+///
+/// # Safety
+/// `child` may run in a process whose other threads have gone, whatever they were doing.
+unsafe fn fork(child: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: as the caller says.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid == 0 {
+        let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(99);
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(status) };
+    }
+    let limit = Instant::now() + Duration::from_secs(10);
+    let mut status = 0;
+    // SAFETY: a child of this process, waited for once.
+    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } != pid {
+        if Instant::now() > limit {
+            // SAFETY: the child, which is still there.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            return -1;
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    assert!(libc::WIFEXITED(status), "the child died of a signal: {status}");
+    libc::WEXITSTATUS(status)
+}
+
+unsafe fn nothing(_: *mut u64) {}
+
+fn retire_nothing(reclaimer: &Reclaimer, times: usize) {
+    for _ in 0..times {
+        // SAFETY: `nothing` doesn't touch it.
+        unsafe { reclaimer.retire_with(std::ptr::without_provenance_mut(8), nothing) };
+    }
+}
 
 /// The child's exit runs this thread's thread-local destructors, while a lock of the domain may
 /// have been held by another thread of the parent at the fork.
 #[test]
 fn the_child_can_exit() {
-    unsafe fn nothing(_: *mut u64) {}
     let reclaimer = Reclaimer::builder().source(Source::Fence).build().unwrap();
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            // Threads that exit, each with a long queue to hand over.
-            while !stop.load(Relaxed) {
-                scope
-                    .spawn(|| {
-                        for _ in 0..64 * 200 {
-                            let dangling = std::ptr::without_provenance_mut(8);
-                            // SAFETY: `nothing` doesn't touch it.
-                            unsafe { reclaimer.retire_with(dangling, nothing) };
-                        }
-                    })
-                    .join()
-                    .unwrap();
-            }
-        });
+    under_load(&reclaimer, || {
         let guard = reclaimer.pin();
         for _ in 0..300 {
             // SAFETY: the child only exits, which is what this test is about.
-            let child = unsafe { libc::fork() };
-            assert!(child >= 0, "fork");
-            if child == 0 {
-                // SAFETY: see above.
-                unsafe { libc::exit(0) };
-            }
-            let limit = Instant::now() + Duration::from_secs(10);
-            // SAFETY: a child of this process, waited for once.
-            while unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) } != child {
-                if Instant::now() > limit {
-                    // SAFETY: the child, which is still there.
-                    unsafe { libc::kill(child, libc::SIGKILL) };
-                    stop.store(true, Relaxed);
-                    panic!("the child hangs in exit()");
-                }
-                thread::sleep(Duration::from_micros(100));
-            }
+            let status = unsafe { fork(|| libc::exit(0)) };
+            assert_eq!(status, 0, "the child hangs in exit()");
         }
         drop(guard);
-        stop.store(true, Relaxed);
     });
+}
+
+/// Threads that retire, and threads that exit, each with a long queue to hand over.
+fn under_load(reclaimer: &Reclaimer, work: impl FnOnce()) {
+    struct Stop<'s>(&'s AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                scope.spawn(|| retire_nothing(reclaimer, 64 * 200)).join().unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                let _guard = reclaimer.pin();
+                retire_nothing(reclaimer, 1000);
+            }
+        });
+        work();
+    });
+}
+
+#[test]
+fn a_child_frees_nothing_of_its_parents_on_fences() {
+    a_child_frees_nothing_of_its_parents(Source::Fence);
+}
+
+#[test]
+fn a_child_frees_nothing_of_its_parents_on_membarrier() {
+    a_child_frees_nothing_of_its_parents(Source::Membarrier);
+}
+
+fn a_child_frees_nothing_of_its_parents(source: Source) {
+    static FREED: AtomicUsize = AtomicUsize::new(0);
+    unsafe fn count(_: *mut u64) {
+        FREED.fetch_add(1, Relaxed);
+    }
+    let make = || Reclaimer::builder().source(source).build().unwrap();
+    // Not dropped twice: the child drops it.
+    let reclaimer = ManuallyDrop::new(make());
+    let counted = |reclaimer: &Reclaimer| {
+        // SAFETY: `count` doesn't touch it.
+        unsafe { reclaimer.retire_with(std::ptr::without_provenance_mut(8), count) };
+    };
+    let child = || {
+        let freed = FREED.load(Relaxed);
+        (0..1000).for_each(|_| counted(&reclaimer));
+        reclaimer.flush();
+        if reclaimer.synchronize(Instant::now() + Duration::from_secs(1))
+            != Err(SynchronizeError::Forked)
+        {
+            return 1;
+        }
+        let node = AtomicPtr::new(Box::into_raw(reclaimer.alloc(5u32)));
+        let (guard, robust, owned) =
+            (reclaimer.pin(), reclaimer.pin_robust(), reclaimer.pin_owned());
+        let [mut one, _two] = reclaimer.hazards();
+        let seen = one.protect(&node).as_ptr();
+        if guard.protect(&node) != robust.protect(&node) || owned.protect(&node) != seen {
+            return 2;
+        }
+        // SAFETY: from `alloc`, retired once.
+        unsafe { reclaimer.retire_born(seen) };
+        drop((guard, robust, owned, one));
+        let mut handle = reclaimer.handle();
+        drop(handle.pin());
+        // SAFETY: `count` doesn't touch it.
+        unsafe { handle.retire_with(std::ptr::without_provenance_mut(8), count) };
+        handle.flush();
+        drop(handle);
+        // A thread of the child, with its exit. Not one of std's: it takes a lock, which another thread
+        // of the parent may have held.
+        extern "C" fn retire(reclaimer: *mut libc::c_void) -> *mut libc::c_void {
+            // SAFETY: the child's, which waits for this thread.
+            let reclaimer = unsafe { &*reclaimer.cast::<Reclaimer>().cast_const() };
+            for _ in 0..200 {
+                // SAFETY: `count` doesn't touch it.
+                unsafe { reclaimer.retire_with(std::ptr::without_provenance_mut(8), count) };
+            }
+            std::ptr::null_mut()
+        }
+        // SAFETY: the thread is waited for, and `retire` reads nothing but the reclaimer.
+        unsafe {
+            let mut thread = std::mem::zeroed();
+            let argument = std::ptr::from_ref::<Reclaimer>(&reclaimer).cast_mut().cast();
+            if libc::pthread_create(&mut thread, std::ptr::null(), retire, argument) != 0
+                || libc::pthread_join(thread, std::ptr::null_mut()) != 0
+            {
+                return 6;
+            }
+        }
+        // What this thread had found safe before the fork may go on.
+        if FREED.load(Relaxed) > freed + 64 {
+            return 3;
+        }
+        // A domain of the child's own is like any other.
+        let own = make();
+        let before = FREED.load(Relaxed);
+        (0..500).for_each(|_| counted(&own));
+        if own.synchronize(Instant::now() + Duration::from_secs(5)).is_err()
+            || FREED.load(Relaxed) != before + 500
+        {
+            return 4;
+        }
+        drop(own);
+        // SAFETY: the child's copy, dropped once, and not used again. It is the last.
+        drop(unsafe { std::ptr::read(&*reclaimer) });
+        if FREED.load(Relaxed) == before + 500 { 0 } else { 5 }
+    };
+    under_load(&reclaimer, || {
+        let guard = reclaimer.pin();
+        for _ in 0..100 {
+            (0..100).for_each(|_| counted(&reclaimer));
+            // SAFETY: all that the child calls is what this test is about, and the C library sees to
+            // the allocator.
+            assert_eq!(unsafe { fork(child) }, 0);
+        }
+        drop(guard);
+    });
+    // The parent goes on as if nothing had been.
+    // (A scope does not wait for its threads' thread-local destructors.)
+    let limit = Instant::now() + Duration::from_secs(20);
+    while reclaimer.stats().waiting() > 0 {
+        assert!(Instant::now() < limit, "{:?}", reclaimer.stats());
+        reclaimer.synchronize(limit).unwrap();
+    }
+    drop(ManuallyDrop::into_inner(reclaimer));
 }

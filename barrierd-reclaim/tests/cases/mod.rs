@@ -4,7 +4,10 @@
 //! workspace's `tests/reclaim_daemon.rs`.
 
 pub(crate) mod background;
+mod hazard;
 pub(crate) mod limits;
+mod owned;
+mod robust;
 pub(crate) mod variants;
 
 use barrierd_reclaim::{Reclaimer, SynchronizeError};
@@ -72,6 +75,9 @@ pub(crate) fn all(make: impl Fn() -> Reclaimer) {
     sleepers_hold_nothing_of_others(make());
     destructors_that_retire_many(make());
     no_reader_sees_a_freed_node(make());
+    hazard::all(&make);
+    robust::all(&make);
+    owned::all(&make);
 }
 
 fn freed_in_order_and_once(reclaimer: Reclaimer) {

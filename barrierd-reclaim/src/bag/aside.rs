@@ -1,0 +1,516 @@
+//! What of one thread's queue does not go in its order: items with a birth, which have bags of their
+//! own, and items that could go but for one reader.
+//!
+//! Owns these and nothing else; it is made when a queue first needs it. Items without a birth (births
+//! are eras, so none is 0) stay in the queue's order, as an interval holds them like a section would.
+
+use super::{BAG_ITEMS, Bag, Item, SPARE_BAGS};
+use crate::holders::{Holder, Holders};
+use crate::protocol::Safe;
+use core::mem::take;
+use std::collections::VecDeque;
+
+/// See the file's documentation.
+#[derive(Default)]
+pub(super) struct Aside {
+    /// The open bag of items with a birth.
+    open: Option<Bag>,
+    /// Sealed, oldest first.
+    sealed: VecDeque<Bag>,
+    /// Would go, but an interval holds each item. By holder, so that nothing is looked at again while
+    /// that one stays.
+    kept: Vec<(Holder, Vec<Bag>)>,
+    /// Would go, but a hazard holds them.
+    hazarded: Vec<Item>,
+}
+
+impl Aside {
+    /// The open bag's virtual time and its items, if there are any.
+    pub(super) fn open(&self) -> Option<(u64, usize)> {
+        self.open.as_ref().map(|bag| (bag.vtime, bag.len))
+    }
+
+    /// Puts an item with a birth into the open bag, which has room and is of this virtual time, or
+    /// into a new one.
+    pub(super) fn push(
+        &mut self,
+        item: Item,
+        birth: u64,
+        bytes: usize,
+        vtime: u64,
+        spare: &mut Vec<Bag>,
+    ) {
+        let bag = self.open.get_or_insert_with(|| {
+            let mut bag = spare.pop().unwrap_or_else(Bag::new);
+            (bag.vtime, bag.bytes, bag.birth) = (vtime, 0, u64::MAX);
+            bag
+        });
+        bag.add(item);
+        bag.bytes += bytes;
+        bag.birth = bag.birth.min(birth);
+    }
+
+    /// Closes the open bag with the stamp `ns`.
+    pub(super) fn seal(&mut self, ns: u64) {
+        if let Some(mut bag) = self.open.take() {
+            bag.ns = self.sealed.back().map_or(ns, |before| before.ns.max(ns));
+            self.sealed.push_back(bag);
+        }
+    }
+
+    /// Sealed bags that wait for a barrier or a section.
+    pub(super) fn sealed(&self) -> &VecDeque<Bag> {
+        &self.sealed
+    }
+
+    /// Takes these away.
+    pub(super) fn take_sealed(&mut self) -> impl Iterator<Item = Bag> {
+        self.sealed.drain(..)
+    }
+
+    /// What may go goes to `free`, in bags.
+    pub(super) fn release(
+        &mut self,
+        safe: Safe,
+        holders: &Holders,
+        free: &mut VecDeque<Bag>,
+        spare: &mut Vec<Bag>,
+    ) {
+        let first = free.len();
+        self.release_kept(holders, free, spare);
+        let safe = holders.with_birth(safe);
+        if self.sealed.is_empty() && self.open().is_some_and(|(vtime, _)| vtime < safe.vtime) {
+            self.seal(u64::MAX);
+        }
+        while self.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
+            let bag = self.sealed.pop_front().expect("looked at");
+            self.sort(bag, holders, free, spare);
+        }
+        // What a hazard holds has no other holder: see `Aside::hazards`.
+        for mut bag in free.split_off(first) {
+            self.hazards(&mut bag, holders);
+            put(bag, free, spare);
+        }
+        self.release_hazarded(holders, free, spare);
+    }
+
+    /// Looks at what intervals held again, where one of them is gone.
+    fn release_kept(&mut self, holders: &Holders, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
+        if self.kept.iter().all(|(holder, _)| holders.has(*holder)) {
+            return;
+        }
+        let (still, gone) =
+            take(&mut self.kept).into_iter().partition(|(holder, _)| holders.has(*holder));
+        self.kept = still;
+        for bag in gone.into_iter().flat_map(|(_, bags)| bags) {
+            self.sort(bag, holders, free, spare);
+        }
+    }
+
+    /// Puts a bag that is safe but for intervals where it belongs, item by item if need be.
+    fn sort(
+        &mut self,
+        mut bag: Bag,
+        holders: &Holders,
+        free: &mut VecDeque<Bag>,
+        spare: &mut Vec<Bag>,
+    ) {
+        if holders.holder(bag.ns, bag.birth).is_some() {
+            let ns = bag.ns;
+            let bytes = bag.bytes / bag.waiting().max(1);
+            // One holder is enough; when it has gone the next is found.
+            bag.retain(|item| {
+                // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
+                let birth = unsafe { item.birth() };
+                let Some(holder) = holders.holder(ns, birth) else { return true };
+                self.keep(holder, *item, ns, birth, bytes, spare);
+                false
+            });
+            bag.bytes = bytes * bag.waiting();
+        }
+        put(bag, free, spare);
+    }
+
+    fn keep(
+        &mut self,
+        holder: Holder,
+        item: Item,
+        ns: u64,
+        birth: u64,
+        bytes: usize,
+        spare: &mut Vec<Bag>,
+    ) {
+        let group = self.kept.iter().position(|(known, _)| *known == holder);
+        let group = group.unwrap_or_else(|| {
+            self.kept.push((holder, Vec::new()));
+            self.kept.len() - 1
+        });
+        let bags = &mut self.kept[group].1;
+        if bags.last().is_none_or(|bag| bag.len == BAG_ITEMS) {
+            let mut bag = spare.pop().unwrap_or_else(Bag::new);
+            (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, u64::MAX);
+            bags.push(bag);
+        }
+        let bag = bags.last_mut().expect("not empty");
+        bag.add(item);
+        bag.bytes += bytes;
+        // A later stamp and an earlier birth only keep longer.
+        (bag.ns, bag.birth) = (bag.ns.max(ns), bag.birth.min(birth));
+    }
+
+    /// Takes out of a bag what hazards hold. It is safe, and no section or interval holds it: all that
+    /// is left to look at later is the hazards, whenever that is.
+    pub(super) fn hazards(&mut self, bag: &mut Bag, holders: &Holders) {
+        if holders.has_hazards() {
+            let held = &mut self.hazarded;
+            bag.retain(|item| {
+                let free = !holders.has_hazard(item.address());
+                if !free {
+                    held.push(*item);
+                }
+                free
+            });
+        }
+    }
+
+    fn release_hazarded(
+        &mut self,
+        holders: &Holders,
+        free: &mut VecDeque<Bag>,
+        spare: &mut Vec<Bag>,
+    ) {
+        if self.hazarded.is_empty() {
+            return;
+        }
+        let mut gone = Vec::new();
+        self.hazarded.retain(|item| {
+            let held = holders.has_hazard(item.address());
+            if !held {
+                gone.push(*item);
+            }
+            held
+        });
+        free.extend(pack(gone, spare));
+    }
+
+    /// Everything, in sealed bags; the open one must be empty. The stamp 0 says that only a hazard
+    /// may stand in the way.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Bag> + use<> {
+        debug_assert!(self.open.is_none(), "items left behind");
+        let hazarded = pack(take(&mut self.hazarded), &mut Vec::new());
+        let kept = take(&mut self.kept).into_iter().flat_map(|(_, bags)| bags);
+        hazarded.into_iter().chain(kept).chain(take(&mut self.sealed))
+    }
+}
+
+/// What is left of a bag goes; an empty one is used again.
+fn put(bag: Bag, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
+    if bag.waiting() > 0 {
+        free.push_back(bag);
+    } else if spare.len() < SPARE_BAGS {
+        let mut bag = bag;
+        bag.clear();
+        spare.push(bag);
+    }
+}
+
+/// Items that may go but for hazards, in bags.
+fn pack(items: Vec<Item>, spare: &mut Vec<Bag>) -> Vec<Bag> {
+    let fill = |items: &[Item]| {
+        let mut bag = spare.pop().unwrap_or_else(Bag::new);
+        (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, 0);
+        items.iter().for_each(|item| bag.add(*item));
+        bag
+    };
+    items.chunks(BAG_ITEMS).map(fill).collect()
+}
+
+impl Bag {
+    /// Whether something in a bag that its thread has left may go: see [`Bag::sort`]. By
+    /// nanoseconds alone.
+    pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
+        let safe = if self.birth == 0 { holders.without_birth(safe) } else { safe };
+        self.ns < safe.ns
+    }
+
+    /// Splits a bag that its thread has left, and that is worth a look: what may go, and what may not
+    /// yet. `safe` was loaded before `holders` looked.
+    pub(crate) fn sort(mut self, holders: &Holders) -> (Option<Bag>, Option<Bag>) {
+        if holders.is_empty() {
+            return (Some(self), None);
+        }
+        let ns = self.ns;
+        let born = self.birth != 0;
+        let mut held = Bag::new();
+        (held.ns, held.birth) = (ns, self.birth);
+        self.retain(|item| {
+            // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
+            let kept = born && holders.holder(ns, unsafe { item.birth() }).is_some();
+            let free = !kept && !holders.has_hazard(item.address());
+            if !free {
+                held.add(*item);
+            }
+            free
+        });
+        let full = |bag: Bag| Some(bag).filter(|bag| bag.waiting() > 0);
+        (full(self), full(held))
+    }
+
+    fn add(&mut self, item: Item) {
+        assert!(self.len < BAG_ITEMS);
+        // SAFETY: `len` is below BAG_ITEMS.
+        unsafe { self.slots.start().add(self.len).write(item) };
+        self.len += 1;
+    }
+
+    /// Takes out what `free` says no to; the rest keeps its order.
+    fn retain(&mut self, mut free: impl FnMut(&Item) -> bool) {
+        let (first, mut to) = (self.taken, self.taken);
+        for from in first..self.len {
+            // SAFETY: those from `taken` to `len` were written; `to` is never above `from`.
+            unsafe {
+                let item = self.slots.start().add(from).read();
+                if free(&item) {
+                    self.slots.start().add(to).write(item);
+                    to += 1;
+                }
+            }
+        }
+        self.len = to;
+    }
+
+    fn clear(&mut self) {
+        (self.taken, self.len) = (0, 0);
+    }
+
+    /// Nothing but a hazard may stand in the way of what is left.
+    pub(super) fn settle(mut self) -> Bag {
+        (self.ns, self.birth) = (0, 0);
+        self
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::{Bags, VtimeWord};
+    use super::*;
+    use crate::holders::{HazardSlot, Interval};
+    use crate::protocol::{GRAIN, Reader, Words, scan};
+    use proptest::prelude::*;
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    /// What a queue is told of an item, and what becomes of it.
+    struct Known {
+        birth: u64,
+        /// `u64::MAX` while its bag is open.
+        ns: u64,
+        /// Found safe, and in no interval: none that comes later can find it.
+        settled: bool,
+        gone: bool,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        /// With the era of its birth.
+        PushBorn(u64),
+        Seal,
+        /// An interval of that number is opened, or goes on, in this era; or ends.
+        Interval(usize, Option<u64>),
+        /// A hazard of that number is set on an item, counted from the newest; or cleared.
+        Hazard(usize, Option<usize>),
+        /// Eras behind the present.
+        Release(u64),
+        Take(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            20 => Just(Step::Push),
+            40 => (0..30u64).prop_map(Step::PushBorn),
+            3 => Just(Step::Seal),
+            2 => (0..3usize, proptest::option::of(0..30u64)).prop_map(|(n, era)| Step::Interval(n, era)),
+            3 => (0..3usize, proptest::option::of(0..200usize)).prop_map(|(n, at)| Step::Hazard(n, at)),
+            6 => (0..30u64).prop_map(Step::Release),
+            3 => (1..100usize).prop_map(Step::Take),
+        ]
+    }
+
+    struct Queue {
+        bags: Bags,
+        /// Each begins with its birth; their places don't change.
+        #[expect(clippy::vec_box, reason = "queues hold their addresses")]
+        objects: Vec<Box<u64>>,
+        known: Vec<Known>,
+        words: Words,
+        intervals: [Interval; 3],
+        ends: [Option<(u64, u64)>; 3],
+        slots: [HazardSlot; 3],
+        held: [Option<usize>; 3],
+    }
+
+    impl Queue {
+        fn new() -> Queue {
+            Queue {
+                bags: Bags::new(VtimeWord::none()),
+                objects: Vec::new(),
+                known: Vec::new(),
+                words: Words::new(),
+                intervals: core::array::from_fn(|_| Interval::new()),
+                ends: [None; 3],
+                slots: core::array::from_fn(|_| HazardSlot::new()),
+                held: [None; 3],
+            }
+        }
+
+        fn advance(&self, era: u64) {
+            scan(&self.words, || era, core::iter::empty::<&Reader>);
+        }
+
+        fn holders(&self) -> Holders {
+            Holders::look(|| self.intervals.iter(), || self.slots.iter())
+        }
+
+        fn seal(&mut self, ns: u64) {
+            // SAFETY: this thread's own.
+            unsafe { self.bags.own(false, |work| work.seal(ns)) }.expect("not taken");
+            self.known.iter_mut().filter(|item| item.ns == u64::MAX).for_each(|item| item.ns = ns);
+        }
+
+        fn push(&mut self, birth: u64, now: u64) {
+            self.objects.push(Box::new(birth));
+            let object: *const u64 = &**self.objects.last().expect("just pushed");
+            let item = Item { ptr: object.cast_mut().cast(), free: nothing };
+            let mut sealed = false;
+            let work = |work: &mut super::super::Work<'_>| {
+                sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_born() };
+                if sealed {
+                    work.seal(now);
+                }
+                if birth == 0 { work.push(item, 8) } else { work.push_born(item, birth, 8) }
+            };
+            // SAFETY: this thread's own.
+            unsafe { self.bags.own(false, work) }.expect("not taken");
+            if sealed {
+                self.known.iter_mut().filter(|i| i.ns == u64::MAX).for_each(|i| i.ns = now);
+            }
+            self.known.push(Known { birth, ns: u64::MAX, settled: false, gone: false });
+        }
+
+        fn name(&self, item: &Item) -> usize {
+            let found = self.objects.iter().position(|object| {
+                core::ptr::addr_eq(core::ptr::from_ref::<u64>(object), item.ptr.cast_const())
+            });
+            found.expect("one of ours")
+        }
+
+        /// Whether an interval holds it at this moment.
+        fn is_inside(&self, name: usize) -> bool {
+            let item = &self.known[name];
+            let inside = |&(lo, up): &(u64, u64)| lo <= item.ns && item.birth <= up;
+            self.ends.iter().flatten().any(inside)
+        }
+    }
+
+    proptest! {
+        /// Against a plain list: nothing that is held or not safe is let go, nothing is lost or comes
+        /// twice, and everything goes once it may.
+        #[test]
+        fn like_a_plain_list(steps in proptest::collection::vec(step(), 0..500)) {
+            let mut queue = Queue::new();
+            let mut now = 40 * GRAIN;
+            // Safe, and let go by a look that found nobody: may come out from now on.
+            let mut free = Vec::<usize>::new();
+            let mut safe_ns = 0;
+            for step in steps {
+                now += 100;
+                match step {
+                    Step::Push => queue.push(0, now),
+                    Step::PushBorn(behind) => queue.push(now - behind * GRAIN, now),
+                    Step::Seal => queue.seal(now),
+                    Step::Interval(at, None) => {
+                        if queue.ends[at].take().is_some() {
+                            queue.intervals[at].close();
+                        }
+                    }
+                    Step::Interval(at, Some(behind)) => {
+                        queue.advance(now - behind * GRAIN);
+                        let era = queue.words.era();
+                        let interval = &queue.intervals[at];
+                        if let Some((_, up)) = &mut queue.ends[at] {
+                            interval.protect(&queue.words, || (), false);
+                            *up = era;
+                        } else {
+                            interval.open(&queue.words, false);
+                            queue.ends[at] = Some((era, era));
+                        }
+                    }
+                    Step::Hazard(at, back) => {
+                        // Only what is not safe yet can be found by a reader.
+                        let name = back.and_then(|back| queue.known.len().checked_sub(back + 1));
+                        let name = name.filter(|name| !free.contains(name) && !queue.known[*name].gone);
+                        let address = |name: usize| core::ptr::from_ref::<u64>(&queue.objects[name]).addr();
+                        queue.slots[at].hold(name.map_or(0, |name| address(name) as u64));
+                        queue.held[at] = name;
+                    }
+                    Step::Release(behind) => {
+                        // It never falls.
+                        safe_ns = safe_ns.max(now - behind * GRAIN);
+                        let safe = Safe { ns: safe_ns, vtime: 0 };
+                        let holders = queue.holders();
+                        // SAFETY: this thread's own.
+                        unsafe { queue.bags.own(false, |work| work.release(safe, &holders)) }.expect("not taken");
+                        for name in 0..queue.known.len() {
+                            if queue.known[name].ns < safe.ns && !queue.is_inside(name) {
+                                queue.known[name].settled = true;
+                            }
+                            if queue.known[name].settled && !queue.held.contains(&Some(name)) {
+                                free.push(name);
+                            }
+                        }
+                        free.sort_unstable();
+                        free.dedup();
+                    }
+                    Step::Take(most) => {
+                        for _ in 0..most {
+                            // SAFETY: this thread's own.
+                            let item = unsafe { queue.bags.own(false, |work| work.take_safe()) };
+                            let Some(item) = item.expect("not taken") else { break };
+                            let name = queue.name(&item);
+                            prop_assert!(free.contains(&name), "{name} was let go too early");
+                            prop_assert!(!queue.known[name].gone, "{name} came twice");
+                            queue.known[name].gone = true;
+                        }
+                    }
+                }
+            }
+            // Half the time it is taken over as it is, half the time all goes by itself.
+            now += 1000 * GRAIN;
+            queue.seal(now);
+            queue.slots.iter().for_each(HazardSlot::clear);
+            let mut left: Vec<usize> = if now.is_multiple_of(200) {
+                // SAFETY: this thread's own, which goes on using it nowhere.
+                let bags = unsafe { queue.bags.take_over(now) };
+                bags.into_iter().flatten().map(|item| queue.name(&item)).collect()
+            } else {
+                queue.intervals.iter().for_each(Interval::close);
+                let safe = Safe { ns: u64::MAX, vtime: 0 };
+                let holders = queue.holders();
+                // SAFETY: this thread's own.
+                let all = unsafe {
+                    queue.bags.own(false, |work| {
+                        work.release(safe, &holders);
+                        core::iter::from_fn(|| work.take_safe()).collect::<Vec<_>>()
+                    })
+                };
+                all.expect("not taken").iter().map(|item| queue.name(item)).collect()
+            };
+            left.sort_unstable();
+            let known = queue.known.iter().enumerate();
+            let expected: Vec<usize> =
+                known.filter(|(_, item)| !item.gone).map(|(name, _)| name).collect();
+            prop_assert_eq!(left, expected);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Which process this is, told by one load: a fork wipes the word off in the child.
+//!
+//! Owns one page of the process. It knows nothing of what a child must not do.
+//!
+//! A `vfork` child shares its parent's memory and is the same process in every respect that counts.
+
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::process::{Pid, getpid};
+
+/// The word of this process: its number among those that came by forks, 0 until it is asked for.
+static WORD: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+/// Numbers given so far, here and in the processes that this one was forked from.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+/// A process, as it was when this was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Process {
+    /// By the word and the number that it had.
+    Number(&'static AtomicU64, u64),
+    /// Where the kernel wipes nothing (before Linux 4.14): by a system call.
+    Id(Pid),
+}
+
+impl Process {
+    /// The one that this is.
+    pub(crate) fn current() -> Process {
+        let Some(word) = word() else { return Process::Id(getpid()) };
+        // Relaxed, all: the kernel puts a fork before all that the child does.
+        let number = match word.load(Relaxed) {
+            0 => {
+                let new = NUMBERS.fetch_add(1, Relaxed) + 1;
+                word.compare_exchange(0, new, Relaxed, Relaxed).map_or_else(|old| old, |_| new)
+            }
+            number => number,
+        };
+        Process::Number(word, number)
+    }
+
+    /// Whether it still is this one; if not, this is a child of it by fork.
+    #[inline]
+    pub(crate) fn is_current(self) -> bool {
+        match self {
+            Process::Number(word, number) => word.load(Relaxed) == number,
+            Process::Id(id) => getpid() == id,
+        }
+    }
+}
+
+/// The word, if the kernel wipes it in children. A page is made once and kept.
+fn word() -> Option<&'static AtomicU64> {
+    // Acquire: pairs with the exchange below.
+    let mut word = WORD.load(Acquire);
+    if word.is_null() {
+        let page = wiped_page()?;
+        // No lock: a fork in the middle would leave it locked in the child.
+        match WORD.compare_exchange(ptr::null_mut(), page, AcqRel, Acquire) {
+            Ok(_) => word = page,
+            Err(other) => {
+                // SAFETY: the page was made above, and nobody else knows it.
+                let _ = unsafe { munmap(page.cast(), size_of::<AtomicU64>()) };
+                word = other;
+            }
+        }
+    }
+    // SAFETY: mapped for the life of the process, aligned, zeros at first and after a fork, and only
+    // touched by atomic operations.
+    Some(unsafe { &*word })
+}
+
+/// A private page of zeros (`MADV_WIPEONFORK`, Linux 4.14).
+fn wiped_page() -> Option<*mut AtomicU64> {
+    let length = size_of::<AtomicU64>();
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping, which replaces none; the advice changes nothing here, only what a
+    // child gets.
+    unsafe {
+        let page = mmap_anonymous(ptr::null_mut(), length, access, MapFlags::PRIVATE).ok()?;
+        if madvise(page, length, Advice::LinuxWipeOnFork).is_err() {
+            let _ = munmap(page, length);
+            return None;
+        }
+        Some(page.cast())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_another_process() {
+        let parent = Process::current();
+        let by_id = Process::Id(getpid());
+        assert!(parent.is_current() && by_id.is_current());
+        assert!(Process::current().is_current());
+        // SAFETY: the child only runs what is tested here, which takes no lock, and exits at once.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "fork");
+        if child == 0 {
+            let forgotten = !parent.is_current() && !by_id.is_current();
+            let own = Process::current();
+            let known = own.is_current() && Process::current().is_current();
+            let still = !parent.is_current();
+            // SAFETY: ends the child, nothing else.
+            unsafe { libc::_exit(if forgotten && known && still { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: a child of this process, waited for once.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert!(parent.is_current());
+    }
+}

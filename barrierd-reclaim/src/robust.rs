@@ -1,0 +1,183 @@
+//! Robust guards, and the objects with a birth that they let go of.
+//!
+//! Owns what users see; the steps of the protocol are in `holders.rs`.
+
+use crate::domain::Domain;
+use crate::record::Record;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// An object that knows when it was born: made by [`Reclaimer::alloc`](crate::Reclaimer::alloc),
+/// retired by [`Reclaimer::retire_born`](crate::Reclaimer::retire_born).
+///
+/// A stalled [`RobustGuard`] keeps none of those that were born after it stalled. Every other guard
+/// and every hazard treats them as any object. It takes 8 bytes (or its alignment) more than `T`.
+///
+/// ```
+/// use barrierd_reclaim::{Born, Reclaimer};
+///
+/// let reclaimer = Reclaimer::new();
+/// let node: Box<Born<u32>> = reclaimer.alloc(7);
+/// assert_eq!(**node, 7);
+/// ```
+#[derive(Debug)]
+#[repr(C)]
+pub struct Born<T> {
+    /// The era as it stood before the object was published: queues read it through `Item::birth`.
+    birth: u64,
+    value: T,
+}
+
+impl<T> Born<T> {
+    pub(crate) fn new(birth: u64, value: T) -> Born<T> {
+        Born { birth, value }
+    }
+
+    pub(crate) fn birth(&self) -> u64 {
+        self.birth
+    }
+
+    /// The object itself; its birth is forgotten.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+}
+
+impl<T> Deref for Born<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Born<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+/// A read-side section that may stall: it holds back only what was born before its last
+/// [`protect`](RobustGuard::protect). Made by [`Reclaimer::pin_robust`](crate::Reclaimer::pin_robust).
+///
+/// Of [`Born`] objects it keeps those that were born before its last `protect` and retired since it
+/// was made; of others, like any [`Guard`](crate::Guard), all that were retired since it was made. So
+/// what a stalled one keeps is bounded by what there was when it stalled, however much is retired
+/// later.
+///
+/// Each pointer must be loaded through `protect`: a plain load, or one under another guard, protects
+/// nothing here. Guards nest: they share one section, from the first to the last one's end.
+///
+/// # Cost
+/// `pin_robust` is a load and two stores; `protect` beside its own load two loads and a compare, and
+/// a store once an era. No fence (with [`Source::Fence`](crate::Source::Fence) one where it stores).
+///
+/// Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation" (PPoPP 2018): 2GE-IBR,
+/// over the barrier's era and without its fences.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::{AtomicPtr, Ordering};
+///
+/// let reclaimer = Reclaimer::new();
+/// let cell = AtomicPtr::new(Box::into_raw(reclaimer.alloc(1)));
+/// let guard = reclaimer.pin_robust();
+/// // SAFETY: not null, and not freed while the guard lives.
+/// let seen = unsafe { &*guard.protect(&cell) };
+/// let old = cell.swap(Box::into_raw(reclaimer.alloc(2)), Ordering::AcqRel);
+/// // SAFETY: from `alloc`, can't be reached any more, retired once.
+/// unsafe { reclaimer.retire_born(old) };
+/// assert_eq!(**seen, 1); // still there
+/// drop(guard);
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
+///
+/// It stays on its thread:
+///
+/// ```compile_fail,E0277
+/// let reclaimer = barrierd_reclaim::Reclaimer::new();
+/// let guard = reclaimer.pin_robust();
+/// std::thread::scope(|s| {
+///     s.spawn(|| drop(guard)); // RobustGuard is not Send
+/// });
+/// ```
+#[must_use = "the section ends when the guard is dropped"]
+pub struct RobustGuard<'r> {
+    /// This thread's record; a raw pointer, so that the guard is neither Send nor Sync.
+    record: *const Record,
+    domain: &'r Domain,
+    _borrowed: PhantomData<&'r Record>,
+}
+
+impl<'r> RobustGuard<'r> {
+    /// Opens the record's interval, or goes on with it. The caller owns the record.
+    ///
+    /// Counted first, then opened if it is not; dropped first, then closed if it was the last: so a
+    /// signal handler that opens and ends one in between leaves this one as it must be.
+    #[inline]
+    pub(crate) fn open(record: &'r Record, domain: &'r Domain, fenced: bool) -> RobustGuard<'r> {
+        record.robust().set(record.robust().get() + 1);
+        if !record.interval().is_open() {
+            record.interval().open(domain.words(), fenced);
+        }
+        RobustGuard { record, domain, _borrowed: PhantomData }
+    }
+
+    /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
+    ///
+    /// An Acquire load, repeated where the era has moved on since the last one. Tag bits are the
+    /// caller's business and come back as they are.
+    #[inline]
+    pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
+        let load = || pointer.load(Ordering::Acquire);
+        self.record().interval().protect(self.domain.words(), load, self.domain.readers_fence())
+    }
+
+    /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
+    ///
+    /// False, and nothing is done, if other robust guards of this thread and reclaimer are open.
+    /// Pointers from before must not be used any more.
+    #[inline]
+    pub fn repin(&mut self) -> bool {
+        let record = self.record();
+        if record.robust().get() != 1 {
+            return false;
+        }
+        record.interval().close();
+        record.interval().open(self.domain.words(), self.domain.readers_fence());
+        true
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &'r Record {
+        // SAFETY: records live as long as their domain, which `'r` keeps alive.
+        unsafe { &*self.record }
+    }
+}
+
+impl Drop for RobustGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let record = self.record();
+        let others = record.robust().get() - 1;
+        record.robust().set(others);
+        if others == 0 {
+            record.interval().close();
+            // SAFETY: this thread owns the record, and this guard, its last, is gone.
+            unsafe { self.domain.hand_over_if_last(record) };
+        }
+    }
+}
+
+impl fmt::Debug for RobustGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RobustGuard")
+            .field("eras", &self.record().interval().ends())
+            .finish_non_exhaustive()
+    }
+}
