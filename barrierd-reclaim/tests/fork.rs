@@ -53,3 +53,42 @@ fn the_child_can_exit() {
         stop.store(true, Relaxed);
     });
 }
+
+/// The child has no background thread, and the one of the parent may have been inside a destructor: the
+/// last drop does not wait for it.
+#[test]
+fn the_child_can_drop() {
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    for _ in 0..20 {
+        let reclaimer = Reclaimer::builder().source(Source::Fence).build().unwrap();
+        (0..3).for_each(|_| reclaimer.retire_value(Slow));
+        let limit = Instant::now() + Duration::from_secs(10);
+        while reclaimer.stats().freed == 0 {
+            assert!(Instant::now() < limit, "the background thread frees");
+            thread::sleep(Duration::from_millis(1));
+        }
+        // SAFETY: the child drops and exits, which is what this test is about.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "fork");
+        if child == 0 {
+            reclaimer.retire_value(1);
+            drop(reclaimer);
+            // SAFETY: see above.
+            unsafe { libc::exit(0) };
+        }
+        // SAFETY: a child of this process, waited for once.
+        while unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) } != child {
+            if Instant::now() > limit {
+                // SAFETY: the child, which is still there.
+                unsafe { libc::kill(child, libc::SIGKILL) };
+                panic!("the child hangs");
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
