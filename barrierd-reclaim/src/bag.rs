@@ -318,7 +318,7 @@ impl Bags {
         bytes: usize,
         free: bool,
     ) -> Result<Pushed, Refused> {
-        let early = broken(Twin::LimitBeforeBusy).then(|| self.limit.load(Ordering::Acquire));
+        let early = broken(Twin::LimitBeforeBusy).then(|| self.look_early());
         // Relaxed, and no fence: see the file's documentation.
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
@@ -347,6 +347,14 @@ impl Bags {
         let behind = self.behind.get();
         self.busy.store(false, Ordering::Release);
         Ok(Pushed { next, behind })
+    }
+
+    /// What [`Twin::LimitBeforeBusy`] does, its window opened wide.
+    #[cold]
+    fn look_early(&self) -> usize {
+        let limit = self.limit.load(Ordering::Acquire);
+        (0..20).for_each(|_| core::hint::spin_loop());
+        limit
     }
 
     #[cold]

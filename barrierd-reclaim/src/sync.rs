@@ -74,10 +74,20 @@ pub(crate) enum Twin {
     BirthFromNow,
 }
 
-#[cfg(not(all(loom, test)))]
+#[cfg(not(test))]
 #[inline(always)]
 pub(crate) const fn broken(_: Twin) -> bool {
     false
+}
+
+/// For tests that break the real thing, in a process of their own: how, plus one.
+#[cfg(all(test, not(loom)))]
+pub(crate) static BROKEN: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
+
+#[cfg(all(test, not(loom)))]
+#[inline(always)]
+pub(crate) fn broken(twin: Twin) -> bool {
+    BROKEN.load(Ordering::Relaxed) == twin as u8 + 1
 }
 
 #[cfg(all(loom, test))]

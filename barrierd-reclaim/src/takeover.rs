@@ -374,3 +374,148 @@ impl Keeper {
         freed
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::bag::{Item, Refused, VtimeWord};
+    use crate::membarrier::Membarrier;
+    use crate::sync::BROKEN;
+    use std::process::{Command, ExitStatus};
+    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    fn numbered(n: usize) -> Item {
+        Item { ptr: std::ptr::without_provenance_mut(n), free: nothing }
+    }
+
+    fn fresh() -> *mut Bags {
+        Box::into_raw(Box::new(Bags::new(VtimeWord::none())))
+    }
+
+    /// An owner that never pauses against a taker that marks, has a barrier pass, and takes, again and
+    /// again: everything that was pushed is taken, in order, once.
+    fn owner_against_taker(time: Duration) {
+        let membarrier = Membarrier::register().expect("this kernel has membarrier");
+        let (current, done) = (AtomicPtr::new(fresh()), AtomicBool::new(false));
+        let mut taken = Vec::new();
+        let mut takeovers = 0;
+        let pushed = thread::scope(|scope| {
+            let owner = scope.spawn(|| {
+                let (mut bags, mut n, mut here) = (current.load(Relaxed), 0, 0);
+                while !done.load(Relaxed) {
+                    if here > 2000 {
+                        // Enough for the taker: just in and out.
+                        // SAFETY: as below.
+                        if unsafe { (*bags).own(false, |_| ()) }.is_ok() {
+                            continue;
+                        }
+                    }
+                    // SAFETY: this thread's queue, or one that was just taken from it.
+                    let refused = unsafe { (*bags).push(numbered(n), 8, false) }.err();
+                    let refused = match refused {
+                        // SAFETY: as above; `work` runs no foreign code.
+                        Some(Refused::Closed) => unsafe {
+                            let work = (*bags).own(false, |work| {
+                                if work.wants_seal() {
+                                    work.seal(1);
+                                }
+                                work.push(numbered(n), 8);
+                            });
+                            work.err()
+                        },
+                        refused => refused,
+                    };
+                    if refused.is_none() {
+                        (n, here) = (n + 1, here + 1);
+                    } else {
+                        here = 0;
+                        let new = fresh();
+                        current.store(new, Release);
+                        // SAFETY: taken, and not used again.
+                        unsafe { Bags::leave(bags) };
+                        bags = new;
+                    }
+                }
+                n
+            });
+            let stop = Instant::now() + time;
+            let mut last = std::ptr::null_mut();
+            while Instant::now() < stop {
+                let bags = current.load(Acquire);
+                if bags == last {
+                    continue;
+                }
+                // SAFETY: alive until both have left; whoever takes it is this thread.
+                unsafe {
+                    (*bags).mark_taken();
+                    if !broken(Twin::TakeoverWithoutBarrier) {
+                        membarrier.buy().expect("registered");
+                    }
+                    while !(*bags).is_quiet() {
+                        std::hint::spin_loop();
+                    }
+                    for bag in (*bags).take_over(1) {
+                        taken.extend(bag.map(|item| item.ptr.addr()));
+                    }
+                    Bags::leave(bags);
+                }
+                (last, takeovers) = (bags, takeovers + 1);
+            }
+            done.store(true, Relaxed);
+            owner.join().expect("no panics")
+        });
+        let bags = current.into_inner();
+        // SAFETY: the owner is gone.
+        unsafe {
+            for bag in (*bags).take_over(1) {
+                taken.extend(bag.map(|item| item.ptr.addr()));
+            }
+        }
+        eprintln!("{pushed} items, {takeovers} takeovers");
+        assert_eq!(taken.len(), pushed);
+        assert!(taken.iter().enumerate().all(|(i, &n)| i == n));
+    }
+
+    const TWIN_ENV: &str = "BARRIERD_TEST_TAKEOVER_TWIN";
+
+    fn broken_how(how: &str) -> ExitStatus {
+        let mut test = Command::new(std::env::current_exe().expect("this test"));
+        test.args(["--exact", "takeover::tests::nothing_is_lost_between_owner_and_taker"]);
+        // It may corrupt its memory, and then hang or crash.
+        let output = test.env(TWIN_ENV, how).output().expect("it runs");
+        output.status
+    }
+
+    #[test]
+    fn nothing_is_lost_between_owner_and_taker() {
+        if let Ok(twin) = std::env::var(TWIN_ENV) {
+            let twin = if twin == "barrier" {
+                Twin::TakeoverWithoutBarrier
+            } else {
+                Twin::LimitBeforeBusy
+            };
+            BROKEN.store(twin as u8 + 1, Relaxed);
+            thread::spawn(|| {
+                thread::sleep(Duration::from_secs(20));
+                std::process::abort();
+            });
+            return owner_against_taker(Duration::from_secs(3));
+        }
+        owner_against_taker(Duration::from_secs(1));
+    }
+
+    /// The test above finds both twins. On one CPU there is nothing to be found.
+    #[test]
+    fn broken_takeovers_are_found() {
+        if thread::available_parallelism().map_or(1, |cpus| cpus.get()) < 2 {
+            eprintln!("\n*** NOT RUN: this test needs two CPUs ***\n");
+            return;
+        }
+        for how in ["barrier", "limit"] {
+            let found = (0..5).any(|_| !broken_how(how).success());
+            assert!(found, "the twin without {how} was not found");
+        }
+    }
+}

@@ -46,7 +46,7 @@ fn items_stay_below_their_limit(builder: Builder) {
     let reclaimer = builder.background(false).limit_items(1000).on_limit(block).build().unwrap();
     let log = Log::default();
     beside_a_sleeper(&reclaimer, || {
-        for name in 0..20_000 {
+        for name in 0..5_000 {
             log.retire(&reclaimer, name);
             let waiting = reclaimer.stats().waiting();
             assert!(waiting <= 1000 + BAG, "{waiting} wait; {:?}", reclaimer.stats());
