@@ -1,0 +1,6 @@
+//! The protocols on an x86-TSO machine: every state of small worlds, random ways through larger ones,
+//! and the broken twins that must be found. See ARCHITECTURE.md, "Models".
+
+mod machine;
+mod passive;
+mod programs;
