@@ -14,7 +14,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 pub(crate) const WORDS: usize = 24;
 pub(crate) const CPUS: usize = 4;
-const THREADS: usize = 5;
+pub(crate) const THREADS: usize = 5;
 const REGS: usize = 10;
 const BUFFER: usize = 4;
 
@@ -45,11 +45,14 @@ pub(crate) enum When {
     Always,
     Is(Reg, u8),
     Not(Reg, u8),
+    Same(Reg, Reg),
+    Other(Reg, Reg),
     Below(Reg, Reg),
     NotBelow(Reg, Reg),
 }
 
-/// One step of a thread. Those of the second group touch only registers, and cost no step.
+/// One step of a thread. Those of the second group touch only registers, and come with the step before
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
     Load(Reg, Addr),
@@ -72,8 +75,6 @@ pub(crate) enum Op {
     Free(u8),
     /// The CPU that the thread runs on.
     Own(Reg),
-    /// Must not be reached.
-    Wrong,
 
     Set(Reg, Val),
     Min(Reg, Reg),
@@ -111,6 +112,11 @@ pub(crate) struct World {
     pub(crate) switches: u8,
     /// Any event writes IDLE while the idle task still looks current: a broken twin.
     pub(crate) idle_by_any_event: bool,
+    /// The switch from the idle task to a thread clears this word, and so wakes the daemon.
+    pub(crate) asleep: Option<Addr>,
+    /// Threads of which one must come to its end: a state where nothing happens any more before that
+    /// is a violation.
+    pub(crate) must_end: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -155,7 +161,7 @@ pub(crate) enum Action {
     Back(u8, u8),
 }
 
-/// A use after free, or a place that must not be reached.
+/// A use after free.
 pub(crate) struct Wrong;
 
 impl Cpu {
@@ -167,14 +173,22 @@ impl Cpu {
 }
 
 impl World {
+    /// Threads on CPUs that never change, without events.
+    pub(crate) fn of(threads: Vec<Thread>, memory: &[(Addr, u8)]) -> World {
+        World {
+            threads,
+            memory: memory.to_vec(),
+            watched: 0,
+            switches: 0,
+            idle_by_any_event: false,
+            asleep: None,
+            must_end: Vec::new(),
+        }
+    }
+
     pub(crate) fn start(&self) -> State {
-        let mut cpu = Cpu {
-            buffer: [(0, 0); BUFFER],
-            stores: 0,
-            current: NOBODY,
-            event: 0,
-            fresh: false,
-        };
+        let mut cpu =
+            Cpu { buffer: [(0, 0); BUFFER], stores: 0, current: NOBODY, event: 0, fresh: false };
         let mut cpus = [cpu; CPUS];
         for (number, thread) in (0..).zip(&self.threads) {
             cpu.current = number;
@@ -203,6 +217,13 @@ impl World {
         state
     }
 
+    /// Nothing happens any more, and those of whom one must end wait for ever.
+    fn is_stuck(&self, state: &State, actions: &[Action]) -> bool {
+        let waits =
+            |&thread: &usize| usize::from(state.pcs[thread]) < self.threads[thread].program.len();
+        actions.is_empty() && !self.must_end.is_empty() && self.must_end.iter().all(waits)
+    }
+
     fn place(state: &State, thread: usize) -> Option<usize> {
         (0..CPUS).find(|&cpu| usize::from(state.cpus[cpu].current) == thread)
     }
@@ -215,8 +236,7 @@ impl World {
         };
         let core = &state.cpus[cpu];
         let regs = &state.regs[thread];
-        let seen =
-            |addr: Addr| core.forwarded(addr).unwrap_or(state.memory[usize::from(addr)]);
+        let seen = |addr: Addr| core.forwarded(addr).unwrap_or(state.memory[usize::from(addr)]);
         match op {
             Op::Await(_, addr, than) => seen(addr) > regs[usize::from(than)],
             Op::AwaitIs(addr, value) => seen(addr) == value,
@@ -249,7 +269,8 @@ impl World {
                 if cpu.current == NOBODY {
                     for (thread, Thread { affinity, .. }) in (0u8..).zip(&self.threads) {
                         let aside = World::place(state, usize::from(thread)).is_none();
-                        if aside && affinity >> number & 1 == 1 {
+                        let ready = || self.ready(state, usize::from(thread), usize::from(number));
+                        if aside && affinity >> number & 1 == 1 && ready() {
                             out.push(Action::Back(number, thread));
                         }
                     }
@@ -298,6 +319,9 @@ impl World {
                 cpu.current = thread;
                 cpu.fresh = self.idle_by_any_event;
                 state.memory[usize::from(KERNEL + number)] = state.memory[usize::from(ARMED)];
+                if let Some(asleep) = self.asleep {
+                    state.memory[usize::from(asleep)] = 0;
+                }
             }
         }
         Ok(())
@@ -309,8 +333,7 @@ impl World {
         let core = &mut state.cpus[cpu];
         core.fresh = false;
         let regs = &mut state.regs[thread];
-        let seen =
-            |addr: Addr| core.forwarded(addr).unwrap_or(state.memory[usize::from(addr)]);
+        let seen = |addr: Addr| core.forwarded(addr).unwrap_or(state.memory[usize::from(addr)]);
         match op {
             Op::Load(reg, addr) | Op::Await(reg, addr, _) => regs[usize::from(reg)] = seen(addr),
             Op::Store(addr, value) => {
@@ -322,7 +345,8 @@ impl World {
                 core.stores += 1;
             }
             Op::Max(addr, reg) => {
-                let (word, reg) = (&mut state.memory[usize::from(addr)], &mut regs[usize::from(reg)]);
+                let (word, reg) =
+                    (&mut state.memory[usize::from(addr)], &mut regs[usize::from(reg)]);
                 *word = (*word).max(*reg);
                 *reg = *word;
             }
@@ -337,7 +361,6 @@ impl World {
             Op::Use(reg) if state.freed >> regs[usize::from(reg)] & 1 == 1 => return Err(Wrong),
             Op::Free(node) => state.freed |= 1 << node,
             Op::Own(reg) => regs[usize::from(reg)] = cpu as u8,
-            Op::Wrong => return Err(Wrong),
             _ => {}
         }
         state.pcs[thread] += 1;
@@ -356,6 +379,8 @@ impl World {
                 When::Always => true,
                 When::Is(reg, value) => get(reg) == value,
                 When::Not(reg, value) => get(reg) != value,
+                When::Same(one, two) => get(one) == get(two),
+                When::Other(one, two) => get(one) != get(two),
                 When::Below(one, two) => get(one) < get(two),
                 When::NotBelow(one, two) => get(one) >= get(two),
             };
@@ -385,6 +410,8 @@ impl World {
 /// What a search came to.
 pub(crate) struct Found {
     pub(crate) states: usize,
+    /// In some state something was freed.
+    pub(crate) freed: bool,
     /// The shortest way to a violation.
     pub(crate) trace: Option<Vec<String>>,
 }
@@ -396,14 +423,19 @@ pub(crate) fn search(world: &World) -> Found {
     let mut ways: Vec<(u32, Action)> = vec![(0, Action::Drain(0))];
     let mut next = VecDeque::from([(world.start(), 0u32)]);
     seen.insert(fingerprint(&world.start()));
-    let mut actions = Vec::new();
+    let (mut actions, mut freed) = (Vec::new(), false);
     while let Some((state, way)) = next.pop_front() {
         world.actions(&state, &mut actions);
+        freed |= state.freed & 0b110 != 0;
+        if world.is_stuck(&state, &actions) {
+            return Found { states: seen.len(), freed, trace: Some(tell(world, &ways, way)) };
+        }
         for &action in &actions {
             let mut after = state;
             if world.act(&mut after, action).is_err() {
                 ways.push((way, action));
-                return Found { states: seen.len(), trace: Some(tell(world, &ways)) };
+                let last = u32::try_from(ways.len() - 1).unwrap();
+                return Found { states: seen.len(), freed, trace: Some(tell(world, &ways, last)) };
             }
             if seen.insert(fingerprint(&after)) {
                 ways.push((way, action));
@@ -412,19 +444,41 @@ pub(crate) fn search(world: &World) -> Found {
             }
         }
     }
-    Found { states: seen.len(), trace: None }
+    Found { states: seen.len(), freed, trace: None }
 }
 
-/// One way through, by `choices`; the trace if it ends in a violation.
-pub(crate) fn walk(world: &World, choices: impl Iterator<Item = u8>) -> Result<(), Vec<Action>> {
+/// One way through, by `choices`: some CPUs and threads are faster than others, by their `paces`. The
+/// way, if it ends in a violation.
+pub(crate) fn walk(
+    world: &World,
+    paces: &[u8; THREADS + CPUS],
+    choices: impl Iterator<Item = u16>,
+) -> Result<(), Vec<Action>> {
     let mut state = world.start();
     let (mut actions, mut taken) = (Vec::new(), Vec::new());
+    let weight = |action: &Action| {
+        let actor = match *action {
+            Action::Step(thread) => usize::from(thread),
+            Action::Drain(cpu)
+            | Action::EventLoads(cpu)
+            | Action::EventExchanges(cpu)
+            | Action::Aside(cpu)
+            | Action::Back(cpu, _) => THREADS + usize::from(cpu),
+        };
+        1u32 << (paces[actor] % 10)
+    };
     for choice in choices {
         world.actions(&state, &mut actions);
-        if actions.is_empty() {
-            break;
-        }
-        let action = actions[usize::from(choice) % actions.len()];
+        let Some(last) = actions.last() else { break };
+        let total: u32 = actions.iter().map(weight).sum();
+        let mut left = u32::from(choice) * total >> 16;
+        let chosen = actions.iter().find(|action| {
+            let weight = weight(action);
+            let here = left < weight;
+            left = left.saturating_sub(weight);
+            here
+        });
+        let action = *chosen.unwrap_or(last);
         taken.push(action);
         if world.act(&mut state, action).is_err() {
             return Err(taken);
@@ -433,9 +487,9 @@ pub(crate) fn walk(world: &World, choices: impl Iterator<Item = u8>) -> Result<(
     Ok(())
 }
 
-fn tell(world: &World, ways: &[(u32, Action)]) -> Vec<String> {
+fn tell(world: &World, ways: &[(u32, Action)], last: u32) -> Vec<String> {
     let mut path = Vec::new();
-    let mut at = ways.len() - 1;
+    let mut at = last as usize;
     while at != 0 {
         path.push(ways[at].1);
         at = ways[at].0 as usize;

@@ -41,11 +41,7 @@ fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
         if twin == Twin::ScanBeforeWatermark {
             writer.extend(program![Op::Load(4, SLOT[0]), Op::Load(5, SLOT[1])]);
             writer.extend(learn);
-            writer.extend(program![
-                Op::Set(M, r(W)),
-                Op::MinUnless0(M, 4),
-                Op::MinUnless0(M, 5)
-            ]);
+            writer.extend(program![Op::Set(M, r(W)), Op::MinUnless0(M, 4), Op::MinUnless0(M, 5)]);
         } else {
             writer.extend(learn);
             writer.extend(look);
@@ -54,18 +50,22 @@ fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
         writer.extend(free(NODE));
     }
     let era = if twin == Twin::EraZero { 0 } else { FIRST_ERA };
-    World {
-        threads: vec![
-            reader(0),
-            reader(1),
-            thread("writer", 2, [writer]),
-            thread("daemon", 3, (0..scans).flat_map(|_| [arm(), sweep(&[0, 1])])),
-        ],
-        memory: vec![(ERA, era), (LINK, NODE)],
-        watched: 0b11,
-        switches: 0,
-        idle_by_any_event: false,
-    }
+    let threads = vec![
+        reader(0),
+        reader(1),
+        thread("writer", 2, [writer]),
+        thread("daemon", 3, (0..scans).flat_map(|_| [arm(), sweep(&[0, 1])])),
+    ];
+    World { watched: 0b11, ..World::of(threads, &[(ERA, era), (LINK, NODE)]) }
+}
+
+/// Too large to be searched whole.
+pub(crate) fn large() -> World {
+    world(Twin::None, [3, 3], 3)
+}
+
+pub(crate) fn large_no_scan() -> World {
+    world(Twin::NoScan, [3, 3], 3)
 }
 
 #[test]

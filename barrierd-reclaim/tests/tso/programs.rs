@@ -119,7 +119,11 @@ pub(crate) fn sweep(cpus: &[u8]) -> Program {
     program
 }
 
-pub(crate) fn thread(name: &'static str, cpu: u8, parts: impl IntoIterator<Item = Program>) -> Thread {
+pub(crate) fn thread(
+    name: &'static str,
+    cpu: u8,
+    parts: impl IntoIterator<Item = Program>,
+) -> Thread {
     let program: Program = parts.into_iter().flatten().collect();
     assert!(program.len() < 200, "{name} is too long");
     Thread { name, cpu, affinity: 1 << cpu, program }
@@ -131,6 +135,7 @@ pub(crate) fn holds(name: &str, world: &World) {
     let found = search(world);
     println!("{name}: {} states, {:?}", found.states, begin.elapsed());
     assert!(found.trace.is_none(), "{name}:\n{}", found.trace.unwrap().join("\n"));
+    assert!(found.freed || !world.must_end.is_empty(), "{name}: nothing was ever freed");
 }
 
 /// A violation is found.
