@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo test loom lint bench deb deps
+.PHONY: help demo test loom twins lint bench deb deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -8,6 +8,7 @@ help:
 	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"
 	@echo "make test    build and run all tests (as root: with the live daemon)"
 	@echo "make loom    the models of the reader protocol, under loom"
+	@echo "make twins   the use-after-free detector against broken builds"
 	@echo "make lint    format, clippy and documentation, warnings denied"
 	@echo "make bench   measure against the peers (minutes)"
 	@echo "make deps    install what building and testing need"
@@ -23,6 +24,10 @@ test:
 loom:
 	@scripts/deps.sh run
 	RUSTFLAGS="--cfg loom" cargo test -p barrierd-reclaim --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
+
+twins:
+	@scripts/deps.sh run
+	@scripts/twins.sh
 
 lint:
 	@scripts/deps.sh build

@@ -19,11 +19,14 @@
 
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
-use crate::sync::light_barrier;
+use crate::sync::{
+    AtomicBool, AtomicUsize, Ordering, Owned, Twin, broken, fence, light_barrier, step,
+};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+// The source's word: no part of what loom looks at.
+use core::sync::atomic::AtomicU64;
 use std::collections::VecDeque;
 
 /// Items in a bag: one full stop is shared by this many.
@@ -179,6 +182,8 @@ pub(crate) struct Bags {
     busy: AtomicBool,
     /// One of owner and taker has left it.
     left: AtomicBool,
+    /// All that follows.
+    owned: Owned,
     /// One more than the items in the open bag.
     fill: Cell<usize>,
     /// The open bag's slots.
@@ -238,6 +243,7 @@ impl Bags {
             limit: AtomicUsize::new(EMPTY),
             busy: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            owned: Owned::default(),
             fill: Cell::new(EMPTY),
             open: Cell::new(open.slots.start()),
             vtime,
@@ -268,14 +274,21 @@ impl Bags {
         bytes: usize,
         free: bool,
     ) -> Result<Pushed, Refused> {
+        let early = broken(Twin::LimitBeforeBusy).then(|| self.limit.load(Ordering::Acquire));
+        step();
         // Relaxed, and no fence: see the file's documentation.
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
+        step();
         let fill = self.fill.get();
         // Acquire: a taker's queue is not ours any more, nor is anything it did to be seen.
-        if fill >= self.limit.load(Ordering::Acquire) || self.vtime.load() != self.tag.get() {
+        if fill >= early.unwrap_or_else(|| self.limit.load(Ordering::Acquire))
+            || self.vtime.load() != self.tag.get()
+        {
             return Err(self.refuse());
         }
+        step();
+        self.owned.touch();
         // SAFETY: below `limit` there is room: `open` has BAG_ITEMS slots, and `fill` is one more
         // than the first that is free.
         unsafe { self.open.get().add(fill - EMPTY).write(item) };
@@ -292,8 +305,17 @@ impl Bags {
             None
         };
         let behind = self.behind.get();
-        self.busy.store(false, Ordering::Release);
+        step();
+        self.rest_from_work();
         Ok(Pushed { next, behind })
+    }
+
+    /// The owner is outside again.
+    #[inline(always)]
+    fn rest_from_work(&self) {
+        // Release: pairs with `is_quiet`.
+        let order = if broken(Twin::RelaxedQuiet) { Ordering::Relaxed } else { Ordering::Release };
+        self.busy.store(false, order);
     }
 
     #[cold]
@@ -350,25 +372,31 @@ impl Bags {
         fenced: bool,
         work: impl FnOnce(&mut Work<'_>) -> R,
     ) -> Result<R, Refused> {
+        step();
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
+        step();
         if fenced {
             // Stands for the barrier between the taker's two looks, which is a fence there.
-            core::sync::atomic::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
         if self.limit.load(Ordering::Acquire) == TAKEN {
             return Err(self.refuse());
         }
+        step();
+        self.owned.touch();
         // SAFETY: busy and not taken, so this is the only reference, and `work` does not come back.
         let result = work(&mut Work { bags: self, rest: unsafe { &mut *self.rest.get() } });
-        self.busy.store(false, Ordering::Release);
+        step();
+        self.rest_from_work();
         Ok(result)
     }
 
     /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
     /// passed since and [`is_quiet`](Bags::is_quiet).
     pub(crate) fn mark_taken(&self) {
-        self.limit.store(TAKEN, Ordering::SeqCst);
+        // An exchange: behind any compare-exchange of the owner's that came first, for good.
+        self.limit.swap(TAKEN, Ordering::SeqCst);
     }
 
     /// To be asked after that barrier.
@@ -383,6 +411,7 @@ impl Bags {
     /// # Safety
     /// The queue is the caller's: marked, its barrier passed, quiet; or its owner is gone.
     pub(crate) unsafe fn take_over(&self, ns: u64) -> Vec<Bag> {
+        self.owned.touch();
         // SAFETY: nobody else is inside.
         let rest = unsafe { &mut *self.rest.get() };
         let mut work = Work { bags: self, rest };

@@ -167,7 +167,10 @@ impl Reader {
 
     /// Gives it back, unpinned.
     pub(crate) fn give_back(&self) {
-        self.in_use.store(false, Ordering::Release);
+        // Release: pairs with `take`, and with `collect`, which then sees the last unpin.
+        let order =
+            if broken(Twin::RelaxedGiveBack) { Ordering::Relaxed } else { Ordering::Release };
+        self.in_use.store(false, order);
     }
 
     /// Opens a read-side section: one load and one store. The owner holds no other guard.
@@ -292,7 +295,7 @@ pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -
     let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
     readers
         // Acquire: pairs with `give_back`, so its last unpin is seen.
-        .filter(|reader| reader.in_use.load(Ordering::Acquire))
+        .filter(|reader| reader.in_use.load(Ordering::Acquire) && !broken(Twin::NobodyInUse))
         .map(|reader| reader.stopped.load(order))
         .fold(own, u64::min)
 }

@@ -7,9 +7,9 @@
 pub(crate) use core::sync::atomic::Ordering;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, fence};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
 #[inline(always)]
@@ -49,12 +49,49 @@ pub(crate) enum Twin {
     RelaxedStop,
     /// A thread's own evidence is published and read Relaxed.
     RelaxedEvidence,
+    /// A queue is taken over without a barrier of its owner's CPU.
+    TakeoverWithoutBarrier,
+    /// The stamp of a queue that is taken over comes before the look whether its owner is inside.
+    StampBeforeLook,
+    /// The owner of a queue looks at its limit before it says that it is busy.
+    LimitBeforeBusy,
+    /// The owner says that it is not busy any more by a Relaxed store.
+    RelaxedQuiet,
+    /// Records in use count as if nobody had them.
+    NobodyInUse,
+    /// A record is given back by a Relaxed store.
+    RelaxedGiveBack,
+    /// Whoever takes a record comes to no full stop.
+    NewcomerWithoutStop,
+    /// The list of records is looked at before the scanner's own stop.
+    ListBeforeStop,
+    /// The era that goes with a virtual time is loaded before that time is learned.
+    EraBeforeVtime,
+    /// A bought barrier is none: the time alone is the watermark. For the stress test.
+    NoBarrier,
 }
 
+/// What one owner at a time touches: loom sees whether it is so.
+#[derive(Debug, Default)]
+pub(crate) struct Owned(#[cfg(loom)] loom::cell::UnsafeCell<()>);
+
+impl Owned {
+    #[inline(always)]
+    pub(crate) fn touch(&self) {
+        #[cfg(loom)]
+        self.0.with_mut(|_| ());
+    }
+}
+
+/// Builds that the stress tests must find out (scripts/twins.sh): broken in one way, on purpose.
 #[cfg(not(all(loom, test)))]
 #[inline(always)]
-pub(crate) const fn broken(_: Twin) -> bool {
-    false
+pub(crate) const fn broken(twin: Twin) -> bool {
+    match twin {
+        Twin::NoScan => cfg!(barrierd_broken = "no_pins"),
+        Twin::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
+        _ => false,
+    }
 }
 
 #[cfg(all(loom, test))]
