@@ -322,7 +322,9 @@ impl Domain {
         match membarrier.buy() {
             Ok(watermark) => {
                 self.counters.round(ActiveSource::Membarrier);
-                Some(watermark)
+                // Within the domain the barrier covers all stops before ours, without the margin
+                // that clocks need: they happen before it.
+                Some(watermark.max(own))
             }
             // A refusal (a seccomp filter that came later) means no watermark: the garbage is kept.
             Err(_) => {

@@ -11,6 +11,8 @@ use loom::sync::atomic::Ordering::Release;
 enum Story {
     /// Its owner reads, stops, and reads again.
     Kept,
+    /// Its owner comes to a stop inside a section: it retires while it is pinned.
+    StopsPinned,
     /// Its owner reads and gives it back.
     GivenBack,
     /// Nobody has it; a thread takes it and reads.
@@ -97,6 +99,15 @@ fn execute(story: Story) {
             domain.full_stop(&domain.reader);
             domain.read();
         }),
+        Story::StopsPinned => spawn(|domain| {
+            domain.reader.pin(&domain.world.words);
+            let found = domain.world.linked.load(Acquire);
+            domain.full_stop(&domain.reader);
+            if found {
+                domain.world.use_node();
+            }
+            domain.reader.unpin();
+        }),
         Story::GivenBack | Story::Passed => spawn(|domain| {
             domain.read();
             domain.reader.give_back();
@@ -144,6 +155,7 @@ fn finds(twin: Twin, story: Story, preemptions: usize) {
 #[test]
 fn stops_stand_for_barriers() {
     assert!(model(Story::Kept, 3), "nothing was freed");
+    assert!(model(Story::StopsPinned, 3), "nothing was freed");
 }
 
 #[test]
@@ -194,5 +206,5 @@ fn twin_list_before_stop() {
 
 #[test]
 fn twin_no_scan() {
-    finds(Twin::NoScan, Story::Kept, 3);
+    finds(Twin::NoScan, Story::StopsPinned, 3);
 }

@@ -132,12 +132,15 @@ impl World {
         }
         if self.linked.load(Acquire) {
             interrupt_here();
-            // SAFETY: what the model checks: loom rejects an access that is not ordered with
-            // the free.
-            let seen = self.node.with(|node| unsafe { *node });
-            assert_eq!(seen, ALIVE, "read after free");
+            self.use_node();
         }
         reader.unpin();
+    }
+
+    fn use_node(&self) {
+        // SAFETY: what the model checks: loom rejects an access that is not ordered with the free.
+        let seen = self.node.with(|node| unsafe { *node });
+        assert_eq!(seen, ALIVE, "read after free");
     }
 
     fn unlink(&self) {

@@ -97,9 +97,7 @@ fn execute(place: usize, pushes: usize, reads: bool) {
             fence(SeqCst);
             domain.scanned.store(now, Release);
             if domain.world.linked.load(Acquire) {
-                // SAFETY: what the model checks.
-                let seen = domain.world.node.with(|node| unsafe { *node });
-                assert_eq!(seen, ALIVE, "read after free");
+                domain.world.use_node();
             }
         })
     });
