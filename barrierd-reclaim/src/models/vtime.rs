@@ -85,5 +85,5 @@ fn a_pin_holds_back_what_passed_after_it() {
 fn twins() {
     // Between the load of the link and the access to the node.
     rejects(Twin::EraBeforeVtime, 4..=4, |place| model(place, 3));
-    rejects(Twin::NoScan, PLACES, |place| model(place, 2));
+    rejects(Twin::NoScan, 4..=4, |place| model(place, 3));
 }
