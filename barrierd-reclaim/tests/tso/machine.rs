@@ -8,6 +8,11 @@
 //! This file owns the machine and the search; it knows no protocol. What loom can't show is shown
 //! here: a load that overtakes the store before it, and any number of interrupts on any CPU.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "everything is small here, and bytes keep it so"
+)]
+
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -471,7 +476,7 @@ pub(crate) fn walk(
         world.actions(&state, &mut actions);
         let Some(last) = actions.last() else { break };
         let total: u32 = actions.iter().map(weight).sum();
-        let mut left = u32::from(choice) * total >> 16;
+        let mut left = (u32::from(choice) * total) >> 16;
         let chosen = actions.iter().find(|action| {
             let weight = weight(action);
             let here = left < weight;

@@ -17,10 +17,11 @@ enum Twin {
 }
 
 fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
-    let reader = |i: usize| {
+    let reader = |cpu: u8| {
+        let i = usize::from(cpu);
         let section =
             if twin == Twin::SlotLate { section_slot_late(SLOT[i]) } else { section(SLOT[i]) };
-        thread(["reader 0", "reader 1"][i], i as u8, vec![section; sections[i]])
+        thread(["reader 0", "reader 1"][i], cpu, vec![section; sections[i]])
     };
     let mut writer = match twin {
         Twin::UnlinkAfterStamp => program![Op::Fence, Op::Clock(T), Op::Store(LINK, c(0))],
