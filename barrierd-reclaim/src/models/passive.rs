@@ -34,6 +34,9 @@ struct Domain {
     cpu: Arc<Cpu>,
     /// The daemon's public watermark.
     last_interrupt_ns: AtomicU64,
+    /// Whoever scans frees: the stamp that it is handed, after its scan. 0 is none yet. (A writer that
+    /// frees has to be preempted at its last load, a way that loom's bounded search does not find.)
+    stamp: AtomicU64,
 }
 
 impl Domain {
@@ -83,6 +86,7 @@ impl Model {
             reader: Reader::new(),
             cpu: Cpu::new(),
             last_interrupt_ns: AtomicU64::new(0),
+            stamp: AtomicU64::new(0),
         });
 
         let mut threads = Vec::new();
@@ -109,12 +113,16 @@ impl Model {
             for _ in 0..model.sections {
                 domain.scan(model.source);
             }
+            let stamp = domain.stamp.load(Acquire);
+            if stamp != 0 {
+                domain.world.free_if_safe(stamp);
+            }
         });
 
-        // The writer: unlink, stamp, and free if it may.
+        // The writer: unlink, stamp.
         domain.world.unlink();
         let stamp = domain.world.words.stop(|| domain.world.now()).ns;
-        domain.world.free_if_safe(stamp);
+        domain.stamp.store(stamp, Release);
         for thread in threads {
             thread.join().unwrap();
         }
