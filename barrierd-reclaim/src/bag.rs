@@ -23,12 +23,15 @@ use crate::holders::Holders;
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
 use crate::stats::Tally;
-use crate::sync::{Twin, broken, light_barrier};
+use crate::sync::{
+    AtomicBool, AtomicUsize, Ordering, Owned, Twin, broken, fence, light_barrier, step,
+};
 use aside::Aside;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+// The source's word: no part of what loom looks at.
+use core::sync::atomic::AtomicU64;
 use std::collections::VecDeque;
 
 /// Items in a bag: one full stop is shared by this many.
@@ -211,6 +214,8 @@ pub(crate) struct Bags {
     busy: AtomicBool,
     /// One of owner and taker has left it.
     left: AtomicBool,
+    /// All that follows.
+    owned: Owned,
     /// One more than the items in the open bag.
     fill: Cell<usize>,
     /// The open bag's slots.
@@ -278,6 +283,7 @@ impl Bags {
             limit: AtomicUsize::new(EMPTY),
             busy: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            owned: Owned::default(),
             fill: Cell::new(EMPTY),
             open: Cell::new(open.slots.start()),
             vtime,
@@ -319,9 +325,11 @@ impl Bags {
         free: bool,
     ) -> Result<Pushed, Refused> {
         let early = broken(Twin::LimitBeforeBusy).then(|| self.look_early());
+        step();
         // Relaxed, and no fence: see the file's documentation.
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
+        step();
         // Acquire: a taker's queue is not ours any more: nothing of it is looked at before this says
         // that it is.
         let limit = early.unwrap_or_else(|| self.limit.load(Ordering::Acquire));
@@ -329,6 +337,8 @@ impl Bags {
         if fill >= limit || self.vtime.load() != self.tag.get() {
             return Err(self.refuse());
         }
+        step();
+        self.owned.touch();
         // SAFETY: below `limit` there is room: `open` has BAG_ITEMS slots, and `fill` is one more
         // than the first that is free.
         unsafe { self.open.get().add(fill - EMPTY).write(item) };
@@ -345,7 +355,8 @@ impl Bags {
             None
         };
         let behind = self.behind.get();
-        self.busy.store(false, Ordering::Release);
+        step();
+        self.rest_from_work();
         Ok(Pushed { next, behind })
     }
 
@@ -355,6 +366,14 @@ impl Bags {
         let limit = self.limit.load(Ordering::Acquire);
         (0..20).for_each(|_| core::hint::spin_loop());
         limit
+    }
+
+    /// The owner is outside again.
+    #[inline(always)]
+    fn rest_from_work(&self) {
+        // Release: pairs with `is_quiet`.
+        let order = if broken(Twin::RelaxedQuiet) { Ordering::Relaxed } else { Ordering::Release };
+        self.busy.store(false, order);
     }
 
     #[cold]
@@ -412,25 +431,31 @@ impl Bags {
         fenced: bool,
         work: impl FnOnce(&mut Work<'_>) -> R,
     ) -> Result<R, Refused> {
+        step();
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
+        step();
         if fenced {
             // Stands for the barrier between the taker's two looks, which is a fence there.
-            core::sync::atomic::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
         if self.limit.load(Ordering::Acquire) == TAKEN {
             return Err(self.refuse());
         }
+        step();
+        self.owned.touch();
         // SAFETY: busy and not taken, so this is the only reference, and `work` does not come back.
         let result = work(&mut Work { bags: self, rest: unsafe { &mut *self.rest.get() } });
-        self.busy.store(false, Ordering::Release);
+        step();
+        self.rest_from_work();
         Ok(result)
     }
 
     /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
     /// passed since and [`is_quiet`](Bags::is_quiet).
     pub(crate) fn mark_taken(&self) {
-        self.limit.store(TAKEN, Ordering::SeqCst);
+        // An exchange: behind any compare-exchange of the owner's that came first, for good.
+        self.limit.swap(TAKEN, Ordering::SeqCst);
     }
 
     /// To be asked after that barrier.
@@ -445,6 +470,7 @@ impl Bags {
     /// # Safety
     /// The queue is the caller's: marked, its barrier passed, quiet; or its owner is gone.
     pub(crate) unsafe fn take_over(&self, ns: u64) -> Vec<Bag> {
+        self.owned.touch();
         // SAFETY: nobody else is inside.
         let rest = unsafe { &mut *self.rest.get() };
         let mut work = Work { bags: self, rest };

@@ -52,6 +52,23 @@ pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// More items, a lower price or a smaller budget never speak against a purchase; the budget
+        /// always speaks for one, and nothing is bought for less than the least.
+        #[test]
+        fn purchases_are_monotonic(
+            items in 0..10_000usize, price in 0..1_000_000u64, budget in 1..8192usize,
+            more in 0..100usize, cheaper in 0..1000u64,
+        ) {
+            if worth_buying(items, price, budget) {
+                prop_assert!(worth_buying(items + more, price.saturating_sub(cheaper), budget));
+                prop_assert!(items >= LEAST_ITEMS.min(budget));
+            }
+            prop_assert!(worth_buying(items.max(budget), price, budget));
+        }
+    }
 
     #[test]
     fn a_barrier_must_be_worth_its_price() {

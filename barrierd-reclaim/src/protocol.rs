@@ -174,7 +174,10 @@ impl Reader {
 
     /// Gives it back, unpinned.
     pub(crate) fn give_back(&self) {
-        self.in_use.store(false, Ordering::Release);
+        // Release: pairs with `take`, and with `collect`, which then sees the last unpin.
+        let order =
+            if broken(Twin::RelaxedGiveBack) { Ordering::Relaxed } else { Ordering::Release };
+        self.in_use.store(false, order);
     }
 
     /// Opens a read-side section: one load and one store. The owner holds no other guard.
@@ -299,7 +302,7 @@ pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -
     let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
     readers
         // Acquire: pairs with `give_back`, so its last unpin is seen.
-        .filter(|reader| reader.in_use.load(Ordering::Acquire))
+        .filter(|reader| reader.in_use.load(Ordering::Acquire) && !broken(Twin::NobodyInUse))
         .map(|reader| reader.stopped.load(order))
         .fold(own, u64::min)
 }
@@ -376,6 +379,7 @@ impl VtimeMemory {
 mod tests {
     use super::*;
     use core::iter::once;
+    use proptest::prelude::*;
 
     fn look(words: &Words, watermark: u64, reader: &Reader) -> Scan {
         scan(words, || watermark * GRAIN, || once(reader))
@@ -432,6 +436,138 @@ mod tests {
         assert_eq!(words.stop(|| 50), Stop { ns: 50, behind_ns: 0 });
         assert_eq!(words.stop(|| 20), Stop { ns: 50, behind_ns: 30 });
         assert_eq!(words.stop(|| 60), Stop { ns: 60, behind_ns: 0 });
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Pin(usize),
+        Unpin(usize),
+        Stop(usize),
+        Take(usize),
+        GiveBack(usize),
+        Stamp,
+        Scan { bought: bool },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let who = 0..3usize;
+        prop_oneof![
+            3 => who.clone().prop_map(Step::Pin),
+            3 => who.clone().prop_map(Step::Unpin),
+            4 => who.clone().prop_map(Step::Stop),
+            1 => who.clone().prop_map(Step::Take),
+            1 => who.prop_map(Step::GiveBack),
+            3 => Just(Step::Stamp),
+            4 => any::<bool>().prop_map(|bought| Step::Scan { bought }),
+        ]
+    }
+
+    proptest! {
+        /// Against plain facts, one step at a time: what becomes safe was stamped before every open
+        /// section, and before the last stop of each thread, or a bought barrier.
+        #[test]
+        fn safe_only_what_nobody_can_hold(steps in proptest::collection::vec(step(), 0..200)) {
+            let words = Words::new();
+            let readers = [Reader::new(), Reader::new(), Reader::new()];
+            // Moments are counted; the clock goes in grains.
+            let mut now = 10u64;
+            let mut stopped = [0u64; 3];
+            let mut in_use = [true; 3];
+            let mut pinned: [Option<u64>; 3] = [None; 3];
+            let mut stamps: Vec<(u64, u64)> = Vec::new(); // (stamp, when)
+            let mut bought_at = 0;
+            for step in steps {
+                now += 1;
+                let clock = || now * GRAIN;
+                match step {
+                    Step::Pin(i) if in_use[i] && pinned[i].is_none() => {
+                        readers[i].pin(&words);
+                        pinned[i] = Some(now);
+                    }
+                    Step::Unpin(i) if pinned[i].take().is_some() => readers[i].unpin(),
+                    Step::Stop(i) if in_use[i] => {
+                        readers[i].full_stop(&words, clock);
+                        stopped[i] = now;
+                    }
+                    Step::Take(i) => {
+                        prop_assert_eq!(readers[i].take(), !in_use[i]);
+                        if !in_use[i] {
+                            readers[i].full_stop(&words, clock);
+                            (in_use[i], stopped[i]) = (true, now);
+                        }
+                    }
+                    Step::GiveBack(i) if in_use[i] && pinned[i].is_none() => {
+                        readers[i].give_back();
+                        in_use[i] = false;
+                    }
+                    Step::Stamp => stamps.push((words.stop(clock).ns, now)),
+                    Step::Scan { bought } => {
+                        let before = words.safe().ns;
+                        let own = words.stop(clock).ns;
+                        if bought {
+                            bought_at = now;
+                        }
+                        let watermark = || {
+                            let bought = if bought { own } else { 0 };
+                            collect(own, readers.iter()).max(bought)
+                        };
+                        let found = scan(&words, watermark, || readers.iter());
+                        prop_assert!(words.safe().ns >= before.max(found.safe));
+                        let passed = (0..3)
+                            .filter(|&i| in_use[i])
+                            .map(|i| stopped[i])
+                            .min()
+                            .unwrap_or(now)
+                            .max(bought_at);
+                        for &(stamp, when) in &stamps {
+                            // What an earlier scan let go stays so.
+                            if stamp < before || stamp >= words.safe().ns {
+                                continue;
+                            }
+                            prop_assert!(when < passed, "stamped after a thread's last barrier");
+                            let held = pinned.iter().flatten().any(|&begin| begin <= when);
+                            prop_assert!(!held, "a section of before the stamp is open");
+                        }
+                        // Bought with nobody pinned: everything goes.
+                        if bought && pinned.iter().all(Option::is_none) {
+                            prop_assert!(stamps.iter().all(|&(stamp, _)| stamp < words.safe().ns));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+
+        /// A stop is above all before it, whatever the clock says.
+        #[test]
+        fn stops_only_rise(clocks in proptest::collection::vec(0..1_000_000u64, 1..50)) {
+            let words = Words::new();
+            let mut last = 0;
+            for clock in clocks {
+                let stop = words.stop(|| clock);
+                prop_assert_eq!(stop.ns, clock.max(last));
+                prop_assert_eq!(stop.behind_ns, last.saturating_sub(clock));
+                last = stop.ns;
+            }
+        }
+
+        /// A memory that forgets nothing gives at least as much, and what this one gives had passed
+        /// before the pinned era.
+        #[test]
+        fn what_had_passed_is_never_too_new(
+            news in proptest::collection::vec((0..4u64, 0..3u64), 0..30), pin in 0..80u64,
+        ) {
+            let mut memory = VtimeMemory::default();
+            let (mut era, mut vtime, mut all) = (1, 0, Vec::new());
+            for (eras, rounds) in news {
+                (era, vtime) = (era + eras, vtime + rounds);
+                memory.remember(era, vtime);
+                all.push((era, vtime));
+            }
+            let full = all.iter().filter(|pair| pair.0 < pin).map(|pair| pair.1).max().unwrap_or(0);
+            prop_assert!(memory.passed(Some(pin)) <= full);
+            prop_assert_eq!(memory.passed(None), all.last().map_or(0, |pair| pair.1));
+        }
     }
 
     #[test]

@@ -7,9 +7,9 @@
 pub(crate) use core::sync::atomic::Ordering;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, fence};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
 
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
 #[inline(always)]
@@ -28,6 +28,7 @@ pub(crate) fn step() {
 /// One way to break the protocol. Loom runs the crate's own code with one of them switched on and
 /// must find the use after free; elsewhere each is `false` at compile time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(all(loom, test)), allow(dead_code, reason = "some break the models' own steps"))]
 pub(crate) enum Twin {
     /// The era starts at 0, which a slot reads as "not pinned".
     EraZero,
@@ -72,12 +73,43 @@ pub(crate) enum Twin {
     RobustNoReload,
     /// A birth is the clock, not the domain's era.
     BirthFromNow,
+    /// The owner says that it is not busy any more by a Relaxed store.
+    RelaxedQuiet,
+    /// Records in use count as if nobody had them.
+    NobodyInUse,
+    /// A record is given back by a Relaxed store.
+    RelaxedGiveBack,
+    /// Whoever takes a record comes to no full stop.
+    NewcomerWithoutStop,
+    /// The list of records is looked at before the scanner's own stop.
+    ListBeforeStop,
+    /// The era that goes with a virtual time is loaded before that time is learned.
+    EraBeforeVtime,
+    /// A bought barrier is none: the time alone is the watermark. For the stress test.
+    NoBarrier,
 }
 
+/// What one owner at a time touches: loom sees whether it is so.
+#[derive(Debug, Default)]
+pub(crate) struct Owned(#[cfg(loom)] loom::cell::UnsafeCell<()>);
+
+impl Owned {
+    #[inline(always)]
+    pub(crate) fn touch(&self) {
+        #[cfg(loom)]
+        self.0.with_mut(|_| ());
+    }
+}
+
+/// Builds that the stress tests must find out (scripts/twins.sh): broken in one way, on purpose.
 #[cfg(not(test))]
 #[inline(always)]
-pub(crate) const fn broken(_: Twin) -> bool {
-    false
+pub(crate) const fn broken(twin: Twin) -> bool {
+    match twin {
+        Twin::NoScan => cfg!(barrierd_broken = "no_pins"),
+        Twin::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
+        _ => false,
+    }
 }
 
 /// For tests that break the real thing, in a process of their own: how, plus one.

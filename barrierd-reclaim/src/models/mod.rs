@@ -1,0 +1,188 @@
+//! Loom models of the protocol, and the broken twins that loom must reject.
+//!
+//! Run: `make loom`. Loom runs [`crate::protocol`]'s and [`crate::bag`]'s own code; a model adds who
+//! calls it, the data structure, and where barriers come from.
+//!
+//! Loom has no interrupts. So a thread's CPU takes its barrier point at a chosen place between two
+//! of the thread's steps, one model for each place. The logical clock is a Relaxed `fetch_add`: a
+//! total order that synchronises nothing. The light barrier is nothing at all. Threads that retire,
+//! scan and stand for the daemon are apart, since loom's SeqCst fences join one global clock and
+//! would hide a missing Acquire.
+//!
+//! What loom can't show, loads that overtake stores under any number of interrupts, is shown by the
+//! x86-TSO machine in `tests/tso`.
+
+mod collected;
+mod passive;
+mod takeover;
+mod vtime;
+
+use crate::protocol::{GRAIN, Reader, Words};
+use crate::sync::Twin;
+use core::cell::{Cell, RefCell};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
+use loom::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+std::thread_local! {
+    // Loom runs a model's threads on one OS thread, so this reaches them all.
+    static BROKEN: Cell<Option<Twin>> = const { Cell::new(None) };
+    static DUE: RefCell<Option<Due>> = const { RefCell::new(None) };
+}
+
+/// Whether the code under test is to be broken in this way.
+pub(crate) fn broken(twin: Twin) -> bool {
+    BROKEN.get() == Some(twin)
+}
+
+/// A thread, how many of its steps are left until its CPU takes an interrupt, and that CPU.
+struct Due {
+    thread: thread::ThreadId,
+    steps_left: usize,
+    cpu: Arc<Cpu>,
+}
+
+/// The calling thread's CPU takes an interrupt before its step `place`, counted from 1.
+fn interrupt_at(place: usize, cpu: &Arc<Cpu>) {
+    let thread = thread::current().id();
+    DUE.set(Some(Due { thread, steps_left: place, cpu: cpu.clone() }));
+}
+
+/// Called by the protocol between two steps.
+pub(crate) fn interrupt_here() {
+    let due = DUE.with_borrow_mut(|due| {
+        let due = due.as_mut().filter(|due| due.thread == thread::current().id())?;
+        if due.steps_left == 0 {
+            return None;
+        }
+        due.steps_left -= 1;
+        (due.steps_left == 0).then(|| due.cpu.clone())
+    });
+    if let Some(cpu) = due {
+        cpu.interrupt();
+    }
+}
+
+/// What whoever waits for a barrier shares with one CPU: `armed`, and the CPU's slot.
+struct Cpu {
+    armed: AtomicU64,
+    passed: AtomicU64,
+}
+
+impl Cpu {
+    fn new() -> Arc<Cpu> {
+        Arc::new(Cpu { armed: AtomicU64::new(0), passed: AtomicU64::new(0) })
+    }
+
+    /// bpf/shared.bpf.h: load `armed`, then one fully ordered exchange.
+    fn interrupt(&self) {
+        let armed = self.armed.load(Relaxed);
+        fence(SeqCst);
+        self.passed.store(armed, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// Arms, and looks once whether the CPU has passed.
+    fn has_passed(&self, time: u64) -> bool {
+        fence(SeqCst);
+        self.armed.store(time, Relaxed);
+        fence(SeqCst);
+        self.passed.load(Acquire) == time
+    }
+}
+
+const ALIVE: u32 = 7;
+const POISON: u32 = 0xdead;
+
+/// The time before which nothing happens: below every stamp, above "no watermark yet".
+const START: u64 = 10;
+
+/// The domain's words, one node and the link to it, and the clock.
+struct World {
+    words: Words,
+    clock: AtomicU64,
+    linked: AtomicBool,
+    node: UnsafeCell<u32>,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            words: Words::new(),
+            clock: AtomicU64::new(START),
+            linked: AtomicBool::new(true),
+            node: UnsafeCell::new(ALIVE),
+        }
+    }
+
+    /// Every reading is another era.
+    fn now(&self) -> u64 {
+        self.clock.fetch_add(1, Relaxed) * GRAIN
+    }
+
+    /// A section that may find the node.
+    fn read(&self, reader: &Reader, fenced: bool) {
+        if fenced {
+            reader.pin_fenced(&self.words);
+        } else {
+            reader.pin(&self.words);
+        }
+        if self.linked.load(Acquire) {
+            interrupt_here();
+            self.use_node();
+        }
+        reader.unpin();
+    }
+
+    fn use_node(&self) {
+        // SAFETY: what the model checks: loom rejects an access that is not ordered with the free.
+        let seen = self.node.with(|node| unsafe { *node });
+        assert_eq!(seen, ALIVE, "read after free");
+    }
+
+    fn unlink(&self) {
+        self.linked.store(false, Relaxed);
+    }
+
+    /// Frees what was stamped `ns`, if it may go.
+    fn free_if_safe(&self, ns: u64) -> bool {
+        let safe = ns < self.words.safe().ns;
+        if safe {
+            self.free();
+        }
+        safe
+    }
+
+    fn free(&self) {
+        // SAFETY: what the model checks.
+        self.node.with_mut(|node| unsafe { *node = POISON });
+    }
+}
+
+/// Explores every execution with so many preemptions.
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+/// Whether `exploration` finds a violation with the code broken in this way.
+fn is_rejected(twin: Option<Twin>, exploration: impl FnOnce()) -> bool {
+    BROKEN.set(twin);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let rejected = catch_unwind(AssertUnwindSafe(exploration)).is_err();
+    std::panic::set_hook(hook);
+    BROKEN.set(None);
+    DUE.set(None);
+    rejected
+}
+
+/// Loom finds a violation at one of the places at least.
+fn rejects(twin: Twin, places: impl IntoIterator<Item = usize>, explore: impl Fn(usize)) {
+    let found = places.into_iter().any(|place| is_rejected(Some(twin), || explore(place)));
+    assert!(found, "loom found no violation with {twin:?}");
+}

@@ -1,0 +1,223 @@
+//! Barriers of the daemon (or bought ones: to the readers they are the same), and readers that fence.
+
+use super::*;
+use crate::protocol::scan;
+use loom::sync::atomic::Ordering::Release;
+
+/// Where the scanner's evidence comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    /// The daemon's watermark.
+    Daemon,
+    /// The scanner's own stop, against readers that fence.
+    Fence,
+    /// The clock, without waiting for anything.
+    Nothing,
+}
+
+/// What one exploration covers.
+#[derive(Clone, Copy)]
+struct Model {
+    /// The reader's CPU is interrupted before this step of the reader, counted from 1.
+    place: usize,
+    /// The reader opens and closes this many sections; the scanner scans as often.
+    sections: usize,
+    source: Source,
+    /// The daemon has a thread of its own; otherwise the scanner does its work first.
+    daemon_apart: bool,
+    preemptions: usize,
+}
+
+struct Domain {
+    world: World,
+    reader: Reader,
+    cpu: Arc<Cpu>,
+    /// The daemon's public watermark.
+    last_interrupt_ns: AtomicU64,
+    /// Whoever scans frees: the stamp that it is handed, after its scan. 0 is none yet. (A writer that
+    /// frees has to be preempted at its last load, a way that loom's bounded search does not find.)
+    stamp: AtomicU64,
+}
+
+impl Domain {
+    /// One daemon round: arm, look at the reader's CPU once, publish.
+    fn daemon(&self) {
+        let armed = self.world.now();
+        if self.cpu.has_passed(armed) {
+            self.last_interrupt_ns.store(armed, Release);
+        }
+    }
+
+    /// `Domain::scan`.
+    fn scan(&self, source: Source) {
+        let own = match source {
+            Source::Fence => self.world.words.stop(|| self.world.now()).ns,
+            _ => 0,
+        };
+        let watermark = || match source {
+            Source::Daemon => self.last_interrupt_ns.load(Acquire),
+            Source::Fence => {
+                fence(SeqCst);
+                own
+            }
+            Source::Nothing => self.world.now(),
+        };
+        scan(&self.world.words, watermark, || core::iter::once(&self.reader));
+    }
+}
+
+impl Model {
+    fn new(place: usize, sections: usize) -> Model {
+        Model { place, sections, source: Source::Daemon, daemon_apart: true, preemptions: 3 }
+    }
+
+    fn explore(self) {
+        explore(self.preemptions, move || self.execute());
+    }
+
+    fn is_rejected(self, twin: Option<Twin>) -> bool {
+        is_rejected(twin, || self.explore())
+    }
+
+    fn execute(self) {
+        let Model { source, daemon_apart, .. } = self;
+        let domain = Arc::new(Domain {
+            world: World::new(),
+            reader: Reader::new(),
+            cpu: Cpu::new(),
+            last_interrupt_ns: AtomicU64::new(0),
+            stamp: AtomicU64::new(0),
+        });
+
+        let mut threads = Vec::new();
+        let mut spawn = |work: fn(&Domain, Model)| {
+            let domain = domain.clone();
+            threads.push(thread::spawn(move || work(&domain, self)));
+        };
+        spawn(|domain, model| {
+            interrupt_at(model.place, &domain.cpu);
+            for _ in 0..model.sections {
+                interrupt_here();
+                domain.world.read(&domain.reader, model.source == Source::Fence);
+            }
+            interrupt_here();
+        });
+        if daemon_apart && source == Source::Daemon {
+            spawn(|domain, _| domain.daemon());
+        }
+        spawn(|domain, model| {
+            if !model.daemon_apart && model.source == Source::Daemon {
+                domain.daemon();
+            }
+            // A pin may hold the first scan back and let the second through.
+            for _ in 0..model.sections {
+                domain.scan(model.source);
+            }
+            let stamp = domain.stamp.load(Acquire);
+            if stamp != 0 {
+                domain.world.free_if_safe(stamp);
+            }
+        });
+
+        // The writer: unlink, stamp.
+        domain.world.unlink();
+        let stamp = domain.world.words.stop(|| domain.world.now()).ns;
+        domain.stamp.store(stamp, Release);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        DUE.set(None);
+    }
+}
+
+/// Steps of a reader in one section, counted from 1: before it, between era and slot, after the
+/// slot, after the load of the link, around the unpin; and after the last section.
+const STEPS_A_SECTION: usize = 6;
+/// The step between the load of the link and the access to the node.
+const READING: usize = 4;
+
+fn places(sections: usize) -> impl Iterator<Item = usize> {
+    1..=sections * STEPS_A_SECTION + 1
+}
+
+/// Loom finds the use after free at one of the places at least.
+fn rejects_it(twin: Twin) {
+    rejects(twin, places(1), |place| Model::new(place, 1).explore());
+}
+
+#[test]
+fn one_section_is_never_freed_under() {
+    places(1).for_each(|place| Model::new(place, 1).explore());
+}
+
+#[test]
+fn two_sections_are_never_freed_under() {
+    places(2).for_each(|place| Model { preemptions: 2, ..Model::new(place, 2) }.explore());
+}
+
+/// With readers that fence there is no interrupt: the place is never reached.
+#[test]
+fn fenced_sections_are_never_freed_under() {
+    let fenced = Model { source: Source::Fence, ..Model::new(usize::MAX, 2) };
+    fenced.explore();
+    let fenced = Model { sections: 1, ..fenced };
+    assert!(fenced.is_rejected(Some(Twin::UnfencedReader)), "loom found no use after free");
+    assert!(fenced.is_rejected(Some(Twin::NoScan)), "loom found no use after free");
+}
+
+/// The model can free at all: without the reader's section in the way, and with it ended.
+#[test]
+fn the_model_does_free() {
+    use std::sync::atomic::{AtomicBool as StdBool, Ordering::Relaxed as StdRelaxed};
+    static FREED: StdBool = StdBool::new(false);
+    loom::model(|| {
+        let (words, reader) = (Words::new(), Reader::new());
+        scan(&words, || (START + 1) * GRAIN, || core::iter::once(&reader));
+        FREED.store(START * GRAIN < words.safe().ns, StdRelaxed);
+    });
+    assert!(FREED.load(StdRelaxed));
+}
+
+#[test]
+fn twin_no_wait() {
+    let rejected =
+        |place| Model { source: Source::Nothing, ..Model::new(place, 1) }.is_rejected(None);
+    assert!(places(1).any(rejected), "loom found no use after free without waiting");
+}
+
+#[test]
+fn twin_no_scan() {
+    rejects_it(Twin::NoScan);
+}
+
+#[test]
+fn twin_era_zero() {
+    rejects_it(Twin::EraZero);
+}
+
+#[test]
+fn twin_relaxed_unpin() {
+    rejects_it(Twin::RelaxedUnpin);
+}
+
+#[test]
+fn twin_relaxed_pin() {
+    // Needs a section that ends between two scans: more preemptions than every place can afford.
+    let model = Model { preemptions: 5, daemon_apart: false, ..Model::new(READING, 2) };
+    assert!(model.is_rejected(Some(Twin::RelaxedPin)), "loom found no use after free");
+}
+
+#[test]
+fn twin_scan_before_watermark() {
+    rejects_it(Twin::ScanBeforeWatermark);
+}
+
+#[test]
+fn twin_relaxed_scan() {
+    rejects_it(Twin::RelaxedScan);
+}
+
+#[test]
+fn twin_unfenced_stamp() {
+    rejects_it(Twin::UnfencedStamp);
+}

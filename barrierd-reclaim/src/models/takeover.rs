@@ -1,0 +1,149 @@
+//! A queue that is taken over while its owner pushes: `bag.rs`'s own code on both sides.
+//!
+//! The owner's CPU takes its barrier point at a chosen place; loom watches what one owner at a time
+//! may touch ([`crate::sync::Owned`]).
+
+use super::*;
+use crate::bag::{Bags, Item, Refused, VtimeWord};
+use core::ptr;
+use loom::sync::atomic::Ordering::Release;
+
+unsafe fn nothing(_: *mut ()) {}
+
+fn item(n: usize) -> Item {
+    Item { ptr: ptr::without_provenance_mut(n), free: nothing }
+}
+
+struct Domain {
+    world: World,
+    cpu: Arc<Cpu>,
+    bags: *mut Bags,
+    /// Another thread's scan: what it found safe.
+    scanned: AtomicU64,
+}
+
+// SAFETY: what the model checks: the queue has one owner at a time.
+unsafe impl Sync for Domain {}
+// SAFETY: as above.
+unsafe impl Send for Domain {}
+
+impl Domain {
+    fn queue(&self) -> &Bags {
+        // SAFETY: owner and taker touch it before each leaves it, once.
+        unsafe { &*self.bags }
+    }
+
+    /// What `Domain::retire` does with the queue. Whether it was pushed.
+    fn push(&self, n: usize) -> bool {
+        // SAFETY: this thread owns the queue, or it was just taken from it.
+        let pushed = unsafe { self.queue().push(item(n), 8, true) };
+        match pushed {
+            Ok(_) => true,
+            Err(Refused::Taken) => false,
+            // SAFETY: as above.
+            Err(Refused::Closed) => unsafe {
+                self.queue().own(false, |work| work.push(item(n), 8)).is_ok()
+            },
+        }
+    }
+
+    /// The taker's half: what it found, if the queue became its own.
+    fn take(&self) -> Option<Vec<usize>> {
+        let stop = || self.world.words.stop(|| self.world.now()).ns;
+        let early = broken(Twin::StampBeforeLook).then(stop);
+        self.queue().mark_taken();
+        let passed = self.cpu.has_passed(self.world.now());
+        if !passed && !broken(Twin::TakeoverWithoutBarrier) {
+            return None;
+        }
+        if !self.queue().is_quiet() {
+            return None;
+        }
+        let ns = early.unwrap_or_else(stop);
+        // SAFETY: marked, its barrier has passed, quiet.
+        let bags = unsafe { self.queue().take_over(ns) };
+        let names: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
+        if !names.is_empty() && ns < self.scanned.load(Acquire) {
+            self.world.free();
+        }
+        Some(names)
+    }
+}
+
+/// The owner pushes `pushes` items, the first of which is the world's node, unlinked just before.
+fn execute(place: usize, pushes: usize, reads: bool) {
+    let domain = Arc::new(Domain {
+        world: World::new(),
+        cpu: Cpu::new(),
+        bags: Box::into_raw(Box::new(Bags::new(VtimeWord::none()))),
+        scanned: AtomicU64::new(0),
+    });
+    let owner = domain.clone();
+    let owner = thread::spawn(move || {
+        interrupt_at(place, &owner.cpu);
+        interrupt_here();
+        owner.world.unlink();
+        let pushed: Vec<usize> =
+            (0..pushes).filter(|&n| owner.push(n + 1)).map(|n| n + 1).collect();
+        interrupt_here();
+        pushed
+    });
+    let reader = reads.then(|| {
+        // A scan that found nobody pinned, at its time; and a reader that came after it.
+        let domain = domain.clone();
+        thread::spawn(move || {
+            let now = domain.world.now();
+            // The barrier of the reader's CPU for that time.
+            fence(SeqCst);
+            domain.scanned.store(now, Release);
+            if domain.world.linked.load(Acquire) {
+                domain.world.use_node();
+            }
+        })
+    });
+    let taken = domain.take();
+    let pushed = owner.join().unwrap();
+    if let Some(reader) = reader {
+        reader.join().unwrap();
+    }
+    DUE.set(None);
+    if let Some(taken) = taken {
+        assert_eq!(taken, pushed, "an item was lost or came twice");
+    }
+    // SAFETY: both threads are done with it.
+    drop(unsafe { Box::from_raw(domain.bags) });
+}
+
+/// Before the unlink; four in the first push, of the slow path; three or four in the second.
+const PLACES: core::ops::RangeInclusive<usize> = 1..=10;
+
+fn model(place: usize) {
+    explore(3, move || execute(place, 2, false));
+}
+
+/// With somebody who reads the node.
+fn model_read(place: usize) {
+    explore(3, move || execute(place, 1, true));
+}
+
+#[test]
+fn a_queue_has_one_owner() {
+    PLACES.for_each(model);
+}
+
+#[test]
+fn what_is_taken_over_is_stamped_after_its_unlink() {
+    PLACES.for_each(model_read);
+}
+
+#[test]
+fn twins() {
+    rejects(Twin::TakeoverWithoutBarrier, PLACES, model);
+    rejects(Twin::LimitBeforeBusy, PLACES, model);
+    rejects(Twin::RelaxedQuiet, PLACES, model);
+}
+
+#[test]
+fn twin_stamp_before_look() {
+    rejects(Twin::StampBeforeLook, PLACES, model_read);
+}

@@ -1,0 +1,109 @@
+//! Barriers that the domain buys (`membarrier.rs`), and readers that fence.
+
+use crate::machine::*;
+use crate::programs::*;
+
+const OWN: Reg = 4;
+/// A stamp that a writer hands to whoever frees, in memory: 0 is none yet.
+const STAMP: Addr = SPARE;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Twin {
+    None,
+    NotAll,
+    TimeAfterBarrier,
+}
+
+/// The writer buys a barrier for itself; reader 1 may be of another process.
+fn by_clock(twin: Twin) -> World {
+    let time = program![Op::Clock(W)];
+    let barrier = match twin {
+        Twin::NotAll => program![Op::Interrupt(0)],
+        _ => program![Op::Interrupt(0), Op::Interrupt(1)],
+    };
+    let [first, then] =
+        if twin == Twin::TimeAfterBarrier { [barrier, time] } else { [time, barrier] };
+    // Another thread's purchase: its time may lie behind the stamp, its barrier before the unlink.
+    let buyer = [first, then, look(&SLOT), publish()];
+    let freer = program![Op::Await(M, SAFE, T), Op::Free(NODE)];
+    let threads = vec![
+        thread("reader 0", 0, [section(SLOT[0])]),
+        thread("reader 1", 1, [section(SLOT[1])]),
+        thread("writer", 2, [unlink_and_stamp(), freer]),
+        thread("buyer", 3, buyer),
+    ];
+    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+}
+
+#[test]
+fn a_bought_barrier_covers_what_was_stamped_before() {
+    holds("membarrier", &by_clock(Twin::None));
+    is_rejected("membarrier for a shared domain", &by_clock(Twin::NotAll));
+    is_rejected("the time after membarrier", &by_clock(Twin::TimeAfterBarrier));
+}
+
+/// `Words::stop`: fence, clock, exchange of the latest; the stamp in `to`.
+fn stop(to: Reg) -> Program {
+    program![Op::Fence, Op::Clock(to), Op::Max(LATEST, to)]
+}
+
+/// Within a domain the buyer's own stop is the watermark, without the margin of clocks.
+fn by_stop(stop_after: bool) -> World {
+    let barrier = program![Op::Interrupt(0), Op::Interrupt(1)];
+    let own = stop(OWN);
+    let [first, then] = if stop_after { [barrier, own] } else { [own, barrier] };
+    let buyer = [first, then, program![Op::Set(W, r(OWN))], look(&SLOT), publish()];
+    let writer =
+        [program![Op::Store(LINK, c(0))], stop(T), program![Op::Await(M, SAFE, T), Op::Free(NODE)]];
+    let threads = vec![
+        thread("reader 0", 0, [section(SLOT[0])]),
+        thread("reader 1", 1, [section(SLOT[1])]),
+        thread("writer", 2, writer),
+        thread("buyer", 3, buyer),
+    ];
+    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+}
+
+#[test]
+fn a_bought_barrier_covers_all_stops_before_the_buyers() {
+    holds("membarrier, by stops", &by_stop(false));
+    is_rejected("the stop after membarrier", &by_stop(true));
+}
+
+/// `Source::Fence`.
+fn fenced(reader_fences: bool, scanner_fences: bool) -> World {
+    let reader = |slot| {
+        let mut section = section(slot);
+        if reader_fences {
+            section.insert(2, Step::from(Op::Fence));
+        }
+        section
+    };
+    let mut scan = stop(W);
+    scan.extend(look(&SLOT));
+    scan.extend(publish());
+    if !scanner_fences {
+        // A stamp that is visible, and a look that comes before it.
+        scan = [look(&SLOT), stop(W), program![Op::Min(M, W)], publish()].concat();
+        scan[0] = Step::from(Op::Set(M, c(u8::MAX)));
+    }
+    let writer = [
+        program![Op::Store(LINK, c(0))],
+        stop(T),
+        program![Op::Store(STAMP, r(T)), Op::Await(M, SAFE, T), Op::Free(NODE)],
+    ];
+    let threads = vec![
+        thread("reader 0", 0, [reader(SLOT[0])]),
+        thread("reader 1", 1, [reader(SLOT[1])]),
+        thread("writer", 2, writer),
+        thread("scanner", 3, [scan]),
+    ];
+    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+}
+
+#[test]
+fn readers_that_fence_need_no_barrier() {
+    holds("fences", &fenced(true, true));
+    is_rejected("unfenced reader", &fenced(false, true));
+    is_rejected("the slots before the scanner's stop", &fenced(true, false));
+}

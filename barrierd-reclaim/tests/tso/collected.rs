@@ -1,0 +1,97 @@
+//! Collected barriers (`Reader::full_stop`, `collect`): no CPU takes an interrupt here. A reader that
+//! comes to full stops, gives its record back, and another thread that takes it; a writer; a scanner.
+//!
+//! What this machine forgives, since its loads keep their order and its stores, too, is for loom: a
+//! stop that is Relaxed, evidence that is, a newcomer without a stop.
+
+use crate::machine::*;
+use crate::programs::*;
+
+const STOPPED: [Addr; 3] = [SPARE, SPARE + 1, SPARE + 2];
+const IN_USE: [Addr; 3] = [SPARE + 3, SPARE + 4, SPARE + 5];
+const WRITER: usize = 1;
+const SCANNER: usize = 2;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Twin {
+    None,
+    /// Records in use count as if nobody had them.
+    InUseNotSeen,
+    /// The scanner's own stop comes after its look at who is there.
+    OwnStopLate,
+    /// The watermark is not held down to the scanner's own stop.
+    OwnStopIgnored,
+}
+
+fn full_stop(record: usize, to: Reg) -> Program {
+    program![Op::Fence, Op::Clock(to), Op::Max(LATEST, to), Op::Store(STOPPED[record], r(to))]
+}
+
+fn world(twin: Twin, newcomer: bool) -> World {
+    const STOP: Reg = 5;
+    const OWN: Reg = 4;
+    const USED: Reg = 6;
+    let section = || section(SLOT[0]);
+    let give_back = program![Op::Store(IN_USE[0], c(0))];
+    let take = program![Op::AwaitIs(IN_USE[0], 0), Op::Swap(STOP, IN_USE[0], 1)];
+    let reader: Vec<Program> = if newcomer {
+        vec![section(), give_back]
+    } else {
+        vec![section(), full_stop(0, STOP), section()]
+    };
+    let newcomers = if newcomer { vec![take, full_stop(0, STOP), section()] } else { vec![] };
+    let writer = [
+        program![Op::Store(LINK, c(0))],
+        full_stop(WRITER, T),
+        // Its next one: a thread's last stop covers only what came before it.
+        full_stop(WRITER, STOP),
+        program![Op::Await(M, SAFE, T), Op::Free(NODE)],
+    ];
+    // `collect`, for the scanner's own stop; then `scan`.
+    let own = full_stop(SCANNER, OWN);
+    let mut collect = program![Op::Set(W, c(u8::MAX - 1))];
+    if twin != Twin::OwnStopIgnored && twin != Twin::OwnStopLate {
+        collect = program![Op::Set(W, r(OWN))];
+    }
+    for record in [0, WRITER] {
+        let seen = if twin == Twin::InUseNotSeen && record == 0 {
+            program![Op::Set(USED, c(0))]
+        } else {
+            program![Op::Load(USED, IN_USE[record])]
+        };
+        collect.extend(seen);
+        collect.extend(program![
+            when(When::Not(USED, 0), Op::Load(X, STOPPED[record])),
+            when(When::Not(USED, 0), Op::Min(W, X)),
+        ]);
+    }
+    let mut scanner = if twin == Twin::OwnStopLate {
+        [collect, own, program![Op::Min(W, OWN)]].concat()
+    } else {
+        [own, collect].concat()
+    };
+    scanner.extend(look(&SLOT[..1]));
+    scanner.extend(publish());
+    let threads = vec![
+        thread("reader", 0, reader),
+        thread("newcomer", 1, newcomers),
+        thread("writer", 2, writer),
+        thread("scanner", 3, [scanner]),
+    ];
+    let used = IN_USE.map(|word| (word, 1));
+    let memory = [&[(ERA, FIRST_ERA), (LINK, NODE)], used.as_slice()].concat();
+    World::of(threads, &memory)
+}
+
+#[test]
+fn stops_stand_for_barriers() {
+    holds("collected", &world(Twin::None, false));
+    holds("collected, a record goes to another thread", &world(Twin::None, true));
+}
+
+#[test]
+fn twins() {
+    is_rejected("in_use not looked at", &world(Twin::InUseNotSeen, false));
+    is_rejected("own stop after the look at who is there", &world(Twin::OwnStopLate, true));
+    is_rejected("own stop ignored", &world(Twin::OwnStopIgnored, true));
+}

@@ -1,0 +1,13 @@
+//! The protocols on an x86-TSO machine: every state of small worlds, random ways through larger ones,
+//! and the broken twins that must be found. See ARCHITECTURE.md, "Models".
+
+mod bought;
+mod collected;
+mod held;
+mod kernel;
+mod machine;
+mod passive;
+mod programs;
+mod takeover;
+mod vtime;
+mod walks;

@@ -1,0 +1,91 @@
+//! The daemon's barrier: two readers on CPUs that take events, a writer that retires and scans, the
+//! daemon that arms, sweeps and publishes, each on a CPU of its own.
+
+use crate::machine::*;
+use crate::programs::*;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Twin {
+    None,
+    NoWait,
+    NoScan,
+    ScanBeforeWatermark,
+    SlotLate,
+    EraZero,
+    UnlinkAfterStamp,
+    UnfencedStamp,
+}
+
+fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
+    let reader = |cpu: u8| {
+        let i = usize::from(cpu);
+        let section =
+            if twin == Twin::SlotLate { section_slot_late(SLOT[i]) } else { section(SLOT[i]) };
+        thread(["reader 0", "reader 1"][i], cpu, vec![section; sections[i]])
+    };
+    let mut writer = match twin {
+        Twin::UnlinkAfterStamp => program![Op::Fence, Op::Clock(T), Op::Store(LINK, c(0))],
+        Twin::UnfencedStamp => program![Op::Store(LINK, c(0)), Op::Clock(T)],
+        _ => unlink_and_stamp(),
+    };
+    for _ in 0..scans {
+        // Whoever waits for news: a scan without any frees nothing new but by a pin that is gone.
+        let learn = if twin == Twin::NoWait {
+            program![Op::Clock(W)]
+        } else {
+            program![Op::Await(W, PUBLIC, W)]
+        };
+        let look = match twin {
+            Twin::NoScan => look(&[]),
+            _ => look(&SLOT),
+        };
+        if twin == Twin::ScanBeforeWatermark {
+            writer.extend(program![Op::Load(4, SLOT[0]), Op::Load(5, SLOT[1])]);
+            writer.extend(learn);
+            writer.extend(program![Op::Set(M, r(W)), Op::MinUnless0(M, 4), Op::MinUnless0(M, 5)]);
+        } else {
+            writer.extend(learn);
+            writer.extend(look);
+        }
+        writer.extend(publish());
+        writer.extend(free(NODE));
+    }
+    let era = if twin == Twin::EraZero { 0 } else { FIRST_ERA };
+    let threads = vec![
+        reader(0),
+        reader(1),
+        thread("writer", 2, [writer]),
+        thread("daemon", 3, (0..scans).flat_map(|_| [arm(), sweep(&[0, 1])])),
+    ];
+    World { watched: 0b11, ..World::of(threads, &[(ERA, era), (LINK, NODE)]) }
+}
+
+/// Too large to be searched whole.
+pub(crate) fn large() -> World {
+    world(Twin::None, [3, 3], 3)
+}
+
+pub(crate) fn large_no_scan() -> World {
+    world(Twin::NoScan, [3, 3], 3)
+}
+
+#[test]
+fn two_readers_are_never_freed_under() {
+    holds("passive, one section each", &world(Twin::None, [1, 1], 1));
+    holds("passive, two sections of one reader, two scans", &world(Twin::None, [2, 0], 2));
+}
+
+#[test]
+fn twins() {
+    for (name, twin) in [
+        ("no wait", Twin::NoWait),
+        ("no scan", Twin::NoScan),
+        ("scan before watermark", Twin::ScanBeforeWatermark),
+        ("slot late", Twin::SlotLate),
+        ("era zero", Twin::EraZero),
+        ("unlink after stamp", Twin::UnlinkAfterStamp),
+        ("unfenced stamp", Twin::UnfencedStamp),
+    ] {
+        is_rejected(name, &world(twin, [1, 0], 1));
+    }
+}

@@ -1,0 +1,148 @@
+//! The protocols as step programs, each beside the code that it mirrors.
+//!
+//! Words have names, registers too; `r` is a register's value and `c` a constant.
+
+use crate::machine::*;
+
+pub(crate) fn c(value: u8) -> Val {
+    Val::Const(value)
+}
+pub(crate) fn r(reg: Reg) -> Val {
+    Val::Reg(reg)
+}
+pub(crate) fn when(when: When, op: Op) -> Step {
+    Step(when, op)
+}
+
+/// A program, written as a list of operations and guarded steps.
+macro_rules! program {
+    ($($op:expr),* $(,)?) => { vec![$($crate::machine::Step::from($op)),*] };
+}
+pub(crate) use program;
+
+impl From<Op> for Step {
+    fn from(op: Op) -> Step {
+        Step(When::Always, op)
+    }
+}
+
+// The domain's words (`protocol::Words`), and what lies around them.
+pub(crate) const ERA: Addr = FREE;
+pub(crate) const SAFE: Addr = FREE + 1;
+pub(crate) const LATEST: Addr = FREE + 2;
+/// The link to a node; 0 is none.
+pub(crate) const LINK: Addr = FREE + 3;
+/// The readers' slots.
+pub(crate) const SLOT: [Addr; 2] = [FREE + 4, FREE + 5];
+/// The daemon's public watermark.
+pub(crate) const PUBLIC: Addr = FREE + 6;
+/// Words that only some worlds have.
+pub(crate) const SPARE: Addr = FREE + 7;
+
+/// The one node that most worlds retire.
+pub(crate) const NODE: u8 = 1;
+/// The first era: no slot's "unpinned".
+pub(crate) const FIRST_ERA: u8 = 1;
+
+/// Registers of readers.
+const E: Reg = 0;
+const P: Reg = 1;
+
+/// `Reader::pin`, a section that loads the link and uses what it finds, `Reader::unpin`.
+pub(crate) fn section(slot: Addr) -> Program {
+    program![
+        Op::Load(E, ERA),
+        Op::Store(slot, r(E)),
+        Op::Load(P, LINK),
+        when(When::Not(P, 0), Op::Use(P)),
+        Op::Store(slot, c(0)),
+    ]
+}
+
+/// The same, broken: the slot is stored after the load.
+pub(crate) fn section_slot_late(slot: Addr) -> Program {
+    let mut program = section(slot);
+    program.swap(1, 2);
+    program
+}
+
+/// `Words::stop` after the unlink: the stamp in `T`.
+pub(crate) fn unlink_and_stamp() -> Program {
+    program![Op::Store(LINK, c(0)), Op::Fence, Op::Clock(T)]
+}
+
+/// Registers of scanners: stamp, watermark, what is safe, scratch.
+pub(crate) const T: Reg = 0;
+pub(crate) const W: Reg = 1;
+pub(crate) const M: Reg = 2;
+pub(crate) const X: Reg = 3;
+
+/// `protocol::scan`, the watermark in `W`: look at every slot, then publish.
+pub(crate) fn look(slots: &[Addr]) -> Program {
+    let mut program = program![Op::Set(M, r(W))];
+    for &slot in slots {
+        program.extend(program![Op::Load(X, slot), Op::MinUnless0(M, X)]);
+    }
+    program
+}
+
+/// The end of `protocol::scan`.
+pub(crate) fn publish() -> Program {
+    program![Op::Max(SAFE, M), Op::Max(ERA, W)]
+}
+
+/// What was stamped below `SAFE` goes.
+pub(crate) fn free(node: u8) -> Program {
+    program![Op::Load(M, SAFE), when(When::Below(T, M), Op::Free(node))]
+}
+
+/// The daemon arms: the clock, then `armed` (`daemon.rs`).
+pub(crate) fn arm() -> Program {
+    const A: Reg = 7;
+    program![Op::Clock(A), Op::Store(ARMED, r(A)), Op::Fence]
+}
+
+/// The daemon's scan (`machine.rs`): the clock, a full fence, the slots one by one; then the minimum.
+pub(crate) fn sweep(cpus: &[u8]) -> Program {
+    const S: Reg = 0;
+    const MIN: Reg = 1;
+    const SEEN: Reg = 2;
+    let mut program = program![Op::Clock(S), Op::Fence, Op::Set(MIN, r(S))];
+    for &cpu in cpus {
+        program.extend(program![
+            Op::Load(SEEN, KERNEL + cpu),
+            Op::Credit(SEEN, S),
+            Op::Min(MIN, SEEN),
+        ]);
+    }
+    program.extend(program![Op::Max(PUBLIC, MIN)]);
+    program
+}
+
+pub(crate) fn thread(
+    name: &'static str,
+    cpu: u8,
+    parts: impl IntoIterator<Item = Program>,
+) -> Thread {
+    let program: Program = parts.into_iter().flatten().collect();
+    assert!(program.len() < 200, "{name} is too long");
+    Thread { name, cpu, affinity: 1 << cpu, program }
+}
+
+/// Searched whole, without a violation.
+pub(crate) fn holds(name: &str, world: &World) {
+    let begin = std::time::Instant::now();
+    let found = search(world);
+    println!("{name}: {} states, {:?}", found.states, begin.elapsed());
+    assert!(found.trace.is_none(), "{name}:\n{}", found.trace.unwrap().join("\n"));
+    assert!(found.freed || !world.must_end.is_empty(), "{name}: nothing was ever freed");
+}
+
+/// A violation is found.
+pub(crate) fn is_rejected(name: &str, world: &World) {
+    let begin = std::time::Instant::now();
+    let found = search(world);
+    let steps = found.trace.as_ref().map(Vec::len);
+    println!("twin {name}: {} states, {steps:?} steps, {:?}", found.states, begin.elapsed());
+    assert!(found.trace.is_some(), "no violation found with {name}, in {} states", found.states);
+}

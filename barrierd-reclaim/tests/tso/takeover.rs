@@ -1,0 +1,89 @@
+//! A queue that is taken over (`bag.rs`, `takeover.rs`): the owner runs no fence.
+
+use crate::machine::*;
+use crate::programs::*;
+
+const BUSY: Addr = SPARE;
+const TAKEN: Addr = SPARE + 1;
+/// The one item that the open bag holds.
+const ITEM: Addr = SPARE + 2;
+/// The queue itself, as a node: "freed" once the taker has it, so that the owner may not touch it.
+const QUEUE: u8 = 7;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Twin {
+    None,
+    NoBarrier,
+    StampBeforeLook,
+    StampBeforeMark,
+    LimitBeforeBusy,
+}
+
+/// `Bags::push`, after the unlink.
+fn push(twin: Twin) -> Program {
+    const LIMIT: Reg = 0;
+    const OWN: Reg = 1;
+    let busy = program![Op::Store(BUSY, c(1))];
+    let limit = program![Op::Load(LIMIT, TAKEN)];
+    let [first, then] = if twin == Twin::LimitBeforeBusy { [limit, busy] } else { [busy, limit] };
+    let inside = program![
+        Op::Set(OWN, c(QUEUE)),
+        // Not done where the queue is taken: the owner goes on with another, and the model ends.
+        when(When::Is(LIMIT, 0), Op::Use(OWN)),
+        when(When::Is(LIMIT, 0), Op::Store(ITEM, c(1))),
+        when(When::Is(LIMIT, 0), Op::Use(OWN)),
+        Op::Store(BUSY, c(0)),
+    ];
+    [program![Op::Store(LINK, c(0))], first, then, inside].concat()
+}
+
+fn world(twin: Twin, sections: usize, scans: usize) -> World {
+    const B: Reg = 4;
+    const I: Reg = 5;
+    let stamp = program![Op::Fence, Op::Clock(T)];
+    let mark = program![Op::Store(TAKEN, c(1)), Op::Fence];
+    let barrier = program![Op::Interrupt(0)];
+    // Not quiet: a real taker looks again later; here it gives up.
+    let quiet = program![
+        Op::Load(B, BUSY),
+        when(When::Not(B, 0), Op::End),
+        Op::Free(QUEUE),
+        Op::Load(I, ITEM),
+        when(When::Is(I, 0), Op::End),
+    ];
+    let free = program![Op::Await(M, SAFE, T), Op::Free(NODE)];
+    let taker = match twin {
+        Twin::NoBarrier => vec![mark, quiet, stamp, free],
+        Twin::StampBeforeLook => vec![mark, stamp, barrier, quiet, free],
+        Twin::StampBeforeMark => vec![stamp, mark, barrier, quiet, free],
+        _ => vec![mark, barrier, quiet, stamp, free],
+    };
+    // Another thread's scan, at any moment.
+    let scan =
+        [program![Op::Clock(W), Op::Interrupt(1), Op::Interrupt(0)], look(&SLOT[1..]), publish()]
+            .concat();
+    let threads = vec![
+        thread("owner", 0, [push(twin)]),
+        thread("reader", 1, vec![section(SLOT[1]); sections]),
+        thread("taker", 2, taker),
+        thread("scanner", 3, vec![scan; scans]),
+    ];
+    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+}
+
+pub(crate) fn large() -> World {
+    world(Twin::None, 3, 3)
+}
+
+#[test]
+fn a_taken_queue_has_one_owner() {
+    holds("takeover", &world(Twin::None, 1, 1));
+}
+
+#[test]
+fn twins() {
+    is_rejected("takeover without a barrier", &world(Twin::NoBarrier, 1, 1));
+    is_rejected("takeover stamped before the look", &world(Twin::StampBeforeLook, 1, 1));
+    is_rejected("takeover stamped before the mark", &world(Twin::StampBeforeMark, 1, 1));
+    is_rejected("limit before busy", &world(Twin::LimitBeforeBusy, 1, 1));
+}

@@ -1,0 +1,102 @@
+//! Virtual time: stamps by a plain load after a plain store, rounds, pins.
+//!
+//! The daemon has died once: round 1 was opened by another process, whose `T_1` is lost.
+
+use crate::machine::*;
+use crate::programs::*;
+
+const VTIME: Addr = SPARE;
+/// `last_interrupt_vtime`.
+const PASSED: Addr = SPARE + 1;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Twin {
+    None,
+    OneRound,
+    PublishedAtOnce,
+    TimeBeforeVtime,
+    IgnoresPins,
+    EraBeforeVtime,
+    TagZero,
+}
+
+/// Opens round `v` and waits until all CPUs have it (`Machine::opened`, `Machine::scan`).
+fn round(v: u8, cpus: &[u8], twin: Twin) -> Program {
+    const BEFORE: Reg = 0;
+    const AT: Reg = 1;
+    const SEEN: Reg = 2;
+    let visible = program![Op::Store(VTIME, c(v)), Op::Fence];
+    let arm = program![Op::Clock(BEFORE), Op::Clock(AT), Op::Store(ARMED, r(AT)), Op::Fence];
+    let [first, then] = if twin == Twin::TimeBeforeVtime { [arm, visible] } else { [visible, arm] };
+    let mut program: Program = [first, then].concat();
+    program.extend(cpus.iter().map(|cpu| Step::from(Op::Await(SEEN, KERNEL + cpu, BEFORE))));
+    program
+}
+
+fn world(twin: Twin, sections: usize, rounds: u8) -> World {
+    const V: Reg = 1;
+    const OLDEST: Reg = 2;
+    const AT: Reg = 4;
+    let cpus = [0, 2];
+    let mut writer = program![Op::Store(LINK, c(0)), Op::Load(T, VTIME)];
+    if twin == Twin::TagZero {
+        // Where there is no virtual time, the tag never passes.
+        writer = program![Op::Store(LINK, c(0)), Op::Set(T, c(0))];
+    }
+    // `VtimeMemory`: the pair, the slots, what had passed before the oldest pin.
+    let (vtime, era) = (program![Op::Await(V, PASSED, V)], program![Op::Load(AT, ERA)]);
+    let [first, then] = if twin == Twin::EraBeforeVtime { [era, vtime] } else { [vtime, era] };
+    let scan = program![
+        Op::Load(OLDEST, SLOT[0]),
+        when(When::Is(OLDEST, 0), Op::Set(OLDEST, c(u8::MAX))),
+        when(When::NotBelow(AT, OLDEST), Op::Set(V, c(0))),
+    ];
+    let scan = if twin == Twin::IgnoresPins { Program::new() } else { scan };
+    let go = program![when(When::Below(T, V), Op::Free(NODE))];
+    let published = |twin, v| match twin {
+        Twin::OneRound => v,
+        _ => v - 1,
+    };
+    let mut daemon = program![Op::Store(VTIME, c(1)), Op::Fence];
+    for v in 2..2 + rounds {
+        daemon.extend(round(v, &cpus, twin));
+        if v > 2 || twin == Twin::PublishedAtOnce || twin == Twin::OneRound {
+            daemon.extend(program![Op::Store(PASSED, c(published(twin, v))), Op::Fence]);
+        }
+    }
+    let threads = vec![
+        thread("reader", 0, vec![section(SLOT[0]); sections]),
+        // Any era at any moment: the translation may not rest on more than that it rises.
+        thread("other scans", 1, [program![Op::Set(W, c(9)), Op::Max(ERA, W)]]),
+        thread("writer", 2, [writer, first, then, scan, go]),
+        thread("daemon", 3, [daemon]),
+    ];
+    World { watched: 0b101, ..World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)]) }
+}
+
+pub(crate) fn large() -> World {
+    world(Twin::None, 3, 4)
+}
+
+pub(crate) fn large_ignores_pins() -> World {
+    world(Twin::IgnoresPins, 3, 4)
+}
+
+#[test]
+fn an_unfenced_stamp_is_safe_after_two_rounds() {
+    holds("virtual time", &world(Twin::None, 1, 2));
+}
+
+#[test]
+fn twins() {
+    for (name, twin) in [
+        ("vtime by one round", Twin::OneRound),
+        ("vtime at once after a restart", Twin::PublishedAtOnce),
+        ("T_v read before v is visible", Twin::TimeBeforeVtime),
+        ("vtime ignores pins", Twin::IgnoresPins),
+        ("era loaded before the vtime", Twin::EraBeforeVtime),
+        ("tag 0 without vtime", Twin::TagZero),
+    ] {
+        is_rejected(name, &world(twin, 1, 2));
+    }
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Broken builds of the reclaimer that the use-after-free detector must find out, each within seconds;
+# and the sound one, which it must let pass. Each has a target directory of its own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}/twins
+limit=${TWIN_SECONDS:-60}
+
+detector() { # name, flags
+  RUSTFLAGS="$2" cargo test -q -p barrierd-reclaim --test detector --target-dir "$target/$1" --no-run
+  local before=$SECONDS rc=0
+  RUSTFLAGS="$2" timeout "$limit" cargo test -q -p barrierd-reclaim --test detector \
+    --target-dir "$target/$1" >"$target/$1.log" 2>&1 || rc=$?
+  if [ $rc = 124 ]; then
+    echo "$1: not done in $limit s"
+    exit 1
+  fi
+  echo "$1: exit status $rc after $((SECONDS - before)) s"
+  return $rc
+}
+
+if ! detector sound ""; then
+  cat "$target/sound.log"
+  echo "the sound build fails"
+  exit 1
+fi
+for twin in no_pins no_barrier; do
+  if detector "$twin" "--cfg barrierd_broken=\"$twin\""; then
+    echo "the detector does not find out $twin"
+    exit 1
+  fi
+  # It must be the detector that said so.
+  grep -q "freed while pinned\|reached after it was freed" "$target/$twin.log"
+done
+echo "both twins found out, the sound build let pass"
