@@ -72,6 +72,8 @@ const EXPEDITE_BURST: u32 = 64;
 
 /// The sched_switch program not having seen the daemon for this long is gone, in nanoseconds.
 const UNSEEN_NS: u64 = 1_000_000_000;
+/// And for so many waits.
+const UNSEEN: u32 = 10;
 
 /// Between two lines of sums, in nanoseconds.
 const SUMMARY_NS: u64 = 1_000_000_000;
@@ -111,6 +113,8 @@ pub struct Daemon<'s> {
     /// only then.
     switch_seen: bool,
     seen_ns: u64,
+    /// Waits since.
+    unseen: u32,
     /// Whether the last proof held. While not, nothing is published.
     proved: bool,
     checked_ns: u64,
@@ -231,6 +235,7 @@ impl<'s> Daemon<'s> {
             straggler: Straggler::default(),
             switch_seen: true,
             seen_ns: now,
+            unseen: 0,
             proved: true,
             checked_ns: now,
             verbose: config.verbose,
@@ -477,11 +482,6 @@ impl<'s> Daemon<'s> {
             self.counters.wake_ups += 1;
             if asked {
                 self.prove_switch(armed);
-                if self.idle_trusted && !self.switch_seen {
-                    // The request was there already, so there was no switch: make one.
-                    proof::nap();
-                    self.prove_switch(armed);
-                }
                 return Ok(Ended::Asked);
             }
             if !notified && now_ns() < until_ns && until < until_ns {
@@ -533,10 +533,21 @@ impl<'s> Daemon<'s> {
     /// after `armed` was armed. While it didn't, IDLE is worth nothing; if that lasts, for good.
     fn prove_switch(&mut self, armed: u64) {
         self.switch_seen = self.shared.switched() >= armed;
+        if self.idle_trusted && !self.switch_seen {
+            // What ended the wait may have been there before it, or its time was up, so that there was
+            // no switch: make one.
+            proof::nap();
+            self.switch_seen = self.shared.switched() >= armed;
+        }
         let now = now_ns();
         if self.switch_seen {
-            self.seen_ns = now;
-        } else if self.idle_trusted && now.saturating_sub(self.seen_ns) >= UNSEEN_NS {
+            (self.seen_ns, self.unseen) = (now, 0);
+            return;
+        }
+        self.unseen += 1;
+        // Not by time alone: the daemon may not have run for that long.
+        let gone = self.unseen >= UNSEEN && now.saturating_sub(self.seen_ns) >= UNSEEN_NS;
+        if self.idle_trusted && gone {
             self.distrust_idle(
                 "the sched_switch program has not seen this daemon run for a second; is another tool \
                  detaching BPF programs?",

@@ -17,10 +17,12 @@ pub fn taken_path_handle(handle: &mut Handle) {
     drop(black_box(handle.pin()));
 }
 
+/// # Safety
+/// As for `Guard::retire`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub fn taken_path_retire(guard: &Guard<'_>, ptr: *mut u64) {
-    // SAFETY: called below alone, with a box of its own.
+pub unsafe fn taken_path_retire(guard: &Guard<'_>, ptr: *mut u64) {
+    // SAFETY: the caller's promise.
     unsafe { guard.retire(ptr) }
 }
 
@@ -30,7 +32,8 @@ fn main() {
     for n in 0..1000 {
         taken_path_pin(&reclaimer);
         taken_path_handle(&mut handle);
-        taken_path_retire(&reclaimer.pin(), Box::into_raw(Box::new(n)));
+        // SAFETY: a box of its own, that nobody else knows.
+        unsafe { taken_path_retire(&reclaimer.pin(), Box::into_raw(Box::new(n))) };
     }
     println!("{:?}", reclaimer.stats());
 }

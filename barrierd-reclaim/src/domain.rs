@@ -721,8 +721,8 @@ impl Domain {
             return;
         }
         // Objects that renew themselves have no end.
-        // SAFETY: the caller owns the record; `ready` runs no foreign code.
         let limit = if limit == usize::MAX {
+            // SAFETY: the caller owns the record; `ready` runs no foreign code.
             unsafe { self.own(record, |work| work.ready()) }
         } else {
             limit
