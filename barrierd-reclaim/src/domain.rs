@@ -5,6 +5,7 @@
 
 use crate::background::Watch;
 use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
+use crate::blockers::{self, Blocker};
 use crate::error::SynchronizeError;
 use crate::fork::Process;
 use crate::hazard::Hazards;
@@ -25,6 +26,7 @@ use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use rustix::thread::gettid;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -269,6 +271,7 @@ impl Domain {
     pub(crate) fn acquire(&self) -> &Record {
         let record = self.records.acquire(self, self.barriers.vtime_word());
         record.freeing().set(self.lazy);
+        record.set_tid(gettid().as_raw_nonzero().get().unsigned_abs());
         // In use first, then the stop: see `protocol::collect`.
         self.full_stop(record);
         record
@@ -1096,6 +1099,11 @@ impl Domain {
                 why = self.barriers.wait(stamp, deadline, &self.counters).or(why);
             }
         }
+    }
+
+    /// Who has a section open.
+    pub(crate) fn blockers(&self) -> Vec<Blocker> {
+        blockers::look(self.records.iter())
     }
 
     fn readers_before(&self, stamp: u64) -> usize {

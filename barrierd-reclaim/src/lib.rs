@@ -37,6 +37,7 @@
 
 mod background;
 mod bag;
+mod blockers;
 mod daemons;
 pub mod docs;
 mod domain;
@@ -65,6 +66,7 @@ mod sync;
 mod takeover;
 mod variants;
 
+pub use blockers::Blocker;
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;
 pub use handle::Handle;

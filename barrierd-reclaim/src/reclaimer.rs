@@ -1,6 +1,7 @@
 //! What a data structure's author uses: [`Reclaimer`] and its [`Builder`].
 
 use crate::bag::Item;
+use crate::blockers::Blocker;
 use crate::domain::{Domain, Settings};
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
@@ -334,6 +335,27 @@ impl Reclaimer {
             // SAFETY: the record is this thread's for this call.
             unsafe { domain.synchronize(record, deadline) }
         })
+    }
+
+    /// Who has a section open in this domain, the oldest first: whoever holds back what
+    /// [`Stats::waiting`] counts is among them (hazard pointers hold one object each, and are not).
+    ///
+    /// Costs a walk over the domain's threads and a look into `/proc` for each that is listed.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    ///
+    /// let reclaimer = Reclaimer::new();
+    /// assert!(reclaimer.blockers().is_empty());
+    /// let guard = reclaimer.pin();
+    /// let blockers = reclaimer.blockers();
+    /// assert_eq!(blockers.len(), 1);
+    /// println!("{:?} has read for {:?}", blockers[0].thread, blockers[0].open_for);
+    /// # drop(guard);
+    /// ```
+    #[must_use]
+    pub fn blockers(&self) -> Vec<Blocker> {
+        self.domain.blockers()
     }
 
     /// What the domain has done so far. Costs a walk over its threads.

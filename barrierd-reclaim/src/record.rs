@@ -21,7 +21,7 @@ use crate::protocol::Reader;
 use crate::stats::Tally;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// One thread's place in a domain: all that its calls touch, in two cache lines of its own.
@@ -54,6 +54,8 @@ struct Inner {
     freed: Tally,
     retired_bytes: Tally,
     freed_bytes: Tally,
+    /// The thread that took it, for reports.
+    tid: AtomicU32,
     next: *const Record,
 }
 
@@ -83,6 +85,7 @@ impl Record {
             freed: Tally::default(),
             retired_bytes: Tally::default(),
             freed_bytes: Tally::default(),
+            tid: AtomicU32::new(0),
             next: ptr::null(),
         }))
     }
@@ -184,6 +187,15 @@ impl Record {
     #[inline]
     pub(crate) fn debt(&self) -> &Cell<usize> {
         &self.0.debt
+    }
+
+    /// The thread that took it last; 0 for a moment before it says so. For reports.
+    pub(crate) fn tid(&self) -> u32 {
+        self.0.tid.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_tid(&self, tid: u32) {
+        self.0.tid.store(tid, Ordering::Relaxed);
     }
 
     /// Objects that its owners handed to `retire`.

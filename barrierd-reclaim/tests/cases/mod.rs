@@ -64,6 +64,7 @@ pub(crate) fn all(make: impl Fn() -> Reclaimer) {
     a_panic_while_dropping_loses_nothing(make());
     a_stalled_reader_keeps_what_it_must(make());
     nested_guards_count_as_the_first(make());
+    who_blocks_is_told(make());
     synchronize_refuses_what_cannot_end(make());
     destructors_may_retire(make());
     late_in_a_thread_exit(make());
@@ -245,6 +246,35 @@ fn a_stalled_reader_keeps_what_it_must(reclaimer: Reclaimer) {
     });
     reclaimer.synchronize(soon()).unwrap();
     assert_eq!(log.names(), (0..200).collect::<Vec<_>>());
+}
+
+fn who_blocks_is_told(reclaimer: Reclaimer) {
+    assert_eq!(reclaimer.blockers(), []);
+    let (pinned, wait_pinned) = mpsc::channel();
+    let (go, wait_go) = mpsc::channel::<()>();
+    let shared = &reclaimer;
+    thread::scope(move |scope| {
+        let reader = move || {
+            let guard = shared.pin();
+            pinned.send(()).unwrap();
+            let _ = wait_go.recv();
+            drop(guard);
+        };
+        let thread = thread::Builder::new().name("a-slow-reader".into());
+        let reader = thread.spawn_scoped(scope, reader).unwrap();
+        wait_pinned.recv().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        let young = shared.pin_robust();
+        let blockers = shared.blockers();
+        assert_eq!(blockers.len(), 2, "{blockers:?}");
+        let (robust, plain): (Vec<_>, Vec<_>) = blockers.iter().partition(|one| one.robust);
+        assert_eq!(plain[0].thread.as_deref(), Some("a-slow-reader"));
+        assert!(plain[0].open_for >= Duration::from_millis(20), "{blockers:?}");
+        assert!(robust[0].tid != plain[0].tid, "{blockers:?}");
+        drop((young, go));
+        reader.join().unwrap();
+        assert_eq!(shared.blockers(), []);
+    });
 }
 
 fn nested_guards_count_as_the_first(reclaimer: Reclaimer) {
