@@ -112,6 +112,8 @@ fn stopped_for_seconds_and_continued() {
         builder.build().unwrap()
     };
     let (auto, strict) = (on(Source::Auto), on(Source::Daemon));
+    // A place that rests in each: with this thread alone, no barrier would be needed.
+    let _resting = (auto.handle(), strict.handle());
     // SAFETY: fresh from a Box, retired once.
     let retire = |on: &Reclaimer| unsafe { on.retire(Box::into_raw(Box::new(0u64))) };
     let freed_by = |on: &Reclaimer, deadline| {
@@ -176,7 +178,7 @@ fn the_lock_is_removed_under_it() {
     let crowd = Crowd::new(&first.file, &cpus());
     let barrier = crowd.barrier();
     let lock = dir.path().join("barrier.lock");
-    crowd.live_through(|| {
+    let (second, _) = crowd.live_through(|| {
         fs::remove_file(&lock).unwrap();
         let generation = barrier.generation();
         let (status, said) = Daemon::spawn(dir.path(), &[]).failure();
@@ -200,9 +202,11 @@ fn the_lock_is_removed_under_it() {
         let edges =
             Game::new(&cpus(), 200_000).every_edge(Rest::Naps, || other.watermark().unwrap().ns);
         assert_eq!(edges.broken, 0);
-        assert!(second.stop().success());
-        barrier.wait(Stamp::now(), soon()).unwrap();
+        // Reclaimers go over to the file that the path names: it must stay alive for them.
+        second
     });
+    assert!(second.stop().success());
+    barrier.wait(Stamp::now(), soon()).unwrap();
     assert!(first.stop().success());
 }
 

@@ -157,8 +157,10 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself; the wait tells either way.
-            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+            // It may have ended by itself, or a test may have stopped it; the wait tells either way.
+            for signal in [Signal::TERM, Signal::CONT] {
+                let _ = kill_process(Pid::from_child(&child), signal);
+            }
             let _ = child.wait();
         }
     }
