@@ -67,6 +67,7 @@ pub(crate) fn all(make: impl Fn() -> Reclaimer) {
     who_blocks_is_told(make());
     synchronize_refuses_what_cannot_end(make());
     destructors_may_retire(make());
+    destructors_with_handles_do_not_nest(make());
     late_in_a_thread_exit(make());
     domains_come_and_go(&make);
     a_forgotten_guard_keeps_its_section(make());
@@ -334,6 +335,42 @@ fn destructors_may_retire(reclaimer: Reclaimer) {
         reclaimer.synchronize(soon()).unwrap();
     }
     assert_eq!(log.names(), [5, 4, 3, 2, 1, 0]);
+}
+
+/// Each destructor makes a handle and retires through it, while thousands of bags of exited threads wait:
+/// none runs inside many others.
+fn destructors_with_handles_do_not_nest(reclaimer: Reclaimer) {
+    thread_local! {
+        static DEPTH: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+    static DEEPEST: AtomicUsize = AtomicUsize::new(0);
+    struct Nests(*const Reclaimer);
+    // SAFETY: the reclaimer outlives what it frees here (`synchronize` below).
+    unsafe impl Send for Nests {}
+    impl Drop for Nests {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() + 1);
+            DEEPEST.fetch_max(DEPTH.get(), Relaxed);
+            // SAFETY: as above; fresh from a Box, retired once.
+            unsafe { (*self.0).handle().retire(Box::into_raw(Box::new(0u8))) };
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
+    let guard = reclaimer.pin();
+    for _ in 0..300 {
+        thread::scope(|scope| {
+            let retire = || {
+                // SAFETY: fresh from a Box, retired once.
+                unsafe { reclaimer.retire(Box::into_raw(Box::new(Nests(&reclaimer)))) };
+            };
+            scope.spawn(retire).join().unwrap();
+        });
+    }
+    drop(guard);
+    while reclaimer.stats().waiting() > 0 {
+        reclaimer.synchronize(soon()).unwrap();
+    }
+    assert!(DEEPEST.load(Relaxed) <= 2, "{} deep", DEEPEST.load(Relaxed));
 }
 
 /// A thread-local destructor uses the reclaimer, both before and after the crate's own registry is

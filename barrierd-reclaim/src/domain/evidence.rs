@@ -1,0 +1,176 @@
+//! From stops and sources to what may go: stamps, watermarks, scans, purchases.
+//!
+//! Owns the order of evidence first, slots after, holders last. The steps themselves are `protocol.rs`'s
+//! and `holders.rs`'s.
+
+use super::*;
+
+impl Domain {
+    /// A full stop of a thread without a record.
+    pub(crate) fn stop_aside(&self) -> u64 {
+        self.judge(self.words.stop(now_ns))
+    }
+
+    /// A full stop of the record's owner, for what it shows others.
+    pub(crate) fn stop(&self, record: &Record) {
+        self.full_stop(record);
+    }
+
+    /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
+    /// trusted.
+    pub(super) fn full_stop(&self, record: &Record) -> u64 {
+        self.judge(record.reader().full_stop(&self.words, now_ns))
+    }
+
+    /// A stop by the clock that a stop of before has overtaken means that the clock was set back
+    /// (setns into another time namespace): stamps would be too early for the daemon's watermarks.
+    /// Steps of microseconds happen, and evidence has a margin for them.
+    pub(super) fn judge(&self, stop: protocol::Stop) -> u64 {
+        if stop.behind_ns > CLOCK_MARGIN_NS {
+            self.poisoned.store(true, Ordering::Relaxed);
+        }
+        if self.poisoned.load(Ordering::Relaxed) { u64::MAX } else { stop.ns }
+    }
+
+    /// Looks for evidence, then at the readers, and lets go what is safe. The owner has just come to
+    /// a full stop, and `work` is its queue.
+    pub(super) fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
+        let own = record.reader().last_stop();
+        if self.scan(own, asked, &|watermark| work.uncovered(watermark)).is_some() {
+            self.release(work);
+        }
+    }
+
+    /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
+    pub(super) fn release(&self, work: &mut Work<'_>) {
+        let (safe, holders) = self.let_go();
+        work.release(safe, &holders);
+    }
+
+    /// What may be let go, and who holds what of it.
+    pub(super) fn let_go(&self) -> (Safe, Holders) {
+        holders::let_go(&self.words, || {
+            // Acquire, as for the head of a list.
+            let any = self.has_intervals.load(Ordering::Acquire);
+            if !any && self.hazards.is_empty() {
+                return Holders::default();
+            }
+            let open = || {
+                let records = any.then(|| self.records.iter().map(Record::interval));
+                records.into_iter().flatten()
+            };
+            Holders::look(open, || self.hazards.iter())
+        })
+    }
+
+    /// One scan: evidence first, then the slots. `own`: a stop of the calling thread. `uncovered`: how
+    /// many of its items a watermark does not cover.
+    pub(super) fn scan(
+        &self,
+        own: u64,
+        asked: Asked,
+        uncovered: &dyn Fn(u64) -> usize,
+    ) -> Option<Scan> {
+        if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
+            return None;
+        }
+        let mut memory = None;
+        let watermark = || {
+            if self.readers_fence {
+                // Pairs with the fence in `pin_fenced`: between the stop and the look at the slots.
+                fence(Ordering::SeqCst);
+                return own;
+            }
+            let readers = self.records.iter().map(Record::reader);
+            let mut watermark = protocol::collect(own, readers);
+            let membarrier = self.barriers.membarrier();
+            if let Some(membarrier) = membarrier {
+                watermark = watermark.max(membarrier.watermark_ns());
+            }
+            if let Some(news) = self.barriers.passive() {
+                watermark = watermark.max(news.ns);
+                memory = self.take_over(news);
+            }
+            // What the scan makes of it: else an item in the grain of the watermark would neither go
+            // nor be bought for.
+            let useful = protocol::era_of(watermark);
+            watermark.max(self.buy(useful, own, asked, uncovered).unwrap_or(0))
+        };
+        let scan =
+            protocol::scan(&self.words, watermark, || self.records.iter().map(Record::reader));
+        if let Some(passive) = memory {
+            self.words.publish_vtime(passive.memory.passed(scan.oldest));
+        }
+        self.counters.scanned(scan.advanced);
+        Some(scan)
+    }
+
+    /// A round of the daemon's, taken over by one thread: the lock is held until its scan is done.
+    pub(super) fn take_over(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
+        let mut passive = self.passive.try_lock().ok()?;
+        if news.ns <= passive.last_ns {
+            return None;
+        }
+        passive.last_ns = news.ns;
+        // After the virtual time was learned.
+        let era = self.words.era();
+        passive.memory.remember(era, news.vtime);
+        self.counters.round(ActiveSource::Daemon);
+        Some(passive)
+    }
+
+    /// Buys a barrier, if one can be had and is worth it.
+    pub(super) fn buy(
+        &self,
+        watermark: u64,
+        own: u64,
+        asked: Asked,
+        uncovered: &dyn Fn(u64) -> usize,
+    ) -> Option<u64> {
+        let Some(membarrier) = self.barriers.membarrier() else {
+            // What comes of it shows in the daemon's watermark.
+            if asked == Asked::AtLimit && uncovered(watermark) > 0 && self.barriers.expedite(own) {
+                self.counters.bought(asked);
+            }
+            return None;
+        };
+        let wanted = match asked {
+            Asked::Nothing => false,
+            Asked::Now => !self.barriers.keeps_up(),
+            Asked::OnRetire | Asked::OnFlush => {
+                let uncovered = uncovered(watermark);
+                let worth = policy::worth_buying(uncovered, membarrier.price_ns(), self.budget);
+                // Little garbage goes in time, too.
+                let due = uncovered > 0 && membarrier.is_due(own) && !self.barriers.keeps_up();
+                (worth || due) && !membarrier.is_under_way(own)
+            }
+            Asked::AtLimit => {
+                uncovered(watermark) > 0
+                    && membarrier.is_affordable(own)
+                    && !membarrier.is_under_way(own)
+            }
+            Asked::Behind => {
+                uncovered(watermark) > 0
+                    && !self.barriers.keeps_up()
+                    && !membarrier.is_under_way(own)
+            }
+        };
+        if !wanted {
+            return None;
+        }
+        self.counters.bought(asked);
+        match membarrier.buy() {
+            Ok(watermark) => {
+                self.counters.round(ActiveSource::Membarrier);
+                // Within the domain the barrier covers all stops before ours, without the margin
+                // that clocks need: they happen before it.
+                Some(watermark.max(own))
+            }
+            // A refusal (a seccomp filter that came later) means no watermark: the garbage is kept.
+            Err(_) => {
+                self.counters.refused();
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! From `retire` into a thread's queue: the fast way, the slow way once a bag or once a round, and those
+//! of items with a birth and of batches.
+//!
+//! Owns the order of these steps. Destructors are run by `free.rs`.
+
+use super::*;
+
+impl Domain {
+    /// [`retire`](Domain::retire), whether readers fence or not.
+    ///
+    /// # Safety
+    /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with)
+    /// asks.
+    #[inline]
+    pub(crate) unsafe fn retire_for(&self, record: &Record, item: Item, bytes: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if self.readers_fence {
+                self.retire_fenced(record, item, bytes);
+            } else {
+                self.retire(record, item, bytes);
+            }
+        }
+    }
+
+    /// Queues an item of `bytes` bytes, and frees one that may go.
+    ///
+    /// # Safety
+    /// The caller owns `record`, readers need no fence; and what
+    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) asks.
+    #[inline]
+    pub(crate) unsafe fn retire(&self, record: &Record, item: Item, bytes: usize) {
+        // The unlink comes before the stamp in program order.
+        light_barrier();
+        record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
+        // SAFETY: the owner's queue, or one that was just taken from it.
+        match unsafe { (*record.bags()).push(item, bytes, !record.freeing().get()) } {
+            Ok(Pushed { next: Some(safe), behind }) => {
+                // SAFETY: it was let go by a scan of this thread, and has left its queue.
+                unsafe { self.run(record, safe) };
+                if behind || record.debt().get() != 0 {
+                    // SAFETY: the caller owns the record.
+                    unsafe { self.free(record, FREED_PER_RETIRE - 1) };
+                }
+            }
+            Ok(Pushed { next: None, .. }) => {
+                if record.freeing().get() && !self.lazy {
+                    self.owe(record, 1);
+                }
+            }
+            // SAFETY: the caller owns the record.
+            Err(_) => unsafe { self.retire_slowly(record, item, bytes) },
+        }
+    }
+
+    /// What `retire` does once a bag or once a round; and always where readers fence.
+    ///
+    /// # Safety
+    /// As for `retire`, but that readers may need fences.
+    #[cold]
+    pub(super) unsafe fn retire_slowly(&self, record: &Record, item: Item, bytes: usize) {
+        if self.is_forked() {
+            return;
+        }
+        // SAFETY: the caller owns the record.
+        let (free, sealed) = unsafe {
+            self.own(record, |work| {
+                let sealed = work.wants_seal();
+                if sealed {
+                    work.seal(self.full_stop(record));
+                }
+                work.push(item, bytes);
+                if self.lazy {
+                    self.hand_off(work);
+                } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
+                    self.look(record, work, Asked::OnRetire);
+                }
+                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed)
+            })
+        };
+        // The item was counted before, so the fence of a full stop will do.
+        self.after_slow_retire(sealed);
+        self.free_orphans(record, ORPHANS_PER_RETIRE);
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.free(record, free);
+            self.heed_limits(record);
+        }
+    }
+
+    /// Queues an item that begins with its birth.
+    ///
+    /// # Safety
+    /// As for `retire`, but that readers may need fences; and `item` points to a `Born` object that
+    /// was born in `birth`, of this domain.
+    pub(crate) unsafe fn retire_born(&self, record: &Record, item: Item, birth: u64, bytes: usize) {
+        light_barrier();
+        record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
+        if self.is_forked() {
+            return;
+        }
+        // SAFETY: the caller owns the record.
+        let (free, sealed, first) = unsafe {
+            self.own(record, |work| {
+                let sealed = work.wants_seal_born();
+                if sealed {
+                    work.seal(self.full_stop(record));
+                }
+                let first = !work.has_open_born();
+                work.push_born(item, birth, bytes);
+                if self.lazy {
+                    self.hand_off(work);
+                } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
+                    self.look(record, work, Asked::OnRetire);
+                }
+                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed, first)
+            })
+        };
+        if sealed || first {
+            self.after_slow_retire(sealed);
+            self.free_orphans(record, ORPHANS_PER_RETIRE);
+        }
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.free(record, free);
+            if sealed {
+                self.heed_limits(record);
+            }
+        }
+    }
+
+    /// The same as [`retire`](Domain::retire) where readers may need fences.
+    ///
+    /// # Safety
+    /// As for `retire`, but that readers may need fences.
+    pub(crate) unsafe fn retire_fenced(&self, record: &Record, item: Item, bytes: usize) {
+        light_barrier();
+        record.retired().add(1);
+        record.retired_bytes().add(bytes as u64);
+        // SAFETY: the caller owns the record.
+        unsafe { self.retire_slowly(record, item, bytes) };
+    }
+
+    /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.
+    ///
+    /// # Safety
+    /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with)
+    /// asks, of each item, all of which were unlinked before the call.
+    pub(crate) unsafe fn retire_batch(
+        &self,
+        record: &Record,
+        batch: impl ExactSizeIterator<Item = Item> + Clone,
+        bytes: usize,
+    ) {
+        light_barrier();
+        let count = batch.len();
+        if count == 0 {
+            return;
+        }
+        record.retired().add(count as u64);
+        record.retired_bytes().add(count as u64 * bytes as u64);
+        // After all of them were unlinked, so good for each bag that they fill.
+        let stop = self.full_stop(record);
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.own(record, |work| {
+                for item in batch.clone() {
+                    if work.wants_seal() {
+                        work.seal(stop);
+                    }
+                    work.push(item, bytes);
+                }
+                if self.lazy {
+                    self.hand_off(work);
+                } else {
+                    self.look(record, work, Asked::OnRetire);
+                }
+            });
+        }
+        self.after_slow_retire(true);
+        self.free_orphans(record, ORPHANS_PER_RETIRE);
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.free(record, count.saturating_mul(FREED_PER_RETIRE));
+            self.heed_limits(record);
+        }
+    }
+
+    /// Full bags go to the domain, if nobody else is at it.
+    pub(super) fn hand_off(&self, work: &mut Work<'_>) {
+        if work.sealed() == 0 {
+            return;
+        }
+        if let Ok(mut orphans) = self.orphans.try_lock()
+            && let Some(orphans) = orphans.as_mut()
+        {
+            orphans.extend(work.take_sealed());
+            self.note_orphans(orphans);
+        }
+    }
+
+    /// The background thread hears of what was counted. `fenced`: a full fence came after that.
+    pub(super) fn after_slow_retire(&self, fenced: bool) {
+        if let Some(watch) = &self.watch {
+            if !fenced {
+                fence(Ordering::SeqCst);
+            }
+            if watch.rouse() {
+                self.counters.woke();
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a call is at, in flags of its record and its thread, reset however it ends.
+//!
+//! Owns the flags' guards. Knows nothing of queues.
+
+use crate::domain::Domain;
+use crate::record::Record;
+use core::cell::Cell;
+use core::ptr;
+
+/// While destructors run: what they retire is only pushed. Resets the owner's flags, also when one
+/// panics.
+pub(super) struct Freeing<'r>(&'r Record);
+
+impl<'r> Freeing<'r> {
+    #[inline]
+    pub(super) fn new(record: &'r Record) -> Freeing<'r> {
+        record.freeing().set(true);
+        Freeing(record)
+    }
+}
+
+thread_local! {
+    /// The domain whose destructors run on this thread, whichever record they were let go by: one that
+    /// takes another (by a handle, or late in the thread's exit) must not free others from there.
+    static RUNNING: Cell<*const Domain> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether destructors of `domain` run on this thread, outside of `retire`'s fast way.
+pub(super) fn runs(domain: &Domain) -> bool {
+    ptr::eq(RUNNING.get(), domain)
+}
+
+/// The same, also for a thread that never frees in `retire` and so is always `freeing`.
+pub(super) struct Running<'r>(Freeing<'r>, *const Domain);
+
+impl<'r> Running<'r> {
+    pub(super) fn new(record: &'r Record) -> Running<'r> {
+        record.running().set(true);
+        Running(Freeing::new(record), RUNNING.replace(record.domain()))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.0.running().set(false);
+        RUNNING.set(self.1);
+    }
+}
+
+/// In a call that is asked to free, where `retire` doesn't.
+pub(super) struct Released<'r>(&'r Record, bool);
+
+impl<'r> Released<'r> {
+    pub(super) fn new(record: &'r Record, lazy: bool) -> Released<'r> {
+        let running = record.running().get();
+        // Where `retire` frees, the flag says no more than that a destructor is running.
+        let before = record.freeing().get();
+        record.freeing().set(if lazy { running } else { before });
+        Released(record, before)
+    }
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        self.0.freeing().set(self.1);
+    }
+}
+
+impl Drop for Freeing<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.freeing().set(false);
+    }
+}
+
+/// Keeps the background thread from taking the caller's queue over.
+pub(super) struct Attended<'r>(&'r Record);
+
+impl<'r> Attended<'r> {
+    pub(super) fn new(record: &'r Record) -> Attended<'r> {
+        record.set_attended(true);
+        Attended(record)
+    }
+}
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        self.0.set_attended(false);
+    }
+}
