@@ -73,13 +73,16 @@ fn under_load(reclaimer: &Reclaimer, work: impl FnOnce()) {
         let _stop = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(Relaxed) {
-                scope.spawn(|| retire_nothing(reclaimer, 64 * 200)).join().unwrap();
+                scope.spawn(|| retire_nothing(reclaimer, 64 * 20)).join().unwrap();
+                // A fork copies what it finds: garbage that grows behind a guard makes it ever slower.
+                thread::sleep(Duration::from_millis(1));
             }
         });
         scope.spawn(|| {
             while !stop.load(Relaxed) {
                 let _guard = reclaimer.pin();
                 retire_nothing(reclaimer, 1000);
+                thread::sleep(Duration::from_millis(1));
             }
         });
         work();

@@ -195,8 +195,11 @@ impl Domain {
                 work.take_all()
             })
         };
+        // Not a look at all of them: behind a pin there may be many.
+        let least = bags.iter().map(Bag::ns).min().unwrap_or(u64::MAX);
+        self.least_orphan_ns.fetch_min(least, Ordering::Relaxed);
         orphans.extend(bags.drain(..));
-        self.note_orphans(orphans);
+        self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
         record.debt().set(0);
         if record.reader().is_pinned() {
             // A guard outlives the thread's registration. Its end will give the record back; a
