@@ -1,7 +1,7 @@
 //! The reader protocol: pin, unpin, full stop and scan, over a domain's words and its readers.
 //!
 //! Pure atomics: this file knows nothing of threads, bags, clocks or where barriers come from, so
-//! that loom runs these very functions (`models.rs`). The proof that governs it is in
+//! that loom runs these very functions (`models/`). The proof that governs it is in
 //! ARCHITECTURE.md, "Why a freed item has no reader"; the comments below name its steps:
 //!
 //! - item p was unlinked, then came a full stop that gave it its stamp `t` ([`Words::stop`]);
