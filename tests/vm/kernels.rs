@@ -101,7 +101,7 @@ fn fetch(cache: &Path, package: String) -> Result<Image, String> {
             apt.current_dir(cache).status().expect("apt-get").success()
         };
         // A list that is too old names a package that is gone.
-        if !download() && !(update() && download()) {
+        if !(download() || (update() && download())) {
             return Err(format!("apt-get download {package} failed"));
         }
         unpack(cache, &package, &version, &image);

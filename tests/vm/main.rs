@@ -100,17 +100,18 @@ impl Host {
         for boot in 1..=BOOTS {
             let qemu = places::machine(scenario, &kernel.image, &self.initramfs, &console);
             match watch::run(qemu, &console, &log) {
-                Ended::Emulator => {
-                    println!("vm: {} {place} boot {boot}: {EMULATOR}", scenario.name)
+                Ended::Emulator(why) if boot < BOOTS => {
+                    println!(
+                        "vm: {} {place} boot {boot}: the emulator's fault: {why}",
+                        scenario.name
+                    );
                 }
                 ended => return (place, ended),
             }
         }
-        (place, Ended::Emulator)
+        unreachable!("the last boot's end is the end")
     }
 }
-
-const EMULATOR: &str = "the emulator ran a patched instruction of before the patch";
 
 enum Verdict {
     Passed(String),
@@ -143,7 +144,9 @@ fn judge(scenario: &Scenario, ended: Ended) -> Verdict {
             Verdict::Failed(format!("not found out: no step failed with `{words}`"))
         }
         (_, Ended::Failed(why)) => Verdict::Failed(why),
-        (_, Ended::Emulator) => Verdict::Failed(format!("{BOOTS} boots: {EMULATOR}")),
+        (_, Ended::Emulator(why)) => {
+            Verdict::Failed(format!("the emulator's fault, in each of {BOOTS} boots: {why}"))
+        }
     }
 }
 

@@ -32,7 +32,7 @@ const TROUBLE: [&str; 5] =
 /// How a kernel patches its own code: a breakpoint first, which goes again before anyone may find
 /// that it means nothing. Debian 12's qemu (7.2) sometimes runs the breakpoint from code that it
 /// translated earlier; the kernel dies of it, and no fault of the kernel's or ours looks like this.
-const EMULATOR: &str = "int3: 0000 [#1]";
+const PATCHED: &str = "int3: 0000 [#1]";
 
 /// How a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub(crate) enum Ended {
     Ok,
     /// It says what doesn't, or this program does.
     Failed(String),
-    /// The emulator broke it.
-    Emulator,
+    /// The emulator broke it, in this way.
+    Emulator(&'static str),
     /// It can't run here, for this reason.
     NotRun(String),
 }
@@ -108,7 +108,7 @@ fn listen(child: &mut Child, mut log: File) -> Receiver<String> {
 fn watch(lines: &Receiver<String>, console: &Path) -> Ended {
     let start = Instant::now();
     let (mut heard, mut seen) = (start, 0);
-    let mut last = String::from("nothing");
+    let (mut last, mut spoken) = (String::from("nothing"), false);
     loop {
         let over = match lines.recv_timeout(A_LOOK) {
             Ok(line) => {
@@ -120,7 +120,7 @@ fn watch(lines: &Receiver<String>, console: &Path) -> Ended {
                         None => trouble(console).unwrap_or(Ended::Ok),
                     };
                 }
-                last = line;
+                (last, spoken) = (line, true);
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => false,
@@ -135,6 +135,11 @@ fn watch(lines: &Receiver<String>, console: &Path) -> Ended {
         }
         if over {
             return Ended::Failed(format!("the machine ended without a verdict, after: {last}"));
+        }
+        if heard.elapsed() > SILENCE && !spoken {
+            // The kernel had not come to its first process: on a busy host the emulated clocks make
+            // it wait for ever for a CPU or a timer, now and then.
+            return Ended::Emulator("its kernel fell silent before the first process");
         }
         if heard.elapsed() > SILENCE {
             return Ended::Failed(format!("silent for {SILENCE:?}, after: {last}"));
@@ -152,8 +157,8 @@ fn trouble(console: &Path) -> Option<Ended> {
     // Whole lines only: the rest of one may say that it is the emulator's.
     bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1));
     let text = String::from_utf8_lossy(&bytes);
-    if text.contains(EMULATOR) {
-        return Some(Ended::Emulator);
+    if text.contains(PATCHED) {
+        return Some(Ended::Emulator("it ran a patched instruction of before the patch"));
     }
     let line = text.lines().find(|line| TROUBLE.iter().any(|words| line.contains(words)))?;
     Some(Ended::Failed(format!("the kernel: {}", line.trim())))
