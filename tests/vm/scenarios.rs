@@ -6,6 +6,7 @@
 //! Time means nothing in an emulated machine: a step asserts order and progress, never a duration.
 
 use rustix::thread::CapabilitySet;
+use std::time::Duration;
 
 /// A kernel of Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +144,11 @@ const USUAL: &[Step] = &[
     Step::LostGame,
     Step::Game(300_000),
 ];
+
+/// What the guest says each [`A_PULSE`], so that the host can tell a step that hangs from a machine that
+/// stands still.
+pub(crate) const PULSE: &str = "alive";
+pub(crate) const A_PULSE: Duration = Duration::from_secs(5);
 
 /// By the operator's bound for isolated CPUs, a second unless told, and then as others.
 const ISOLATED: &[Step] = &[

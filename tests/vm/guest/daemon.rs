@@ -57,6 +57,12 @@ impl Daemon {
         self.log.lock().expect("no panics there").contains(words)
     }
 
+    /// Where in the kernel it is.
+    fn stack(&self) -> String {
+        let stack = std::fs::read_to_string(format!("/proc/{}/stack", self.child.id()));
+        stack.unwrap_or_else(|error| error.to_string())
+    }
+
     fn log(&self) -> String {
         self.log.lock().expect("no panics there").clone()
     }
@@ -74,7 +80,14 @@ impl Daemon {
     pub(crate) fn stop(mut self) -> String {
         self.check();
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
-        let status = self.child.wait().expect("a child");
+        let stop = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(Instant::now() < stop, "the daemon does not end: {}", self.stack());
+            thread::sleep(Duration::from_millis(10));
+        };
         assert!(status.success(), "the daemon's end: {status}");
         self.reader.take().expect("once").join().expect("no panics there");
         self.log()

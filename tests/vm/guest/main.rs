@@ -67,8 +67,18 @@ fn first_process(name: &str) {
     reboot(RebootCommand::PowerOff).expect("the kernel powers off");
 }
 
+fn pulse() {
+    thread::spawn(|| {
+        loop {
+            thread::sleep(scenarios::A_PULSE);
+            println!("{}", scenarios::PULSE);
+        }
+    });
+}
+
 /// Takes the scenario's steps and says what became of it.
 fn verdict(name: &str, place: Place) {
+    pulse();
     let scenario = scenarios::SCENARIOS.iter().find(|s| s.name == name).expect("in the table");
     match thread::spawn(move || steps::take(scenario.steps, place)).join() {
         Ok(()) => println!("verdict: ok"),
