@@ -15,7 +15,11 @@
 //! If the owner's `busy` store came before its CPU's barrier point, the taker sees it, or the
 //! `false` behind it, with all that was done before. If it came after, so did its look at `limit`,
 //! which then says [`TAKEN`]: the owner stores `busy` = false and never comes back, but goes on with
-//! a new queue. `limit` is raised by compare-exchange alone, so that [`TAKEN`] stays.
+//! a new queue. Only a taker stores `limit`, so [`TAKEN`] stays.
+//!
+//! # Two kinds of items
+//! Those with a birth have bags of their own (`bag/aside.rs`), and so there are two open bags, each with
+//! a [`Lane`]: what a push has to know of it.
 
 mod aside;
 mod items;
@@ -39,11 +43,11 @@ pub(crate) use work::Work;
 pub(crate) const BAG_ITEMS: usize = 64;
 /// Emptied bags kept for reuse.
 const SPARE_BAGS: usize = 16;
-/// [`Bags::limit`]: taken over. Below every other value.
+/// [`Bags::limit`]: taken over. Otherwise it is [`BAG_ITEMS`].
 const TAKEN: usize = 0;
-/// [`Bags::fill`] of an open bag without items. A bag without items is never open for pushing: the
-/// first item takes the slow path, so that somebody hears of it.
-const EMPTY: usize = 1;
+/// [`Lane::fill`] where there are no items. A bag without items is never open for pushing: the first
+/// item takes the slow path, so that somebody hears of it.
+const CLOSED: usize = usize::MAX;
 
 /// What stands in for a virtual clock where the source has none: no virtual time is above it, so
 /// only the bag's nanoseconds count.
@@ -77,22 +81,20 @@ impl VtimeWord {
 
 /// All that one thread has retired and not yet freed.
 pub(crate) struct Bags {
-    /// [`TAKEN`], or where the open bag ends.
+    /// [`TAKEN`], or how many items a bag may have.
     limit: AtomicUsize,
     busy: AtomicBool,
     /// One of owner and taker has left it.
     left: AtomicBool,
     /// All that follows.
     owned: Owned,
-    /// One more than the items in the open bag.
-    fill: Cell<usize>,
-    /// The open bag's slots.
-    open: Cell<*mut Item>,
     vtime: VtimeWord,
-    /// The virtual time of every item in the open bag.
-    tag: Cell<u64>,
-    /// What the open bag's items take, bytes.
-    bytes: Cell<usize>,
+    /// The open bag of items without a birth.
+    plain: Lane,
+    /// That of items that begin with theirs.
+    born: Lane,
+    /// The earliest birth in it.
+    birth: Cell<u64>,
     /// Items that may go, in a bag of their own: `next..end` are left.
     next: Cell<*const Item>,
     end: Cell<*const Item>,
@@ -103,6 +105,52 @@ pub(crate) struct Bags {
     /// Where bags that begin to go are counted, bytes. Null: nowhere.
     gone: Cell<*const Tally>,
     rest: UnsafeCell<Rest>,
+}
+
+/// An open bag, as a push sees it.
+struct Lane {
+    /// Its items, or [`CLOSED`].
+    fill: Cell<usize>,
+    /// Its slots, if there are items.
+    open: Cell<*mut Item>,
+    /// The virtual time of every item.
+    tag: Cell<u64>,
+    /// What the items take, bytes.
+    bytes: Cell<usize>,
+}
+
+impl Lane {
+    fn new(open: *mut Item) -> Lane {
+        Lane {
+            fill: Cell::new(CLOSED),
+            open: Cell::new(open),
+            tag: Cell::new(0),
+            bytes: Cell::new(0),
+        }
+    }
+
+    /// How many items there are.
+    fn items(&self) -> usize {
+        if self.fill.get() == CLOSED { 0 } else { self.fill.get() }
+    }
+
+    /// # Safety
+    /// `fill` is below [`BAG_ITEMS`], and `open` leads to an open bag's slots.
+    #[inline]
+    unsafe fn add(&self, item: Item, bytes: usize) {
+        let fill = self.fill.get();
+        // SAFETY: there are BAG_ITEMS slots.
+        unsafe { self.open.get().add(fill).write(item) };
+        self.fill.set(fill + 1);
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    /// Nothing is open any more: what was known of the items goes to `bag`, theirs.
+    fn close(&self, bag: &mut Bag) {
+        (bag.taken, bag.len) = (0, self.items());
+        (bag.vtime, bag.bytes) = (self.tag.get(), self.bytes.replace(0));
+        self.fill.set(CLOSED);
+    }
 }
 
 // SAFETY: one owner at a time (see the file's documentation); the items' pointers belong to no
@@ -130,15 +178,14 @@ impl Bags {
     pub(crate) fn new(vtime: VtimeWord) -> Bags {
         let open = Bag::new();
         Bags {
-            limit: AtomicUsize::new(EMPTY),
+            limit: AtomicUsize::new(BAG_ITEMS),
             busy: AtomicBool::new(false),
             left: AtomicBool::new(false),
             owned: Owned::default(),
-            fill: Cell::new(EMPTY),
-            open: Cell::new(open.slots.start()),
             vtime,
-            tag: Cell::new(0),
-            bytes: Cell::new(0),
+            plain: Lane::new(open.slots.start()),
+            born: Lane::new(ptr::null_mut()),
+            birth: Cell::new(u64::MAX),
             next: Cell::new(ptr::null()),
             end: Cell::new(ptr::null()),
             more: Cell::new(false),
@@ -163,12 +210,28 @@ impl Bags {
         self.gone.set(gone);
     }
 
-    /// Puts an item into the open bag, and takes one out that may go.
+    /// [`push_as`](Bags::push_as) of an item without a birth.
     ///
     /// # Safety
     /// The caller owns the queue, or it was taken from it a moment ago.
-    #[inline]
+    #[cfg(test)]
     pub(crate) unsafe fn push(
+        &self,
+        item: Item,
+        bytes: usize,
+        free: bool,
+    ) -> Result<Pushed, Refused> {
+        // SAFETY: as the caller says.
+        unsafe { self.push_as::<false>(item, bytes, free) }
+    }
+
+    /// Puts an item into the open bag of its kind, and takes one out that may go.
+    ///
+    /// # Safety
+    /// The caller owns the queue, or it was taken from it a moment ago. `BORN`: the object begins with
+    /// its birth.
+    #[inline]
+    pub(crate) unsafe fn push_as<const BORN: bool>(
         &self,
         item: Item,
         bytes: usize,
@@ -183,17 +246,14 @@ impl Bags {
         // Acquire: a taker's queue is not ours any more: nothing of it is looked at before this says
         // that it is.
         let limit = early.unwrap_or_else(|| self.limit.load(Ordering::Acquire));
-        let fill = if limit == TAKEN { BAG_ITEMS } else { self.fill.get() };
-        if fill >= limit || self.vtime.load() != self.tag.get() {
+        let lane = self.lane::<BORN>();
+        if limit == TAKEN || lane.fill.get() >= BAG_ITEMS || self.vtime.load() != lane.tag.get() {
             return Err(self.refuse());
         }
         step();
         self.owned.touch();
-        // SAFETY: below `limit` there is room: `open` has BAG_ITEMS slots, and `fill` is one more
-        // than the first that is free.
-        unsafe { self.open.get().add(fill - EMPTY).write(item) };
-        self.fill.set(fill + 1);
-        self.bytes.set(self.bytes.get() + bytes);
+        // SAFETY: there is room, and the kind is as the caller says.
+        unsafe { self.add::<BORN>(item, bytes) };
         let next = if !free {
             None
         } else if let Some(next) = self.next_going() {
@@ -208,6 +268,26 @@ impl Bags {
         step();
         self.rest_from_work();
         Ok(Pushed { next, behind })
+    }
+
+    /// The open bag of that kind.
+    #[inline]
+    fn lane<const BORN: bool>(&self) -> &Lane {
+        if BORN { &self.born } else { &self.plain }
+    }
+
+    /// # Safety
+    /// The owner is inside, its open bag of that kind has room, and `BORN` is true only for an object
+    /// that begins with its birth and is not freed.
+    #[inline]
+    unsafe fn add<const BORN: bool>(&self, item: Item, bytes: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            self.lane::<BORN>().add(item, bytes);
+            if BORN {
+                self.birth.set(self.birth.get().min(item.birth()));
+            }
+        }
     }
 
     /// What [`Twin::LimitBeforeBusy`] does, its window opened wide.
@@ -304,8 +384,7 @@ impl Bags {
     /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
     /// passed since and [`is_quiet`](Bags::is_quiet).
     pub(crate) fn mark_taken(&self) {
-        // An exchange: behind any compare-exchange of the owner's that came first, for good.
-        self.limit.swap(TAKEN, Ordering::SeqCst);
+        self.limit.store(TAKEN, Ordering::SeqCst);
     }
 
     /// To be asked after that barrier.

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 /// See the file's documentation.
 #[derive(Default)]
 pub(super) struct Aside {
-    /// The open bag of items with a birth.
+    /// The open bag of items with a birth; what it holds is in the queue's lane.
     open: Option<Bag>,
     /// Sealed, oldest first.
     sealed: VecDeque<Bag>,
@@ -25,37 +25,17 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// The open bag's virtual time and its items, if there are any.
-    pub(super) fn open(&self) -> Option<(u64, usize)> {
-        self.open.as_ref().map(|bag| (bag.vtime, bag.len))
+    /// An open bag's slots: there was none.
+    pub(super) fn open(&mut self, spare: &mut Vec<Bag>) -> *mut Item {
+        self.open.insert(spare.pop().unwrap_or_else(Bag::new)).slots.start()
     }
 
-    /// Puts an item with a birth into the open bag, which has room and is of this virtual time, or
-    /// into a new one.
-    pub(super) fn push(
-        &mut self,
-        item: Item,
-        birth: u64,
-        bytes: usize,
-        vtime: u64,
-        spare: &mut Vec<Bag>,
-    ) {
-        let bag = self.open.get_or_insert_with(|| {
-            let mut bag = spare.pop().unwrap_or_else(Bag::new);
-            (bag.vtime, bag.bytes, bag.birth) = (vtime, 0, u64::MAX);
-            bag
-        });
-        bag.add(item);
-        bag.bytes += bytes;
-        bag.birth = bag.birth.min(birth);
-    }
-
-    /// Closes the open bag with the stamp `ns`.
-    pub(super) fn seal(&mut self, ns: u64) {
-        if let Some(mut bag) = self.open.take() {
-            bag.ns = self.sealed.back().map_or(ns, |before| before.ns.max(ns));
-            self.sealed.push_back(bag);
-        }
+    /// Closes the open bag with the stamp `ns`. `fill` writes down what it holds.
+    pub(super) fn seal(&mut self, ns: u64, fill: impl FnOnce(&mut Bag)) {
+        let mut bag = self.open.take().expect("open");
+        fill(&mut bag);
+        bag.ns = self.sealed.back().map_or(ns, |before| before.ns.max(ns));
+        self.sealed.push_back(bag);
     }
 
     /// Sealed bags that wait for a barrier or a section.
@@ -79,9 +59,6 @@ impl Aside {
         let first = free.len();
         self.release_kept(holders, free, spare);
         let safe = holders.with_birth(safe);
-        if self.sealed.is_empty() && self.open().is_some_and(|(vtime, _)| vtime < safe.vtime) {
-            self.seal(u64::MAX);
-        }
         while self.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
             let bag = self.sealed.pop_front().expect("looked at");
             self.sort(bag, holders, free, spare);
@@ -319,11 +296,16 @@ mod tests {
             let item = Item { ptr: object.cast_mut().cast(), free: nothing };
             let mut sealed = false;
             let work = |work: &mut super::super::Work<'_>| {
-                sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_born() };
+                sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_as::<true>() };
                 if sealed {
                     work.seal(now);
                 }
-                if birth == 0 { work.push(item, 8) } else { work.push_born(item, birth, 8) }
+                if birth == 0 {
+                    work.push(item, 8);
+                } else {
+                    // SAFETY: it begins with its birth.
+                    unsafe { work.push_as::<true>(item, 8) };
+                }
             };
             // SAFETY: this thread's own.
             unsafe { self.bags.own(false, work) }.expect("not taken");

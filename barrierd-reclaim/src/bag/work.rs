@@ -4,11 +4,10 @@
 //! and no foreign code runs.
 
 use super::aside::Aside;
-use super::{BAG_ITEMS, Bag, Bags, EMPTY, Item, SPARE_BAGS, TAKEN};
+use super::{BAG_ITEMS, Bag, Bags, Item, SPARE_BAGS};
 use crate::holders::Holders;
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
-use crate::sync::Ordering;
 use core::ptr;
 use std::collections::VecDeque;
 
@@ -51,105 +50,85 @@ pub(crate) struct Work<'b> {
 }
 
 impl Work<'_> {
-    /// Items in the open bag.
+    /// Items in the open bag of those without a birth.
     pub(crate) fn open(&self) -> usize {
-        self.bags.fill.get() - EMPTY
+        self.bags.plain.items()
+    }
+
+    /// [`wants_seal_as`](Work::wants_seal_as), for an item without a birth.
+    pub(crate) fn wants_seal(&self) -> bool {
+        self.wants_seal_as::<false>()
     }
 
     /// Whether a push now would need another bag: this one is full, or of another virtual time.
-    pub(crate) fn wants_seal(&self) -> bool {
-        let open = self.open();
-        open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != self.bags.tag.get()
-    }
-
-    /// Whether a push of an item with a birth would need another bag.
-    pub(crate) fn wants_seal_born(&self) -> bool {
-        let open = self.rest.aside.as_ref().and_then(|aside| aside.open());
-        open.is_some_and(|(vtime, items)| items == BAG_ITEMS || vtime != self.bags.vtime.load())
-    }
-
-    /// Whether an item with a birth lies in an open bag.
-    pub(crate) fn has_open_born(&self) -> bool {
-        self.rest.aside.as_ref().is_some_and(|aside| aside.open().is_some())
+    pub(crate) fn wants_seal_as<const BORN: bool>(&self) -> bool {
+        let lane = self.bags.lane::<BORN>();
+        let open = lane.items();
+        open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != lane.tag.get()
     }
 
     /// Whether anything waits for a barrier or a reader.
     pub(crate) fn waits(&self) -> bool {
-        self.open() > 0 || self.sealed() > 0 || self.has_open_born()
-    }
-
-    /// Puts an item that begins with its birth into a bag of its own kind, which has room.
-    pub(crate) fn push_born(&mut self, item: Item, birth: u64, bytes: usize) {
-        let vtime = self.bags.vtime.load();
-        let Rest { aside, spare, .. } = &mut *self.rest;
-        aside.get_or_insert_default().push(item, birth, bytes, vtime, spare);
+        self.open() > 0 || self.bags.born.items() > 0 || self.sealed() > 0
     }
 
     /// Closes the open bags with `ns`, a stamp taken after everything in them was unlinked.
     pub(crate) fn seal(&mut self, ns: u64) {
-        if let Some(aside) = &mut self.rest.aside {
-            aside.seal(ns);
-        }
+        self.seal_born(ns);
         self.seal_plain(ns);
     }
 
+    fn seal_born(&mut self, ns: u64) {
+        if self.bags.born.items() == 0 {
+            return;
+        }
+        let aside = self.rest.aside.as_mut().expect("it has the open bag");
+        aside.seal(ns, |bag| {
+            self.bags.born.close(bag);
+            bag.birth = self.bags.birth.replace(u64::MAX);
+        });
+    }
+
     fn seal_plain(&mut self, ns: u64) {
-        let items = self.open();
-        if items == 0 {
+        if self.open() == 0 {
             return;
         }
         let mut full = self.rest.spare.pop().unwrap_or_else(Bag::new);
         core::mem::swap(&mut full, &mut self.rest.open);
-        self.bags.open.set(self.rest.open.slots.start());
+        self.bags.plain.close(&mut full);
+        self.bags.plain.open.set(self.rest.open.slots.start());
         // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
-        (full.vtime, full.birth) = (self.bags.tag.get(), 0);
-        (full.len, full.taken) = (items, 0);
-        full.bytes = self.bags.bytes.replace(0);
-        self.rest.count += u64::try_from(items).expect("at most 64");
+        full.birth = 0;
+        self.rest.count += u64::try_from(full.len).expect("at most 64");
         full.sealed = self.rest.count;
         self.rest.sealed.push_back(full);
-        self.bags.fill.set(EMPTY);
-        self.close();
     }
 
-    /// No push without a slow path, unless the queue is taken: then there is none anyway.
-    fn close(&self) {
-        let limit = self.bags.limit.load(Ordering::Relaxed);
-        if limit != TAKEN {
-            // Fails if it was just taken.
-            let _ = self.bags.limit.compare_exchange(
-                limit,
-                EMPTY,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-        }
-    }
-
-    /// Puts an item into the open bag, which has room, and opens it for pushing. The open bag is
-    /// empty, or of the present virtual time.
+    /// Puts an item without a birth into its open bag.
     pub(crate) fn push(&mut self, item: Item, bytes: usize) {
-        let bags = self.bags;
-        let open = self.open();
-        debug_assert!(open < BAG_ITEMS);
-        if open == 0 {
-            bags.tag.set(bags.vtime.load());
-            let limit = bags.limit.load(Ordering::Relaxed);
-            // Fails if the queue was just taken: then its next push finds that.
-            if limit != TAKEN {
-                let _ = bags.limit.compare_exchange(
-                    limit,
-                    EMPTY + BAG_ITEMS,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                );
+        // SAFETY: without a birth.
+        unsafe { self.push_as::<false>(item, bytes) }
+    }
+
+    /// Puts an item into the open bag of its kind, which has room, and opens it for pushing. The open
+    /// bag is empty, or of the present virtual time.
+    ///
+    /// # Safety
+    /// `BORN`: the object begins with its birth.
+    pub(crate) unsafe fn push_as<const BORN: bool>(&mut self, item: Item, bytes: usize) {
+        let lane = self.bags.lane::<BORN>();
+        if lane.items() == 0 {
+            if BORN {
+                let Rest { aside, spare, .. } = &mut *self.rest;
+                lane.open.set(aside.get_or_insert_default().open(spare));
             }
+            lane.tag.set(self.bags.vtime.load());
+            lane.fill.set(0);
         }
-        // SAFETY: `open` is below BAG_ITEMS.
-        unsafe { bags.open.get().add(open).write(item) };
-        bags.fill.set(bags.fill.get() + 1);
-        bags.bytes.set(bags.bytes.get() + bytes);
+        assert!(lane.items() < BAG_ITEMS);
+        // SAFETY: there is room; the rest is the caller's promise.
+        unsafe { self.bags.add::<BORN>(item, bytes) };
     }
 
     /// Lets what is safe go, but for what `holders` hold: later calls take it out. `holders` looked
@@ -165,10 +144,16 @@ impl Work<'_> {
             self.let_go(bag, holders);
         }
         // An open bag goes by virtual time alone.
-        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.tag.get() < plain.vtime {
+        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.plain.tag.get() < plain.vtime
+        {
             self.seal_plain(u64::MAX);
             let bag = self.rest.sealed.pop_front().expect("sealed");
             self.let_go(bag, holders);
+        }
+        let born = &self.bags.born;
+        let none_sealed = self.rest.born().is_none_or(VecDeque::is_empty);
+        if none_sealed && born.items() > 0 && born.tag.get() < holders.with_birth(safe).vtime {
+            self.seal_born(u64::MAX);
         }
         let Rest { aside, safe: free, spare, .. } = &mut *self.rest;
         if let Some(aside) = aside {
