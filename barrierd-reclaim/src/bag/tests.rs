@@ -120,6 +120,54 @@ fn a_new_round_seals() {
     assert_eq!(queue.take(Safe { ns: 21, vtime: 0 }), Some(1));
 }
 
+/// Each kind has an open bag of its own, with its own room, virtual time, and bytes.
+#[test]
+fn kinds_fill_side_by_side() {
+    let clock = AtomicU64::new(5);
+    // SAFETY: `clock` outlives `queue`.
+    let queue = Queue::new(unsafe { VtimeWord::new(NonNull::from(&clock)) });
+    let births: Vec<u64> = (0..BAG_ITEMS as u64 + 2).rev().map(|n| n + 7).collect();
+    let born =
+        |at: usize| Item { ptr: ptr::from_ref(&births[at]).cast_mut().cast(), free: nothing };
+    // SAFETY: this thread's own; they begin with their births.
+    let fast = |at| unsafe { queue.0.push_as::<true>(born(at), 4, false) }.map(|_| ());
+    let slow = |at| {
+        queue.work(|work| {
+            assert!(!work.wants_seal_as::<true>());
+            // SAFETY: as above.
+            unsafe { work.push_as::<true>(born(at), 4) };
+        });
+    };
+    assert_eq!(fast(0), Err(Refused::Closed), "the first takes the slow path");
+    slow(0);
+    queue.push(1, 0);
+    assert!((1..BAG_ITEMS).all(|at| fast(at).is_ok()));
+    assert_eq!(fast(BAG_ITEMS), Err(Refused::Closed), "full");
+    queue.push(2, 0);
+    queue.work(|work| {
+        assert!(work.wants_seal_as::<true>() && !work.wants_seal());
+        work.seal(9);
+        assert_eq!((work.sealed(), work.open()), (2, 0));
+    });
+    slow(BAG_ITEMS);
+    clock.store(6, Ordering::Relaxed);
+    assert_eq!(fast(BAG_ITEMS + 1), Err(Refused::Closed), "another round");
+    queue.work(|work| {
+        assert!(work.wants_seal_as::<true>());
+        // Both sealed bags by their stamp; then the open one, by its round.
+        work.release(Safe { ns: 10, vtime: 0 }, &Holders::default());
+        assert_eq!(work.ready(), 2 + BAG_ITEMS);
+        work.release(Safe { ns: 10, vtime: 5 }, &Holders::default());
+        assert_eq!(work.ready(), 2 + BAG_ITEMS, "5 is not before 5");
+        work.release(Safe { ns: 10, vtime: 6 }, &Holders::default());
+        assert_eq!((work.ready(), work.sealed()), (2 + BAG_ITEMS + 1, 0));
+    });
+    // SAFETY: this thread is the owner.
+    let bags = unsafe { queue.0.take_over(11) };
+    let bytes: Vec<_> = bags.into_iter().map(|mut bag| (bag.waiting(), bag.take_bytes())).collect();
+    assert_eq!(bytes, [(2, 16), (64, 256), (1, 4)]);
+}
+
 #[test]
 fn a_taken_queue_is_left() {
     let queue = Queue::new(VtimeWord::none());
