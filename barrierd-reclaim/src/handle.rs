@@ -237,10 +237,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // Its guards borrowed the handle, so those that were forgotten are over, too. (A hazard that was
         // forgotten holds what it held, and keeps the record in use for ever, as a thread's does.)
-        self.record().reader().unpin();
-        if self.record().robust().replace(0) != 0 {
-            self.record().interval().close();
-        }
+        self.record().end_guards();
         // SAFETY: the handle owned the record, and is gone.
         unsafe { self.reclaimer.domain().hand_over(self.record()) };
     }

@@ -230,6 +230,15 @@ impl Record {
         &self.0.freed_bytes
     }
 
+    /// No guard is left, though some may not have been dropped. Owner only.
+    pub(crate) fn end_guards(&self) {
+        self.0.reader.unpin();
+        self.0.beyond.set(0);
+        if self.0.robust.replace(0) != 0 {
+            self.0.interval.close();
+        }
+    }
+
     /// Counts one more guard of a section that is open. Owner only.
     pub(crate) fn nest(&self) {
         if self.0.reader.nest().is_err() {

@@ -94,14 +94,17 @@ fn what_was_forgotten_is_over_with_the_handle(reclaimer: Reclaimer) {
     let log = Log::default();
     let mut handle = reclaimer.handle();
     forget(handle.pin_robust());
-    forget(handle.pin_nested());
     forget(handle.pin());
+    // More than a slot can count.
+    (0..300).for_each(|_| forget(handle.pin_nested()));
     log.retire(&reclaimer, 1);
     drop(handle);
     reclaimer.synchronize(soon()).unwrap();
     assert_eq!(log.names(), [1]);
     // Its place is as good as new.
-    assert_eq!(reclaimer.handle().synchronize(soon()), Ok(()));
+    let handle = reclaimer.handle();
+    drop((handle.pin_nested(), handle.pin_nested()));
+    assert_eq!(handle.synchronize(soon()), Ok(()));
 }
 
 /// Bags of both kinds fill side by side.
