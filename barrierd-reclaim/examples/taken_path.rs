@@ -2,7 +2,7 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "named for a disassembler")]
 
-use barrierd_reclaim::{Guard, Handle, Reclaimer};
+use barrierd_reclaim::{Born, Guard, Handle, Reclaimer};
 use std::hint::black_box;
 
 #[unsafe(no_mangle)]
@@ -26,6 +26,15 @@ pub unsafe fn taken_path_retire(guard: &Guard<'_>, ptr: *mut u64) {
     unsafe { guard.retire(ptr) }
 }
 
+/// # Safety
+/// As for `Guard::retire_born`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe fn taken_path_retire_born(guard: &Guard<'_>, ptr: *mut Born<u64>) {
+    // SAFETY: the caller's promise.
+    unsafe { guard.retire_born(ptr) }
+}
+
 fn main() {
     let reclaimer = Reclaimer::new();
     let mut handle = reclaimer.handle();
@@ -34,6 +43,8 @@ fn main() {
         taken_path_handle(&mut handle);
         // SAFETY: a box of its own, that nobody else knows.
         unsafe { taken_path_retire(&reclaimer.pin(), Box::into_raw(Box::new(n))) };
+        // SAFETY: the same.
+        unsafe { taken_path_retire_born(&reclaimer.pin(), Box::into_raw(reclaimer.alloc(n))) };
     }
     println!("{:?}", reclaimer.stats());
 }

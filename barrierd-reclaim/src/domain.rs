@@ -223,6 +223,15 @@ impl Domain {
         if self.readers_fence { self.pin(record) } else { record.reader().pin(&self.words) }
     }
 
+    /// Opens a section of a record, or goes on with the one that is open.
+    pub(crate) fn pin_nested(&self, record: &Record) {
+        if record.reader().is_pinned() {
+            record.nest();
+        } else {
+            self.pin(record);
+        }
+    }
+
     /// Works on the owner's queue; on a new one, if it was taken over. `work` runs no foreign code.
     ///
     /// # Safety
@@ -352,7 +361,7 @@ mod tests {
         let record = domain.acquire();
         let item = Item { ptr: core::ptr::null_mut(), free: nothing };
         // SAFETY: the record is this test's; `nothing` touches nothing.
-        unsafe { domain.retire_fenced(record, item, 0) };
+        unsafe { domain.retire_fenced::<false>(record, item, 0) };
         domain.words.stop(|| now_ns() + 3_600_000_000_000);
         let late = Instant::now() + Duration::from_millis(50);
         // SAFETY: the record is this test's.

@@ -3,6 +3,7 @@
 use crate::bag::Item;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
+use crate::robust::Born;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -80,7 +81,35 @@ impl<'r> Guard<'r> {
         let record = self.record();
         let item = Item { ptr: ptr.cast(), free: thin(free) };
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
-        unsafe { record.domain().retire_for(record, item, size_of::<T>()) }
+        unsafe { record.domain().retire_for::<false>(record, item, size_of::<T>()) }
+    }
+
+    /// [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), without the search for this thread's
+    /// place.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let reclaimer = Reclaimer::new();
+    /// let cell = AtomicPtr::new(Box::into_raw(reclaimer.alloc(1)));
+    /// let guard = reclaimer.pin();
+    /// let old = cell.swap(Box::into_raw(reclaimer.alloc(2)), Ordering::AcqRel);
+    /// // SAFETY: from this reclaimer's `alloc`, can't be reached any more, retired once.
+    /// unsafe { guard.retire_born(old) };
+    /// # drop(guard);
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+    /// ```
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), in the domain of this guard.
+    #[inline]
+    pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
+        let record = self.record();
+        let item = Item { ptr: ptr.cast(), free: thin(free_box::<Born<T>>) };
+        // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
+        unsafe { record.domain().retire_for::<true>(record, item, size_of::<Born<T>>()) }
     }
 
     /// Whether this is a guard of `reclaimer` or one of its clones. One of another protects nothing
@@ -93,8 +122,9 @@ impl<'r> Guard<'r> {
 
     /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
     ///
-    /// False, and nothing is done, if other guards of this thread and reclaimer are open: they hold
-    /// the section.
+    /// False, and nothing is done, if other guards of this thread and reclaimer (or of this handle) are
+    /// open, which hold the section; also for a guard made late in a thread's exit, after the crate's own
+    /// thread-locals were dropped.
     ///
     /// Pointers from before must not be used any more; that the guard is borrowed mutably sees to it
     /// where their lifetimes are tied to it.

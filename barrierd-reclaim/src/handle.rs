@@ -1,16 +1,26 @@
 //! A place in a domain that its user keeps, instead of having it looked up in each call.
 
 use crate::bag::Item;
+use crate::domain::Domain;
+use crate::error::SynchronizeError;
 use crate::guard::Guard;
+use crate::hazard::Hazard;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
+use crate::robust::RobustGuard;
 use core::fmt;
+use std::time::Instant;
 
 /// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is a load and a store, `unpin` one
 /// store and a test.
 ///
 /// Made by [`Reclaimer::handle`]. It may be sent to another thread, not shared. While it exists it
 /// counts as a thread of its own: one that never retires leaves collected barriers to the source.
+///
+/// `pin` borrows it mutably, so it need not look whether a section is open. Beside robust guards and
+/// hazards of the handle there is [`pin_nested`](Handle::pin_nested); inside a section there is
+/// [`Guard::retire`]. What is not here does not depend on the thread: see
+/// [`reclaimer`](Handle::reclaimer).
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -30,6 +40,15 @@ use core::fmt;
 /// # // SAFETY: the last pointer, and nobody else has it.
 /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
 /// ```
+///
+/// It can't be shared:
+///
+/// ```compile_fail,E0277
+/// let handle = barrierd_reclaim::Reclaimer::new().handle();
+/// std::thread::scope(|s| {
+///     s.spawn(|| handle.flush()); // Handle is not Sync
+/// });
+/// ```
 pub struct Handle {
     record: *const Record,
     /// Keeps the domain, and so the record, alive and open.
@@ -46,6 +65,11 @@ impl Handle {
     }
 
     #[inline]
+    pub(crate) fn domain(&self) -> &Domain {
+        self.reclaimer.domain()
+    }
+
+    #[inline]
     pub(crate) fn record(&self) -> &Record {
         // SAFETY: the reclaimer keeps the domain alive, and with it the record.
         unsafe { &*self.record }
@@ -58,39 +82,148 @@ impl Handle {
         Guard::new(self.record)
     }
 
+    /// Opens a read-side section beside others, and beside robust guards and hazards, of this handle:
+    /// guards nest. A test dearer than [`pin`](Handle::pin).
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::sync::atomic::AtomicPtr;
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+    /// let mut hazard = handle.hazard();
+    /// let guard = handle.pin_nested();
+    /// let kept = hazard.keep(&guard, guard.protect(&cell));
+    /// drop(guard);
+    /// // SAFETY: not null, and held by the hazard.
+    /// assert_eq!(unsafe { kept.as_ref() }, Some(&1));
+    /// # drop(hazard);
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+    /// ```
+    #[inline]
+    pub fn pin_nested(&self) -> Guard<'_> {
+        self.domain().pin_nested(self.record());
+        Guard::new(self.record)
+    }
+
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). A load
+    /// and two stores; robust guards of a handle nest.
+    ///
+    /// [`alloc`](Handle::alloc) has an example.
+    #[inline]
+    pub fn pin_robust(&self) -> RobustGuard<'_> {
+        let (record, domain) = (self.record(), self.domain());
+        if record.interval().is_new() {
+            return RobustGuard::open_anew(record, domain);
+        }
+        RobustGuard::open(record, domain, domain.readers_fence())
+    }
+
+    /// A hazard pointer, which holds nothing yet: [`Reclaimer::hazard`].
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+    /// let mut hazard = handle.hazard();
+    /// // SAFETY: `cell` leads to live objects only, and what it led to is retired after it was unlinked.
+    /// let seen = unsafe { hazard.protect(&cell).as_ref() }.expect("not null");
+    /// let old = cell.swap(Box::into_raw(Box::new(2)), Ordering::AcqRel);
+    /// // SAFETY: from a Box, can't be reached any more, retired once.
+    /// unsafe { handle.retire(old) };
+    /// handle.flush();
+    /// assert_eq!(*seen, 1); // still there
+    /// # drop(hazard);
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+    /// ```
+    #[must_use]
+    pub fn hazard(&self) -> Hazard<'_> {
+        Hazard::new(self.record())
+    }
+
+    /// A few hazard pointers at once: [`Reclaimer::hazards`].
+    ///
+    /// ```
+    /// let handle = barrierd_reclaim::Reclaimer::new().handle();
+    /// let [mut here, mut next] = handle.hazards();
+    /// std::mem::swap(&mut here, &mut next);
+    /// ```
+    #[must_use]
+    pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
+        core::array::from_fn(|_| Hazard::new(self.record()))
+    }
+
     /// [`Reclaimer::retire`].
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`].
     #[inline]
-    pub unsafe fn retire<T: Send>(&mut self, ptr: *mut T) {
+    pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
         // SAFETY: this function's caller says so.
         unsafe { self.retire_with(ptr, free_box) }
     }
 
     /// [`Reclaimer::retire_with`].
     ///
+    /// ```
+    /// use barrierd_reclaim::{Reclaimer, recycle};
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// let cell = AtomicPtr::new(recycle::alloc(1));
+    /// let old = cell.swap(recycle::alloc(2), Ordering::AcqRel);
+    /// // SAFETY: made by `recycle::alloc`, can't be reached any more, retired once.
+    /// unsafe { handle.retire_with(old, recycle::free) };
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # unsafe { recycle::free(cell.into_inner()) };
+    /// ```
+    ///
     /// # Safety
     /// As for [`Reclaimer::retire_with`].
     #[inline]
-    pub unsafe fn retire_with<T>(&mut self, ptr: *mut T, free: unsafe fn(*mut T)) {
+    pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item { ptr: ptr.cast(), free: thin(free) };
         // SAFETY: this function's caller says so.
-        unsafe { self.retire_item(item, size_of::<T>()) }
+        unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }
 
     /// # Safety
-    /// As for [`Reclaimer::retire_with`].
+    /// As for [`Reclaimer::retire_with`]; `BORN` as for `Domain::retire`.
     #[inline]
-    pub(crate) unsafe fn retire_item(&mut self, item: Item, bytes: usize) {
+    pub(crate) unsafe fn retire_item<const BORN: bool>(&self, item: Item, bytes: usize) {
         // SAFETY: the handle owns the record; the rest is the caller's promise.
-        unsafe { self.reclaimer.domain().retire_for(self.record(), item, bytes) }
+        unsafe { self.domain().retire_for::<BORN>(self.record(), item, bytes) }
     }
 
     /// [`Reclaimer::flush`], of what was retired through this handle.
-    pub fn flush(&mut self) {
+    pub fn flush(&self) {
         // SAFETY: the handle owns the record.
-        unsafe { self.reclaimer.domain().flush(self.record()) };
+        unsafe { self.domain().flush(self.record()) };
+    }
+
+    /// [`Reclaimer::synchronize`], which frees what was retired through this handle.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// handle.retire_value(String::from("gone"));
+    /// handle.synchronize(Instant::now() + Duration::from_secs(10))?;
+    /// assert_eq!(handle.reclaimer().stats().freed, 1);
+    /// # Ok::<(), barrierd_reclaim::SynchronizeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Reclaimer::synchronize`]. A section of this thread that is not the handle's shows as
+    /// [`SynchronizeError::Readers`], after the deadline.
+    pub fn synchronize(&self, deadline: Instant) -> Result<(), SynchronizeError> {
+        // SAFETY: the handle owns the record.
+        unsafe { self.domain().synchronize(self.record(), deadline) }
     }
 
     /// The reclaimer that it is a handle of.
@@ -102,8 +235,9 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Its guards borrowed the handle, so those that were forgotten are over, too.
-        self.record().reader().unpin();
+        // Its guards borrowed the handle, so those that were forgotten are over, too. (A hazard that was
+        // forgotten holds what it held, and keeps the record in use for ever, as a thread's does.)
+        self.record().end_guards();
         // SAFETY: the handle owned the record, and is gone.
         unsafe { self.reclaimer.domain().hand_over(self.record()) };
     }

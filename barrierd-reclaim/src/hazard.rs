@@ -207,11 +207,12 @@ pub struct Hazard<'r> {
 }
 
 impl<'r> Hazard<'r> {
-    /// The caller owns `record`, which `hazards` belongs to the domain of.
-    pub(crate) fn new(record: &'r Record, hazards: &'r Hazards, fenced: bool) -> Hazard<'r> {
+    /// The caller owns `record`.
+    pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
         record.hazards().set(record.hazards().get() + 1);
-        let (line, number) = hazards.take(record);
+        let (line, number) = record.domain().hazards().take(record);
         let slot = &line.0.slots[number];
+        let fenced = record.domain().readers_fence();
         Hazard { slot, fenced, number, line, record, _borrowed: PhantomData }
     }
 

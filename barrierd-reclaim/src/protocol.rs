@@ -33,6 +33,10 @@ pub(crate) fn era_of(word: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Words(CachePadded<Shared>);
 
+// At the start of a padded block: in one line, whatever their order.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Shared>() <= 64);
+
 #[derive(Debug)]
 struct Shared {
     /// The latest full stop, nanoseconds.

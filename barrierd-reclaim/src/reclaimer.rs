@@ -7,16 +7,14 @@ use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::handle::Handle;
 use crate::hazard::Hazard;
-use crate::holders;
 use crate::limit::{OnLimit, Pressure};
 use crate::local::{self, DomainId};
 use crate::owned::OwnedGuard;
 use crate::record::Record;
-use crate::robust::{Born, RobustGuard};
+use crate::robust::RobustGuard;
 use crate::source::{Barriers, Source};
 use crate::stats::Stats;
 use crate::status::Status;
-use barrierd_client::clock::now_ns;
 use core::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -142,11 +140,7 @@ impl Reclaimer {
         let record = found.unwrap_or_else(|| core::ptr::from_ref(self.domain.acquire()));
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
-        if own.reader().is_pinned() {
-            own.nest();
-        } else {
-            self.domain.pin(own);
-        }
+        self.domain.pin_nested(own);
         if found.is_none() {
             // One more than the guards, so that the last one's end is noticed.
             own.transient().set(true);
@@ -177,16 +171,14 @@ impl Reclaimer {
 
     #[cold]
     fn pin_robust_slow(&self) -> RobustGuard<'_> {
-        let own = self.kept_record();
-        self.domain.expect_intervals();
-        RobustGuard::open(own, &self.domain, self.domain.readers_fence())
+        RobustGuard::open_anew(self.kept_record(), &self.domain)
     }
 
     /// A hazard pointer, which holds nothing yet. Keep it: making one costs a look at all that there
     /// are.
     #[must_use]
     pub fn hazard(&self) -> Hazard<'_> {
-        Hazard::new(self.kept_record(), self.domain.hazards(), self.domain.readers_fence())
+        Hazard::new(self.kept_record())
     }
 
     /// A few hazard pointers at once, for a pair or hand over hand.
@@ -203,8 +195,7 @@ impl Reclaimer {
     pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
         // One record for all, also late in a thread's exit.
         let record = self.kept_record();
-        let hazard = |_| Hazard::new(record, self.domain.hazards(), self.domain.readers_fence());
-        core::array::from_fn(hazard)
+        core::array::from_fn(|_| Hazard::new(record))
     }
 
     /// This thread's record, for somebody who counts in `Record::holds`; late in the thread's exit,
@@ -217,39 +208,6 @@ impl Reclaimer {
         });
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         unsafe { &*record }
-    }
-
-    /// Puts a value into a box that knows its birth, for [`RobustGuard`]s. One load beside the
-    /// allocation.
-    ///
-    /// Publish it through this reclaimer's structures, and free it by
-    /// [`retire_born`](Reclaimer::retire_born); as long as it is not published it may be dropped.
-    #[inline]
-    pub fn alloc<T>(&self, value: T) -> Box<Born<T>> {
-        Box::new(Born::new(holders::birth(self.domain.words(), now_ns), value))
-    }
-
-    /// [`retire`](Reclaimer::retire) of an object with a birth, so that a stalled [`RobustGuard`]
-    /// that is older than it does not keep it.
-    ///
-    /// # Safety
-    /// As for `retire`, and `ptr` came from [`Box::into_raw`] of a box that this reclaimer's
-    /// [`alloc`](Reclaimer::alloc) made, and was published after that.
-    #[inline]
-    pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
-        // SAFETY: from a Box, and not freed yet.
-        let birth = unsafe { (*ptr).birth() };
-        let item = Item { ptr: ptr.cast(), free: thin(free_box::<Born<T>>) };
-        let bytes = size_of::<Born<T>>();
-        match local::last(self.id) {
-            // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
-            // the caller's promise.
-            Some(record) => unsafe { self.domain.retire_born(&*record, item, birth, bytes) },
-            None => self.with_record(|domain, record| {
-                // SAFETY: the record is the caller's for this call; the rest is its promise.
-                unsafe { domain.retire_born(record, item, birth, bytes) }
-            }),
-        }
     }
 
     /// Frees the object behind `ptr`, as its `Box`, once no reader can hold it.
@@ -266,8 +224,9 @@ impl Reclaimer {
 
     /// Calls `free(ptr)` once no reader can hold `ptr`, on whichever thread comes to it.
     ///
-    /// Queues the object: no fence, no atomic read-modify-write, no clock. Once every 64 objects
-    /// the thread runs a fence and reads the clock; then, and at its first retire of a barrier
+    /// Queues the object: no fence, no atomic read-modify-write, no clock (with [`Source::Fence`] a fence
+    /// or two each time). Once every 64 objects the thread runs a fence, exchanges a word that the domain
+    /// shares and reads the clock; then, and at its first retire of a barrier
     /// round, it reads the source's watermark and, if that is news, looks at the readers.
     ///
     /// Every call frees up to two objects that have become safe, the oldest first; more if
@@ -288,20 +247,20 @@ impl Reclaimer {
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item { ptr: ptr.cast(), free: thin(free) };
         // SAFETY: this function's caller says so.
-        unsafe { self.retire_item(item, size_of::<T>()) }
+        unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }
 
     /// # Safety
-    /// As for [`retire_with`](Reclaimer::retire_with).
+    /// As for [`retire_with`](Reclaimer::retire_with); `BORN` as for `Domain::retire`.
     #[inline]
-    pub(crate) unsafe fn retire_item(&self, item: Item, bytes: usize) {
+    pub(crate) unsafe fn retire_item<const BORN: bool>(&self, item: Item, bytes: usize) {
         match local::last(self.id) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
             // the caller's promise.
-            Some(record) => unsafe { self.domain.retire(&*record, item, bytes) },
+            Some(record) => unsafe { self.domain.retire::<BORN>(&*record, item, bytes) },
             None => self.with_record(|domain, record| {
                 // SAFETY: the record is the caller's for this call; the rest is its promise.
-                unsafe { domain.retire_fenced(record, item, bytes) }
+                unsafe { domain.retire_fenced::<BORN>(record, item, bytes) }
             }),
         }
     }

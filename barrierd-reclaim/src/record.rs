@@ -24,21 +24,23 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
-/// One thread's place in a domain: all that its calls touch, in two cache lines of its own.
+/// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Record(CachePadded<Inner>);
 
+// In this order, so that what scans load is one line, and what hot calls touch two: see below.
 #[derive(Debug)]
+#[repr(C)]
 struct Inner {
     reader: Reader,
     /// What the owner's robust guards hold: stored by the owner, loaded by whoever looks.
     interval: Interval,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
-    /// The queue that was taken over last; only compared, since it may be gone.
-    taken: AtomicPtr<Bags>,
-    /// The owner is in a call that frees its queue: it need not be taken over.
-    attended: AtomicBool,
+    /// Robust guards that are open.
+    robust: Cell<u32>,
+    /// Hazards that there are.
+    hazards: Cell<u32>,
     freeing: Cell<bool>,
     running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
@@ -46,18 +48,25 @@ struct Inner {
     debt: Cell<usize>,
     /// Guards that the slot could not count.
     beyond: Cell<usize>,
-    /// Robust guards that are open.
-    robust: Cell<u32>,
-    /// Hazards that there are.
-    hazards: Cell<u32>,
     retired: Tally,
     freed: Tally,
     retired_bytes: Tally,
     freed_bytes: Tally,
+    // From here on: slow paths.
+    /// The queue that was taken over last; only compared, since it may be gone.
+    taken: AtomicPtr<Bags>,
+    /// The owner is in a call that frees its queue: it need not be taken over.
+    attended: AtomicBool,
     /// The thread that took it, for reports.
     tid: AtomicU32,
     next: *const Record,
 }
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(core::mem::offset_of!(Inner, domain) <= 64, "what scans and looks load is one line");
+    assert!(core::mem::offset_of!(Inner, taken) <= 128, "what hot calls touch is two");
+};
 
 // SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `domain` and
 // `next` are immutable and outlive it; the rest is atomic.
@@ -219,6 +228,15 @@ impl Record {
     /// What the bags took, bytes, that its owners began to free.
     pub(crate) fn freed_bytes(&self) -> &Tally {
         &self.0.freed_bytes
+    }
+
+    /// No guard is left, though some may not have been dropped. Owner only.
+    pub(crate) fn end_guards(&self) {
+        self.0.reader.unpin();
+        self.0.beyond.set(0);
+        if self.0.robust.replace(0) != 0 {
+            self.0.interval.close();
+        }
     }
 
     /// Counts one more guard of a section that is open. Owner only.

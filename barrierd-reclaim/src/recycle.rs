@@ -124,11 +124,11 @@ pub fn alloc<T>(value: T) -> *mut T {
 /// Drops the value and keeps the memory for the next [`alloc`] of its size on this thread.
 ///
 /// # Safety
-/// `node` came from [`alloc`] and is not used again.
+/// `node` came from [`alloc`] of the same type `T`, whose value it still holds, and is not used again.
 #[inline]
 pub unsafe fn free<T>(node: *mut T) {
     let Some(index) = (const { index_of::<T>() }) else {
-        // SAFETY: `alloc` has boxed it; the rest is the caller's promise.
+        // SAFETY: `alloc` of the same type has boxed it; the rest is the caller's promise.
         return drop(unsafe { Box::from_raw(node) });
     };
     /// Also if the value's destructor panics.

@@ -10,7 +10,7 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// An object that knows when it was born: made by [`Reclaimer::alloc`](crate::Reclaimer::alloc),
-/// retired by [`Reclaimer::retire_born`](crate::Reclaimer::retire_born).
+/// retired by [`Reclaimer::retire_born`](crate::Reclaimer::retire_born) (or a [`Handle`](crate::Handle)'s).
 ///
 /// A stalled [`RobustGuard`] keeps none of those that were born after it stalled. Every other guard
 /// and every hazard treats them as any object. It takes 8 bytes (or its alignment) more than `T`.
@@ -33,10 +33,6 @@ pub struct Born<T> {
 impl<T> Born<T> {
     pub(crate) fn new(birth: u64, value: T) -> Born<T> {
         Born { birth, value }
-    }
-
-    pub(crate) fn birth(&self) -> u64 {
-        self.birth
     }
 
     /// The object itself; its birth is forgotten.
@@ -128,6 +124,12 @@ impl<'r> RobustGuard<'r> {
         RobustGuard { record, domain, _borrowed: PhantomData }
     }
 
+    /// The same for a record that may not have had one before.
+    pub(crate) fn open_anew(record: &'r Record, domain: &'r Domain) -> RobustGuard<'r> {
+        domain.expect_intervals();
+        RobustGuard::open(record, domain, domain.readers_fence())
+    }
+
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
     ///
     /// An Acquire load, repeated where the era has moved on since the last one. Tag bits are the
@@ -140,7 +142,8 @@ impl<'r> RobustGuard<'r> {
 
     /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
     ///
-    /// False, and nothing is done, if other robust guards of this thread and reclaimer are open.
+    /// False, and nothing is done, if other robust guards of this thread and reclaimer (or of this
+    /// handle) are open.
     /// Pointers from before must not be used any more.
     #[inline]
     pub fn repin(&mut self) -> bool {

@@ -1,4 +1,4 @@
-//! More ways to retire: values, closures, counts of an `Arc`, slices, batches.
+//! More ways to retire: objects with a birth, values, closures, counts of an `Arc`, slices, batches.
 //!
 //! Each puts plain items into the queue; what differs is what is boxed and what frees it. It knows
 //! nothing of queues or scans.
@@ -6,8 +6,11 @@
 use crate::bag::Item;
 use crate::domain::Domain;
 use crate::handle::Handle;
+use crate::holders;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
+use crate::robust::Born;
+use barrierd_client::clock::now_ns;
 use std::sync::Arc;
 
 /// An item, and what it takes, bytes.
@@ -60,8 +63,54 @@ unsafe fn slice<T: Send>(ptr: *mut [T]) -> Weighed {
 
 /// Writes the methods for something that can run a closure on its domain and record.
 macro_rules! retire_variants {
-    ($on:ty, $self:ident, [$($receiver:tt)+], $make:literal) => {
+    ($on:ty, $self:ident, $make:literal) => {
         impl $on {
+            /// Puts a value into a box that knows its birth, for [`RobustGuard`](crate::RobustGuard)s.
+            /// One load beside the allocation.
+            ///
+            /// Publish it through this reclaimer's structures, and free it by
+            /// [`retire_born`](Reclaimer::retire_born); as long as it is not published it may be dropped.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            /// use std::sync::atomic::{AtomicPtr, Ordering};
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let cell = AtomicPtr::new(Box::into_raw(place.alloc(1)));
+            /// let guard = place.pin_robust();
+            /// // SAFETY: not null, and not freed while the guard lives.
+            /// let seen = unsafe { &*guard.protect(&cell) };
+            /// let old = cell.swap(Box::into_raw(place.alloc(2)), Ordering::AcqRel);
+            /// // SAFETY: from `alloc`, can't be reached any more, retired once.
+            /// unsafe { place.retire_born(old) };
+            /// place.flush();
+            /// assert_eq!(**seen, 1); // still there: the guard is older
+            /// # drop(guard);
+            /// # // SAFETY: the last pointer, and nobody else has it.
+            /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+            /// ```
+            #[inline]
+            pub fn alloc<T>(&$self, value: T) -> Box<Born<T>> {
+                let words = $self.domain().words();
+                Box::new(Born::new(holders::birth(words, now_ns), value))
+            }
+
+            /// [`retire`](Reclaimer::retire) of an object with a birth, so that a stalled
+            /// [`RobustGuard`](crate::RobustGuard) that is older than it does not keep it. A load and a
+            /// compare dearer.
+            ///
+            /// # Safety
+            /// As for [`retire`](Reclaimer::retire), and `ptr` came from [`Box::into_raw`] of a box that
+            /// [`alloc`](Reclaimer::alloc) of this reclaimer, or of one of its handles, made; and it was
+            /// published after that.
+            #[inline]
+            pub unsafe fn retire_born<T: Send>(&$self, ptr: *mut Born<T>) {
+                let item = Item { ptr: ptr.cast(), free: thin(free_box::<Born<T>>) };
+                // SAFETY: a `Born` begins with its birth; the rest is the caller's promise.
+                unsafe { $self.retire_item::<true>(item, size_of::<Born<T>>()) };
+            }
+
             /// Calls `work` once every section that is open now has ended, on whichever thread comes
             /// to it.
             ///
@@ -79,11 +128,11 @@ macro_rules! retire_variants {
             /// place.defer(move || done.send("no reader is left").unwrap());
             /// assert_eq!(wait.recv().unwrap(), "no reader is left"); // the background thread's work
             /// ```
-            pub fn defer<F: FnOnce() + Send + 'static>($($receiver)+ $self, work: F) {
+            pub fn defer<F: FnOnce() + Send + 'static>(&$self, work: F) {
                 let item = closure(work);
                 // SAFETY: `call` is sound on any thread at any time, once: what `work` captures is
                 // `Send` and borrows nothing.
-                unsafe { $self.retire_item(item.0, item.1) };
+                unsafe { $self.retire_item::<false>(item.0, item.1) };
             }
 
             /// Drops `value` once every section that is open now has ended.
@@ -99,10 +148,10 @@ macro_rules! retire_variants {
             /// place.retire_value(vec![1, 2, 3]);
             /// place.retire_value(Box::new("later"));
             /// ```
-            pub fn retire_value<T: Send + 'static>($($receiver)+ $self, value: T) {
+            pub fn retire_value<T: Send + 'static>(&$self, value: T) {
                 let item = self::value(value);
                 // SAFETY: fresh from a Box that nobody else has; it is `Send` and borrows nothing.
-                unsafe { $self.retire_item(item.0, item.1) };
+                unsafe { $self.retire_item::<false>(item.0, item.1) };
             }
 
             /// Drops this count of `arc` once every section that is open now has ended.
@@ -124,10 +173,10 @@ macro_rules! retire_variants {
             /// # // SAFETY: the last count.
             /// # drop(unsafe { Arc::from_raw(cell.into_inner()) });
             /// ```
-            pub fn retire_arc<T: Send + Sync + 'static>($($receiver)+ $self, arc: Arc<T>) {
+            pub fn retire_arc<T: Send + Sync + 'static>(&$self, arc: Arc<T>) {
                 let item = count(arc);
                 // SAFETY: the count is the caller's, and any thread may drop it at any time.
-                unsafe { $self.retire_item(item.0, item.1) };
+                unsafe { $self.retire_item::<false>(item.0, item.1) };
             }
 
             /// Frees the slice behind `ptr`, as its `Box`, once no reader can hold it.
@@ -146,11 +195,11 @@ macro_rules! retire_variants {
             ///
             /// # Safety
             /// As for [`Reclaimer::retire`].
-            pub unsafe fn retire_slice<T: Send>($($receiver)+ $self, ptr: *mut [T]) {
+            pub unsafe fn retire_slice<T: Send>(&$self, ptr: *mut [T]) {
                 // SAFETY: this function's caller says so.
                 unsafe {
                     let item = slice(ptr);
-                    $self.retire_item(item.0, item.1);
+                    $self.retire_item::<false>(item.0, item.1);
                 }
             }
 
@@ -176,7 +225,7 @@ macro_rules! retire_variants {
             /// those that the iterator has yet to yield. If the iterator panics, those that it has
             /// yielded are leaked.
             pub unsafe fn retire_batch<T: Send>(
-                $($receiver)+ $self,
+                &$self,
                 ptrs: impl IntoIterator<Item = *mut T>,
             ) {
                 // Foreign code, so before anything is touched.
@@ -192,8 +241,8 @@ macro_rules! retire_variants {
     };
 }
 
-retire_variants!(Reclaimer, self, [&], "let place = reclaimer.clone();");
-retire_variants!(Handle, self, [&mut], "let mut place = reclaimer.handle();");
+retire_variants!(Reclaimer, self, "let place = reclaimer.clone();");
+retire_variants!(Handle, self, "let place = reclaimer.handle();");
 
 impl Reclaimer {
     fn on_record(&self, work: impl FnOnce(&Domain, &Record)) {
@@ -202,7 +251,7 @@ impl Reclaimer {
 }
 
 impl Handle {
-    fn on_record(&mut self, work: impl FnOnce(&Domain, &Record)) {
-        work(self.reclaimer().domain(), self.record());
+    fn on_record(&self, work: impl FnOnce(&Domain, &Record)) {
+        work(self.domain(), self.record());
     }
 }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 /// See the file's documentation.
 #[derive(Default)]
 pub(super) struct Aside {
-    /// The open bag of items with a birth.
+    /// The open bag of items with a birth; what it holds is in the queue's lane.
     open: Option<Bag>,
     /// Sealed, oldest first.
     sealed: VecDeque<Bag>,
@@ -25,37 +25,17 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// The open bag's virtual time and its items, if there are any.
-    pub(super) fn open(&self) -> Option<(u64, usize)> {
-        self.open.as_ref().map(|bag| (bag.vtime, bag.len))
+    /// An open bag's slots: there was none.
+    pub(super) fn open(&mut self, spare: &mut Vec<Bag>) -> *mut Item {
+        self.open.insert(spare.pop().unwrap_or_else(Bag::new)).slots.start()
     }
 
-    /// Puts an item with a birth into the open bag, which has room and is of this virtual time, or
-    /// into a new one.
-    pub(super) fn push(
-        &mut self,
-        item: Item,
-        birth: u64,
-        bytes: usize,
-        vtime: u64,
-        spare: &mut Vec<Bag>,
-    ) {
-        let bag = self.open.get_or_insert_with(|| {
-            let mut bag = spare.pop().unwrap_or_else(Bag::new);
-            (bag.vtime, bag.bytes, bag.birth) = (vtime, 0, u64::MAX);
-            bag
-        });
-        bag.add(item);
-        bag.bytes += bytes;
-        bag.birth = bag.birth.min(birth);
-    }
-
-    /// Closes the open bag with the stamp `ns`.
-    pub(super) fn seal(&mut self, ns: u64) {
-        if let Some(mut bag) = self.open.take() {
-            bag.ns = self.sealed.back().map_or(ns, |before| before.ns.max(ns));
-            self.sealed.push_back(bag);
-        }
+    /// Closes the open bag with the stamp `ns`. `fill` writes down what it holds.
+    pub(super) fn seal(&mut self, ns: u64, fill: impl FnOnce(&mut Bag)) {
+        let mut bag = self.open.take().expect("open");
+        fill(&mut bag);
+        bag.ns = self.sealed.back().map_or(ns, |before| before.ns.max(ns));
+        self.sealed.push_back(bag);
     }
 
     /// Sealed bags that wait for a barrier or a section.
@@ -79,9 +59,6 @@ impl Aside {
         let first = free.len();
         self.release_kept(holders, free, spare);
         let safe = holders.with_birth(safe);
-        if self.sealed.is_empty() && self.open().is_some_and(|(vtime, _)| vtime < safe.vtime) {
-            self.seal(u64::MAX);
-        }
         while self.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
             let bag = self.sealed.pop_front().expect("looked at");
             self.sort(bag, holders, free, spare);
@@ -225,71 +202,6 @@ fn pack(items: Vec<Item>, spare: &mut Vec<Bag>) -> Vec<Bag> {
     items.chunks(BAG_ITEMS).map(fill).collect()
 }
 
-impl Bag {
-    /// Whether something in a bag that its thread has left may go: see [`Bag::sort`]. By
-    /// nanoseconds alone.
-    pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
-        let safe = if self.birth == 0 { holders.without_birth(safe) } else { safe };
-        self.ns < safe.ns
-    }
-
-    /// Splits a bag that its thread has left, and that is worth a look: what may go, and what may not
-    /// yet. `safe` was loaded before `holders` looked.
-    pub(crate) fn sort(mut self, holders: &Holders) -> (Option<Bag>, Option<Bag>) {
-        if holders.is_empty() {
-            return (Some(self), None);
-        }
-        let ns = self.ns;
-        let born = self.birth != 0;
-        let mut held = Bag::new();
-        (held.ns, held.birth) = (ns, self.birth);
-        self.retain(|item| {
-            // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
-            let kept = born && holders.holder(ns, unsafe { item.birth() }).is_some();
-            let free = !kept && !holders.has_hazard(item.address());
-            if !free {
-                held.add(*item);
-            }
-            free
-        });
-        let full = |bag: Bag| Some(bag).filter(|bag| bag.waiting() > 0);
-        (full(self), full(held))
-    }
-
-    fn add(&mut self, item: Item) {
-        assert!(self.len < BAG_ITEMS);
-        // SAFETY: `len` is below BAG_ITEMS.
-        unsafe { self.slots.start().add(self.len).write(item) };
-        self.len += 1;
-    }
-
-    /// Takes out what `free` says no to; the rest keeps its order.
-    fn retain(&mut self, mut free: impl FnMut(&Item) -> bool) {
-        let (first, mut to) = (self.taken, self.taken);
-        for from in first..self.len {
-            // SAFETY: those from `taken` to `len` were written; `to` is never above `from`.
-            unsafe {
-                let item = self.slots.start().add(from).read();
-                if free(&item) {
-                    self.slots.start().add(to).write(item);
-                    to += 1;
-                }
-            }
-        }
-        self.len = to;
-    }
-
-    fn clear(&mut self) {
-        (self.taken, self.len) = (0, 0);
-    }
-
-    /// Nothing but a hazard may stand in the way of what is left.
-    pub(super) fn settle(mut self) -> Bag {
-        (self.ns, self.birth) = (0, 0);
-        self
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::{Bags, VtimeWord};
@@ -384,11 +296,16 @@ mod tests {
             let item = Item { ptr: object.cast_mut().cast(), free: nothing };
             let mut sealed = false;
             let work = |work: &mut super::super::Work<'_>| {
-                sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_born() };
+                sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_as::<true>() };
                 if sealed {
                     work.seal(now);
                 }
-                if birth == 0 { work.push(item, 8) } else { work.push_born(item, birth, 8) }
+                if birth == 0 {
+                    work.push(item, 8);
+                } else {
+                    // SAFETY: it begins with its birth.
+                    unsafe { work.push_as::<true>(item, 8) };
+                }
             };
             // SAFETY: this thread's own.
             unsafe { self.bags.own(false, work) }.expect("not taken");

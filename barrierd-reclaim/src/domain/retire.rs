@@ -1,5 +1,5 @@
-//! From `retire` into a thread's queue: the fast way, the slow way once a bag or once a round, and those
-//! of items with a birth and of batches.
+//! From `retire` into a thread's queue: the fast way, the slow way once a bag or once a round, and that
+//! of batches.
 //!
 //! Owns the order of these steps. Destructors are run by `free.rs`.
 
@@ -9,16 +9,20 @@ impl Domain {
     /// [`retire`](Domain::retire), whether readers fence or not.
     ///
     /// # Safety
-    /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with)
-    /// asks.
+    /// As for [`retire`](Domain::retire), but that readers may need fences.
     #[inline]
-    pub(crate) unsafe fn retire_for(&self, record: &Record, item: Item, bytes: usize) {
+    pub(crate) unsafe fn retire_for<const BORN: bool>(
+        &self,
+        record: &Record,
+        item: Item,
+        bytes: usize,
+    ) {
         // SAFETY: as the caller says.
         unsafe {
             if self.readers_fence {
-                self.retire_fenced(record, item, bytes);
+                self.retire_fenced::<BORN>(record, item, bytes);
             } else {
-                self.retire(record, item, bytes);
+                self.retire::<BORN>(record, item, bytes);
             }
         }
     }
@@ -26,16 +30,22 @@ impl Domain {
     /// Queues an item of `bytes` bytes, and frees one that may go.
     ///
     /// # Safety
-    /// The caller owns `record`, readers need no fence; and what
-    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) asks.
+    /// The caller owns `record`, readers need no fence; what
+    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) asks; and `BORN` says that the object
+    /// begins with its birth, an era of this domain's.
     #[inline]
-    pub(crate) unsafe fn retire(&self, record: &Record, item: Item, bytes: usize) {
+    pub(crate) unsafe fn retire<const BORN: bool>(
+        &self,
+        record: &Record,
+        item: Item,
+        bytes: usize,
+    ) {
         // The unlink comes before the stamp in program order.
         light_barrier();
         record.retired().add(1);
         record.retired_bytes().add(bytes as u64);
         // SAFETY: the owner's queue, or one that was just taken from it.
-        match unsafe { (*record.bags()).push(item, bytes, !record.freeing().get()) } {
+        match unsafe { (*record.bags()).push_as::<BORN>(item, bytes, !record.freeing().get()) } {
             Ok(Pushed { next: Some(safe), behind }) => {
                 // SAFETY: it was let go by a scan of this thread, and has left its queue.
                 unsafe { self.run(record, safe) };
@@ -50,7 +60,7 @@ impl Domain {
                 }
             }
             // SAFETY: the caller owns the record.
-            Err(_) => unsafe { self.retire_slowly(record, item, bytes) },
+            Err(_) => unsafe { self.retire_slowly::<BORN>(record, item, bytes) },
         }
     }
 
@@ -59,18 +69,23 @@ impl Domain {
     /// # Safety
     /// As for `retire`, but that readers may need fences.
     #[cold]
-    pub(super) unsafe fn retire_slowly(&self, record: &Record, item: Item, bytes: usize) {
+    pub(super) unsafe fn retire_slowly<const BORN: bool>(
+        &self,
+        record: &Record,
+        item: Item,
+        bytes: usize,
+    ) {
         if self.is_forked() {
             return;
         }
         // SAFETY: the caller owns the record.
         let (free, sealed) = unsafe {
             self.own(record, |work| {
-                let sealed = work.wants_seal();
+                let sealed = work.wants_seal_as::<BORN>();
                 if sealed {
                     work.seal(self.full_stop(record));
                 }
-                work.push(item, bytes);
+                work.push_as::<BORN>(item, bytes);
                 if self.lazy {
                     self.hand_off(work);
                 } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
@@ -89,58 +104,21 @@ impl Domain {
         }
     }
 
-    /// Queues an item that begins with its birth.
-    ///
-    /// # Safety
-    /// As for `retire`, but that readers may need fences; and `item` points to a `Born` object that
-    /// was born in `birth`, of this domain.
-    pub(crate) unsafe fn retire_born(&self, record: &Record, item: Item, birth: u64, bytes: usize) {
-        light_barrier();
-        record.retired().add(1);
-        record.retired_bytes().add(bytes as u64);
-        if self.is_forked() {
-            return;
-        }
-        // SAFETY: the caller owns the record.
-        let (free, sealed, first) = unsafe {
-            self.own(record, |work| {
-                let sealed = work.wants_seal_born();
-                if sealed {
-                    work.seal(self.full_stop(record));
-                }
-                let first = !work.has_open_born();
-                work.push_born(item, birth, bytes);
-                if self.lazy {
-                    self.hand_off(work);
-                } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
-                    self.look(record, work, Asked::OnRetire);
-                }
-                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed, first)
-            })
-        };
-        if sealed || first {
-            self.after_slow_retire(sealed);
-            self.free_orphans(record, ORPHANS_PER_RETIRE);
-        }
-        // SAFETY: the caller owns the record.
-        unsafe {
-            self.free(record, free);
-            if sealed {
-                self.heed_limits(record);
-            }
-        }
-    }
-
     /// The same as [`retire`](Domain::retire) where readers may need fences.
     ///
     /// # Safety
     /// As for `retire`, but that readers may need fences.
-    pub(crate) unsafe fn retire_fenced(&self, record: &Record, item: Item, bytes: usize) {
+    pub(crate) unsafe fn retire_fenced<const BORN: bool>(
+        &self,
+        record: &Record,
+        item: Item,
+        bytes: usize,
+    ) {
         light_barrier();
         record.retired().add(1);
         record.retired_bytes().add(bytes as u64);
         // SAFETY: the caller owns the record.
-        unsafe { self.retire_slowly(record, item, bytes) };
+        unsafe { self.retire_slowly::<BORN>(record, item, bytes) };
     }
 
     /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.

@@ -1,10 +1,11 @@
 //! What the background thread promises, on every source: nobody's garbage waits for its thread, each
 //! item is freed once, and the last drop finds everything.
 
-use super::{Bomb, Log, Node, POISON, quietly, soon};
+use super::destructors::{Bomb, quietly};
+use super::poison::Crowd;
+use super::{Log, soon};
 use barrierd_reclaim::{Builder, Reclaimer, SynchronizeError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,7 +96,7 @@ fn a_handle_that_lies_about_is_freed_in_time(reclaimer: Reclaimer) {
             self.0.fetch_add(1, Relaxed);
         }
     }
-    let mut handle = reclaimer.handle();
+    let handle = reclaimer.handle();
     for _ in 0..3 {
         freed.store(0, Relaxed);
         for _ in 0..100 {
@@ -304,7 +305,7 @@ fn owners_and_taker_meet(reclaimer: Reclaimer) {
             let (reclaimer, retired) = (&reclaimer, &retired);
             scope.spawn(move || {
                 let mut random = 88172645463325252u64 + owner as u64;
-                let mut handle = reclaimer.handle();
+                let handle = reclaimer.handle();
                 for i in 0..ITEMS {
                     let item = std::ptr::without_provenance_mut(owner * ITEMS + i + 1);
                     // SAFETY: `count` touches nothing; each retired once.
@@ -378,54 +379,22 @@ fn drops_and_takeovers_meet(make: impl Fn() -> Reclaimer) {
     }
 }
 
-/// Readers re-read a node's name while pinned, against nodes that are poisoned when they are freed,
-/// under writers that pause so that most is freed by takeover.
+/// The crowd, under a writer that pauses so that most is freed by takeover.
 fn no_reader_sees_what_was_taken(reclaimer: Reclaimer) {
-    unsafe fn poison(node: *mut Node) {
-        // SAFETY: nodes are leaked by this test, never deallocated.
-        unsafe { &*node }.name.store(POISON, Relaxed);
-    }
-    let fresh = |name| Box::into_raw(Box::new(Node { name: AtomicU64::new(name) }));
-    let cells: Vec<AtomicPtr<Node>> = (0..4).map(|i| AtomicPtr::new(fresh(i))).collect();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
-            .map(|reader| {
-                let (cells, done, reclaimer) = (&cells, &done, &reclaimer);
-                scope.spawn(move || {
-                    let mut reads = 0usize;
-                    while !done.load(Relaxed) {
-                        let guard = reclaimer.pin();
-                        // SAFETY: protected while the guard lives.
-                        let node = unsafe { &*guard.protect(&cells[(reads + reader) % 4]) };
-                        let name = node.name.load(Relaxed);
-                        assert_ne!(name, POISON, "reached after it was freed");
-                        for _ in 0..(reads % 8) * 64 {
-                            assert_eq!(node.name.load(Relaxed), name, "freed while pinned");
-                        }
-                        reads += 1;
-                    }
-                })
-            })
-            .collect();
-        let stop = Instant::now() + Duration::from_secs(3);
-        let mut names = 4usize;
-        while Instant::now() < stop && readers.iter().all(|reader| !reader.is_finished()) {
-            for _ in 0..20 {
-                let old = cells[names % 4].swap(fresh(names as u64), AcqRel);
-                // SAFETY: unlinked by the swap, retired once; `poison` frees nothing.
-                unsafe { reclaimer.retire_with(old, poison) };
-                names += 1;
+    let crowd = Crowd::new(&reclaimer);
+    let stop = Instant::now() + Duration::from_secs(3);
+    crowd.among_readers(
+        64,
+        |_| (),
+        || {
+            for n in (0..).take_while(|_| Instant::now() < stop && !crowd.is_done()) {
+                crowd.replace(n);
+                if n % 20 == 19 {
+                    thread::sleep(Duration::from_micros(100));
+                }
             }
-            thread::sleep(Duration::from_micros(100));
-        }
-        done.store(true, Relaxed);
-        for reader in readers {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| reader.join().unwrap())) {
-                std::panic::resume_unwind(panic);
-            }
-        }
-    });
+        },
+    );
     let stats = reclaimer.stats();
     assert!(stats.takeovers > 20, "{stats:?}");
 }

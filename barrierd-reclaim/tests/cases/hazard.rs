@@ -1,6 +1,7 @@
 //! Hazard pointers: what one keeps, what it does not, and that no reader sees a freed node.
 
-use super::{Log, Named, POISON, soon};
+use super::poison::POISON;
+use super::{Log, Named, soon};
 use barrierd_reclaim::{Hazard, Reclaimer};
 use std::cell::RefCell;
 use std::ptr;
@@ -131,7 +132,7 @@ fn from_a_guard_to_a_hazard(reclaimer: Reclaimer) {
     reclaimer.synchronize(soon()).unwrap();
     assert_eq!(log.names(), [0, 1, 2]);
     let other = Reclaimer::builder().source(barrierd_reclaim::Source::Fence).build().unwrap();
-    let refused = super::quietly(|| {
+    let refused = super::destructors::quietly(|| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             reclaimer.hazard().keep(&other.pin(), ptr::null_mut::<u8>()).is_null()
         }))

@@ -1,6 +1,7 @@
 //! Owned guards: sections that move between threads.
 
-use super::{Log, POISON, soon};
+use super::poison::POISON;
+use super::{Log, soon};
 use barrierd_reclaim::{OwnedGuard, Reclaimer, SynchronizeError};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};

@@ -1,7 +1,8 @@
 //! Robust guards: what a stalled one keeps, what it does not, and that no reader sees a freed node.
 
 use super::hazard::retire_for;
-use super::{Log, Named, POISON, soon};
+use super::poison::POISON;
+use super::{Log, Named, soon};
 use barrierd_reclaim::{Born, Reclaimer, SynchronizeError};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
@@ -33,7 +34,7 @@ impl Log {
 }
 
 /// Until the era has moved on: what is born then is younger than any open guard.
-fn let_time_pass(reclaimer: &Reclaimer) {
+pub(super) fn let_time_pass(reclaimer: &Reclaimer) {
     let stop = soon();
     let log = Log::default();
     thread::scope(|scope| {

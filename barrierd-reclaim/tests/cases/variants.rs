@@ -48,7 +48,7 @@ fn every_variant_waits_and_frees_once(reclaimer: Reclaimer) {
 
 fn the_same_through_a_handle(reclaimer: Reclaimer) {
     let log = Log::default();
-    let mut handle = reclaimer.handle();
+    let handle = reclaimer.handle();
     let closure = log.named(0);
     handle.defer(move || drop(closure));
     handle.retire_value(log.named(1));

@@ -1,0 +1,207 @@
+//! Items, and bags of them: what one seal stamps.
+//!
+//! Owns the slots that a bag writes to and reads from. It knows nothing of queues.
+
+use super::BAG_ITEMS;
+use crate::holders::Holders;
+use crate::protocol::Safe;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+/// A retired object and how to free it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    pub(crate) ptr: *mut (),
+    pub(crate) free: unsafe fn(*mut ()),
+}
+
+impl Item {
+    /// Runs the destructor.
+    ///
+    /// # Safety
+    /// The item has passed its barrier and no reader can hold it (or the domain has no readers any
+    /// more), what `Reclaimer::retire_with` asks of its caller holds, and this is the only call.
+    #[inline]
+    pub(crate) unsafe fn free(self) {
+        // SAFETY: `ptr` and `free` were given together, for one call, by `retire_with`'s caller.
+        unsafe { (self.free)(self.ptr) }
+    }
+
+    /// What a hazard on it holds.
+    pub(super) fn address(&self) -> u64 {
+        self.ptr.addr() as u64
+    }
+
+    /// Its birth.
+    ///
+    /// # Safety
+    /// The object begins with its birth (`Born` in `robust.rs`), and is not freed.
+    pub(super) unsafe fn birth(&self) -> u64 {
+        // SAFETY: as the caller says; a birth never changes.
+        unsafe { self.ptr.cast::<u64>().read() }
+    }
+}
+
+type Array = [MaybeUninit<Item>; BAG_ITEMS];
+
+/// Room for [`BAG_ITEMS`]. Not a `Box`, because others point into it while it moves.
+pub(super) struct Slots(NonNull<Array>);
+
+impl Slots {
+    fn new() -> Slots {
+        Slots(NonNull::from(Box::leak(Box::new([const { MaybeUninit::uninit() }; BAG_ITEMS]))))
+    }
+
+    pub(super) fn start(&self) -> *mut Item {
+        self.0.as_ptr().cast()
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // SAFETY: leaked in `new`, dropped once. Items need no drop.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// Items that share both stamps.
+pub(crate) struct Bag {
+    /// Nanoseconds; `u64::MAX` while the bag is open.
+    pub(super) ns: u64,
+    pub(super) vtime: u64,
+    /// The earliest of the items' births; 0 if they have none.
+    pub(super) birth: u64,
+    /// What the items take, bytes.
+    pub(super) bytes: usize,
+    /// Items that were sealed in this queue, up to the last one here.
+    pub(super) sealed: u64,
+    /// Items `taken..len` are there.
+    pub(super) taken: usize,
+    pub(super) len: usize,
+    pub(super) slots: Slots,
+}
+
+// SAFETY: the items' pointers belong to no thread: `retire` demands that any thread may run the
+// destructor.
+unsafe impl Send for Bag {}
+
+impl core::fmt::Debug for Bag {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Bag { ns, vtime, .. } = self;
+        write!(f, "Bag {{ {} items, ns: {ns}, vtime: {vtime} }}", self.waiting())
+    }
+}
+
+impl Bag {
+    pub(super) fn new() -> Bag {
+        Bag {
+            ns: u64::MAX,
+            vtime: u64::MAX,
+            birth: 0,
+            bytes: 0,
+            sealed: 0,
+            taken: 0,
+            len: 0,
+            slots: Slots::new(),
+        }
+    }
+
+    /// The bag's stamp, nanoseconds.
+    pub(crate) fn ns(&self) -> u64 {
+        self.ns
+    }
+
+    /// Items still there.
+    pub(crate) fn waiting(&self) -> usize {
+        self.len - self.taken
+    }
+
+    /// What the items took, bytes; to be counted once.
+    pub(crate) fn take_bytes(&mut self) -> usize {
+        core::mem::take(&mut self.bytes)
+    }
+
+    pub(crate) fn is_safe(&self, safe: Safe) -> bool {
+        self.ns < safe.ns || self.vtime < safe.vtime
+    }
+}
+
+impl Iterator for Bag {
+    type Item = Item;
+
+    /// The next item, whatever the stamps say.
+    fn next(&mut self) -> Option<Item> {
+        if self.taken == self.len {
+            return None;
+        }
+        // SAFETY: those from `taken` to `len` were written.
+        let item = unsafe { self.slots.start().add(self.taken).read() };
+        self.taken += 1;
+        Some(item)
+    }
+}
+
+impl Bag {
+    /// Whether something in a bag that its thread has left may go: see [`Bag::sort`]. By
+    /// nanoseconds alone.
+    pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
+        let safe = if self.birth == 0 { holders.without_birth(safe) } else { safe };
+        self.ns < safe.ns
+    }
+
+    /// Splits a bag that its thread has left, and that is worth a look: what may go, and what may not
+    /// yet. `safe` was loaded before `holders` looked.
+    pub(crate) fn sort(mut self, holders: &Holders) -> (Option<Bag>, Option<Bag>) {
+        if holders.is_empty() {
+            return (Some(self), None);
+        }
+        let ns = self.ns;
+        let born = self.birth != 0;
+        let mut held = Bag::new();
+        (held.ns, held.birth) = (ns, self.birth);
+        self.retain(|item| {
+            // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
+            let kept = born && holders.holder(ns, unsafe { item.birth() }).is_some();
+            let free = !kept && !holders.has_hazard(item.address());
+            if !free {
+                held.add(*item);
+            }
+            free
+        });
+        let full = |bag: Bag| Some(bag).filter(|bag| bag.waiting() > 0);
+        (full(self), full(held))
+    }
+
+    pub(super) fn add(&mut self, item: Item) {
+        assert!(self.len < BAG_ITEMS);
+        // SAFETY: `len` is below BAG_ITEMS.
+        unsafe { self.slots.start().add(self.len).write(item) };
+        self.len += 1;
+    }
+
+    /// Takes out what `free` says no to; the rest keeps its order.
+    pub(super) fn retain(&mut self, mut free: impl FnMut(&Item) -> bool) {
+        let (first, mut to) = (self.taken, self.taken);
+        for from in first..self.len {
+            // SAFETY: those from `taken` to `len` were written; `to` is never above `from`.
+            unsafe {
+                let item = self.slots.start().add(from).read();
+                if free(&item) {
+                    self.slots.start().add(to).write(item);
+                    to += 1;
+                }
+            }
+        }
+        self.len = to;
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.taken, self.len) = (0, 0);
+    }
+
+    /// Nothing but a hazard may stand in the way of what is left.
+    pub(super) fn settle(mut self) -> Bag {
+        (self.ns, self.birth) = (0, 0);
+        self
+    }
+}

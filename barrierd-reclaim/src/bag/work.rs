@@ -1,0 +1,249 @@
+//! What a queue's owner does to it on its slow paths.
+//!
+//! Owns the order of sealed and safe bags. The owner is inside the queue all the while ([`Bags::own`]),
+//! and no foreign code runs.
+
+use super::aside::Aside;
+use super::{BAG_ITEMS, Bag, Bags, Item, SPARE_BAGS};
+use crate::holders::Holders;
+use crate::policy::BACKLOG_BAGS;
+use crate::protocol::Safe;
+use core::ptr;
+use std::collections::VecDeque;
+
+/// What only slow paths touch.
+pub(super) struct Rest {
+    pub(super) open: Bag,
+    /// Sealed, oldest first; their stamps never fall.
+    pub(super) sealed: VecDeque<Bag>,
+    /// Items that were ever sealed.
+    pub(super) count: u64,
+    /// Found safe, oldest first.
+    pub(super) safe: VecDeque<Bag>,
+    /// So many of them are a backlog.
+    pub(super) surplus: usize,
+    /// The bag whose items `next..end` are.
+    pub(super) going: Option<Bag>,
+    pub(super) spare: Vec<Bag>,
+    /// What does not go in this order; made when it is needed.
+    pub(super) aside: Option<Box<Aside>>,
+}
+
+impl Rest {
+    pub(super) fn spare(&mut self, mut bag: Bag) {
+        if self.spare.len() < SPARE_BAGS {
+            (bag.taken, bag.len) = (0, 0);
+            self.spare.push(bag);
+        }
+    }
+
+    /// Sealed bags of items with a birth, if there is an [`Aside`].
+    fn born(&self) -> Option<&VecDeque<Bag>> {
+        self.aside.as_ref().map(|aside| aside.sealed())
+    }
+}
+
+/// The owner at work on its queue.
+pub(crate) struct Work<'b> {
+    pub(super) bags: &'b Bags,
+    pub(super) rest: &'b mut Rest,
+}
+
+impl Work<'_> {
+    /// Items in the open bag of those without a birth.
+    pub(crate) fn open(&self) -> usize {
+        self.bags.plain.items()
+    }
+
+    /// [`wants_seal_as`](Work::wants_seal_as), for an item without a birth.
+    pub(crate) fn wants_seal(&self) -> bool {
+        self.wants_seal_as::<false>()
+    }
+
+    /// Whether a push now would need another bag: this one is full, or of another virtual time.
+    pub(crate) fn wants_seal_as<const BORN: bool>(&self) -> bool {
+        let lane = self.bags.lane::<BORN>();
+        let open = lane.items();
+        open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != lane.tag.get()
+    }
+
+    /// Whether anything waits for a barrier or a reader.
+    pub(crate) fn waits(&self) -> bool {
+        self.open() > 0 || self.bags.born.items() > 0 || self.sealed() > 0
+    }
+
+    /// Closes the open bags with `ns`, a stamp taken after everything in them was unlinked.
+    pub(crate) fn seal(&mut self, ns: u64) {
+        self.seal_born(ns);
+        self.seal_plain(ns);
+    }
+
+    fn seal_born(&mut self, ns: u64) {
+        if self.bags.born.items() == 0 {
+            return;
+        }
+        let aside = self.rest.aside.as_mut().expect("it has the open bag");
+        aside.seal(ns, |bag| {
+            self.bags.born.close(bag);
+            bag.birth = self.bags.birth.replace(u64::MAX);
+        });
+    }
+
+    fn seal_plain(&mut self, ns: u64) {
+        if self.open() == 0 {
+            return;
+        }
+        let mut full = self.rest.spare.pop().unwrap_or_else(Bag::new);
+        core::mem::swap(&mut full, &mut self.rest.open);
+        self.bags.plain.close(&mut full);
+        self.bags.plain.open.set(self.rest.open.slots.start());
+        // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
+        full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
+        full.birth = 0;
+        self.rest.count += u64::try_from(full.len).expect("at most 64");
+        full.sealed = self.rest.count;
+        self.rest.sealed.push_back(full);
+    }
+
+    /// Puts an item without a birth into its open bag.
+    pub(crate) fn push(&mut self, item: Item, bytes: usize) {
+        // SAFETY: without a birth.
+        unsafe { self.push_as::<false>(item, bytes) }
+    }
+
+    /// Puts an item into the open bag of its kind, which has room, and opens it for pushing. The open
+    /// bag is empty, or of the present virtual time.
+    ///
+    /// # Safety
+    /// `BORN`: the object begins with its birth.
+    pub(crate) unsafe fn push_as<const BORN: bool>(&mut self, item: Item, bytes: usize) {
+        let lane = self.bags.lane::<BORN>();
+        if lane.items() == 0 {
+            if BORN {
+                let Rest { aside, spare, .. } = &mut *self.rest;
+                lane.open.set(aside.get_or_insert_default().open(spare));
+            }
+            lane.tag.set(self.bags.vtime.load());
+            lane.fill.set(0);
+        }
+        assert!(lane.items() < BAG_ITEMS);
+        // SAFETY: there is room; the rest is the caller's promise.
+        unsafe { self.bags.add::<BORN>(item, bytes) };
+    }
+
+    /// Lets what is safe go, but for what `holders` hold: later calls take it out. `holders` looked
+    /// after `safe` was loaded.
+    ///
+    /// Where barriers come in rounds, much becomes safe at once, and one item a call is just enough
+    /// until the next round. What is left over by then is a backlog.
+    pub(crate) fn release(&mut self, safe: Safe, holders: &Holders) {
+        let left = self.rest.safe.len();
+        let plain = holders.without_birth(safe);
+        while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(plain)) {
+            let bag = self.rest.sealed.pop_front().expect("looked at");
+            self.let_go(bag, holders);
+        }
+        // An open bag goes by virtual time alone.
+        if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.plain.tag.get() < plain.vtime
+        {
+            self.seal_plain(u64::MAX);
+            let bag = self.rest.sealed.pop_front().expect("sealed");
+            self.let_go(bag, holders);
+        }
+        let born = &self.bags.born;
+        let none_sealed = self.rest.born().is_none_or(VecDeque::is_empty);
+        if none_sealed && born.items() > 0 && born.tag.get() < holders.with_birth(safe).vtime {
+            self.seal_born(u64::MAX);
+        }
+        let Rest { aside, safe: free, spare, .. } = &mut *self.rest;
+        if let Some(aside) = aside {
+            aside.release(safe, holders, free, spare);
+        }
+        if self.rest.safe.len() > left {
+            self.rest.surplus = if left > BACKLOG_BAGS { left } else { 0 };
+            self.bags.behind.set(self.rest.surplus > 0);
+            self.bags.more.set(true);
+        }
+    }
+
+    /// Only hazards may hold it.
+    fn let_go(&mut self, mut bag: Bag, holders: &Holders) {
+        if holders.has_hazards() {
+            self.rest.aside.get_or_insert_default().hazards(&mut bag, holders);
+        }
+        if bag.waiting() > 0 {
+            self.rest.safe.push_back(bag);
+        } else {
+            self.rest.spare(bag);
+        }
+    }
+
+    /// The next item that may go.
+    pub(crate) fn take_safe(&mut self) -> Option<Item> {
+        self.bags.next_going().or_else(|| self.bags.next_bag(self.rest))
+    }
+
+    /// Whether so many may go that one item a call is too slow.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.bags.behind.get()
+    }
+
+    /// Items that may go.
+    pub(crate) fn ready(&self) -> usize {
+        self.bags.going() + self.rest.safe.iter().map(Bag::waiting).sum::<usize>()
+    }
+
+    /// Items of sealed bags whose stamp `watermark` does not cover.
+    pub(crate) fn uncovered(&self, watermark: u64) -> usize {
+        let sealed = &self.rest.sealed;
+        let covered = sealed.partition_point(|bag| bag.ns < watermark);
+        let plain = sealed.get(covered).map_or(0, |first| {
+            let waiting = u64::try_from(first.waiting()).expect("at most 64");
+            usize::try_from(self.rest.count - first.sealed + waiting).unwrap_or(usize::MAX)
+        });
+        plain
+            + self.rest.born().map_or(0, |bags| {
+                let covered = bags.partition_point(|bag| bag.ns < watermark);
+                bags.range(covered..).map(Bag::waiting).sum()
+            })
+    }
+
+    /// Takes every sealed bag that waits.
+    pub(crate) fn take_sealed(&mut self) -> impl Iterator<Item = Bag> {
+        let Rest { sealed, aside, .. } = &mut *self.rest;
+        sealed.drain(..).chain(aside.iter_mut().flat_map(|aside| aside.take_sealed()))
+    }
+
+    /// Sealed bags that wait for a barrier or a reader.
+    pub(crate) fn sealed(&self) -> usize {
+        self.rest.sealed.len() + self.rest.born().map_or(0, VecDeque::len)
+    }
+
+    /// The newest stamp of a sealed bag; 0 if there is none.
+    pub(crate) fn newest_sealed(&self) -> u64 {
+        let newest = |bags: Option<&Bag>| bags.map_or(0, |bag| bag.ns);
+        newest(self.rest.sealed.back()).max(newest(self.rest.born().and_then(VecDeque::back)))
+    }
+
+    /// Takes every sealed bag and every one that may go. Seal first.
+    pub(crate) fn take_all(&mut self) -> Vec<Bag> {
+        debug_assert!(self.open() == 0, "items left behind");
+        let left = self.bags.going();
+        let mut going = self.rest.going.take();
+        if let Some(going) = &mut going {
+            going.taken = going.len - left;
+        }
+        self.bags.next.set(ptr::null());
+        self.bags.end.set(ptr::null());
+        self.bags.more.set(false);
+        self.bags.behind.set(false);
+        self.rest.surplus = 0;
+        let safe = core::mem::take(&mut self.rest.safe);
+        let sealed = core::mem::take(&mut self.rest.sealed);
+        let mut all: Vec<Bag> = going.into_iter().chain(safe).map(Bag::settle).collect();
+        all.extend(sealed);
+        all.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
+        all.retain(|bag| bag.waiting() > 0);
+        all
+    }
+}
