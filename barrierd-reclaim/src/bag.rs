@@ -137,6 +137,8 @@ pub(crate) struct Bag {
     vtime: u64,
     /// The earliest of the items' births; 0 if they have none.
     birth: u64,
+    /// When its first item came, nanoseconds; `u64::MAX` if that is not known. For reports.
+    opened_ns: u64,
     /// What the items take, bytes.
     bytes: usize,
     /// Items that were sealed in this queue, up to the last one here.
@@ -164,6 +166,7 @@ impl Bag {
             ns: u64::MAX,
             vtime: u64::MAX,
             birth: 0,
+            opened_ns: u64::MAX,
             bytes: 0,
             sealed: 0,
             taken: 0,
@@ -175,6 +178,11 @@ impl Bag {
     /// The bag's stamp, nanoseconds.
     pub(crate) fn ns(&self) -> u64 {
         self.ns
+    }
+
+    /// When its first item came, nanoseconds. For reports.
+    pub(crate) fn opened_ns(&self) -> u64 {
+        self.opened_ns
     }
 
     /// Items still there.
@@ -234,6 +242,8 @@ pub(crate) struct Bags {
     behind: Cell<bool>,
     /// Where bags that begin to go are counted, bytes. Null: nowhere.
     gone: Cell<*const Tally>,
+    /// Where [`Rest::oldest_ns`] is shown. Null: nowhere.
+    oldest: Cell<*const AtomicU64>,
     rest: UnsafeCell<Rest>,
 }
 
@@ -294,6 +304,7 @@ impl Bags {
             more: Cell::new(false),
             behind: Cell::new(false),
             gone: Cell::new(ptr::null()),
+            oldest: Cell::new(ptr::null()),
             rest: UnsafeCell::new(Rest {
                 open,
                 sealed: VecDeque::new(),
@@ -311,6 +322,20 @@ impl Bags {
     /// be called before anyone else knows the queue.
     pub(crate) fn count_on(&self, gone: &Tally) {
         self.gone.set(gone);
+    }
+
+    /// Has the time of the oldest bag shown on `oldest`, for reports; as for
+    /// [`count_on`](Bags::count_on).
+    pub(crate) fn show_on(&self, oldest: &AtomicU64) {
+        self.oldest.set(oldest);
+    }
+
+    /// See [`show_on`](Bags::show_on). Owner only.
+    fn show_oldest(&self, rest: &Rest) {
+        // SAFETY: null, or as `show_on` says.
+        if let Some(shown) = unsafe { self.oldest.get().as_ref() } {
+            shown.store(rest.oldest_ns(self.fill.get() > EMPTY), Ordering::Relaxed);
+        }
     }
 
     /// Puts an item into the open bag, and takes one out that may go.
@@ -418,6 +443,7 @@ impl Bags {
             self.end.set(bag.slots.start().add(bag.len));
         }
         rest.going = Some(bag);
+        self.show_oldest(rest);
         self.next_going()
     }
 
@@ -473,9 +499,17 @@ impl Bags {
         self.owned.touch();
         // SAFETY: nobody else is inside.
         let rest = unsafe { &mut *self.rest.get() };
+        // The owner may be showing its next queue there.
+        let shown = self.oldest.replace(ptr::null());
+        let oldest = rest.oldest_ns(self.fill.get() > EMPTY);
         let mut work = Work { bags: self, rest };
         work.seal(ns);
-        work.take_all()
+        let all = work.take_all();
+        // SAFETY: null, or as `show_on` says.
+        if let Some(shown) = unsafe { shown.as_ref() } {
+            let _ = shown.compare_exchange(oldest, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        all
     }
 
     /// Owner and taker each leave a queue that was taken over, once; the second one frees it.
@@ -511,9 +545,18 @@ impl Bags {
 impl Rest {
     fn spare(&mut self, mut bag: Bag) {
         if self.spare.len() < SPARE_BAGS {
-            (bag.taken, bag.len) = (0, 0);
+            (bag.taken, bag.len, bag.opened_ns) = (0, 0, u64::MAX);
             self.spare.push(bag);
         }
+    }
+
+    /// When the first item came of the oldest bag that is not being freed, nanoseconds; `u64::MAX`:
+    /// there is none. `open`: the open bag has items.
+    fn oldest_ns(&self, open: bool) -> u64 {
+        let fronts = [self.safe.front(), self.sealed.front(), open.then_some(&self.open)];
+        let plain = fronts.into_iter().flatten().map(Bag::opened_ns).min();
+        let aside = self.aside.as_ref().map_or(u64::MAX, |aside| aside.oldest_ns());
+        plain.map_or(aside, |plain| plain.min(aside))
     }
 
     /// Sealed bags of items with a birth, if there is an [`Aside`].
@@ -551,6 +594,29 @@ impl Work<'_> {
         self.rest.aside.as_ref().is_some_and(|aside| aside.open().is_some())
     }
 
+    /// What lies in open bags: items, bytes.
+    pub(crate) fn unsealed(&self) -> (usize, usize) {
+        let (items, bytes) = self.rest.aside.as_ref().map_or((0, 0), |aside| aside.unsealed());
+        (self.open() + items, self.bags.bytes.get() + bytes)
+    }
+
+    /// Whether the last push was the first into its bag (`born`: that of items with a birth).
+    pub(crate) fn is_first(&self, born: bool) -> bool {
+        let aside = self.rest.aside.as_ref();
+        if born { aside.is_some_and(|aside| aside.unsealed().0 == 1) } else { self.open() == 1 }
+    }
+
+    /// The first item has just come into an open bag (`born`: that of items with a birth), at `ns`.
+    /// For reports.
+    pub(crate) fn opened(&mut self, ns: u64, born: bool) {
+        if born {
+            self.rest.aside.iter_mut().for_each(|aside| aside.opened(ns));
+        } else {
+            self.rest.open.opened_ns = ns;
+        }
+        self.bags.show_oldest(self.rest);
+    }
+
     /// Whether anything waits for a barrier or a reader.
     pub(crate) fn waits(&self) -> bool {
         self.open() > 0 || self.sealed() > 0 || self.has_open_born()
@@ -583,6 +649,7 @@ impl Work<'_> {
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
         (full.vtime, full.birth) = (self.bags.tag.get(), 0);
         (full.len, full.taken) = (items, 0);
+        full.opened_ns = full.opened_ns.min(full.ns);
         full.bytes = self.bags.bytes.replace(0);
         self.rest.count += u64::try_from(items).expect("at most 64");
         full.sealed = self.rest.count;
@@ -657,6 +724,7 @@ impl Work<'_> {
             self.bags.behind.set(self.rest.surplus > 0);
             self.bags.more.set(true);
         }
+        self.bags.show_oldest(self.rest);
     }
 
     /// Only hazards may hold it.
@@ -737,6 +805,7 @@ impl Work<'_> {
         all.extend(sealed);
         all.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
         all.retain(|bag| bag.waiting() > 0);
+        self.bags.show_oldest(self.rest);
         all
     }
 }

@@ -71,6 +71,7 @@ impl Domain {
                     work.seal(self.full_stop(record));
                 }
                 work.push(item, bytes);
+                self.note(record, work, sealed, false);
                 if self.lazy {
                     self.hand_off(work);
                 } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
@@ -87,6 +88,7 @@ impl Domain {
             self.free(record, free);
             self.heed_limits(record);
         }
+        self.heed_news(record);
     }
 
     /// Queues an item that begins with its birth.
@@ -110,6 +112,7 @@ impl Domain {
                 }
                 let first = !work.has_open_born();
                 work.push_born(item, birth, bytes);
+                self.note(record, work, sealed, true);
                 if self.lazy {
                     self.hand_off(work);
                 } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
@@ -127,6 +130,7 @@ impl Domain {
             self.free(record, free);
             if sealed {
                 self.heed_limits(record);
+                self.heed_news(record);
             }
         }
     }
@@ -171,7 +175,11 @@ impl Domain {
                         work.seal(stop);
                     }
                     work.push(item, bytes);
+                    if work.open() == 1 {
+                        work.opened(record.reader().last_stop(), false);
+                    }
                 }
+                self.note_sealed(record, work, stop);
                 if self.lazy {
                     self.hand_off(work);
                 } else {
@@ -186,6 +194,27 @@ impl Domain {
             self.free(record, count.saturating_mul(FREED_PER_RETIRE));
             self.heed_limits(record);
         }
+        self.heed_news(record);
+    }
+
+    /// For reports: after a push, `sealed` after a full stop of just now.
+    fn note(&self, record: &Record, work: &mut Work<'_>, sealed: bool, born: bool) {
+        let stop = record.reader().last_stop();
+        if work.is_first(born) {
+            work.opened(if sealed { stop } else { now_ns() }, born);
+        }
+        if sealed {
+            self.note_sealed(record, work, stop);
+        }
+    }
+
+    /// For reports: the queue was sealed with the stamp `ns`, and all that was counted as retired is
+    /// in it.
+    pub(super) fn note_sealed(&self, record: &Record, work: &Work<'_>, ns: u64) {
+        let (items, bytes) = work.unsealed();
+        let items = record.retired().get().saturating_sub(items as u64);
+        let bytes = record.retired_bytes().get().saturating_sub(bytes as u64);
+        record.ledger().note(Mark { ns, items, bytes }, self.words.safe_ns_relaxed());
     }
 
     /// Full bags go to the domain, if nobody else is at it.
