@@ -553,10 +553,9 @@ impl Rest {
     /// When the first item came of the oldest bag that is not being freed, nanoseconds; `u64::MAX`:
     /// there is none. `open`: the open bag has items.
     fn oldest_ns(&self, open: bool) -> u64 {
-        let fronts = [self.safe.front(), self.sealed.front(), open.then_some(&self.open)];
-        let plain = fronts.into_iter().flatten().map(Bag::opened_ns).min();
-        let aside = self.aside.as_ref().map_or(u64::MAX, |aside| aside.oldest_ns());
-        plain.map_or(aside, |plain| plain.min(aside))
+        let first = self.safe.front().or(self.sealed.front());
+        let first = first.or(open.then_some(&self.open)).map_or(u64::MAX, Bag::opened_ns);
+        self.aside.as_ref().map_or(first, |aside| first.min(aside.oldest_ns()))
     }
 
     /// Sealed bags of items with a birth, if there is an [`Aside`].
@@ -614,6 +613,16 @@ impl Work<'_> {
         } else {
             self.rest.open.opened_ns = ns;
         }
+        // SAFETY: null, or as `show_on` says. Nothing is younger, so it shows only where nothing else does.
+        if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() }
+            && shown.load(Ordering::Relaxed) == u64::MAX
+        {
+            shown.store(ns, Ordering::Relaxed);
+        }
+    }
+
+    /// After bags were taken away.
+    pub(crate) fn show_oldest(&self) {
         self.bags.show_oldest(self.rest);
     }
 
@@ -724,7 +733,6 @@ impl Work<'_> {
             self.bags.behind.set(self.rest.surplus > 0);
             self.bags.more.set(true);
         }
-        self.bags.show_oldest(self.rest);
     }
 
     /// Only hazards may hold it.
@@ -805,7 +813,7 @@ impl Work<'_> {
         all.extend(sealed);
         all.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
         all.retain(|bag| bag.waiting() > 0);
-        self.bags.show_oldest(self.rest);
+        self.show_oldest();
         all
     }
 }

@@ -26,9 +26,9 @@ pub struct Blocker {
     /// Objects that it holds back, at most: those that wait and may have been retired since it began.
     /// They may wait for other sections as well, or for a barrier, so these figures don't add up.
     ///
-    /// Put together from what threads noted once a bag. Each thread may add the 64 objects of a bag that
-    /// was open then, and, once it has retired more than 16 bags under the oldest section, about a
-    /// seventh of what it has retired since. Of what was [born](crate::Born) after its last load a
+    /// Put together from what threads noted once in two bags: each may add 128 objects that it retired
+    /// before, and, once it has retired more than 32 bags under the oldest section, about a seventh of
+    /// what it has retired since that began. Of what was [born](crate::Born) after its last load a
     /// robust section holds nothing, but that is counted here.
     pub holds_items: u64,
     /// What these take, bytes; as for [`Stats::waiting_bytes`](crate::Stats::waiting_bytes).

@@ -1,9 +1,10 @@
 //! How much a thread had retired by which time: what a section holds back is the rest.
 //!
-//! Owns a few marks for each place in a domain, written once a bag by the place's owner (or by whoever
+//! Owns a few marks for each place in a domain, written once in two bags by the place's owner (or by whoever
 //! took its queue over), read by reports. It orders nothing and proves nothing. Nobody waits for its
 //! lock: an owner that finds it taken leaves the mark out, and a reader that does so says less.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::collections::VecDeque;
 use std::sync::{Mutex, TryLockError};
 
@@ -21,7 +22,11 @@ pub(crate) struct Mark {
 
 /// See the file's documentation.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<Marks>);
+pub(crate) struct Ledger {
+    marks: Mutex<Marks>,
+    /// The next mark may be left out: the one before it was not.
+    rests: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Marks {
@@ -33,6 +38,14 @@ struct Marks {
 }
 
 impl Ledger {
+    /// Whether a mark is wanted: every second one is enough. Owner only.
+    #[inline]
+    pub(crate) fn wants(&self) -> bool {
+        let rests = self.rests.load(Relaxed);
+        self.rests.store(!rests, Relaxed);
+        !rests
+    }
+
     /// Notes a mark; `safe_ns`: no open section began before it. A few stores, and an allocation the
     /// first time.
     pub(crate) fn note(&self, mark: Mark, safe_ns: u64) {
@@ -48,7 +61,7 @@ impl Ledger {
     }
 
     fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, Marks>> {
-        match self.0.try_lock() {
+        match self.marks.try_lock() {
             Ok(marks) => Some(marks),
             Err(TryLockError::Poisoned(marks)) => Some(marks.into_inner()),
             Err(TryLockError::WouldBlock) => None,

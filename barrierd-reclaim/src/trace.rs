@@ -133,3 +133,52 @@ mod off {
         pub(crate) fn pressed(&self, _: Option<&dyn Fn() -> Pressure>) {}
     }
 }
+
+#[cfg(all(test, not(loom), feature = "tracing"))]
+mod tests {
+    use crate::domain::{Domain, Settings};
+    use crate::source::Barriers;
+    use barrierd_client::clock::now_ns;
+    use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::Arc;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    struct Errors(Arc<AtomicUsize>);
+
+    impl Subscriber for Errors {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::ERROR
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_poisoned_domain_says_so_once() {
+        let errors = Arc::new(AtomicUsize::new(0));
+        let subscriber = Errors(errors.clone());
+        let settings = Settings { background: false, ..Settings::default() };
+        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
+        tracing::subscriber::with_default(subscriber, || {
+            domain.told().look(&domain);
+            assert_eq!(errors.load(Relaxed), 0);
+            domain.words().stop(|| now_ns() + 3_600_000_000_000);
+            let record = domain.acquire();
+            // SAFETY: the record is this test's.
+            unsafe { domain.flush(record) };
+            assert_eq!(errors.load(Relaxed), 1);
+            domain.told().look(&domain);
+            assert_eq!(errors.load(Relaxed), 1);
+        });
+        domain.close();
+    }
+}

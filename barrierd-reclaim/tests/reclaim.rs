@@ -26,6 +26,13 @@ fn limits() {
 }
 
 #[test]
+fn observe() {
+    for source in [Source::Membarrier, Source::Fence] {
+        cases::observe::all(|| Reclaimer::builder().source(source));
+    }
+}
+
+#[test]
 fn variants() {
     cases::variants::all(on(Source::Membarrier));
     cases::variants::all(on(Source::Fence));

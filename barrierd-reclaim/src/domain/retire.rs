@@ -211,6 +211,9 @@ impl Domain {
     /// For reports: the queue was sealed with the stamp `ns`, and all that was counted as retired is
     /// in it.
     pub(super) fn note_sealed(&self, record: &Record, work: &Work<'_>, ns: u64) {
+        if !record.ledger().wants() {
+            return;
+        }
         let (items, bytes) = work.unsealed();
         let items = record.retired().get().saturating_sub(items as u64);
         let bytes = record.retired_bytes().get().saturating_sub(bytes as u64);
@@ -226,6 +229,7 @@ impl Domain {
             && let Some(orphans) = orphans.as_mut()
         {
             orphans.extend(work.take_sealed());
+            work.show_oldest();
             self.note_orphans(orphans);
         }
     }

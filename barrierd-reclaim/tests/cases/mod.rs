@@ -6,6 +6,7 @@
 pub(crate) mod background;
 mod hazard;
 pub(crate) mod limits;
+pub(crate) mod observe;
 mod owned;
 mod robust;
 pub(crate) mod variants;
