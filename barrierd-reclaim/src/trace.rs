@@ -123,7 +123,7 @@ mod off {
     pub(crate) fn stalled(_: &Blocker) {}
 
     #[derive(Debug, Default)]
-    pub(crate) struct Told;
+    pub(crate) struct Told {}
 
     impl Told {
         #[inline(always)]

@@ -108,9 +108,9 @@ fn what_was_taken_over_has_an_age(reclaimer: Reclaimer) {
     }
     let since = Instant::now();
     thread::scope(|scope| scope.spawn(|| reclaimer.retire_value(0u64)).join().unwrap());
-    if reclaimer.stats().oldest.is_some() {
-        assert_oldest(&reclaimer, Duration::ZERO, since);
-    }
+    // It may be gone already.
+    let oldest = reclaimer.stats().oldest.unwrap_or_default();
+    assert!(oldest <= since.elapsed(), "{oldest:?} of {:?}", since.elapsed());
 }
 
 fn of(blockers: &[Blocker], name: &str) -> Blocker {
@@ -204,8 +204,7 @@ fn a_long_stall_is_counted_roughly(reclaimer: Reclaimer) {
         };
         (0..10_000u64).for_each(|n| shared.retire_value(n));
         let blockers = shared.blockers();
-        let second =
-            blockers.iter().filter(|one| one.thread.as_deref() == Some("young")).next_back();
+        let second = blockers.iter().rfind(|one| one.thread.as_deref() == Some("young"));
         assert_eq!(of(&blockers, "old").holds_items, 30_000, "{blockers:?}");
         let second = second.unwrap().holds_items;
         assert!((10_000..=10_000 + 30_000 / 7 + 2 * COARSE).contains(&second), "{blockers:?}");
