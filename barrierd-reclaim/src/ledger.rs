@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_no_section_needs_is_forgotten() {
         let ledger = Ledger::default();
-        (1..=1000).for_each(|n| ledger.note(mark(n), 10 * n - 25));
+        (1..=1000).for_each(|n| ledger.note(mark(n), (10 * n).saturating_sub(25)));
         let marks = ledger.try_lock().expect("nobody else");
         assert_eq!(marks.thinned, 0);
         assert!(marks.kept.len() <= 4, "{marks:?}");
