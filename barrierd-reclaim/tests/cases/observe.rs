@@ -94,7 +94,7 @@ fn what_was_taken_over_has_an_age(reclaimer: Reclaimer) {
     (0..70u64).for_each(|n| reclaimer.retire_value(n));
     let stop = soon();
     while reclaimer.stats().takeovers == 0 {
-        assert!(Instant::now() < stop, "{:?}", reclaimer.stats());
+        assert!(Instant::now() < stop, "{} {:?}", reclaimer.status(), reclaimer.stats());
         assert_oldest(&reclaimer, Duration::ZERO, since);
         thread::sleep(Duration::from_millis(1));
     }
