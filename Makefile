@@ -21,6 +21,8 @@ demo:
 test:
 	@scripts/deps.sh test
 	cargo test --workspace
+	cargo test -p barrierd-reclaim --features tracing --test tracing
+	cargo test -p barrierd-reclaim --features tracing --lib trace::
 
 loom:
 	@scripts/deps.sh run
@@ -38,6 +40,7 @@ lint:
 	@scripts/deps.sh build
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p barrierd-reclaim --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 bench:

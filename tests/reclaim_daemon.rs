@@ -21,6 +21,7 @@ fn on_the_daemon() {
     cases::all(|| builder().background(false).build().unwrap());
     cases::variants::all(|| builder().background(false).build().unwrap());
     cases::limits::all(builder);
+    cases::observe::all(builder);
     cases::background::all(builder);
 }
 

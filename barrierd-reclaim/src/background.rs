@@ -21,6 +21,7 @@
 use crate::domain::Domain;
 use crate::local::DomainId;
 use crate::takeover::Keeper;
+use crate::trace;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
 use core::time::Duration;
 use rustix::process::{Pid, getpid};
@@ -65,6 +66,11 @@ impl Watch {
     #[cold]
     fn rouse_now(&self) -> bool {
         self.asleep.swap(false, Ordering::Relaxed) && self.service.call()
+    }
+
+    /// Whether the thread runs: it may not have been needed yet, or could not be started.
+    pub(crate) fn is_served(&self) -> bool {
+        self.service.started.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_asleep(&self) -> bool {
@@ -131,8 +137,9 @@ impl Service {
             // The word first: whatever was enlisted before is seen by the thread's first look.
             let name = "barrierd-reclaim".into();
             // Without a thread (a limit, a seccomp filter) all is as with `background(false)`.
-            if thread::Builder::new().name(name).spawn(|| self.run()).is_err() {
+            if let Err(error) = thread::Builder::new().name(name).spawn(|| self.run()) {
                 self.started.store(false, Ordering::Relaxed);
+                trace::no_thread(&error);
             }
             return true;
         }

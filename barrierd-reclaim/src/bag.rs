@@ -104,6 +104,8 @@ pub(crate) struct Bags {
     behind: Cell<bool>,
     /// Where bags that begin to go are counted, bytes. Null: nowhere.
     gone: Cell<*const Tally>,
+    /// Where [`Rest::oldest_ns`] is shown. Null: nowhere.
+    oldest: Cell<*const AtomicU64>,
     rest: UnsafeCell<Rest>,
 }
 
@@ -191,6 +193,7 @@ impl Bags {
             more: Cell::new(false),
             behind: Cell::new(false),
             gone: Cell::new(ptr::null()),
+            oldest: Cell::new(ptr::null()),
             rest: UnsafeCell::new(Rest {
                 open,
                 sealed: VecDeque::new(),
@@ -208,6 +211,20 @@ impl Bags {
     /// be called before anyone else knows the queue.
     pub(crate) fn count_on(&self, gone: &Tally) {
         self.gone.set(gone);
+    }
+
+    /// Has the time of the oldest bag shown on `oldest`, for reports; as for
+    /// [`count_on`](Bags::count_on).
+    pub(crate) fn show_on(&self, oldest: &AtomicU64) {
+        self.oldest.set(oldest);
+    }
+
+    /// See [`show_on`](Bags::show_on). Owner only.
+    fn show_oldest(&self, rest: &Rest) {
+        // SAFETY: null, or as `show_on` says.
+        if let Some(shown) = unsafe { self.oldest.get().as_ref() } {
+            shown.store(rest.oldest_ns(self.plain.items() > 0), Ordering::Relaxed);
+        }
     }
 
     /// [`push_as`](Bags::push_as) of an item without a birth.
@@ -348,6 +365,7 @@ impl Bags {
             self.end.set(bag.slots.start().add(bag.len));
         }
         rest.going = Some(bag);
+        self.show_oldest(rest);
         self.next_going()
     }
 
@@ -402,9 +420,17 @@ impl Bags {
         self.owned.touch();
         // SAFETY: nobody else is inside.
         let rest = unsafe { &mut *self.rest.get() };
+        // The owner may be showing its next queue there.
+        let shown = self.oldest.replace(ptr::null());
+        let oldest = rest.oldest_ns(self.plain.items() > 0);
         let mut work = Work { bags: self, rest };
         work.seal(ns);
-        work.take_all()
+        let all = work.take_all();
+        // SAFETY: null, or as `show_on` says.
+        if let Some(shown) = unsafe { shown.as_ref() } {
+            let _ = shown.compare_exchange(oldest, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        all
     }
 
     /// Owner and taker each leave a queue that was taken over, once; the second one frees it.

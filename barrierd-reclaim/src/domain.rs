@@ -17,6 +17,7 @@ use crate::error::SynchronizeError;
 use crate::fork::Process;
 use crate::hazard::Hazards;
 use crate::holders::{self, Holders};
+use crate::ledger::Mark;
 use crate::limit::Limits;
 use crate::membarrier::Membarrier;
 use crate::policy::{
@@ -25,10 +26,12 @@ use crate::policy::{
 use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
 use crate::record::{Record, Records};
 use crate::source::{ActiveSource, Asked, Barriers};
+use crate::stalled::{StallHook, Stalls};
 use crate::stats::{Counters, Stats};
 use crate::status::Status;
 use crate::sync::{fence, light_barrier};
 use crate::takeover::{Hand, IDLE_AFTER, Marked};
+use crate::trace::{self, Told};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -70,6 +73,8 @@ pub(crate) struct Domain {
     /// `retire` only pushes; full bags go to the background thread.
     lazy: bool,
     limits: Limits,
+    stalls: Option<Stalls>,
+    told: Told,
     /// The clock ran backwards past a barrier: nothing becomes safe any more.
     poisoned: AtomicBool,
     /// Items waiting on one thread above which a barrier is bought.
@@ -96,6 +101,7 @@ pub(crate) struct Settings {
     /// `retire` runs no destructor.
     pub(crate) lazy: bool,
     pub(crate) limits: Limits,
+    pub(crate) stall_hook: Option<StallHook>,
 }
 
 impl Default for Settings {
@@ -106,6 +112,7 @@ impl Default for Settings {
             idle_after: IDLE_AFTER,
             lazy: false,
             limits: Limits::default(),
+            stall_hook: None,
         }
     }
 }
@@ -131,6 +138,8 @@ impl Domain {
             idle_after: settings.idle_after,
             lazy: settings.lazy,
             limits: settings.limits.clone(),
+            stalls: settings.stall_hook.clone().map(Stalls::new),
+            told: Told::default(),
             poisoned: AtomicBool::new(false),
             budget: settings.budget,
             counters: Counters::new(source),
@@ -151,6 +160,34 @@ impl Domain {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    pub(crate) fn stalls(&self) -> Option<&Stalls> {
+        self.stalls.as_ref()
+    }
+
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// A thread's slow call is at its end, outside of its queue: what people want to hear of, where the
+    /// background thread does not tell them. Foreign code may run here.
+    #[inline]
+    pub(crate) fn heed_news(&self, record: &Record) {
+        if self.stalls.is_some() || trace::IS_ON {
+            self.heed_news_now(record);
+        }
+    }
+
+    #[cold]
+    fn heed_news_now(&self, record: &Record) {
+        let served = self.watch.as_ref().is_some_and(Watch::is_served);
+        // A thread that must not run destructors had better run no hooks either.
+        if served || self.lazy || self.in_destructor(record) {
+            return;
+        }
+        self.heed_stalls();
+        self.told.look(self);
     }
 
     /// Whether a destructor runs on the owner's thread, from one of its calls to this domain.
@@ -246,6 +283,7 @@ impl Domain {
                 Err(Refused::Taken | Refused::Closed) => {
                     let new = Bags::new(self.barriers.vtime_word());
                     new.count_on(record.freed_bytes());
+                    new.show_on(record.oldest_ns());
                     record.replace_bags(Box::into_raw(Box::new(new)));
                     // SAFETY: it is marked as taken, and this owner has another now.
                     unsafe { Bags::leave(bags) };
@@ -256,7 +294,7 @@ impl Domain {
 
     /// Who has a section open.
     pub(crate) fn blockers(&self) -> Vec<Blocker> {
-        blockers::look(self.records.iter())
+        blockers::look(self)
     }
 
     fn readers_before(&self, stamp: u64) -> usize {
@@ -281,8 +319,12 @@ impl Domain {
         if self.poisoned.load(Ordering::Relaxed) {
             return Status::Poisoned;
         }
-        let refused = self.barriers.membarrier().is_some_and(Membarrier::is_refused);
-        self.barriers.status(refused)
+        self.barriers.status(self.is_refused())
+    }
+
+    /// Whether the kernel refused the last membarrier of this process.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.barriers.membarrier().is_some_and(Membarrier::is_refused)
     }
 
     pub(crate) fn look_for_daemon(&self) {
@@ -297,11 +339,34 @@ impl Domain {
 
     pub(crate) fn stats(&self) -> Stats {
         // `freed` first, so that it seldom overtakes `retired`.
-        let freed = self.records.iter().map(|record| record.freed().read()).sum();
-        let retired = self.records.iter().map(|record| record.retired().get()).sum();
+        let freed: u64 = self.records.iter().map(|record| record.freed().read()).sum();
+        let retired: u64 = self.records.iter().map(|record| record.retired().get()).sum();
         let waiting_bytes = self.waiting_bytes();
         let poisoned = self.poisoned.load(Ordering::Relaxed);
-        Stats { waiting_bytes, ..self.counters.report(retired, freed, poisoned) }
+        let oldest = if retired > freed { self.oldest() } else { None };
+        Stats { waiting_bytes, oldest, ..self.counters.report(retired, freed, poisoned) }
+    }
+
+    /// How long the oldest bag has waited, but for those that are being freed.
+    fn oldest(&self) -> Option<Duration> {
+        let queues = self.records.iter().map(|record| record.oldest_ns().load(Ordering::Relaxed));
+        // In a child of a fork nobody may ever give the lock back.
+        let left = if self.is_forked() { None } else { self.oldest_orphan_opened_ns() };
+        let oldest = queues.chain(left).min().filter(|&ns| ns != u64::MAX)?;
+        Some(Duration::from_nanos(now_ns().saturating_sub(oldest)))
+    }
+
+    /// What of the domain a section holds back that began in `era`, at most: items, bytes.
+    pub(crate) fn held_since(&self, era: u64) -> (u64, u64) {
+        let (items, bytes) = self.records.iter().fold((0, 0), |(items, bytes), record| {
+            let before = record.ledger().before(era);
+            let (all, all_bytes) = (record.retired().get(), record.retired_bytes().get());
+            (
+                items + all.saturating_sub(before.items),
+                bytes + all_bytes.saturating_sub(before.bytes),
+            )
+        });
+        (items.min(self.waiting()), bytes.min(self.waiting_bytes()))
     }
 
     /// Frees everything: called once, when the last `Reclaimer` is dropped. No guard and no other

@@ -19,6 +19,10 @@
 //! | [`Hazard`] | one object | a load and a store more a pointer |
 //! | [`OwnedGuard`] | as `Guard`, on any thread, across an `.await` | a place of its own in the domain |
 //!
+//! # Who blocks
+//! [`Reclaimer::stats`], [`status`](Reclaimer::status) and [`blockers`](Reclaimer::blockers) say what waits and for
+//! whom, [`Builder::stall_hook`] calls back, and the cargo feature `tracing` emits events: [`docs::observing`].
+//!
 //! # Limits
 //! - What a guard holds back is everything that was retired after it was made: keep sections short, or
 //!   take a [`RobustGuard`] or a [`Hazard`] where a reader may stall.
@@ -47,6 +51,7 @@ mod guard;
 mod handle;
 mod hazard;
 mod holders;
+mod ledger;
 mod limit;
 mod local;
 mod membarrier;
@@ -60,10 +65,12 @@ mod record;
 pub mod recycle;
 mod robust;
 mod source;
+mod stalled;
 mod stats;
 mod status;
 mod sync;
 mod takeover;
+mod trace;
 mod variants;
 
 pub use blockers::Blocker;

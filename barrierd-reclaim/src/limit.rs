@@ -99,7 +99,11 @@ impl Domain {
     /// The caller owns `record`.
     #[cold]
     unsafe fn heed_limits_now(&self, record: &Record) {
-        if self.in_destructor(record) || !self.is_over() {
+        if self.in_destructor(record) {
+            return;
+        }
+        if !self.is_over() {
+            self.told().pressed(None);
             return;
         }
         // SAFETY: the caller owns the record.
@@ -118,8 +122,10 @@ impl Domain {
             }
         }
         if !self.is_over() {
+            self.told().pressed(None);
             return;
         }
+        self.told().pressed(Some(&|| self.pressure(own_guard)));
         if let Some(hook) = &self.limits().hook {
             let pressure = self.pressure(own_guard);
             // Called by one thread at a time, and not from within itself.

@@ -109,6 +109,11 @@ impl Words {
         }
     }
 
+    /// The same in nanoseconds, for reports.
+    pub(crate) fn safe_ns_relaxed(&self) -> u64 {
+        self.0.safe_ns.load(Ordering::Relaxed)
+    }
+
     /// A full stop: a stamp for what the caller unlinked before.
     ///
     /// The fence puts the unlinks before the clock, as the daemon's and membarrier's evidence has

@@ -13,6 +13,7 @@ use crate::owned::OwnedGuard;
 use crate::record::Record;
 use crate::robust::RobustGuard;
 use crate::source::{Barriers, Source};
+use crate::stalled::StallHook;
 use crate::stats::Stats;
 use crate::status::Status;
 use core::fmt;
@@ -299,7 +300,8 @@ impl Reclaimer {
     /// Who has a section open in this domain, the oldest first: whoever holds back what
     /// [`Stats::waiting`] counts is among them (hazard pointers hold one object each, and are not).
     ///
-    /// Costs a walk over the domain's threads and a look into `/proc` for each that is listed.
+    /// Costs a walk over the domain's threads, and for each section that is listed one more and a look
+    /// into `/proc`.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -317,7 +319,7 @@ impl Reclaimer {
         self.domain.blockers()
     }
 
-    /// What the domain has done so far. Costs a walk over its threads.
+    /// What the domain has done so far. Costs a walk over its threads, and over the bags that they left.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.domain.stats()
@@ -513,6 +515,42 @@ impl Builder {
     /// thread at a time. It may call the reclaimer.
     pub fn limit_hook(mut self, hook: impl FnMut(&Pressure) + Send + 'static) -> Builder {
         self.settings.limits.hook = Some(Arc::new(Mutex::new(hook)));
+        self
+    }
+
+    /// Called once for each section that stays open for longer than `after` while something waits:
+    /// whoever forgets a guard, or blocks inside one, is named.
+    ///
+    /// The [background thread](Builder::background) calls it. It looks only while something waits, eight
+    /// times in `after` but no more often than each millisecond and no more rarely than each 250 ms, and
+    /// takes a section's time from its first look at it: the call comes late, never early, by at most a
+    /// look or what a destructor on that thread takes. Until a barrier has passed since a section began it
+    /// can't be told from the next one, and is not reported: then it is not what holds things up. Without a
+    /// background thread, threads look when they retire (once a bag), flush or wait in `synchronize`.
+    ///
+    /// It is called by one thread at a time, under no lock of this library's that a call would wait for:
+    /// it may call the reclaimer. A panic of it is reported by the panic hook and goes no further. The
+    /// domain keeps it: it must own no clone of the reclaimer, which would keep the domain for ever. One
+    /// that blocks for long holds up the background thread.
+    /// [`Guard::repin`](crate::Guard::repin) begins a new section.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::time::Duration;
+    ///
+    /// let reclaimer = Reclaimer::builder()
+    ///     .stall_hook(Duration::from_secs(1), |blocker| {
+    ///         eprintln!("{:?} holds {} objects", blocker.thread, blocker.holds_items);
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), barrierd_reclaim::BuildError>(())
+    /// ```
+    pub fn stall_hook(
+        mut self,
+        after: Duration,
+        hook: impl FnMut(&Blocker) + Send + 'static,
+    ) -> Builder {
+        self.settings.stall_hook = Some(StallHook { after, hook: Arc::new(Mutex::new(hook)) });
         self
     }
 

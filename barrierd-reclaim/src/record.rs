@@ -10,18 +10,20 @@
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag.rs`); then the owner puts another in its place.
 //!    `taken` is touched by whoever holds the lock of the domain's orphans.
-//! 4. The tallies are written by the owner and read by anyone.
+//! 4. The tallies are written by the owner and read by anyone; so is what reports alone look at,
+//!    `oldest_ns` and `ledger`, but that whoever takes a queue over writes there, too.
 //! 5. `next` never changes once the record is on the list, and records are freed only with the
 //!    list, when the domain is dropped and no thread has a reference to it.
 
 use crate::bag::{Bags, VtimeWord};
 use crate::domain::Domain;
 use crate::holders::Interval;
+use crate::ledger::Ledger;
 use crate::protocol::Reader;
 use crate::stats::Tally;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
@@ -59,6 +61,10 @@ struct Inner {
     attended: AtomicBool,
     /// The thread that took it, for reports.
     tid: AtomicU32,
+    /// When the first item came of the queue's oldest bag, nanoseconds, or `u64::MAX`.
+    oldest_ns: AtomicU64,
+    /// Not here: it is large, and touched once a bag.
+    ledger: Box<Ledger>,
     next: *const Record,
 }
 
@@ -95,6 +101,8 @@ impl Record {
             retired_bytes: Tally::default(),
             freed_bytes: Tally::default(),
             tid: AtomicU32::new(0),
+            oldest_ns: AtomicU64::new(u64::MAX),
+            ledger: Box::default(),
             next: ptr::null(),
         }))
     }
@@ -207,6 +215,17 @@ impl Record {
         self.0.tid.store(tid, Ordering::Relaxed);
     }
 
+    /// When the first item came of the queue's oldest bag, but for the one that is being freed,
+    /// nanoseconds; `u64::MAX`: there is none.
+    pub(crate) fn oldest_ns(&self) -> &AtomicU64 {
+        &self.0.oldest_ns
+    }
+
+    /// What its owners had retired by which time.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
     /// Objects that its owners handed to `retire`.
     #[inline]
     pub(crate) fn retired(&self) -> &Tally {
@@ -275,7 +294,10 @@ impl Records {
         }
         let record = Box::into_raw(Box::new(Record::new(domain, vtime)));
         // SAFETY: nobody else knows it yet; queues and tallies live as long as the list.
-        unsafe { (*(*record).bags()).count_on((*record).freed_bytes()) };
+        unsafe {
+            (*(*record).bags()).count_on((*record).freed_bytes());
+            (*(*record).bags()).show_on((*record).oldest_ns());
+        }
         self.len.fetch_add(1, Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {

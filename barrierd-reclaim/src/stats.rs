@@ -5,6 +5,7 @@ use core::sync::atomic::{
     AtomicU8, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use std::time::Duration;
 
 /// A domain's work so far, as [`Reclaimer::stats`](crate::Reclaimer::stats) found it: a sum over
 /// threads that go on meanwhile, so the numbers may be a moment apart.
@@ -18,6 +19,10 @@ pub struct Stats {
     /// What the objects that wait take, bytes: the size of the type that was retired, not what it
     /// owns. Bags of 64 that are being freed are not counted any more.
     pub waiting_bytes: u64,
+    /// How long the oldest object has waited that counts in `waiting_bytes`; `None` if none does. An
+    /// object whose queue another thread took over counts from when its bag was opened, at most 63
+    /// objects before it.
+    pub oldest: Option<Duration>,
     /// Scans that looked at the readers' slots.
     pub scans: u64,
     /// Scans that brought a new watermark, from wherever: most are collected from the domain's own
@@ -98,6 +103,7 @@ impl Counters {
             retired,
             freed,
             waiting_bytes: 0,
+            oldest: None,
             scans: self.scans.load(Relaxed),
             advances: self.advances.load(Relaxed),
             rounds: self.rounds.load(Relaxed),

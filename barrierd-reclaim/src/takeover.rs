@@ -19,9 +19,11 @@
 
 use crate::bag::{Bag, Bags};
 use crate::domain::Domain;
+use crate::ledger::Mark;
 use crate::local::{self, DomainId};
 use crate::record::Record;
 use crate::sync::{Twin, broken};
+use crate::trace;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -50,6 +52,8 @@ const LINGER: u32 = 3;
 pub(crate) struct Marked {
     bags: *mut Bags,
     record: *const Record,
+    /// What its owner had retired before the mark: items, bytes. For reports.
+    retired: (u64, u64),
     /// A stop after the mark, nanoseconds.
     at: u64,
     /// The barrier has passed.
@@ -76,7 +80,10 @@ impl Marked {
     /// `ns` comes from a stop after that.
     unsafe fn take(self, ns: u64) -> Vec<Bag> {
         // SAFETY: records live as long as the domain that lists this.
-        unsafe { &*self.record }.set_taken(self.bags);
+        let record = unsafe { &*self.record };
+        record.set_taken(self.bags);
+        let (items, bytes) = self.retired;
+        record.ledger().note(Mark { ns, items, bytes }, 0);
         // SAFETY: as the caller says.
         let all = unsafe { (*self.bags).take_over(ns) };
         // SAFETY: marked, and not touched again: `self` is gone.
@@ -144,13 +151,22 @@ impl Domain {
         if queue.is_taken() {
             return false;
         }
+        let retired = (record.retired().get(), record.retired_bytes().get());
         queue.mark_taken();
-        self.lock_marked().push(Marked { bags, record, at: u64::MAX, passed: false });
+        self.lock_marked().push(Marked { bags, record, retired, at: u64::MAX, passed: false });
         true
     }
 
     /// Takes over the marked queues that are the domain's by now. How many.
     pub(crate) fn take_marked(&self) -> usize {
+        let count = self.take_marked_quietly();
+        if count > 0 {
+            trace::took_over(count);
+        }
+        count
+    }
+
+    fn take_marked_quietly(&self) -> usize {
         let early = broken(Twin::StampBeforeLook).then(|| self.stop_aside());
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return 0 };
@@ -262,12 +278,23 @@ pub(crate) struct Keeper {
     moved: Instant,
     waiting: u64,
     empty: u32,
+    /// When the next look for stalled sections is due.
+    stalls_due: Instant,
 }
 
 impl Keeper {
     pub(crate) fn new(domain: Weak<Domain>, id: DomainId) -> Keeper {
         let now = Instant::now();
-        Keeper { domain, id, seen: HashMap::new(), due: now, moved: now, waiting: 0, empty: 0 }
+        Keeper {
+            domain,
+            id,
+            seen: HashMap::new(),
+            due: now,
+            moved: now,
+            waiting: 0,
+            empty: 0,
+            stalls_due: now,
+        }
     }
 
     /// The domain is gone.
@@ -282,18 +309,37 @@ impl Keeper {
         if watch.is_asleep() {
             return None;
         }
+        let stalls = self.look_for_stalls(&domain);
+        let sooner = |nap: Duration| nap.min(stalls.unwrap_or(nap));
         let now = Instant::now();
         if now < self.due {
-            return Some(self.due - now);
+            return Some(sooner(self.due - now));
         }
         let nap = self.pass(&domain, now);
+        domain.told().look(&domain);
         if nap.is_none() && watch.fall_asleep(|| domain.waiting() != 0) {
             self.due = now;
             return None;
         }
         let nap = nap.unwrap_or_else(|| domain.idle_after());
         self.due = Instant::now() + nap;
-        Some(nap)
+        Some(sooner(nap))
+    }
+
+    /// Looks for sections that are open for too long, if anybody wants to hear of them and it is time.
+    /// When to do so again.
+    fn look_for_stalls(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
+        let stalls = domain.stalls()?;
+        let now = Instant::now();
+        if now < self.stalls_due {
+            return Some(self.stalls_due - now);
+        }
+        if domain.look_for_stalls(stalls) {
+            // What was called may have used the domain: see `free`.
+            local::leave(self.id);
+        }
+        self.stalls_due = Instant::now() + stalls.every();
+        Some(stalls.every())
     }
 
     /// One look. `None`: nothing waits.

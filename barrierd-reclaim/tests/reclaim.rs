@@ -26,6 +26,13 @@ fn limits() {
 }
 
 #[test]
+fn observe() {
+    for source in [Source::Membarrier, Source::Fence] {
+        cases::observe::all(|| Reclaimer::builder().source(source));
+    }
+}
+
+#[test]
 fn variants() {
     cases::variants::all(on(Source::Membarrier));
     cases::variants::all(on(Source::Fence));
@@ -39,6 +46,22 @@ fn on_membarrier() {
 #[test]
 fn on_fences() {
     cases::all(on(Source::Fence));
+}
+
+/// What a thread buys as it exits is not `retire`'s.
+#[test]
+fn exits_buy_apart() {
+    let reclaimer = on(Source::Membarrier)();
+    // This thread takes part and never stops: nothing can be collected.
+    drop(reclaimer.pin());
+    let stop = cases::soon();
+    while reclaimer.stats().other_syscalls == 0 {
+        assert!(std::time::Instant::now() < stop, "{:?}", reclaimer.stats());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let exits = || reclaimer.retire_value(0u64);
+        std::thread::scope(|scope| scope.spawn(exits).join().unwrap());
+    }
+    assert_eq!(reclaimer.stats().retire_syscalls, 0);
 }
 
 #[test]

@@ -3,39 +3,12 @@
 
 #[allow(dead_code, reason = "only the load is used here")]
 mod cases;
+mod common;
 
 use barrierd_reclaim::{Reclaimer, Status, Why};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// EPERM for membarrier, in all threads.
-fn forbid_membarrier() {
-    let load = |offset| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: offset };
-    let equals = |k, jt, jf| libc::sock_filter { code: 0x15, jt, jf, k };
-    let answer = |k| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k };
-    let number = u32::try_from(libc::SYS_membarrier).unwrap();
-    let errno = u32::try_from(libc::EPERM).unwrap();
-    let mut filter = [
-        load(0), // seccomp_data.nr
-        equals(number, 0, 1),
-        answer(libc::SECCOMP_RET_ERRNO | errno),
-        answer(libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
-    // SAFETY: sets a flag of this process.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    // SAFETY: the program lives during the call, which copies it.
-    let set = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_TSYNC,
-            &program,
-        )
-    };
-    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
-}
 
 #[test]
 fn membarrier_is_forbidden_later() {
@@ -46,7 +19,7 @@ fn membarrier_is_forbidden_later() {
     assert_eq!(reclaimer.status(), Status::Membarrier(Why::NoDaemon));
     cases::under_load(&other, || {
         thread::sleep(Duration::from_millis(100));
-        forbid_membarrier();
+        common::seccomp::forbid(&[libc::SYS_membarrier]);
         thread::sleep(Duration::from_millis(500));
         assert_eq!(other.status(), Status::Nothing(Why::MembarrierRefused));
         // Afterwards all threads are gone, and what they left is freed without any source.

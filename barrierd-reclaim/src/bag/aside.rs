@@ -22,6 +22,8 @@ pub(super) struct Aside {
     kept: Vec<(Holder, Vec<Bag>)>,
     /// Would go, but a hazard holds them.
     hazarded: Vec<Item>,
+    /// When the first of these came, nanoseconds. For reports.
+    hazarded_ns: u64,
 }
 
 impl Aside {
@@ -30,11 +32,27 @@ impl Aside {
         self.open.insert(spare.pop().unwrap_or_else(Bag::new)).slots.start()
     }
 
+    /// The first item has just come into the open bag, at `ns`.
+    pub(super) fn opened(&mut self, ns: u64) {
+        if let Some(open) = &mut self.open {
+            open.opened_ns = ns;
+        }
+    }
+
+    /// When the first item came of the oldest that is here, nanoseconds; `u64::MAX`: there is none.
+    pub(super) fn oldest_ns(&self) -> u64 {
+        let kept = self.kept.iter().filter_map(|(_, bags)| bags.first());
+        let bags = self.open.iter().chain(self.sealed.front()).chain(kept);
+        let hazarded = if self.hazarded.is_empty() { u64::MAX } else { self.hazarded_ns };
+        bags.map(Bag::opened_ns).min().map_or(hazarded, |oldest| oldest.min(hazarded))
+    }
+
     /// Closes the open bag with the stamp `ns`. `fill` writes down what it holds.
     pub(super) fn seal(&mut self, ns: u64, fill: impl FnOnce(&mut Bag)) {
         let mut bag = self.open.take().expect("open");
         fill(&mut bag);
         bag.ns = self.sealed.back().map_or(ns, |before| before.ns.max(ns));
+        bag.opened_ns = bag.opened_ns.min(bag.ns);
         self.sealed.push_back(bag);
     }
 
@@ -93,14 +111,15 @@ impl Aside {
         spare: &mut Vec<Bag>,
     ) {
         if holders.holder(bag.ns, bag.birth).is_some() {
-            let ns = bag.ns;
+            let (ns, opened_ns) = (bag.ns, bag.opened_ns);
             let bytes = bag.bytes / bag.waiting().max(1);
             // One holder is enough; when it has gone the next is found.
             bag.retain(|item| {
                 // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
                 let birth = unsafe { item.birth() };
                 let Some(holder) = holders.holder(ns, birth) else { return true };
-                self.keep(holder, *item, ns, birth, bytes, spare);
+                let kept = self.keep(holder, *item, ns, birth, bytes, spare);
+                kept.opened_ns = kept.opened_ns.min(opened_ns);
                 false
             });
             bag.bytes = bytes * bag.waiting();
@@ -116,7 +135,7 @@ impl Aside {
         birth: u64,
         bytes: usize,
         spare: &mut Vec<Bag>,
-    ) {
+    ) -> &mut Bag {
         let group = self.kept.iter().position(|(known, _)| *known == holder);
         let group = group.unwrap_or_else(|| {
             self.kept.push((holder, Vec::new()));
@@ -133,6 +152,7 @@ impl Aside {
         bag.bytes += bytes;
         // A later stamp and an earlier birth only keep longer.
         (bag.ns, bag.birth) = (bag.ns.max(ns), bag.birth.min(birth));
+        bag
     }
 
     /// Takes out of a bag what hazards hold. It is safe, and no section or interval holds it: all that
@@ -140,6 +160,7 @@ impl Aside {
     pub(super) fn hazards(&mut self, bag: &mut Bag, holders: &Holders) {
         if holders.has_hazards() {
             let held = &mut self.hazarded;
+            let (before, opened_ns) = (held.len(), bag.opened_ns);
             bag.retain(|item| {
                 let free = !holders.has_hazard(item.address());
                 if !free {
@@ -147,6 +168,10 @@ impl Aside {
                 }
                 free
             });
+            if held.len() > before {
+                let oldest = if before == 0 { u64::MAX } else { self.hazarded_ns };
+                self.hazarded_ns = oldest.min(opened_ns);
+            }
         }
     }
 
@@ -167,14 +192,14 @@ impl Aside {
             }
             held
         });
-        free.extend(pack(gone, spare));
+        free.extend(pack(gone, self.hazarded_ns, spare));
     }
 
     /// Everything, in sealed bags; the open one must be empty. The stamp 0 says that only a hazard
     /// may stand in the way.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Bag> + use<> {
         debug_assert!(self.open.is_none(), "items left behind");
-        let hazarded = pack(take(&mut self.hazarded), &mut Vec::new());
+        let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Vec::new());
         let kept = take(&mut self.kept).into_iter().flat_map(|(_, bags)| bags);
         hazarded.into_iter().chain(kept).chain(take(&mut self.sealed))
     }
@@ -191,11 +216,12 @@ fn put(bag: Bag, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
     }
 }
 
-/// Items that may go but for hazards, in bags.
-fn pack(items: Vec<Item>, spare: &mut Vec<Bag>) -> Vec<Bag> {
+/// Items that may go but for hazards, the first of which came at `opened_ns`, in bags.
+fn pack(items: Vec<Item>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<Bag> {
     let fill = |items: &[Item]| {
         let mut bag = spare.pop().unwrap_or_else(Bag::new);
         (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, 0);
+        bag.opened_ns = opened_ns;
         items.iter().for_each(|item| bag.add(*item));
         bag
     };

@@ -71,6 +71,8 @@ pub(crate) struct Bag {
     pub(super) vtime: u64,
     /// The earliest of the items' births; 0 if they have none.
     pub(super) birth: u64,
+    /// When its first item came, nanoseconds; `u64::MAX` if that is not known. For reports.
+    pub(super) opened_ns: u64,
     /// What the items take, bytes.
     pub(super) bytes: usize,
     /// Items that were sealed in this queue, up to the last one here.
@@ -98,6 +100,7 @@ impl Bag {
             ns: u64::MAX,
             vtime: u64::MAX,
             birth: 0,
+            opened_ns: u64::MAX,
             bytes: 0,
             sealed: 0,
             taken: 0,
@@ -109,6 +112,11 @@ impl Bag {
     /// The bag's stamp, nanoseconds.
     pub(crate) fn ns(&self) -> u64 {
         self.ns
+    }
+
+    /// When its first item came, nanoseconds. For reports.
+    pub(crate) fn opened_ns(&self) -> u64 {
+        self.opened_ns
     }
 
     /// Items still there.
@@ -158,7 +166,7 @@ impl Bag {
         let ns = self.ns;
         let born = self.birth != 0;
         let mut held = Bag::new();
-        (held.ns, held.birth) = (ns, self.birth);
+        (held.ns, held.birth, held.opened_ns) = (ns, self.birth, self.opened_ns);
         self.retain(|item| {
             // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
             let kept = born && holders.holder(ns, unsafe { item.birth() }).is_some();
@@ -196,7 +204,7 @@ impl Bag {
     }
 
     pub(super) fn clear(&mut self) {
-        (self.taken, self.len) = (0, 0);
+        (self.taken, self.len, self.opened_ns) = (0, 0, u64::MAX);
     }
 
     /// Nothing but a hazard may stand in the way of what is left.

@@ -8,6 +8,7 @@ use super::{BAG_ITEMS, Bag, Bags, Item, SPARE_BAGS};
 use crate::holders::Holders;
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
+use crate::sync::Ordering;
 use core::ptr;
 use std::collections::VecDeque;
 
@@ -32,9 +33,17 @@ pub(super) struct Rest {
 impl Rest {
     pub(super) fn spare(&mut self, mut bag: Bag) {
         if self.spare.len() < SPARE_BAGS {
-            (bag.taken, bag.len) = (0, 0);
+            (bag.taken, bag.len, bag.opened_ns) = (0, 0, u64::MAX);
             self.spare.push(bag);
         }
+    }
+
+    /// When the first item came of the oldest bag that is not being freed, nanoseconds; `u64::MAX`:
+    /// there is none. `open`: the open bag has items.
+    pub(super) fn oldest_ns(&self, open: bool) -> u64 {
+        let first = self.safe.front().or(self.sealed.front());
+        let first = first.or(open.then_some(&self.open)).map_or(u64::MAX, Bag::opened_ns);
+        self.aside.as_ref().map_or(first, |aside| first.min(aside.oldest_ns()))
     }
 
     /// Sealed bags of items with a birth, if there is an [`Aside`].
@@ -65,6 +74,37 @@ impl Work<'_> {
         let lane = self.bags.lane::<BORN>();
         let open = lane.items();
         open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != lane.tag.get()
+    }
+
+    /// What lies in open bags: items, bytes.
+    pub(crate) fn unsealed(&self) -> (usize, usize) {
+        let Bags { plain, born, .. } = self.bags;
+        (plain.items() + born.items(), plain.bytes.get() + born.bytes.get())
+    }
+
+    /// Whether the last push, of this kind, was the first into its bag.
+    pub(crate) fn is_first<const BORN: bool>(&self) -> bool {
+        self.bags.lane::<BORN>().items() == 1
+    }
+
+    /// The first item has just come into the open bag of its kind, at `ns`. For reports.
+    pub(crate) fn opened<const BORN: bool>(&mut self, ns: u64) {
+        if BORN {
+            self.rest.aside.iter_mut().for_each(|aside| aside.opened(ns));
+        } else {
+            self.rest.open.opened_ns = ns;
+        }
+        // SAFETY: null, or as `show_on` says. Nothing is younger, so it shows only where nothing else does.
+        if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() }
+            && shown.load(Ordering::Relaxed) == u64::MAX
+        {
+            shown.store(ns, Ordering::Relaxed);
+        }
+    }
+
+    /// After bags were taken away.
+    pub(crate) fn show_oldest(&self) {
+        self.bags.show_oldest(self.rest);
     }
 
     /// Whether anything waits for a barrier or a reader.
@@ -99,7 +139,7 @@ impl Work<'_> {
         self.bags.plain.open.set(self.rest.open.slots.start());
         // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
-        full.birth = 0;
+        (full.birth, full.opened_ns) = (0, full.opened_ns.min(full.ns));
         self.rest.count += u64::try_from(full.len).expect("at most 64");
         full.sealed = self.rest.count;
         self.rest.sealed.push_back(full);
@@ -244,6 +284,7 @@ impl Work<'_> {
         all.extend(sealed);
         all.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
         all.retain(|bag| bag.waiting() > 0);
+        self.show_oldest();
         all
     }
 }

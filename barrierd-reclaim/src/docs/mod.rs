@@ -12,6 +12,10 @@ pub mod limitations {
     #![doc = include_str!("limitations.md")]
 }
 
+pub mod observing {
+    #![doc = include_str!("observing.md")]
+}
+
 pub mod performance {
     #![doc = include_str!("performance.md")]
 }

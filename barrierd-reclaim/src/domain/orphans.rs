@@ -85,6 +85,11 @@ impl Domain {
         orphans.iter().flatten().any(|bag| bag.is_worth_a_look(safe, &holders))
     }
 
+    /// When the first item came of the oldest bag that lies with the domain, nanoseconds.
+    pub(super) fn oldest_orphan_opened_ns(&self) -> Option<u64> {
+        lock(&self.orphans).iter().flatten().map(Bag::opened_ns).min()
+    }
+
     pub(crate) fn oldest_orphan(&self) -> Option<u64> {
         lock(&self.orphans).iter().flatten().map(Bag::ns).min()
     }
@@ -166,7 +171,7 @@ impl Domain {
         if !self.lazy {
             // SAFETY: the caller owns the record.
             let waits = unsafe { self.own(record, |work| work.waits()) } || self.has_orphans();
-            self.scan(own, Asked::OnRetire, &|_| usize::from(waits));
+            self.scan(own, Asked::OnFlush, &|_| usize::from(waits));
         }
         // SAFETY: as the caller says.
         unsafe { self.give_up(record, own) };
@@ -192,6 +197,7 @@ impl Domain {
         let mut bags = unsafe {
             self.own(record, |work| {
                 work.seal(own);
+                self.note_sealed(record, work, own);
                 work.take_all()
             })
         };

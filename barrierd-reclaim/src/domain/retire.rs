@@ -86,6 +86,7 @@ impl Domain {
                     work.seal(self.full_stop(record));
                 }
                 work.push_as::<BORN>(item, bytes);
+                self.note::<BORN>(record, work, sealed);
                 if self.lazy {
                     self.hand_off(work);
                 } else if sealed && policy::worth_scanning(work.sealed(), self.records.len()) {
@@ -102,6 +103,7 @@ impl Domain {
             self.free(record, free);
             self.heed_limits(record);
         }
+        self.heed_news(record);
     }
 
     /// The same as [`retire`](Domain::retire) where readers may need fences.
@@ -149,7 +151,11 @@ impl Domain {
                         work.seal(stop);
                     }
                     work.push(item, bytes);
+                    if work.is_first::<false>() {
+                        work.opened::<false>(record.reader().last_stop());
+                    }
                 }
+                self.note_sealed(record, work, stop);
                 if self.lazy {
                     self.hand_off(work);
                 } else {
@@ -164,6 +170,30 @@ impl Domain {
             self.free(record, count.saturating_mul(FREED_PER_RETIRE));
             self.heed_limits(record);
         }
+        self.heed_news(record);
+    }
+
+    /// For reports: after a push, `sealed` after a full stop of just now.
+    fn note<const BORN: bool>(&self, record: &Record, work: &mut Work<'_>, sealed: bool) {
+        let stop = record.reader().last_stop();
+        if work.is_first::<BORN>() {
+            work.opened::<BORN>(if sealed { stop } else { now_ns() });
+        }
+        if sealed {
+            self.note_sealed(record, work, stop);
+        }
+    }
+
+    /// For reports: the queue was sealed with the stamp `ns`, and all that was counted as retired is
+    /// in it.
+    pub(super) fn note_sealed(&self, record: &Record, work: &Work<'_>, ns: u64) {
+        if !record.ledger().wants() {
+            return;
+        }
+        let (items, bytes) = work.unsealed();
+        let items = record.retired().get().saturating_sub(items as u64);
+        let bytes = record.retired_bytes().get().saturating_sub(bytes as u64);
+        record.ledger().note(Mark { ns, items, bytes }, self.words.safe_ns_relaxed());
     }
 
     /// Full bags go to the domain, if nobody else is at it.
@@ -175,6 +205,7 @@ impl Domain {
             && let Some(orphans) = orphans.as_mut()
         {
             orphans.extend(work.take_sealed());
+            work.show_oldest();
             self.note_orphans(orphans);
         }
     }

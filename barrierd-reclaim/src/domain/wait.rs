@@ -24,7 +24,9 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| {
-                work.seal(self.full_stop(record));
+                let stop = self.full_stop(record);
+                work.seal(stop);
+                self.note_sealed(record, work, stop);
                 if self.lazy && record.freeing().get() {
                     // The background thread does the rest.
                     self.hand_off(work);
@@ -38,6 +40,7 @@ impl Domain {
         self.free_orphans(record, usize::MAX);
         // SAFETY: the caller owns the record.
         unsafe { self.free(record, usize::MAX) };
+        self.heed_news(record);
     }
 
     /// Waits until all that was retired here before the call can be freed, and frees it.
@@ -65,6 +68,7 @@ impl Domain {
         let newest = unsafe {
             self.own(record, |work| {
                 work.seal(stop);
+                self.note_sealed(record, work, stop);
                 work.newest_sealed()
             })
         };
@@ -116,6 +120,7 @@ impl Domain {
             if self.words.safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
             }
+            self.heed_news(record);
             let Some(scan) = scan else { return Err(SynchronizeError::Poisoned) };
             let barrier_passed = scan.watermark > stamp;
             if late {

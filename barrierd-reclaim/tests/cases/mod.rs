@@ -8,6 +8,7 @@ mod destructors;
 mod handle;
 mod hazard;
 pub(crate) mod limits;
+pub(crate) mod observe;
 mod owned;
 mod poison;
 mod robust;

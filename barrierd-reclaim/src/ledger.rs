@@ -1,0 +1,148 @@
+//! How much a thread had retired by which time: what a section holds back is the rest.
+//!
+//! Owns a few marks for each place in a domain, written once in two bags by the place's owner (or by whoever
+//! took its queue over), read by reports. It orders nothing and proves nothing. Nobody waits for its
+//! lock: an owner that finds it taken leaves the mark out, and a reader that does so says less.
+
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::collections::VecDeque;
+use std::sync::{Mutex, TryLockError};
+
+/// Marks that are kept at most. While more bags than this wait, some are left out.
+const ROOM: usize = 16;
+
+/// What had been retired with stamps up to this one, since the place was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The stamp, nanoseconds.
+    pub(crate) ns: u64,
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+}
+
+/// See the file's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    marks: Mutex<Marks>,
+    /// The next mark may be left out: the one before it was not.
+    rests: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    /// Oldest first.
+    kept: VecDeque<Mark>,
+    /// One mark in `1 << thinned` is kept.
+    thinned: u32,
+    left_out: u64,
+}
+
+impl Ledger {
+    /// Whether a mark is wanted: every second one is enough. Owner only.
+    #[inline]
+    pub(crate) fn wants(&self) -> bool {
+        let rests = self.rests.load(Relaxed);
+        self.rests.store(!rests, Relaxed);
+        !rests
+    }
+
+    /// Notes a mark; `safe_ns`: no open section began before it. A few stores, and an allocation the
+    /// first time.
+    pub(crate) fn note(&self, mark: Mark, safe_ns: u64) {
+        if let Some(mut marks) = self.try_lock() {
+            marks.note(mark, safe_ns);
+        }
+    }
+
+    /// The last mark that was noted before `era`; with zeros if none is known.
+    pub(crate) fn before(&self, era: u64) -> Mark {
+        let Some(marks) = self.try_lock() else { return Mark::default() };
+        marks.kept.iter().rev().find(|mark| mark.ns < era).copied().unwrap_or_default()
+    }
+
+    fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, Marks>> {
+        match self.marks.try_lock() {
+            Ok(marks) => Some(marks),
+            Err(TryLockError::Poisoned(marks)) => Some(marks.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+impl Marks {
+    fn note(&mut self, mark: Mark, safe_ns: u64) {
+        // A poisoned domain's stamps never pass.
+        if mark.ns == u64::MAX || self.kept.back().is_some_and(|last| last.ns >= mark.ns) {
+            return;
+        }
+        // Of those that every section began after, the last one is enough.
+        while self.kept.get(1).is_some_and(|second| second.ns < safe_ns) {
+            self.kept.pop_front();
+        }
+        if self.kept.len() < ROOM / 4 {
+            self.thinned = 0;
+        }
+        self.left_out += 1;
+        if self.left_out < 1 << self.thinned {
+            return;
+        }
+        self.left_out = 0;
+        if self.kept.len() == ROOM {
+            let mut keep = false;
+            self.kept.retain(|_| {
+                keep = !keep;
+                keep
+            });
+            self.thinned = (self.thinned + 1).min(u64::BITS - 1);
+        }
+        self.kept.push_back(mark);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mark(n: u64) -> Mark {
+        Mark { ns: 10 * n, items: 64 * n, bytes: 512 * n }
+    }
+
+    #[test]
+    fn the_last_mark_before_an_era() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.before(u64::MAX), Mark::default());
+        (1..=5).for_each(|n| ledger.note(mark(n), 0));
+        assert_eq!(ledger.before(10), Mark::default(), "strictly");
+        assert_eq!(ledger.before(11), mark(1));
+        assert_eq!(ledger.before(35), mark(3));
+        ledger.note(Mark { ns: u64::MAX, ..mark(9) }, 0);
+        ledger.note(mark(4), 0);
+        assert_eq!(ledger.before(u64::MAX), mark(5));
+    }
+
+    #[test]
+    fn what_no_section_needs_is_forgotten() {
+        let ledger = Ledger::default();
+        (1..=1000).for_each(|n| ledger.note(mark(n), (10 * n).saturating_sub(25)));
+        let marks = ledger.try_lock().expect("nobody else");
+        assert_eq!(marks.thinned, 0);
+        assert!(marks.kept.len() <= 4, "{marks:?}");
+    }
+
+    proptest! {
+        /// Never more than what had been retired before, and short of it by one part in seven of what
+        /// came after the oldest era that is asked for, at most; whatever was there before the stall.
+        #[test]
+        fn marks_are_thinned(before in 0..40u64, stalled in 1..3000u64, ask in 0..100u64) {
+            let ledger = Ledger::default();
+            (1..=before).for_each(|n| ledger.note(mark(n), (10 * n).saturating_sub(25)));
+            let safe = 10 * before;
+            (before + 1..=before + stalled).for_each(|n| ledger.note(mark(n), safe));
+            let n = before + stalled * ask / 100;
+            let found = ledger.before(10 * n + 1);
+            prop_assert!(found.items <= 64 * n);
+            prop_assert!(64 * n - found.items <= 64 * (stalled / 7 + 2), "{found:?} for {n}");
+        }
+    }
+}

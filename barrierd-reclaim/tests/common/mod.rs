@@ -1,0 +1,5 @@
+//! What several test programs need.
+#![allow(dead_code, reason = "not every test program needs all of it")]
+
+pub(crate) mod forged;
+pub(crate) mod seccomp;
