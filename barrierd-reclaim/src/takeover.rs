@@ -279,7 +279,7 @@ impl Keeper {
     pub(crate) fn visit(&mut self) -> Option<Duration> {
         let domain = self.domain.upgrade()?;
         let watch = domain.watch()?;
-        if watch.is_asleep() {
+        if watch.attention().is_asleep() {
             return None;
         }
         let now = Instant::now();
@@ -287,7 +287,7 @@ impl Keeper {
             return Some(self.due - now);
         }
         let nap = self.pass(&domain, now);
-        if nap.is_none() && watch.fall_asleep(|| domain.waiting() != 0) {
+        if nap.is_none() && watch.attention().fall_asleep(|| domain.waiting() != 0) {
             self.due = now;
             return None;
         }
