@@ -172,13 +172,14 @@ impl Owned {
     }
 }
 
-/// Builds that the stress tests must find out (scripts/twins.sh): broken in one way, on purpose.
+/// Builds that the stress tests must find out (scripts/twins.sh, scripts/sanitizers.sh): broken in one way, on purpose.
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) const fn broken(twin: Twin) -> bool {
     match twin {
         Twin::NoScan => cfg!(barrierd_broken = "no_pins"),
         Twin::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
+        Twin::RelaxedUnpin => cfg!(barrierd_broken = "relaxed_unpin"),
         _ => false,
     }
 }
