@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo test loom twins vm lint bench deb deps
+.PHONY: help demo test loom twins sanitizers vm lint bench deb deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -10,6 +10,7 @@ help:
 	@echo "make loom    the models of the reader protocol, under loom"
 	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" chooses scenarios"
 	@echo "make twins   the use-after-free detector against broken builds"
+	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer (nightly) and valgrind"
 	@echo "make lint    format, clippy and documentation, warnings denied"
 	@echo "make bench   measure against the peers (minutes)"
 	@echo "make deps    install what building and testing need"
@@ -35,6 +36,10 @@ vm:
 twins:
 	@scripts/deps.sh run
 	@scripts/twins.sh
+
+sanitizers:
+	@scripts/deps.sh test
+	@scripts/sanitizers.sh
 
 lint:
 	@scripts/deps.sh build

@@ -1,7 +1,7 @@
 //! The background thread: one for the process, for every domain that wants it.
 //!
-//! Owns the thread, its sleep, and who may wake it. What it does for a domain when it is awake is
-//! `takeover.rs`; it knows nothing of queues or barriers.
+//! Owns the thread and the registry. How it sleeps and is woken is `nap.rs`, what it does for a domain
+//! when it is awake `takeover.rs`; it knows nothing of queues or barriers.
 //!
 //! # When it sleeps, and who wakes it
 //! A domain is *asleep* while nothing waits in it: then the thread does not look at it, and with all
@@ -15,39 +15,30 @@
 //! So there is at most one wake-up each time a domain falls asleep. The items behind the first of a
 //! bag need no look: while they are pushed the first one waits, for a bag goes whole.
 //!
-//! The thread's own word is the same game once more: a waker sets [`CALLED`], then looks whether it
-//! must wake; the thread sleeps only by exchanging [`AWAKE`] for [`ASLEEP`].
+//! The thread's own word is the same game once more ([`Nap`]): a waker marks it as called, and looks
+//! whether it must wake; the thread sleeps only by exchanging "awake" for "asleep".
 
 use crate::domain::Domain;
 use crate::local::DomainId;
+use crate::nap::{Attention, Nap};
 use crate::takeover::Keeper;
 use crate::trace;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering, fence};
-use core::time::Duration;
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use rustix::process::{Pid, getpid};
-use rustix::thread::futex;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
-
-/// The thread is at work.
-const AWAKE: u32 = 0;
-/// The thread sleeps, or is about to.
-const ASLEEP: u32 = 1;
-/// Somebody wants it to look again.
-const CALLED: u32 = 2;
 
 /// A domain's side of the background thread.
 #[derive(Debug)]
 pub(crate) struct Watch {
     service: &'static Service,
-    /// Nothing waits in the domain, and the thread does not look at it.
-    asleep: AtomicBool,
+    attention: Attention,
 }
 
 impl Watch {
     /// Of the calling process.
     pub(crate) fn new() -> Watch {
-        Watch { service: Service::of_this_process(), asleep: AtomicBool::new(true) }
+        Watch { service: Service::of_this_process(), attention: Attention::new() }
     }
 
     /// Has the thread look after `domain`, from its first item on.
@@ -59,13 +50,7 @@ impl Watch {
     /// does not. Whether that took a system call.
     #[inline]
     pub(crate) fn rouse(&self) -> bool {
-        // Relaxed: the fence before is what counts. Partner: the fence in `fall_asleep`.
-        self.asleep.load(Ordering::Relaxed) && self.rouse_now()
-    }
-
-    #[cold]
-    fn rouse_now(&self) -> bool {
-        self.asleep.swap(false, Ordering::Relaxed) && self.service.call()
+        self.attention.rouse() && self.service.call()
     }
 
     /// Whether the thread runs: it may not have been needed yet, or could not be started.
@@ -73,21 +58,9 @@ impl Watch {
         self.service.started.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::Relaxed)
-    }
-
-    /// The thread stops looking, unless `waits` says, looking after that, that something waits.
-    pub(crate) fn fall_asleep(&self, waits: impl FnOnce() -> bool) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
-        // Partner: the fence before `rouse`.
-        fence(Ordering::SeqCst);
-        if waits() {
-            // Or a retirer has just done the same, and calls: one look too many, no harm.
-            self.asleep.store(false, Ordering::Relaxed);
-            return false;
-        }
-        true
+    /// What the thread asks and says of the domain.
+    pub(crate) fn attention(&self) -> &Attention {
+        &self.attention
     }
 }
 
@@ -96,7 +69,7 @@ impl Watch {
 struct Service {
     /// The child of a fork has no such thread: it makes another for its own domains.
     process: Pid,
-    word: AtomicU32,
+    nap: Nap,
     started: AtomicBool,
     /// Domains that the thread has not seen yet.
     new: Mutex<Vec<(Weak<Domain>, DomainId)>>,
@@ -113,7 +86,7 @@ impl Service {
         }
         let service = Box::into_raw(Box::new(Service {
             process,
-            word: AtomicU32::new(AWAKE),
+            nap: Nap::new(),
             started: AtomicBool::new(false),
             new: Mutex::default(),
         }));
@@ -143,12 +116,7 @@ impl Service {
             }
             return true;
         }
-        // Release: what the caller counted comes before the look that this leads to.
-        if self.word.swap(CALLED, Ordering::AcqRel) != ASLEEP {
-            return false;
-        }
-        let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
-        true
+        self.nap.call()
     }
 
     fn run(&'static self) {
@@ -159,23 +127,8 @@ impl Service {
             }
             keepers.retain(|keeper: &Keeper| !keeper.is_gone());
             let nap = keepers.iter_mut().filter_map(Keeper::visit).min();
-            self.sleep(nap);
+            self.nap.sleep(nap);
         }
-    }
-
-    /// Sleeps for `nap`, or until called.
-    fn sleep(&self, nap: Option<Duration>) {
-        // Acquire: pairs with `call`.
-        let asleep = self.word.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire);
-        if asleep.is_ok() {
-            let timeout = nap.map(|nap| futex::Timespec {
-                tv_sec: i64::try_from(nap.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: nap.subsec_nanos().into(),
-            });
-            // Any outcome means: look again.
-            let _ = futex::wait(&self.word, futex::Flags::PRIVATE, ASLEEP, timeout.as_ref());
-        }
-        self.word.swap(AWAKE, Ordering::AcqRel);
     }
 }
 

@@ -44,7 +44,7 @@ impl HazardSlot {
         // The second load stays behind the store in program order; the CPU may still swap them, and
         // the barrier point is what catches that, as in `Reader::pin`.
         light_barrier();
-        if fenced {
+        if fenced && !broken(Twin::UnfencedReader) {
             // Pairs with the scan's fence between its stop and its look at the slots.
             fence(Ordering::SeqCst);
         }
@@ -116,7 +116,7 @@ impl Interval {
         self.up.store(era, Ordering::Release);
         self.lo.store(era, Ordering::Release);
         light_barrier();
-        if fenced {
+        if fenced && !broken(Twin::UnfencedReader) {
             // As in `HazardSlot::protect`.
             fence(Ordering::SeqCst);
         }
@@ -152,7 +152,7 @@ impl Interval {
         step();
         self.up.store(up, Ordering::Release);
         light_barrier();
-        if fenced {
+        if fenced && !broken(Twin::UnfencedReader) {
             // As in `HazardSlot::protect`.
             fence(Ordering::SeqCst);
         }

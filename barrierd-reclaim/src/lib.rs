@@ -57,6 +57,7 @@ mod local;
 mod membarrier;
 #[cfg(all(loom, test))]
 mod models;
+mod nap;
 mod owned;
 mod policy;
 mod protocol;

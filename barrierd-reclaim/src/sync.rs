@@ -1,15 +1,17 @@
-//! The atomics of the protocol, so that loom can stand in for them, and the two hooks that its
-//! models need. The only place where a loom build differs from a real one.
+//! The atomics of the protocol and a futex, so that loom can stand in for them, and the two hooks that
+//! its models need. The only place where a loom build differs from a real one.
 //!
 //! [`light_barrier`] stays what it is under loom: nothing. A real fence in its place would prove
 //! another program.
 
+use core::time::Duration;
+
 pub(crate) use core::sync::atomic::Ordering;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
 
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
 #[inline(always)]
@@ -23,6 +25,67 @@ pub(crate) fn light_barrier() {
 pub(crate) fn step() {
     #[cfg(all(loom, test))]
     crate::models::interrupt_here();
+}
+
+/// A word that one thread sleeps on.
+///
+/// Under loom a lock stands for the kernel's, under which it compares the word before it puts the
+/// thread to sleep; a sleep that would time out ends at once.
+#[derive(Debug)]
+pub(crate) struct FutexWord {
+    word: AtomicU32,
+    #[cfg(loom)]
+    bucket: loom::sync::Mutex<()>,
+    #[cfg(loom)]
+    woken: loom::sync::Condvar,
+}
+
+impl FutexWord {
+    pub(crate) fn new(value: u32) -> FutexWord {
+        FutexWord {
+            word: AtomicU32::new(value),
+            #[cfg(loom)]
+            bucket: loom::sync::Mutex::new(()),
+            #[cfg(loom)]
+            woken: loom::sync::Condvar::new(),
+        }
+    }
+
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    /// Sleeps while the word is `value`, `longest` at most. May return for no reason.
+    #[cfg(not(loom))]
+    pub(crate) fn wait(&self, value: u32, longest: Option<Duration>) {
+        use rustix::thread::futex;
+        let timeout = longest.map(|longest| futex::Timespec {
+            tv_sec: i64::try_from(longest.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: longest.subsec_nanos().into(),
+        });
+        let _ = futex::wait(&self.word, futex::Flags::PRIVATE, value, timeout.as_ref());
+    }
+
+    /// Wakes whoever sleeps.
+    #[cfg(not(loom))]
+    pub(crate) fn wake(&self) {
+        use rustix::thread::futex;
+        let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn wait(&self, value: u32, longest: Option<Duration>) {
+        let bucket = self.bucket.lock().expect("no panics");
+        if self.word.load(Ordering::Relaxed) == value && longest.is_none() {
+            drop(self.woken.wait(bucket));
+        }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn wake(&self) {
+        let _bucket = self.bucket.lock().expect("no panics");
+        self.woken.notify_one();
+    }
 }
 
 /// One way to break the protocol. Loom runs the crate's own code with one of them switched on and
@@ -85,6 +148,14 @@ pub(crate) enum Twin {
     ListBeforeStop,
     /// The era that goes with a virtual time is loaded before that time is learned.
     EraBeforeVtime,
+    /// The background thread looks whether anything waits before it says that it doesn't look any more.
+    LookBeforeAsleep,
+    /// The same without the fence between the two.
+    UnfencedAsleep,
+    /// The background thread goes to sleep by a plain store, whoever has called.
+    SleepByStore,
+    /// Whoever calls the background thread does so Relaxed.
+    RelaxedCall,
     /// A bought barrier is none: the time alone is the watermark. For the stress test.
     NoBarrier,
 }
@@ -101,13 +172,14 @@ impl Owned {
     }
 }
 
-/// Builds that the stress tests must find out (scripts/twins.sh): broken in one way, on purpose.
+/// Builds that the stress tests must find out (scripts/twins.sh, scripts/sanitizers.sh): broken in one way, on purpose.
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) const fn broken(twin: Twin) -> bool {
     match twin {
         Twin::NoScan => cfg!(barrierd_broken = "no_pins"),
         Twin::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
+        Twin::RelaxedUnpin => cfg!(barrierd_broken = "relaxed_unpin"),
         _ => false,
     }
 }

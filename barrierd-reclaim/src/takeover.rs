@@ -306,7 +306,7 @@ impl Keeper {
     pub(crate) fn visit(&mut self) -> Option<Duration> {
         let domain = self.domain.upgrade()?;
         let watch = domain.watch()?;
-        if watch.is_asleep() {
+        if watch.attention().is_asleep() {
             return None;
         }
         let stalls = self.look_for_stalls(&domain);
@@ -317,7 +317,7 @@ impl Keeper {
         }
         let nap = self.pass(&domain, now);
         domain.told().look(&domain);
-        if nap.is_none() && watch.fall_asleep(|| domain.waiting() != 0) {
+        if nap.is_none() && watch.attention().fall_asleep(|| domain.waiting() != 0) {
             self.due = now;
             return None;
         }

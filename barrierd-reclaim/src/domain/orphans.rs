@@ -169,8 +169,13 @@ impl Domain {
         // Threads that come and go retire too little to scan otherwise.
         let own = self.full_stop(record);
         if !self.lazy {
-            // SAFETY: the caller owns the record.
-            let waits = unsafe { self.own(record, |work| work.waits()) } || self.has_orphans();
+            let waits = {
+                // Under the lock, as in `give_up`: once the door is closed, the queue is `close`'s.
+                let orphans = lock(&self.orphans);
+                let Some(orphans) = orphans.as_ref() else { return };
+                // SAFETY: the caller owns the record.
+                unsafe { self.own(record, |work| work.waits()) || !orphans.is_empty() }
+            };
             self.scan(own, Asked::OnFlush, &|_| usize::from(waits));
         }
         // SAFETY: as the caller says.

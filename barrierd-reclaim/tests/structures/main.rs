@@ -35,7 +35,10 @@ use std::thread;
 const THREADS: usize = 2;
 /// Operations of one thread in a short history.
 const OPS: usize = 8;
+/// Short histories of each structure on each source, unless [`HISTORIES_ENV`] says otherwise.
 const HISTORIES: usize = 10_000;
+/// In the environment: how many, where each takes long (`scripts/sanitizers.sh`).
+const HISTORIES_ENV: &str = "BARRIERD_TEST_HISTORIES";
 
 fn reclaimers() -> impl Iterator<Item = Reclaimer> {
     [Source::Membarrier, Source::Fence]
@@ -66,7 +69,8 @@ fn histories<S: Sync, M: Model>(
 {
     // The same threads all along: what matters is how they meet.
     let (here, clock) = (AtomicUsize::new(0), Clock::default());
-    let structures: Vec<S> = (0..HISTORIES).map(|_| fresh(reclaimer)).collect();
+    let histories = std::env::var(HISTORIES_ENV).map_or(HISTORIES, |count| count.parse().unwrap());
+    let structures: Vec<S> = (0..histories).map(|_| fresh(reclaimer)).collect();
     let play = |thread: usize| -> Vec<Vec<Event<M::Op>>> {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15 + u64::try_from(thread).unwrap());
         let mut play = |(round, structure): (usize, &S)| {
@@ -93,7 +97,7 @@ fn histories<S: Sync, M: Model>(
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let mut threads: Vec<_> = played.into_iter().map(Vec::into_iter).collect();
-    for _ in 0..HISTORIES {
+    for _ in 0..histories {
         let history: Vec<_> = threads.iter_mut().flat_map(|own| own.next().unwrap()).collect();
         assert!(is_linearizable(start.clone(), &history), "{history:#?}");
     }

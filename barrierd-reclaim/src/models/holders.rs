@@ -1,0 +1,271 @@
+//! Hazards and intervals: `holders.rs`'s own code under a reader, and a scanner that lets go.
+
+use super::*;
+use crate::holders::{HazardSlot, Holders, Interval, birth, let_go};
+use crate::protocol::scan;
+use core::iter::once;
+use loom::sync::atomic::Ordering::Release;
+
+/// What the reader does. Each counts its steps: the places where its CPU may be interrupted.
+#[derive(Clone, Copy, PartialEq)]
+enum Story {
+    /// By a hazard, so many times.
+    Hazard(usize),
+    /// Found in a section, moved to a hazard.
+    FromSection,
+    /// Found in an interval, moved to a hazard.
+    FromInterval,
+    /// Found in an interval; born, published and retired while it may be open.
+    Interval,
+}
+
+impl Story {
+    /// Before, between and after the reader's steps, counted from 1.
+    fn places(self) -> core::ops::RangeInclusive<usize> {
+        match self {
+            Story::Hazard(times) => 1..=times * 4 + 2,
+            Story::FromSection | Story::FromInterval => 1..=8,
+            Story::Interval => 1..=9,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Model {
+    story: Story,
+    /// Readers fence, and nobody is interrupted.
+    fenced: bool,
+    /// Whoever lets go has a thread of its own, beside the one that scans.
+    apart: bool,
+    preemptions: usize,
+}
+
+/// The node's address.
+const NODE: u64 = 8;
+
+struct Domain {
+    world: World,
+    reader: Reader,
+    hazard: HazardSlot,
+    interval: Interval,
+    cpu: Arc<Cpu>,
+    born: AtomicU64,
+    /// The writer's stamp, handed to whoever lets go: 0 is none yet.
+    stamp: AtomicU64,
+}
+
+std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
+
+impl Domain {
+    fn find(&self) -> bool {
+        self.world.linked.load(Acquire)
+    }
+
+    fn read(&self, Model { story, fenced, .. }: Model) {
+        let (words, world) = (&self.world.words, &self.world);
+        interrupt_here();
+        match story {
+            Story::Hazard(times) => {
+                for _ in 0..times {
+                    let seen = world.linked.load(Relaxed);
+                    interrupt_here();
+                    let address = |linked| if linked { NODE } else { 0 };
+                    if self.hazard.protect(seen, address, || self.find(), fenced) == Ok(true) {
+                        world.use_node();
+                    }
+                    self.hazard.clear();
+                }
+            }
+            Story::FromSection => {
+                self.reader.pin(words);
+                let found = self.find();
+                interrupt_here();
+                self.hazard.hold(NODE);
+                self.reader.unpin();
+                self.use_held(found);
+            }
+            Story::FromInterval => {
+                self.interval.open(words, fenced);
+                let found = self.interval.protect(words, || self.find(), fenced);
+                interrupt_here();
+                self.hazard.hold(NODE);
+                self.interval.close();
+                self.use_held(found);
+            }
+            Story::Interval => {
+                self.interval.open(words, fenced);
+                if self.interval.protect(words, || self.find(), fenced) {
+                    interrupt_here();
+                    world.use_node();
+                }
+                self.interval.close();
+            }
+        }
+        interrupt_here();
+    }
+
+    fn use_held(&self, found: bool) {
+        if found {
+            self.world.use_node();
+        }
+        self.hazard.clear();
+    }
+
+    /// `Domain::scan`.
+    fn scan(&self, fenced: bool) {
+        let watermark = if fenced {
+            let own = self.world.words.stop(|| self.world.now()).ns;
+            fence(SeqCst);
+            own
+        } else {
+            let now = self.world.now();
+            if self.cpu.has_passed(now) { now } else { 0 }
+        };
+        scan(&self.world.words, || watermark, || once(&self.reader));
+    }
+
+    fn let_go(&self) {
+        let stamp = self.stamp.load(Acquire);
+        if stamp == 0 {
+            return;
+        }
+        let born = self.born.load(Relaxed);
+        let look = || Holders::look(|| once(&self.interval), || once(&self.hazard));
+        let (safe, holders) = let_go(&self.world.words, look);
+        let held = holders.has_hazard(NODE) || holders.holder(stamp, born).is_some();
+        if stamp < safe.ns && !held {
+            FREED.set(true);
+            self.world.free();
+        }
+    }
+
+    /// Unlinks and stamps; first of all, where the story wants it, the node is born.
+    fn write(&self, story: Story) {
+        let words = &self.world.words;
+        if story == Story::Interval {
+            // Another thread's scan, by other evidence: the era moves.
+            scan(words, || (START - 1) * GRAIN, core::iter::empty::<&Reader>);
+            self.born.store(birth(words, || self.world.now()), Relaxed);
+            self.world.linked.store(true, Release);
+        }
+        self.world.unlink();
+        let stamp = words.stop(|| self.world.now()).ns;
+        self.stamp.store(stamp, Release);
+    }
+}
+
+impl Model {
+    fn new(story: Story) -> Model {
+        Model { story, fenced: false, apart: false, preemptions: 2 }
+    }
+
+    fn execute(self, place: usize) {
+        let domain = Arc::new(Domain {
+            world: World::new(),
+            reader: Reader::new(),
+            hazard: HazardSlot::new(),
+            interval: Interval::new(),
+            cpu: Cpu::new(),
+            born: AtomicU64::new(0),
+            stamp: AtomicU64::new(0),
+        });
+        if self.story == Story::Interval {
+            domain.world.unlink();
+        }
+        let mut threads = Vec::new();
+        let mut spawn = |work: fn(&Domain, Model, usize)| {
+            let domain = domain.clone();
+            threads.push(thread::spawn(move || work(&domain, self, place)));
+        };
+        spawn(|domain, model, place| {
+            interrupt_at(place, &domain.cpu);
+            domain.read(model);
+        });
+        spawn(|domain, model, _| {
+            domain.scan(model.fenced);
+            if !model.apart {
+                domain.let_go();
+            }
+        });
+        if self.apart {
+            spawn(|domain, _, _| domain.let_go());
+        }
+        domain.write(self.story);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        DUE.set(None);
+    }
+
+    fn explore(self, place: usize) {
+        explore(self.preemptions, move || self.execute(place));
+    }
+
+    fn places(self) -> core::ops::RangeInclusive<usize> {
+        if self.fenced { usize::MAX..=usize::MAX } else { self.story.places() }
+    }
+
+    /// No execution frees under the reader, and some do free.
+    fn holds(self) {
+        FREED.set(false);
+        self.places().for_each(|place| self.explore(place));
+        assert!(FREED.get(), "nothing was freed");
+    }
+
+    fn rejects(self, twin: Twin) {
+        rejects(twin, self.places(), |place| self.explore(place));
+    }
+}
+
+#[test]
+fn a_hazard_keeps_its_object() {
+    Model::new(Story::Hazard(1)).holds();
+    Model::new(Story::Hazard(2)).holds();
+}
+
+#[test]
+fn a_fenced_hazard_keeps_its_object() {
+    let fenced = Model { fenced: true, ..Model::new(Story::Hazard(1)) };
+    fenced.holds();
+    fenced.rejects(Twin::UnfencedReader);
+}
+
+#[test]
+fn what_moves_to_a_hazard_is_kept() {
+    Model::new(Story::FromSection).holds();
+    Model { apart: true, ..Model::new(Story::FromSection) }.holds();
+    Model::new(Story::FromInterval).holds();
+}
+
+#[test]
+fn an_interval_keeps_what_was_born_before_its_end() {
+    Model::new(Story::Interval).holds();
+}
+
+#[test]
+fn a_fenced_interval_keeps_what_was_born_before_its_end() {
+    let fenced = Model { fenced: true, ..Model::new(Story::Interval) };
+    fenced.holds();
+    fenced.rejects(Twin::UnfencedReader);
+}
+
+#[test]
+fn twins_of_hazards() {
+    Model::new(Story::Hazard(1)).rejects(Twin::HazardNoReload);
+    Model::new(Story::Hazard(1)).rejects(Twin::RelaxedHazard);
+    Model::new(Story::Hazard(1)).rejects(Twin::RelaxedLook);
+}
+
+#[test]
+fn twins_of_moves() {
+    Model { apart: true, ..Model::new(Story::FromSection) }.rejects(Twin::HolderSetOld);
+    Model::new(Story::FromInterval).rejects(Twin::HazardsBeforeIntervals);
+}
+
+#[test]
+fn twins_of_intervals() {
+    Model::new(Story::Interval).rejects(Twin::RelaxedInterval);
+    Model::new(Story::Interval).rejects(Twin::RelaxedLook);
+    Model::new(Story::Interval).rejects(Twin::RobustNoReload);
+    Model::new(Story::Interval).rejects(Twin::BirthFromNow);
+}

@@ -1,0 +1,114 @@
+//! The background thread's sleep: `nap.rs`'s own code under threads that retire and the thread that
+//! looks. An item that nobody looks at leaves the thread asleep for ever: loom says so.
+
+use super::*;
+use crate::nap::{Attention, Nap};
+use core::time::Duration;
+use loom::sync::atomic::Ordering::Release;
+
+struct Domain {
+    words: Words,
+    clock: AtomicU64,
+    attention: Attention,
+    nap: Nap,
+    /// What each thread has retired.
+    retired: Vec<AtomicU64>,
+    freed: AtomicU64,
+}
+
+impl Domain {
+    /// The slow path of `Domain::retire`: the item is counted, then comes a full stop.
+    fn retire(&self, thread: usize) {
+        let retired = &self.retired[thread];
+        retired.store(retired.load(Relaxed) + 1, Relaxed);
+        self.words.stop(|| self.clock.fetch_add(1, Relaxed) * GRAIN);
+        if self.attention.rouse() {
+            self.nap.call();
+        }
+    }
+
+    /// `Domain::waiting`.
+    fn waiting(&self) -> u64 {
+        let freed = self.freed.load(Acquire);
+        let retired: u64 = self.retired.iter().map(|retired| retired.load(Relaxed)).sum();
+        retired.saturating_sub(freed)
+    }
+
+    /// `Keeper::visit`: how long to sleep; what waits is freed at once.
+    fn visit(&self) -> Option<Duration> {
+        if self.attention.is_asleep() {
+            return None;
+        }
+        let waiting = self.waiting();
+        if waiting == 0 && self.attention.fall_asleep(|| self.waiting() != 0) {
+            return None;
+        }
+        self.freed.store(self.freed.load(Relaxed) + waiting, Release);
+        Some(Duration::from_millis(10))
+    }
+
+    /// `Service::run`, until so many items have been freed.
+    fn run(&self, items: u64) {
+        loop {
+            let nap = self.visit();
+            if self.freed.load(Relaxed) == items {
+                return;
+            }
+            self.nap.sleep(nap);
+        }
+    }
+}
+
+/// So many threads retire so many items each.
+fn execute(threads: usize, items: u64) {
+    let domain = Arc::new(Domain {
+        words: Words::new(),
+        clock: AtomicU64::new(START),
+        attention: Attention::new(),
+        nap: Nap::new(),
+        retired: (0..threads).map(|_| AtomicU64::new(0)).collect(),
+        freed: AtomicU64::new(0),
+    });
+    let keeper = domain.clone();
+    let keeper = thread::spawn(move || keeper.run(threads as u64 * items));
+    let others: Vec<_> = (1..threads)
+        .map(|thread| {
+            let domain = domain.clone();
+            thread::spawn(move || (0..items).for_each(|_| domain.retire(thread)))
+        })
+        .collect();
+    (0..items).for_each(|_| domain.retire(0));
+    for thread in others {
+        thread.join().unwrap();
+    }
+    keeper.join().unwrap();
+}
+
+fn one_thread(preemptions: usize) {
+    explore(preemptions, || execute(1, 2));
+}
+
+fn two_threads(preemptions: usize) {
+    explore(preemptions, || execute(2, 1));
+}
+
+#[test]
+fn no_item_sleeps() {
+    one_thread(4);
+    two_threads(3);
+}
+
+/// The sleep that outlasts them all must be what loom stumbles over.
+fn finds(twin: Twin) {
+    assert!(is_rejected(Some(twin), || one_thread(4)), "loom found no lost item with {twin:?}");
+}
+
+#[test]
+fn twins() {
+    finds(Twin::LookBeforeAsleep);
+    finds(Twin::UnfencedAsleep);
+    // The retirer's half of the two fences.
+    finds(Twin::UnfencedStamp);
+    finds(Twin::SleepByStore);
+    finds(Twin::RelaxedCall);
+}

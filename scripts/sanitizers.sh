@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# The reclaimer's stress tests under AddressSanitizer, ThreadSanitizer and valgrind; and broken builds
+# that each sanitizer must find out. The sanitizers need a nightly toolchain, ThreadSanitizer also its
+# rust-src (`rustup toolchain install nightly --component rust-src`): where they are missing this says
+# so, loudly, and goes on. Valgrind comes with `make deps`: under CI it must be there.
+#
+# ThreadSanitizer does not know fences, and the protocol lives by them. It needs none: a fence or a
+# barrier only rules out that a reader *finds* what was unlinked, so that in real executions there is
+# no access to report. What hands memory on, a section's end to the scan, a scan to whoever frees, a
+# queue to its next owner, are Release and Acquire, which it does know. So nothing is suppressed. It
+# needs a standard library that is instrumented as well: `Arc` and channels synchronize in there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}/sanitizers
+host=$(rustc -vV | sed -n 's/^host: //p')
+mkdir -p "$target"
+
+missing() {
+  printf '\n*** NOT RUN: %s ***\n\n' "$*"
+}
+
+# A build of the sanitizer's own. Its arguments are cargo's.
+checked() { # address or thread, arguments
+  local sanitizer=$1 std=()
+  shift
+  [ "$sanitizer" = thread ] && std=(-Zbuild-std)
+  RUSTFLAGS="-Zsanitizer=$sanitizer" cargo +nightly test -q "${std[@]}" -p barrierd-reclaim \
+    --target "$host" --target-dir "$target/$sanitizer" "$@"
+}
+
+# The detector, with nodes that go for real, must fail on a broken build, and for that reason. The
+# workspace's own crates alone are built anew: by a compiler that is told of the flaw.
+finds() { # sanitizer, twin, what it must say
+  local compiler=$PWD/$target/$2 rc=0
+  [[ $target = /* ]] && compiler=$target/$2
+  printf '#!/bin/sh\nexec "$@" --cfg '\''barrierd_broken="%s"'\''\n' "$2" >"$compiler"
+  chmod +x "$compiler"
+  RUSTC_WORKSPACE_WRAPPER=$compiler checked "$1" --test detector --no-run
+  RUSTC_WORKSPACE_WRAPPER=$compiler checked "$1" --test detector >"$target/$2.log" 2>&1 || rc=$?
+  if [ $rc = 0 ] || ! grep -q "$3" "$target/$2.log"; then
+    tail -50 "$target/$2.log"
+    echo "$1 sanitizer: does not find out $2 (exit status $rc)"
+    exit 1
+  fi
+  echo "$1 sanitizer: finds out $2: $(grep -m1 -o "$3" "$target/$2.log")"
+}
+
+# Nodes of the detector are freed, not only poisoned. Fewer short histories: each takes longer.
+export BARRIERD_TEST_DETECTOR_FREES=1 BARRIERD_TEST_HISTORIES=2000
+# The first report ends the run.
+export TSAN_OPTIONS="halt_on_error=1"
+
+if ! cargo +nightly --version >/dev/null 2>&1; then
+  missing "AddressSanitizer, ThreadSanitizer: no nightly toolchain"
+else
+  # Leaks of the reclaimer or of a structure are found here; the cases leak nodes on purpose, so that
+  # whoever holds one that is freed reads poison.
+  ASAN_OPTIONS=detect_leaks=1 checked address --test detector --test structures --test plain_model
+  ASAN_OPTIONS=detect_leaks=0 checked address --test reclaim -- on_membarrier variants
+  finds address no_pins "AddressSanitizer: heap-use-after-free"
+  if [ ! -e "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then
+    missing "ThreadSanitizer: the nightly toolchain has no rust-src"
+  else
+    checked thread --test detector --test structures --test plain_model
+    checked thread --test reclaim -- on_membarrier variants
+    finds thread relaxed_unpin "ThreadSanitizer: data race"
+  fi
+fi
+
+if ! command -v valgrind >/dev/null; then
+  missing "valgrind: not installed (make deps)"
+  [ -z "${CI:-}" ] || exit 1
+else
+  runner=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$host")_RUNNER
+  memcheck="valgrind -q --leak-check=full --show-leak-kinds=definite
+    --errors-for-leak-kinds=definite --error-exitcode=9 --fair-sched=yes"
+  under_valgrind() {
+    env "$runner=${memcheck//$'\n'/ }" cargo test -q -p barrierd-reclaim "$@"
+  }
+  under_valgrind --test structures -- conserve left_inside only_the_living
+  under_valgrind --test detector
+  # It would see a leak: a detector that poisons and frees nothing.
+  unset BARRIERD_TEST_DETECTOR_FREES
+  if under_valgrind --test detector >"$target/leak.log" 2>&1; then
+    echo "valgrind finds no leak where there is one"
+    exit 1
+  fi
+  grep -q "definitely lost" "$target/leak.log"
+  echo "valgrind: no leak, no invalid access; a leak on purpose is found"
+fi
