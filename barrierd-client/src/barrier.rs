@@ -275,6 +275,14 @@ impl Barrier {
         Some(VirtualStamp { vtime: self.words.load(abi::TRUSTED_VTIME), generation })
     }
 
+    /// Where the mapping begins, laid out as [`abi`] says, for readers in another language. Valid while
+    /// this `Barrier` lives; at least [`abi::size_for`] [`ncpu`](Self::ncpu) bytes. Others store to it at
+    /// any time: 64-bit atomic loads only. The memory is read-only: storing through it is a fault.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.words.as_ptr()
+    }
+
     /// The current virtual time; `None` for a legacy file.
     #[must_use]
     pub fn vtime(&self) -> Option<u64> {
