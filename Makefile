@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo test loom twins vm lint bench deb deps
+.PHONY: help demo test loom twins fuzz vm lint bench deb install-c deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -10,6 +10,8 @@ help:
 	@echo "make loom    the models of the reader protocol, under loom"
 	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" chooses scenarios"
 	@echo "make twins   the use-after-free detector against broken builds"
+	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
+	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make lint    format, clippy and documentation, warnings denied"
 	@echo "make bench   measure against the peers (minutes)"
 	@echo "make deps    install what building and testing need"
@@ -34,6 +36,10 @@ twins:
 	@scripts/deps.sh run
 	@scripts/twins.sh
 
+fuzz:
+	@scripts/deps.sh run
+	@scripts/fuzz.sh
+
 lint:
 	@scripts/deps.sh build
 	cargo fmt --all -- --check
@@ -47,6 +53,10 @@ bench:
 deb:
 	@scripts/deps.sh build
 	@scripts/deb.sh
+
+install-c:
+	@scripts/deps.sh run
+	@scripts/install_c.sh
 
 deps:
 	@scripts/deps.sh test

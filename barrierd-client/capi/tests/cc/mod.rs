@@ -30,6 +30,7 @@ pub(crate) enum Link {
     Shared,
     Static,
     /// Not at all.
+    #[allow(dead_code, reason = "not every test program has such a program")]
     None,
 }
 
