@@ -43,4 +43,9 @@ Cflags: -I\${includedir}
 Libs: -L\${libdir} -lbarrierd
 Libs.private: -lgcc_s -lutil -lpthread -ldl
 PC
+# Line tables are for who debugs the library itself.
+if [ "$profile" = release ] && command -v strip >/dev/null; then
+  strip --strip-unneeded "$root$libdir/libbarrierd.so.$version"
+  strip --strip-debug "$root$libdir/libbarrierd.a"
+fi
 chmod 644 "$root$libdir/pkgconfig/barrierd.pc"

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use barrierd_client::{Barrier, Distrust, Liveness, Moment, Stamp, WaitError, abi, clock};
 use common::{Image, S, Writer, dir};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use tempfile::TempDir;
 
 /// Far longer than any wait here takes, short enough for a test that hangs.
@@ -140,4 +142,72 @@ fn a_lie_ends_it_at_once() {
     let error =
         barrier.wait_any(&[stamp.into(), vstamp], Instant::now() + LONG).expect_err("a lie");
     assert!(matches!(error, WaitError::Distrust(Distrust::FutureWatermark { .. })));
+}
+
+/// A moment of the model: in time before (or not before) a base, or in virtual time of a generation.
+#[derive(Clone, Copy, Debug)]
+enum Modelled {
+    Time { before_ns: u64 },
+    Virtual { generation: u64, vtime: u64 },
+}
+
+fn modelled() -> impl Strategy<Value = Modelled> {
+    prop_oneof![
+        (0u64..8).prop_map(|before_ns| Modelled::Time { before_ns }),
+        (1u64..3, 0u64..8).prop_map(|(generation, vtime)| Modelled::Virtual { generation, vtime }),
+    ]
+}
+
+/// Failures are kept beside this file, since there is no lib.rs above it to keep them by.
+fn config() -> ProptestConfig {
+    let beside = FileFailurePersistence::WithSource("regressions");
+    ProptestConfig { failure_persistence: Some(Box::new(beside)), ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// One look, against the rules in a few words.
+    #[test]
+    fn a_look_answers_as_the_rules_say(
+        moments in prop::collection::vec(modelled(), 0..6),
+        (word, vtime, generation) in (0u64..8, 0u64..8, 1u64..3),
+    ) {
+        let dir = dir();
+        let base = clock::now_ns() - S;
+        let path = Image::ours(1)
+            .with(abi::LAST_INTERRUPT_NS, base - word)
+            .with(abi::per_cpu_ns(0), 0)
+            .with(abi::TRUSTED_VTIME, 9)
+            .write(&dir);
+        let barrier = Barrier::open(&path).expect("opened");
+        let writer = Writer::new(&path);
+        // Stamps are only had from the file.
+        let stamps: Vec<Moment> = moments.iter().map(|&moment| match moment {
+            Modelled::Time { before_ns } => Stamp::from_ns(base - before_ns).into(),
+            Modelled::Virtual { generation, vtime } => {
+                writer.store(abi::GENERATION, generation);
+                writer.store(abi::TRUSTED_VTIME, vtime);
+                barrier.virtual_stamp().expect("not legacy").into()
+            }
+        }).collect();
+        writer.store(abi::GENERATION, generation);
+        writer.store(abi::TRUSTED_VTIME, 9);
+        writer.store(abi::TRUSTED_LAST_VTIME, vtime);
+        let passed = |moment: &Modelled| match *moment {
+            Modelled::Time { before_ns } => before_ns > word,
+            Modelled::Virtual { generation: of, vtime: at } => of == generation && vtime > at,
+        };
+        let hopeless = |moment: &Modelled| {
+            matches!(*moment, Modelled::Virtual { generation: of, .. } if of != generation)
+        };
+        match barrier.wait_any(&stamps, Instant::now()) {
+            Ok(index) => prop_assert_eq!(moments.iter().position(passed), Some(index)),
+            Err(error) => {
+                prop_assert!(!moments.iter().any(passed));
+                let lost = !moments.is_empty() && moments.iter().all(hopeless);
+                prop_assert_eq!(lost, matches!(error, WaitError::OtherGeneration { .. }));
+            }
+        }
+    }
 }
