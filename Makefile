@@ -37,7 +37,7 @@ twins:
 	@scripts/twins.sh
 
 fuzz:
-	@scripts/deps.sh run
+	@scripts/deps.sh test
 	@scripts/fuzz.sh
 
 lint:

@@ -257,7 +257,7 @@ impl Barrier {
     /// afford two of the daemon's rounds instead of one. Take it after the change; no fence is needed.
     /// `None` for a legacy file, whose virtual time is unsound.
     ///
-    /// Cost: two loads.
+    /// Cost: two loads, in this order (arm64: a load fence between them).
     #[inline]
     #[must_use]
     pub fn virtual_stamp(&self) -> Option<VirtualStamp> {

@@ -265,3 +265,16 @@ pub extern "C" fn barrierd_version() -> *const c_char {
         };
     VERSION.as_ptr()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_at_the_border() {
+        assert_eq!(fenced(|| panic!("as a mistake would")), code::INTERNAL);
+        // SAFETY: a string that ends with a zero, and nothing sets another before it is looked at.
+        let said = unsafe { CStr::from_ptr(barrierd_last_message()) };
+        assert!(said.to_bytes().starts_with(b"a panic in libbarrierd"));
+    }
+}

@@ -37,12 +37,13 @@
 //! # Why a death is safe, and noticed
 //!
 //! Each process holds a lock on a byte of the file that stands for its role, by a file description of its
-//! own (`F_OFD_SETLK`). The kernel lets it go when the last thread of the process is past its last user
-//! instruction (in `do_exit` the address space goes before the files), however it ended, and never before.
-//! So "nobody holds the lock" says: whoever had this role will never touch the memory again, and the
-//! kernel's own locks order all that it did before what the finder does next. No process id is looked at:
-//! those are reused, and mean nothing in another pid namespace. (A child that such a process forks holds
-//! the lock too; then the role counts as alive for as long as the child does: too long, never too short.)
+//! own (`F_OFD_SETLK`). The kernel drops such a lock with the last reference to the description, and one
+//! reference is the mapping's: the lock outlasts every access that the mapping allows, however the process
+//! ends, and goes when it has ended. So "nobody holds the lock" says: whoever had this role will never
+//! touch the memory again; and since that was learned under the kernel's own spinlocks, all that it did
+//! there happened before what the finder does next. No process id is looked at: those are reused, and mean
+//! nothing in another pid namespace. (A child that such a process forks has the mapping too, so the role
+//! counts as alive until that has ended or called `exec`.)
 //!
 //! - **A reader dies in its section.** Its slot names N for ever. The writer finds the slot's lock free and
 //!   passes the slot over. Might a new reader have taken the slot just then, and N? It holds the lock
