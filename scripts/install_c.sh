@@ -41,7 +41,7 @@ Description: Learn that every CPU has passed a memory barrier since a given mome
 Version: $version
 Cflags: -I\${includedir}
 Libs: -L\${libdir} -lbarrierd
-Libs.private: -lgcc_s -lutil -lpthread -ldl
+Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 PC
 # Line tables are for who debugs the library itself.
 if [ "$profile" = release ] && command -v strip >/dev/null; then

@@ -20,6 +20,7 @@ fn the_sample_client_waits_in_every_way() {
             let source = "examples/client.c";
             let Some(client) = compile(source, language, link, &[], dir.path()) else { return };
             let printed = run(&client, &[daemon.file.to_str().expect("UTF-8"), "10"]);
+            assert!(printed.contains("requests   are taken\n"), "{printed}\n{}", daemon.log());
             for kind in ["expedited", "passive", "virtual"] {
                 let there = printed.lines().any(|l| l.starts_with(kind) && l.contains(" 10 waits"));
                 assert!(there, "{language:?} {link:?}: {printed}");

@@ -74,6 +74,10 @@ int main(int argc, char **argv)
 	printf("libbarrierd %s, %llu CPUs\n", barrierd_version(),
 	       (unsigned long long)barrierd_load(&data->ncpu));
 
+	/* A request is a hint, and who may not ask only waits longer. */
+	r = barrierd_expedite(barrier, barrierd_stamp());
+	printf("requests   %s\n", r < 0 ? barrierd_strerror(r) : "are taken");
+
 	for (i = 0; i < count; i++) {
 		__atomic_store_n(&published, i, __ATOMIC_RELEASE);
 		stamp = barrierd_stamp_inline();

@@ -97,7 +97,7 @@ fn every_number_of_the_header_is_the_librarys() {
             .expect("to a string");
     }
     program.push_str("return 0;\n}\n");
-    let Some(printed) = run_c(&program) else { return };
+    let Some(printed) = run_c(&program, &[]) else { return };
     let printed: BTreeMap<&str, i128> = printed
         .lines()
         .map(|line| line.split_once('=').expect("name=value"))
@@ -130,6 +130,24 @@ fn every_function_of_the_header_is_in_the_library_and_no_other() {
     assert_eq!(declared.len(), 13);
 }
 
+/// Every C block of the README, as the body of a function after its `#include`s.
+#[test]
+fn the_readme_compiles() {
+    let readme = include_str!("../../../README.md");
+    let blocks: Vec<_> = readme.split("\n```c\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let block = block.split_once("\n```").expect("its end").0;
+        let (includes, body) = block.rsplit_once("#include <barrierd.h>\n").expect("an #include");
+        let program = format!(
+            "{includes}#include <barrierd.h>\nvoid readme(void);\n\
+             void readme(void) {{\n{body}\n(void)r;\n}}\nint main(void) {{ return 0; }}\n"
+        );
+        // Not linked: `main` calls nothing, and the library isn't there.
+        run_c(&program, &["-c"]);
+    }
+}
+
 #[test]
 fn every_code_has_a_text_of_its_own() {
     let numbers: BTreeSet<_> = code::TABLE.iter().map(|&(_, number, _)| number).collect();
@@ -140,17 +158,19 @@ fn every_code_has_a_text_of_its_own() {
     assert_eq!(code::text(1), c"no error of libbarrierd's");
 }
 
-/// What `program` prints, or `None`, said aloud, where there is no C compiler.
-fn run_c(program: &str) -> Option<String> {
-    let dir = std::env::temp_dir().join(format!("barrierd-header.{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory");
-    let (source, binary) = (dir.join("print.c"), dir.join("print"));
+/// What `program` prints, compiled with `options`, and nothing with `-c`; `None`, said aloud, where there is
+/// no C compiler.
+fn run_c(program: &str, options: &[&str]) -> Option<String> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (source, binary) = (dir.path().join("print.c"), dir.path().join("print"));
     std::fs::write(&source, program).expect("written");
     let compiled = Command::new("cc")
-        .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", INCLUDE, "-o"])
+        .args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", INCLUDE])
+        .args(options)
+        .arg("-o")
         .args([&binary, &source])
         .output();
-    let printed = match compiled {
+    match compiled {
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "cc: {error}, and CI must run this test");
             eprintln!("\n*** NOT RUN: cc: {error} ***\n");
@@ -159,11 +179,12 @@ fn run_c(program: &str) -> Option<String> {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{said}");
+            if options.contains(&"-c") {
+                return Some(String::new());
+            }
             let output = Command::new(&binary).output().expect("it runs");
             assert!(output.status.success());
             Some(String::from_utf8(output.stdout).expect("ASCII"))
         }
-    };
-    std::fs::remove_dir_all(&dir).expect("removed");
-    printed
+    }
 }

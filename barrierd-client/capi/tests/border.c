@@ -4,6 +4,7 @@
  *   border nulls         every function with null pointers
  *   border open FILE     the code of opening it, and this thread's message
  *   border legacy FILE   a C daemon's file: nothing passes until it moves, no virtual time
+ *   border reopen FILE OTHER   puts OTHER in the place of FILE, which is open
  *   border threads FILE  eight threads on one barrier, each with a message of its own
  */
 #define _POSIX_C_SOURCE 200809L
@@ -67,6 +68,26 @@ static void legacy(const char *path)
 	barrierd_close(barrier);
 }
 
+static void reopen(const char *path, const char *other)
+{
+	struct barrierd_barrier *barrier, *second = NULL, *third = NULL;
+
+	CHECK(barrierd_open(path, &barrier) == BARRIERD_OK);
+	CHECK(barrierd_reopen(barrier, &second) == 0 && second == NULL);
+	CHECK(rename(other, path) == 0);
+	CHECK(barrierd_reopen(barrier, &second) == 1 && second != NULL);
+	CHECK(barrierd_word(barrierd_data(barrier), BARRIERD_GENERATION) == 1);
+	CHECK(barrierd_word(barrierd_data(second), BARRIERD_GENERATION) == 77);
+	CHECK(barrierd_reopen(second, NULL) == BARRIERD_INVALID);
+	CHECK(remove(path) == 0);
+	third = barrier;
+	CHECK(barrierd_reopen(second, &third) == BARRIERD_NOT_FOUND && third == NULL);
+	/* Both mappings are as good as ever. */
+	CHECK(barrierd_passed(barrier, 1) == 1 && barrierd_passed(second, 1) == 1);
+	barrierd_close(second);
+	barrierd_close(barrier);
+}
+
 static struct barrierd_barrier *shared;
 
 static void *one_thread(void *argument)
@@ -104,6 +125,8 @@ int main(int argc, char **argv)
 		nulls();
 	} else if (argc == 3 && strcmp(argv[1], "legacy") == 0) {
 		legacy(argv[2]);
+	} else if (argc == 4 && strcmp(argv[1], "reopen") == 0) {
+		reopen(argv[2], argv[3]);
 	} else if (argc == 3 && strcmp(argv[1], "threads") == 0) {
 		threads(argv[2]);
 	} else if (argc == 3 && strcmp(argv[1], "open") == 0) {

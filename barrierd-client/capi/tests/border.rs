@@ -40,6 +40,16 @@ fn the_c_daemons_files_follow_the_legacy_rules() {
 }
 
 #[test]
+fn a_replaced_file_is_opened_again() {
+    each(|border| {
+        let (here, other) = (dir(), dir());
+        let path = Image::ours(2).write(&here);
+        let other = Image::ours(2).with(abi::GENERATION, 77).write(&other);
+        run(border, &["reopen", path.to_str().expect("UTF-8"), other.to_str().expect("UTF-8")]);
+    });
+}
+
+#[test]
 fn threads_share_a_barrier_and_have_messages_of_their_own() {
     let dir = dir();
     let path = Image::ours(2).write(&dir);

@@ -29,6 +29,14 @@ fn a_program_builds_by_pkg_config_and_runs() {
         return;
     }
     let lib = dir.path().join("lib");
+    // Nothing but the header's functions is there for other programs to trip over.
+    if let Some(symbols) =
+        run(Command::new("nm").args(["-D", "--defined-only"]).arg(lib.join("libbarrierd.so")))
+    {
+        let names: Vec<_> = symbols.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(names.len(), 13, "{names:?}");
+        assert!(names.iter().all(|name| name.starts_with("barrierd_")), "{names:?}");
+    }
     let config = |options: &[&str]| {
         let mut command = Command::new("pkg-config");
         command.args(options).arg("barrierd").env("PKG_CONFIG_PATH", lib.join("pkgconfig"));

@@ -1,7 +1,8 @@
 //! Two unrelated processes and one piece of shared memory: one reads without a fence, the other waits for
 //! the barrier before it reuses memory, and either may be killed at any moment. No scheme that lives
-//! inside one process can do this: `membarrier(2)` in its expedited form reaches the caller's own threads,
-//! and a lock or a counter that a dead process held stays held.
+//! inside one process can do this: its epochs and locks are held for ever by whoever dies in them, and
+//! `membarrier(2)` in its private form reaches the caller's own threads alone. (Its global forms reach
+//! others as well, at the price of a system call that interrupts, or waits for, every CPU each time.)
 //!
 //! ```text
 //! shared_memory writer /dev/shm/demo [/run/barrierd/barrier]     as often as you like, one at a time

@@ -35,7 +35,7 @@ pub(crate) enum Link {
 }
 
 /// What `rustc --print native-static-libs` names for this library.
-const STATIC_NEEDS: [&str; 4] = ["-lgcc_s", "-lutil", "-lpthread", "-ldl"];
+const STATIC_NEEDS: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
 
 /// The package's own directory.
 pub(crate) fn package() -> PathBuf {
