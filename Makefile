@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo test loom twins sanitizers vm lint bench deb deps
+.PHONY: help demo test loom twins sanitizers fuzz vm lint bench deb install-c deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -11,6 +11,8 @@ help:
 	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" chooses scenarios"
 	@echo "make twins   the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer (nightly) and valgrind"
+	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
+	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make lint    format, clippy and documentation, warnings denied"
 	@echo "make bench   measure against the peers (minutes)"
 	@echo "make deps    install what building and testing need"
@@ -41,6 +43,10 @@ sanitizers:
 	@scripts/deps.sh test
 	@scripts/sanitizers.sh
 
+fuzz:
+	@scripts/deps.sh test
+	@scripts/fuzz.sh
+
 lint:
 	@scripts/deps.sh build
 	cargo fmt --all -- --check
@@ -55,6 +61,10 @@ bench:
 deb:
 	@scripts/deps.sh build
 	@scripts/deb.sh
+
+install-c:
+	@scripts/deps.sh run
+	@scripts/install_c.sh
 
 deps:
 	@scripts/deps.sh test

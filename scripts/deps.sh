@@ -16,7 +16,7 @@ build_packages=(
   libseccomp-dev:file=/usr/include/seccomp.h
 )
 run_packages=(gcc:cmd=cc make:cmd=make)
-test_packages=(python3:cmd=python3 util-linux:cmd=unshare strace:cmd=strace valgrind:cmd=valgrind)
+test_packages=(g++:cmd=c++ python3:cmd=python3 util-linux:cmd=unshare strace:cmd=strace valgrind:cmd=valgrind)
 # The machines' kernels are fetched by apt and unpacked by dpkg, not installed.
 vm_packages=(qemu-system-x86:cmd=qemu-system-x86_64)
 

@@ -96,6 +96,35 @@ fn the_game_is_lost_without_a_barrier() {
     }
 }
 
+/// Two kinds of moments, whichever passes first; and a restart, after which virtual stamps of the daemon
+/// before are said to be lost.
+#[test]
+fn the_first_of_several_moments_ends_a_wait() {
+    if !have_root() {
+        return;
+    }
+    let dir = directory();
+    let daemon = Daemon::start(dir.path());
+    let barrier = Barrier::open(&daemon.file).unwrap();
+    for _ in 0..20 {
+        let vstamp = barrier.virtual_stamp().unwrap();
+        // Beside a time that never comes.
+        let never = Stamp::from_ns(u64::MAX).into();
+        assert_eq!(barrier.wait_any(&[never, vstamp.into()], soon()), Ok(1));
+        assert!(barrier.watermark().unwrap().vtime > vstamp.vtime());
+        let stamp = Stamp::now();
+        let index = barrier.wait_any(&[stamp.into(), never], soon()).unwrap();
+        assert!(index == 0 && barrier.passed(stamp).unwrap());
+    }
+    let vstamp = barrier.virtual_stamp().unwrap();
+    daemon.kill();
+    let daemon = Daemon::start(dir.path());
+    let lost = barrier.wait_any(&[vstamp.into()], soon()).unwrap_err();
+    assert!(matches!(lost, WaitError::OtherGeneration { .. }), "{lost}\n{}", daemon.log());
+    assert_eq!(barrier.wait_any(&[vstamp.into(), Stamp::now().into()], soon()), Ok(1));
+    assert!(barrier.reopen().unwrap().is_none(), "the same file");
+}
+
 #[test]
 fn a_mapped_client_survives_kill_and_restart() {
     if !have_root() {

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use crate::expedite::Requests;
 use crate::fork::ForkMark;
 use crate::liveness::{BEAT_LIMIT_NS, LEGACY_LIMIT_NS, Liveness, Watch};
 use crate::place::{self, Place};
-use crate::stamp::Stamp;
+use crate::stamp::{Stamp, VirtualStamp};
 use crate::time_ns::{self, TimeNs};
 use crate::trust::{Distrust, Trust, judge};
 use crate::words::Words;
@@ -50,7 +50,7 @@ pub struct PerCpu {
 
 /// A mapped public file, to be shared between threads by reference or `Arc`.
 ///
-/// Nothing but [`open`](Self::open) allocates; nothing locks. The mapping lives as long as this.
+/// Nothing but [`open`](Self::open) and [`reopen`](Self::reopen) allocates; nothing locks. The mapping lives as long as this.
 #[derive(Debug)]
 pub struct Barrier {
     words: Words,
@@ -154,8 +154,14 @@ impl Barrier {
     ///
     /// [`Distrust`]: the source was caught lying, now or earlier.
     pub fn watermark(&self) -> Result<Watermark, Distrust> {
+        Ok(self.look_at_both()?.1)
+    }
+
+    /// The watermark, and its word in time as it stands, for a futex.
+    pub(crate) fn look_at_both(&self) -> Result<(u64, Watermark), Distrust> {
         if self.header.legacy {
-            return Ok(Watermark { ns: self.look()?.ns, vtime: 0, generation: 0 });
+            let Look { word, ns } = self.look()?;
+            return Ok((word, Watermark { ns, vtime: 0, generation: 0 }));
         }
         self.admit()?;
         let word = self.words.load(abi::LAST_INTERRUPT_NS);
@@ -173,7 +179,7 @@ impl Barrier {
         }
         // A clock that lags the watermark is no time to rely on its sister either.
         let vtime = if ns == 0 { 0 } else { vtime };
-        Ok(Watermark { ns, vtime, generation })
+        Ok((word, Watermark { ns, vtime, generation }))
     }
 
     /// Reads and judges the watermark in time alone.
@@ -247,6 +253,36 @@ impl Barrier {
         (!self.header.legacy).then(|| self.words.pointer(abi::TRUSTED_VTIME))
     }
 
+    /// The present moment in virtual time: for who can't afford a fence and a clock reading, and can
+    /// afford two of the daemon's rounds instead of one. Take it after the change; no fence is needed.
+    /// `None` for a legacy file, whose virtual time is unsound.
+    ///
+    /// Cost: two loads, in this order (arm64: a load fence between them).
+    #[inline]
+    #[must_use]
+    pub fn virtual_stamp(&self) -> Option<VirtualStamp> {
+        if self.header.legacy {
+            return None;
+        }
+        // The change stands before the loads in the program; it may still wait in the store buffer
+        // when they are done, which is what the second round is for.
+        compiler_fence(Ordering::SeqCst);
+        let generation = self.words.load(abi::GENERATION);
+        // The label first. A daemon that takes the file over stores its generation before any
+        // vtime of its own, so a vtime may get an older label, with which it never passes, and
+        // not a newer one.
+        fence(Ordering::Acquire);
+        Some(VirtualStamp { vtime: self.words.load(abi::TRUSTED_VTIME), generation })
+    }
+
+    /// Where the mapping begins, laid out as [`abi`] says, for readers in another language. Valid while
+    /// this `Barrier` lives; at least [`abi::size_for`] [`ncpu`](Self::ncpu) bytes. Others store to it at
+    /// any time: 64-bit atomic loads only. The memory is read-only: storing through it is a fault.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.words.as_ptr()
+    }
+
     /// The current virtual time; `None` for a legacy file.
     #[must_use]
     pub fn vtime(&self) -> Option<u64> {
@@ -317,6 +353,31 @@ impl Barrier {
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Opens [`path`](Self::path) again if that leads somewhere else by now: another file, or this one
+    /// after a daemon has completed a legacy header. `None` if all is as it was; a daemon that was
+    /// started again on the same file needs no reopening.
+    ///
+    /// This `Barrier`, and what was read through it, stays valid. Stamps in time hold for both;
+    /// those in virtual time for the one that they came from.
+    ///
+    /// A source that is distrusted stays so while the path leads to it; [`open`](Self::open) judges
+    /// anew.
+    ///
+    /// Cost: one system call for `None`, else that of [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], as for [`open`](Self::open); `NotFound` where there is nothing at the path.
+    pub fn reopen(&self) -> Result<Option<Self>, OpenError> {
+        let same = self.same_file().map_err(|source| OpenError::Io {
+            path: self.path.clone(),
+            what: "look whether it is still the file",
+            source,
+        })?;
+        let completed = self.header.legacy && self.words.load(abi::MAGIC) == abi::MAGIC_VALUE;
+        if same && !completed { Ok(None) } else { Self::open(&self.path).map(Some) }
     }
 
     /// Where to ask for expedited barriers.

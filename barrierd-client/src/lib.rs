@@ -35,10 +35,14 @@
 //! | [`Barrier::counters`] | some thirty loads |
 //! | a load through [`Barrier::vtime_word`] | one load |
 //! | [`Barrier::wait`] | one datagram, then sleeps on a futex, at most 20 ms at a time; interrupts busy CPUs |
+//! | [`Barrier::wait_any`] | the same, and a comparison per moment |
+//! | [`Barrier::virtual_stamp`] | two loads |
 //! | [`Barrier::wait_passive`] | sleeps on a futex, at most 20 ms at a time |
 //! | [`Barrier::expedite`] | one datagram; interrupts busy CPUs |
+//! | [`Barrier::reopen`] | one system call where nothing has changed |
 //!
-//! None of them allocates, locks or starts a thread. [`Barrier::open`] does, once.
+//! None of them allocates, locks or starts a thread, except that [`Barrier::open`], and
+//! [`Barrier::reopen`] where it opens, allocate. [`Barrier`] is `Send` and `Sync`.
 //!
 //! # Limits
 //!
@@ -73,12 +77,13 @@ mod stamp;
 mod time_ns;
 mod trust;
 mod wait;
+mod wait_any;
 mod words;
 
 pub use barrier::{Barrier, PerCpu, Watermark};
 pub use error::OpenError;
 pub use expedite::ExpediteError;
 pub use liveness::Liveness;
-pub use stamp::Stamp;
+pub use stamp::{Moment, Stamp, VirtualStamp};
 pub use trust::{Distrust, FUTURE_SLACK_NS};
 pub use wait::{MAX_SLEEP, WaitError};

@@ -1,7 +1,7 @@
 //! A moment: what is compared with a watermark.
 //!
-//! This module owns the order "store, fence, clock" that makes a stamp evidence. It knows nothing
-//! of files or of who publishes watermarks.
+//! This module owns the order "store, fence, clock" that makes a stamp evidence, and what a stamp in
+//! virtual time carries beside its number. It knows nothing of files or of who publishes watermarks.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -57,5 +57,52 @@ impl Stamp {
     #[must_use]
     pub const fn ns(self) -> u64 {
         self.0
+    }
+}
+
+/// A moment in the daemon's virtual time, from
+/// [`Barrier::virtual_stamp`](crate::Barrier::virtual_stamp): two loads, no fence, no clock.
+///
+/// It means something against the mapping it came from alone, and only while the same daemon serves
+/// it: after a restart it never passes, and [`Barrier::wait_any`](crate::Barrier::wait_any) says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VirtualStamp {
+    pub(crate) vtime: u64,
+    pub(crate) generation: u64,
+}
+
+impl VirtualStamp {
+    /// Rounds of the daemon, a number without a unit of time.
+    #[must_use]
+    pub const fn vtime(self) -> u64 {
+        self.vtime
+    }
+
+    /// Which daemon's.
+    #[must_use]
+    pub const fn generation(self) -> u64 {
+        self.generation
+    }
+}
+
+/// What [`Barrier::wait_any`](crate::Barrier::wait_any) waits for: a stamp in time or in virtual
+/// time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Moment {
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    Time(Stamp),
+    /// Virtual time of one daemon.
+    Virtual(VirtualStamp),
+}
+
+impl From<Stamp> for Moment {
+    fn from(stamp: Stamp) -> Self {
+        Self::Time(stamp)
+    }
+}
+
+impl From<VirtualStamp> for Moment {
+    fn from(stamp: VirtualStamp) -> Self {
+        Self::Virtual(stamp)
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::thread::futex;
 
 use crate::abi;
-use crate::barrier::Barrier;
+use crate::barrier::{Barrier, Watermark};
 use crate::liveness::Liveness;
 use crate::stamp::Stamp;
 use crate::trust::Distrust;
@@ -22,7 +22,7 @@ use crate::trust::Distrust;
 pub const MAX_SLEEP: Duration = Duration::from_millis(20);
 
 /// Sleep where the futex can't serve: the clock lags the watermark, or the system refuses.
-const SHORT_SLEEP: Duration = Duration::from_millis(1);
+pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
 
 /// Why a wait ended without the barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,28 @@ pub enum WaitError {
         watermark_ns: u64,
         /// The daemon at the end.
         liveness: Liveness,
+    },
+    /// None of several moments had passed by the deadline.
+    #[error(
+        "none of {moments} moments had passed by the deadline; the watermark is at {} ns, vtime {}, and the daemon is {liveness}: {}", watermark.ns, watermark.vtime, advice(*liveness)
+    )]
+    NonePassed {
+        /// How many were waited for.
+        moments: usize,
+        /// The watermark at the end.
+        watermark: Watermark,
+        /// The daemon at the end.
+        liveness: Liveness,
+    },
+    /// Nothing is left to wait for but virtual stamps of a daemon that has gone, which never pass.
+    #[error(
+        "a virtual stamp of generation {stamped}, and the file is at generation {now} since the daemon was started again: take a Stamp::now() and wait for that"
+    )]
+    OtherGeneration {
+        /// The stamp's generation.
+        stamped: u64,
+        /// The file's; 0 for a legacy one, which has no virtual time.
+        now: u64,
     },
     /// The source was caught lying: waiting longer won't help.
     #[error(transparent)]
@@ -123,8 +145,8 @@ impl Barrier {
         }
     }
 
-    /// Sleeps until the watermark isn't `word` any more, someone wakes us, or `limit` has passed.
-    fn sleep(&self, word: u64, limit: Duration) {
+    /// Sleeps until the watermark in time isn't `word` any more, someone wakes us, or `limit` has passed.
+    pub(crate) fn sleep(&self, word: u64, limit: Duration) {
         #[expect(clippy::cast_possible_truncation, reason = "the futex word is the low half")]
         let low = word as u32;
         let timeout = futex::Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };

@@ -36,6 +36,11 @@ impl Words {
         self.map.len()
     }
 
+    /// Where it begins, for another language: read-only, words that others store to.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.map.as_ptr()
+    }
+
     /// The word at `offset`, loaded Relaxed.
     ///
     /// # Panics

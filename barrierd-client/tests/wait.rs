@@ -4,10 +4,10 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::{scope, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use barrierd_client::{Barrier, Distrust, Liveness, Stamp, WaitError, abi, clock};
+use barrierd_client::{Barrier, Distrust, Liveness, Moment, Stamp, WaitError, abi, clock};
 use common::{Image, Reader, S, Writer, dir};
 use rustix::thread::futex;
 
@@ -170,4 +170,25 @@ fn a_clock_that_lags_a_little_delays_the_wait_and_no_more() {
     let stamp = Stamp::now();
     Writer::new(&path).store(abi::LAST_INTERRUPT_NS, clock::now_ns() + 900_000);
     assert_eq!(barrier.wait(stamp, Instant::now() + LONG), Ok(()));
+}
+
+#[test]
+fn threads_share_a_barrier_by_reference_and_by_value() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Barrier>();
+    shared::<Stamp>();
+    shared::<Moment>();
+    let dir = dir();
+    let path = Image::ours(1).write(&dir);
+    let barrier: &'static Barrier = Box::leak(Box::new(Barrier::open(&path).expect("opened")));
+    let stamp = Stamp::now();
+    let waiters: Vec<_> =
+        (0..4).map(|_| spawn(move || barrier.wait(stamp, Instant::now() + LONG))).collect();
+    let writer = Writer::new(&path);
+    writer.store(abi::LAST_INTERRUPT_NS, clock::now_ns());
+    writer.wake(abi::LAST_INTERRUPT_NS);
+    for waiter in waiters {
+        assert_eq!(waiter.join().expect("no panic"), Ok(()));
+    }
+    assert_eq!(barrier.watermark().map(|mark| mark.generation), Ok(1));
 }

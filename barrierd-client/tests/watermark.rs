@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
 
-use barrierd_client::{Barrier, Distrust, FUTURE_SLACK_NS, Liveness, Stamp, abi, clock};
+use barrierd_client::{Barrier, Distrust, FUTURE_SLACK_NS, Liveness, OpenError, Stamp, abi, clock};
 use common::{Image, S, Writer, dir};
 
 #[test]
@@ -186,4 +186,47 @@ fn a_replaced_file_is_noticed() {
     assert!(!barrier.same_file().expect("nothing there is an answer"));
     // The old mapping is still there.
     assert_eq!(barrier.vtime(), Some(7));
+}
+
+#[test]
+fn reopening_follows_the_path_and_only_where_it_leads_elsewhere() {
+    let dir = dir();
+    let path = Image::ours(1).write(&dir);
+    let barrier = Barrier::open(&path).expect("opened");
+    assert!(barrier.reopen().expect("looked").is_none());
+    // A daemon started again on the same file.
+    Writer::new(&path).store(abi::GENERATION, 2);
+    assert!(barrier.reopen().expect("looked").is_none());
+    let new = dir.path().join("new");
+    write(&new, Image::ours(1).with(abi::TRUSTED_VTIME, 70).bytes()).expect("written");
+    common::chmod(&new, 0o644);
+    rename(&new, &path).expect("renamed");
+    let next = barrier.reopen().expect("opened").expect("another file");
+    assert_eq!((barrier.vtime(), next.vtime()), (Some(7), Some(70)));
+    assert!(next.reopen().expect("looked").is_none());
+    remove_file(&path).expect("removed");
+    assert!(matches!(next.reopen(), Err(OpenError::NotFound { .. })));
+    // What stands there now is judged as at any opening.
+    write(&path, Image::ours(1).bytes()).expect("written");
+    common::chmod(&path, 0o666);
+    assert!(matches!(next.reopen(), Err(OpenError::BadMode { .. })));
+}
+
+#[test]
+fn a_legacy_file_that_a_daemon_completes_is_reopened_for_its_virtual_time() {
+    let dir = dir();
+    let path = Image::legacy(1).write(&dir);
+    let barrier = Barrier::open(&path).expect("opened");
+    assert!(barrier.reopen().expect("looked").is_none());
+    let writer = Writer::new(&path);
+    for (word, value) in Image::ours(1).0.into_iter().enumerate() {
+        if word * 8 >= abi::MAGIC + 8 && word * 8 < abi::PER_CPU {
+            writer.store(word * 8, value);
+        }
+    }
+    assert!(barrier.reopen().expect("looked").is_none(), "the magic number comes last");
+    writer.store(abi::MAGIC, abi::MAGIC_VALUE);
+    let next = barrier.reopen().expect("opened").expect("completed");
+    assert!(barrier.is_legacy() && !next.is_legacy());
+    assert_eq!((barrier.vtime(), next.vtime()), (None, Some(7)));
 }

@@ -59,6 +59,15 @@ pub(crate) fn demo() -> &'static Path {
     &PATH
 }
 
+/// The client's example of shared memory.
+#[allow(dead_code, reason = "not every test program runs it")]
+pub(crate) fn shared_memory() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
+        built("barrierd-client", &["--example", "shared_memory"], "examples/shared_memory")
+    });
+    &PATH
+}
+
 /// A directory that clients accept: root's, in root's.
 pub(crate) fn directory() -> TempDir {
     use std::os::unix::fs::PermissionsExt;

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets of barrierd-client/fuzz for a bounded time; what they find stays in fuzz/artifacts.
+#
+#   FUZZ_SECONDS=15 scripts/fuzz.sh
+#
+# With a nightly compiler also under AddressSanitizer, as `cargo fuzz run decode` does; without it says so
+# and fuzzes all the same: coverage needs nothing but stable options.
+set -euo pipefail
+cd "$(dirname "$0")/../barrierd-client/fuzz"
+
+seconds=${FUZZ_SECONDS:-15}
+if ! command -v c++ >/dev/null; then
+  echo "*** NOT RUN: fuzzing needs a C++ compiler, for libFuzzer ***" >&2
+  [ -z "${CI:-}" ] || exit 1
+  exit 0
+fi
+
+toolchain=()
+flags="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks"
+for option in level=4 inline-8bit-counters pc-table trace-compares; do
+  flags+=" -Cllvm-args=-sanitizer-coverage-$option"
+done
+if cargo +nightly --version >/dev/null 2>&1; then
+  toolchain=(+nightly)
+  flags+=" -Zsanitizer=address"
+else
+  echo "*** No nightly compiler (rustup toolchain install nightly): fuzzing without AddressSanitizer ***" >&2
+fi
+
+# With --target the flags are the target's alone, and build scripts stay as they are.
+host=$(rustc "${toolchain[@]}" -vV | sed -n 's/^host: //p')
+target=${CARGO_TARGET_DIR:-../../target}/fuzz
+RUSTFLAGS="$flags" cargo "${toolchain[@]}" build --quiet --release --locked --target "$host" --target-dir "$target"
+mkdir -p corpus/decode artifacts/decode
+# Longer inputs than a table of 40 CPUs with counters find nothing new.
+"$target/$host/release/decode" corpus/decode seeds -dict=decode.dict -max_len=1200 -timeout=5 \
+  -max_total_time="$seconds" -artifact_prefix=artifacts/decode/ -print_final_stats=1 -verbosity=0
+echo "1 passed, 0 failed"

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Installs the C interface: header, libbarrierd (shared and static), pkg-config file.
+#
+#   PREFIX=/usr/local LIBDIR=$PREFIX/lib DESTDIR= scripts/install_c.sh
+#
+# PROFILE (release) is cargo's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+prefix=${PREFIX:-/usr/local}
+libdir=${LIBDIR:-$prefix/lib}
+profile=${PROFILE:-release}
+root=${DESTDIR:-}
+target=${CARGO_TARGET_DIR:-target}
+
+case $prefix$libdir in
+  *[[:space:]]*) echo "install_c.sh: pkg-config can't have white space in paths: $prefix $libdir" >&2; exit 1 ;;
+  /*) ;;
+  *) echo "install_c.sh: PREFIX and LIBDIR must be absolute" >&2; exit 1 ;;
+esac
+
+cargo build --quiet --profile "$profile" -p barrierd-capi
+built=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")
+version=$(cargo pkgid -p barrierd-capi | sed 's/.*[#@]//')
+# The number in the shared library's own name (build.rs).
+soname=libbarrierd.so.0
+
+install -D -m 644 barrierd-client/capi/include/barrierd.h "$root$prefix/include/barrierd.h"
+install -D -m 644 "$built/libbarrierd.so" "$root$libdir/libbarrierd.so.$version"
+ln -sf "libbarrierd.so.$version" "$root$libdir/$soname"
+ln -sf "$soname" "$root$libdir/libbarrierd.so"
+install -D -m 644 "$built/libbarrierd.a" "$root$libdir/libbarrierd.a"
+install -d "$root$libdir/pkgconfig"
+cat >"$root$libdir/pkgconfig/barrierd.pc" <<PC
+prefix=$prefix
+libdir=$libdir
+includedir=\${prefix}/include
+
+Name: barrierd
+Description: Learn that every CPU has passed a memory barrier since a given moment
+Version: $version
+Cflags: -I\${includedir}
+Libs: -L\${libdir} -lbarrierd
+Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+PC
+# Line tables are for who debugs the library itself.
+if [ "$profile" = release ] && command -v strip >/dev/null; then
+  strip --strip-unneeded "$root$libdir/libbarrierd.so.$version"
+  strip --strip-debug "$root$libdir/libbarrierd.a"
+fi
+chmod 644 "$root$libdir/pkgconfig/barrierd.pc"
