@@ -62,20 +62,22 @@ pub mod boot;
 pub mod clock;
 pub mod counters;
 pub mod decode;
+pub mod time_ns;
 
 mod barrier;
+mod cpus;
 mod error;
 mod expedite;
 mod fork;
 mod liveness;
 mod place;
 mod stamp;
-mod time_ns;
 mod trust;
 mod wait;
 mod words;
 
-pub use barrier::{Barrier, PerCpu, Watermark};
+pub use barrier::{Barrier, Watermark};
+pub use cpus::PerCpu;
 pub use error::OpenError;
 pub use expedite::ExpediteError;
 pub use liveness::Liveness;
