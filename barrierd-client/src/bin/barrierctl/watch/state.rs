@@ -205,6 +205,7 @@ fn doing(cpu: usize, then: &Machine, now: &Machine) -> Doing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use barrierd_client::counters::Counters;
 
     fn machine(online: &[bool], times: &[(u64, u64)]) -> Machine {
         let times = times.iter().map(|&(busy, idle)| Some(Times { busy, idle })).collect();
@@ -223,6 +224,50 @@ mod tests {
         let untold = machine(&[], &[(20, 5)]);
         assert_eq!(doing(0, &then, &untold), Doing::Busy(100));
         assert_eq!(doing(1, &then, &untold), Doing::Unknown);
+    }
+
+    fn look(now_ns: u64, mark_ns: u64, cpus: &[u64], rounds: u64) -> Look {
+        use barrierd_client::{Watermark, counters};
+        let base = counters::base(1);
+        let counters = Counters::read(1, base + counters::BYTES, |offset| match offset - base {
+            counters::MAGIC => counters::MAGIC_VALUE,
+            counters::VERSION => counters::VERSION_VALUE,
+            counters::COUNT => u64::try_from(counters::WORDS).expect("few"),
+            counters::START_NS => 7,
+            at if at == Word::Rounds.offset() => rounds,
+            _ => 0,
+        });
+        Look {
+            liveness: Liveness::Alive,
+            mark: Watermark { ns: mark_ns, vtime: 0, generation: 1 },
+            counters,
+            cpus: cpus.into(),
+            exact: true,
+            now_ns,
+        }
+    }
+
+    #[test]
+    fn a_frame_has_the_greatest_ages_since_the_last_and_rates_between_them() {
+        let s = 1_000_000_000;
+        let mut state =
+            State::new("/x".into(), false, &look(s, s, &[s, s], 10), Machine::default());
+        state.look(&look(s + 100, s + 40, &[s + 40, s + 90], 0));
+        state.look(&look(s + 200, s + 190, &[s + 195, s + 191], 0));
+        let view = state.turn(&look(2 * s, s, &[s, s], 35), &Machine::default());
+        assert_eq!(view.age_ns, Some(60));
+        let ages: Vec<_> = view.cpus.iter().map(|cpu| cpu.age_ns).collect();
+        assert_eq!(ages, [Some(60), Some(10)]);
+        assert_eq!(view.rates.map(|rates| rates.rounds), Some(250));
+        assert_eq!(view.daemon.map(|who| who.up_ns), Some(2 * s - 7));
+
+        // No watermark to be had, one CPU that never passed, and a daemon that counts from 0 again.
+        state.look(&look(3 * s, 0, &[0, 3 * s - 5], 0));
+        let view = state.turn(&look(3 * s, 0, &[0, 3 * s - 5], 3), &Machine::default());
+        assert_eq!((view.age_ns, view.rates), (None, None));
+        assert_eq!(view.ages, [Some(60), None]);
+        let ages: Vec<_> = view.cpus.iter().map(|cpu| cpu.ages.clone()).collect();
+        assert_eq!(ages, [[Some(60), None], [Some(10), Some(5)]]);
     }
 
     #[test]
