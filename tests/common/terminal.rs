@@ -96,8 +96,27 @@ impl Terminal {
     }
 }
 
+/// The exit status of `child`, within some seconds; else the program is killed and the test failed.
+#[track_caller]
+pub(crate) fn ended(child: &mut Child) -> Option<i32> {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < give_up {
+        if let Some(status) = child.try_wait().expect("our child") {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send(child, Signal::KILL);
+    let _ = child.wait();
+    panic!("it did not end");
+}
+
 /// Sends SIGTERM to the program that `setsid`, our child, has started.
 pub(crate) fn terminate(setsid: &Child) {
+    send(setsid, Signal::TERM);
+}
+
+fn send(setsid: &Child, signal: Signal) {
     let id = setsid.id();
     let path = format!("/proc/{id}/task/{id}/children");
     // Where our child leads a group, setsid forks; else it became the program.
@@ -106,5 +125,5 @@ pub(crate) fn terminate(setsid: &Child) {
         Some(pid) => Pid::from_raw(pid.parse().expect("a number")).expect("not 0"),
         None => Pid::from_child(setsid),
     };
-    kill_process(pid, Signal::TERM).expect("it runs");
+    kill_process(pid, signal).expect("it runs");
 }
