@@ -156,6 +156,42 @@ fn the_doctor_finds_nothing_to_do() {
     assert_eq!((state(&said, "daemon"), state(&said, "barrier")), ("fail".into(), "fail".into()));
 }
 
+#[test]
+fn a_watch_outlives_the_daemon_and_follows_the_next_one_to_a_new_file() {
+    if !have_root() {
+        return;
+    }
+    let dir = directory();
+    let daemon = Daemon::start(dir.path());
+    let (file, first) = (daemon.file.clone(), daemon.pid());
+    let mut terminal = Terminal::new(100, 24);
+    let mut watch = barrierctl(&file, &["watch", "--interval-ms", "100"]);
+    let mut child = terminal.run(watch.env("TERM", "dumb"));
+    let alive = |pid| format!("process {pid}: alive");
+    let shown = terminal.read_until(|text| text.contains(&alive(first)));
+    assert!(!shown.contains("\x1b[3"), "colours on a dumb terminal: {shown:?}");
+    assert!(daemon.stop().success());
+    terminal.read_until(|text| text.contains(": stopped") && text.contains("start barrierd again"));
+    std::fs::remove_file(&file).expect("removed");
+    let daemon = Daemon::start(dir.path());
+    terminal.read_until(|text| text.contains(&alive(daemon.pid())));
+
+    // A smaller window: what was wrapped is cleared, and the next frame fits.
+    let _ = terminal.rest();
+    terminal.resize(60, 12);
+    let shown = terminal.read_until(|text| {
+        let cleared = text.find("\x1b[2J").map_or("", |at| &text[at..]);
+        cleared.contains("\x1b[J")
+    });
+    let (_, frame) = shown.split_once("\x1b[2J").expect("cleared");
+    let (frame, _) = frame.split_once("\x1b[J").expect("whole");
+    let frame = without_codes(frame);
+    assert!(frame.lines().count() < 12, "{frame}");
+    assert!(frame.lines().all(|line| line.chars().count() <= 60), "{frame}");
+    terminal.write(b"\x03");
+    assert_eq!(terminal::ended(&mut child), Some(0));
+}
+
 /// All that watch may send: home, clear, colours.
 fn without_codes(text: &str) -> String {
     let mut text = text.replace("\r\n", "\n");

@@ -33,6 +33,7 @@
 //! | [`Barrier::passed`], [`Barrier::watermark`] | a few loads and one vDSO clock read |
 //! | [`Barrier::liveness`] | the same |
 //! | [`Barrier::counters`] | some thirty loads |
+//! | [`Barrier::cpus`] | two loads a CPU |
 //! | a load through [`Barrier::vtime_word`] | one load |
 //! | [`Barrier::wait`] | one datagram, then sleeps on a futex, at most 20 ms at a time; interrupts busy CPUs |
 //! | [`Barrier::wait_passive`] | sleeps on a futex, at most 20 ms at a time |

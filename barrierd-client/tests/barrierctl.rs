@@ -6,8 +6,9 @@ mod exposition;
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use barrierd_client::boot::BootId;
@@ -202,15 +203,19 @@ fn a_watch_ends_where_the_file_lies() {
     let dir = dir();
     let path = Image::ours(1).write(&dir);
     let writer = Writer::new(&path);
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| {
-            let mut command = barrierctl(&path, &["watch", "--interval-ms", "50"]);
-            expect(&mut command, 4, &["after CLOCK_MONOTONIC", ": suspect"]);
-        });
-        std::thread::sleep(Duration::from_secs(1));
-        writer.store(abi::LAST_INTERRUPT_NS, clock::now_ns() + 3_600 * S);
-        asked.join().expect("as expected");
-    });
+    let mut command = barrierctl(&path, &["watch", "--interval-ms", "50"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    // Once there is a frame it has accepted the file.
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut frame = String::new();
+    out.read_line(&mut frame).expect("a line");
+    writer.store(abi::LAST_INTERRUPT_NS, clock::now_ns() + 3_600 * S);
+    out.read_to_string(&mut frame).expect("UTF-8");
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    assert_eq!(child.wait().expect("waits").code(), Some(4), "{frame}\n{said}");
+    assert!(said.contains("after CLOCK_MONOTONIC"), "{said}");
 }
 
 #[test]
@@ -434,6 +439,25 @@ fn comparing_without_a_daemon_says_what_is_missing() {
         assert_eq!(line["waits"], if there { 2 } else { 0 }, "{line}");
         assert_eq!(line["p50_ns"].is_u64(), there, "{line}");
     }
+}
+
+#[test]
+fn a_comparison_that_is_interrupted_shows_what_it_has() {
+    let dir = dir();
+    let missing = dir.path().join("barrier");
+    let args = ["compare", "--count", "1000000", "--pause-ms", "1", "--load", "0"];
+    let mut command = barrierctl(&missing, &args);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
+    // Once a line has come it listens to signals.
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut text = String::new();
+    out.read_line(&mut text).expect("a line");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    out.read_to_string(&mut text).expect("UTF-8");
+    assert_eq!(child.wait().expect("waits").code(), Some(1));
+    assert!(text.contains("p50") && text.contains(" rounds in "), "{text}");
+    assert!(!text.contains("1000000 rounds"), "{text}");
 }
 
 #[test]

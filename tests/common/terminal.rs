@@ -32,9 +32,14 @@ impl Terminal {
         let (keyboard, screen) =
             unsafe { (OwnedFd::from_raw_fd(keyboard), OwnedFd::from_raw_fd(screen)) };
         rustix::io::ioctl_fionbio(&keyboard, true).expect("set");
+        let terminal = Self { keyboard: File::from(keyboard), screen };
+        terminal.resize(columns, rows);
+        terminal
+    }
+
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
         let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&keyboard, size).expect("set");
-        Self { keyboard: File::from(keyboard), screen }
+        tcsetwinsize(&self.screen, size).expect("set");
     }
 
     /// Its modes, as text to be compared.

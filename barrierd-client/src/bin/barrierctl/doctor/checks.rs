@@ -279,11 +279,21 @@ fn file(facts: &Facts) -> Finding {
             };
             ok(format!("{}, uid {}, mode {:04o}, {of}", file.path, file.owner, file.mode))
         }
-        // The library's words have a colon before what to do.
-        Err(why) => match why.rsplit_once(": ") {
-            Some((what, advice)) => fail(what, advice),
-            None => fail(why.as_str(), "start barrierd"),
-        },
+        Err(why) => told(why, "look who may read it (ls -l), or ask as root"),
+    }
+}
+
+/// A failure in the library's words, which have a colon before what to do; where they say nothing of
+/// that, `otherwise`.
+fn told(why: &str, otherwise: &str) -> Finding {
+    // Not one in parentheses, and not before what was tried in vain.
+    let colon = why.rmatch_indices(": ").map(|(at, _)| at).find(|&at| {
+        let opened = why[..at].matches('(').count();
+        opened == why[..at].matches(')').count()
+    });
+    match colon.map(|at| (&why[..at], &why[at + 2..])) {
+        Some((what, advice)) if !advice.starts_with("can't ") => fail(what, advice),
+        _ => fail(why, otherwise),
     }
 }
 
@@ -365,10 +375,7 @@ fn barrier(facts: &Facts) -> Finding {
     let Some(tried) = &facts.tried else { return unknown() };
     match &tried.passed {
         Ok(ns) => ok(format!("passed after {}", short(*ns))),
-        Err(why) => match why.rsplit_once(": ") {
-            Some((what, advice)) => fail(what, advice),
-            None => fail(why.as_str(), "see barrierd's log"),
-        },
+        Err(why) => told(why, "see barrierd's log"),
     }
 }
 

@@ -211,3 +211,30 @@ fn what_takes_a_file_is_not_looked_at_without_one() {
         expect(name, &legacy, State::Note, "no counters");
     }
 }
+
+#[test]
+fn what_to_do_is_found_in_the_librarys_words() {
+    use barrierd_client::OpenError;
+    let denied = std::io::Error::from_raw_os_error(13);
+    let cases = [
+        (
+            OpenError::NotFound { path: "/x".into() },
+            "/x: no such file",
+            "start barrierd, or name the file that it was started with",
+        ),
+        (
+            OpenError::TimeNamespace { found: 1, initial: 2 },
+            "this process is in time namespace 1, and barrierd's times are those of the initial one (2)",
+            "run it outside (for a container: without a time namespace of its own)",
+        ),
+        (
+            OpenError::Io { path: "/x".into(), what: "open it", source: denied },
+            "/x: can't open it (Permission denied (os error 13))",
+            "look who may read it (ls -l), or ask as root",
+        ),
+    ];
+    for (refused, found, advice) in cases {
+        let facts = Facts { file: Err(refused.to_string()), ..alone() };
+        assert_eq!(find("file", &facts), fail(found, advice));
+    }
+}
