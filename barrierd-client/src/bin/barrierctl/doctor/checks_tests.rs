@@ -1,6 +1,7 @@
 //! Each check on facts that no machine at hand has.
 
-use super::super::facts::{Figures, File, Tracepoint, Tried};
+use super::super::facts::{Figures, File, Tried};
+use super::super::tracepoints::Tracepoint;
 use super::*;
 
 /// A machine on which all is well, and a daemon at work.

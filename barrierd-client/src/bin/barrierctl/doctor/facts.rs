@@ -14,6 +14,7 @@ use barrierd_client::counters::{Counters, Word};
 use barrierd_client::{Barrier, ExpediteError, Liveness, OpenError, Stamp, time_ns};
 use rustix::thread::{CapabilitySet, MembarrierQuery, capabilities, membarrier_query};
 
+use super::tracepoints::{TRACEPOINTS, Tracepoint};
 use crate::look::Look;
 
 /// Where tracefs is mounted, by custom.
@@ -22,42 +23,6 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Longest wait for a barrier.
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A tracepoint that barrierd attaches to by default.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tracepoint {
-    pub(super) group: &'static str,
-    pub(super) name: &'static str,
-    /// Whether a kernel may lack it.
-    pub(super) optional: bool,
-}
-
-const fn needed(group: &'static str, name: &'static str) -> Tracepoint {
-    Tracepoint { group, name, optional: false }
-}
-
-const fn optional(group: &'static str, name: &'static str) -> Tracepoint {
-    Tracepoint { group, name, optional: true }
-}
-
-/// As in the daemon's `tracepoint::DEFAULTS`.
-#[cfg(target_arch = "x86_64")]
-const TRACEPOINTS: [Tracepoint; 5] = [
-    needed("sched", "sched_switch"),
-    needed("irq", "softirq_entry"),
-    needed("irq_vectors", "local_timer_entry"),
-    optional("irq_vectors", "call_function_single_entry"),
-    optional("csd", "csd_function_entry"),
-];
-
-/// As in the daemon's `tracepoint::DEFAULTS`.
-#[cfg(not(target_arch = "x86_64"))]
-const TRACEPOINTS: [Tracepoint; 4] = [
-    needed("sched", "sched_switch"),
-    needed("irq", "softirq_entry"),
-    optional("ipi", "ipi_entry"),
-    optional("csd", "csd_function_entry"),
-];
 
 /// The file, once it was opened.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 
 mod checks;
 mod facts;
+mod tracepoints;
 
 use std::fmt::Write as _;
 use std::path::Path;
