@@ -1,11 +1,12 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo test loom twins sanitizers fuzz vm lint bench deb install-c deps
+.PHONY: help demo compare test loom twins sanitizers fuzz vm lint bench deb install-c deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 help:
 	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"
+	@echo "make compare time this machine's barriers, and draw them"
 	@echo "make test    build and run all tests (as root: with the live daemon)"
 	@echo "make loom    the models of the reader protocol, under loom"
 	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" chooses scenarios"
@@ -20,6 +21,10 @@ help:
 demo:
 	@scripts/deps.sh $(if $(filter 0,$(shell id -u)),build,run)
 	@scripts/demo.sh
+
+compare:
+	@scripts/deps.sh $(if $(filter 0,$(shell id -u)),build,run)
+	@scripts/compare.sh --quiet
 
 test:
 	@scripts/deps.sh test

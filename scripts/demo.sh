@@ -3,10 +3,10 @@
 # the same on membarrier beside it. Otherwise: membarrier alone, or a daemon that is running already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/daemon.sh
 
 seconds=${DEMO_SECONDS:-3}
-target=${CARGO_TARGET_DIR:-target}
-demo=$target/release/examples/demo
+demo=${CARGO_TARGET_DIR:-target}/release/examples/demo
 
 cargo build --release --quiet -p barrierd-reclaim --example demo
 
@@ -15,32 +15,10 @@ if [ "$(id -u)" -ne 0 ]; then
   exec "$demo" --source auto --seconds "$seconds"
 fi
 
-cargo build --release --quiet -p barrierd-daemon --bin barrierd
-dir=$(mktemp -d /run/barrierd-demo.XXXXXX 2>/dev/null || mktemp -d)
-chmod 755 "$dir"
-daemon=
-stop() {
-  if [ -n "$daemon" ]; then
-    kill "$daemon" 2>/dev/null || true
-    wait "$daemon" 2>/dev/null || true
-  fi
-  rm -rf "$dir"
-}
-trap stop EXIT
-trap 'exit 130' INT TERM
-
-"$target/release/barrierd" "$dir/barrier" 2>"$dir/log" &
-daemon=$!
-for _ in $(seq 100); do
-  grep -q 'Setup complete' "$dir/log" && break
-  if ! kill -0 "$daemon" 2>/dev/null; then
-    cat "$dir/log" >&2
-    echo "The daemon did not start here (see above); the demo runs on membarrier alone." >&2
-    daemon=
-    "$demo" --source membarrier --seconds "$seconds"
-    exit 1
-  fi
-  sleep 0.1
-done
-echo "barrierd runs (pid $daemon) on this kernel's interrupts: $dir/barrier"
-"$demo" --file "$dir/barrier" --source daemon --source membarrier --seconds "$seconds"
+if ! start_daemon; then
+  echo "The daemon did not start here (see above); the demo runs on membarrier alone." >&2
+  "$demo" --source membarrier --seconds "$seconds"
+  exit 1
+fi
+echo "barrierd runs (pid $daemon) on this kernel's interrupts: $file"
+"$demo" --file "$file" --source daemon --source membarrier --seconds "$seconds"

@@ -2,44 +2,27 @@
 
 mod common;
 
+#[path = "common/nobody.rs"]
+mod nobody;
+
 #[path = "../barrierd-client/tests/common/exposition.rs"]
 mod exposition;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::path::Path;
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use barrierd_client::counters::{Counters, CountersError, Word};
 use barrierd_client::{Barrier, Stamp, abi};
-use common::{Daemon, PATIENCE, barrierctl, directory, have_root};
+use common::{Daemon, PATIENCE, directory, have_root};
 use exposition::Metrics;
 use rustix::process::Signal;
 
-/// A copy of barrierctl where everyone can run it: the build may lie in a closed directory.
-fn barrierctl_for_all() -> &'static Path {
-    static COPY: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
-        let dir = tempfile::tempdir().expect("a directory");
-        let copy = dir.path().join("barrierctl");
-        fs::copy(barrierctl(), &copy).expect("copied");
-        for path in [dir.path(), &copy] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
-        }
-        (dir, copy)
-    });
-    &COPY.1
-}
-
 /// barrierctl as nobody in particular, without a capability.
 fn unprivileged(file: &Path, verb: &str) -> Output {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]);
-    command.arg(barrierctl_for_all()).arg("--file").arg(file).arg(verb);
-    command.output().expect("setpriv, of util-linux")
+    nobody::barrierctl(file, &[verb]).output().expect("setpriv, of util-linux")
 }
 
 fn text(output: &Output) -> String {

@@ -38,16 +38,6 @@ pub struct Watermark {
     pub generation: u64,
 }
 
-/// One CPU's entry, as the file has it: for display. It is not held to the clock, and unless the
-/// daemon was started with `--per-cpu` it repeats the minimum over all CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PerCpu {
-    /// The CPU's last barrier point, nanoseconds of `CLOCK_MONOTONIC`.
-    pub ns: u64,
-    /// The same in virtual time.
-    pub vtime: u64,
-}
-
 /// A mapped public file, to be shared between threads by reference or `Arc`.
 ///
 /// Nothing but [`open`](Self::open) and [`reopen`](Self::reopen) allocates; nothing locks. The mapping lives as long as this.
@@ -305,15 +295,6 @@ impl Barrier {
     #[must_use]
     pub fn ncpu(&self) -> usize {
         self.header.ncpu
-    }
-
-    /// CPU `cpu`'s entry; `None` from [`ncpu`](Self::ncpu) on.
-    #[must_use]
-    pub fn per_cpu(&self, cpu: usize) -> Option<PerCpu> {
-        (cpu < self.header.ncpu).then(|| PerCpu {
-            ns: self.words.load(abi::per_cpu_ns(cpu)),
-            vtime: self.words.load(abi::per_cpu_vtime(cpu)),
-        })
     }
 
     /// What the daemon has counted since its start: for display, it proves nothing.

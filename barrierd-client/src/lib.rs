@@ -33,6 +33,7 @@
 //! | [`Barrier::passed`], [`Barrier::watermark`] | a few loads and one vDSO clock read |
 //! | [`Barrier::liveness`] | the same |
 //! | [`Barrier::counters`] | some thirty loads |
+//! | [`Barrier::cpus`] | two loads a CPU |
 //! | a load through [`Barrier::vtime_word`] | one load |
 //! | [`Barrier::wait`] | one datagram, then sleeps on a futex, at most 20 ms at a time; interrupts busy CPUs |
 //! | [`Barrier::wait_any`] | the same, and a comparison per moment |
@@ -66,21 +67,23 @@ pub mod boot;
 pub mod clock;
 pub mod counters;
 pub mod decode;
+pub mod time_ns;
 
 mod barrier;
+mod cpus;
 mod error;
 mod expedite;
 mod fork;
 mod liveness;
 mod place;
 mod stamp;
-mod time_ns;
 mod trust;
 mod wait;
 mod wait_any;
 mod words;
 
-pub use barrier::{Barrier, PerCpu, Watermark};
+pub use barrier::{Barrier, Watermark};
+pub use cpus::PerCpu;
 pub use error::OpenError;
 pub use expedite::ExpediteError;
 pub use liveness::Liveness;

@@ -22,6 +22,28 @@ pub(crate) enum TimeNs {
     Unknown(Errno),
 }
 
+/// Whether this process is in the initial time namespace, whose `CLOCK_MONOTONIC` is the daemon's. True
+/// on a kernel without time namespaces.
+///
+/// [`Barrier::open`](crate::Barrier::open) asks by itself.
+///
+/// ```
+/// let comparable = barrierd_client::time_ns::is_initial()?;
+/// # let _ = comparable;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// `/proc/self/ns/time` can't be read, or `/proc` is no proc file system.
+pub fn is_initial() -> std::io::Result<bool> {
+    match current() {
+        TimeNs::Initial => Ok(true),
+        TimeNs::Other(_) => Ok(false),
+        TimeNs::Unknown(errno) => Err(errno.into()),
+    }
+}
+
 /// Asks the kernel. Cost: four system calls, no allocation.
 pub(crate) fn current() -> TimeNs {
     match read() {

@@ -6,8 +6,9 @@ mod exposition;
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use barrierd_client::boot::BootId;
@@ -36,6 +37,36 @@ fn barrierctl(path: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(BARRIERCTL);
     command.arg("--file").arg(path).args(args);
     command
+}
+
+/// Runs `asked` while the daemon of the file at `path` beats and its barrier moves.
+fn beside_a_daemon(path: &Path, asked: impl FnOnce() + Send) {
+    let writer = Writer::new(path);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(asked);
+        while !asked.is_finished() {
+            writer.store(abi::HEARTBEAT_NS, clock::now_ns());
+            writer.store(abi::LAST_INTERRUPT_NS, Stamp::now().ns() - 10_000);
+            writer.wake(abi::LAST_INTERRUPT_NS);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+}
+
+/// What `command` prints, after it ended with `status`.
+#[track_caller]
+fn printed(command: &mut Command, status: i32) -> String {
+    let Output { status: found, stdout, stderr } = command.output().expect("started");
+    let text = String::from_utf8(stdout).expect("UTF-8");
+    assert_eq!(found.code(), Some(status), "{text}\n{}", String::from_utf8_lossy(&stderr));
+    text
+}
+
+/// The same, read as JSON by somebody else's reader.
+#[track_caller]
+fn json(command: &mut Command, status: i32) -> serde_json::Value {
+    let text = printed(command, status);
+    serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why} in {text}"))
 }
 
 /// The same, after `setup` ran in a shell inside the namespaces that `unshare` makes for `flags`.
@@ -73,6 +104,118 @@ fn status_of_a_daemon_gone() {
     expect(&mut barrierctl(&path, &["status"]), 1, &["daemon     stale"]);
     let path = Image::legacy(1).write(&dir);
     expect(&mut barrierctl(&path, &["status"]), 1, &["the C daemon's", "none to be had now"]);
+}
+
+#[test]
+fn status_for_programs() {
+    let dir = dir();
+    let image = Image::counting(2)
+        .with_word(2, Word::Program, counters::pack_version(3, 4, 5))
+        .with_word(2, Word::IdleInference, 0)
+        .with_word(2, Word::LongestRoundCpu, NONE)
+        .with(abi::FLAGS, abi::FLAG_STOPPED | abi::FLAG_PER_CPU_EXACT);
+    let path = image.with(abi::per_cpu_ns(1), clock::now_ns() - 5 * S).write(&dir);
+    let said = json(&mut barrierctl(&path, &["status", "--json"]), 1);
+    assert_eq!(said["well"], false);
+    assert_eq!(said["file"], path.display().to_string());
+    assert_eq!((&said["daemon"], &said["source"]), (&"stopped".into(), &"barrierd".into()));
+    assert_eq!((&said["vtime"], &said["complete_below_vtime"]), (&7.into(), &5.into()));
+    assert!((S..9 * S).contains(&said["watermark_age_ns"].as_u64().expect("there is one")));
+    assert_eq!(said["laggards"][0]["cpu"], 1);
+    assert!(said["laggards"][0]["age_ns"].as_u64().expect("its age") >= 5 * S);
+    let counters = &said["counters"];
+    assert_eq!(
+        (&counters["program"], &counters["idle_inference"]),
+        (&"3.4.5".into(), &false.into())
+    );
+    assert_eq!(
+        (&counters["longest_round_cpu"], &said["counters_missing"]),
+        (&().into(), &().into())
+    );
+    for entry in TABLE.iter().filter(|entry| entry.kind == Kind::Counter) {
+        assert_eq!(counters[entry.name], 100 + entry.word as u64, "{}", entry.name);
+    }
+    assert!(said["advice"].as_str().expect("some").contains("start barrierd again"));
+
+    let path = Image::legacy(1).write(&dir);
+    let said = json(&mut barrierctl(&path, &["--json", "status"]), 1);
+    assert_eq!((&said["source"], &said["watermark_ns"]), (&"c".into(), &().into()));
+    assert!(said["counters"].is_null() && said["vtime"].is_null() && said["generation"].is_null());
+    assert!(said["counters_missing"].as_str().expect("why").contains("keeps no counters"));
+}
+
+#[test]
+fn status_names_the_laggards_where_cpus_are_told_apart() {
+    let dir = dir();
+    let image = Image::ours(3).with(abi::FLAGS, abi::FLAG_STOPPED);
+    expect(&mut barrierctl(&image.write(&dir), &["status"]), 1, &["laggards   CPUs are not told"]);
+    let path = Image::ours(3)
+        .with(abi::FLAGS, abi::FLAG_STOPPED | abi::FLAG_PER_CPU_EXACT)
+        .with(abi::per_cpu_ns(2), clock::now_ns() - 9 * S)
+        .write(&dir);
+    expect(
+        &mut barrierctl(&path, &["status"]),
+        1,
+        &["laggards   CPU 2 9", "ms, CPU 0 1", "CPU 1 1"],
+    );
+}
+
+#[test]
+fn frames_for_any_number_of_cpus_without_a_terminal() {
+    let dir = dir();
+    for (cpus, words) in [(1, "   0  "), (2, "   1  "), (64, "  63"), (200, "  192 ")] {
+        let path = Image::counting(cpus).write(&dir);
+        beside_a_daemon(&path, || {
+            let mut command = barrierctl(&path, &["watch", "--once", "--interval-ms", "50"]);
+            command.env_remove("COLUMNS").env_remove("LINES").env("LC_ALL", "C.UTF-8");
+            let text = printed(&mut command, 0);
+            assert!(text.contains("alive") && text.contains(words), "{text}");
+            assert!(text.contains(&format!("CPUs      {cpus}: ")), "{text}");
+            assert!(!text.contains('\x1b') && text.lines().count() < 24, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert!(text.contains('▁') || text.contains('█'), "{text}");
+            let text = printed(command.env("LC_ALL", "C"), 0);
+            assert!(text.is_ascii(), "{text}");
+        });
+    }
+}
+
+#[test]
+fn frames_are_counted_and_as_wide_as_asked() {
+    let dir = dir();
+    let path = Image::counting(2).write(&dir);
+    beside_a_daemon(&path, || {
+        let mut command =
+            barrierctl(&path, &["watch", "--count", "3", "--interval-ms=50", "--ascii"]);
+        let text = printed(command.env("COLUMNS", "120"), 0);
+        assert_eq!(text.matches(": alive").count(), 3, "{text}");
+        assert_eq!(text.matches("\n\nbarrierd ").count(), 2, "{text}");
+        assert_eq!(text.lines().map(|line| line.chars().count()).max(), Some(120), "{text}");
+    });
+    // A daemon that is gone: the frame says so, and so does the exit status.
+    let path = Image::counting(2).with(abi::FLAGS, abi::FLAG_STOPPED).write(&dir);
+    let text = printed(&mut barrierctl(&path, &["watch", "--once", "--interval-ms", "50"]), 1);
+    assert!(text.contains("stopped") && text.contains("start barrierd again"), "{text}");
+}
+
+#[test]
+fn a_watch_ends_where_the_file_lies() {
+    let dir = dir();
+    let path = Image::ours(1).write(&dir);
+    let writer = Writer::new(&path);
+    let mut command = barrierctl(&path, &["watch", "--interval-ms", "50"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    // Once there is a frame it has accepted the file.
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut frame = String::new();
+    out.read_line(&mut frame).expect("a line");
+    writer.store(abi::LAST_INTERRUPT_NS, clock::now_ns() + 3_600 * S);
+    out.read_to_string(&mut frame).expect("UTF-8");
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    assert_eq!(child.wait().expect("waits").code(), Some(4), "{frame}\n{said}");
+    assert!(said.contains("after CLOCK_MONOTONIC"), "{said}");
 }
 
 #[test]
@@ -213,6 +356,162 @@ fn a_wait_that_passes() {
 }
 
 #[test]
+fn waits_for_programs_and_what_they_go_by() {
+    let dir = dir();
+    let path = Image::ours(1).write(&dir);
+    beside_a_daemon(&path, || {
+        let wait = |how: &[&str]| {
+            barrierctl(&path, &[&["wait", "--timeout-ms", "60000", "--json"][..], how].concat())
+        };
+        let said = json(&mut wait(&["--by", "ns"]), 0);
+        assert!(said["passed"] == true && said["ns"].is_u64() && said["why"].is_null());
+        // Nobody takes requests.
+        expect(&mut wait(&["--by", "expedited"]), 6, &["can't wait like that: no barrierd takes"]);
+        // The virtual time stands still.
+        let mut late = barrierctl(&path, &["wait", "--by=vtime", "--timeout-ms=100", "--json"]);
+        let said = json(&mut late, 1);
+        assert!(said["passed"] == false && said["why"].as_str().expect("why").contains("deadline"));
+    });
+    let writer = Writer::new(&path);
+    std::thread::scope(|scope| {
+        let begin = Instant::now();
+        let asked = scope.spawn(|| {
+            let mut command =
+                barrierctl(&path, &["wait", "--by", "vtime", "--timeout-ms", "60000"]);
+            expect(&mut command, 0, &["passed after"]);
+        });
+        // Tag 7: passed once 7 is below the last complete one, and the file is at 5.
+        while !asked.is_finished() {
+            if begin.elapsed() > Duration::from_millis(300) {
+                writer.store(abi::TRUSTED_VTIME, 9);
+                writer.store(abi::TRUSTED_LAST_VTIME, 8);
+            }
+            writer.store(abi::LAST_INTERRUPT_NS, Stamp::now().ns() - 10_000);
+            writer.wake(abi::LAST_INTERRUPT_NS);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(begin.elapsed() >= Duration::from_millis(300), "it did not wait for the last one");
+    });
+    let path = Image::legacy(1).write(&dir);
+    expect(&mut barrierctl(&path, &["wait", "--by", "vtime"]), 6, &["the C daemon has no virtual"]);
+}
+
+#[test]
+fn comparing_without_a_daemon_says_what_is_missing() {
+    let dir = dir();
+    let missing = dir.path().join("barrier");
+    let compare = |how: &[&str]| {
+        let args = [&["compare", "--count", "2", "--pause-ms", "1", "--ascii"][..], how].concat();
+        barrierctl(&missing, &args)
+    };
+    let text = printed(&mut compare(&[]), 1);
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "1 mprotect IPI ",
+        "2 RCU membarrier ",
+        "2 expedited membarrier ",
+        "missing: ns, vtime, expedited barrier: ",
+        "no such file: start barrierd",
+        "2 rounds in",
+        "1 thread spins",
+    ] {
+        assert!(flat.contains(words), "{words} is missing from:\n{text}");
+    }
+    let quiet = printed(&mut compare(&["-q", "--load=0"]), 1);
+    assert!(!quiet.contains("     1  mprotect") && quiet.contains("0 threads spin"), "{quiet}");
+
+    let lines = printed(&mut compare(&["--json"]), 1);
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let waits: Vec<_> = lines.iter().filter(|line| line["wait"].is_string()).collect();
+    assert_eq!(waits.len(), 6, "{lines:?}");
+    assert!(waits.iter().all(|wait| wait["passed"] == true && wait["ns"].is_u64()), "{lines:?}");
+    for (key, there) in [
+        ("mprotect", true),
+        ("ns", false),
+        ("vtime", false),
+        ("membarrier_global", true),
+        ("membarrier_private", true),
+        ("expedited", false),
+    ] {
+        let line = lines.iter().find(|line| line["summary"] == key).expect("one for each");
+        assert_eq!(line["missing"].is_null(), there, "{line}");
+        assert_eq!(line["waits"], if there { 2 } else { 0 }, "{line}");
+        assert_eq!(line["p50_ns"].is_u64(), there, "{line}");
+    }
+}
+
+#[test]
+fn a_comparison_that_is_interrupted_shows_what_it_has() {
+    let dir = dir();
+    let missing = dir.path().join("barrier");
+    let args = ["compare", "--count", "1000000", "--pause-ms", "1", "--load", "0"];
+    let mut command = barrierctl(&missing, &args);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
+    // Once a line has come it listens to signals.
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut text = String::new();
+    out.read_line(&mut text).expect("a line");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    out.read_to_string(&mut text).expect("UTF-8");
+    assert_eq!(child.wait().expect("waits").code(), Some(1));
+    assert!(text.contains("p50") && text.contains(" rounds in "), "{text}");
+    assert!(!text.contains("1000000 rounds"), "{text}");
+}
+
+#[test]
+fn comparing_with_a_daemon_that_stands_still_gives_up_its_waits() {
+    let dir = dir();
+    let path = Image::ours(1).write(&dir);
+    let args = ["compare", "-q", "--count", "5", "--pause-ms", "0", "--timeout-ms", "30"];
+    let text = printed(&mut barrierctl(&path, &args), 1);
+    let words =
+        ["missing: ns, vtime: given up: late 3 times", "expedited barrier: no barrierd takes"];
+    for words in words {
+        assert!(text.contains(words), "{words} is missing from:\n{text}");
+    }
+}
+
+#[test]
+fn the_doctor_without_a_daemon_has_something_to_do() {
+    let dir = dir();
+    let missing = dir.path().join("barrier");
+    expect(
+        &mut barrierctl(&missing, &["doctor"]),
+        1,
+        &["FAIL  file", "-> start barrierd", "to do"],
+    );
+    let said = json(&mut barrierctl(&missing, &["doctor", "--json"]), 1);
+    assert_eq!(said["well"], false);
+    let checks = said["checks"].as_array().expect("a list");
+    let state = |name| {
+        checks.iter().find(|check| check["check"] == name).expect("a row a check")["state"].clone()
+    };
+    assert_eq!(
+        (state("file"), state("time"), state("boot")),
+        ("fail".into(), "ok".into(), "ok".into())
+    );
+    assert!(checks.iter().all(|check| check["state"] != "fail" || check["advice"].is_string()));
+}
+
+#[test]
+fn the_doctor_asks_for_a_barrier() {
+    let dir = dir();
+    let path = Image::counting(1).with_word(1, Word::TracingProved, 0).write(&dir);
+    beside_a_daemon(&path, || {
+        let words = ["ok    daemon        alive", "passed after", "FAIL  tracing", "note  socket"];
+        expect(&mut barrierctl(&path, &["doctor"]), 1, &words);
+    });
+    let path = Image::ours(1).with(abi::FLAGS, abi::FLAG_STOPPED).write(&dir);
+    let words = ["FAIL  daemon", "stopped", "FAIL  barrier", "start barrierd again"];
+    expect(&mut barrierctl(&path, &["doctor"]), 1, &words);
+    let path = Image::ours(1).write(&dir);
+    common::chmod(&path, 0o666);
+    expect(&mut barrierctl(&path, &["doctor"]), 1, &["FAIL  file", "mode 0666", "remove it"]);
+}
+
+#[test]
 fn a_wait_that_does_not() {
     let dir = dir();
     let path = Image::ours(1).write(&dir);
@@ -260,6 +559,22 @@ fn refusals_and_nonsense_have_their_own_statuses() {
         &["usage: barrierctl", "exit status", abi::DEFAULT_PATH],
     );
     expect(Command::new(BARRIERCTL).arg("--version"), 0, &["barrierctl 0."]);
+    for verb in ["status", "watch", "wait", "compare", "doctor", "metrics"] {
+        expect(
+            Command::new(BARRIERCTL).args([verb, "-h"]),
+            0,
+            &["usage: barrierctl", "exit status"],
+        );
+    }
+    for (args, words) in [
+        (&["watch", "--interval-ms", "1"][..], "from 50 to 60000"),
+        (&["compare", "--count", "0"], "from 1 to"),
+        (&["wait", "--by", "luck"], "one of ns, vtime, expedited"),
+        (&["wacht"], "did you mean watch?"),
+        (&["doctor", "--load", "2"], "doctor takes no --load, only compare"),
+    ] {
+        expect(&mut barrierctl(&missing, args), 2, &[words, "see barrierctl --help"]);
+    }
     let full = std::fs::File::options().write(true).open("/dev/full").expect("opened");
     expect(Command::new(BARRIERCTL).arg("--help").stdout(full), 5, &["can't write"]);
 }

@@ -35,6 +35,17 @@ fn a_good_file_is_opened_and_read() {
     assert_eq!(barrier.per_cpu(2).map(|cpu| cpu.vtime), Some(999));
     assert_eq!(barrier.per_cpu(3), None);
     assert_eq!(barrier.per_cpu(usize::MAX), None);
+    assert_eq!(barrier.cpus().len(), 3);
+    assert!(barrier.cpus().enumerate().all(|(cpu, own)| barrier.per_cpu(cpu) == Some(own)));
+}
+
+#[test]
+fn whether_each_cpu_has_a_time_of_its_own() {
+    let dir = dir();
+    let exact = |image: Image| Barrier::open(image.write(&dir)).expect("opened").per_cpu_is_exact();
+    assert!(!exact(Image::ours(2)));
+    assert!(exact(Image::ours(2).with(abi::FLAGS, abi::FLAG_PER_CPU_EXACT)));
+    assert!(exact(Image::legacy(2)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use barrierd_daemon::cli::Cli;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
@@ -16,7 +17,7 @@ use clap_mangen::Man;
 #[path = "../../barrierd-client/src/bin/barrierctl/usage.rs"]
 mod usage;
 
-use usage::{ABOUT, EXITS, OPTIONS, Opt, VERBS};
+use usage::{ABOUT, EXITS, OPTIONS, Opt, Takes, VERBS};
 
 fn main() -> io::Result<()> {
     let to = std::env::args_os().nth(1).map(PathBuf::from);
@@ -40,29 +41,48 @@ fn barrierctl_page() -> String {
     let mut page = format!(".TH barrierctl 1 \"\" \"barrierctl {version}\" \"User Commands\"\n");
     page += &format!(".SH NAME\nbarrierctl \\- {}\n.SH SYNOPSIS\n", roff(ABOUT));
     for verb in VERBS {
-        page += &format!("\\fBbarrierctl\\fR [\\fB\\-\\-file\\fR PATH] \\fB{}\\fR", verb.name);
+        page += &format!("\\fBbarrierctl {}\\fR [\\fB\\-\\-file\\fR PATH]", verb.name);
         for option in OPTIONS.iter().filter(|option| option.verbs.contains(&verb.name)) {
             page += &format!(" [{}]", roff_option(option));
         }
         page += "\n.br\n";
     }
     page += ".SH DESCRIPTION\nIt reads the daemon's public file. That takes no privilege, and costs \
-             the daemon nothing.\n";
+             the daemon nothing but what \\fBwait\\fR, \\fBcompare\\fR and \\fBdoctor\\fR ask it for.\n";
     let entry = |name: &str, about: &str| format!(".TP\n{name}\n{}.\n", roff(about));
     page += ".SH VERBS\n";
     for verb in VERBS {
         page += &entry(&format!("\\fB{}\\fR", verb.name), verb.about);
+        page += &format!(".IP\n{}\n", roff(verb.more));
     }
     page += ".SH OPTIONS\n";
     for option in OPTIONS {
-        page += &entry(&roff_option(option), option.about);
+        let whose = match option.verbs {
+            [] => option.text(),
+            verbs => format!("{}: {}", verbs.join(", "), option.text()),
+        };
+        page += &entry(&roff_option(option), &whose);
+        if let Takes::Number { least, most, .. } = option.takes {
+            page += &format!("From {least} to {most}.\n");
+        }
     }
     page += ".SH EXIT STATUS\n";
     for (status, about) in EXITS {
         page += &entry(&status.to_string(), about);
     }
-    page += ".SH EXAMPLES\n.TP\n\\fBbarrierctl metrics > barrierd.prom.new; mv barrierd.prom.new \
-             barrierd.prom\\fR\nin the directory that node_exporter's textfile collector reads.\n";
+    page += ".SH ENVIRONMENT\n";
+    page += &entry("NO_COLOR", "if it holds anything, watch uses no colour");
+    page += &entry(
+        "LC_ALL, LC_CTYPE, LANG",
+        "the first that is set decides whether watch and \
+                    compare draw with blocks (UTF-8) or with ASCII",
+    );
+    page += &entry("COLUMNS, LINES", "the size of a frame where there is no terminal to ask");
+    page += ".SH EXAMPLES\n";
+    for verb in VERBS {
+        let (command, what) = verb.example;
+        page += &entry(&format!("\\fB{}\\fR", roff(command)), what);
+    }
     page + ".SH SEE ALSO\n.BR barrierd (8)\n"
 }
 
@@ -73,7 +93,7 @@ fn roff(text: &str) -> String {
 
 fn roff_option(option: &Opt) -> String {
     let short = option.short.map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
-    let value = option.value.map(|value| format!(" {value}")).unwrap_or_default();
+    let value = option.value().map(|value| format!(" {value}")).unwrap_or_default();
     format!("{short}\\fB\\-\\-{}\\fR{value}", roff(option.long))
 }
 
@@ -84,7 +104,8 @@ fn barrierctl() -> Command {
         .about(ABOUT)
         .disable_help_subcommand(true)
         .subcommand_required(true);
-    let common = OPTIONS.iter().filter(|option| option.verbs.is_empty() && option.value.is_some());
+    let common =
+        OPTIONS.iter().filter(|option| option.verbs.is_empty() && option.value().is_some());
     let command = command.args(common.map(|option| arg(option).global(true)));
     command.subcommands(VERBS.iter().map(|verb| {
         let own = OPTIONS.iter().filter(|option| option.verbs.contains(&verb.name));
@@ -94,14 +115,18 @@ fn barrierctl() -> Command {
 
 /// clap has `--help` and `--version` of its own, with these names.
 fn arg(option: &Opt) -> Arg {
-    let arg = Arg::new(option.long).long(option.long).help(option.about);
+    let arg = Arg::new(option.long).long(option.long).help(option.text());
     let arg = match option.short {
         Some(short) => arg.short(short),
         None => arg,
     };
-    match option.value {
-        None => arg.action(ArgAction::SetTrue),
-        Some("PATH") => arg.value_name("PATH").value_hint(ValueHint::FilePath),
-        Some(value) => arg.value_name(value),
+    match option.takes {
+        Takes::Nothing => arg.action(ArgAction::SetTrue),
+        Takes::Path => arg.value_name("PATH").value_hint(ValueHint::FilePath),
+        Takes::Number { name, .. } => arg.value_name(name),
+        Takes::OneOf { name, words } => {
+            let words = words.iter().map(|(word, about)| PossibleValue::new(*word).help(*about));
+            arg.value_name(name).value_parser(PossibleValuesParser::new(words))
+        }
     }
 }

@@ -182,12 +182,28 @@ fn directories(path: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     Ok(paths.filter(|path| path.is_dir()).collect())
 }
 
+/// What `barrierctl doctor` looks for.
+#[cfg(test)]
+#[path = "../../barrierd-client/src/bin/barrierctl/doctor/tracepoints.rs"]
+mod doctor;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn name(category: &str, name: &str) -> Spec {
         Spec::Name { category: category.into(), name: name.into() }
+    }
+
+    #[test]
+    fn the_doctor_looks_for_what_the_daemon_attaches_to() {
+        let looked_for = doctor::TRACEPOINTS.iter().map(|tp| (tp.name, tp.optional));
+        let attached = DEFAULTS.iter().map(|default| (default.name, default.optional));
+        assert!(looked_for.eq(std::iter::once((SCHED_SWITCH, false)).chain(attached)));
+        for tracepoint in &doctor::TRACEPOINTS {
+            let spec: Spec = format!("{}:{}", tracepoint.group, tracepoint.name).parse().unwrap();
+            assert_eq!(spec, name(tracepoint.group, tracepoint.name));
+        }
     }
 
     #[test]

@@ -1,69 +1,231 @@
 //! The command line: parsed by the table in `usage`.
 //!
-//! Owns the text of `--help` and what is refused. Knows nothing of what the verbs do.
+//! Owns what is refused, and the words for it. Knows nothing of what the verbs do.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use barrierd_client::abi;
 
-use crate::usage::{ABOUT, EXITS, OPTIONS, Opt, VERBS};
+use crate::help;
+use crate::usage::{OPTIONS, Opt, Takes, VERBS, Verb};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Print(String),
-    Status { file: PathBuf },
+    Status { file: PathBuf, json: bool },
     Metrics { file: PathBuf },
-    Wait { file: PathBuf, timeout: Duration },
+    Watch { file: PathBuf, how: Watch },
+    Wait { file: PathBuf, how: Wait },
+    Compare { file: PathBuf, how: Compare },
+    Doctor { file: PathBuf, json: bool },
+}
+
+/// How to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Watch {
+    pub(crate) interval: Duration,
+    /// Frames; `None`: no end.
+    pub(crate) count: Option<u64>,
+    pub(crate) color: bool,
+    pub(crate) ascii: bool,
+}
+
+/// How to wait for one barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) by: By,
+    pub(crate) timeout: Duration,
+    pub(crate) json: bool,
+}
+
+/// What a wait goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Time, with a request that nobody has to serve.
+    Default,
+    Ns,
+    Vtime,
+    Expedited,
+}
+
+/// How to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compare {
+    pub(crate) rounds: u64,
+    pub(crate) load: u64,
+    pub(crate) pause: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) ascii: bool,
 }
 
 /// Makes sense of `args`, the program's name not among them; or says what makes none.
 pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut args = args;
-    let (mut file, mut timeout, mut verb) = (PathBuf::from(abi::DEFAULT_PATH), None, None);
-    let mut given: Vec<&Opt> = Vec::new();
+    let mut verb: Option<&Verb> = None;
+    let mut given = Vec::new();
     while let Some(arg) = args.next() {
         let text = arg.to_str().unwrap_or_default();
-        if let Some(found) = VERBS.iter().find(|v| v.name == text).filter(|_| verb.is_none()) {
-            verb = Some(found.name);
+        if !text.starts_with('-') {
+            match VERBS.iter().find(|v| v.name == text) {
+                Some(found) if verb.is_none() => verb = Some(found),
+                Some(_) => return Err(format!("one thing at a time: {arg:?} is a second verb")),
+                None => return Err(unknown(&arg, VERBS.iter().map(|verb| verb.name.into()))),
+            }
             continue;
         }
-        let option = OPTIONS.iter().find(|option| is(option, text));
-        let option = option.ok_or_else(|| format!("don't know what to do with {arg:?}"))?;
-        let value = match option.value {
-            None => OsString::new(),
-            Some(what) => args
+        let (name, attached) = match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ => (text, None),
+        };
+        // Of options of one name all take a value, or none does.
+        let option = OPTIONS.iter().find(|option| is(option, name)).ok_or_else(|| {
+            unknown(&arg, OPTIONS.iter().map(|option| format!("--{}", option.long)))
+        })?;
+        let value = match (option.value(), attached) {
+            (None, None) => OsString::new(),
+            (None, Some(_)) => return Err(format!("--{} takes no value", option.long)),
+            (Some(_), Some(value)) => value.into(),
+            (Some(what), None) => args
                 .next()
                 .ok_or_else(|| format!("--{} needs a {}", option.long, what.to_lowercase()))?,
         };
-        match option.long {
-            "help" => return Ok(Command::Print(help())),
-            "version" => return Ok(Command::Print(version())),
-            "file" => file = value.into(),
-            _ => {
-                let ms = value.to_str().and_then(|text| text.parse().ok());
-                timeout = Some(Duration::from_millis(ms.ok_or_else(|| {
-                    format!("--{} needs a whole number, not {value:?}", option.long)
-                })?));
-            }
-        }
-        given.push(option);
+        given.push((option.long, value));
+    }
+    let has = |long: &str| given.iter().any(|(given, _)| *given == long);
+    if has("help") {
+        return Ok(Command::Print(verb.map_or_else(help::all, help::of)));
+    }
+    if has("version") {
+        return Ok(Command::Print(concat!("barrierctl ", env!("CARGO_PKG_VERSION"), "\n").into()));
     }
     let Some(verb) = verb else {
         let names: Vec<_> = VERBS.iter().map(|verb| verb.name).collect();
-        return Err(format!("say what to do: {}", names.join(" or ")));
+        return Err(format!("say what to do: {}", names.join(", ")));
     };
-    if let Some(option) = given.iter().find(|o| !o.verbs.is_empty() && !o.verbs.contains(&verb)) {
-        return Err(format!("{verb} takes no --{}", option.long));
+    Given { verb: verb.name, given }.command()
+}
+
+/// The options of one verb, as they were given.
+struct Given {
+    verb: &'static str,
+    given: Vec<(&'static str, OsString)>,
+}
+
+impl Given {
+    fn command(&self) -> Result<Command, String> {
+        for (long, value) in &self.given {
+            let option = self.option(long).ok_or_else(|| {
+                let verbs: Vec<_> =
+                    OPTIONS.iter().filter(|o| o.long == *long).flat_map(|o| o.verbs).collect();
+                let verbs: Vec<_> = verbs.into_iter().copied().collect();
+                format!("{} takes no --{long}, only {} does", self.verb, verbs.join(", "))
+            })?;
+            check(option, value)?;
+        }
+        let file = self.value("file").map_or_else(|| abi::DEFAULT_PATH.into(), PathBuf::from);
+        let json = self.has("json");
+        Ok(match self.verb {
+            "status" => Command::Status { file, json },
+            "metrics" => Command::Metrics { file },
+            "watch" => Command::Watch { file, how: self.watch() },
+            "wait" => Command::Wait { file, how: self.wait() },
+            "compare" => Command::Compare { file, how: self.compare() },
+            _ => Command::Doctor { file, json },
+        })
     }
-    Ok(match verb {
-        "status" => Command::Status { file },
-        "metrics" => Command::Metrics { file },
-        _ => Command::Wait { file, timeout: timeout.unwrap_or(Duration::from_secs(1)) },
-    })
+
+    fn watch(&self) -> Watch {
+        let count = if self.has("once") { 1 } else { self.number("count") };
+        Watch {
+            interval: self.ms("interval-ms"),
+            count: Some(count).filter(|&count| count != 0),
+            color: !self.has("no-color"),
+            ascii: self.has("ascii"),
+        }
+    }
+
+    fn wait(&self) -> Wait {
+        let by = match self.value("by").and_then(|word| word.to_str()) {
+            Some("ns") => By::Ns,
+            Some("vtime") => By::Vtime,
+            Some("expedited") => By::Expedited,
+            _ => By::Default,
+        };
+        Wait { by, timeout: self.ms("timeout-ms"), json: self.has("json") }
+    }
+
+    fn compare(&self) -> Compare {
+        Compare {
+            rounds: self.number("count"),
+            load: self.number("load"),
+            pause: self.ms("pause-ms"),
+            timeout: self.ms("timeout-ms"),
+            json: self.has("json"),
+            quiet: self.has("quiet"),
+            ascii: self.has("ascii"),
+        }
+    }
+
+    /// This verb's option of that name.
+    fn option(&self, long: &str) -> Option<&'static Opt> {
+        OPTIONS
+            .iter()
+            .find(|o| o.long == long && (o.verbs.is_empty() || o.verbs.contains(&self.verb)))
+    }
+
+    /// The last one counts.
+    fn value(&self, long: &str) -> Option<&OsString> {
+        self.given.iter().rev().find(|(given, _)| *given == long).map(|(_, value)| value)
+    }
+
+    fn has(&self, long: &str) -> bool {
+        self.value(long).is_some()
+    }
+
+    /// The number given, which was checked, or the table's default.
+    fn number(&self, long: &str) -> u64 {
+        let given = self.value(long).and_then(|value| value.to_str()?.parse().ok());
+        let default = match self.option(long).map(|option| &option.takes) {
+            Some(Takes::Number { default, .. }) => *default,
+            _ => 0,
+        };
+        given.unwrap_or(default)
+    }
+
+    fn ms(&self, long: &str) -> Duration {
+        Duration::from_millis(self.number(long))
+    }
+}
+
+/// Refuses a value that the table doesn't allow.
+fn check(option: &Opt, value: &OsString) -> Result<(), String> {
+    let long = option.long;
+    match option.takes {
+        Takes::Nothing => Ok(()),
+        Takes::Path if value.is_empty() => Err(format!("--{long} needs a path, not nothing")),
+        Takes::Path => Ok(()),
+        Takes::Number { least, most, .. } => {
+            let number = value.to_str().and_then(|text| text.parse().ok());
+            match number {
+                Some(number) if (least..=most).contains(&number) => Ok(()),
+                _ => Err(format!(
+                    "--{long} needs a whole number from {least} to {most}, not {value:?}"
+                )),
+            }
+        }
+        Takes::OneOf { words, .. } => {
+            if words.iter().any(|(word, _)| value == word) {
+                return Ok(());
+            }
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            Err(format!("--{long} needs one of {}, not {value:?}", words.join(", ")))
+        }
+    }
 }
 
 fn is(option: &Opt, text: &str) -> bool {
@@ -71,38 +233,36 @@ fn is(option: &Opt, text: &str) -> bool {
         || option.short.is_some_and(|short| text == format!("-{short}"))
 }
 
-fn version() -> String {
-    concat!("barrierctl ", env!("CARGO_PKG_VERSION"), "\n").into()
+/// What to say of `arg`, with the name most like it, if one is.
+fn unknown(arg: &OsString, names: impl Iterator<Item = String>) -> String {
+    let said = format!("don't know what to do with {arg:?}");
+    let Some(text) = arg.to_str().map(|text| text.split('=').next().unwrap_or_default()) else {
+        return said;
+    };
+    let like = |name: &String| {
+        let begun = text.len() > 3 && (name.starts_with(text) || text.starts_with(name.as_str()));
+        begun || edits(text, name) <= 2
+    };
+    let mut names: Vec<_> = names.filter(like).collect();
+    names.sort_by_key(|name| edits(text, name));
+    match names.first() {
+        Some(name) => format!("{said}: did you mean {name}?"),
+        None => said,
+    }
 }
 
-fn help() -> String {
-    let mut text = format!("barrierctl {ABOUT}\n\n");
-    let mut line = |line: String| {
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "{}", line.trim_end());
-    };
-    for (i, verb) in VERBS.iter().enumerate() {
-        let own = OPTIONS.iter().filter(|option| option.verbs.contains(&verb.name));
-        let own: String =
-            own.map(|o| format!(" [--{} {}]", o.long, o.value.unwrap_or_default())).collect();
-        let usage = if i == 0 { "usage:" } else { "" };
-        line(format!("{usage:6} barrierctl [--file PATH] {}{own}", verb.name));
+/// Letters to put in, take out or change to make the one the other.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
     }
-    line(String::new());
-    for verb in VERBS {
-        line(format!("  {:<18} {}", verb.name, verb.about));
-    }
-    line(String::new());
-    for option in OPTIONS {
-        let short = option.short.map(|short| format!("-{short}, ")).unwrap_or_default();
-        let name = format!("{short}--{} {}", option.long, option.value.unwrap_or_default());
-        line(format!("  {name:<18} {}", option.about));
-    }
-    line("\nexit status:".into());
-    for (status, about) in EXITS {
-        line(format!("  {status}  {about}"));
-    }
-    text
+    row.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -113,38 +273,110 @@ mod tests {
         super::parse(args.iter().map(OsString::from))
     }
 
+    fn wait(by: By, ms: u64) -> Command {
+        let how = Wait { by, timeout: Duration::from_millis(ms), json: false };
+        Command::Wait { file: abi::DEFAULT_PATH.into(), how }
+    }
+
     #[test]
     fn verbs_and_their_options_in_any_order() {
         let file = PathBuf::from(abi::DEFAULT_PATH);
-        assert_eq!(parse(&["status"]), Ok(Command::Status { file: file.clone() }));
-        let timeout = Duration::from_secs(1);
-        assert_eq!(parse(&["wait"]), Ok(Command::Wait { file, timeout }));
-        let file = PathBuf::from("/x");
-        let timeout = Duration::from_millis(7);
-        let line = ["--timeout-ms", "7", "wait", "--file", "/x"];
-        assert_eq!(parse(&line), Ok(Command::Wait { file: file.clone(), timeout }));
-        assert_eq!(parse(&["metrics", "--file", "/x"]), Ok(Command::Metrics { file }));
+        assert_eq!(parse(&["status"]), Ok(Command::Status { file: file.clone(), json: false }));
+        assert_eq!(parse(&["--json", "doctor"]), Ok(Command::Doctor { file, json: true }));
+        assert_eq!(parse(&["wait"]), Ok(wait(By::Default, 1_000)));
+        assert_eq!(parse(&["--timeout-ms", "7", "wait", "--by", "ns"]), Ok(wait(By::Ns, 7)));
+        assert_eq!(parse(&["wait", "--by=vtime", "--timeout-ms=0"]), Ok(wait(By::Vtime, 0)));
+        assert_eq!(parse(&["wait", "--by=ns", "--by=expedited"]), Ok(wait(By::Expedited, 1_000)));
+        let file = PathBuf::from("/x=y");
+        assert_eq!(parse(&["metrics", "--file", "/x=y"]), Ok(Command::Metrics { file }));
+    }
+
+    #[test]
+    fn one_name_means_each_verb_its_own() {
+        let how = |args: &[&str]| match parse(args) {
+            Ok(Command::Watch { how, .. }) => how,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(how(&["watch"]).count, None);
+        assert_eq!(how(&["watch", "--count", "0"]).count, None);
+        assert_eq!(how(&["--count", "3", "watch"]).count, Some(3));
+        assert_eq!(how(&["watch", "--once"]).count, Some(1));
+        assert_eq!(how(&["watch"]).interval, Duration::from_millis(500));
+        assert!(!how(&["watch", "--no-color"]).color && how(&["watch"]).color);
+        let Ok(Command::Compare { how, .. }) = parse(&["compare", "-q"]) else { panic!("refused") };
+        assert_eq!((how.rounds, how.load, how.quiet, how.json), (100, 1, true, false));
+        assert!(parse(&["compare", "--count", "0"]).is_err());
     }
 
     #[test]
     fn every_verb_is_known_and_takes_what_the_table_says() {
         for verb in VERBS {
-            for option in OPTIONS.iter().filter(|option| option.value.is_some()) {
-                let taken = option.verbs.is_empty() || option.verbs.contains(&verb.name);
+            for option in OPTIONS.iter().filter(|o| !matches!(o.long, "help" | "version")) {
+                let taken = OPTIONS.iter().any(|o| {
+                    o.long == option.long && (o.verbs.is_empty() || o.verbs.contains(&verb.name))
+                });
                 let long = format!("--{}", option.long);
-                let parsed = parse(&[verb.name, &long, "5"]);
+                let parsed = match option.takes {
+                    Takes::Nothing => parse(&[verb.name, &long]),
+                    Takes::Path => parse(&[verb.name, &long, "/x"]),
+                    Takes::Number { most, .. } => parse(&[verb.name, &long, &most.to_string()]),
+                    Takes::OneOf { words, .. } => parse(&[verb.name, &long, words[0].0]),
+                };
                 assert_eq!(parsed.is_ok(), taken, "{} {long}: {parsed:?}", verb.name);
             }
         }
     }
 
     #[test]
-    fn help_has_everything() {
-        let Ok(Command::Print(text)) = parse(&["-h"]) else { panic!("no help") };
-        let names = VERBS.iter().map(|verb| verb.name).chain(OPTIONS.iter().map(|o| o.long));
-        for name in names.chain(EXITS.iter().map(|exit| exit.1)).chain([abi::DEFAULT_PATH]) {
-            assert!(text.contains(name), "{name} is missing from:\n{text}");
+    fn no_verb_has_two_options_of_one_name_and_names_agree_on_values() {
+        for (i, one) in OPTIONS.iter().enumerate() {
+            for other in OPTIONS[i + 1..].iter().filter(|other| other.long == one.long) {
+                assert!(!one.verbs.is_empty() && !other.verbs.is_empty(), "{}", one.long);
+                assert!(!one.verbs.iter().any(|verb| other.verbs.contains(verb)), "{}", one.long);
+                assert_eq!(one.value().is_some(), other.value().is_some(), "{}", one.long);
+            }
+            for verb in one.verbs {
+                assert!(VERBS.iter().any(|v| v.name == *verb), "{verb}");
+            }
         }
-        assert!(text.lines().all(|line| line.len() <= 100 && line == line.trim_end()), "{text}");
+    }
+
+    #[test]
+    fn bad_input_is_refused_with_what_to_do() {
+        for (args, words) in [
+            (&[][..], "say what to do: status, watch"),
+            (&["jump"], "don't know what to do with \"jump\""),
+            (&["stats"], "did you mean status?"),
+            (&["watch", "--intervall-ms", "5"], "did you mean --interval-ms?"),
+            (&["wait", "--timeout", "5"], "did you mean --timeout-ms?"),
+            (&["status", "wait"], "a second verb"),
+            (&["status", "--timeout-ms", "5"], "status takes no --timeout-ms, only wait, compare"),
+            (&["wait", "--timeout-ms", "-1"], "a whole number from 0 to 86400000, not \"-1\""),
+            (&["wait", "--timeout-ms", ""], "a whole number"),
+            (&["wait", "--timeout-ms", "99999999999999999999"], "a whole number"),
+            (&["watch", "--interval-ms", "1"], "from 50 to 60000"),
+            (&["compare", "--load", "1e3"], "a whole number"),
+            (&["wait", "--by", "luck"], "one of ns, vtime, expedited, not \"luck\""),
+            (&["wait", "--by"], "--by needs a what"),
+            (&["status", "--json=yes"], "--json takes no value"),
+            (&["status", "--file", ""], "needs a path, not nothing"),
+            (&["status", "--file"], "--file needs a path"),
+            (&["status", "-x"], "don't know what to do with \"-x\""),
+            (&["status", "--"], "don't know"),
+        ] {
+            let said = parse(args).expect_err("refused");
+            assert!(said.contains(words), "{args:?}: {said}");
+        }
+        use std::os::unix::ffi::OsStringExt;
+        let odd = OsString::from_vec(vec![0xff, 0xfe]);
+        assert!(super::parse([odd].into_iter()).is_err());
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (a, b, n) in [("", "", 0), ("a", "", 1), ("stats", "status", 1), ("wacht", "watch", 2)]
+        {
+            assert_eq!((edits(a, b), edits(b, a)), (n, n), "{a} {b}");
+        }
     }
 }

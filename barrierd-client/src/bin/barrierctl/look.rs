@@ -13,6 +13,10 @@ pub(crate) struct Look {
     pub(crate) liveness: Liveness,
     pub(crate) mark: Watermark,
     pub(crate) counters: Result<Counters, CountersError>,
+    /// When each CPU last passed.
+    pub(crate) cpus: Vec<u64>,
+    /// Whether each of these is that CPU's own, not the least of all.
+    pub(crate) exact: bool,
     pub(crate) now_ns: u64,
 }
 
@@ -31,8 +35,30 @@ impl Look {
             sleep(Duration::from_millis(20));
             counters = barrier.counters();
         }
+        Ok(Self { liveness, counters, ..Self::brief(barrier)? })
+    }
+
+    /// Takes no time: a daemon may be called suspect.
+    pub(crate) fn brief(barrier: &Barrier) -> Result<Self, Distrust> {
+        let (liveness, counters) = (barrier.liveness(), barrier.counters());
         let mark = barrier.watermark()?;
-        Ok(Self { liveness, mark, counters, now_ns: clock::now_ns() })
+        let cpus = barrier.cpus().map(|cpu| cpu.ns).collect();
+        // The clock last: no age is less than it is.
+        let (exact, now_ns) = (barrier.per_cpu_is_exact(), clock::now_ns());
+        Ok(Self { liveness, mark, counters, cpus, exact, now_ns })
+    }
+
+    /// The `n` CPUs that passed last longest ago, each with how long, oldest first; `None` where they
+    /// are not told apart.
+    pub(crate) fn laggards(&self, n: usize) -> Option<Vec<(usize, u64)>> {
+        let ages = self.cpus.iter().map(|&ns| self.now_ns.saturating_sub(ns));
+        let mut ages: Vec<_> = ages.enumerate().collect();
+        if !self.exact {
+            return None;
+        }
+        ages.sort_by_key(|&(cpu, age)| (std::cmp::Reverse(age), cpu));
+        ages.truncate(n);
+        Some(ages)
     }
 
     /// Whether the daemon is at work.

@@ -1,13 +1,21 @@
-//! `barrierctl`: asks a running barrierd how it is, or waits for one barrier.
+//! `barrierctl`: asks a running barrierd how it is, shows it live, waits for barriers.
 //!
-//! This file owns the exit statuses, the output and the waiting; the verbs that show something have
-//! a file each. All it knows of the public file it has from the library.
+//! This file owns the exit statuses and the plain output; the verbs have a file or a directory each.
+//! All it knows of the public file it has from the library.
 
 mod args;
+mod compare;
+mod doctor;
+mod draw;
+mod help;
+mod json;
 mod look;
 mod metrics;
 mod status;
+mod terminal;
 mod usage;
+mod wait;
+mod watch;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,8 +23,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use args::Command;
-use barrierd_client::{Barrier, Distrust, OpenError, Stamp, WaitError};
+use barrierd_client::{Barrier, Distrust, OpenError};
+use json::object;
 use look::Look;
+use wait::{Hindrance, Waited};
 
 /// What ends the program early, each with its own exit status.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +39,8 @@ enum Failure {
     Distrust(#[from] Distrust),
     #[error("can't write to standard output ({0})")]
     Output(#[from] std::io::Error),
+    #[error("can't wait like that: {0}")]
+    Hindrance(Hindrance),
 }
 
 impl Failure {
@@ -38,6 +50,34 @@ impl Failure {
             Self::Open(_) => 3,
             Self::Distrust(_) => 4,
             Self::Output(_) => 5,
+            Self::Hindrance(_) => 6,
+        }
+    }
+}
+
+impl From<Hindrance> for Failure {
+    fn from(why: Hindrance) -> Self {
+        match why {
+            Hindrance::Distrust(why) => why.into(),
+            other => Self::Hindrance(other),
+        }
+    }
+}
+
+impl From<watch::Failure> for Failure {
+    fn from(why: watch::Failure) -> Self {
+        match why {
+            watch::Failure::Distrust(why) => why.into(),
+            watch::Failure::Output(why) => why.into(),
+        }
+    }
+}
+
+impl From<compare::Failure> for Failure {
+    fn from(why: compare::Failure) -> Self {
+        match why {
+            compare::Failure::Distrust(why) => why.into(),
+            compare::Failure::Output(why) => why.into(),
         }
     }
 }
@@ -46,9 +86,15 @@ fn main() -> ExitCode {
     let command = args::parse(std::env::args_os().skip(1)).map_err(Failure::Usage);
     let done = command.and_then(|command| match command {
         Command::Print(text) => print(&text).map(|()| true),
-        Command::Status { file } => status(&file),
+        Command::Status { file, json } => status(&file, json),
         Command::Metrics { file } => metrics(&file),
-        Command::Wait { file, timeout } => wait(&Barrier::open(file)?, timeout),
+        Command::Watch { file, how } => Ok(watch::watch(Barrier::open(&file)?, &file, how)?),
+        Command::Wait { file, how } => wait(&Barrier::open(file)?, how),
+        Command::Compare { file, how } => Ok(compare::compare(&file, how)?),
+        Command::Doctor { file, json } => {
+            let (text, well) = doctor::doctor(&file, json);
+            print(&text).map(|()| well)
+        }
     });
     match done {
         Ok(well) => ExitCode::from(u8::from(!well)),
@@ -60,10 +106,14 @@ fn main() -> ExitCode {
 }
 
 /// True if the daemon is at work.
-fn status(file: &Path) -> Result<bool, Failure> {
+fn status(file: &Path, json: bool) -> Result<bool, Failure> {
     let barrier = Barrier::open(file)?;
     let look = Look::at(&barrier)?;
-    print(&status::text(&barrier, &look))?;
+    if json {
+        print(&format!("{}\n", status::json(&barrier, &look)))?;
+    } else {
+        print(&status::text(&barrier, &look))?;
+    }
     Ok(look.well())
 }
 
@@ -82,21 +132,30 @@ fn metrics(file: &Path) -> Result<bool, Failure> {
 }
 
 /// Waits for one barrier; true if it passed in time.
-fn wait(barrier: &Barrier, timeout: Duration) -> Result<bool, Failure> {
+fn wait(barrier: &Barrier, how: args::Wait) -> Result<bool, Failure> {
     let begin = Instant::now();
-    // An overflow is a deadline that never comes: 30 years will do.
-    let far = begin + Duration::from_secs(1_000_000_000);
-    match barrier.wait(Stamp::now(), begin.checked_add(timeout).unwrap_or(far)) {
-        Ok(()) => {
-            print(&format!("passed after {:.3} ms\n", begin.elapsed().as_secs_f64() * 1e3))?;
-            Ok(true)
-        }
-        Err(WaitError::Distrust(why)) => Err(why.into()),
-        Err(late) => {
-            eprintln!("barrierctl: {late}");
-            Ok(false)
+    let waited = wait::wait(barrier, how.by, begin + how.timeout)?;
+    let took = begin.elapsed();
+    let passed = matches!(waited, Waited::Passed);
+    if how.json {
+        let late = match waited {
+            Waited::Passed => None,
+            Waited::Late(why) => Some(why),
+        };
+        let line =
+            object([("passed", passed.into()), ("ns", ns(took).into()), ("why", late.into())]);
+        print(&format!("{line}\n"))?;
+    } else {
+        match waited {
+            Waited::Passed => print(&format!("passed after {:.3} ms\n", took.as_secs_f64() * 1e3))?,
+            Waited::Late(why) => eprintln!("barrierctl: {why}"),
         }
     }
+    Ok(passed)
+}
+
+fn ns(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn print(text: &str) -> Result<(), Failure> {

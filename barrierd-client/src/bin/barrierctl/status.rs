@@ -1,14 +1,18 @@
-//! `barrierctl status`: the look, for people.
+//! `barrierctl status`: the look, for people and as JSON.
 //!
 //! Owns the wording. Knows nothing of where the figures come from.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use barrierd_client::Barrier;
-use barrierd_client::counters::{Counters, Word, version_text};
+use barrierd_client::counters::{Counters, TABLE, Unit, Word, version_text};
+use barrierd_client::{Barrier, abi};
 
+use crate::json::{Json, object};
 use crate::look::Look;
+
+/// Most CPUs that are named for being late.
+const LAGGARDS: usize = 4;
 
 /// All there is to know, a line each.
 pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
@@ -22,9 +26,10 @@ pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
     line("daemon", look.liveness.to_string());
     line("cpus", barrier.ncpu().to_string());
     if barrier.is_legacy() {
-        line("layout", "the C daemon's: no virtual time, no heartbeat".into());
+        line("source", "the C daemon's file: no virtual time, no heartbeat".into());
     } else {
-        line("generation", mark.generation.to_string());
+        let (version, generation) = (abi::VERSION_VALUE, mark.generation);
+        line("source", format!("barrierd's file, layout {version}, generation {generation}"));
     }
     if let Some(beat) = barrier.heartbeat_ns() {
         line("heartbeat", age(beat, now));
@@ -37,6 +42,7 @@ pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
     if let Some(vtime) = barrier.vtime() {
         line("vtime", format!("{vtime}, complete below {}", mark.vtime));
     }
+    line("laggards", laggards(look));
     match &look.counters {
         Ok(counters) => counted(counters, now, look.well(), &mut line),
         Err(why) => line("counters", why.to_string()),
@@ -45,6 +51,64 @@ pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
         line("advice", advice.into());
     }
     text
+}
+
+/// The CPUs that are behind the others at this moment.
+fn laggards(look: &Look) -> String {
+    let Some(oldest) = look.laggards(LAGGARDS) else {
+        return "CPUs are not told apart: that takes a barrierd with --per-cpu".into();
+    };
+    let each = oldest.iter().map(|&(cpu, age)| format!("CPU {cpu} {} ms", ms(age)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// The same for a program. Times are nanoseconds, on CLOCK_MONOTONIC unless they are spans; `null` is
+/// what can't be had.
+pub(crate) fn json(barrier: &Barrier, look: &Look) -> Json {
+    let (mark, now) = (&look.mark, look.now_ns);
+    let age = |ns: u64| now.saturating_sub(ns);
+    let laggards = look.laggards(LAGGARDS).map(|oldest| {
+        let each =
+            |&(cpu, age): &(usize, u64)| object([("cpu", cpu.into()), ("age_ns", age.into())]);
+        Json::List(oldest.iter().map(each).collect())
+    });
+    let (counters, why) = match &look.counters {
+        Ok(counters) => (Some(counted_json(counters)), None),
+        Err(why) => (None, Some(why.to_string())),
+    };
+    object([
+        ("well", look.well().into()),
+        ("file", barrier.path().display().to_string().into()),
+        ("daemon", look.liveness.to_string().into()),
+        ("source", if barrier.is_legacy() { "c" } else { "barrierd" }.into()),
+        ("cpus", barrier.ncpu().into()),
+        ("generation", (!barrier.is_legacy()).then_some(mark.generation).into()),
+        ("heartbeat_age_ns", barrier.heartbeat_ns().map(age).into()),
+        ("watermark_ns", (mark.ns != 0).then_some(mark.ns).into()),
+        ("watermark_age_ns", (mark.ns != 0).then(|| age(mark.ns)).into()),
+        ("vtime", barrier.vtime().into()),
+        ("complete_below_vtime", barrier.vtime().map(|_| mark.vtime).into()),
+        ("laggards", laggards.into()),
+        ("counters", counters.into()),
+        ("counters_missing", why.into()),
+        ("advice", look.advice().into()),
+    ])
+}
+
+/// The table by its names.
+fn counted_json(counters: &Counters) -> Json {
+    let start = ("start_ns".into(), counters.start_ns.into());
+    let words = TABLE.iter().map(|entry| {
+        let value = counters.get(entry.word);
+        let value = match entry.word {
+            Word::Program => value.map(version_text).into(),
+            _ if entry.unit == Unit::Flag => value.map(|value| value != 0).into(),
+            _ => Json::from(value),
+        };
+        let unit = if entry.unit == Unit::Nanoseconds { "_ns" } else { "" };
+        (format!("{}{unit}", entry.name).into(), value)
+    });
+    Json::Object(std::iter::once(start).chain(words).collect())
 }
 
 /// What the daemon has counted: sums, and how many a second since its start.

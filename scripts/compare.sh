@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# A picture of this machine's barriers: `barrierctl compare`, as root beside this tree's daemon,
+# otherwise beside one that is running already, or without.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/daemon.sh
+
+cargo build --release --quiet -p barrierd-client --bin barrierctl
+barrierctl=${CARGO_TARGET_DIR:-target}/release/barrierctl
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Not root, so no daemon is started: what one that runs gives is timed, or none."
+  exec "$barrierctl" compare "$@"
+fi
+start_daemon
+"$barrierctl" --file "$file" compare "$@"
