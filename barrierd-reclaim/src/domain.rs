@@ -424,7 +424,7 @@ mod tests {
             &Settings { background: false, ..Settings::default() },
         );
         let record = domain.acquire();
-        let item = Item { ptr: core::ptr::null_mut(), free: nothing };
+        let item = Item::new(core::ptr::null_mut(), nothing);
         // SAFETY: the record is this test's; `nothing` touches nothing.
         unsafe { domain.retire_fenced::<false>(record, item, 0) };
         domain.words.stop(|| now_ns() + 3_600_000_000_000);

@@ -79,7 +79,7 @@ impl<'r> Guard<'r> {
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let record = self.record();
-        let item = Item { ptr: ptr.cast(), free: thin(free) };
+        let item = Item::new(ptr.cast(), thin(free));
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
         unsafe { record.domain().retire_for::<false>(record, item, size_of::<T>()) }
     }
@@ -107,7 +107,7 @@ impl<'r> Guard<'r> {
     #[inline]
     pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
         let record = self.record();
-        let item = Item { ptr: ptr.cast(), free: thin(free_box::<Born<T>>) };
+        let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
         unsafe { record.domain().retire_for::<true>(record, item, size_of::<Born<T>>()) }
     }

@@ -186,7 +186,7 @@ impl Handle {
     /// As for [`Reclaimer::retire_with`].
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
-        let item = Item { ptr: ptr.cast(), free: thin(free) };
+        let item = Item::new(ptr.cast(), thin(free));
         // SAFETY: this function's caller says so.
         unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }

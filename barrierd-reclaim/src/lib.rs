@@ -45,6 +45,7 @@ mod blockers;
 mod daemons;
 pub mod docs;
 mod domain;
+pub mod epoch;
 mod error;
 mod fork;
 mod guard;

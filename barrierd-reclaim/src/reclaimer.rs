@@ -246,7 +246,7 @@ impl Reclaimer {
     ///   dropped: what the object borrows must live that long.
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
-        let item = Item { ptr: ptr.cast(), free: thin(free) };
+        let item = Item::new(ptr.cast(), thin(free));
         // SAFETY: this function's caller says so.
         unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }

@@ -3,7 +3,7 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
 //! 2. The owner is the thread whose [`Reader::take`] succeeded, until it gives the record back. It
-//!    alone touches `freeing`, `debt`, `beyond`, `transient`, `robust` and `hazards`. A record's owner stays on its
+//!    alone touches `freeing`, `debt`, `beyond`, `transient`, `robust`, `hazards` and `keeper`. A record's owner stays on its
 //!    thread: the registry, a `Guard` (neither is `Send`), one call or a `Handle` holds it. When the
 //!    last `Reclaimer` is dropped, all records belong to that drop (`Domain::close`): no guard and no
 //!    call can be left, and threads that exit find the door closed.
@@ -59,6 +59,8 @@ struct Inner {
     taken: AtomicPtr<Bags>,
     /// The owner is in a call that frees its queue: it need not be taken over.
     attended: AtomicBool,
+    /// What its owner keeps beside it (`epoch/participant.rs`).
+    keeper: Cell<*const ()>,
     /// The thread that took it, for reports.
     tid: AtomicU32,
     /// When the first item came of the queue's oldest bag, nanoseconds, or `u64::MAX`.
@@ -100,6 +102,7 @@ impl Record {
             freed: Tally::default(),
             retired_bytes: Tally::default(),
             freed_bytes: Tally::default(),
+            keeper: Cell::new(ptr::null()),
             tid: AtomicU32::new(0),
             oldest_ns: AtomicU64::new(u64::MAX),
             ledger: Box::default(),
@@ -129,6 +132,12 @@ impl Record {
     #[inline]
     pub(crate) fn hazards(&self) -> &Cell<u32> {
         &self.0.hazards
+    }
+
+    /// What the owner keeps beside it; only the owner knows what that is. Owner only.
+    #[inline]
+    pub(crate) fn keeper(&self) -> &Cell<*const ()> {
+        &self.0.keeper
     }
 
     /// Whether a robust guard or a hazard needs it in use. Owner only.

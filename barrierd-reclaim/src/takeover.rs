@@ -433,7 +433,7 @@ mod tests {
     unsafe fn nothing(_: *mut ()) {}
 
     fn numbered(n: usize) -> Item {
-        Item { ptr: std::ptr::without_provenance_mut(n), free: nothing }
+        Item::new(std::ptr::without_provenance_mut(n), nothing)
     }
 
     fn fresh() -> *mut Bags {
@@ -503,7 +503,7 @@ mod tests {
                         std::hint::spin_loop();
                     }
                     for bag in (*bags).take_over(1) {
-                        taken.extend(bag.map(|item| item.ptr.addr()));
+                        taken.extend(bag.map(|item| item.ptr().addr()));
                     }
                     Bags::leave(bags);
                 }
@@ -516,7 +516,7 @@ mod tests {
         // SAFETY: the owner is gone.
         unsafe {
             for bag in (*bags).take_over(1) {
-                taken.extend(bag.map(|item| item.ptr.addr()));
+                taken.extend(bag.map(|item| item.ptr().addr()));
             }
         }
         eprintln!("{pushed} items, {takeovers} takeovers");

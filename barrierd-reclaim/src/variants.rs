@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(crate) type Weighed = (Item, usize);
 
 fn item<T>(ptr: *mut T, free: unsafe fn(*mut T), bytes: usize) -> Weighed {
-    (Item { ptr: ptr.cast(), free: thin(free) }, bytes)
+    (Item::new(ptr.cast(), thin(free)), bytes)
 }
 
 /// Calls `work` later. One that captures nothing is not boxed.
@@ -106,7 +106,7 @@ macro_rules! retire_variants {
             /// published after that.
             #[inline]
             pub unsafe fn retire_born<T: Send>(&$self, ptr: *mut Born<T>) {
-                let item = Item { ptr: ptr.cast(), free: thin(free_box::<Born<T>>) };
+                let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
                 // SAFETY: a `Born` begins with its birth; the rest is the caller's promise.
                 unsafe { $self.retire_item::<true>(item, size_of::<Born<T>>()) };
             }
@@ -231,7 +231,7 @@ macro_rules! retire_variants {
                 // Foreign code, so before anything is touched.
                 let ptrs: Vec<*mut T> = ptrs.into_iter().collect();
                 let free = thin(free_box::<T>);
-                let batch = ptrs.iter().map(|ptr| Item { ptr: ptr.cast(), free });
+                let batch = ptrs.iter().map(|ptr| Item::new(ptr.cast(), free));
                 // SAFETY: the record is the caller's for this call; the rest is its promise.
                 $self.on_record(|domain, record| unsafe {
                     domain.retire_batch(record, batch, size_of::<T>());

@@ -319,7 +319,7 @@ mod tests {
         fn push(&mut self, birth: u64, now: u64) {
             self.objects.push(Box::new(birth));
             let object: *const u64 = &**self.objects.last().expect("just pushed");
-            let item = Item { ptr: object.cast_mut().cast(), free: nothing };
+            let item = Item::new(object.cast_mut().cast(), nothing);
             let mut sealed = false;
             let work = |work: &mut super::super::Work<'_>| {
                 sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_as::<true>() };
@@ -343,7 +343,7 @@ mod tests {
 
         fn name(&self, item: &Item) -> usize {
             let found = self.objects.iter().position(|object| {
-                core::ptr::addr_eq(core::ptr::from_ref::<u64>(object), item.ptr.cast_const())
+                core::ptr::addr_eq(core::ptr::from_ref::<u64>(object), item.ptr().cast_const())
             });
             found.expect("one of ours")
         }

@@ -8,14 +8,36 @@ use crate::protocol::Safe;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-/// A retired object and how to free it.
+/// A retired object and how to free it; or a small closure and how to call it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
-    pub(crate) ptr: *mut (),
-    pub(crate) free: unsafe fn(*mut ()),
+    /// The object's pointer, or the closure's bytes, some of which may be padding.
+    word: MaybeUninit<*mut ()>,
+    free: unsafe fn(MaybeUninit<*mut ()>),
 }
 
 impl Item {
+    /// An object behind a pointer.
+    #[inline]
+    pub(crate) fn new(ptr: *mut (), free: unsafe fn(*mut ())) -> Item {
+        // SAFETY: `MaybeUninit<P>` has the size, the alignment and the ABI of `P`, so the two function
+        // types are called alike; `free` is only ever called with the initialized `ptr`.
+        let free = unsafe {
+            core::mem::transmute::<unsafe fn(*mut ()), unsafe fn(MaybeUninit<*mut ()>)>(free)
+        };
+        Item { word: MaybeUninit::new(ptr), free }
+    }
+
+    /// A closure small enough to lie in the word. Only for domains that never have a hazard, which
+    /// would be compared with it ([`ptr`](Item::ptr)).
+    #[inline]
+    pub(crate) fn closure(
+        word: MaybeUninit<*mut ()>,
+        call: unsafe fn(MaybeUninit<*mut ()>),
+    ) -> Item {
+        Item { word, free: call }
+    }
+
     /// Runs the destructor.
     ///
     /// # Safety
@@ -23,13 +45,20 @@ impl Item {
     /// more), what `Reclaimer::retire_with` asks of its caller holds, and this is the only call.
     #[inline]
     pub(crate) unsafe fn free(self) {
-        // SAFETY: `ptr` and `free` were given together, for one call, by `retire_with`'s caller.
-        unsafe { (self.free)(self.ptr) }
+        // SAFETY: `word` and `free` were given together, for one call, by `retire_with`'s caller.
+        unsafe { (self.free)(self.word) }
+    }
+
+    /// The object.
+    pub(crate) fn ptr(&self) -> *mut () {
+        // SAFETY: asked of objects alone, whose word is their pointer: closures lie in domains
+        // without hazards and births.
+        unsafe { self.word.assume_init() }
     }
 
     /// What a hazard on it holds.
     pub(super) fn address(&self) -> u64 {
-        self.ptr.addr() as u64
+        self.ptr().addr() as u64
     }
 
     /// Its birth.
@@ -38,7 +67,7 @@ impl Item {
     /// The object begins with its birth (`Born` in `robust.rs`), and is not freed.
     pub(super) unsafe fn birth(&self) -> u64 {
         // SAFETY: as the caller says; a birth never changes.
-        unsafe { self.ptr.cast::<u64>().read() }
+        unsafe { self.ptr().cast::<u64>().read() }
     }
 }
 

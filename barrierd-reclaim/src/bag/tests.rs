@@ -8,7 +8,7 @@ use proptest::prelude::*;
 unsafe fn nothing(_: *mut ()) {}
 
 fn numbered(n: usize) -> Item {
-    Item { ptr: ptr::without_provenance_mut(n), free: nothing }
+    Item::new(ptr::without_provenance_mut(n), nothing)
 }
 
 /// Owned by this thread alone, which never has it taken.
@@ -42,7 +42,7 @@ impl Queue {
     fn take(&self, safe: Safe) -> Option<usize> {
         self.work(|work| {
             work.release(safe, &Holders::default());
-            work.take_safe().map(|item| item.ptr.addr())
+            work.take_safe().map(|item| item.ptr().addr())
         })
     }
 }
@@ -127,8 +127,7 @@ fn kinds_fill_side_by_side() {
     // SAFETY: `clock` outlives `queue`.
     let queue = Queue::new(unsafe { VtimeWord::new(NonNull::from(&clock)) });
     let births: Vec<u64> = (0..BAG_ITEMS as u64 + 2).rev().map(|n| n + 7).collect();
-    let born =
-        |at: usize| Item { ptr: ptr::from_ref(&births[at]).cast_mut().cast(), free: nothing };
+    let born = |at: usize| Item::new(ptr::from_ref(&births[at]).cast_mut().cast(), nothing);
     // SAFETY: this thread's own; they begin with their births.
     let fast = |at| unsafe { queue.0.push_as::<true>(born(at), 4, false) }.map(|_| ());
     let slow = |at| {
@@ -183,7 +182,7 @@ fn a_taken_queue_is_left() {
     let stamps: Vec<_> =
         bags.iter_mut().map(|bag| (bag.ns(), bag.waiting(), bag.take_bytes())).collect();
     assert_eq!(stamps, [(5, 64, 512), (9, 6, 48)]);
-    let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
+    let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
     assert_eq!(names, (0..70).collect::<Vec<_>>());
 }
 
@@ -201,7 +200,7 @@ fn a_mark_survives_the_owner() {
     assert_eq!(unsafe { queue.0.push(numbered(3), 8, true) }.err(), Some(Refused::Taken));
     // SAFETY: marked, quiet, and this thread is the owner.
     let bags = unsafe { queue.0.take_over(9) };
-    let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
+    let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
     assert_eq!(names, [1, 2]);
 }
 
@@ -278,7 +277,7 @@ proptest! {
         }
         // SAFETY: this thread is the owner.
         let bags = unsafe { queue.0.take_over(now) };
-        let left: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
+        let left: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
         let expected: Vec<usize> = plain.iter().map(|&(name, ..)| name).collect();
         prop_assert_eq!(left, expected);
     }

@@ -11,7 +11,7 @@ use loom::sync::atomic::Ordering::Release;
 unsafe fn nothing(_: *mut ()) {}
 
 fn item(n: usize) -> Item {
-    Item { ptr: ptr::without_provenance_mut(n), free: nothing }
+    Item::new(ptr::without_provenance_mut(n), nothing)
 }
 
 struct Domain {
@@ -62,7 +62,7 @@ impl Domain {
         let ns = early.unwrap_or_else(stop);
         // SAFETY: marked, its barrier has passed, quiet.
         let bags = unsafe { self.queue().take_over(ns) };
-        let names: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr.addr()).collect();
+        let names: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
         if !names.is_empty() && ns < self.scanned.load(Acquire) {
             self.world.free();
         }

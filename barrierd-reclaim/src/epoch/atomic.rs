@@ -1,0 +1,329 @@
+//! The word that threads share.
+
+#[allow(deprecated, reason = "the interface has them still")]
+use super::compare::{CompareAndSetError, CompareAndSetOrdering, CompareExchangeError};
+use super::guard::Guard;
+use super::owned::Owned;
+use super::pointable::{Pointable, Pointer, address_of, tag_bits, tag_of};
+use super::shared::Shared;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use crossbeam_utils::atomic::AtomicConsume;
+
+/// A pointer to an object on the heap, with a tag in its low bits, that threads load and exchange.
+///
+/// What is loaded is good for as long as the guard that the load is given. Dropping an `Atomic`
+/// destroys nothing.
+pub struct Atomic<T: ?Sized + Pointable> {
+    word: AtomicUsize,
+    points: PhantomData<*mut T>,
+}
+
+// SAFETY: whoever has an `Atomic` may get at `&T` and, as the owner, at `T`.
+unsafe impl<T: ?Sized + Pointable + Send + Sync> Send for Atomic<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Pointable + Send + Sync> Sync for Atomic<T> {}
+
+impl<T> Atomic<T> {
+    /// Puts a value on the heap, and points to it.
+    pub fn new(init: T) -> Atomic<T> {
+        Atomic::init(init)
+    }
+}
+
+impl<T: ?Sized + Pointable> Atomic<T> {
+    #[inline]
+    const fn of(word: usize) -> Atomic<T> {
+        Atomic { word: AtomicUsize::new(word), points: PhantomData }
+    }
+
+    /// Makes an object on the heap, and points to it: an array from its length, say.
+    pub fn init(init: T::Init) -> Atomic<T> {
+        Atomic::from(Owned::init(init))
+    }
+
+    /// Null.
+    pub const fn null() -> Atomic<T> {
+        Atomic::of(0)
+    }
+
+    /// Loads the pointer.
+    ///
+    /// # Panics
+    /// With `Release` or `AcqRel`.
+    #[inline]
+    pub fn load<'g>(&self, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
+        shared(self.word.load(ord))
+    }
+
+    /// Loads the pointer; what depends on it comes after that load. On architectures other than Arm it
+    /// is an Acquire load.
+    #[inline]
+    pub fn load_consume<'g>(&self, _: &'g Guard) -> Shared<'g, T> {
+        shared(self.word.load_consume())
+    }
+
+    /// Stores a pointer. What was there before is not destroyed.
+    ///
+    /// # Panics
+    /// With `Acquire` or `AcqRel`.
+    #[inline]
+    pub fn store<P: Pointer<T>>(&self, new: P, ord: Ordering) {
+        self.word.store(new.into_usize(), ord);
+    }
+
+    /// Stores a pointer, and returns the one that was there.
+    #[inline]
+    pub fn swap<'g, P: Pointer<T>>(&self, new: P, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
+        shared(self.word.swap(new.into_usize(), ord))
+    }
+
+    /// Stores `new` if `current` is there, tag and all. Returns what was stored; or what is there, and
+    /// `new`.
+    ///
+    /// # Errors
+    /// If something else is there.
+    ///
+    /// # Panics
+    /// With `Release` or `AcqRel` for `failure`.
+    #[inline]
+    pub fn compare_exchange<'g, P>(
+        &self,
+        current: Shared<'_, T>,
+        new: P,
+        success: Ordering,
+        failure: Ordering,
+        _: &'g Guard,
+    ) -> Result<Shared<'g, T>, CompareExchangeError<'g, T, P>>
+    where
+        P: Pointer<T>,
+    {
+        let (current, new) = (current.into_usize(), new.into_usize());
+        answer(self.word.compare_exchange(current, new, success, failure), new)
+    }
+
+    /// [`compare_exchange`](Atomic::compare_exchange), which may fail for no reason, and so be cheaper in
+    /// a loop.
+    ///
+    /// # Errors
+    /// If something else is there, or for no reason.
+    ///
+    /// # Panics
+    /// With `Release` or `AcqRel` for `failure`.
+    #[inline]
+    pub fn compare_exchange_weak<'g, P>(
+        &self,
+        current: Shared<'_, T>,
+        new: P,
+        success: Ordering,
+        failure: Ordering,
+        _: &'g Guard,
+    ) -> Result<Shared<'g, T>, CompareExchangeError<'g, T, P>>
+    where
+        P: Pointer<T>,
+    {
+        let (current, new) = (current.into_usize(), new.into_usize());
+        answer(self.word.compare_exchange_weak(current, new, success, failure), new)
+    }
+
+    /// Replaces the pointer by what `func` makes of it, until that succeeds or `func` says `None`.
+    /// Returns the pointer that was replaced.
+    ///
+    /// # Errors
+    /// With the pointer for which `func` said `None`.
+    ///
+    /// # Panics
+    /// With `Release` or `AcqRel` for `fail_order`.
+    #[inline]
+    pub fn fetch_update<'g, F>(
+        &self,
+        set_order: Ordering,
+        fail_order: Ordering,
+        guard: &'g Guard,
+        mut func: F,
+    ) -> Result<Shared<'g, T>, Shared<'g, T>>
+    where
+        F: FnMut(Shared<'g, T>) -> Option<Shared<'g, T>>,
+    {
+        let mut seen = self.load(fail_order, guard);
+        loop {
+            let new = func(seen).ok_or(seen)?;
+            match self.compare_exchange_weak(seen, new, set_order, fail_order, guard) {
+                Ok(_) => return Ok(seen),
+                Err(found) => seen = found.current,
+            }
+        }
+    }
+
+    /// The earlier form of [`compare_exchange`](Atomic::compare_exchange).
+    ///
+    /// # Errors
+    /// If something else is there.
+    #[allow(deprecated, reason = "the interface has it still")]
+    #[deprecated(note = "Use `compare_exchange` instead")]
+    pub fn compare_and_set<'g, O, P>(
+        &self,
+        current: Shared<'_, T>,
+        new: P,
+        ord: O,
+        guard: &'g Guard,
+    ) -> Result<Shared<'g, T>, CompareAndSetError<'g, T, P>>
+    where
+        O: CompareAndSetOrdering,
+        P: Pointer<T>,
+    {
+        self.compare_exchange(current, new, ord.success(), ord.failure(), guard)
+    }
+
+    /// The earlier form of [`compare_exchange_weak`](Atomic::compare_exchange_weak).
+    ///
+    /// # Errors
+    /// If something else is there, or for no reason.
+    #[allow(deprecated, reason = "the interface has it still")]
+    #[deprecated(note = "Use `compare_exchange_weak` instead")]
+    pub fn compare_and_set_weak<'g, O, P>(
+        &self,
+        current: Shared<'_, T>,
+        new: P,
+        ord: O,
+        guard: &'g Guard,
+    ) -> Result<Shared<'g, T>, CompareAndSetError<'g, T, P>>
+    where
+        O: CompareAndSetOrdering,
+        P: Pointer<T>,
+    {
+        self.compare_exchange_weak(current, new, ord.success(), ord.failure(), guard)
+    }
+
+    /// Clears the bits of the tag that `val` has not. Returns the pointer from before.
+    #[inline]
+    pub fn fetch_and<'g>(&self, val: usize, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
+        shared(self.word.fetch_and(val | !tag_bits::<T>(), ord))
+    }
+
+    /// Sets the bits of the tag that `val` has. Returns the pointer from before.
+    #[inline]
+    pub fn fetch_or<'g>(&self, val: usize, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
+        shared(self.word.fetch_or(tag_of::<T>(val), ord))
+    }
+
+    /// Turns the bits of the tag over that `val` has. Returns the pointer from before.
+    #[inline]
+    pub fn fetch_xor<'g>(&self, val: usize, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
+        shared(self.word.fetch_xor(tag_of::<T>(val), ord))
+    }
+
+    /// Takes the object over.
+    ///
+    /// # Safety
+    /// It is not null, and nobody else can reach the object.
+    #[inline]
+    pub unsafe fn into_owned(self) -> Owned<T> {
+        // SAFETY: the caller says that this is the only owner.
+        unsafe { Owned::from_usize(self.word.into_inner()) }
+    }
+
+    /// Takes the object over, if it is not null.
+    ///
+    /// # Safety
+    /// Nobody else can reach the object.
+    #[inline]
+    pub unsafe fn try_into_owned(self) -> Option<Owned<T>> {
+        // SAFETY: the caller says that this is the only owner.
+        unsafe { shared(self.word.into_inner()).try_into_owned() }
+    }
+}
+
+#[inline]
+fn shared<'g, T: ?Sized + Pointable>(word: usize) -> Shared<'g, T> {
+    // SAFETY: any word may be a shared pointer's: following it is what is unsafe.
+    unsafe { Shared::from_usize(word) }
+}
+
+#[inline]
+fn answer<'g, T: ?Sized + Pointable, P: Pointer<T>>(
+    exchanged: Result<usize, usize>,
+    new: usize,
+) -> Result<Shared<'g, T>, CompareExchangeError<'g, T, P>> {
+    match exchanged {
+        Ok(_) => Ok(shared(new)),
+        // SAFETY: the word of the pointer that was to be stored, and was not.
+        Err(found) => {
+            Err(unsafe { CompareExchangeError { current: shared(found), new: P::from_usize(new) } })
+        }
+    }
+}
+
+/// A pointer's parts, for `Debug`.
+pub(super) fn describe<T: ?Sized + Pointable>(
+    name: &str,
+    word: usize,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let (raw, tag) = (address_of::<T>(word), tag_of::<T>(word));
+    f.debug_struct(name).field("raw", &raw).field("tag", &tag).finish()
+}
+
+/// The address without the tag, for `Pointer`.
+pub(super) fn print<T: ?Sized + Pointable>(word: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fmt::Pointer::fmt(&ptr::without_provenance::<()>(address_of::<T>(word)), f)
+}
+
+impl<T: ?Sized + Pointable> fmt::Debug for Atomic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe::<T>("Atomic", self.word.load(Ordering::SeqCst), f)
+    }
+}
+
+impl<T: ?Sized + Pointable> fmt::Pointer for Atomic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print::<T>(self.word.load(Ordering::SeqCst), f)
+    }
+}
+
+impl<T: ?Sized + Pointable> Clone for Atomic<T> {
+    /// A copy of the pointer, loaded Relaxed: to hand it on takes a fence, or `load` and
+    /// `Atomic::from`.
+    fn clone(&self) -> Atomic<T> {
+        Atomic::of(self.word.load(Ordering::Relaxed))
+    }
+}
+
+impl<T: ?Sized + Pointable> Default for Atomic<T> {
+    fn default() -> Atomic<T> {
+        Atomic::null()
+    }
+}
+
+impl<T: ?Sized + Pointable> From<Owned<T>> for Atomic<T> {
+    fn from(owned: Owned<T>) -> Atomic<T> {
+        Atomic::of(owned.into_usize())
+    }
+}
+
+impl<T> From<Box<T>> for Atomic<T> {
+    fn from(boxed: Box<T>) -> Atomic<T> {
+        Atomic::from(Owned::from(boxed))
+    }
+}
+
+impl<T> From<T> for Atomic<T> {
+    fn from(value: T) -> Atomic<T> {
+        Atomic::new(value)
+    }
+}
+
+impl<'g, T: ?Sized + Pointable> From<Shared<'g, T>> for Atomic<T> {
+    fn from(pointer: Shared<'g, T>) -> Atomic<T> {
+        Atomic::of(pointer.into_usize())
+    }
+}
+
+impl<T> From<*const T> for Atomic<T> {
+    /// Of a pointer that has no tag; it is not looked at.
+    fn from(raw: *const T) -> Atomic<T> {
+        Atomic::of(raw.expose_provenance())
+    }
+}

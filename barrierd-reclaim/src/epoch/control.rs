@@ -1,0 +1,120 @@
+//! What crossbeam-epoch has not: settings of the process's own collector, and waiting for its garbage.
+
+use super::collector::Collector;
+use super::default;
+use crate::error::{BuildError, SynchronizeError};
+use crate::reclaimer::Builder;
+use crate::record::Record;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// [`configure`] could not be done.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigureError {
+    /// Something in the process has pinned before.
+    #[error(
+        "the process's collector is in use already: call configure() before the first pin(), at the \
+         beginning of main"
+    )]
+    InUse,
+    /// The source can't be had.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// [`drain`] could not finish. Nothing is lost: what waits is still queued.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{waiting} deferred call(s) still wait: {}",
+    reason.as_ref().map_or("other threads have deferred them and are not done".into(), ToString::to_string)
+)]
+#[non_exhaustive]
+pub struct DrainError {
+    /// Deferred calls that were not made.
+    pub waiting: u64,
+    /// What they wait for. `None`: they are in the hands of other threads, which defer still or have
+    /// not been idle for long enough.
+    #[source]
+    pub reason: Option<SynchronizeError>,
+}
+
+/// Chooses the settings of the process's own collector: limits and what happens at them, source,
+/// background thread. To be called before anything pins.
+///
+/// ```
+/// use barrierd_reclaim::{Reclaimer, epoch};
+///
+/// let settings = Reclaimer::builder()
+///     .limit_bytes(64 << 20)
+///     .limit_hook(|pressure| eprintln!("garbage piles up: {pressure:?}"));
+/// epoch::configure(settings)?;
+/// # Ok::<(), epoch::ConfigureError>(())
+/// ```
+///
+/// # Errors
+/// If the collector is in use already, or if a source was asked for by name and can't be had.
+pub fn configure(builder: Builder) -> Result<(), ConfigureError> {
+    default::establish(Collector::build(builder)?).map_err(|_| ConfigureError::InUse)
+}
+
+/// Waits until nothing waits in the process's own collector: all that was deferred has been called.
+///
+/// For the end of a program, or of a phase: other threads that go on deferring are waited for in vain.
+/// What idle threads hold is called too, once the background thread has taken it over, some 20 ms after
+/// their last call.
+///
+/// ```
+/// use barrierd_reclaim::epoch;
+/// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+/// use std::time::{Duration, Instant};
+///
+/// static CALLED: AtomicBool = AtomicBool::new(false);
+/// epoch::pin().defer(|| CALLED.store(true, Relaxed));
+/// epoch::drain(Instant::now() + Duration::from_secs(5))?;
+/// assert!(CALLED.load(Relaxed));
+/// # Ok::<(), epoch::DrainError>(())
+/// ```
+///
+/// # Errors
+/// When `deadline` comes first, or when the wait could never end: this thread has a guard, say.
+pub fn drain(deadline: Instant) -> Result<(), DrainError> {
+    let Some(collector) = default::existing() else { return Ok(()) };
+    // SAFETY: the handle is this thread's.
+    default::with_handle(|handle| unsafe { collector.drain_as(handle.record(), deadline) })
+}
+
+impl Collector {
+    /// [`drain`](super::drain) of this collector. This thread's own guards show as
+    /// [`SynchronizeError::Readers`], after the deadline.
+    ///
+    /// # Errors
+    /// When `deadline` comes first, or when the wait could never end.
+    pub fn drain(&self, deadline: Instant) -> Result<(), DrainError> {
+        let handle = self.register();
+        // SAFETY: the handle is this thread's.
+        unsafe { self.drain_as(handle.record(), deadline) }
+    }
+
+    /// # Safety
+    /// The caller owns `record`, of this collector's domain.
+    unsafe fn drain_as(&self, record: &Record, deadline: Instant) -> Result<(), DrainError> {
+        let domain = self.domain();
+        loop {
+            // SAFETY: as the caller says.
+            if let Err(error) = unsafe { domain.synchronize(record, deadline) } {
+                return Err(DrainError { waiting: domain.waiting(), reason: Some(error) });
+            }
+            let waiting = domain.waiting();
+            if waiting == 0 {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(DrainError { waiting, reason: None });
+            }
+            // Other threads' queues: the background thread is at them.
+            std::thread::sleep(left.min(Duration::from_millis(1)));
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Closures and pointers as items of a queue.
+//!
+//! Owns how a closure is packed: into the item's word if it fits, else into a box.
+
+use super::owned::Owned;
+use super::pointable::{Pointable, Pointer};
+use super::shared::Shared;
+use crate::bag::Item;
+use crate::reclaimer::thin;
+use core::mem::MaybeUninit;
+use core::ptr;
+
+type Word = MaybeUninit<*mut ()>;
+
+/// A call of `work`, and what it takes, bytes.
+#[inline]
+pub(super) fn call<F: FnOnce() -> R, R>(work: F) -> (Item, usize) {
+    let fits = size_of::<F>() <= size_of::<Word>() && align_of::<F>() <= align_of::<Word>();
+    let item = if fits {
+        let mut word = Word::uninit();
+        // SAFETY: it fits, and the word is this function's. What it does not fill may stay as it is.
+        unsafe { word.as_mut_ptr().cast::<F>().write(work) };
+        Item::closure(word, call_word::<F, R>)
+    } else {
+        Item::new(Box::into_raw(Box::new(work)).cast(), thin(call_box::<F, R>))
+    };
+    (item, size_of::<F>())
+}
+
+/// # Safety
+/// `word` holds a closure of this type; called once.
+unsafe fn call_word<F: FnOnce() -> R, R>(word: Word) {
+    // SAFETY: as the caller says: `call` wrote it there, and it is moved out once.
+    let work = unsafe { word.as_ptr().cast::<F>().read() };
+    drop(work());
+}
+
+/// # Safety
+/// `work` came from `Box::into_raw`; called once.
+unsafe fn call_box<F: FnOnce() -> R, R>(work: *mut F) {
+    // SAFETY: as the caller says.
+    let work = unsafe { Box::from_raw(work) };
+    drop(work());
+}
+
+/// The end of an object, and what it takes, bytes: of an array, no more than its length's word.
+#[inline]
+pub(super) fn destruction<T: ?Sized + Pointable>(pointer: Shared<'_, T>) -> (Item, usize) {
+    /// # Safety
+    /// The word of a pointer that the caller may take over.
+    unsafe fn destroy<T: ?Sized + Pointable>(word: *mut ()) {
+        // SAFETY: as the caller says.
+        drop::<Owned<T>>(unsafe { Shared::from_usize(word.addr()).into_owned() });
+    }
+    // The address was exposed when it became a word.
+    let word = ptr::without_provenance_mut(pointer.into_usize());
+    (Item::new(word, destroy::<T>), size_of::<T::Init>())
+}

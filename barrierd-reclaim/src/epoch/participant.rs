@@ -1,0 +1,158 @@
+//! A participant: a record of a collector's domain that handles and guards share, and that outlives
+//! neither.
+//!
+//! Owns the count of handles, and the moment when the record goes back. Knows nothing of threads: that
+//! a participant stays on one is the business of its handles and guards, none of which is `Send`.
+//!
+//! While a handle is there, the record's slot counts the guards, as for any other record. When the last
+//! handle goes and guards are left, the slot counts one more (`transient`): so the end of the last guard
+//! comes by here, while all others take the fast way.
+
+use super::collector::Collector;
+use crate::record::Record;
+use core::cell::Cell;
+use core::ptr;
+
+/// What keeps a participant's domain alive.
+struct Keeper {
+    collector: Collector,
+    handles: Cell<usize>,
+}
+
+/// A new participant with one handle. It lives until handles and guards are gone.
+pub(super) fn register(collector: &Collector) -> *const Record {
+    let record = collector.domain().acquire();
+    let keeper = Keeper { collector: collector.clone(), handles: Cell::new(1) };
+    record.keeper().set(Box::into_raw(Box::new(keeper)).cast_const().cast());
+    record
+}
+
+fn keeper(record: &Record) -> &Keeper {
+    // SAFETY: set by `register`, freed by `finish`, between which all other calls lie.
+    unsafe { &*record.keeper().get().cast::<Keeper>() }
+}
+
+/// The collector that it is registered with.
+#[inline]
+pub(super) fn collector(record: &Record) -> &Collector {
+    &keeper(record).collector
+}
+
+/// Opens a guard.
+#[inline]
+pub(super) fn begin(record: &Record) {
+    if record.reader().is_pinned() {
+        nest(record);
+    } else {
+        record.domain().pin_for(record);
+    }
+}
+
+/// The same, where readers need no fence.
+#[inline]
+pub(super) fn begin_unfenced(record: &Record) {
+    if record.reader().is_pinned() {
+        nest(record);
+    } else {
+        record.reader().pin(record.domain().words());
+    }
+}
+
+/// One more guard. Apart, so that the first one's way stays short.
+#[inline(never)]
+fn nest(record: &Record) {
+    record.nest();
+}
+
+/// Ends a guard.
+///
+/// # Safety
+/// There is one, and it is not used any more. If there is no handle, the record must not be used either.
+#[inline]
+pub(super) unsafe fn end(record: *const Record) {
+    // SAFETY: a guard keeps the participant.
+    let own = unsafe { &*record };
+    if own.reader().nested() == 0 {
+        own.reader().unpin();
+    } else {
+        // SAFETY: as the caller says.
+        unsafe { end_nested(record) };
+    }
+}
+
+/// One guard of several, or the last one of a participant without a handle.
+///
+/// # Safety
+/// As for `end`.
+#[inline(never)]
+unsafe fn end_nested(record: *const Record) {
+    // SAFETY: a guard keeps the participant.
+    let own = unsafe { &*record };
+    own.unnest();
+    if own.transient().get() && own.reader().nested() == 0 {
+        own.reader().unpin();
+        // SAFETY: handles and guards are gone.
+        unsafe { finish(record) };
+    }
+}
+
+/// Whether there is one guard alone.
+#[inline]
+pub(super) fn is_sole(record: &Record) -> bool {
+    record.reader().nested() == u64::from(record.transient().get())
+}
+
+/// The only guard goes on in the present era.
+pub(super) fn repin(record: &Record) {
+    record.domain().pin_for(record);
+    if record.transient().get() {
+        record.nest();
+    }
+}
+
+/// One more handle, be there none.
+pub(super) fn retain(record: &Record) {
+    let handles = &keeper(record).handles;
+    handles.set(handles.get() + 1);
+    if record.transient().replace(false) {
+        record.unnest();
+    }
+}
+
+/// One handle less.
+///
+/// # Safety
+/// There is one, and it is not used any more. If it is the last one and there is no guard, the record
+/// must not be used either.
+pub(super) unsafe fn release(record: *const Record) {
+    // SAFETY: a handle keeps the participant.
+    let own = unsafe { &*record };
+    let handles = &keeper(own).handles;
+    handles.set(handles.get() - 1);
+    if handles.get() > 0 {
+        return;
+    }
+    if own.reader().is_pinned() {
+        own.transient().set(true);
+        own.nest();
+    } else {
+        // SAFETY: handles and guards are gone.
+        unsafe { finish(record) };
+    }
+}
+
+/// Gives the record back, then the collector up, which may be the end of its domain.
+///
+/// # Safety
+/// Handles and guards are gone; the record must not be used any more.
+#[cold]
+unsafe fn finish(record: *const Record) {
+    // SAFETY: the keeper below keeps the domain, hence the record, as long as this block.
+    let own = unsafe { &*record };
+    // First: another thread may take the record as soon as it is given back.
+    let keeper = own.keeper().replace(ptr::null()).cast_mut().cast::<Keeper>();
+    // SAFETY: no handle and no guard is left, so the caller is the record's only owner.
+    unsafe { own.domain().hand_over(own) };
+    // SAFETY: from `Box::into_raw` in `register`, taken out once.
+    drop(unsafe { Box::from_raw(keeper) });
+}
