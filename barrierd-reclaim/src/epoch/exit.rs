@@ -3,7 +3,7 @@
 //! Rust drops no statics, so the C library is asked: it calls back when `main` returns or somebody calls
 //! `exit`, on that thread, after that thread's own thread-locals have gone. Other threads may run still.
 //! The call does nothing that the background thread would not do at the same moment, so it needs no
-//! promise that a deferred closure has not given; but it ends by a deadline.
+//! promise that a deferred closure has not given; but it waits for others by a deadline.
 
 use super::{control, default};
 use core::ffi::c_int;
@@ -25,13 +25,12 @@ pub(super) fn hook() {
 
 extern "C" fn drain_at_exit() {
     let Some(collector) = default::existing() else { return };
-    let deadline = Instant::now() + AT_MOST;
-    while collector.domain().waiting() > 0 && Instant::now() < deadline {
-        match catch_unwind(|| control::drain(deadline)) {
+    while collector.domain().waiting() > 0 {
+        match catch_unwind(|| control::drain(Instant::now() + AT_MOST)) {
             // Done, or something stands in the way, and nobody is left to tell.
             Ok(_) => return,
-            // A closure panicked; the hook has reported it. The others are still there, and the payload's
-            // own destructor might panic again.
+            // A closure panicked, and is gone; the hook has reported it. The others are still there. The
+            // payload's own destructor might panic again.
             Err(payload) => core::mem::forget(payload),
         }
     }
