@@ -249,9 +249,10 @@ fn answer<'g, T: ?Sized + Pointable, P: Pointer<T>>(
 ) -> Result<Shared<'g, T>, CompareExchangeError<'g, T, P>> {
     match exchanged {
         Ok(_) => Ok(shared(new)),
-        // SAFETY: the word of the pointer that was to be stored, and was not.
         Err(found) => {
-            Err(unsafe { CompareExchangeError { current: shared(found), new: P::from_usize(new) } })
+            // SAFETY: the word of the pointer that was to be stored, and was not.
+            let new = unsafe { P::from_usize(new) };
+            Err(CompareExchangeError { current: shared(found), new })
         }
     }
 }

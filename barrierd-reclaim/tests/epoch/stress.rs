@@ -117,10 +117,11 @@ fn arrays_under_readers() {
                     let guard = handle.pin();
                     // SAFETY: never null, and the guard keeps it.
                     let seen = unsafe { cell.load(Acquire, &guard).deref() };
-                    // SAFETY: all elements were written before it was published.
-                    assert!(
-                        seen.iter().all(|element| unsafe { element.assume_init() } == seen.len())
-                    );
+                    let holds = |element: &MaybeUninit<usize>| {
+                        // SAFETY: all elements were written before it was published.
+                        unsafe { element.assume_init() == seen.len() }
+                    };
+                    assert!(seen.iter().all(holds));
                     if thread == 0 {
                         len = len % 300 + 1;
                         let old = cell.swap(make(len), AcqRel, &guard);
