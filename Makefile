@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom twins sanitizers fuzz vm lint bench deb install-c deps
+.PHONY: help demo compare test loom twins sanitizers fuzz compat vm lint bench deb install-c deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -14,6 +14,7 @@ help:
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer (nightly) and valgrind"
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
+	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
 	@echo "make lint    format, clippy and documentation, warnings denied"
 	@echo "make bench   measure against the peers (minutes)"
 	@echo "make deps    install what building and testing need"
@@ -51,6 +52,10 @@ sanitizers:
 fuzz:
 	@scripts/deps.sh test
 	@scripts/fuzz.sh
+
+compat:
+	@scripts/deps.sh test
+	@scripts/compat.sh
 
 lint:
 	@scripts/deps.sh build

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The drop-in for crossbeam-epoch: its interface against the original's documentation, the published
+# crossbeam-skiplist, crossbeam-deque and rayon on it, and all of them against the original.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+target=$CARGO_TARGET_DIR/compat
+programs="skiplist deque rayon"
+
+document() { # rustdoc's JSON, which stable has under a flag
+  RUSTC_BOOTSTRAP=1 cargo rustdoc --quiet --locked --lib "$@" --target-dir "$target/doc" -- \
+    -Z unstable-options --output-format json
+}
+
+echo "interface: crossbeam-epoch's documentation and ours"
+document --manifest-path tests/compat/original/Cargo.toml --package crossbeam-epoch
+document --package barrierd-reclaim
+python3 scripts/epoch_api.py "$target/doc/doc/crossbeam_epoch.json" "$target/doc/doc/barrierd_reclaim.json"
+
+for program in $programs; do
+  echo "tests: $program"
+  # Nothing of the original may be left in it.
+  cargo tree --quiet --locked --manifest-path "tests/compat/$program/Cargo.toml" --invert crossbeam-epoch --depth 0 |
+    grep -q "compat/crossbeam-epoch" || { echo "the patch is not in force" >&2; exit 1; }
+  cargo test --quiet --locked --manifest-path "tests/compat/$program/Cargo.toml" --target-dir "$target/$program"
+done
+
+for program in $programs original; do
+  cargo build --quiet --release --locked --manifest-path "tests/compat/$program/Cargo.toml" \
+    --target-dir "$target/$program"
+done
+RACE_MS=${RACE_MS:-50} RACE_ROUNDS=${RACE_ROUNDS:-3} scripts/race.sh
