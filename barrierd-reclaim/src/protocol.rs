@@ -170,6 +170,16 @@ impl Reader {
         }
     }
 
+    /// One that looks pinned for ever: what a thread without a reader finds in its place.
+    #[cfg(not(loom))]
+    pub(crate) const fn nobody() -> Reader {
+        Reader {
+            slot: AtomicU64::new(UNPINNED + 1),
+            stopped: AtomicU64::new(0),
+            in_use: AtomicBool::new(true),
+        }
+    }
+
     /// Takes it for the calling thread, if nobody has it. To be followed by a
     /// [`full_stop`](Reader::full_stop).
     pub(crate) fn take(&self) -> bool {
@@ -224,6 +234,18 @@ impl Reader {
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
         self.slot.load(Ordering::Relaxed) != UNPINNED
+    }
+
+    /// What [`is_pinned`](Reader::is_pinned) and [`nested`](Reader::nested) look at, 0 if neither says
+    /// anything, by a plain load, which compilers fold into the test of it.
+    ///
+    /// # Safety
+    /// Nobody but the caller stores to the slot, not even a signal handler on its thread.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) unsafe fn own_word(&self) -> u64 {
+        // SAFETY: others load only, as the caller says, so this load races with nothing.
+        unsafe { self.slot.as_ptr().read() }
     }
 
     /// Counts one more guard of an open section, which goes on in its era.

@@ -135,6 +135,7 @@ impl Record {
     }
 
     /// What the owner keeps beside it; only the owner knows what that is. Owner only.
+    #[cfg(not(loom))]
     #[inline]
     pub(crate) fn keeper(&self) -> &Cell<*const ()> {
         &self.0.keeper

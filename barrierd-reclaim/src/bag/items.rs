@@ -30,6 +30,7 @@ impl Item {
 
     /// A closure small enough to lie in the word. Only for domains that never have a hazard, which
     /// would be compared with it ([`ptr`](Item::ptr)).
+    #[cfg(not(loom))]
     #[inline]
     pub(crate) fn closure(
         word: MaybeUninit<*mut ()>,

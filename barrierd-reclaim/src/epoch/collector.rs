@@ -112,7 +112,8 @@ impl LocalHandle {
     /// Opens a section: a load and a store, and a load of the source's kind.
     #[inline]
     pub fn pin(&self) -> Guard {
-        participant::begin(self.record());
+        // SAFETY: handles stay on their thread.
+        unsafe { participant::begin(self.record()) };
         Guard::of(self.record)
     }
 

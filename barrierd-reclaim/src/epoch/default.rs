@@ -6,6 +6,7 @@ use super::collector::{Collector, LocalHandle};
 use super::exit;
 use super::guard::Guard;
 use super::participant;
+use crate::protocol::Reader;
 use crate::record::Record;
 use core::cell::Cell;
 use core::ptr;
@@ -14,10 +15,14 @@ use std::sync::OnceLock;
 /// Never dropped: so a pointer to a record of its is good for ever.
 static COLLECTOR: OnceLock<Collector> = OnceLock::new();
 
+/// In the place of a participant.
+static NOBODY: Reader = Reader::nobody();
+
 thread_local! {
-    /// This thread's participant, once it has one, if readers need no fence; without a destructor, so
-    /// that it is found by one load.
-    static HERE: Cell<*const Record> = const { Cell::new(ptr::null()) };
+    /// The reader at the beginning of this thread's participant, once it has one, if readers need no
+    /// fence; [`NOBODY`] otherwise. Without a destructor, so that it is found by one load; and never null,
+    /// so that a look at the slot tells all.
+    static HERE: Cell<*const Reader> = const { Cell::new(&NOBODY) };
     static PLACE: Place = Place::take();
 }
 
@@ -28,7 +33,10 @@ impl Place {
     fn take() -> Place {
         let handle = default_collector().register();
         if !default_collector().domain().readers_fence() {
-            HERE.set(handle.record());
+            let record = ptr::from_ref(handle.record());
+            let reader = record.cast::<Reader>();
+            assert!(ptr::eq(reader, handle.record().reader()), "a record begins with its reader");
+            HERE.set(reader);
         }
         Place(handle)
     }
@@ -36,22 +44,39 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        HERE.set(ptr::null());
+        HERE.set(&NOBODY);
     }
 }
 
-/// Opens a section in the process's own collector: two loads, a test and a store.
+/// Opens a section in the process's own collector: three loads, a test and a store.
 ///
 /// No fence (see the [module's documentation](super)), no locked instruction and no destructor of
-/// others.
+/// others. Not for signal handlers.
 #[inline]
 pub fn pin() -> Guard {
-    let record = HERE.get();
-    if record.is_null() {
+    let here = HERE.get();
+    // SAFETY: a static, or at the beginning of this thread's participant, whose domain is never dropped.
+    // Nobody stores to the one, and this thread alone to the other.
+    if unsafe { (*here).own_word() } != 0 {
+        return pin_further(here);
+    }
+    let record = here.cast::<Record>();
+    // SAFETY: the slot of `NOBODY` is not 0, so this is the participant: the pointer is its record's, and
+    // its reader lies at the beginning.
+    let own = unsafe { &*record };
+    own.reader().pin(own.domain().words());
+    Guard::of(record)
+}
+
+/// A guard more; or nobody is here.
+#[inline(never)]
+fn pin_further(here: *const Reader) -> Guard {
+    if ptr::eq(here, &NOBODY) {
         return pin_slowly();
     }
-    // SAFETY: this thread's participant, whose domain is never dropped.
-    participant::begin_unfenced(unsafe { &*record });
+    let record = here.cast::<Record>();
+    // SAFETY: as in `pin`.
+    participant::nest(unsafe { &*record });
     Guard::of(record)
 }
 

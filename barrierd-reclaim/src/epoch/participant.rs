@@ -9,6 +9,7 @@
 //! comes by here, while all others take the fast way.
 
 use super::collector::Collector;
+use crate::protocol::GRAIN;
 use crate::record::Record;
 use core::cell::Cell;
 use core::ptr;
@@ -39,28 +40,22 @@ pub(super) fn collector(record: &Record) -> &Collector {
 }
 
 /// Opens a guard.
+///
+/// # Safety
+/// The caller is on the participant's thread, and no signal handler.
 #[inline]
-pub(super) fn begin(record: &Record) {
-    if record.reader().is_pinned() {
-        nest(record);
-    } else {
+pub(super) unsafe fn begin(record: &Record) {
+    // SAFETY: as the caller says.
+    if unsafe { record.reader().own_word() } == 0 {
         record.domain().pin_for(record);
-    }
-}
-
-/// The same, where readers need no fence.
-#[inline]
-pub(super) fn begin_unfenced(record: &Record) {
-    if record.reader().is_pinned() {
-        nest(record);
     } else {
-        record.reader().pin(record.domain().words());
+        nest(record);
     }
 }
 
 /// One more guard. Apart, so that the first one's way stays short.
 #[inline(never)]
-fn nest(record: &Record) {
+pub(super) fn nest(record: &Record) {
     record.nest();
 }
 
@@ -68,11 +63,13 @@ fn nest(record: &Record) {
 ///
 /// # Safety
 /// There is one, and it is not used any more. If there is no handle, the record must not be used either.
+/// The caller is on the participant's thread, and no signal handler.
 #[inline]
 pub(super) unsafe fn end(record: *const Record) {
     // SAFETY: a guard keeps the participant.
     let own = unsafe { &*record };
-    if own.reader().nested() == 0 {
+    // SAFETY: as the caller says.
+    if unsafe { own.reader().own_word() }.is_multiple_of(GRAIN) {
         own.reader().unpin();
     } else {
         // SAFETY: as the caller says.
