@@ -122,10 +122,10 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(open: *mut Item) -> Lane {
+    fn new() -> Lane {
         Lane {
             fill: Cell::new(CLOSED),
-            open: Cell::new(open),
+            open: Cell::new(ptr::null_mut()),
             tag: Cell::new(0),
             bytes: Cell::new(0),
         }
@@ -178,15 +178,15 @@ pub(crate) enum Refused {
 
 impl Bags {
     pub(crate) fn new(vtime: VtimeWord) -> Bags {
-        let open = Bag::new();
+        let open = Bag::without_slots();
         Bags {
             limit: AtomicUsize::new(BAG_ITEMS),
             busy: AtomicBool::new(false),
             left: AtomicBool::new(false),
             owned: Owned::default(),
             vtime,
-            plain: Lane::new(open.slots.start()),
-            born: Lane::new(ptr::null_mut()),
+            plain: Lane::new(),
+            born: Lane::new(),
             birth: Cell::new(u64::MAX),
             next: Cell::new(ptr::null()),
             end: Cell::new(ptr::null()),

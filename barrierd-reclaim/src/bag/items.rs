@@ -6,7 +6,7 @@ use super::BAG_ITEMS;
 use crate::holders::Holders;
 use crate::protocol::Safe;
 use core::mem::MaybeUninit;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 /// A retired object and how to free it; or a small closure and how to call it.
 #[derive(Clone, Copy, Debug)]
@@ -74,23 +74,31 @@ impl Item {
 
 type Array = [MaybeUninit<Item>; BAG_ITEMS];
 
-/// Room for [`BAG_ITEMS`]. Not a `Box`, because others point into it while it moves.
-pub(super) struct Slots(NonNull<Array>);
+/// Room for [`BAG_ITEMS`], or none yet. Not a `Box`, because others point into it while it moves.
+pub(super) struct Slots(Option<NonNull<Array>>);
 
 impl Slots {
     fn new() -> Slots {
-        Slots(NonNull::from(Box::leak(Box::new([const { MaybeUninit::uninit() }; BAG_ITEMS]))))
+        let room = Box::new([const { MaybeUninit::uninit() }; BAG_ITEMS]);
+        Slots(Some(NonNull::from(Box::leak(room))))
+    }
+
+    /// Makes the room, if there is none yet.
+    pub(super) fn make(&mut self) {
+        if self.0.is_none() {
+            *self = Slots::new();
+        }
     }
 
     pub(super) fn start(&self) -> *mut Item {
-        self.0.as_ptr().cast()
+        self.0.map_or(ptr::null_mut(), |room| room.as_ptr().cast())
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
         // SAFETY: leaked in `new`, dropped once. Items need no drop.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        drop(self.0.map(|room| unsafe { Box::from_raw(room.as_ptr()) }));
     }
 }
 
@@ -126,6 +134,11 @@ impl core::fmt::Debug for Bag {
 
 impl Bag {
     pub(super) fn new() -> Bag {
+        Bag { slots: Slots::new(), ..Bag::without_slots() }
+    }
+
+    /// A queue's first: a thread that never retires needs none.
+    pub(super) fn without_slots() -> Bag {
         Bag {
             ns: u64::MAX,
             vtime: u64::MAX,
@@ -135,7 +148,7 @@ impl Bag {
             sealed: 0,
             taken: 0,
             len: 0,
-            slots: Slots::new(),
+            slots: Slots(None),
         }
     }
 

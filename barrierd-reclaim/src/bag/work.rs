@@ -136,7 +136,6 @@ impl Work<'_> {
         let mut full = self.rest.spare.pop().unwrap_or_else(Bag::new);
         core::mem::swap(&mut full, &mut self.rest.open);
         self.bags.plain.close(&mut full);
-        self.bags.plain.open.set(self.rest.open.slots.start());
         // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
         (full.birth, full.opened_ns) = (0, full.opened_ns.min(full.ns));
@@ -162,6 +161,9 @@ impl Work<'_> {
             if BORN {
                 let Rest { aside, spare, .. } = &mut *self.rest;
                 lane.open.set(aside.get_or_insert_default().open(spare));
+            } else {
+                self.rest.open.slots.make();
+                lane.open.set(self.rest.open.slots.start());
             }
             lane.tag.set(self.bags.vtime.load());
             lane.fill.set(0);
