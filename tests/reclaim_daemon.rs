@@ -22,6 +22,7 @@ fn on_the_daemon() {
     cases::variants::all(|| builder().background(false).build().unwrap());
     cases::limits::all(builder);
     cases::observe::all(builder);
+    cases::epoch::all(builder);
     cases::background::all(builder);
 }
 

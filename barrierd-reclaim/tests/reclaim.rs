@@ -33,6 +33,13 @@ fn observe() {
 }
 
 #[test]
+fn drop_in() {
+    for source in [Source::Membarrier, Source::Fence] {
+        cases::epoch::all(|| Reclaimer::builder().source(source));
+    }
+}
+
+#[test]
 fn variants() {
     cases::variants::all(on(Source::Membarrier));
     cases::variants::all(on(Source::Fence));

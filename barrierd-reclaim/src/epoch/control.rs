@@ -85,7 +85,7 @@ pub fn drain(deadline: Instant) -> Result<(), DrainError> {
 }
 
 impl Collector {
-    /// [`drain`](super::drain) of this collector. This thread's own guards show as
+    /// [`drain`] of this collector. This thread's own guards show as
     /// [`SynchronizeError::Readers`], after the deadline.
     ///
     /// # Errors

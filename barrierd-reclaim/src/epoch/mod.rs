@@ -31,8 +31,8 @@
 //! - **Garbage goes by itself.** A background thread frees what threads hold that do nothing: nobody
 //!   has to pin or flush again. Closures and destructors also run there; a thread that defers runs
 //!   some in [`Guard::defer`], and none in `pin`.
-//! - **The end of a program**: [`drain`] waits until nothing waits; at a clean exit as much is done,
-//!   within 50 ms.
+//! - **The end of a program**: [`drain`] calls all that was deferred; at a clean exit as much is done, and
+//!   others are waited for 50 ms at most. A closure that blocks there holds the exit up.
 //! - **A stalled guard** can be found ([`Collector::blockers`]), measured ([`Collector::stats`]) and
 //!   limited ([`configure`], with [`Builder::limit_bytes`](crate::Builder::limit_bytes)).
 //! - **After a fork** a collector of the parent frees nothing in the child

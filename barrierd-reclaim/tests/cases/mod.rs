@@ -5,6 +5,7 @@
 
 pub(crate) mod background;
 mod destructors;
+pub(crate) mod epoch;
 mod handle;
 mod hazard;
 pub(crate) mod limits;

@@ -5,6 +5,8 @@ mod complaints;
 mod deferred;
 mod guards;
 mod pointers;
+#[path = "../cases/epoch.rs"]
+mod storm;
 mod stress;
 
 use barrierd_reclaim::epoch::Collector;

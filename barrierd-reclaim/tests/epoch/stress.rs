@@ -1,97 +1,17 @@
-//! Readers against writers, with objects that tell when they are read too late.
+//! Readers against writers.
 
-use super::drain;
-use barrierd_reclaim::epoch::{Atomic, Collector, Guard, Owned, Pointable};
+use super::{drain, storm};
+use barrierd_reclaim::epoch::{Atomic, Collector, Owned, Pointable};
 use barrierd_reclaim::{Reclaimer, Source};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const LIVE: u64 = 0x11fe;
-
-/// Its mark goes before its memory does.
-struct Marked(AtomicU64);
-
-impl Drop for Marked {
-    fn drop(&mut self) {
-        self.0.store(0, SeqCst);
-    }
-}
-
-fn look(guard: &Guard, cells: &[Atomic<Marked>], at: usize) {
-    let seen = cells[at % cells.len()].load(Acquire, guard);
-    // SAFETY: never null, and the guard keeps it.
-    let object = unsafe { seen.deref() };
-    for _ in 0..20 {
-        assert_eq!(object.0.load(Relaxed), LIVE, "freed under a guard");
-    }
-}
-
-fn storm(collector: &Collector) {
-    let cells: Vec<Atomic<Marked>> =
-        (0..4).map(|_| Atomic::new(Marked(AtomicU64::new(LIVE)))).collect();
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for thread in 0..4usize {
-            let (cells, stop) = (&cells, &stop);
-            scope.spawn(move || {
-                let mut handle = collector.register();
-                let mut n = thread;
-                while !stop.load(Relaxed) {
-                    n += 1;
-                    let mut guard = handle.pin();
-                    let nested = (n % 3 == 0).then(|| handle.pin());
-                    look(&guard, cells, n);
-                    if n % 2 == 0 {
-                        let new = Owned::new(Marked(AtomicU64::new(LIVE)));
-                        let old = cells[n % cells.len()].swap(new, AcqRel, &guard);
-                        // SAFETY: unlinked by this thread; never null.
-                        unsafe {
-                            match n % 6 {
-                                0 => guard.defer_unchecked(move || old.into_owned()),
-                                _ => guard.defer_destroy(old),
-                            }
-                        }
-                        look(&guard, cells, n + 1);
-                    }
-                    if n % 7 == 0 {
-                        guard.repin();
-                        look(&guard, cells, n);
-                    }
-                    if n % 1000 == 0 {
-                        guard.repin_after(thread::yield_now);
-                        look(&guard, cells, n);
-                    }
-                    if n % 500 == 1 {
-                        // A guard that outlives its handle.
-                        handle = collector.register();
-                        look(&guard, cells, n);
-                    }
-                    drop((nested, guard));
-                }
-            });
-        }
-        thread::sleep(Duration::from_millis(700));
-        stop.store(true, Relaxed);
-    });
-    for cell in cells {
-        // SAFETY: the last pointer.
-        drop(unsafe { cell.into_owned() });
-    }
-    drain(collector);
-    let stats = collector.stats();
-    assert!(stats.retired > 1000 && stats.waiting() == 0, "{stats:?}");
-}
-
 #[test]
 fn a_storm() {
-    storm(&Collector::new());
-}
-
-#[test]
-fn a_storm_with_fences() {
-    storm(&Collector::build(Reclaimer::builder().source(Source::Fence)).unwrap());
+    storm::all(Reclaimer::builder);
+    storm::all(|| Reclaimer::builder().source(Source::Fence));
 }
 
 /// Arrays that are replaced under readers: their lengths and elements go together.
