@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Races the programs of tests/compat on this repository's crossbeam-epoch against the original: one process
 # after the other, RACE_ROUNDS times in turn. Prints operations in a second of CPU time, the medians; and the
-# median of the rounds' ratios, with its least and greatest. RACE_MS: how long a row takes, milliseconds.
+# median of the rounds' ratios, with its least and greatest. RACE_MS: how long a row takes, milliseconds;
+# RACE_ONLY: rows with this in their names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}/compat

@@ -63,6 +63,18 @@ fn main() {
     }
     for threads in [1, 2] {
         let cell = Atomic::new(0u64);
+        row("pin + load + unpin", threads, |_, _| {
+            for _ in 0..BATCH {
+                let guard = epoch::pin();
+                black_box(cell.load(Acquire, &guard));
+            }
+            BATCH
+        });
+        // SAFETY: the last pointer.
+        drop(unsafe { cell.into_owned() });
+    }
+    for threads in [1, 2] {
+        let cell = Atomic::new(0u64);
         row("swap + defer_destroy", threads, |random, _| {
             for _ in 0..BATCH {
                 let guard = epoch::pin();
