@@ -17,6 +17,10 @@ document --manifest-path tests/compat/original/Cargo.toml --package crossbeam-ep
 document --package barrierd-reclaim
 python3 scripts/epoch_api.py "$target/doc/doc/crossbeam_epoch.json" "$target/doc/doc/barrierd_reclaim.json"
 
+for manifest in compat/crossbeam-epoch/Cargo.toml tests/compat/*/Cargo.toml; do
+  cargo fmt --manifest-path "$manifest" -- --check
+done
+
 for program in $programs; do
   echo "tests: $program"
   # Nothing of the original may be left in it.

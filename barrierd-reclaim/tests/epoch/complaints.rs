@@ -56,7 +56,9 @@ fn a_stalled_guard_is_named_limited_and_reported() {
     const LIMIT: u64 = 1000;
     let (reports, worst) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (count, most) = (reports.clone(), worst.clone());
+    let (found, stalls) = mpsc::channel();
     let settings = Reclaimer::builder()
+        .stall_hook(Duration::from_millis(20), move |blocker| _ = found.send(blocker.clone()))
         .limit_items(LIMIT)
         .on_limit(OnLimit::Block(Duration::from_millis(1)))
         .limit_hook(move |pressure| {
@@ -84,6 +86,9 @@ fn a_stalled_guard_is_named_limited_and_reported() {
     let blockers = collector.blockers();
     assert_eq!(blockers[0].thread.as_deref(), Some("stalls"), "{blockers:?}");
     assert!(reports.load(SeqCst) > 0 && worst.load(SeqCst) >= LIMIT);
+    // Without being asked.
+    let found = stalls.recv_timeout(Duration::from_secs(20)).expect("the hook is called");
+    assert_eq!(found.thread.as_deref(), Some("stalls"));
     assert!(collector.stats().waiting() > LIMIT && collector.stats().waiting_bytes == 0);
     // What a call waits for has a name as well.
     let error = collector.drain(Instant::now() + Duration::from_millis(20)).unwrap_err();
