@@ -170,6 +170,9 @@ fn repin_after_unpins_meanwhile() {
             assert!(collector.blockers().is_empty());
         });
         assert_eq!(collector.blockers().len(), 1);
+        // Its place was not given to anybody meanwhile.
+        assert!(!collector.register().is_pinned());
+        assert_eq!(guard.collector(), Some(collector));
         // Without a handle.
         guard.repin_after(|| {
             assert!(collector.blockers().is_empty());
