@@ -20,8 +20,8 @@ pub(super) struct Aside {
     /// Would go, but an interval holds each item. By holder, so that nothing is looked at again while
     /// that one stays.
     kept: Vec<(Holder, Vec<Bag>)>,
-    /// Would go, but a hazard holds them.
-    hazarded: Vec<Item>,
+    /// Would go, but a hazard holds them; with what each takes, bytes, as far as that is known.
+    hazarded: Vec<(Item, usize)>,
     /// When the first of these came, nanoseconds. For reports.
     hazarded_ns: u64,
 }
@@ -112,9 +112,8 @@ impl Aside {
     ) {
         if holders.holder(bag.ns, bag.birth).is_some() {
             let (ns, opened_ns) = (bag.ns, bag.opened_ns);
-            let bytes = bag.bytes / bag.waiting().max(1);
             // One holder is enough; when it has gone the next is found.
-            bag.retain(|item| {
+            bag.retain(|item, bytes| {
                 // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
                 let birth = unsafe { item.birth() };
                 let Some(holder) = holders.holder(ns, birth) else { return true };
@@ -122,7 +121,6 @@ impl Aside {
                 kept.opened_ns = kept.opened_ns.min(opened_ns);
                 false
             });
-            bag.bytes = bytes * bag.waiting();
         }
         put(bag, free, spare);
     }
@@ -161,10 +159,10 @@ impl Aside {
         if holders.has_hazards() {
             let held = &mut self.hazarded;
             let (before, opened_ns) = (held.len(), bag.opened_ns);
-            bag.retain(|item| {
+            bag.retain(|item, bytes| {
                 let free = !holders.has_hazard(item.address());
                 if !free {
-                    held.push(*item);
+                    held.push((*item, bytes));
                 }
                 free
             });
@@ -185,10 +183,10 @@ impl Aside {
             return;
         }
         let mut gone = Vec::new();
-        self.hazarded.retain(|item| {
-            let held = holders.has_hazard(item.address());
+        self.hazarded.retain(|one| {
+            let held = holders.has_hazard(one.0.address());
             if !held {
-                gone.push(*item);
+                gone.push(*one);
             }
             held
         });
@@ -217,12 +215,15 @@ fn put(bag: Bag, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
 }
 
 /// Items that may go but for hazards, the first of which came at `opened_ns`, in bags.
-fn pack(items: Vec<Item>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<Bag> {
-    let fill = |items: &[Item]| {
+fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<Bag> {
+    let fill = |items: &[(Item, usize)]| {
         let mut bag = spare.pop().unwrap_or_else(Bag::new);
         (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, 0);
         bag.opened_ns = opened_ns;
-        items.iter().for_each(|item| bag.add(*item));
+        for &(item, bytes) in items {
+            bag.add(item);
+            bag.bytes += bytes;
+        }
         bag
     };
     items.chunks(BAG_ITEMS).map(fill).collect()
@@ -234,6 +235,7 @@ mod tests {
     use super::*;
     use crate::holders::{HazardSlot, Interval};
     use crate::protocol::{GRAIN, Reader, Words, scan};
+    use crate::stats::Tally;
     use proptest::prelude::*;
 
     unsafe fn nothing(_: *mut ()) {}
@@ -277,6 +279,9 @@ mod tests {
 
     struct Queue {
         bags: Bags,
+        /// Bytes of bags that began to go, and those pushed.
+        gone: Box<Tally>,
+        pushed: u64,
         /// Each begins with its birth; their places don't change.
         #[expect(clippy::vec_box, reason = "queues hold their addresses")]
         objects: Vec<Box<u64>>,
@@ -290,8 +295,12 @@ mod tests {
 
     impl Queue {
         fn new() -> Queue {
+            let (bags, gone) = (Bags::new(VtimeWord::none()), Box::<Tally>::default());
+            bags.count_on(&gone);
             Queue {
-                bags: Bags::new(VtimeWord::none()),
+                bags,
+                gone,
+                pushed: 0,
                 objects: Vec::new(),
                 known: Vec::new(),
                 words: Words::new(),
@@ -320,6 +329,8 @@ mod tests {
             self.objects.push(Box::new(birth));
             let object: *const u64 = &**self.objects.last().expect("just pushed");
             let item = Item { ptr: object.cast_mut().cast(), free: nothing };
+            let bytes = self.objects.len() * 37 % 1000;
+            self.pushed += bytes as u64;
             let mut sealed = false;
             let work = |work: &mut super::super::Work<'_>| {
                 sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_as::<true>() };
@@ -327,10 +338,10 @@ mod tests {
                     work.seal(now);
                 }
                 if birth == 0 {
-                    work.push(item, 8);
+                    work.push(item, bytes);
                 } else {
                     // SAFETY: it begins with its birth.
-                    unsafe { work.push_as::<true>(item, 8) };
+                    unsafe { work.push_as::<true>(item, bytes) };
                 }
             };
             // SAFETY: this thread's own.
@@ -358,7 +369,7 @@ mod tests {
 
     proptest! {
         /// Against a plain list: nothing that is held or not safe is let go, nothing is lost or comes
-        /// twice, and everything goes once it may.
+        /// twice, not a byte either, and everything goes once it may.
         #[test]
         fn like_a_plain_list(steps in proptest::collection::vec(step(), 0..500)) {
             let mut queue = Queue::new();
@@ -432,9 +443,11 @@ mod tests {
             now += 1000 * GRAIN;
             queue.seal(now);
             queue.slots.iter().for_each(HazardSlot::clear);
+            let mut taken = 0;
             let mut left: Vec<usize> = if now.is_multiple_of(200) {
                 // SAFETY: this thread's own, which goes on using it nowhere.
-                let bags = unsafe { queue.bags.take_over(now) };
+                let mut bags = unsafe { queue.bags.take_over(now) };
+                taken = bags.iter_mut().map(Bag::take_bytes).sum();
                 bags.into_iter().flatten().map(|item| queue.name(&item)).collect()
             } else {
                 queue.intervals.iter().for_each(Interval::close);
@@ -454,6 +467,7 @@ mod tests {
             let expected: Vec<usize> =
                 known.filter(|(_, item)| !item.gone).map(|(name, _)| name).collect();
             prop_assert_eq!(left, expected);
+            prop_assert_eq!(queue.gone.get() + taken as u64, queue.pushed);
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use super::{Log, soon};
 use barrierd_reclaim::{Builder, OnLimit, Pressure};
-use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub(crate) fn all(builder: impl Fn() -> Builder) {
     a_blocked_writer_goes_on_when_the_reader_ends(builder());
     a_hook_may_retire(builder());
     bytes_are_counted(builder());
+    no_byte_stays_behind(builder());
     retire_never_frees_where_it_must_not(builder());
 }
 
@@ -171,6 +173,49 @@ fn bytes_are_counted(builder: Builder) {
         // Left to the domain, and freed from there.
         scope.spawn(|| (0..100u64).for_each(|i| reclaimer.retire_value(i))).join().unwrap();
     });
+    reclaimer.synchronize(soon()).unwrap();
+    let stats = reclaimer.stats();
+    assert_eq!((stats.waiting(), stats.waiting_bytes), (0, 0));
+}
+
+/// Hazards and intervals take bags apart, in the thread's own queue and in what threads have left; sizes
+/// are mixed.
+fn no_byte_stays_behind(builder: Builder) {
+    let reclaimer = builder.background(false).limit_bytes(1 << 19).build().unwrap();
+    let big = || AtomicPtr::new(Box::into_raw(Box::new([0u8; 1 << 20])));
+    let (mine, left) = (big(), big());
+    let [mut one, mut two] = reclaimer.hazards();
+    (one.protect(&mine), two.protect(&left));
+    let retire = |cell: &AtomicPtr<[u8; 1 << 20]>| {
+        // SAFETY: from a Box, unlinked here, retired once.
+        unsafe { reclaimer.retire(cell.swap(ptr::null_mut(), AcqRel)) };
+    };
+    retire(&mine);
+    thread::scope(|scope| {
+        scope.spawn(|| retire(&left)).join().unwrap();
+    });
+    reclaimer.synchronize(soon()).unwrap();
+    let stats = reclaimer.stats();
+    assert_eq!((stats.waiting(), stats.waiting_bytes), (2, 2 << 20));
+    // Some are born before the guard's last look, and some after it.
+    let guard = reclaimer.pin_robust();
+    for size in [1, 3, 61, 200, 64] {
+        let old: Vec<_> = (0..size).map(|_| Box::into_raw(reclaimer.alloc([0u8; 24]))).collect();
+        super::robust::let_time_pass(&reclaimer);
+        for old in old {
+            // SAFETY: from this reclaimer's `alloc`, known to nobody else, each retired once.
+            unsafe {
+                reclaimer.retire_born(old);
+                reclaimer.retire_born(Box::into_raw(reclaimer.alloc([0u64; 17])));
+            }
+        }
+        reclaimer.flush();
+        guard.protect(&mine);
+    }
+    drop(guard);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(reclaimer.stats().waiting_bytes, 2 << 20);
+    drop((one, two));
     reclaimer.synchronize(soon()).unwrap();
     let stats = reclaimer.stats();
     assert_eq!((stats.waiting(), stats.waiting_bytes), (0, 0));
