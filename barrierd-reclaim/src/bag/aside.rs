@@ -19,11 +19,19 @@ pub(super) struct Aside {
     sealed: VecDeque<Bag>,
     /// Would go, but an interval holds each item. By holder, so that nothing is looked at again while
     /// that one stays.
-    kept: Vec<(Holder, Vec<Bag>)>,
+    kept: Vec<Kept>,
     /// Would go, but a hazard holds them; with what each takes, bytes, as far as that is known.
     hazarded: Vec<(Item, usize)>,
     /// When the first of these came, nanoseconds. For reports.
     hazarded_ns: u64,
+}
+
+/// What one interval holds.
+struct Kept {
+    holder: Holder,
+    bags: Vec<Bag>,
+    /// When the first of it came, nanoseconds. For reports.
+    oldest_ns: u64,
 }
 
 impl Aside {
@@ -41,10 +49,10 @@ impl Aside {
 
     /// When the first item came of the oldest that is here, nanoseconds; `u64::MAX`: there is none.
     pub(super) fn oldest_ns(&self) -> u64 {
-        let kept = self.kept.iter().filter_map(|(_, bags)| bags.first());
-        let bags = self.open.iter().chain(self.sealed.front()).chain(kept);
+        let bags = self.open.iter().chain(self.sealed.front()).map(Bag::opened_ns);
+        let kept = self.kept.iter().map(|kept| kept.oldest_ns);
         let hazarded = if self.hazarded.is_empty() { u64::MAX } else { self.hazarded_ns };
-        bags.map(Bag::opened_ns).min().map_or(hazarded, |oldest| oldest.min(hazarded))
+        bags.chain(kept).fold(hazarded, u64::min)
     }
 
     /// Closes the open bag with the stamp `ns`. `fill` writes down what it holds.
@@ -91,13 +99,13 @@ impl Aside {
 
     /// Looks at what intervals held again, where one of them is gone.
     fn release_kept(&mut self, holders: &Holders, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
-        if self.kept.iter().all(|(holder, _)| holders.has(*holder)) {
+        if self.kept.iter().all(|kept| holders.has(kept.holder)) {
             return;
         }
         let (still, gone) =
-            take(&mut self.kept).into_iter().partition(|(holder, _)| holders.has(*holder));
+            take(&mut self.kept).into_iter().partition(|kept| holders.has(kept.holder));
         self.kept = still;
-        for bag in gone.into_iter().flat_map(|(_, bags)| bags) {
+        for bag in gone.into_iter().flat_map(|kept: Kept| kept.bags) {
             self.sort(bag, holders, free, spare);
         }
     }
@@ -117,39 +125,33 @@ impl Aside {
                 // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
                 let birth = unsafe { item.birth() };
                 let Some(holder) = holders.holder(ns, birth) else { return true };
-                let kept = self.keep(holder, *item, ns, birth, bytes, spare);
-                kept.opened_ns = kept.opened_ns.min(opened_ns);
+                let kept = self.keep(holder, opened_ns, spare);
+                kept.add(*item);
+                kept.bytes += bytes;
+                // A later stamp and an earlier birth only keep longer.
+                (kept.ns, kept.birth) = (kept.ns.max(ns), kept.birth.min(birth));
                 false
             });
         }
         put(bag, free, spare);
     }
 
-    fn keep(
-        &mut self,
-        holder: Holder,
-        item: Item,
-        ns: u64,
-        birth: u64,
-        bytes: usize,
-        spare: &mut Vec<Bag>,
-    ) -> &mut Bag {
-        let group = self.kept.iter().position(|(known, _)| *known == holder);
+    /// A bag with room for an item of a bag of `opened_ns` that `holder` holds.
+    fn keep(&mut self, holder: Holder, opened_ns: u64, spare: &mut Vec<Bag>) -> &mut Bag {
+        let group = self.kept.iter().position(|kept| kept.holder == holder);
         let group = group.unwrap_or_else(|| {
-            self.kept.push((holder, Vec::new()));
+            self.kept.push(Kept { holder, bags: Vec::new(), oldest_ns: u64::MAX });
             self.kept.len() - 1
         });
-        let bags = &mut self.kept[group].1;
+        let Kept { bags, oldest_ns, .. } = &mut self.kept[group];
+        *oldest_ns = opened_ns.min(*oldest_ns);
         if bags.last().is_none_or(|bag| bag.len == BAG_ITEMS) {
             let mut bag = spare.pop().unwrap_or_else(Bag::new);
             (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, u64::MAX);
             bags.push(bag);
         }
         let bag = bags.last_mut().expect("not empty");
-        bag.add(item);
-        bag.bytes += bytes;
-        // A later stamp and an earlier birth only keep longer.
-        (bag.ns, bag.birth) = (bag.ns.max(ns), bag.birth.min(birth));
+        bag.opened_ns = opened_ns.min(bag.opened_ns);
         bag
     }
 
@@ -198,7 +200,7 @@ impl Aside {
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Bag> + use<> {
         debug_assert!(self.open.is_none(), "items left behind");
         let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Vec::new());
-        let kept = take(&mut self.kept).into_iter().flat_map(|(_, bags)| bags);
+        let kept = take(&mut self.kept).into_iter().flat_map(|kept| kept.bags);
         hazarded.into_iter().chain(kept).chain(take(&mut self.sealed))
     }
 }
@@ -365,6 +367,40 @@ mod tests {
             let inside = |&(lo, up): &(u64, u64)| lo <= item.ns && item.birth <= up;
             self.ends.iter().flatten().any(inside)
         }
+    }
+
+    /// Something older comes to a holder that has a full bag already.
+    #[test]
+    fn the_oldest_that_is_kept_has_an_age() {
+        let mut queue = Queue::new();
+        let release = |queue: &Queue, era: u64| {
+            let (safe, holders) = (Safe { ns: era * GRAIN, vtime: 0 }, queue.holders());
+            // SAFETY: this thread's own.
+            let oldest = unsafe {
+                queue.bags.own(false, |work| {
+                    work.release(safe, &holders);
+                    work.rest.oldest_ns(false)
+                })
+            };
+            oldest.expect("not taken") / GRAIN
+        };
+        queue.advance(10 * GRAIN);
+        queue.intervals[..2].iter().for_each(|interval| interval.open(&queue.words, false));
+        queue.push(5 * GRAIN, 11 * GRAIN);
+        queue.seal(11 * GRAIN);
+        assert_eq!(release(&queue, 15), 11);
+        queue.advance(20 * GRAIN);
+        queue.intervals[1].protect(&queue.words, || (), false);
+        (0..BAG_ITEMS).for_each(|_| queue.push(15 * GRAIN, 21 * GRAIN));
+        queue.seal(21 * GRAIN);
+        assert_eq!(release(&queue, 30), 11);
+        queue.intervals[0].close();
+        assert_eq!(release(&queue, 30), 11, "the other interval holds it, too");
+        queue.intervals[1].close();
+        release(&queue, 30);
+        // SAFETY: this thread's own.
+        let ready = unsafe { queue.bags.own(false, |work| work.ready()) };
+        assert_eq!(ready.expect("not taken"), BAG_ITEMS + 1);
     }
 
     proptest! {
