@@ -36,7 +36,7 @@ impl Item {
     ///
     /// # Safety
     /// The object begins with its birth (`Born` in `robust.rs`), and is not freed.
-    pub(super) unsafe fn birth(&self) -> u64 {
+    pub(crate) unsafe fn birth(&self) -> u64 {
         // SAFETY: as the caller says; a birth never changes.
         unsafe { self.ptr.cast::<u64>().read() }
     }
