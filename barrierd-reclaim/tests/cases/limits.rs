@@ -1,8 +1,10 @@
 //! What a domain does above its limits, on every source, and what a domain does whose `retire` frees
 //! nothing.
 
+use super::destructors::quietly;
 use super::{Log, soon};
 use barrierd_reclaim::{Builder, OnLimit, Pressure};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, mpsc};
@@ -19,6 +21,7 @@ pub(crate) fn all(builder: impl Fn() -> Builder) {
     who_reads_itself_is_called_back_at_once(builder());
     a_blocked_writer_goes_on_when_the_reader_ends(builder());
     a_hook_may_retire(builder());
+    a_hook_that_panics_is_called_again(builder());
     bytes_are_counted(builder());
     no_byte_stays_behind(builder());
     retire_never_frees_where_it_must_not(builder());
@@ -153,6 +156,26 @@ fn a_hook_may_retire(builder: Builder) {
     // The hook's clone.
     *slot.lock().unwrap() = None;
     reclaimer.synchronize(soon()).unwrap();
+}
+
+fn a_hook_that_panics_is_called_again(builder: Builder) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let hook = move |_: &Pressure| {
+        assert_ne!(count.fetch_add(1, Relaxed), 0, "a hook's panic, on purpose");
+    };
+    let reclaimer = builder.background(false).limit_items(64).limit_hook(hook).build().unwrap();
+    let guard = reclaimer.pin();
+    let panicked = quietly(|| {
+        catch_unwind(AssertUnwindSafe(|| (0..1000).for_each(|i| reclaimer.retire_value(i))))
+    });
+    assert!(panicked.is_err(), "the panic comes out");
+    assert_eq!(calls.load(Relaxed), 1);
+    (0..1000).for_each(|i| reclaimer.retire_value(i));
+    assert!(calls.load(Relaxed) > 1);
+    drop(guard);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(reclaimer.stats().waiting(), 0);
 }
 
 fn bytes_are_counted(builder: Builder) {
