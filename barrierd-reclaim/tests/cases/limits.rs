@@ -208,7 +208,8 @@ fn no_byte_stays_behind(builder: Builder) {
     let big = || AtomicPtr::new(Box::into_raw(Box::new([0u8; 1 << 20])));
     let (mine, left) = (big(), big());
     let [mut one, mut two] = reclaimer.hazards();
-    (one.protect(&mine), two.protect(&left));
+    one.protect(&mine);
+    two.protect(&left);
     let retire = |cell: &AtomicPtr<[u8; 1 << 20]>| {
         // SAFETY: from a Box, unlinked here, retired once.
         unsafe { reclaimer.retire(cell.swap(ptr::null_mut(), AcqRel)) };
