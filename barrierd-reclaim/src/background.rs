@@ -17,16 +17,23 @@
 //!
 //! The thread's own word is the same game once more ([`Nap`]): a waker marks it as called, and looks
 //! whether it must wake; the thread sleeps only by exchanging "awake" for "asleep".
+//!
+//! # Panics
+//! Threads that retire leave to it what it is there for, so it never ends. What of others' code runs here
+//! (destructors, hooks, a `tracing` subscriber, what a hook owns, where this is the last to let its domain
+//! go) may panic: that costs one look at one domain.
 
 use crate::domain::Domain;
 use crate::local::DomainId;
 use crate::nap::{Attention, Nap};
-use crate::takeover::Keeper;
+use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use rustix::process::{Pid, getpid};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 /// A domain's side of the background thread.
 #[derive(Debug)]
@@ -126,12 +133,81 @@ impl Service {
                 keepers.push(Keeper::new(domain, id));
             }
             keepers.retain(|keeper: &Keeper| !keeper.is_gone());
-            let nap = keepers.iter_mut().filter_map(Keeper::visit).min();
+            let nap = keepers.iter_mut().filter_map(attend).min();
             self.nap.sleep(nap);
         }
     }
 }
 
+/// One look. When to come again; `None`: when called.
+fn attend(keeper: &mut Keeper) -> Option<Duration> {
+    let domain = keeper.domain()?;
+    let nap = caught(|| keeper.visit(&domain)).unwrap_or(Some(IDLE_AFTER));
+    if trace::IS_ON {
+        // For what a subscriber did.
+        keeper.leave();
+    }
+    // Apart, so that it can't panic while a panic unwinds.
+    caught(|| drop(domain));
+    nap
+}
+
+/// `None`: it panicked.
+fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
+    // A keeper is as good after any of its steps.
+    catch_unwind(AssertUnwindSafe(work))
+        // The panic hook has reported it. The payload stays: its own destructor might panic.
+        .map_err(core::mem::forget)
+        .ok()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, not(loom), feature = "tracing"))]
+mod tests {
+    use super::*;
+    use crate::domain::Settings;
+    use crate::local;
+    use crate::source::Barriers;
+    use std::sync::Arc;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    /// Uses the domain, and panics.
+    struct Rude(Weak<Domain>, DomainId);
+
+    impl Subscriber for Rude {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {
+            local::find(self.1, &self.0.upgrade().expect("alive")).expect("not exiting");
+            panic!("a subscriber's panic, on purpose");
+        }
+    }
+
+    #[test]
+    fn a_subscriber_leaves_no_place_behind() {
+        let settings = Settings { background: true, ..Settings::default() };
+        let domain = Arc::new(Domain::new(Barriers::Fence { asked_for: true }, &settings));
+        // The thread does not know the domain: this one looks in its stead.
+        domain.watch().expect("it has one").rouse();
+        let id = local::next_id();
+        let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
+        let rude = Rude(Arc::downgrade(&domain), id);
+        let nap = tracing::subscriber::with_default(rude, || attend(&mut keeper));
+        assert_eq!(nap, Some(IDLE_AFTER), "it panicked, and the next look is due");
+        assert_eq!(domain.records().count(), 1);
+        assert!(domain.records().all(|record| record.reader().take()), "nobody's");
+        domain.close();
+    }
 }

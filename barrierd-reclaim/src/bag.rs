@@ -426,6 +426,8 @@ impl Bags {
         let mut work = Work { bags: self, rest };
         work.seal(ns);
         let all = work.take_all();
+        // An owner that came back since the mark found this time shown, and its own, later one was not: it
+        // shows none from here on, until its next bag.
         // SAFETY: null, or as `show_on` says.
         if let Some(shown) = unsafe { shown.as_ref() } {
             let _ = shown.compare_exchange(oldest, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);

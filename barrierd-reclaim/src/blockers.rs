@@ -27,7 +27,7 @@ pub struct Blocker {
     /// They may wait for other sections as well, or for a barrier, so these figures don't add up.
     ///
     /// Put together from what threads noted once in two bags: each may add 128 objects that it retired
-    /// before, and, once it has retired more than 32 bags under the oldest section, about a seventh of
+    /// before (some 250, if they are with a birth and without), and, once it has retired more than 32 bags under the oldest section, about a seventh of
     /// what it has retired since that began. Of what was [born](crate::Born) after its last load a
     /// robust section holds nothing, but that is counted here.
     pub holds_items: u64,

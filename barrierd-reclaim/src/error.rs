@@ -57,7 +57,8 @@ pub enum SynchronizeError {
     /// The calling thread holds a guard of this reclaimer, so the wait could never end.
     #[error("this thread holds a guard of the same reclaimer: drop it before synchronize()")]
     Pinned,
-    /// Called from the destructor of a retired object.
+    /// Called from the destructor of a retired object. Not every such call is known for one: see
+    /// [`Handle`](crate::Handle), "In destructors".
     #[error("called from a retired object's destructor: synchronize() can't run inside one")]
     InDestructor,
     /// The deadline came first, and this many threads still read in an era before the call.

@@ -41,6 +41,14 @@ use std::time::Instant;
 /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
 /// ```
 ///
+/// # In destructors
+/// That a destructor runs which `retire` calls on its way is known to the place alone that was retired
+/// through: this thread's, or that handle's. If it goes through another handle, that looks like any call:
+/// `retire` there may run a destructor in its turn, as deep as there are handles, and
+/// [`synchronize`](Handle::synchronize) waits, where it would say
+/// [`InDestructor`](SynchronizeError::InDestructor). What `flush`, `synchronize` and the background thread
+/// free is known to all.
+///
 /// It can't be shared:
 ///
 /// ```compile_fail,E0277

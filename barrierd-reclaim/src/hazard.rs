@@ -149,6 +149,11 @@ impl Drop for Hazards {
 /// leads to an object once it is retired. A `next` field of a node that may have been unlinked itself
 /// is none, unless unlinking changes the field (a mark bit, as in Michael's list).
 ///
+/// What is kept is the object at this address, if it is this address that is retired: by `retire`,
+/// `retire_with`, `retire_born`, `retire_batch`, or as a count by `retire_arc`. A hazard keeps no part of
+/// another object, no slice (`retire_slice`), and nothing that a value (`retire_value`) or a closure
+/// (`defer`) owns: these need a guard.
+///
 /// # Moving a pointer
 /// - Hand over hand: [`core::mem::swap`] two hazards; nothing is copied, each goes on holding what it
 ///   held.

@@ -29,7 +29,7 @@
 //! - `retire`, `flush` and `synchronize` read the daemon's file (`pin` never does). If someone with
 //!   write access to it (root) truncates it, that read dies of SIGBUS, as with any shared mapping.
 //! - After `fork`, nothing that was retired to a reclaimer of the parent is freed in the child (but for
-//!   up to 64 objects that the forking thread had already found safe): `retire` keeps it for good,
+//!   up to 126 objects that the forking thread, or a handle of its, had already found safe): `retire` keeps it for good,
 //!   [`synchronize`](Reclaimer::synchronize) says [`Forked`](SynchronizeError::Forked). Make a new one.
 //! - In a signal handler only [`pin`](Reclaimer::pin), [`pin_robust`](Reclaimer::pin_robust), their
 //!   guards' `protect` and their end are allowed, on a thread that has called the same before and used

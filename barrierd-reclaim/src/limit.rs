@@ -1,11 +1,13 @@
 //! Bounds on what may wait, and what `retire` does above them.
 //!
 //! Owns the limits, the question whether they are exceeded, and the order of the remedies. Asked once
-//! a bag, so a domain is within its limits but for one bag of each thread.
+//! a bag, so a domain is within its limits but for one bag of each thread; two, where it retires objects
+//! with a birth and without.
 
 use crate::domain::Domain;
 use crate::record::Record;
 use crate::source::Asked;
+use crate::stalled::try_lock;
 use barrierd_client::clock::now_ns;
 use core::fmt;
 use std::sync::{Arc, Mutex};
@@ -129,7 +131,7 @@ impl Domain {
         if let Some(hook) = &self.limits().hook {
             let pressure = self.pressure(own_guard);
             // Called by one thread at a time, and not from within itself.
-            if let Ok(mut hook) = hook.try_lock() {
+            if let Some(mut hook) = try_lock(hook) {
                 hook(&pressure);
             }
         }

@@ -453,7 +453,7 @@ impl Builder {
     /// Once in 64 objects `retire` runs a fence, reads the clock, allocates a bag and hands the full
     /// one over, by a lock that it only tries; the first object after a pause may wake the background
     /// thread, a futex call. What waits is what is retired in a barrier round and 2 ms, plus at most
-    /// a bag for each thread; if the background thread is kept up by a destructor, or could not be
+    /// two bags for each thread; if the background thread is kept up by a destructor, or could not be
     /// started, it grows. [`flush`](Reclaimer::flush) and
     /// [`synchronize`](Reclaimer::synchronize) free on the thread that calls them, as always.
     ///
@@ -480,7 +480,7 @@ impl Builder {
     /// safe then, and goes on as [`on_limit`](Builder::on_limit) says. The default is no limit.
     ///
     /// It is looked at once in 64 objects of a thread, at the price of a walk over the threads; so
-    /// each thread may exceed it by 64.
+    /// each thread may exceed it by 64, or by 128 if it retires objects with a birth and without.
     pub fn limit_items(mut self, items: u64) -> Builder {
         self.settings.limits.items = items;
         self
@@ -512,7 +512,7 @@ impl Builder {
     }
 
     /// Called by `retire` when it leaves the domain above a limit, at most once in 64 objects, by one
-    /// thread at a time. It may call the reclaimer.
+    /// thread at a time. It may call the reclaimer. If it panics, the panic comes out of that `retire`.
     pub fn limit_hook(mut self, hook: impl FnMut(&Pressure) + Send + 'static) -> Builder {
         self.settings.limits.hook = Some(Arc::new(Mutex::new(hook)));
         self

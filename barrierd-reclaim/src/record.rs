@@ -3,8 +3,9 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
 //! 2. The owner is the thread whose [`Reader::take`] succeeded, until it gives the record back. It
-//!    alone touches `freeing`, `debt`, `beyond`, `transient`, `robust`, `hazards` and `keeper`. A record's owner stays on its
-//!    thread: the registry, a `Guard` (neither is `Send`), one call or a `Handle` holds it. When the
+//!    alone touches `freeing`, `debt`, `beyond`, `transient`, `robust`, `hazards` and `keeper`. The registry, a
+//!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
+//!    takes its own along when it is sent, with no borrow of it left behind. When the
 //!    last `Reclaimer` is dropped, all records belong to that drop (`Domain::close`): no guard and no
 //!    call can be left, and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
@@ -67,7 +68,8 @@ struct Inner {
     oldest_ns: AtomicU64,
     /// Not here: it is large, and touched once a bag.
     ledger: Box<Ledger>,
-    next: *const Record,
+    /// A cell, so that it is set without a `&mut`: others' pointers lead into the record by then.
+    next: Cell<*const Record>,
 }
 
 #[cfg(not(loom))]
@@ -106,7 +108,7 @@ impl Record {
             tid: AtomicU32::new(0),
             oldest_ns: AtomicU64::new(u64::MAX),
             ledger: Box::default(),
-            next: ptr::null(),
+            next: Cell::new(ptr::null()),
         }))
     }
 
@@ -270,6 +272,10 @@ impl Record {
 
     /// Counts one more guard of a section that is open. Owner only.
     pub(crate) fn nest(&self) {
+        if self.0.reader.nested() == 0 {
+            // Left by a section whose guards were forgotten, where `Handle::pin` began another.
+            self.0.beyond.set(0);
+        }
         if self.0.reader.nest().is_err() {
             self.0.beyond.set(self.0.beyond.get() + 1);
         }
@@ -312,7 +318,7 @@ impl Records {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             // SAFETY: not on the list yet, so this thread alone knows it.
-            unsafe { &mut *record }.0.next = head;
+            unsafe { &*record }.0.next.set(head);
             // Release: whoever loads the head (Acquire, in `iter`) sees the record whole.
             match self.head.compare_exchange_weak(
                 head,
@@ -339,7 +345,7 @@ impl Records {
         core::iter::from_fn(move || {
             // SAFETY: null, or a record of this list, which lives as long as `self`.
             let record = unsafe { next.as_ref() }?;
-            next = record.0.next;
+            next = record.0.next.get();
             Some(record)
         })
     }
@@ -351,7 +357,7 @@ impl Drop for Records {
         while !next.is_null() {
             // SAFETY: made by `Box::into_raw` in `acquire`, on the list once, freed here once.
             let mut record = unsafe { Box::from_raw(next) };
-            next = record.0.next.cast_mut();
+            next = record.0.next.get().cast_mut();
             let bags = *record.0.bags.get_mut();
             // SAFETY: made by `Box::into_raw`; its owner is gone, and stands in for it here. A taker
             // that still has it frees it.

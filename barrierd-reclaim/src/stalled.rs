@@ -139,18 +139,18 @@ impl Domain {
         drop(seen);
         for &section in &due {
             let blocker = Blocker::new(self, section);
-            trace::stalled(&blocker);
-            // The panic hook has reported it.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(&blocker))) {
-                // Its own destructor might panic.
-                core::mem::forget(payload);
-            }
+            let told = catch_unwind(AssertUnwindSafe(|| trace::stalled(&blocker)));
+            let called = catch_unwind(AssertUnwindSafe(|| hook(&blocker)));
+            // The panic hook has reported them. Their own destructors might panic.
+            told.map_err(core::mem::forget).ok();
+            called.map_err(core::mem::forget).ok();
         }
         !due.is_empty()
     }
 }
 
-fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+/// A hook's lock, unless somebody holds it. One that has panicked may be called again.
+pub(crate) fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),

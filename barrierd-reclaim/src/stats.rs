@@ -21,7 +21,8 @@ pub struct Stats {
     pub waiting_bytes: u64,
     /// How long the oldest object has waited that counts in `waiting_bytes`; `None` if none does. An
     /// object whose queue another thread took over counts from when its bag was opened, at most 63
-    /// objects before it.
+    /// objects before it; one that came while the queue was being taken over may count only once its
+    /// thread has filled another bag.
     pub oldest: Option<Duration>,
     /// Scans that looked at the readers' slots.
     pub scans: u64,

@@ -302,21 +302,30 @@ impl Keeper {
         self.domain.strong_count() == 0
     }
 
+    /// The domain, if it is not gone.
+    pub(crate) fn domain(&self) -> Option<Arc<Domain>> {
+        self.domain.upgrade()
+    }
+
+    /// Gives the place up that somebody else's code on this thread may have made in the domain: see `free`.
+    pub(crate) fn leave(&self) {
+        local::leave(self.id);
+    }
+
     /// Looks at the domain, if it is time. When to come again; `None`: when called.
-    pub(crate) fn visit(&mut self) -> Option<Duration> {
-        let domain = self.domain.upgrade()?;
+    pub(crate) fn visit(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
         let watch = domain.watch()?;
         if watch.attention().is_asleep() {
             return None;
         }
-        let stalls = self.look_for_stalls(&domain);
+        let stalls = self.look_for_stalls(domain);
         let sooner = |nap: Duration| nap.min(stalls.unwrap_or(nap));
         let now = Instant::now();
         if now < self.due {
             return Some(sooner(self.due - now));
         }
-        let nap = self.pass(&domain, now);
-        domain.told().look(&domain);
+        let nap = self.pass(domain, now);
+        domain.told().look(domain);
         if nap.is_none() && watch.attention().fall_asleep(|| domain.waiting() != 0) {
             self.due = now;
             return None;

@@ -102,8 +102,10 @@ macro_rules! retire_variants {
             ///
             /// # Safety
             /// As for [`retire`](Reclaimer::retire), and `ptr` came from [`Box::into_raw`] of a box that
-            /// [`alloc`](Reclaimer::alloc) of this reclaimer, or of one of its handles, made; and it was
-            /// published after that.
+            /// [`alloc`](Reclaimer::alloc) of this reclaimer, or of one of its handles, made; it still
+            /// holds what an `alloc` of this reclaimer put there (its [`Born`] was not exchanged with one
+            /// of another reclaimer's, say by [`core::mem::swap`]: births are moved with it, and mean
+            /// nothing elsewhere); and it was published after that.
             #[inline]
             pub unsafe fn retire_born<T: Send>(&$self, ptr: *mut Born<T>) {
                 let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
@@ -116,7 +118,8 @@ macro_rules! retire_variants {
             ///
             /// Safe: it frees nothing by itself. What it captures is boxed; a closure that captures
             /// nothing costs no allocation. Otherwise as [`Reclaimer::retire_with`], also in what
-            /// `work` may do. If it panics, the panic comes out where it runs.
+            /// `work` may do. If it panics, the panic comes out where it runs. It waits for guards
+            /// alone: no [`Hazard`](crate::Hazard) holds what `work` captures.
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;
@@ -138,7 +141,8 @@ macro_rules! retire_variants {
             /// Drops `value` once every section that is open now has ended.
             ///
             /// For objects that readers reach through a value that was moved out of the structure: a
-            /// guard keeps what `value` owns. Costs an allocation, but for values without size.
+            /// guard keeps what `value` owns, a [`Hazard`](crate::Hazard) does not. Costs an allocation,
+            /// but for values without size.
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;
@@ -194,7 +198,8 @@ macro_rules! retire_variants {
             /// ```
             ///
             /// # Safety
-            /// As for [`Reclaimer::retire`].
+            /// As for [`Reclaimer::retire`]; and no [`Hazard`](crate::Hazard) protects the slice or a part
+            /// of it: guards alone hold it, as what is queued is the box with its address and length.
             pub unsafe fn retire_slice<T: Send>(&$self, ptr: *mut [T]) {
                 // SAFETY: this function's caller says so.
                 unsafe {

@@ -4,11 +4,12 @@
 mod common;
 
 use barrierd_client::{abi, clock::now_ns};
-use barrierd_reclaim::{Reclaimer, Source, Status};
+use barrierd_reclaim::{Blocker, Reclaimer, Source, Status};
 use common::forged::Forged;
 use common::seccomp;
 use std::fmt::{Debug, Write};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,9 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 static HEARD: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
+
+/// The next event of the background thread is none that the recorder can bear.
+static PANIC: AtomicBool = AtomicBool::new(false);
 
 struct Recorder;
 
@@ -45,6 +49,8 @@ impl Subscriber for Recorder {
             let mut line = Line(String::new());
             event.record(&mut line);
             HEARD.lock().unwrap().push((*event.metadata().level(), line.0));
+            let behind = thread::current().name() == Some("barrierd-reclaim");
+            assert!(!(behind && PANIC.swap(false, Relaxed)), "a subscriber's panic, on purpose");
         }
     }
 }
@@ -81,6 +87,7 @@ fn events() {
     takeovers();
     pressure_is_told_when_it_begins();
     a_stalled_guard();
+    a_subscriber_may_panic();
     the_daemon_is_lost_and_found();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "events"])
@@ -148,6 +155,41 @@ fn a_stalled_guard() {
         });
         drop(go);
     });
+}
+
+/// As the source is told of, a queue taken over, a guard found stalled: the background thread goes on.
+fn a_subscriber_may_panic() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for event in 0..3 {
+        forget();
+        let (called, calls) = mpsc::channel();
+        let stalled = move |_: &Blocker| called.send(()).unwrap();
+        let builder = Reclaimer::builder().source(Source::Fence);
+        let reclaimer = builder.stall_hook(Duration::from_millis(30), stalled).build().unwrap();
+        if event == 0 {
+            PANIC.store(true, Relaxed);
+        }
+        reclaimer.retire_value(0u64);
+        until("the source", || heard(Level::INFO, &["this source"]) == 1);
+        until("the first one's end", || reclaimer.stats().waiting() == 0);
+        if event == 1 {
+            PANIC.store(true, Relaxed);
+        }
+        let takeovers = heard(Level::DEBUG, &["took over queues"]);
+        let guard = reclaimer.pin();
+        reclaimer.retire_value(0u64);
+        until("a takeover", || heard(Level::DEBUG, &["took over queues"]) > takeovers);
+        if event == 2 {
+            PANIC.store(true, Relaxed);
+        }
+        until("a stalled guard", || heard(Level::WARN, &["open for too long"]) == 1);
+        calls.recv_timeout(Duration::from_secs(20)).expect("the hook is called all the same");
+        assert!(!PANIC.load(Relaxed), "{event}: it did not panic");
+        drop(guard);
+        until("the second one's end", || reclaimer.stats().waiting() == 0);
+    }
+    std::panic::set_hook(hook);
 }
 
 fn the_daemon_is_lost_and_found() {

@@ -19,11 +19,19 @@ pub(super) struct Aside {
     sealed: VecDeque<Bag>,
     /// Would go, but an interval holds each item. By holder, so that nothing is looked at again while
     /// that one stays.
-    kept: Vec<(Holder, Vec<Bag>)>,
-    /// Would go, but a hazard holds them.
-    hazarded: Vec<Item>,
+    kept: Vec<Kept>,
+    /// Would go, but a hazard holds them; with what each takes, bytes, as far as that is known.
+    hazarded: Vec<(Item, usize)>,
     /// When the first of these came, nanoseconds. For reports.
     hazarded_ns: u64,
+}
+
+/// What one interval holds.
+struct Kept {
+    holder: Holder,
+    bags: Vec<Bag>,
+    /// When the first of it came, nanoseconds. For reports.
+    oldest_ns: u64,
 }
 
 impl Aside {
@@ -41,10 +49,10 @@ impl Aside {
 
     /// When the first item came of the oldest that is here, nanoseconds; `u64::MAX`: there is none.
     pub(super) fn oldest_ns(&self) -> u64 {
-        let kept = self.kept.iter().filter_map(|(_, bags)| bags.first());
-        let bags = self.open.iter().chain(self.sealed.front()).chain(kept);
+        let bags = self.open.iter().chain(self.sealed.front()).map(Bag::opened_ns);
+        let kept = self.kept.iter().map(|kept| kept.oldest_ns);
         let hazarded = if self.hazarded.is_empty() { u64::MAX } else { self.hazarded_ns };
-        bags.map(Bag::opened_ns).min().map_or(hazarded, |oldest| oldest.min(hazarded))
+        bags.chain(kept).fold(hazarded, u64::min)
     }
 
     /// Closes the open bag with the stamp `ns`. `fill` writes down what it holds.
@@ -91,13 +99,13 @@ impl Aside {
 
     /// Looks at what intervals held again, where one of them is gone.
     fn release_kept(&mut self, holders: &Holders, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
-        if self.kept.iter().all(|(holder, _)| holders.has(*holder)) {
+        if self.kept.iter().all(|kept| holders.has(kept.holder)) {
             return;
         }
         let (still, gone) =
-            take(&mut self.kept).into_iter().partition(|(holder, _)| holders.has(*holder));
+            take(&mut self.kept).into_iter().partition(|kept| holders.has(kept.holder));
         self.kept = still;
-        for bag in gone.into_iter().flat_map(|(_, bags)| bags) {
+        for bag in gone.into_iter().flat_map(|kept: Kept| kept.bags) {
             self.sort(bag, holders, free, spare);
         }
     }
@@ -112,46 +120,38 @@ impl Aside {
     ) {
         if holders.holder(bag.ns, bag.birth).is_some() {
             let (ns, opened_ns) = (bag.ns, bag.opened_ns);
-            let bytes = bag.bytes / bag.waiting().max(1);
             // One holder is enough; when it has gone the next is found.
-            bag.retain(|item| {
+            bag.retain(|item, bytes| {
                 // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
                 let birth = unsafe { item.birth() };
                 let Some(holder) = holders.holder(ns, birth) else { return true };
-                let kept = self.keep(holder, *item, ns, birth, bytes, spare);
-                kept.opened_ns = kept.opened_ns.min(opened_ns);
+                let kept = self.keep(holder, opened_ns, spare);
+                kept.add(*item);
+                kept.bytes += bytes;
+                // A later stamp and an earlier birth only keep longer.
+                (kept.ns, kept.birth) = (kept.ns.max(ns), kept.birth.min(birth));
                 false
             });
-            bag.bytes = bytes * bag.waiting();
         }
         put(bag, free, spare);
     }
 
-    fn keep(
-        &mut self,
-        holder: Holder,
-        item: Item,
-        ns: u64,
-        birth: u64,
-        bytes: usize,
-        spare: &mut Vec<Bag>,
-    ) -> &mut Bag {
-        let group = self.kept.iter().position(|(known, _)| *known == holder);
+    /// A bag with room for an item of a bag of `opened_ns` that `holder` holds.
+    fn keep(&mut self, holder: Holder, opened_ns: u64, spare: &mut Vec<Bag>) -> &mut Bag {
+        let group = self.kept.iter().position(|kept| kept.holder == holder);
         let group = group.unwrap_or_else(|| {
-            self.kept.push((holder, Vec::new()));
+            self.kept.push(Kept { holder, bags: Vec::new(), oldest_ns: u64::MAX });
             self.kept.len() - 1
         });
-        let bags = &mut self.kept[group].1;
+        let Kept { bags, oldest_ns, .. } = &mut self.kept[group];
+        *oldest_ns = opened_ns.min(*oldest_ns);
         if bags.last().is_none_or(|bag| bag.len == BAG_ITEMS) {
             let mut bag = spare.pop().unwrap_or_else(Bag::new);
             (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, u64::MAX);
             bags.push(bag);
         }
         let bag = bags.last_mut().expect("not empty");
-        bag.add(item);
-        bag.bytes += bytes;
-        // A later stamp and an earlier birth only keep longer.
-        (bag.ns, bag.birth) = (bag.ns.max(ns), bag.birth.min(birth));
+        bag.opened_ns = opened_ns.min(bag.opened_ns);
         bag
     }
 
@@ -161,10 +161,10 @@ impl Aside {
         if holders.has_hazards() {
             let held = &mut self.hazarded;
             let (before, opened_ns) = (held.len(), bag.opened_ns);
-            bag.retain(|item| {
+            bag.retain(|item, bytes| {
                 let free = !holders.has_hazard(item.address());
                 if !free {
-                    held.push(*item);
+                    held.push((*item, bytes));
                 }
                 free
             });
@@ -185,10 +185,10 @@ impl Aside {
             return;
         }
         let mut gone = Vec::new();
-        self.hazarded.retain(|item| {
-            let held = holders.has_hazard(item.address());
+        self.hazarded.retain(|one| {
+            let held = holders.has_hazard(one.0.address());
             if !held {
-                gone.push(*item);
+                gone.push(*one);
             }
             held
         });
@@ -200,7 +200,7 @@ impl Aside {
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Bag> + use<> {
         debug_assert!(self.open.is_none(), "items left behind");
         let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Vec::new());
-        let kept = take(&mut self.kept).into_iter().flat_map(|(_, bags)| bags);
+        let kept = take(&mut self.kept).into_iter().flat_map(|kept| kept.bags);
         hazarded.into_iter().chain(kept).chain(take(&mut self.sealed))
     }
 }
@@ -217,12 +217,15 @@ fn put(bag: Bag, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
 }
 
 /// Items that may go but for hazards, the first of which came at `opened_ns`, in bags.
-fn pack(items: Vec<Item>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<Bag> {
-    let fill = |items: &[Item]| {
+fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<Bag> {
+    let fill = |items: &[(Item, usize)]| {
         let mut bag = spare.pop().unwrap_or_else(Bag::new);
         (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, 0);
         bag.opened_ns = opened_ns;
-        items.iter().for_each(|item| bag.add(*item));
+        for &(item, bytes) in items {
+            bag.add(item);
+            bag.bytes += bytes;
+        }
         bag
     };
     items.chunks(BAG_ITEMS).map(fill).collect()
@@ -234,6 +237,7 @@ mod tests {
     use super::*;
     use crate::holders::{HazardSlot, Interval};
     use crate::protocol::{GRAIN, Reader, Words, scan};
+    use crate::stats::Tally;
     use proptest::prelude::*;
 
     unsafe fn nothing(_: *mut ()) {}
@@ -277,6 +281,9 @@ mod tests {
 
     struct Queue {
         bags: Bags,
+        /// Bytes of bags that began to go, and those pushed.
+        gone: Box<Tally>,
+        pushed: u64,
         /// Each begins with its birth; their places don't change.
         #[expect(clippy::vec_box, reason = "queues hold their addresses")]
         objects: Vec<Box<u64>>,
@@ -290,8 +297,12 @@ mod tests {
 
     impl Queue {
         fn new() -> Queue {
+            let (bags, gone) = (Bags::new(VtimeWord::none()), Box::<Tally>::default());
+            bags.count_on(&gone);
             Queue {
-                bags: Bags::new(VtimeWord::none()),
+                bags,
+                gone,
+                pushed: 0,
                 objects: Vec::new(),
                 known: Vec::new(),
                 words: Words::new(),
@@ -320,6 +331,8 @@ mod tests {
             self.objects.push(Box::new(birth));
             let object: *const u64 = &**self.objects.last().expect("just pushed");
             let item = Item::new(object.cast_mut().cast(), nothing);
+            let bytes = self.objects.len() * 37 % 1000;
+            self.pushed += bytes as u64;
             let mut sealed = false;
             let work = |work: &mut super::super::Work<'_>| {
                 sealed = if birth == 0 { work.wants_seal() } else { work.wants_seal_as::<true>() };
@@ -327,10 +340,10 @@ mod tests {
                     work.seal(now);
                 }
                 if birth == 0 {
-                    work.push(item, 8);
+                    work.push(item, bytes);
                 } else {
                     // SAFETY: it begins with its birth.
-                    unsafe { work.push_as::<true>(item, 8) };
+                    unsafe { work.push_as::<true>(item, bytes) };
                 }
             };
             // SAFETY: this thread's own.
@@ -356,9 +369,43 @@ mod tests {
         }
     }
 
+    /// Something older comes to a holder that has a full bag already.
+    #[test]
+    fn the_oldest_that_is_kept_has_an_age() {
+        let mut queue = Queue::new();
+        let release = |queue: &Queue, era: u64| {
+            let (safe, holders) = (Safe { ns: era * GRAIN, vtime: 0 }, queue.holders());
+            // SAFETY: this thread's own.
+            let oldest = unsafe {
+                queue.bags.own(false, |work| {
+                    work.release(safe, &holders);
+                    work.rest.oldest_ns(false)
+                })
+            };
+            oldest.expect("not taken") / GRAIN
+        };
+        queue.advance(10 * GRAIN);
+        queue.intervals[..2].iter().for_each(|interval| interval.open(&queue.words, false));
+        queue.push(5 * GRAIN, 11 * GRAIN);
+        queue.seal(11 * GRAIN);
+        assert_eq!(release(&queue, 15), 11);
+        queue.advance(20 * GRAIN);
+        queue.intervals[1].protect(&queue.words, || (), false);
+        (0..BAG_ITEMS).for_each(|_| queue.push(15 * GRAIN, 21 * GRAIN));
+        queue.seal(21 * GRAIN);
+        assert_eq!(release(&queue, 30), 11);
+        queue.intervals[0].close();
+        assert_eq!(release(&queue, 30), 11, "the other interval holds it, too");
+        queue.intervals[1].close();
+        release(&queue, 30);
+        // SAFETY: this thread's own.
+        let ready = unsafe { queue.bags.own(false, |work| work.ready()) };
+        assert_eq!(ready.expect("not taken"), BAG_ITEMS + 1);
+    }
+
     proptest! {
         /// Against a plain list: nothing that is held or not safe is let go, nothing is lost or comes
-        /// twice, and everything goes once it may.
+        /// twice, not a byte either, and everything goes once it may.
         #[test]
         fn like_a_plain_list(steps in proptest::collection::vec(step(), 0..500)) {
             let mut queue = Queue::new();
@@ -432,9 +479,11 @@ mod tests {
             now += 1000 * GRAIN;
             queue.seal(now);
             queue.slots.iter().for_each(HazardSlot::clear);
+            let mut taken = 0;
             let mut left: Vec<usize> = if now.is_multiple_of(200) {
                 // SAFETY: this thread's own, which goes on using it nowhere.
-                let bags = unsafe { queue.bags.take_over(now) };
+                let mut bags = unsafe { queue.bags.take_over(now) };
+                taken = bags.iter_mut().map(Bag::take_bytes).sum();
                 bags.into_iter().flatten().map(|item| queue.name(&item)).collect()
             } else {
                 queue.intervals.iter().for_each(Interval::close);
@@ -454,6 +503,7 @@ mod tests {
             let expected: Vec<usize> =
                 known.filter(|(_, item)| !item.gone).map(|(name, _)| name).collect();
             prop_assert_eq!(left, expected);
+            prop_assert_eq!(queue.gone.get() + taken as u64, queue.pushed);
         }
     }
 }

@@ -66,7 +66,7 @@ impl Item {
     ///
     /// # Safety
     /// The object begins with its birth (`Born` in `robust.rs`), and is not freed.
-    pub(super) unsafe fn birth(&self) -> u64 {
+    pub(crate) unsafe fn birth(&self) -> u64 {
         // SAFETY: as the caller says; a birth never changes.
         unsafe { self.ptr().cast::<u64>().read() }
     }
@@ -210,12 +210,13 @@ impl Bag {
         let born = self.birth != 0;
         let mut held = Bag::new();
         (held.ns, held.birth, held.opened_ns) = (ns, self.birth, self.opened_ns);
-        self.retain(|item| {
+        self.retain(|item, bytes| {
             // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
             let kept = born && holders.holder(ns, unsafe { item.birth() }).is_some();
             let free = !kept && !holders.has_hazard(item.address());
             if !free {
                 held.add(*item);
+                held.bytes += bytes;
             }
             free
         });
@@ -230,20 +231,27 @@ impl Bag {
         self.len += 1;
     }
 
-    /// Takes out what `free` says no to; the rest keeps its order.
-    pub(super) fn retain(&mut self, mut free: impl FnMut(&Item) -> bool) {
+    /// Takes out what `free` says no to; the rest keeps its order. Each item comes with an even share of
+    /// the bytes, which leaves with it: none are lost, and what is empty has none.
+    pub(super) fn retain(&mut self, mut free: impl FnMut(&Item, usize) -> bool) {
         let (first, mut to) = (self.taken, self.taken);
+        let (mut left, mut stay) = (self.bytes, 0);
         for from in first..self.len {
+            // The last one's is what is left over.
+            let bytes = left / (self.len - from);
+            left -= bytes;
             // SAFETY: those from `taken` to `len` were written; `to` is never above `from`.
             unsafe {
                 let item = self.slots.start().add(from).read();
-                if free(&item) {
+                if free(&item, bytes) {
                     self.slots.start().add(to).write(item);
                     to += 1;
+                    stay += bytes;
                 }
             }
         }
         self.len = to;
+        self.bytes = stay;
     }
 
     pub(super) fn clear(&mut self) {

@@ -41,9 +41,11 @@ impl Rest {
     /// When the first item came of the oldest bag that is not being freed, nanoseconds; `u64::MAX`:
     /// there is none. `open`: the open bag has items.
     pub(super) fn oldest_ns(&self, open: bool) -> u64 {
-        let first = self.safe.front().or(self.sealed.front());
-        let first = first.or(open.then_some(&self.open)).map_or(u64::MAX, Bag::opened_ns);
-        self.aside.as_ref().map_or(first, |aside| first.min(aside.oldest_ns()))
+        // Behind a robust guard what is safe may be younger than what is not: each queue has a say.
+        let bags = self.safe.front().into_iter().chain(self.sealed.front());
+        let bags = bags.chain(open.then_some(&self.open)).map(Bag::opened_ns);
+        let aside = self.aside.iter().map(|aside| aside.oldest_ns());
+        bags.chain(aside).min().unwrap_or(u64::MAX)
     }
 
     /// Sealed bags of items with a birth, if there is an [`Aside`].

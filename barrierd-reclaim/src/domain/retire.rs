@@ -4,6 +4,7 @@
 //! Owns the order of these steps. Destructors are run by `free.rs`.
 
 use super::*;
+use crate::sync::{Twin, broken};
 
 impl Domain {
     /// [`retire`](Domain::retire), whether readers fence or not.
@@ -78,6 +79,12 @@ impl Domain {
         if self.is_forked() {
             return;
         }
+        // What was moved here from another domain's box, where somebody forgot that it may not be.
+        debug_assert!(
+            // SAFETY: as the caller says.
+            !BORN || broken(Twin::BirthFromNow) || unsafe { item.birth() } <= self.words.era(),
+            "retire_born: a birth of another reclaimer's"
+        );
         // SAFETY: the caller owns the record.
         let (free, sealed) = unsafe {
             self.own(record, |work| {

@@ -4,7 +4,7 @@
 use super::destructors::{Bomb, quietly};
 use super::poison::Crowd;
 use super::{Log, soon};
-use barrierd_reclaim::{Builder, Reclaimer, SynchronizeError};
+use barrierd_reclaim::{Blocker, Builder, Reclaimer, SynchronizeError};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -34,6 +34,7 @@ pub(crate) fn all(builder: impl Fn() -> Builder) {
     synchronize_finds_what_was_taken(hasty);
     the_last_drop_waits_for_the_destructor_behind(make);
     the_last_clone_may_go_behind(make);
+    what_a_hook_owns_may_panic(&builder);
     without_it_nothing_moves(builder().background(false).build().unwrap());
     owners_and_taker_meet(hasty());
     drops_and_takeovers_meet(hasty);
@@ -277,6 +278,29 @@ fn the_last_clone_may_go_behind(make: impl Fn() -> Reclaimer) {
         drop(reclaimer);
         until("the owners", IN_TIME, || freed.load(SeqCst) == count);
     }
+}
+
+/// The last clone goes in a hook on the background thread, which so lets go of the domain and of the hook.
+fn what_a_hook_owns_may_panic(builder: impl Fn() -> Builder) {
+    let bombs = Arc::new(AtomicUsize::new(0));
+    let (bomb, (give, last)) = (Bomb(bombs.clone()), mpsc::channel::<Reclaimer>());
+    let hook = move |_: &Blocker| {
+        let _ = &bomb;
+        drop(last.recv());
+    };
+    let served = || builder().background(true);
+    let reclaimer = served().stall_hook(Duration::from_millis(20), hook).build().unwrap();
+    let log = Log::default();
+    std::mem::forget(reclaimer.pin());
+    log.retire(&reclaimer, 0);
+    quietly(|| {
+        give.send(reclaimer).unwrap();
+        until("the hook's end", Duration::from_secs(20), || bombs.load(Relaxed) == 1);
+        let other = served().build().unwrap();
+        log.retire(&other, 1);
+        until("the next domain", Duration::from_secs(20), || other.stats().waiting() == 0);
+    });
+    assert_eq!(log.names(), [0, 1]);
 }
 
 fn without_it_nothing_moves(reclaimer: Reclaimer) {

@@ -13,6 +13,7 @@ pub(super) fn all(make: impl Fn() -> Reclaimer) {
     what_a_handle_holds_stays(make());
     guards_of_a_handle_nest(make());
     what_was_forgotten_is_over_with_the_handle(make());
+    what_was_forgotten_counts_in_no_later_section(make());
     each_kind_of_item_keeps_its_order(make());
     destructors_may_use_the_handle(make());
 }
@@ -108,6 +109,20 @@ fn what_was_forgotten_is_over_with_the_handle(reclaimer: Reclaimer) {
 }
 
 /// Bags of both kinds fill side by side.
+/// More guards than the slot can count.
+fn what_was_forgotten_counts_in_no_later_section(reclaimer: Reclaimer) {
+    let mut handle = reclaimer.handle();
+    (0..300).for_each(|_| forget(handle.pin_nested()));
+    // Begins another, whatever there was.
+    drop(handle.pin());
+    assert!(reclaimer.blockers().is_empty());
+    drop((handle.pin_nested(), handle.pin_nested()));
+    assert!(reclaimer.blockers().is_empty());
+    // Those that are dropped count, of course.
+    drop((0..300).map(|_| handle.pin_nested()).collect::<Vec<_>>());
+    assert!(reclaimer.blockers().is_empty());
+}
+
 fn each_kind_of_item_keeps_its_order(reclaimer: Reclaimer) {
     let (log, handle) = (Log::default(), reclaimer.handle());
     for name in 0..1000 {

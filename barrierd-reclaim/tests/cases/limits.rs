@@ -1,9 +1,12 @@
 //! What a domain does above its limits, on every source, and what a domain does whose `retire` frees
 //! nothing.
 
+use super::destructors::quietly;
 use super::{Log, soon};
 use barrierd_reclaim::{Builder, OnLimit, Pressure};
-use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -18,7 +21,9 @@ pub(crate) fn all(builder: impl Fn() -> Builder) {
     who_reads_itself_is_called_back_at_once(builder());
     a_blocked_writer_goes_on_when_the_reader_ends(builder());
     a_hook_may_retire(builder());
+    a_hook_that_panics_is_called_again(builder());
     bytes_are_counted(builder());
+    no_byte_stays_behind(builder());
     retire_never_frees_where_it_must_not(builder());
 }
 
@@ -153,6 +158,26 @@ fn a_hook_may_retire(builder: Builder) {
     reclaimer.synchronize(soon()).unwrap();
 }
 
+fn a_hook_that_panics_is_called_again(builder: Builder) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let hook = move |_: &Pressure| {
+        assert_ne!(count.fetch_add(1, Relaxed), 0, "a hook's panic, on purpose");
+    };
+    let reclaimer = builder.background(false).limit_items(64).limit_hook(hook).build().unwrap();
+    let guard = reclaimer.pin();
+    let panicked = quietly(|| {
+        catch_unwind(AssertUnwindSafe(|| (0..1000).for_each(|i| reclaimer.retire_value(i))))
+    });
+    assert!(panicked.is_err(), "the panic comes out");
+    assert_eq!(calls.load(Relaxed), 1);
+    (0..1000).for_each(|i| reclaimer.retire_value(i));
+    assert!(calls.load(Relaxed) > 1);
+    drop(guard);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(reclaimer.stats().waiting(), 0);
+}
+
 fn bytes_are_counted(builder: Builder) {
     let reclaimer = builder.background(false).build().unwrap();
     let guard = reclaimer.pin();
@@ -171,6 +196,50 @@ fn bytes_are_counted(builder: Builder) {
         // Left to the domain, and freed from there.
         scope.spawn(|| (0..100u64).for_each(|i| reclaimer.retire_value(i))).join().unwrap();
     });
+    reclaimer.synchronize(soon()).unwrap();
+    let stats = reclaimer.stats();
+    assert_eq!((stats.waiting(), stats.waiting_bytes), (0, 0));
+}
+
+/// Hazards and intervals take bags apart, in the thread's own queue and in what threads have left; sizes
+/// are mixed.
+fn no_byte_stays_behind(builder: Builder) {
+    let reclaimer = builder.background(false).limit_bytes(1 << 19).build().unwrap();
+    let big = || AtomicPtr::new(Box::into_raw(Box::new([0u8; 1 << 20])));
+    let (mine, left) = (big(), big());
+    let [mut one, mut two] = reclaimer.hazards();
+    one.protect(&mine);
+    two.protect(&left);
+    let retire = |cell: &AtomicPtr<[u8; 1 << 20]>| {
+        // SAFETY: from a Box, unlinked here, retired once.
+        unsafe { reclaimer.retire(cell.swap(ptr::null_mut(), AcqRel)) };
+    };
+    retire(&mine);
+    thread::scope(|scope| {
+        scope.spawn(|| retire(&left)).join().unwrap();
+    });
+    reclaimer.synchronize(soon()).unwrap();
+    let stats = reclaimer.stats();
+    assert_eq!((stats.waiting(), stats.waiting_bytes), (2, 2 << 20));
+    // Some are born before the guard's last look, and some after it.
+    let guard = reclaimer.pin_robust();
+    for size in [1, 3, 61, 200, 64] {
+        let old: Vec<_> = (0..size).map(|_| Box::into_raw(reclaimer.alloc([0u8; 24]))).collect();
+        super::robust::let_time_pass(&reclaimer);
+        for old in old {
+            // SAFETY: from this reclaimer's `alloc`, known to nobody else, each retired once.
+            unsafe {
+                reclaimer.retire_born(old);
+                reclaimer.retire_born(Box::into_raw(reclaimer.alloc([0u64; 17])));
+            }
+        }
+        reclaimer.flush();
+        guard.protect(&mine);
+    }
+    drop(guard);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(reclaimer.stats().waiting_bytes, 2 << 20);
+    drop((one, two));
     reclaimer.synchronize(soon()).unwrap();
     let stats = reclaimer.stats();
     assert_eq!((stats.waiting(), stats.waiting_bytes), (0, 0));

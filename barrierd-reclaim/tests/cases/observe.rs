@@ -16,6 +16,7 @@ pub(crate) fn all(builder: impl Fn() -> Builder) {
     the_oldest_has_an_age(make());
     the_oldest_may_be_anybodys(make());
     what_a_hazard_holds_has_an_age(make());
+    what_a_robust_guard_holds_has_an_age(make());
     what_was_taken_over_has_an_age(builder().build().unwrap());
     each_section_holds_what_came_after_it(make());
     a_long_stall_is_counted_roughly(make());
@@ -85,6 +86,27 @@ fn what_a_hazard_holds_has_an_age(reclaimer: Reclaimer) {
     assert_oldest(&reclaimer, AGE, since);
     let _ = held;
     drop(hazard);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(reclaimer.stats().oldest, None);
+}
+
+/// What is born later goes all the while.
+fn what_a_robust_guard_holds_has_an_age(reclaimer: Reclaimer) {
+    let other = reclaimer.handle();
+    let guard = other.pin_robust();
+    let since = Instant::now();
+    reclaimer.retire_value(0u64);
+    reclaimer.flush();
+    thread::sleep(AGE);
+    let stop = soon();
+    while reclaimer.stats().freed < 1000 {
+        assert!(Instant::now() < stop, "{:?}", reclaimer.stats());
+        let born = reclaimer.alloc(1u64);
+        // SAFETY: fresh from this reclaimer's `alloc`, known to nobody else, retired once.
+        unsafe { reclaimer.retire_born(Box::into_raw(born)) };
+        assert_oldest(&reclaimer, AGE, since);
+    }
+    drop(guard);
     reclaimer.synchronize(soon()).unwrap();
     assert_eq!(reclaimer.stats().oldest, None);
 }

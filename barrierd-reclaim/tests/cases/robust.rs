@@ -1,9 +1,11 @@
 //! Robust guards: what a stalled one keeps, what it does not, and that no reader sees a freed node.
 
+use super::destructors::quietly;
 use super::hazard::retire_for;
 use super::poison::POISON;
 use super::{Log, Named, soon};
 use barrierd_reclaim::{Born, Reclaimer, SynchronizeError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::mpsc;
@@ -18,6 +20,7 @@ pub(super) fn all(make: impl Fn() -> Reclaimer) {
     what_exited_threads_left_is_kept_too(make());
     everything_goes_with_the_domain(make());
     plain_and_born_objects_mix(make());
+    births_of_another_reclaimer_are_noticed(&make);
     a_stalled_robust_guard_keeps_what_is_older(make());
     no_robust_guard_sees_a_freed_node(make());
 }
@@ -218,6 +221,26 @@ fn plain_and_born_objects_mix(reclaimer: Reclaimer) {
 }
 
 /// Garbage under a stalled robust guard: 7,000 is the bound.
+/// Where it is looked at, in debug builds.
+fn births_of_another_reclaimer_are_noticed(make: impl Fn() -> Reclaimer) {
+    let (one, other) = (make(), make());
+    let_time_pass(&other);
+    let (mut here, mut there) = (one.alloc(1u64), other.alloc(2u64));
+    // Safe code, and allowed as long as neither is retired.
+    std::mem::swap(&mut *here, &mut *there);
+    let here = Box::into_raw(here);
+    let retire = || {
+        // SAFETY: not as it must be: the birth is another's. No guard of this reclaimer is ever open.
+        unsafe { one.retire_born(here) };
+    };
+    let panicked = quietly(|| catch_unwind(AssertUnwindSafe(retire)).is_err());
+    assert_eq!(panicked, cfg!(debug_assertions));
+    if panicked {
+        // SAFETY: it was refused.
+        drop(unsafe { Box::from_raw(here) });
+    }
+}
+
 fn a_stalled_robust_guard_keeps_what_is_older(reclaimer: Reclaimer) {
     let log = Log::default();
     let cell = AtomicPtr::new(log.born(&reclaimer, 7));
