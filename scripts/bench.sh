@@ -58,18 +58,21 @@ if [ "$(id -u)" -eq 0 ]; then
   daemon=(--barrierd "$built/barrierd" --run-dir "$run_dir")
 fi
 
-if [ "$effort" = smoke ]; then
-  out=(--out "$scratch")
-elif [ -n "${BENCH_OUT:-}" ]; then
-  out=(--out "$BENCH_OUT")
+if [ -n "${BENCH_OUT:-}" ]; then
+  out=$BENCH_OUT
 elif [ $# -gt 0 ]; then
   # Some of it only: no whole report to put in place of the last one.
-  out=(--out "$target/bench")
+  out=$target/bench
 else
-  out=(--out docs --readme README.md)
+  out=docs
+fi
+readme=()
+if [ "$out" = docs ] && [ "$effort" != smoke ]; then
+  readme=(--readme README.md)
 fi
 
-"$built/barrierd-bench" --effort "$effort" "${out[@]}" "${daemon[@]}" "$@"
+# Into a place of its own first: a run that breaks off leaves the last report as it is.
+"$built/barrierd-bench" --effort "$effort" --out "$scratch" "${readme[@]}" "${daemon[@]}" "$@"
 
 if [ "$effort" = smoke ]; then
   # Nothing may be missing that this machine could have shown.
@@ -81,4 +84,11 @@ if [ "$effort" = smoke ]; then
     [ -s "$scratch/performance/$name.svg" ] || { echo "bench.sh: no $name.svg" >&2; exit 1; }
   done
   echo "1 passed, 0 failed"
+  exit 0
 fi
+
+mkdir -p "$out/performance"
+rm -f "$out"/performance/*.svg "$out"/performance/*.csv
+cp "$scratch/performance.md" "$out/"
+cp "$scratch"/performance/* "$out/performance/"
+echo "bench.sh: $out/performance.md"

@@ -31,6 +31,7 @@ use experiments::{ALL, Experiment};
 use options::Options;
 use report::Report;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -75,14 +76,19 @@ fn bench(options: Options) -> Result<(), String> {
     }
     let begin = Instant::now();
     let live = daemon::start_if_possible(&options)?;
-    let report = Report::new(&options.out).map_err(|error| format!("{error}"))?;
+    let report =
+        Report::new(&options.out, &schemes::OVERVIEW).map_err(|error| format!("{error}"))?;
     let mut bench = Bench { effort: options.effort, live, report, options, facts: BTreeMap::new() };
     machine::describe(&mut bench);
     for experiment in &wanted {
         eprintln!("[{:>4.0} s] {}", begin.elapsed().as_secs_f64(), experiment.name);
         bench.report.section(experiment.title);
         bench.report.say(experiment.about);
-        (experiment.run)(&mut bench);
+        // One that panics costs its section, not the report.
+        let run = AssertUnwindSafe(|| (experiment.run)(&mut bench));
+        if catch_unwind(run).is_err() {
+            bench.report.miss(format!("the rest of {}: it panicked", experiment.name));
+        }
     }
     bench.report.overview();
     let took = begin.elapsed().as_secs_f64();

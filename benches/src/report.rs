@@ -16,6 +16,8 @@ pub(crate) struct Report {
     headlines: Vec<(String, String, String)>,
     /// The overview's picture.
     cover: Option<(String, String)>,
+    /// The overview's columns, in order; others follow as they come.
+    columns: Vec<String>,
     /// What could not be measured.
     missing: Vec<String>,
 }
@@ -60,11 +62,9 @@ impl Table {
 
 const FILE: &str = "performance.md";
 const BESIDE: &str = "performance";
-/// Whose column comes first in the overview.
-const FIRST: &str = "barrierd";
 
 impl Report {
-    pub(crate) fn new(dir: &Path) -> io::Result<Report> {
+    pub(crate) fn new(dir: &Path, columns: &[&str]) -> io::Result<Report> {
         fs::create_dir_all(dir.join(BESIDE))?;
         Ok(Report {
             dir: dir.into(),
@@ -72,6 +72,7 @@ impl Report {
             text: String::new(),
             headlines: Vec::new(),
             cover: None,
+            columns: columns.iter().map(|name| (*name).to_owned()).collect(),
             missing: Vec::new(),
         })
     }
@@ -148,7 +149,9 @@ impl Report {
     }
 
     fn matrix(&self) -> Table {
-        let (mut rows, mut columns): (Vec<&str>, Vec<&str>) = (Vec::new(), vec![FIRST]);
+        let (mut rows, mut columns): (Vec<&str>, Vec<&str>) = Default::default();
+        let shown = |name: &&String| self.headlines.iter().any(|(_, who, _)| who == *name);
+        columns.extend(self.columns.iter().filter(shown).map(String::as_str));
         for (what, who, _) in &self.headlines {
             for (all, one) in [(&mut rows, what), (&mut columns, who)] {
                 if !all.contains(&one.as_str()) {
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn the_overview_is_a_matrix_and_names_what_is_missing() {
         let dir = tempfile::tempdir().expect("room");
-        let mut report = Report::new(dir.path()).expect("room");
+        let mut report = Report::new(dir.path(), &["barrierd", "nobody"]).expect("room");
         report.headline("pin, ns", "crossbeam-epoch", "3.50");
         report.headline("pin, ns", "barrierd", "0.80");
         report.headline("stack", "barrierd", "70.0");
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn raw_data_has_a_line_a_sample() {
         let dir = tempfile::tempdir().expect("room");
-        let mut report = Report::new(dir.path()).expect("room");
+        let mut report = Report::new(dir.path(), &["barrierd", "nobody"]).expect("room");
         let mut samples = Samples::default();
         samples.push("a", 1.0);
         samples.push("a", 2.0);

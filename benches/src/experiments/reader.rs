@@ -303,6 +303,8 @@ fn hazards(all: &mut Vec<(&'static str, String, Work)>, make: impl Fn() -> &'sta
         name.into(),
         Box::new(move |n| {
             let mut sum = 0u64;
+            // References are swapped, in registers, not hazards.
+            let (mut one, mut two) = (&mut one, &mut two);
             for _ in 0..n {
                 let mut at: *mut Link = one.protect(head).as_ptr();
                 // SAFETY: null or a node that is there for good.
@@ -341,6 +343,7 @@ fn haphazard(all: &mut Vec<(&'static str, String, Work)>) {
         name.into(),
         Box::new(move |n| {
             let mut sum = 0u64;
+            let (mut one, mut two) = (&mut one, &mut two);
             for _ in 0..n {
                 let mut at = one.protect_ptr(head).map(|(seen, _)| seen);
                 while let Some(here) = at {
