@@ -6,7 +6,7 @@ use crate::stats::{Spread, number};
 use std::fmt::Write as _;
 
 const STYLE: &str = "<style>\
-    text{font:12px system-ui,sans-serif;fill:#4d5560}.head{font-weight:600}.small{font-size:11px}\
+    text{font:12px system-ui,sans-serif;fill:#6a737d}.head{font-weight:600}.small{font-size:11px}\
     .rule{stroke:#8a94a0;stroke-opacity:.45;stroke-width:1}.ours{fill:#2f81d8}.peer{fill:#8f98a3}\
     .bound{fill:none;stroke:#8f98a3;stroke-dasharray:3 2}.spread{stroke:#e08a1e;stroke-width:1.5}\
     .mark{stroke:#e08a1e;stroke-width:1.5;stroke-dasharray:4 3}\
@@ -27,6 +27,8 @@ pub(crate) struct Bars {
     pub(crate) groups: Vec<(String, Vec<(String, Spread)>)>,
     /// A line to compare with: where, and what it is.
     pub(crate) mark: Option<(f64, String)>,
+    /// For values that lie decades apart: bars begin at the decade below the least.
+    pub(crate) log: bool,
 }
 
 fn escaped(text: &str) -> String {
@@ -68,10 +70,21 @@ impl Bars {
         const LEFT: f64 = 210.0;
         const RIGHT: f64 = WIDTH - 70.0;
         const BAR: f64 = 16.0;
-        let values = self.groups.iter().flat_map(|(_, bars)| bars).map(|(_, spread)| spread.high);
+        let spreads = || self.groups.iter().flat_map(|(_, bars)| bars).map(|(_, spread)| spread);
         let marked = self.mark.iter().map(|(at, _)| *at);
-        let most = values.chain(marked).fold(f64::MIN_POSITIVE, f64::max);
-        let x = |value: f64| LEFT + value.max(0.0) / most * (RIGHT - LEFT);
+        let most =
+            spreads().map(|spread| spread.high).chain(marked).fold(f64::MIN_POSITIVE, f64::max);
+        let least =
+            spreads().map(|spread| spread.low).filter(|low| *low > 0.0).fold(most, f64::min);
+        let decade = 10f64.powf((least * 0.99).log10().floor());
+        let part = |value: f64| {
+            if self.log {
+                (value.max(decade) / decade).ln() / (most / decade).ln()
+            } else {
+                value.max(0.0) / most
+            }
+        };
+        let x = |value: f64| LEFT + part(value) * (RIGHT - LEFT);
         let (mut inside, mut y) = (String::new(), 34.0);
         let top = y;
         for (name, bars) in &self.groups {
@@ -258,10 +271,20 @@ mod tests {
         let bars = Bars {
             title: "a < b".into(),
             groups: vec![(String::new(), vec![("x".into(), flat(5.0)), ("y".into(), flat(10.0))])],
-            mark: None,
+            ..Bars::default()
         };
         let svg = bars.svg();
         assert!(svg.contains("a &lt; b"));
+        assert!(svg.contains("width=\"480.0\"") && svg.contains("width=\"240.0\""), "{svg}");
+    }
+
+    #[test]
+    fn a_decade_is_as_long_as_the_next_on_a_logarithmic_scale() {
+        let bars =
+            ["x", "y"].into_iter().zip([10.0, 100.0]).map(|(name, at)| (name.to_owned(), flat(at)));
+        let bars =
+            Bars { groups: vec![(String::new(), bars.collect())], log: true, ..Bars::default() };
+        let svg = bars.svg();
         assert!(svg.contains("width=\"480.0\"") && svg.contains("width=\"240.0\""), "{svg}");
     }
 

@@ -160,7 +160,11 @@ fn timed(work: impl FnOnce()) -> f64 {
 
 fn alone(bench: &mut Bench, daemon: Option<&Barrier>) -> Vec<(String, Samples)> {
     let ways = ways(daemon);
-    let mut bars = Bars { title: "A barrier, us (median, quartiles)".into(), ..Bars::default() };
+    let mut bars = Bars {
+        title: "A barrier, us, logarithmic (median, quartiles)".into(),
+        log: true,
+        ..Bars::default()
+    };
     let mut table = Table::new(
         std::iter::once(String::new())
             .chain(Load::ALL.map(|load| format!("{}: p50, p99, worst", load.name()))),

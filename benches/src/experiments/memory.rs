@@ -7,7 +7,7 @@ use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Lines;
 use crate::report::Table;
-use crate::schemes::{self, Headed, NOTHING_FREED, OVERVIEW, Scheme, Setting, Visitor};
+use crate::schemes::{self, Headed, NOTHING_FREED, OURS, OVERVIEW, Scheme, Setting, Visitor};
 use crate::stats::{Spread, number, per_mille, sorted};
 use crate::turns::Samples;
 use rustix::time::{ClockId, clock_gettime};
@@ -52,7 +52,7 @@ fn run(bench: &mut Bench) {
     let names: Vec<&str> = names.0.into_iter().filter(|name| *name != NOTHING_FREED).collect();
     let mut all: Vec<(&str, Samples)> =
         names.iter().map(|name| (*name, Samples::default())).collect();
-    for _ in 0..bench.effort.pick(1, 3, 9) {
+    for _ in 0..bench.effort.pick(1, 5, 15) {
         for (name, own) in &mut all {
             for scenario in ["busy", "stalled", "paced"] {
                 let task = format!("memory {scenario} {name}");
@@ -121,11 +121,10 @@ fn tables(bench: &mut Bench, all: &[(&str, Samples)]) {
             median("last ms"),
         ]);
         if OVERVIEW.contains(name) {
-            bench.report.headline(
-                "waiting behind a stalled reader, objects",
-                name,
-                median("stalled waiting"),
-            );
+            let waiting = median("stalled waiting");
+            let waiting =
+                if *name == OURS { format!("{waiting}; {}", bounded(all)) } else { waiting };
+            bench.report.headline("waiting behind a stalled reader, objects", name, waiting);
             bench.report.headline("retired to freed, p99, us", name, at(990));
             bench.report.headline(
                 "never freed if nobody calls again, objects",
@@ -137,6 +136,17 @@ fn tables(bench: &mut Bench, all: &[(&str, Samples)]) {
     bench.report.table("Busy", &busy);
     bench.report.table("Stalled", &stalled);
     bench.report.table("Latency, and left alone", &latency);
+}
+
+/// Ours have ways to stall that keep little.
+fn bounded(all: &[(&str, Samples)]) -> String {
+    let ways = all.iter().filter_map(|(name, own)| {
+        let way = [("robust guards", "robust guard"), ("hazard pointers", "hazard pointer")]
+            .into_iter()
+            .find_map(|(plural, one)| name.ends_with(plural).then_some(one))?;
+        Some(format!("{way} {}", number(own.of("stalled waiting")?.median)))
+    });
+    ways.collect::<Vec<_>>().join(", ")
 }
 
 fn curve(bench: &mut Bench, all: &[(&str, Samples)]) {

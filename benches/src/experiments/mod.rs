@@ -13,6 +13,9 @@ use crate::Bench;
 use crate::options::Options;
 use crate::turns::Samples;
 
+/// What is after the first word of a job -> its samples.
+pub(crate) type Job = fn(&str, &Options) -> Result<Samples, String>;
+
 /// One section of the report.
 pub(crate) struct Experiment {
     /// For `--only`, and the first word of its jobs.
@@ -22,7 +25,7 @@ pub(crate) struct Experiment {
     pub(crate) about: &'static str,
     pub(crate) run: fn(&mut Bench),
     /// What it does in processes of its own, if it does.
-    pub(crate) job: Option<fn(&str, &Options) -> Result<Samples, String>>,
+    pub(crate) job: Option<Job>,
 }
 
 pub(crate) const ALL: [Experiment; 8] = [

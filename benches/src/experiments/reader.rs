@@ -163,7 +163,9 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
                 SECTION,
                 $name.to_string(),
                 Box::new(move |n: u64| {
-                    (0..n).for_each(|_| drop(black_box($pin(&mut local))));
+                    (0..n).for_each(|_| {
+                        let _closed = black_box($pin(&mut local));
+                    });
                 }) as Work,
             ));
             let (mut local, cell) = ($make, cell());

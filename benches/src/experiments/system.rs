@@ -123,6 +123,9 @@ fn switches() -> f64 {
     line.and_then(|n| n.parse().ok()).unwrap_or(0.0)
 }
 
+/// What is measured, and how.
+type Measure = (&'static str, Box<dyn Fn() -> f64>);
+
 fn on_and_off(bench: &mut Bench) -> Vec<(String, Samples)> {
     let (Some(binary), Some(dir)) = (bench.options.barrierd.clone(), bench.options.run_dir.clone())
     else {
@@ -133,7 +136,7 @@ fn on_and_off(bench: &mut Bench) -> Vec<(String, Samples)> {
     drop(bench.live.take());
     let trips = bench.effort.pick(100, 10_000, 40_000);
     let computing = Duration::from_millis(bench.effort.pick(5, 150, 500));
-    let measures: [(&str, Box<dyn Fn() -> f64>); 3] = [
+    let measures: [Measure; 3] = [
         ("pipe, one CPU, ns there and back", Box::new(move || pipe_trips(trips, true))),
         ("pipe, any CPUs, ns there and back", Box::new(move || pipe_trips(trips, false))),
         ("computing, ns a loop", Box::new(move || compute(computing))),

@@ -17,7 +17,7 @@ impl Scheme for Leak {
     }
     fn local(&self) {}
     #[inline]
-    fn pin<'l>((): &'l mut ()) {}
+    fn pin((): &mut ()) {}
     #[inline]
     fn protect<T>((): &mut (), _: usize, pointer: &AtomicPtr<T>) -> *mut T {
         pointer.load(Acquire)

@@ -36,7 +36,7 @@ impl Scheme for Sdd {
     }
     fn local(&self) {}
     #[inline]
-    fn pin<'l>((): &'l mut ()) -> Guard {
+    fn pin((): &mut ()) -> Guard {
         Guard::new()
     }
     #[inline]
