@@ -16,7 +16,7 @@ shift || true
 target=${CARGO_TARGET_DIR:-target}
 
 features=()
-if [ -e /usr/include/urcu/urcu-memb.h ] || pkg-config --exists liburcu 2>/dev/null; then
+if pkg-config --exists liburcu 2>/dev/null; then
   features=(--features liburcu)
 else
   echo "bench.sh: liburcu-dev is not installed; its rows will be missing" >&2
