@@ -1,4 +1,4 @@
-//! Exact instructions, by callgrind: one run of a job that calls [`counted`] once for each contestant.
+//! Exact instructions, by callgrind: one run of a job that calls [`barrierd_bench_counted`] once for each contestant.
 //!
 //! Callgrind collects inside that function only, of the thread that calls it, and writes a file after
 //! each call. So set-up, warming up and other threads are not in it.

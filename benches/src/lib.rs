@@ -2,12 +2,12 @@
 //!
 //! The program that `make bench` starts, twice: on the system's allocator and on mimalloc.
 //!
-//! - How: [`turns`] (A B C A B C), [`stats`], [`job`] (a process of its own for each configuration, so
-//!   that none inherits another's heap), [`instructions`] (callgrind), [`cpus`] (pinning, load),
-//!   [`daemon`] (starts and stops barrierd), [`effort`] (how long).
-//! - What: [`schemes`] (the contestants), [`structures`] (written once for all), [`experiments`], a file
+//! - How: `turns` (A B C A B C), `stats`, `job` (a process of its own for each configuration, so
+//!   that none inherits another's heap), `instructions` (callgrind), `cpus` (pinning, load),
+//!   `daemon` (starts and stops barrierd), `effort` (how long).
+//! - What: `schemes` (the contestants), `structures` (written once for all), `experiments`, a file
 //!   each, with the prose of its section.
-//! - Where to: [`report`] (Markdown, CSV), [`picture`] (SVG), [`machine`] (what it ran on), [`readme`].
+//! - Where to: `report` (Markdown, CSV), `picture` (SVG), `machine` (what it ran on), `readme`.
 
 mod cpus;
 mod daemon;

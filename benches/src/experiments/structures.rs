@@ -3,6 +3,7 @@
 use super::Experiment;
 use crate::Bench;
 use crate::cpus::{self, StopOnDrop};
+use crate::effort::Effort;
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
@@ -91,6 +92,8 @@ fn run(bench: &mut Bench) {
                 continue;
             }
             let counts = match allocator {
+                // Whether it runs at all is seen on one count.
+                _ if bench.effort == Effort::Smoke => vec![cpus],
                 Allocator::System => cpus::thread_counts(),
                 Allocator::Mimalloc => vec![1, cpus],
             };
