@@ -16,8 +16,11 @@ shift || true
 target=${CARGO_TARGET_DIR:-target}
 
 features=()
+if [ -e barrierd-reclaim/src/epoch ]; then
+  features=(--features epoch)
+fi
 if pkg-config --exists liburcu 2>/dev/null; then
-  features=(--features liburcu)
+  features+=(--features liburcu)
 else
   echo "bench.sh: liburcu-dev is not installed; its rows will be missing" >&2
 fi

@@ -2,6 +2,7 @@
 //!
 //! Owns where things are written and how tables look. Knows nothing of what they say.
 
+use crate::stats::number;
 use crate::turns::Samples;
 use std::fmt::Write as _;
 use std::fs;
@@ -18,9 +19,30 @@ pub(crate) struct Report {
     cover: Option<(String, String)>,
     /// The overview's columns, in order; others follow as they come.
     columns: Vec<String>,
+    /// Rows, for the list of those in which others are first.
+    contests: Vec<Contest>,
     /// What could not be measured.
     missing: Vec<String>,
 }
+
+/// A row in which contestants can be compared.
+struct Contest {
+    what: String,
+    better: Better,
+    entries: Vec<(String, f64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Lower,
+    Higher,
+}
+
+/// Whose names begin so are this project's.
+const OURS: &str = "barrierd";
+
+/// A lead below this says nothing.
+const TIE: f64 = 1.03;
 
 /// A table, all cells as text.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +94,7 @@ impl Report {
             text: String::new(),
             headlines: Vec::new(),
             cover: None,
+            contests: Vec::new(),
             columns: columns.iter().map(|name| (*name).to_owned()).collect(),
             missing: Vec::new(),
         })
@@ -135,6 +158,52 @@ impl Report {
         self.headlines.push((what.into(), who.into(), value.into()));
     }
 
+    /// A row for the list of those in which others are first. Names in parentheses are bounds, and take no
+    /// part.
+    pub(crate) fn contest(
+        &mut self,
+        what: &str,
+        better: Better,
+        entries: impl IntoIterator<Item = (String, f64)>,
+    ) {
+        let entries = entries.into_iter().filter(|(name, _)| !name.starts_with('(')).collect();
+        self.contests.push(Contest { what: what.into(), better, entries });
+    }
+
+    fn lost(&self) -> Table {
+        let mut table =
+            Table::new(["", "barrierd", "best of ours", "best of the others", "ahead of ours by"]);
+        for contest in &self.contests {
+            // How much better the first is than the second; of what can't be divided, nothing.
+            let lead = |one: f64, two: f64| match contest.better {
+                Better::Lower => (two + f64::MIN_POSITIVE) / (one + f64::MIN_POSITIVE),
+                Better::Higher => (one + f64::MIN_POSITIVE) / (two + f64::MIN_POSITIVE),
+            };
+            let best = |ours: bool| {
+                let own = contest.entries.iter().filter(|(name, _)| name.starts_with(OURS) == ours);
+                own.fold(None, |best: Option<&(String, f64)>, one| match best {
+                    Some(best) if lead(best.1, one.1) >= 1.0 => Some(best),
+                    _ => Some(one),
+                })
+            };
+            let (Some(ours), Some(theirs)) = (best(true), best(false)) else { continue };
+            let plain = contest.entries.iter().find(|(name, _)| name == OURS);
+            let by = lead(theirs.1, ours.1);
+            if by < TIE {
+                continue;
+            }
+            let shown = |(name, value): &(String, f64)| format!("{}: {}", name, number(*value));
+            table.row([
+                contest.what.clone(),
+                plain.map_or(String::new(), |(_, value)| number(*value)),
+                shown(ours),
+                shown(theirs),
+                if by < 1e6 { format!("{by:.2}") } else { "from nothing".into() },
+            ]);
+        }
+        table
+    }
+
     /// The overview's picture, of those that were written.
     pub(crate) fn cover(&mut self, name: &str, says: &str) {
         self.cover = Some((format!("{BESIDE}/{name}.svg"), says.into()));
@@ -186,6 +255,17 @@ impl Report {
 
     /// Puts the summary on top.
     pub(crate) fn overview(&mut self) {
+        let lost = self.lost();
+        if !self.contests.is_empty() {
+            self.section("Where others are first");
+            self.say(&format!(
+                "Of {} rows above, those in which the best of this project's ways is behind the best of the others by more \
+                 than {:.0} per cent. What was tried about them, or why the protocol can't, is in docs/journal.md.",
+                self.contests.len(),
+                (TIE - 1.0) * 100.0
+            ));
+            self.table("", &lost);
+        }
         let summary = self.summary("");
         let _ = write!(self.head, "\n## In short\n\n{summary}");
         let missing: Vec<String> =
@@ -222,6 +302,32 @@ mod tests {
         );
         assert!(text.contains("| pin, ns | 0.80 | 3.50 |\n| stack | 70.0 |  |\n"), "{text}");
         assert!(text.contains("- daemon rows: no root"), "{text}");
+    }
+
+    #[test]
+    fn only_rows_in_which_others_lead_are_listed() {
+        let dir = tempfile::tempdir().expect("room");
+        let mut report = Report::new(dir.path(), &[]).expect("room");
+        let row = |own: f64, other: f64, peer: f64| {
+            [("barrierd", own), ("barrierd, other", other), ("peer", peer), ("(bound)", 0.1)]
+                .map(|(name, value)| (name.to_owned(), value))
+        };
+        report.contest("won", Better::Lower, row(1.0, 3.0, 2.0));
+        report.contest("won by another of ours", Better::Higher, row(1.0, 3.0, 2.0));
+        report.contest("lost", Better::Lower, row(4.0, 3.0, 2.0));
+        report.contest("lost too", Better::Higher, row(1.0, 1.5, 3.0));
+        report.contest("even", Better::Lower, row(2.0, 2.02, 2.0));
+        report.contest("both nothing", Better::Lower, row(0.0, 0.0, 0.0));
+        let text = report.lost().markdown();
+        assert!(
+            text.contains("| lost | 4.00 | barrierd, other: 3.00 | peer: 2.00 | 1.50 |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| lost too | 1.00 | barrierd, other: 1.50 | peer: 3.00 | 2.00 |"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 4, "{text}");
     }
 
     #[test]

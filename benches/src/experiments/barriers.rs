@@ -4,7 +4,7 @@ use super::Experiment;
 use crate::Bench;
 use crate::cpus::{self, Load, StopOnDrop};
 use crate::picture::Bars;
-use crate::report::Table;
+use crate::report::{Better, Table};
 use crate::stats::{Spread, number, per_mille, sorted};
 use crate::turns::{self, Contestant, Samples};
 use barrierd_client::{Barrier, Stamp};
@@ -200,6 +200,10 @@ fn alone(bench: &mut Bench, daemon: Option<&Barrier>) -> Vec<(String, Samples)> 
         table.row(std::iter::once(way.name.to_owned()).chain(cells));
     }
     for (load, samples) in &all {
+        let entries =
+            ways.iter().filter_map(|way| Some((way.name.to_owned(), samples.of(way.name)?.median)));
+        let what = format!("a barrier, {load}, us");
+        bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
         let group =
             ways.iter().filter_map(|way| Some((way.name.to_owned(), samples.of(way.name)?)));
         bars.groups.push((load.clone(), group.collect()));
@@ -262,6 +266,12 @@ fn together(bench: &mut Bench, daemon: Option<&Barrier>) -> Vec<(String, Samples
             .iter()
             .map(|(_, samples)| samples.of(way.name).map_or(String::new(), |own| own.shown()));
         table.row(std::iter::once(way.name.to_owned()).chain(cells));
+    }
+    for (count, samples) in &all {
+        let entries =
+            ways.iter().filter_map(|way| Some((way.name.to_owned(), samples.of(way.name)?.median)));
+        let what = format!("a barrier, {count}, us");
+        bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
     }
     bench.report.table("Many at once, half of the CPUs busy: us until all have theirs", &table);
     all

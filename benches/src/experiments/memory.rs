@@ -6,7 +6,7 @@ use crate::cpus::StopOnDrop;
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Lines;
-use crate::report::Table;
+use crate::report::{Better, Table};
 use crate::schemes::{self, Headed, NOTHING_FREED, OURS, OVERVIEW, Scheme, Setting, Visitor};
 use crate::stats::{Spread, number, per_mille, sorted};
 use crate::turns::Samples;
@@ -132,6 +132,23 @@ fn tables(bench: &mut Bench, all: &[(&str, Samples)]) {
                 median("left"),
             );
         }
+    }
+    for (what, called) in [
+        ("busy most", "busy, most waiting"),
+        ("stalled waiting", "waiting behind a stalled reader"),
+        ("left", "left alone, never freed"),
+    ] {
+        let entries =
+            all.iter().filter_map(|(name, own)| Some(((*name).to_owned(), own.of(what)?.median)));
+        bench.report.contest(called, Better::Lower, entries.collect::<Vec<_>>());
+    }
+    for (part, called) in [(500, "p50"), (990, "p99")] {
+        let entries = all.iter().filter_map(|(name, own)| {
+            let times = sorted(own.rounds[own.index("latency us")?].iter().copied());
+            Some(((*name).to_owned(), per_mille(&times, part)))
+        });
+        let what = format!("retired to freed, {called}, us");
+        bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
     }
     bench.report.table("Busy", &busy);
     bench.report.table("Stalled", &stalled);

@@ -2,17 +2,18 @@
 
 use super::Experiment;
 use crate::Bench;
+use crate::cpus;
 use crate::instructions::{self, barrierd_bench_counted};
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
-use crate::report::Table;
+use crate::report::{Better, Table};
 use crate::schemes::{OURS, PEER, Setting};
-use crate::stats::number;
+use crate::stats::{Spread, number};
 use crate::turns::{self, Contestant, Samples};
 use barrierd_reclaim::Reclaimer;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::SeqCst, compiler_fence, fence};
 use std::time::{Duration, Instant};
 
 pub(crate) const EXPERIMENT: Experiment = Experiment {
@@ -74,6 +75,13 @@ fn run(bench: &mut Bench) {
             table.row([who.to_owned(), spread.shown(), ratio, count]);
             group.push((who.to_owned(), spread));
         }
+        let entries =
+            group.iter().map(|(who, spread): &(String, Spread)| (who.clone(), spread.median));
+        bench.report.contest(
+            &format!("{discipline}, ns"),
+            Better::Lower,
+            entries.collect::<Vec<_>>(),
+        );
         bench.report.table(discipline, &table);
         bars.groups.push((discipline.into(), group));
         for (column, who) in [
@@ -104,6 +112,8 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
         }
         return Ok(Samples::default());
     }
+    // One CPU for all; the libraries' own threads are there already, or have nothing to do.
+    cpus::stay_on(cpus::allowed()[0]);
     let mut turns: Vec<Contestant<'_>> = all
         .into_iter()
         .map(|(discipline, name, mut work)| {
@@ -164,7 +174,9 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
                 $name.to_string(),
                 Box::new(move |n: u64| {
                     (0..n).for_each(|_| {
-                        let _closed = black_box($pin(&mut local));
+                        let open = $pin(&mut local);
+                        compiler_fence(SeqCst);
+                        drop(open);
                     });
                 }) as Work,
             ));

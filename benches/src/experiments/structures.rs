@@ -7,7 +7,7 @@ use crate::effort::Effort;
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
-use crate::report::Table;
+use crate::report::{Better, Table};
 use crate::schemes::{self, NOTHING_FREED, OURS, OVERVIEW, PEER, Scheme, Setting, Visitor};
 use crate::stats::number;
 use crate::structures::cell::Cell;
@@ -141,6 +141,12 @@ fn table(bench: &mut Bench, title: &str, columns: &[(usize, Samples)]) {
             }
         });
         table.row(std::iter::once(name.clone()).chain(cells));
+    }
+    for (threads, samples) in columns {
+        let entries =
+            samples.names.iter().filter_map(|name| Some((name.clone(), samples.of(name)?.median)));
+        let what = format!("{title}, {threads} threads, M/s");
+        bench.report.contest(&what, Better::Higher, entries.collect::<Vec<_>>());
     }
     bench.report.table(title, &table);
 }

@@ -6,7 +6,7 @@ use crate::cpus::StopOnDrop;
 use crate::instructions::{self, barrierd_bench_counted};
 use crate::job::{self, Allocator};
 use crate::options::Options;
-use crate::report::Table;
+use crate::report::{Better, Table};
 use crate::schemes::{self, OVERVIEW, PEER, Scheme, Setting, Visitor};
 use crate::stats::{number, per_mille, sorted};
 use crate::structures::cell::Cell;
@@ -65,6 +65,12 @@ fn run(bench: &mut Bench) {
                     }
                 }
                 bench.report.table(&format!("Replace and retire, {title}"), &table);
+                let entries = times
+                    .names
+                    .iter()
+                    .filter_map(|name| Some((name.clone(), times.of(name)?.median)));
+                let what = format!("replace and retire, {title}, ns");
+                bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
                 raw.push((title.to_owned(), times));
             }
             Err(error) => bench.report.miss(error),
@@ -77,6 +83,13 @@ fn run(bench: &mut Bench) {
                 let own = sorted(own.iter().copied());
                 let at = |part| number(per_mille(&own, part));
                 table.row([name.clone(), at(500), at(900), at(990), at(999), at(1000)]);
+            }
+            for (part, called) in [(500, "p50"), (990, "p99"), (999, "p99.9")] {
+                let entries = times.names.iter().zip(&times.rounds).map(|(name, own)| {
+                    (name.clone(), per_mille(&sorted(own.iter().copied()), part))
+                });
+                let what = format!("replace and retire every 10 us, {called}, ns");
+                bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
             }
             bench.report.table("Replace and retire every 10 us beside a reader, ns", &table);
         }
