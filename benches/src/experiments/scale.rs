@@ -32,7 +32,7 @@ another CPU: the same miss).
 *The reclaimer's scan* by number of threads that are registered and at rest (handles, each of which counts as a thread): \
 a retirement's price on membarrier and, with a daemon, passive; and a `flush` of one object, which is a full stop and a \
 scan. One thread retires. *All in turn*: as many handles, which retire a bag of 64 each, one after another, as threads \
-do that all retire; each bag looks at all the others.",
+do that all retire, and the objects in flight then; up to 1,000.",
     run,
     job: None,
 };
@@ -46,6 +46,8 @@ const LINE: usize = 64;
 const CPUS: [usize; 6] = [2, 16, 64, 256, 512, 4096];
 /// Objects that a thread retires before it looks at the others.
 const BAG: u64 = 64;
+/// So many threads at most all retire.
+const ALL_RETIRE: usize = 1_000;
 const THREADS: [usize; 6] = [1, 10, 100, 1_000, 3_000, 10_000];
 
 fn run(bench: &mut Bench) {
@@ -68,9 +70,9 @@ fn run(bench: &mut Bench) {
     raw.push(("the daemon's scan, ns".into(), samples));
 
     let (table, series, samples) = threads(bench);
-    bench.report.table("The reclaimer by threads at rest", &table);
+    bench.report.table("The reclaimer by number of threads, ns and objects", &table);
     let picture = Lines {
-        title: "One thread retires, others rest".into(),
+        title: "The reclaimer by number of threads".into(),
         x_is: "threads registered".into(),
         y_is: "ns".into(),
         x_log: true,
@@ -185,10 +187,18 @@ impl Simulated {
 }
 
 fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
-    let mut kinds =
-        vec![(["retirement, membarrier", "flush, membarrier", "all in turn, membarrier"], None)];
+    let mut kinds = vec![(
+        [
+            "retirement, membarrier",
+            "flush, membarrier",
+            "all in turn, membarrier",
+            "in flight, membarrier",
+        ],
+        None,
+    )];
     if let Some(live) = &bench.live {
-        let names = ["retirement, passive", "flush, passive", "all in turn, passive"];
+        let names =
+            ["retirement, passive", "flush, passive", "all in turn, passive", "in flight, passive"];
         kinds.push((names, Some(live.file.clone())));
     }
     let names: Vec<&str> = kinds.iter().flat_map(|(names, _)| *names).collect();
@@ -198,8 +208,10 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
     for threads in THREADS {
         eprintln!("         scale, {threads} threads");
         let mut contestants = Vec::new();
+        // What was in flight comes beside the time of the same turn.
+        let flying = std::rc::Rc::new(std::cell::RefCell::new(Samples::default()));
         let named = |kind: &str| format!("{kind}, {threads} threads");
-        for ([retirement, flush, in_turn], file) in &kinds {
+        for ([retirement, flush, in_turn, in_flight], file) in &kinds {
             let builder = match file {
                 Some(file) => Reclaimer::builder().source(Source::Daemon).daemon_file(file),
                 None => Reclaimer::builder().source(Source::Membarrier),
@@ -232,7 +244,13 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
                 own.0.flush();
                 begin.elapsed().as_secs_f64() * 1e9
             }));
-            let bags = bench.effort.pick(4, 200, 1_000);
+            if threads > bench.effort.pick(10, ALL_RETIRE, ALL_RETIRE) {
+                continue;
+            }
+            // So that in all rounds together each thread has many scans behind it.
+            let bags = (4 * threads).max(200);
+            let noted = named(in_flight);
+            let flying = flying.clone();
             contestants.push(Contestant::new(named(in_turn), move || {
                 let mut own = all_handles.borrow_mut();
                 let begin = Instant::now();
@@ -242,10 +260,15 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
                     let handle = if at == 0 { first } else { &mut others[at - 1] };
                     (0..BAG).for_each(|n| replace(handle, &all_cell, n));
                 }
-                begin.elapsed().as_secs_f64() * 1e9 / (bags as f64 * BAG as f64)
+                let ns = begin.elapsed().as_secs_f64() * 1e9 / (bags as f64 * BAG as f64);
+                flying.borrow_mut().push(&noted, own.0.reclaimer().stats().waiting() as f64);
+                ns
             }));
         }
-        let samples = turns::take(bench.effort.pick(1, 15, 61), &mut contestants);
+        let mut samples = turns::take(bench.effort.pick(1, 15, 61), &mut contestants);
+        for (name, rounds) in flying.borrow().names.iter().zip(&flying.borrow().rounds) {
+            rounds.iter().skip(1).for_each(|value| samples.push(name, *value));
+        }
         let cells = names.iter().enumerate().map(|(index, kind)| {
             samples.of(&named(kind)).map_or(String::new(), |spread| {
                 series[index].1.push((threads as f64, spread.median));
@@ -253,19 +276,20 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
             })
         });
         table.row(std::iter::once(threads.to_string()).chain(cells.collect::<Vec<_>>()));
-        if threads == 10_000
-            && let (Some(flush), Some(all)) = (
-                samples.of(&named("flush, membarrier")),
-                samples.of(&named("all in turn, membarrier")),
-            )
-        {
-            bench.facts.insert("flush of 10,000 ns", flush.median);
-            bench.facts.insert("all of 10,000 in turn ns", all.median);
+        for (fact, kind, of) in [
+            ("flush of 10,000 ns", "flush, membarrier", 10_000),
+            ("all of 1,000 in turn ns", "all in turn, membarrier", ALL_RETIRE),
+            ("in flight of 1,000", "in flight, membarrier", ALL_RETIRE),
+        ] {
+            if let Some(own) = samples.of(&named(kind)).filter(|_| threads == of) {
+                bench.facts.insert(fact, own.median);
+            }
         }
         for (name, rounds) in samples.names.iter().zip(&samples.rounds) {
             rounds.iter().for_each(|value| all.push(name, *value));
         }
     }
+    series.retain(|(name, _)| !name.starts_with("in flight"));
     (table, series, all)
 }
 
@@ -337,13 +361,18 @@ fn on_paper(bench: &mut Bench) {
          caller. The table \"many at once\" is where one round for all pays."
             .into(),
     );
-    if let (Some(flush), Some(all)) = (fact("flush of 10,000 ns"), fact("all of 10,000 in turn ns"))
+    if let (Some(flush), Some(all), Some(waiting)) =
+        (fact("flush of 10,000 ns"), fact("all of 1,000 in turn ns"), fact("in flight of 1,000"))
     {
         line(format!(
-            "The reclaimer does not know CPUs, but threads: with 10,000 registered a flush takes {} us, and where all of \
-             them retire, each retirement {} ns, most of it a look at the others once in 64.",
+            "The reclaimer does not know CPUs, but threads. With 10,000 registered a flush takes {} us. Where 1,000 all \
+             retire, a retirement takes {} ns and {} objects are in flight, {} each: a thread looks at the others once in so \
+             many bags that the look costs the same an object however many they are, so what is in flight grows with the \
+             square of the threads. That is the first thing to better for such a host.",
             number(flush / 1e3),
-            number(all)
+            number(all),
+            number(waiting),
+            number(waiting / ALL_RETIRE as f64),
         ));
     }
     bench.report.say(&text);
