@@ -43,12 +43,12 @@ impl Effort {
 
     /// Rounds of turns that last well under a millisecond.
     pub(crate) fn fine_rounds(self) -> usize {
-        self.pick(3, 101, 401)
+        self.pick(3, 201, 801)
     }
 
     /// Rounds of turns that last [`turn`](Effort::turn).
     pub(crate) fn rounds(self) -> usize {
-        self.pick(1, 7, 25)
+        self.pick(1, 11, 31)
     }
 
     /// How long threads work in one turn.

@@ -187,7 +187,7 @@ fn alone(bench: &mut Bench, daemon: Option<&Barrier>) -> Vec<(String, Samples)> 
                     })
                 })
                 .collect();
-            turns::take(bench.effort.pick(3, 120, 600), &mut contestants)
+            turns::take(bench.effort.pick(3, 200, 800), &mut contestants)
         });
         all.push((load.name().to_owned(), samples));
     }
@@ -313,7 +313,7 @@ fn bystander(bench: &mut Bench, daemon: Option<&Barrier>) -> Vec<(String, Sample
             })
         })
         .collect();
-    let samples = turns::take(bench.effort.pick(1, 15, 60), &mut contestants);
+    let samples = turns::take(bench.effort.pick(1, 31, 80), &mut contestants);
     drop(contestants);
     let mut table = Table::new(["", "barriers a second", "per cent lost"]);
     for way in ways.iter().filter(|way| way.name != NOBODY) {

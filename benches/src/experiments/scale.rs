@@ -265,7 +265,7 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
                 ns
             }));
         }
-        let mut samples = turns::take(bench.effort.pick(1, 15, 61), &mut contestants);
+        let mut samples = turns::take(bench.effort.pick(1, 25, 61), &mut contestants);
         for (name, rounds) in flying.borrow().names.iter().zip(&flying.borrow().rounds) {
             rounds.iter().skip(1).for_each(|value| samples.push(name, *value));
         }

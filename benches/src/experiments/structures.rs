@@ -123,11 +123,13 @@ fn run(bench: &mut Bench) {
     bench.report.raw("structures", "million operations a second", &raw);
 }
 
+fn counted(threads: usize) -> String {
+    if threads == 1 { "1 thread".into() } else { format!("{threads} threads") }
+}
+
 fn table(bench: &mut Bench, title: &str, columns: &[(usize, Samples)]) {
     let Some((_, first)) = columns.first() else { return };
-    let head = columns.iter().map(|(threads, _)| {
-        if *threads == 1 { "1 thread".into() } else { format!("{threads} threads") }
-    });
+    let head = columns.iter().map(|(threads, _)| counted(*threads));
     let mut table = Table::new(std::iter::once(String::new()).chain(head));
     for name in first.names.iter().filter(|name| *name != PING_PONG) {
         let cells = columns.iter().map(|(_, samples)| {
@@ -145,7 +147,7 @@ fn table(bench: &mut Bench, title: &str, columns: &[(usize, Samples)]) {
     for (threads, samples) in columns {
         let entries =
             samples.names.iter().filter_map(|name| Some((name.clone(), samples.of(name)?.median)));
-        let what = format!("{title}, {threads} threads, M/s");
+        let what = format!("{title}, {}, M/s", counted(*threads));
         bench.report.contest(&what, Better::Higher, entries.collect::<Vec<_>>());
     }
     bench.report.table(title, &table);

@@ -142,7 +142,7 @@ fn on_and_off(bench: &mut Bench) -> Vec<(String, Samples)> {
         ("computing, ns a loop", Box::new(move || compute(computing))),
     ];
     let mut all = Samples::default();
-    for round in 0..bench.effort.pick(1, 9, 31) {
+    for round in 0..bench.effort.pick(1, 15, 41) {
         eprintln!("         system, on and off, round {round}");
         for (name, measure) in &measures {
             all.push(&format!("{name}, off"), measure());
