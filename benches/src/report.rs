@@ -134,15 +134,17 @@ impl Report {
         }
     }
 
-    /// Raw samples, beside the report: a line each, `what,round,value`.
+    /// Raw samples, beside the report: a line for each contestant, with a value for each round.
     pub(crate) fn raw(&mut self, name: &str, unit: &str, all: &[(String, Samples)]) {
-        let mut text = format!("configuration,contestant,round,{unit}\n");
+        let mut text = format!("configuration,contestant,{unit} of each round\n");
         for (configuration, samples) in all {
             for (contestant, rounds) in samples.names.iter().zip(&samples.rounds) {
-                for (round, value) in rounds.iter().enumerate() {
-                    let _ =
-                        writeln!(text, "\"{configuration}\",\"{contestant}\",{round},{value:.5}");
-                }
+                let _ = write!(text, "\"{configuration}\",\"{contestant}\"");
+                rounds.iter().for_each(|value| {
+                    let places = if value.abs() < 100.0 { 3 } else { 0 };
+                    let _ = write!(text, ",{value:.places$}");
+                });
+                text.push('\n');
             }
         }
         match fs::write(self.dir.join(BESIDE).join(format!("{name}.csv")), text) {
@@ -331,18 +333,17 @@ mod tests {
     }
 
     #[test]
-    fn raw_data_has_a_line_a_sample() {
+    fn raw_data_has_a_line_a_contestant() {
         let dir = tempfile::tempdir().expect("room");
-        let mut report = Report::new(dir.path(), &["barrierd", "nobody"]).expect("room");
+        let mut report = Report::new(dir.path(), &[]).expect("room");
         let mut samples = Samples::default();
         samples.push("a", 1.0);
-        samples.push("a", 2.0);
+        samples.push("a", 234.56);
         report.raw("x", "ns", &[("two threads".into(), samples)]);
         let text = fs::read_to_string(dir.path().join("performance/x.csv")).expect("there");
         assert_eq!(
             text,
-            "configuration,contestant,round,ns\n\"two threads\",\"a\",0,1.00000\n\
-             \"two threads\",\"a\",1,2.00000\n"
+            "configuration,contestant,ns of each round\n\"two threads\",\"a\",1.000,235\n"
         );
     }
 }
