@@ -54,8 +54,11 @@ pub(crate) fn start(binary: &Path, dir: &Path, name: &str) -> Result<Live, Strin
             return Ok(live);
         }
         let ended = live.child.try_wait().map_err(|error| failed("waiting", &error))?;
-        if ended.is_some() || Instant::now() > until {
-            return Err(failed("it is not set up", &said));
+        if let Some(status) = ended {
+            return Err(failed(&format!("it ended with {status} before it was set up"), &said));
+        }
+        if Instant::now() > until {
+            return Err(failed(&format!("it is not set up after {PATIENCE:?}"), &said));
         }
         thread::sleep(Duration::from_millis(5));
     }
