@@ -248,7 +248,7 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
                 continue;
             }
             // So that in all rounds together each thread has many scans behind it.
-            let bags = (4 * threads).max(200);
+            let bags = (16 * threads).max(200);
             let noted = named(in_flight);
             let flying = flying.clone();
             contestants.push(Contestant::new(named(in_turn), move || {
