@@ -12,11 +12,14 @@ use barrierd_daemon::cpulist::CpuSet;
 use barrierd_daemon::machine::{Inherited, Machine, Scan};
 use barrierd_daemon::shared_words::SharedWords;
 use barrierd_daemon::words::Words;
-use barrierd_reclaim::{Reclaimer, Source};
+use barrierd_reclaim::{Handle, Reclaimer, Source};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, Ordering::AcqRel};
 use std::time::Instant;
 
@@ -99,7 +102,7 @@ fn scans(bench: &mut Bench) -> (Table, Series, Samples) {
     let mut clutter = vec![1u8; CLUTTER_BYTES];
     for cpus in CPUS {
         eprintln!("         scale, {cpus} CPUs");
-        let one = std::cell::RefCell::new(Simulated::new(cpus));
+        let one = RefCell::new(Simulated::new(cpus));
         // Short ones are timed in batches.
         let batch = (100_000 / cpus.max(64)).max(1);
         let timed = |work: &dyn Fn(&mut Simulated)| {
@@ -207,41 +210,36 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
     let mut all = Samples::default();
     for threads in THREADS {
         eprintln!("         scale, {threads} threads");
-        let mut contestants = Vec::new();
+        // Those that retire in turn go through far more memory than the caches hold: not among the others.
+        let (mut contestants, mut in_turns) = (Vec::new(), Vec::new());
         // What was in flight comes beside the time of the same turn.
-        let flying = std::rc::Rc::new(std::cell::RefCell::new(Samples::default()));
+        let flying = Rc::new(RefCell::new(Samples::default()));
         let named = |kind: &str| format!("{kind}, {threads} threads");
         for ([retirement, flush, in_turn, in_flight], file) in &kinds {
-            let builder = match file {
-                Some(file) => Reclaimer::builder().source(Source::Daemon).daemon_file(file),
-                None => Reclaimer::builder().source(Source::Membarrier),
-            };
-            let reclaimer = match builder.build() {
-                Ok(reclaimer) => reclaimer,
-                Err(error) => {
+            let (resting, retiring) = (
+                Crowd::new(file.as_ref(), threads, true),
+                Crowd::new(file.as_ref(), threads, false),
+            );
+            let (resting, mut retiring) = match (resting, retiring) {
+                (Ok(resting), Ok(retiring)) => (resting, retiring),
+                (Err(error), _) | (_, Err(error)) => {
                     bench.report.miss(format!("{retirement}: {error}"));
                     continue;
                 }
             };
-            let others: Vec<_> = (1..threads).map(|_| reclaimer.handle()).collect();
-            let own = std::rc::Rc::new(std::cell::RefCell::new((reclaimer.handle(), others)));
-            let cell = std::rc::Rc::new(AtomicPtr::new(Box::into_raw(Box::new([0u64; 2]))));
-            let swaps = bench.effort.pick(200, 20_000, 40_000);
-            let (own_too, cell_too) = (own.clone(), cell.clone());
-            let (all_handles, all_cell, mut at) = (own.clone(), cell.clone(), 0);
+            let resting = Rc::new(RefCell::new(resting));
+            let (same, swaps) = (resting.clone(), bench.effort.pick(200, 20_000, 40_000));
             contestants.push(Contestant::new(named(retirement), move || {
-                let mut own = own.borrow_mut();
+                let mut crowd = same.borrow_mut();
                 let begin = Instant::now();
-                for n in 0..swaps {
-                    replace(&mut own.0, &cell, n);
-                }
+                (0..swaps).for_each(|n| crowd.replace(0, n));
                 begin.elapsed().as_secs_f64() * 1e9 / swaps as f64
             }));
             contestants.push(Contestant::new(named(flush), move || {
-                let mut own = own_too.borrow_mut();
-                replace(&mut own.0, &cell_too, 0);
+                let mut crowd = resting.borrow_mut();
+                crowd.replace(0, 0);
                 let begin = Instant::now();
-                own.0.flush();
+                crowd.handles[0].flush();
                 begin.elapsed().as_secs_f64() * 1e9
             }));
             if threads > bench.effort.pick(10, ALL_RETIRE, ALL_RETIRE) {
@@ -249,23 +247,26 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
             }
             // So that in all rounds together each thread has many scans behind it.
             let bags = (16 * threads).max(200);
-            let noted = named(in_flight);
-            let flying = flying.clone();
-            contestants.push(Contestant::new(named(in_turn), move || {
-                let mut own = all_handles.borrow_mut();
+            let (noted, flying, mut at) = (named(in_flight), flying.clone(), 0);
+            in_turns.push(Contestant::new(named(in_turn), move || {
                 let begin = Instant::now();
                 for _ in 0..bags {
                     at = (at + 1) % threads;
-                    let (first, others) = &mut *own;
-                    let handle = if at == 0 { first } else { &mut others[at - 1] };
-                    (0..BAG).for_each(|n| replace(handle, &all_cell, n));
+                    (0..BAG).for_each(|n| retiring.replace(at, n));
                 }
                 let ns = begin.elapsed().as_secs_f64() * 1e9 / (bags as f64 * BAG as f64);
-                flying.borrow_mut().push(&noted, own.0.reclaimer().stats().waiting() as f64);
+                let waiting = retiring.handles[0].reclaimer().stats().waiting();
+                flying.borrow_mut().push(&noted, waiting as f64);
                 ns
             }));
         }
-        let mut samples = turns::take(bench.effort.pick(1, 25, 61), &mut contestants);
+        let rounds = bench.effort.pick(1, 25, 61);
+        let mut samples = turns::take(rounds, &mut contestants);
+        drop(contestants);
+        let retiring = turns::take(rounds, &mut in_turns);
+        for (name, rounds) in retiring.names.iter().zip(&retiring.rounds) {
+            rounds.iter().for_each(|value| samples.push(name, *value));
+        }
         for (name, rounds) in flying.borrow().names.iter().zip(&flying.borrow().rounds) {
             rounds.iter().skip(1).for_each(|value| samples.push(name, *value));
         }
@@ -293,11 +294,33 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
     (table, series, all)
 }
 
-fn replace(handle: &mut barrierd_reclaim::Handle, cell: &AtomicPtr<[u64; 2]>, n: u64) {
-    let guard = handle.pin();
-    let old = cell.swap(Box::into_raw(Box::new([n; 2])), AcqRel);
-    // SAFETY: from a Box, unlinked by the swap, retired once.
-    unsafe { guard.retire(old) };
+/// A domain, so many handles, each of which counts as a thread, and a cell that they replace.
+struct Crowd {
+    handles: Vec<Handle>,
+    cell: AtomicPtr<[u64; 2]>,
+}
+
+impl Crowd {
+    /// `may_rest`: a background thread takes over the queues of those that rest. Those that retire in turn
+    /// don't rest, they wait for this program's one thread.
+    fn new(file: Option<&PathBuf>, threads: usize, may_rest: bool) -> Result<Crowd, String> {
+        let builder = match file {
+            Some(file) => Reclaimer::builder().source(Source::Daemon).daemon_file(file),
+            None => Reclaimer::builder().source(Source::Membarrier),
+        };
+        let reclaimer = builder.background(may_rest).build().map_err(|error| error.to_string())?;
+        Ok(Crowd {
+            handles: (0..threads).map(|_| reclaimer.handle()).collect(),
+            cell: AtomicPtr::new(Box::into_raw(Box::new([0; 2]))),
+        })
+    }
+
+    fn replace(&mut self, who: usize, n: u64) {
+        let guard = self.handles[who].pin();
+        let old = self.cell.swap(Box::into_raw(Box::new([n; 2])), AcqRel);
+        // SAFETY: from a Box, unlinked by the swap, retired once.
+        unsafe { guard.retire(old) };
+    }
 }
 
 /// A host of 512 CPUs, from the parts that were measured.
