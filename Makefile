@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom twins sanitizers fuzz compat vm lint bench deb install-c deps
+.PHONY: help demo compare test loom twins sanitizers fuzz compat vm lint bench bench-full bench-smoke deb install-c deps
 
 # A cargo that deps.sh has just installed is not on this shell's path yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -16,7 +16,7 @@ help:
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
 	@echo "make lint    format, clippy and documentation, warnings denied"
-	@echo "make bench   measure against the peers (minutes)"
+	@echo "make bench   measure against the peers: docs/performance.md, some 6 minutes (bench-full: longer)"
 	@echo "make deps    install what building and testing need"
 
 demo:
@@ -65,8 +65,17 @@ lint:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 bench:
-	@scripts/deps.sh test
-	@scripts/bench.sh
+	@scripts/deps.sh bench
+	@scripts/bench.sh short
+
+bench-full:
+	@scripts/deps.sh bench
+	@scripts/bench.sh full
+
+# Whether all of it still runs; its figures go nowhere.
+bench-smoke:
+	@scripts/deps.sh bench
+	@scripts/bench.sh smoke
 
 deb:
 	@scripts/deps.sh build

@@ -4,6 +4,7 @@
 #   scripts/deps.sh build   what the workspace needs to compile
 #   scripts/deps.sh run     the same without the kernel side (client and reclaim only)
 #   scripts/deps.sh test    what the tests need on top
+#   scripts/deps.sh bench   what the benchmarks need on top of that
 #   scripts/deps.sh vm      what building and `make vm` need
 set -euo pipefail
 
@@ -17,6 +18,8 @@ build_packages=(
 )
 run_packages=(gcc:cmd=cc make:cmd=make)
 test_packages=(g++:cmd=c++ python3:cmd=python3 util-linux:cmd=unshare strace:cmd=strace valgrind:cmd=valgrind)
+# A peer.
+bench_packages=(liburcu-dev:pkg=liburcu)
 # The machines' kernels are fetched by apt and unpacked by dpkg, not installed.
 vm_packages=(qemu-system-x86:cmd=qemu-system-x86_64)
 
@@ -24,14 +27,16 @@ case $want in
   run) packages=("${run_packages[@]}") ;;
   build) packages=("${build_packages[@]}") ;;
   test) packages=("${build_packages[@]}" "${test_packages[@]}") ;;
+  bench) packages=("${build_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}") ;;
   vm) packages=("${build_packages[@]}" "${vm_packages[@]}") ;;
-  *) echo "deps.sh: '$want' is not one of: build, run, test, vm" >&2; exit 2 ;;
+  *) echo "deps.sh: '$want' is not one of: build, run, test, bench, vm" >&2; exit 2 ;;
 esac
 
 there() {
   case $1 in
     cmd=*) command -v "${1#cmd=}" >/dev/null ;;
     file=*) [ -e "${1#file=}" ] ;;
+    pkg=*) pkg-config --exists "${1#pkg=}" 2>/dev/null ;;
     clang) for c in ${CLANG:-} clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14; do
              command -v "$c" >/dev/null && return 0; done; return 1 ;;
   esac

@@ -1,0 +1,40 @@
+//! The experiments, in the order of the report. Each file holds its own prose.
+
+mod barriers;
+mod memory;
+mod policy;
+mod reader;
+mod scale;
+mod structures;
+mod system;
+mod writer;
+
+use crate::Bench;
+use crate::options::Options;
+use crate::turns::Samples;
+
+/// What is after the first word of a job -> its samples.
+pub(crate) type Job = fn(&str, &Options) -> Result<Samples, String>;
+
+/// One section of the report.
+pub(crate) struct Experiment {
+    /// For `--only`, and the first word of its jobs.
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// What it asks and how, in Markdown.
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&mut Bench),
+    /// What it does in processes of its own, if it does.
+    pub(crate) job: Option<Job>,
+}
+
+pub(crate) const ALL: [Experiment; 8] = [
+    reader::EXPERIMENT,
+    writer::EXPERIMENT,
+    structures::EXPERIMENT,
+    memory::EXPERIMENT,
+    policy::EXPERIMENT,
+    barriers::EXPERIMENT,
+    system::EXPERIMENT,
+    scale::EXPERIMENT,
+];

@@ -1,0 +1,402 @@
+//! Machines that aren't here: the scan at thousands of CPUs, the reclaimer at thousands of threads, and
+//! what a large host would pay.
+
+use super::Experiment;
+use crate::Bench;
+use crate::picture::Lines;
+use crate::report::Table;
+use crate::stats::number;
+use crate::turns::{self, Contestant, Samples};
+use barrierd_bpf::layout::{CONTROL_BYTES, SLOT_BYTES};
+use barrierd_daemon::cpulist::CpuSet;
+use barrierd_daemon::machine::{Inherited, Machine, Scan};
+use barrierd_daemon::shared_words::SharedWords;
+use barrierd_daemon::words::Words;
+use barrierd_reclaim::{Handle, Reclaimer, Source};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicPtr, Ordering::AcqRel};
+use std::time::Instant;
+
+pub(crate) const EXPERIMENT: Experiment = Experiment {
+    name: "scale",
+    title: "Scale",
+    about: "\
+*The daemon's scan* by number of CPUs, on memory laid out as the BPF map: three CPUs of four busy, the rest idle. \
+*Slots* copies them, *rules* is the pure machine that decides what may be published, *both, cold* has walked 64 MiB \
+before, as a scan finds its slots after milliseconds of other work (on a real machine each was last written by \
+another CPU: the same miss).
+
+*The reclaimer's scan* by number of threads that are registered and at rest (handles, each of which counts as a thread): \
+a retirement's price on membarrier and, with a daemon, passive; and a `flush` of one object, which is a full stop and a \
+scan. One thread retires. *All in turn*: as many handles, which retire a bag of 64 each, one after another, as threads \
+do that all retire, and the objects in flight then; up to 1,000.",
+    run,
+    job: None,
+};
+
+/// Larger than the caches that a scan may find its slots in.
+const CLUTTER_BYTES: usize = 64 << 20;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+const CPUS: [usize; 6] = [2, 16, 64, 256, 512, 4096];
+/// Objects that a thread retires before it looks at the others.
+const BAG: u64 = 64;
+/// So many threads at most all retire.
+const ALL_RETIRE: usize = 1_000;
+const THREADS: [usize; 6] = [1, 10, 100, 1_000, 3_000, 10_000];
+
+fn run(bench: &mut Bench) {
+    let mut raw = Vec::new();
+    let (table, series, samples) = scans(bench);
+    bench.report.table("The daemon's scan, ns (a CPU's share)", &table);
+    let picture = Lines {
+        title: "A scan of the daemon, ns".into(),
+        x_is: "CPUs".into(),
+        y_is: "ns".into(),
+        x_log: true,
+        y_log: true,
+        series,
+    };
+    bench.report.picture(
+        "scan",
+        &picture.svg(),
+        "nanoseconds of the daemon's scan by number of CPUs",
+    );
+    raw.push(("the daemon's scan, ns".into(), samples));
+
+    let (table, series, samples) = threads(bench);
+    bench.report.table("The reclaimer by number of threads, ns and objects", &table);
+    let picture = Lines {
+        title: "The reclaimer by number of threads".into(),
+        x_is: "threads registered".into(),
+        y_is: "ns".into(),
+        x_log: true,
+        y_log: true,
+        series,
+    };
+    bench.report.picture(
+        "threads",
+        &picture.svg(),
+        "nanoseconds of a retirement and a flush by number of threads",
+    );
+    raw.push(("the reclaimer by threads, ns".into(), samples));
+    on_paper(bench);
+    bench.report.raw("scale", "ns", &raw);
+}
+
+type Series = Vec<(String, Vec<(f64, f64)>)>;
+
+fn scans(bench: &mut Bench) -> (Table, Series, Samples) {
+    let kinds = ["slots", "rules", "both", "both, cold"];
+    let mut table = Table::new(std::iter::once("CPUs").chain(kinds));
+    let mut series: Series = kinds.map(|kind| (kind.to_owned(), Vec::new())).into();
+    let mut all = Samples::default();
+    let mut clutter = vec![1u8; CLUTTER_BYTES];
+    for cpus in CPUS {
+        eprintln!("         scale, {cpus} CPUs");
+        let one = RefCell::new(Simulated::new(cpus));
+        // Short ones are timed in batches.
+        let batch = (100_000 / cpus.max(64)).max(1);
+        let timed = |work: &dyn Fn(&mut Simulated)| {
+            let mut one = one.borrow_mut();
+            let begin = Instant::now();
+            (0..batch).for_each(|_| work(&mut one));
+            begin.elapsed().as_secs_f64() * 1e9 / batch as f64
+        };
+        let named = |kind: &str| format!("{kind}, {cpus} CPUs");
+        let mut contestants = vec![
+            Contestant::new(named(kinds[0]), || timed(&Simulated::read)),
+            Contestant::new(named(kinds[1]), || timed(&Simulated::rules)),
+            Contestant::new(named(kinds[2]), || timed(&Simulated::both)),
+            Contestant::new(named(kinds[3]), || {
+                clutter.iter_mut().step_by(LINE).for_each(|byte| *byte = byte.wrapping_add(1));
+                black_box(&clutter);
+                let begin = Instant::now();
+                one.borrow_mut().both();
+                begin.elapsed().as_secs_f64() * 1e9
+            }),
+        ];
+        let samples = turns::take(bench.effort.pick(1, 31, 101), &mut contestants);
+        drop(contestants);
+        let cells = kinds.iter().enumerate().map(|(index, kind)| {
+            let ns = samples.of(&named(kind)).map_or(f64::NAN, |spread| spread.median);
+            series[index].1.push((cpus as f64, ns));
+            if cpus == 512 && index == 3 {
+                bench.facts.insert("scan of 512 ns", ns);
+            }
+            format!("{} ({:.2})", number(ns), ns / cpus as f64)
+        });
+        table.row(std::iter::once(cpus.to_string()).chain(cells.collect::<Vec<_>>()));
+        for (name, rounds) in samples.names.iter().zip(&samples.rounds) {
+            rounds.iter().for_each(|value| all.push(name, *value));
+        }
+    }
+    (table, series, all)
+}
+
+/// One machine, three CPUs of four busy, the rest idle.
+struct Simulated {
+    shared: SharedWords,
+    slots: Box<[u64]>,
+    online: CpuSet,
+    machine: Machine,
+    s: u64,
+}
+
+impl Simulated {
+    fn new(cpus: usize) -> Self {
+        let memory = |len: usize| {
+            let fd = memfd_create("scan", MemfdFlags::CLOEXEC).expect("memfd");
+            ftruncate(&fd, len as u64).expect("room");
+            fd
+        };
+        let (slots, control) = (memory(cpus * SLOT_BYTES), memory(CONTROL_BYTES));
+        let words = Words::map(slots.as_fd(), cpus * SLOT_BYTES).expect("mapped");
+        for cpu in 0..cpus {
+            let value = if cpu % 4 == 3 { u64::MAX } else { 1_000 + cpu as u64 };
+            words.store(cpu * SLOT_BYTES, value);
+        }
+        Self {
+            shared: SharedWords::map(slots.as_fd(), control.as_fd(), cpus).expect("mapped"),
+            slots: vec![0; cpus].into(),
+            online: CpuSet::all(cpus),
+            machine: Machine::new(cpus, Inherited::default()),
+            s: 1_000_000,
+        }
+    }
+
+    fn read(&mut self) {
+        self.shared.read_slots(black_box(&mut self.slots));
+    }
+
+    fn rules(&mut self) {
+        self.s += 1;
+        let (s, online, slots) = (self.s, &self.online, &self.slots);
+        black_box(self.machine.scan(&Scan { s, online, own: 0, slots, idle_trusted: true }));
+    }
+
+    fn both(&mut self) {
+        self.read();
+        self.rules();
+    }
+}
+
+fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
+    let mut kinds = vec![(
+        [
+            "retirement, membarrier",
+            "flush, membarrier",
+            "all in turn, membarrier",
+            "in flight, membarrier",
+        ],
+        None,
+    )];
+    if let Some(live) = &bench.live {
+        let names =
+            ["retirement, passive", "flush, passive", "all in turn, passive", "in flight, passive"];
+        kinds.push((names, Some(live.file.clone())));
+    }
+    let names: Vec<&str> = kinds.iter().flat_map(|(names, _)| *names).collect();
+    let mut table = Table::new(std::iter::once("threads").chain(names.iter().copied()));
+    let mut series: Series = names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
+    let mut all = Samples::default();
+    for threads in THREADS {
+        eprintln!("         scale, {threads} threads");
+        // Those that retire in turn go through far more memory than the caches hold: not among the others.
+        let (mut contestants, mut in_turns) = (Vec::new(), Vec::new());
+        // What was in flight comes beside the time of the same turn.
+        let flying = Rc::new(RefCell::new(Samples::default()));
+        let named = |kind: &str| format!("{kind}, {threads} threads");
+        for ([retirement, flush, in_turn, in_flight], file) in &kinds {
+            let (resting, retiring) = (
+                Crowd::new(file.as_ref(), threads, true),
+                Crowd::new(file.as_ref(), threads, false),
+            );
+            let (resting, mut retiring) = match (resting, retiring) {
+                (Ok(resting), Ok(retiring)) => (resting, retiring),
+                (Err(error), _) | (_, Err(error)) => {
+                    bench.report.miss(format!("{retirement}: {error}"));
+                    continue;
+                }
+            };
+            let resting = Rc::new(RefCell::new(resting));
+            let (same, swaps) = (resting.clone(), bench.effort.pick(200, 20_000, 40_000));
+            contestants.push(Contestant::new(named(retirement), move || {
+                let mut crowd = same.borrow_mut();
+                let begin = Instant::now();
+                (0..swaps).for_each(|n| crowd.replace(0, n));
+                begin.elapsed().as_secs_f64() * 1e9 / swaps as f64
+            }));
+            contestants.push(Contestant::new(named(flush), move || {
+                let mut crowd = resting.borrow_mut();
+                crowd.replace(0, 0);
+                let begin = Instant::now();
+                crowd.handles[0].flush();
+                begin.elapsed().as_secs_f64() * 1e9
+            }));
+            if threads > bench.effort.pick(10, ALL_RETIRE, ALL_RETIRE) {
+                continue;
+            }
+            // So that in all rounds together each thread has many scans behind it.
+            let bags = (16 * threads).max(200);
+            let (noted, flying, mut at) = (named(in_flight), flying.clone(), 0);
+            in_turns.push(Contestant::new(named(in_turn), move || {
+                let begin = Instant::now();
+                for _ in 0..bags {
+                    at = (at + 1) % threads;
+                    (0..BAG).for_each(|n| retiring.replace(at, n));
+                }
+                let ns = begin.elapsed().as_secs_f64() * 1e9 / (bags as f64 * BAG as f64);
+                let waiting = retiring.handles[0].reclaimer().stats().waiting();
+                flying.borrow_mut().push(&noted, waiting as f64);
+                ns
+            }));
+        }
+        let rounds = bench.effort.pick(1, 25, 61);
+        let mut samples = turns::take(rounds, &mut contestants);
+        drop(contestants);
+        let retiring = turns::take(rounds, &mut in_turns);
+        for (name, rounds) in retiring.names.iter().zip(&retiring.rounds) {
+            rounds.iter().for_each(|value| samples.push(name, *value));
+        }
+        for (name, rounds) in flying.borrow().names.iter().zip(&flying.borrow().rounds) {
+            rounds.iter().skip(1).for_each(|value| samples.push(name, *value));
+        }
+        let cells = names.iter().enumerate().map(|(index, kind)| {
+            samples.of(&named(kind)).map_or(String::new(), |spread| {
+                series[index].1.push((threads as f64, spread.median));
+                spread.shown()
+            })
+        });
+        table.row(std::iter::once(threads.to_string()).chain(cells.collect::<Vec<_>>()));
+        for (fact, kind, of) in [
+            ("flush of 10,000 ns", "flush, membarrier", 10_000),
+            ("all of 1,000 in turn ns", "all in turn, membarrier", ALL_RETIRE),
+            ("in flight of 1,000", "in flight, membarrier", ALL_RETIRE),
+        ] {
+            if let Some(own) = samples.of(&named(kind)).filter(|_| threads == of) {
+                bench.facts.insert(fact, own.median);
+            }
+        }
+        for (name, rounds) in samples.names.iter().zip(&samples.rounds) {
+            rounds.iter().for_each(|value| all.push(name, *value));
+        }
+    }
+    series.retain(|(name, _)| !name.starts_with("in flight"));
+    (table, series, all)
+}
+
+/// A domain, so many handles, each of which counts as a thread, and a cell that they replace.
+struct Crowd {
+    handles: Vec<Handle>,
+    cell: AtomicPtr<[u64; 2]>,
+}
+
+impl Crowd {
+    /// `may_rest`: a background thread takes over the queues of those that rest. Those that retire in turn
+    /// don't rest, they wait for this program's one thread.
+    fn new(file: Option<&PathBuf>, threads: usize, may_rest: bool) -> Result<Crowd, String> {
+        let builder = match file {
+            Some(file) => Reclaimer::builder().source(Source::Daemon).daemon_file(file),
+            None => Reclaimer::builder().source(Source::Membarrier),
+        };
+        let reclaimer = builder.background(may_rest).build().map_err(|error| error.to_string())?;
+        Ok(Crowd {
+            handles: (0..threads).map(|_| reclaimer.handle()).collect(),
+            cell: AtomicPtr::new(Box::into_raw(Box::new([0; 2]))),
+        })
+    }
+
+    fn replace(&mut self, who: usize, n: u64) {
+        let guard = self.handles[who].pin();
+        let old = self.cell.swap(Box::into_raw(Box::new([n; 2])), AcqRel);
+        // SAFETY: from a Box, unlinked by the swap, retired once.
+        unsafe { guard.retire(old) };
+    }
+}
+
+/// A host of 512 CPUs, from the parts that were measured.
+fn on_paper(bench: &mut Bench) {
+    let mut text = String::from(
+        "**A host of 512 CPUs, argued from these parts.** None of it was measured on such a host; each line says which \
+         measured part it stands on.\n\n",
+    );
+    let mut line = |what: String| {
+        let _ = writeln!(text, "- {what}");
+    };
+    let fact = |name: &str| bench.facts.get(name).copied();
+    let scan = fact("scan of 512 ns");
+    match (scan, fact("daemon per cent"), fact("daemon switches")) {
+        (Some(scan), Some(percent), Some(switches)) => {
+            // Every switch of the daemon's is at most one scan.
+            let more = scan * switches / 1e9 * 100.0;
+            line(format!(
+                "The daemon, all CPUs busy: {percent:.2} % of a core here, at {} wake-ups a second, which don't get more \
+                 with CPUs (a wake-up is for all of them; the vm tests count one a round on 32 CPUs). A cold scan of 512 \
+                 slots takes {} us; one a wake-up is {more:.2} % of a core more.",
+                number(switches),
+                number(scan / 1e3),
+            ));
+        }
+        (Some(scan), ..) => line(format!(
+            "A cold scan of 512 slots takes {} us, some 500 times a second: {:.2} % of one core of 512 (the daemon's own \
+             wake-ups were not measured in this run).",
+            number(scan / 1e3),
+            scan * 500.0 / 1e9 * 100.0
+        )),
+        _ => line("The scan was not measured in this run.".into()),
+    }
+    if let (Some(all), Some(otherwise)) =
+        (fact("event with the kernel's way ns"), fact("event otherwise ns"))
+    {
+        line(format!(
+            "Each CPU: an event costs {} ns with the kernel's way to the program, whatever the number of CPUs, since each \
+             writes its own line. With 1,000 ticks and softirqs and 10,000 switches a second that is {:.3} % of each CPU. \
+             Once an arming it costs {} ns of its own and two misses: the line that holds `armed`, and its slot's, which the \
+             daemon has read.",
+            number(all),
+            all * 11_000.0 / 1e9 * 100.0,
+            number(otherwise),
+        ));
+    }
+    line(
+        "`armed` is read by all CPUs at their next event after an arming: 511 misses on one line, spread over a tick by the \
+         ticks' own skew where there is one; at worst they queue for the line, 511 transfers one after another. By the \
+         ping-pong in structures.csv, half of that time each."
+            .into(),
+    );
+    line(
+        "A passive barrier waits for the slowest CPU's next tick, as here: ticks don't get slower with CPUs, but the chance \
+         that one is late (interrupts off, a vCPU taken away) grows with them. Kicks of laggards bound it (`--bound-us`)."
+            .into(),
+    );
+    line(
+        "An expedited barrier interrupts only busy CPUs that lag, one read(2) each, in a loop: with 512 busy ones that is \
+         512 kicks, and 512 interruptions; membarrier sends the same number at once, holds a mutex meanwhile, and serves one \
+         caller. The table \"many at once\" is where one round for all pays."
+            .into(),
+    );
+    if let (Some(flush), Some(all), Some(waiting)) =
+        (fact("flush of 10,000 ns"), fact("all of 1,000 in turn ns"), fact("in flight of 1,000"))
+    {
+        line(format!(
+            "The reclaimer does not know CPUs, but threads. With 10,000 registered a flush takes {} us. Where 1,000 all \
+             retire, a retirement takes {} ns and {} objects are in flight, {} each: a thread looks at the others once in so \
+             many bags that the look costs the same an object however many they are, so what is in flight grows with the \
+             square of the threads. That is the first thing to better for such a host.",
+            number(flush / 1e3),
+            number(all),
+            number(waiting),
+            number(waiting / ALL_RETIRE as f64),
+        ));
+    }
+    bench.report.say(&text);
+}

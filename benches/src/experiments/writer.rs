@@ -1,0 +1,205 @@
+//! What a writer pays: to replace and retire, in the mean and at worst.
+
+use super::Experiment;
+use crate::Bench;
+use crate::cpus::StopOnDrop;
+use crate::instructions::{self, barrierd_bench_counted};
+use crate::job::{self, Allocator};
+use crate::options::Options;
+use crate::report::{Better, Table};
+use crate::schemes::{self, OVERVIEW, PEER, Scheme, Setting, Visitor};
+use crate::stats::{number, per_mille, sorted};
+use crate::structures::cell::Cell;
+use crate::turns::{self, Contestant, Samples};
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) const EXPERIMENT: Experiment = Experiment {
+    name: "writer",
+    title: "What a writer pays",
+    about: "\
+One thread replaces what a cell leads to, again and again: open a section, allocate, swap, retire, close; what it \
+retired is freed on the way, by itself (liburcu: by a thread of its own, whose time is not in these rows). \
+Then one that does so every 10 us beside a reader that never rests, and each time is taken: what a writer waits \
+for at worst. Those times contain one clock reading, which the row in which nothing is freed shows.",
+    run,
+    job: Some(job),
+};
+
+const ALLOCATOR_ALONE: &str = "(alloc and free alone)";
+const OPERATIONS: u64 = 20_000;
+const EVERY: Duration = Duration::from_micros(10);
+/// Swaps in a turn of the paced writer.
+const SWAPS: u64 = 2_000;
+
+fn run(bench: &mut Bench) {
+    let patience = Duration::from_secs(180);
+    let mut raw = Vec::new();
+    let counts = instructions::count(bench, "writer count");
+    if let Err(error) = &counts {
+        bench.report.miss(format!("instructions: {error}"));
+    }
+    let counts = counts.unwrap_or_default();
+    for (allocator, title) in
+        [(Allocator::System, "the system's allocator"), (Allocator::Mimalloc, "mimalloc")]
+    {
+        match job::done(bench, allocator, "writer times", patience) {
+            Ok(times) => {
+                let mut table = Table::new(["", "ns", "x of crossbeam-epoch", "instructions"]);
+                for (index, name) in times.names.iter().enumerate() {
+                    let Some(spread) = times.of(name) else { continue };
+                    let ratio =
+                        times.ratio(name, PEER).map_or(String::new(), |ratio| number(ratio.median));
+                    let count = counts.get(index).filter(|_| allocator == Allocator::System);
+                    let count =
+                        count.map_or(String::new(), |count| number(count / OPERATIONS as f64));
+                    table.row([name.clone(), spread.shown(), ratio, count]);
+                    if allocator == Allocator::System && OVERVIEW.contains(&name.as_str()) {
+                        bench.report.headline(
+                            "replace, retire and free, ns",
+                            name,
+                            number(spread.median),
+                        );
+                    }
+                }
+                bench.report.table(&format!("Replace and retire, {title}"), &table);
+                let entries = times
+                    .names
+                    .iter()
+                    .filter_map(|name| Some((name.clone(), times.of(name)?.median)));
+                let what = format!("replace and retire, {title}, ns");
+                bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
+                raw.push((title.to_owned(), times));
+            }
+            Err(error) => bench.report.miss(error),
+        }
+    }
+    match job::done(bench, Allocator::System, "writer paced", patience) {
+        Ok(times) => {
+            let mut table = Table::new(["", "p50", "p90", "p99", "p99.9", "worst"]);
+            for (name, own) in times.names.iter().zip(&times.rounds) {
+                let own = sorted(own.iter().copied());
+                let at = |part| number(per_mille(&own, part));
+                table.row([name.clone(), at(500), at(900), at(990), at(999), at(1000)]);
+            }
+            for (part, called) in [(500, "p50"), (990, "p99"), (999, "p99.9")] {
+                let entries = times.names.iter().zip(&times.rounds).map(|(name, own)| {
+                    (name.clone(), per_mille(&sorted(own.iter().copied()), part))
+                });
+                let what = format!("replace and retire every 10 us, {called}, ns");
+                bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
+            }
+            bench.report.table("Replace and retire every 10 us beside a reader, ns", &table);
+        }
+        Err(error) => bench.report.miss(error),
+    }
+    bench.report.raw("writer", "ns", &raw);
+}
+
+fn job(what: &str, options: &Options) -> Result<Samples, String> {
+    let setting = Setting { file: options.file.clone() };
+    match what {
+        "paced" => {
+            let mut turns = Turns(Vec::new());
+            schemes::each(&setting, &mut turns);
+            let mut samples = Samples::default();
+            for _ in 0..options.effort.pick(1, 8, 30) {
+                for (name, _, paced) in &turns.0 {
+                    paced(&setting).into_iter().for_each(|ns| samples.push(name, ns));
+                }
+            }
+            Ok(samples)
+        }
+        "times" | "count" => {
+            let mut turns = Turns(Vec::new());
+            schemes::each(&setting, &mut turns);
+            let counted = what == "count";
+            let mut contestants = vec![Contestant::new(ALLOCATOR_ALONE, move || {
+                timed(counted, &mut || {
+                    (0..OPERATIONS).for_each(|n| drop(black_box(Box::new([n; 2]))))
+                })
+            })];
+            let setting = &setting;
+            contestants.extend(
+                turns
+                    .0
+                    .iter()
+                    .map(|&(name, turn, _)| Contestant::new(name, move || turn(setting, counted))),
+            );
+            if counted {
+                contestants.iter_mut().for_each(|one| {
+                    (one.turn)();
+                });
+                return Ok(Samples::default());
+            }
+            Ok(turns::take(options.effort.pick(2, 41, 151), &mut contestants))
+        }
+        _ => Err("no such job".into()),
+    }
+}
+
+type Turn = fn(&Setting, bool) -> f64;
+type Paced = fn(&Setting) -> Vec<f64>;
+
+struct Turns(Vec<(&'static str, Turn, Paced)>);
+
+impl Visitor for Turns {
+    fn visit<S: Scheme>(&mut self) {
+        self.0.push((S::NAME, turn::<S>, paced::<S>));
+    }
+}
+
+/// Nanoseconds an operation.
+fn timed(counted: bool, work: &mut dyn FnMut()) -> f64 {
+    let begin = Instant::now();
+    if counted {
+        barrierd_bench_counted(work);
+    } else {
+        work();
+    }
+    begin.elapsed().as_secs_f64() * 1e9 / OPERATIONS as f64
+}
+
+fn turn<S: Scheme>(setting: &Setting, counted: bool) -> f64 {
+    let scheme = S::new(setting);
+    let mut local = scheme.local();
+    let cell = Cell::<S>::new(&S::pin(&mut local));
+    let mut replace = || {
+        for n in 0..OPERATIONS {
+            cell.replace(&S::pin(&mut local), n);
+        }
+    };
+    replace();
+    timed(counted, &mut replace)
+}
+
+fn paced<S: Scheme>(setting: &Setting) -> Vec<f64> {
+    let (scheme, stop) = (S::new(setting), AtomicBool::new(false));
+    let mut local = scheme.local();
+    let cell = Cell::<S>::new(&S::pin(&mut local));
+    thread::scope(|scope| {
+        let _end = StopOnDrop(&stop);
+        scope.spawn(|| {
+            let mut local = scheme.local();
+            while !stop.load(Relaxed) {
+                black_box(cell.read(&mut S::pin(&mut local)));
+            }
+        });
+        let mut next = Instant::now();
+        (0..SWAPS)
+            .map(|n| {
+                while Instant::now() < next {
+                    spin_loop();
+                }
+                let begin = Instant::now();
+                cell.replace(&S::pin(&mut local), n);
+                let took = begin.elapsed();
+                // From now, not from when it was due: else a preemption is followed by a burst.
+                next = begin + EVERY;
+                took.as_secs_f64() * 1e9
+            })
+            .collect()
+    })
+}

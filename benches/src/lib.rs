@@ -1,0 +1,101 @@
+//! Measures this project against its peers, all in one run and in turn, and writes the report.
+//!
+//! The program that `make bench` starts, twice: on the system's allocator and on mimalloc.
+//!
+//! - How: `turns` (A B C A B C), `stats`, `job` (a process of its own for each configuration, so
+//!   that none inherits another's heap), `instructions` (callgrind), `cpus` (pinning, load),
+//!   `daemon` (starts and stops barrierd), `effort` (how long).
+//! - What: `schemes` (the contestants), `structures` (written once for all), `experiments`, a file
+//!   each, with the prose of its section.
+//! - Where to: `report` (Markdown, CSV), `picture` (SVG), `machine` (what it ran on), `readme`.
+
+mod cpus;
+mod daemon;
+mod effort;
+mod experiments;
+mod instructions;
+mod job;
+mod machine;
+mod options;
+mod picture;
+mod readme;
+mod report;
+mod schemes;
+mod stats;
+mod structures;
+mod turns;
+
+use daemon::Live;
+use effort::Effort;
+use experiments::{ALL, Experiment};
+use options::Options;
+use report::Report;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// What an experiment gets to work with.
+struct Bench {
+    options: Options,
+    effort: Effort,
+    /// A daemon that runs for the whole of it, if there is root.
+    live: Option<Live>,
+    report: Report,
+    /// Figures that a later experiment argues from.
+    facts: BTreeMap<&'static str, f64>,
+}
+
+/// Runs what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let options = match Options::parse() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("barrierd-bench: {error}\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(task) = &options.job {
+        return job::run(task, &options);
+    }
+    match bench(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("barrierd-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(options: Options) -> Result<(), String> {
+    let wanted: Vec<&Experiment> = ALL.iter().filter(|one| options.wants(one.name)).collect();
+    if wanted.is_empty() {
+        let names: Vec<&str> = ALL.iter().map(|one| one.name).collect();
+        return Err(format!("no such experiment; there are: {}", names.join(", ")));
+    }
+    let begin = Instant::now();
+    let live = daemon::start_if_possible(&options)?;
+    let report =
+        Report::new(&options.out, &schemes::OVERVIEW).map_err(|error| format!("{error}"))?;
+    let mut bench = Bench { effort: options.effort, live, report, options, facts: BTreeMap::new() };
+    machine::describe(&mut bench);
+    for experiment in &wanted {
+        eprintln!("[{:>4.0} s] {}", begin.elapsed().as_secs_f64(), experiment.name);
+        bench.report.section(experiment.title);
+        bench.report.say(experiment.about);
+        // One that panics costs its section, not the report.
+        let run = AssertUnwindSafe(|| (experiment.run)(&mut bench));
+        if catch_unwind(run).is_err() {
+            bench.report.miss(format!("the rest of {}: it panicked", experiment.name));
+        }
+    }
+    bench.report.overview();
+    let took = begin.elapsed().as_secs_f64();
+    bench.report.finish(took).map_err(|error| format!("the report: {error}"))?;
+    if let Some(readme) = &bench.options.readme {
+        readme::rewrite(readme, &bench.report).map_err(|error| format!("the README: {error}"))?;
+    }
+    eprintln!("[{took:>4.0} s] {} is written", bench.report.path().display());
+    Ok(())
+}

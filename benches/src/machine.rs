@@ -1,0 +1,182 @@
+//! What it all ran on: named, so that a figure is never without it.
+
+use crate::{Bench, cpus};
+use rustix::system::uname;
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+/// The lock file, for the versions of the peers.
+const LOCK: &str = include_str!("../../Cargo.lock");
+
+const PEERS: [&str; 5] = ["crossbeam-epoch", "seize", "haphazard", "sdd", "mimalloc"];
+
+pub(crate) fn describe(bench: &mut Bench) {
+    let name = uname();
+    let shown = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    let cpus = cpus::allowed().len();
+    let peers: Vec<String> = PEERS
+        .iter()
+        .filter_map(|name| Some(format!("{name} {}", locked(LOCK, name)?)))
+        .chain(cfg!(feature = "liburcu").then(|| format!("liburcu {}", liburcu())))
+        .collect();
+    let mut text = String::from(
+        "# Performance\n\nWritten by `make bench`; don't edit. Each experiment's text stands beside its \
+         code, in `benches/src/experiments/`.\n\n",
+    );
+    let mut line = |what: &str, is: &str| {
+        let _ = writeln!(text, "- {what}: {is}");
+    };
+    line("Machine", &format!("{}, {cpus} CPUs for this run, {}", cpu_model(), memory()));
+    line("Virtualised", &hypervisor());
+    line(
+        "Kernel",
+        &format!("{} {}, {} ticks a second", shown(name.sysname()), shown(name.release()), hz()),
+    );
+    line("Kernel's preemption, mitigations", &kernel_ways());
+    line("Load before the run", &load());
+    line("Date", &date());
+    line("Compiler", &compiler());
+    line("Beside it in this run", &peers.join(", "));
+    line("Daemon", if bench.live.is_some() { "barrierd of this tree, live" } else { "none" });
+    line("Effort", bench.effort.name());
+    text.push_str(
+        "\nContestants take turns in one process, A B C A B C; a figure is the median of the rounds with its \
+         quartiles, a ratio the median of each round's own ratio. Instructions are callgrind's, exact, of \
+         the calling thread alone. kovan (0.2.3) is left out: it needs a compiler of rustc 1.99.\n",
+    );
+    bench.report.preface(&text);
+    if bench.live.is_none() {
+        bench.report.miss(
+            "all rows of the daemon: it takes root, and `--barrierd` and `--run-dir` (`make bench` gives them)",
+        );
+    }
+    if !cfg!(feature = "liburcu") {
+        bench.report.miss("liburcu: built without it (install liburcu-dev)");
+    }
+}
+
+fn locked<'l>(lock: &'l str, package: &str) -> Option<&'l str> {
+    let (_, rest) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    rest.split_once('"').map(|(version, _)| version)
+}
+
+fn file(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let ran = Command::new(program).args(arguments).output();
+    ran.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn cpuinfo(key: &str) -> Option<String> {
+    let text = file("/proc/cpuinfo");
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn cpu_model() -> String {
+    let number = |key| cpuinfo(key).unwrap_or_else(|| "?".into());
+    match cpuinfo("model name") {
+        Some(name) => {
+            format!("{name} (family {}, model {})", number("cpu family"), number("model\t"))
+        }
+        None => std::env::consts::ARCH.into(),
+    }
+}
+
+fn memory() -> String {
+    let text = file("/proc/meminfo");
+    let kib =
+        text.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.map_or_else(
+        || "? memory".into(),
+        |kib| format!("{} GiB of memory", (kib + (1 << 19)) >> 20),
+    )
+}
+
+fn hypervisor() -> String {
+    let virtualised =
+        cpuinfo("flags").is_some_and(|flags| flags.split(' ').any(|one| one == "hypervisor"));
+    if virtualised {
+        "yes, so CPUs may be taken away at any time".into()
+    } else {
+        "no sign of it".into()
+    }
+}
+
+/// The kernel's own tick, from its configuration where it shows it; else from the timer's count.
+fn hz() -> String {
+    let release = uname().release().to_string_lossy().into_owned();
+    let configured =
+        [output("zcat", &["/proc/config.gz"]), file(&format!("/boot/config-{release}"))];
+    for text in &configured {
+        if let Some(hz) = text.lines().find_map(|line| line.strip_prefix("CONFIG_HZ=")) {
+            return hz.into();
+        }
+    }
+    // A busy CPU takes a local timer interrupt a tick.
+    let ticks = || -> Option<u64> {
+        let text = file("/proc/interrupts");
+        let line = text.lines().find(|line| line.trim_start().starts_with("LOC:"))?;
+        line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).max()
+    };
+    let Some(before) = ticks() else { return "an unknown number of".into() };
+    let begin = std::time::Instant::now();
+    while begin.elapsed().as_millis() < 200 {
+        std::hint::spin_loop();
+    }
+    ticks().map_or_else(|| "?".into(), |after| format!("about {}", 5 * (after - before)))
+}
+
+fn kernel_ways() -> String {
+    let preemption = file("/sys/kernel/debug/sched/preempt");
+    let preemption = if preemption.is_empty() {
+        uname().version().to_string_lossy().into_owned()
+    } else {
+        preemption
+    };
+    let mitigated = fs::read_dir("/sys/devices/system/cpu/vulnerabilities").map_or(0, |all| {
+        all.flatten()
+            .filter(|one| file(&one.path().to_string_lossy()).starts_with("Mitigation"))
+            .count()
+    });
+    format!("{preemption}; {mitigated} mitigations on")
+}
+
+fn load() -> String {
+    let text = file("/proc/loadavg");
+    let three: Vec<&str> = text.split(' ').take(3).collect();
+    let busy = three.first().and_then(|now| now.parse::<f64>().ok()).is_some_and(|now| now > 0.5);
+    let says = if busy {
+        ": others were at work, so only instructions and large ratios count"
+    } else {
+        ""
+    };
+    format!("{}{says}", three.join(", "))
+}
+
+fn date() -> String {
+    output("date", &["--utc", "+%Y-%m-%d"])
+}
+
+fn compiler() -> String {
+    format!("{}, release profile", output("rustc", &["--version"]))
+}
+
+fn liburcu() -> String {
+    let version = output("pkg-config", &["--modversion", "liburcu"]);
+    if version.is_empty() { "(version unknown)".into() } else { version }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_peer_has_a_version() {
+        for peer in super::PEERS {
+            let version = super::locked(super::LOCK, peer);
+            assert!(version.is_some_and(|version| version.contains('.')), "{peer}: {version:?}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Pictures, as SVG by hand: horizontal bars, and lines over a number.
+//!
+//! No background, middle tones and a media query, so that they can be read on light and on dark.
+
+use crate::stats::{Spread, number};
+use std::fmt::Write as _;
+
+const STYLE: &str = "<style>\
+    text{font:12px system-ui,sans-serif;fill:#6a737d}.head{font-weight:600}.small{font-size:11px}\
+    .rule{stroke:#8a94a0;stroke-opacity:.45;stroke-width:1}.ours{fill:#2f81d8}.peer{fill:#8f98a3}\
+    .bound{fill:none;stroke:#8f98a3;stroke-dasharray:3 2}.spread{stroke:#e08a1e;stroke-width:1.5}\
+    .mark{stroke:#e08a1e;stroke-width:1.5;stroke-dasharray:4 3}\
+    @media(prefers-color-scheme:dark){text{fill:#adb6c1}}</style>";
+
+/// Tones that differ on white and on black, and for most who see fewer colours.
+const TONES: [&str; 10] = [
+    "#2f81d8", "#e08a1e", "#2aa198", "#c0587e", "#8a6fd1", "#7a9a2e", "#8f98a3", "#b5651d",
+    "#4bb3e6", "#d0513c",
+];
+
+const WIDTH: f64 = 760.0;
+
+/// Bars in groups, each with its name before and its value behind it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bars {
+    pub(crate) title: String,
+    pub(crate) groups: Vec<(String, Vec<(String, Spread)>)>,
+    /// A line to compare with: where, and what it is.
+    pub(crate) mark: Option<(f64, String)>,
+    /// For values that lie decades apart: bars begin at the decade below the least.
+    pub(crate) log: bool,
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn class(name: &str) -> &'static str {
+    if name.starts_with("barrierd") {
+        "ours"
+    } else if name.starts_with('(') {
+        "bound"
+    } else {
+        "peer"
+    }
+}
+
+fn text(svg: &mut String, x: f64, y: f64, attributes: &str, words: &str) {
+    let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\"{attributes}>{}</text>", escaped(words));
+}
+
+fn line(svg: &mut String, class: &str, [x1, y1, x2, y2]: [f64; 4]) {
+    let _ = write!(
+        svg,
+        "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
+    );
+}
+
+fn framed(title: &str, height: f64, inside: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" \
+         width=\"{WIDTH:.0}\" role=\"img\"><title>{0}</title>{STYLE}\
+         <text class=\"head\" x=\"8\" y=\"18\">{0}</text>{inside}</svg>\n",
+        escaped(title)
+    )
+}
+
+impl Bars {
+    pub(crate) fn svg(&self) -> String {
+        const LEFT: f64 = 210.0;
+        const RIGHT: f64 = WIDTH - 70.0;
+        const BAR: f64 = 16.0;
+        let spreads = || self.groups.iter().flat_map(|(_, bars)| bars).map(|(_, spread)| spread);
+        let marked = self.mark.iter().map(|(at, _)| *at);
+        let most =
+            spreads().map(|spread| spread.high).chain(marked).fold(f64::MIN_POSITIVE, f64::max);
+        let least =
+            spreads().map(|spread| spread.low).filter(|low| *low > 0.0).fold(most, f64::min);
+        let decade = 10f64.powf((least * 0.99).log10().floor());
+        let part = |value: f64| {
+            if self.log {
+                (value.max(decade) / decade).ln() / (most / decade).ln()
+            } else {
+                value.max(0.0) / most
+            }
+        };
+        let x = |value: f64| LEFT + part(value) * (RIGHT - LEFT);
+        let (mut inside, mut y) = (String::new(), 34.0);
+        let top = y;
+        for (name, bars) in &self.groups {
+            if !name.is_empty() {
+                text(&mut inside, 8.0, y + 12.0, " class=\"head\"", name);
+                y += BAR + 2.0;
+            }
+            for (who, spread) in bars {
+                text(&mut inside, LEFT - 8.0, y + 12.0, " text-anchor=\"end\"", who);
+                let width = (x(spread.median) - LEFT).max(1.0);
+                let _ = write!(
+                    inside,
+                    "<rect class=\"{}\" x=\"{LEFT}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{:.1}\"/>",
+                    class(who),
+                    y + 2.0,
+                    BAR - 4.0
+                );
+                let middle = y + BAR / 2.0;
+                line(&mut inside, "spread", [x(spread.low), middle, x(spread.high), middle]);
+                let behind = x(spread.high.max(spread.median)) + 6.0;
+                text(&mut inside, behind, y + 12.0, " class=\"small\"", &number(spread.median));
+                y += BAR;
+            }
+            y += 10.0;
+        }
+        if let Some((at, says)) = &self.mark {
+            line(&mut inside, "mark", [x(*at), top, x(*at), y]);
+            text(&mut inside, x(*at), y + 12.0, " class=\"small\" text-anchor=\"middle\"", says);
+            y += 18.0;
+        }
+        framed(&self.title, y + 4.0, &inside)
+    }
+}
+
+/// Lines over a number; axes may be logarithmic.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines {
+    pub(crate) title: String,
+    pub(crate) x_is: String,
+    pub(crate) y_is: String,
+    pub(crate) x_log: bool,
+    pub(crate) y_log: bool,
+    pub(crate) series: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+/// One axis: what a value becomes, and where its marks stand.
+struct Axis {
+    log: bool,
+    low: f64,
+    high: f64,
+}
+
+impl Axis {
+    fn over(values: impl Iterator<Item = f64> + Clone, log: bool) -> Axis {
+        let shown = values.filter(|value| !log || *value > 0.0);
+        let high = shown.clone().fold(f64::MIN_POSITIVE, f64::max);
+        let low = if log { shown.fold(high, f64::min) } else { 0.0 };
+        // Whole decades, unless all lies within one.
+        if log && high > low * 10.0 {
+            return Axis {
+                log,
+                low: 10f64.powf(low.log10().floor()),
+                high: 10f64.powf(high.log10().ceil()),
+            };
+        }
+        Axis { log, low: if log { low * 0.8 } else { 0.0 }, high: high * 1.1 }
+    }
+
+    /// 0 at the low end, 1 at the high one.
+    fn part(&self, value: f64) -> f64 {
+        if self.log {
+            (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        }
+    }
+
+    fn marks(&self) -> Vec<f64> {
+        if self.log && self.high >= self.low * 10.0 {
+            let (first, last) = (self.low.log10().ceil(), self.high.log10().floor());
+            return std::iter::successors(Some(first), |at| Some(at + 1.0))
+                .take_while(|at| *at <= last)
+                .map(|at| 10f64.powf(at))
+                .collect();
+        }
+        let step = [1.0, 2.0, 5.0, 10.0]
+            .map(|step| step * 10f64.powf(((self.high - self.low) / 5.0).log10().floor()))
+            .into_iter()
+            .find(|step| (self.high - self.low) / step <= 6.0)
+            .unwrap_or(self.high);
+        std::iter::successors(Some((self.low / step).ceil() * step), |at| Some(at + step))
+            .take_while(|at| *at <= self.high)
+            .collect()
+    }
+}
+
+/// A mark's number, short: 10000 as 10 k.
+fn short(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => format!("{} M", v / 1e6),
+        v if v >= 1e4 => format!("{} k", v / 1e3),
+        v => format!("{}", (v * 1e4).round() / 1e4),
+    }
+}
+
+impl Lines {
+    pub(crate) fn svg(&self) -> String {
+        const LEFT: f64 = 70.0;
+        const RIGHT: f64 = WIDTH - 190.0;
+        const TOP: f64 = 44.0;
+        const BOTTOM: f64 = 300.0;
+        let points = || self.series.iter().flat_map(|(_, points)| points);
+        let across = Axis::over(points().map(|point| point.0), self.x_log);
+        let up = Axis::over(points().map(|point| point.1), self.y_log);
+        let x = |value: f64| LEFT + across.part(value) * (RIGHT - LEFT);
+        let y = |value: f64| BOTTOM - up.part(value) * (BOTTOM - TOP);
+        let mut inside = String::new();
+        for mark in up.marks() {
+            line(&mut inside, "rule", [LEFT, y(mark), RIGHT, y(mark)]);
+            let attributes = " class=\"small\" text-anchor=\"end\"";
+            text(&mut inside, LEFT - 6.0, y(mark) + 4.0, attributes, &short(mark));
+        }
+        for mark in across.marks() {
+            line(&mut inside, "rule", [x(mark), TOP, x(mark), BOTTOM]);
+            let attributes = " class=\"small\" text-anchor=\"middle\"";
+            text(&mut inside, x(mark), BOTTOM + 16.0, attributes, &short(mark));
+        }
+        text(&mut inside, 8.0, TOP - 8.0, " class=\"small\"", &self.y_is);
+        let attributes = " class=\"small\" text-anchor=\"end\"";
+        text(&mut inside, RIGHT, BOTTOM + 32.0, attributes, &self.x_is);
+        // Names at the lines' ends, moved apart where they would meet.
+        let mut names: Vec<(f64, usize)> = Vec::new();
+        for (index, (_, points)) in self.series.iter().enumerate() {
+            let tone = TONES[index % TONES.len()];
+            let path: Vec<String> =
+                points.iter().map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
+            let _ = write!(
+                inside,
+                "<polyline fill=\"none\" stroke=\"{tone}\" stroke-width=\"2\" points=\"{}\"/>",
+                path.join(" ")
+            );
+            if points.len() <= 16 {
+                for point in points {
+                    let _ = write!(
+                        inside,
+                        "<circle fill=\"{tone}\" r=\"2.5\" cx=\"{:.1}\" cy=\"{:.1}\"/>",
+                        x(point.0),
+                        y(point.1)
+                    );
+                }
+            }
+            if let Some(last) = points.last() {
+                names.push((y(last.1), index));
+            }
+        }
+        names.sort_by(|one, two| one.0.total_cmp(&two.0));
+        let mut free = TOP - 14.0;
+        for (at, index) in names {
+            let at = at.max(free + 14.0);
+            free = at;
+            let tone = TONES[index % TONES.len()];
+            let _ = write!(
+                inside,
+                "<rect fill=\"{tone}\" x=\"{:.1}\" y=\"{:.1}\" width=\"8\" height=\"8\"/>",
+                RIGHT + 10.0,
+                at - 4.0
+            );
+            text(&mut inside, RIGHT + 24.0, at + 4.0, "", &self.series[index].0);
+        }
+        framed(&self.title, (BOTTOM + 42.0).max(free + 14.0), &inside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(value: f64) -> Spread {
+        Spread { low: value, median: value, high: value }
+    }
+
+    #[test]
+    fn the_longest_bar_ends_where_the_others_are_measured() {
+        let bars = Bars {
+            title: "a < b".into(),
+            groups: vec![(String::new(), vec![("x".into(), flat(5.0)), ("y".into(), flat(10.0))])],
+            ..Bars::default()
+        };
+        let svg = bars.svg();
+        assert!(svg.contains("a &lt; b"));
+        assert!(svg.contains("width=\"480.0\"") && svg.contains("width=\"240.0\""), "{svg}");
+    }
+
+    #[test]
+    fn a_decade_is_as_long_as_the_next_on_a_logarithmic_scale() {
+        let bars =
+            ["x", "y"].into_iter().zip([10.0, 100.0]).map(|(name, at)| (name.to_owned(), flat(at)));
+        let bars =
+            Bars { groups: vec![(String::new(), bars.collect())], log: true, ..Bars::default() };
+        let svg = bars.svg();
+        assert!(svg.contains("width=\"480.0\"") && svg.contains("width=\"240.0\""), "{svg}");
+    }
+
+    #[test]
+    fn decades_on_a_logarithmic_axis() {
+        let axis = Axis::over([3.0, 2_000.0].into_iter(), true);
+        assert_eq!(axis.marks().len(), 5);
+        assert!((axis.part(100.0) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn few_round_marks_on_a_linear_axis() {
+        let axis = Axis::over([1.0, 47.0].into_iter(), false);
+        let marks = axis.marks();
+        assert!(marks.contains(&10.0) && (3..=7).contains(&marks.len()), "{marks:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! This project by a handle: on the daemon, on membarrier, and with recycled nodes.
+
+use super::{Headed, OURS, Scheme, Setting};
+use barrierd_reclaim::{Guard, Handle, Reclaimer, Source, recycle};
+use std::sync::atomic::AtomicPtr;
+
+/// A domain on the daemon if there is one, else on membarrier.
+pub(crate) fn reclaimer(setting: &Setting) -> Reclaimer {
+    match &setting.file {
+        Some(file) => Reclaimer::builder().source(Source::Auto).daemon_file(file),
+        None => Reclaimer::builder().source(Source::Membarrier),
+    }
+    .build()
+    .unwrap_or_else(|error| panic!("{error}"))
+}
+
+macro_rules! by_a_handle {
+    ($(#[$doc:meta])* $name:ident, $called:expr, $new:expr, $alloc:expr, $free:expr, $retire:expr) => {
+        $(#[$doc])*
+        pub(crate) struct $name(Reclaimer);
+
+        impl Scheme for $name {
+            type Local<'s> = Handle;
+            type Guard<'l> = Guard<'l>;
+            type Header = ();
+
+            const NAME: &'static str = $called;
+
+            fn new(setting: &Setting) -> Self {
+                $name($new(setting))
+            }
+            fn local(&self) -> Handle {
+                self.0.handle()
+            }
+            #[inline]
+            fn pin<'l>(local: &'l mut Handle) -> Guard<'l> {
+                local.pin()
+            }
+            #[inline]
+            fn protect<T>(guard: &mut Guard<'_>, _: usize, pointer: &AtomicPtr<T>) -> *mut T {
+                guard.protect(pointer)
+            }
+            #[inline]
+            fn alloc<T>(_: &Guard<'_>, value: T) -> *mut T {
+                $alloc(value)
+            }
+            #[inline]
+            unsafe fn free<T>(pointer: *mut T) {
+                // SAFETY: as the caller says.
+                unsafe { $free(pointer) }
+            }
+            #[inline]
+            unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &Guard<'_>, pointer: *mut T) {
+                // SAFETY: as the caller says.
+                unsafe { $retire(guard, pointer) }
+            }
+        }
+    };
+}
+
+/// # Safety
+/// From a box, and nobody else has it.
+unsafe fn unbox<T>(pointer: *mut T) {
+    // SAFETY: as the caller says.
+    drop(unsafe { Box::from_raw(pointer) });
+}
+
+fn boxed<T>(value: T) -> *mut T {
+    Box::into_raw(Box::new(value))
+}
+
+/// # Safety
+/// As [`Guard::retire`].
+unsafe fn retire<T: Send>(guard: &Guard<'_>, pointer: *mut T) {
+    // SAFETY: as the caller says.
+    unsafe { guard.retire(pointer) }
+}
+
+/// # Safety
+/// As [`Guard::retire_with`], from [`recycle::alloc`].
+unsafe fn retire_recycled<T: Send>(guard: &Guard<'_>, pointer: *mut T) {
+    // SAFETY: as the caller says.
+    unsafe { guard.retire_with(pointer, recycle::free) }
+}
+
+fn on_membarrier(_: &Setting) -> Reclaimer {
+    reclaimer(&Setting::default())
+}
+
+by_a_handle!(
+    /// On the daemon, and membarrier while it is away.
+    OnDaemon, OURS, reclaimer, boxed, unbox, retire
+);
+by_a_handle!(
+    /// On membarrier, beside the daemon's row.
+    OnMembarrier, "barrierd, membarrier", on_membarrier, boxed, unbox, retire
+);
+by_a_handle!(
+    /// On membarrier where there is no daemon: the one row then.
+    OnMembarrierOnly, OURS, on_membarrier, boxed, unbox, retire
+);
+by_a_handle!(
+    /// Freed nodes are handed to the next allocation.
+    Recycled, "barrierd, recycled nodes", reclaimer, recycle::alloc, recycle::free, retire_recycled
+);
