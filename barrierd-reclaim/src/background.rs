@@ -62,6 +62,7 @@ impl Watch {
 
     /// Whether the thread runs: it may not have been needed yet, or could not be started.
     pub(crate) fn is_served(&self) -> bool {
+        // Relaxed: a hint, for who else looks for stalled sections.
         self.service.started.load(Ordering::Relaxed)
     }
 
@@ -97,6 +98,7 @@ impl Service {
             started: AtomicBool::new(false),
             new: Mutex::default(),
         }));
+        // AcqRel, Acquire: whoever finds a service finds it whole.
         match CURRENT.compare_exchange(current, service, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: leaked above.
             Ok(_) => unsafe { &*service },
@@ -113,6 +115,7 @@ impl Service {
 
     /// Makes the thread look again; the first caller starts it. Whether that took a system call.
     fn call(&'static self) -> bool {
+        // Relaxed: it decides who spawns, and `spawn` itself hands on what the thread needs.
         if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
             // The word first: whatever was enlisted before is seen by the thread's first look.
             let name = "barrierd-reclaim".into();

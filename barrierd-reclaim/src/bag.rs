@@ -223,6 +223,7 @@ impl Bags {
     fn show_oldest(&self, rest: &Rest) {
         // SAFETY: null, or as `show_on` says.
         if let Some(shown) = unsafe { self.oldest.get().as_ref() } {
+            // Relaxed: a figure for reports, which follows nothing and leads to nothing.
             shown.store(rest.oldest_ns(self.plain.items() > 0), Ordering::Relaxed);
         }
     }
@@ -402,6 +403,8 @@ impl Bags {
     /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
     /// passed since and [`is_quiet`](Bags::is_quiet).
     pub(crate) fn mark_taken(&self) {
+        // SeqCst, once a takeover: Release would do, for the stop that the barrier is counted from comes
+        // later and has a fence of its own.
         self.limit.store(TAKEN, Ordering::SeqCst);
     }
 
@@ -430,6 +433,7 @@ impl Bags {
         // shows none from here on, until its next bag.
         // SAFETY: null, or as `show_on` says.
         if let Some(shown) = unsafe { shown.as_ref() } {
+            // Relaxed: see `show_oldest`.
             let _ = shown.compare_exchange(oldest, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
         }
         all

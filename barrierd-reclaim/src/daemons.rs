@@ -91,6 +91,7 @@ impl Daemons {
 
     /// Asks for a barrier soon, unless that was done a moment ago. Whether it was sent.
     pub(crate) fn expedite(&self, barrier: &Barrier, now_ns: u64) -> bool {
+        // Relaxed, all: it decides who sends, and nothing rests on that.
         let before = self.asked_ns.load(Relaxed);
         let served = barrier.watermark().is_ok_and(|mark| mark.ns > before);
         let due = if served { ASK_NS } else { ASK_AGAIN_NS };

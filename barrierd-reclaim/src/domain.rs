@@ -349,6 +349,7 @@ impl Domain {
 
     /// How long the oldest bag has waited, but for those that are being freed.
     fn oldest(&self) -> Option<Duration> {
+        // Relaxed: for reports.
         let queues = self.records.iter().map(|record| record.oldest_ns().load(Ordering::Relaxed));
         // In a child of a fork nobody may ever give the lock back.
         let left = if self.is_forked() { None } else { self.oldest_orphan_opened_ns() };

@@ -91,6 +91,7 @@ impl Hazards {
         let own = ptr::from_ref(record).cast_mut();
         let taken = self.lines().find_map(|line| {
             let owner = &line.0.owner;
+            // Relaxed: equal only if this record stored it, so in this owner's program order.
             let mine = owner.load(Ordering::Relaxed) == own
                 // Acquire: pairs with the Release in `Hazard::drop`.
                 || owner
@@ -226,6 +227,7 @@ impl<'r> Hazard<'r> {
     /// Null is held like any other pointer, and keeps nothing.
     #[inline]
     pub fn protect<T>(&mut self, source: &AtomicPtr<T>) -> Held<'_, T> {
+        // Relaxed: not followed before the Acquire load behind the hazard has found it again.
         let mut seen = source.load(Ordering::Relaxed);
         loop {
             match self.slot.protect(seen, address, || source.load(Ordering::Acquire), self.fenced) {

@@ -41,6 +41,7 @@ impl Ledger {
     /// Whether a mark is wanted: every second one is enough. Owner only.
     #[inline]
     pub(crate) fn wants(&self) -> bool {
+        // Relaxed: one thread's own word.
         let rests = self.rests.load(Relaxed);
         self.rests.store(!rests, Relaxed);
         !rests

@@ -31,11 +31,13 @@ impl Attention {
 
     #[cold]
     fn rouse_now(&self) -> bool {
+        // Relaxed: it decides who calls; the call itself is AcqRel.
         self.asleep.swap(false, Ordering::Relaxed)
     }
 
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
+        // Relaxed: the thread's own look comes behind the Acquire of its wake-up.
         self.asleep.load(Ordering::Relaxed)
     }
 

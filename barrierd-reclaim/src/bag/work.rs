@@ -97,6 +97,7 @@ impl Work<'_> {
             self.rest.open.opened_ns = ns;
         }
         // SAFETY: null, or as `show_on` says. Nothing is younger, so it shows only where nothing else does.
+        // Relaxed: see `Bags::show_oldest`.
         if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() }
             && shown.load(Ordering::Relaxed) == u64::MAX
         {

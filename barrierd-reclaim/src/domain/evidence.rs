@@ -27,6 +27,8 @@ impl Domain {
     /// Steps of microseconds happen, and evidence has a margin for them.
     pub(super) fn judge(&self, stop: protocol::Stop) -> u64 {
         if stop.behind_ns > CLOCK_MARGIN_NS {
+            // Relaxed, here and where it is loaded: this stop is refused below whoever sees it when, and
+            // each later one is judged for itself.
             self.poisoned.store(true, Ordering::Relaxed);
         }
         if self.poisoned.load(Ordering::Relaxed) { u64::MAX } else { stop.ns }

@@ -12,6 +12,7 @@ impl Domain {
     /// them. If a destructor panics, the rest of its bag goes back.
     pub(super) fn free_orphans(&self, record: &Record, limit: usize) {
         let running = record.freeing().get() || runs(self);
+        // Relaxed, both words: hints that save a lock; what counts is looked at under it.
         if !self.has_orphans.load(Ordering::Relaxed) || running || self.is_forked() {
             return;
         }

@@ -274,12 +274,14 @@ pub(super) fn print<T: ?Sized + Pointable>(word: usize, f: &mut fmt::Formatter<'
 
 impl<T: ?Sized + Pointable> fmt::Debug for Atomic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SeqCst, as the original does: for printing, whatever the order.
         describe::<T>("Atomic", self.word.load(Ordering::SeqCst), f)
     }
 }
 
 impl<T: ?Sized + Pointable> fmt::Pointer for Atomic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As above.
         print::<T>(self.word.load(Ordering::SeqCst), f)
     }
 }
