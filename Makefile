@@ -1,8 +1,8 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
 .PHONY: help demo compare test loom twins sanitizers fuzz compat vm lint bench bench-full bench-smoke deb install-c deps
 
-# A cargo that deps.sh has just installed is not on this shell's path yet.
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# With rustup's cargo, which goes before one that is too old.
+export PATH := $(or $(shell scripts/deps.sh path),$(PATH))
 
 help:
 	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the Debian packages: barrierd (daemon, barrierctl, unit, user, manual pages and completions), and
-# libbarrierd-dev (the C interface).
+# Builds the Debian packages: barrierd (daemon, barrierctl, unit, user, manual pages and completions), and by
+# deb_c.sh libbarrierd0 and libbarrierd-dev (the C interface).
 #
-#   scripts/deb.sh [OUTPUT]     a directory, or the first package's own name: the second lands beside it
+#   scripts/deb.sh [OUTPUT]     a directory, or the first package's own name: the others land beside it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,8 +17,6 @@ cargo run --release --quiet -p barrierd-daemon --example manual -- "$target/rele
 gzip -9nf "$target/release/dist/barrierd.8" "$target/release/dist/barrierctl.1"
 cargo deb --no-build --strip --quiet -p barrierd-daemon --output "${1:-$target/debian/}"
 
-rm -rf "$target/release/c"
-PREFIX=/usr DESTDIR="$target/release/c" scripts/install_c.sh
 output=${1:-$target/debian/}
 [ -d "$output" ] || output=$(dirname "$output")/
-cargo deb --no-build --strip --quiet -p barrierd-capi --output "$output"
+scripts/deb_c.sh "$output"

@@ -1,75 +1,161 @@
 #!/usr/bin/env bash
-# Installs what a step needs: as root by apt, otherwise it lists what is missing.
+# Looks whether what a step needs is there. As root on Debian and Ubuntu it installs what is missing, by apt; elsewhere
+# it says what does.
 #
 #   scripts/deps.sh build   what the workspace needs to compile
 #   scripts/deps.sh run     the same without the kernel side (client and reclaim only)
 #   scripts/deps.sh test    what the tests need on top
 #   scripts/deps.sh bench   what the benchmarks need on top of that
 #   scripts/deps.sh vm      what building and `make vm` need
+#   scripts/deps.sh path    installs nothing and prints the PATH on which cargo is new enough, if any is
+#
+# OS_RELEASE names another /etc/os-release.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 want=${1:-build}
+rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+# Of the BPF programs' atomic exchanges (-mcpu=v3).
+least_clang=12
 
-# package:what shows that it is there
-build_packages=(
-  gcc:cmd=cc make:cmd=make pkg-config:cmd=pkg-config clang:clang
-  libelf-dev:file=/usr/include/libelf.h zlib1g-dev:file=/usr/include/zlib.h
-  libseccomp-dev:file=/usr/include/seccomp.h
-)
-run_packages=(gcc:cmd=cc make:cmd=make)
-test_packages=(g++:cmd=c++ python3:cmd=python3 util-linux:cmd=unshare strace:cmd=strace valgrind:cmd=valgrind)
-# A peer.
-bench_packages=(liburcu-dev:pkg=liburcu)
-# The machines' kernels are fetched by apt and unpacked by dpkg, not installed.
-vm_packages=(qemu-system-x86:cmd=qemu-system-x86_64)
-
+# Who needs it, what shows that it is there, and its packages; "+" joins two. The machines' kernels of `make vm` are
+# fetched by apt and unpacked by dpkg.
+#                                       apt              dnf                    pacman          apk                 zypper             nix
+table='
+run    cmd=cc                           gcc              gcc                    gcc             gcc+musl-dev        gcc                gcc
+run    cmd=make                         make             make                   make            make                make               gnumake
+run    cargo                            rustup           rustup                 rustup          rustup              rustup             cargo+rustc
+build  cmd=pkg-config                   pkg-config       pkgconf-pkg-config     pkgconf         pkgconf             pkgconf-pkg-config pkg-config
+build  clang                            clang            clang                  clang           clang               clang              clang
+build  lib=libelf,libelf.h              libelf-dev       elfutils-libelf-devel  libelf          elfutils-dev        libelf-devel       elfutils
+build  lib=zlib,zlib.h                  zlib1g-dev       zlib-devel             zlib            zlib-dev            zlib-devel         zlib
+build  lib=libseccomp,seccomp.h         libseccomp-dev   libseccomp-devel       libseccomp      libseccomp-dev      libseccomp-devel   libseccomp
+test   cmd=c++                          g++              gcc-c++                gcc             g++                 gcc-c++            gcc
+test   cmd=python3                      python3          python3                python          python3             python3            python3
+test   cmd=unshare                      util-linux       util-linux             util-linux      util-linux          util-linux         util-linux
+test   cmd=strace                       strace           strace                 strace          strace              strace             strace
+test   cmd=valgrind                     valgrind         valgrind               valgrind        valgrind            valgrind           valgrind
+bench  lib=liburcu,urcu.h               liburcu-dev      userspace-rcu-devel    liburcu         userspace-rcu-dev   liburcu-devel      liburcu
+vm     cmd=qemu-system-x86_64           qemu-system-x86  qemu-system-x86        qemu-system-x86 qemu-system-x86_64  qemu-x86           qemu
+'
 case $want in
-  run) packages=("${run_packages[@]}") ;;
-  build) packages=("${build_packages[@]}") ;;
-  test) packages=("${build_packages[@]}" "${test_packages[@]}") ;;
-  bench) packages=("${build_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}") ;;
-  vm) packages=("${build_packages[@]}" "${vm_packages[@]}") ;;
-  *) echo "deps.sh: '$want' is not one of: build, run, test, bench, vm" >&2; exit 2 ;;
+  run) steps=" run " ;;
+  build) steps=" run build " ;;
+  test) steps=" run build test " ;;
+  bench) steps=" run build test bench " ;;
+  vm) steps=" run build vm " ;;
+  path) ;;
+  *) echo "deps.sh: '$want' is not one of: build, run, test, bench, vm, path" >&2; exit 2 ;;
 esac
+
+# Whether version $1 is $2 or later. No version at all is not.
+since() {
+  [ -n "$1" ] && [ "$(printf '%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
+}
+
+# The version of a cargo; nothing of one that does not run, as rustup's without a toolchain.
+version() {
+  "$1" --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p'
+}
+
+# A cargo that has just been installed is on no shell's path yet; and rustup's goes before a distribution's that is
+# too old.
+home=$HOME/.cargo/bin
+if found=$(command -v cargo) && ! since "$(version "$found")" "$rust" && since "$(version "$home/cargo")" "$rust"; then
+  PATH=$home:$PATH
+else
+  PATH=$PATH:$home
+fi
+if [ "$want" = path ]; then
+  echo "$PATH"
+  exit
+fi
 
 there() {
   case $1 in
+    cargo) command -v cargo >/dev/null ;;
     cmd=*) command -v "${1#cmd=}" >/dev/null ;;
-    file=*) [ -e "${1#file=}" ] ;;
-    pkg=*) pkg-config --exists "${1#pkg=}" 2>/dev/null ;;
-    clang) for c in ${CLANG:-} clang clang-19 clang-18 clang-17 clang-16 clang-15 clang-14; do
-             command -v "$c" >/dev/null && return 0; done; return 1 ;;
+    # pkg-config knows libraries outside of /usr; what it does not know the compiler may find all the same.
+    lib=*)
+      local name=${1#lib=}
+      pkg-config --exists "${name%,*}" 2>/dev/null ||
+        echo "#include <${name#*,}>" | cc -E -x c - >/dev/null 2>&1
+      ;;
+    clang)
+      local clang major
+      for clang in ${CLANG:-} clang clang-{19..14}; do
+        command -v "$clang" >/dev/null || continue
+        # The build takes the first that runs.
+        major=$("$clang" -dumpversion 2>/dev/null | sed 's/\..*//')
+        [ "${major:-0}" -ge $least_clang ] && return
+        echo "$clang is version ${major:-unknown}, and the BPF programs need $least_clang or later: set CLANG to another" >&2
+        return 1
+      done
+      return 1
+      ;;
   esac
 }
 
-missing=()
-for entry in "${packages[@]}"; do
-  there "${entry#*:}" || missing+=("${entry%%:*}")
-done
-
-# Only a shell that has no cargo yet looks for rustup's.
-command -v cargo >/dev/null || { [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"; } || true
-command -v cargo >/dev/null || missing+=(rustup)
-
-[ ${#missing[@]} -eq 0 ] && exit 0
-
-if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-  echo "Installing: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq
-  if ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
-    case " ${missing[*]} " in
-      *" rustup "*) echo "This release has no rustup package: install Rust 1.88 or newer from https://rustup.rs" >&2 ;;
+# How this distribution installs, and the column of its names.
+family() {
+  local ID="" ID_LIKE="" id
+  # shellcheck disable=SC1090
+  . "${OS_RELEASE:-/etc/os-release}" 2>/dev/null || true
+  for id in $ID $ID_LIKE; do
+    case $id in
+      debian | ubuntu) echo "3 apt-get install"; return ;;
+      fedora | rhel | centos) echo "4 dnf install"; return ;;
+      arch) echo "5 pacman -S"; return ;;
+      alpine) echo "6 apk add"; return ;;
+      suse | opensuse*) echo "7 zypper install"; return ;;
+      nixos) echo "8 nix-shell -p"; return ;;
     esac
+  done
+  echo "3"
+}
+read -r column install <<<"$(family)"
+
+missing=()
+while read -r step shown packages; do
+  [ -n "$step" ] && [[ $steps == *" $step "* ]] || continue
+  there "$shown" && continue
+  read -r -a names <<<"$packages"
+  missing+=(${names[column - 3]//+/ })
+done <<<"$table"
+
+no_rustup() {
+  case " ${missing[*]} " in
+    *" rustup "*) echo "Where there is no package of rustup: Rust $rust or later from https://rustup.rs" >&2 ;;
+  esac
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$install" = "apt-get install" ] && [ "$(id -u)" -eq 0 ]; then
+    echo "Installing: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    if ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
+      no_rustup
+      exit 1
+    fi
+    command -v cargo >/dev/null || rustup default stable
+  else
+    echo "Missing: ${missing[*]}" >&2
+    if [ -n "$install" ]; then
+      echo "Install them$([ "$column" = 8 ] || echo " as root"):" >&2
+      echo "  $install ${missing[*]}" >&2
+    else
+      echo "Install them; these are their names in Debian." >&2
+    fi
+    no_rustup
     exit 1
   fi
-  command -v cargo >/dev/null || rustup default stable
-else
-  echo "Missing: ${missing[*]}" >&2
-  echo "Install them as root, on Debian or Ubuntu:" >&2
-  echo "  apt-get install ${missing[*]}" >&2
-  case " ${missing[*]} " in
-    *" rustup "*) echo "(no rustup package there? Rust 1.88 or newer from https://rustup.rs)" >&2 ;;
-  esac
+fi
+
+found=$(command -v cargo)
+if ! since "$(version "$found")" "$rust"; then
+  echo "$found is version $(version "$found"), and this needs Rust $rust or later. With rustup:" >&2
+  echo "  rustup default stable && rustup update stable" >&2
+  echo "No rustup? Its package, or https://rustup.rs; ~/.cargo/bin then goes before the one above." >&2
   exit 1
 fi

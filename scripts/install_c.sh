@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the C interface: header, libbarrierd (shared and static), pkg-config file.
+# Installs the C interface: header, libbarrierd (shared and static), pkg-config file. Then programs find the shared
+# library, or this says the one line that is missing.
 #
 #   PREFIX=/usr/local LIBDIR=$PREFIX/lib DESTDIR= scripts/install_c.sh
 #
-# PROFILE (release) is cargo's.
+# PROFILE (release) is cargo's. With DESTDIR, which is for packages, the linker's cache is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +26,8 @@ version=$(cargo pkgid -p barrierd-capi | sed 's/.*[#@]//')
 # The number in the shared library's own name (build.rs).
 soname=libbarrierd.so.0
 
-install -D -m 644 barrierd-client/capi/include/barrierd.h "$root$prefix/include/barrierd.h"
+# In a directory of its own, which pkg-config names: the C daemon's header has the same name.
+install -D -m 644 barrierd-client/capi/include/barrierd.h "$root$prefix/include/barrierd/barrierd.h"
 install -D -m 644 "$built/libbarrierd.so" "$root$libdir/libbarrierd.so.$version"
 ln -sf "libbarrierd.so.$version" "$root$libdir/$soname"
 ln -sf "$soname" "$root$libdir/libbarrierd.so"
@@ -34,7 +36,7 @@ install -d "$root$libdir/pkgconfig"
 cat >"$root$libdir/pkgconfig/barrierd.pc" <<PC
 prefix=$prefix
 libdir=$libdir
-includedir=\${prefix}/include
+includedir=\${prefix}/include/barrierd
 
 Name: barrierd
 Description: Learn that every CPU has passed a memory barrier since a given moment
@@ -49,3 +51,23 @@ if [ "$profile" = release ] && command -v strip >/dev/null; then
   strip --strip-debug "$root$libdir/libbarrierd.a"
 fi
 chmod 644 "$root$libdir/pkgconfig/barrierd.pc"
+
+[ -z "$root" ] || exit 0
+
+# Whether ld.so looks into $libdir without being told, by ldconfig's own list. It changes nothing (-N -X).
+searched() {
+  local dir
+  while IFS= read -r dir; do
+    [ "$dir" -ef "$libdir" ] && return
+  done < <(ldconfig -v -N -X 2>/dev/null | sed -n 's|^\(/[^:]*\):.*|\1|p')
+  return 1
+}
+# Not on every user's path.
+PATH=$PATH:/usr/sbin:/sbin
+if ! searched; then
+  echo "ld.so does not look into $libdir: link programs with -Wl,-rpath,$libdir, or run them with LD_LIBRARY_PATH=$libdir"
+elif [ "$(id -u)" -eq 0 ]; then
+  ldconfig
+else
+  echo "Programs find libbarrierd once root has run: ldconfig"
+fi

@@ -58,6 +58,22 @@ pub enum OpenError {
         euid: u32,
     },
 
+    /// The owner of the file, or of a directory on the way, has no number in this process's user
+    /// namespace: it may be root or anyone else. So it is with root's files in a rootless container.
+    ///
+    /// What works there: a container in the host's user namespace; or a barrierd that serves a file of
+    /// the user who runs the container (started as that user, with `CAP_BPF`, `CAP_PERFMON` and
+    /// `CAP_SETPCAP`, in a directory of theirs), since that user is root inside. A process that waits
+    /// for its own threads only needs no daemon: `membarrier(2)`, which `barrierd-reclaim` falls back
+    /// on by itself.
+    #[error(
+        "{}: its owner has no number in this process's user namespace (it shows as 65534, as root's files do in a rootless container), so it can't be told who could forge barrierd's file: run this in the host's user namespace (--userns=host of a container that root starts), or a barrierd as the user who runs the container, on a file of theirs; for one process alone membarrier(2) does without", path.display()
+    )]
+    UnmappedOwner {
+        /// The file or directory.
+        path: PathBuf,
+    },
+
     /// Others may write to the file.
     #[error(
         "{}: mode {mode:04o} lets its group or others write to it, who could forge it: remove it and restart barrierd, which makes it 0644", path.display()

@@ -78,6 +78,7 @@ mod liveness;
 mod place;
 mod stamp;
 mod trust;
+mod user_ns;
 mod wait;
 mod wait_any;
 mod words;
@@ -90,3 +91,8 @@ pub use liveness::Liveness;
 pub use stamp::{Moment, Stamp, VirtualStamp};
 pub use trust::{Distrust, FUTURE_SLACK_NS};
 pub use wait::{MAX_SLEEP, WaitError};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

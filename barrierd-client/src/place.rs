@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::error::OpenError;
+use crate::user_ns;
 
 /// `FUSE_SUPER_MAGIC` in fs/fuse/inode.c; virtiofs has the same.
 const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
@@ -81,6 +82,9 @@ fn check_directory(dir: &OwnedFd, path: &Path, here: &Path, euid: u32) -> Result
     if believed(stat.st_uid, euid) && (mode & WRITABLE == 0 || mode & STICKY != 0) {
         return Ok(());
     }
+    if unmapped(stat.st_uid) {
+        return Err(OpenError::UnmappedOwner { path: here.into() });
+    }
     let (path, dir, owner) = (path.into(), here.into(), stat.st_uid);
     Err(OpenError::UnsafeParent { path, dir, owner, mode, euid })
 }
@@ -97,6 +101,9 @@ fn open_file(dir: &OwnedFd, name: &OsStr, path: PathBuf, euid: u32) -> Result<Pl
         return Err(not_regular(&path, found, "regular file"));
     }
     let owner = stat.st_uid;
+    if unmapped(owner) {
+        return Err(OpenError::UnmappedOwner { path });
+    }
     if !believed(owner, euid) {
         return Err(OpenError::BadOwner { path, owner, euid });
     }
@@ -120,6 +127,11 @@ fn open_file(dir: &OwnedFd, name: &OsStr, path: PathBuf, euid: u32) -> Result<Pl
 /// Whether files and directories of `uid` are taken at their word.
 fn believed(uid: u32, euid: u32) -> bool {
     uid != OVERFLOW_UID && (uid == 0 || uid == euid)
+}
+
+/// Whether `uid` stands for someone who has no number in this user namespace.
+fn unmapped(uid: u32) -> bool {
+    uid == OVERFLOW_UID && !user_ns::maps_everyone()
 }
 
 fn stat(fd: &OwnedFd, path: &Path) -> Result<Stat, OpenError> {

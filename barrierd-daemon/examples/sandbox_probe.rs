@@ -282,11 +282,14 @@ fn main() -> ExitCode {
     supervisor.set_nonblocking(true).expect("set");
     requests.set_nonblocking(true).expect("set");
     let (online, misses) = (open("/sys/devices/system/cpu/online"), open("/proc/self/fdinfo/2"));
+    // It is not on every kernel.
+    let isolated = open("/sys/devices/system/cpu/isolated");
     let kicks = [(); 5].map(|()| open("/dev/null"));
     let mut descriptors = Descriptors::default()
         .with(Role::Log, &std::io::stderr())
         .with(Role::Stop, &stop)
         .with(Role::Online, &online)
+        .with(Role::Isolated, &isolated)
         .with(Role::Misses, &misses)
         .with(Role::Requests, &requests)
         .with(Role::Supervisor, &supervisor);

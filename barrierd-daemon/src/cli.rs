@@ -53,11 +53,12 @@ pub struct Cli {
 
     /// Tracepoints to trace instead of the defaults: category:name, category/name, or a number.
     ///
-    /// sched:sched_switch is always traced; irq:softirq_entry too while idle CPUs are inferred. The
-    /// defaults are these and, on x86_64, irq_vectors:local_timer_entry and
-    /// irq_vectors:call_function_single_entry, on aarch64 ipi:ipi_entry, and csd:csd_function_entry
-    /// since Linux 6.5. A number, as the C daemon takes it, is that in events/CATEGORY/NAME/id and needs tracefs mounted on
-    /// /sys/kernel/tracing.
+    /// The defaults are irq:softirq_entry and, on x86_64, irq_vectors:local_timer_entry. Whatever is
+    /// named, these are traced too: sched:sched_switch; irq:softirq_entry while idle CPUs are inferred;
+    /// and what shows that barrierd has interrupted a CPU, where the kernel has it (on x86_64
+    /// irq_vectors:call_function_single_entry, on aarch64 ipi:ipi_entry, since Linux 6.5
+    /// csd:csd_function_entry). A number, as the C daemon takes it, is that in events/CATEGORY/NAME/id
+    /// and needs tracefs mounted on /sys/kernel/tracing.
     #[arg(value_name = "TRACEPOINT")]
     pub tracepoints: Vec<Spec>,
 
@@ -84,9 +85,10 @@ pub struct Cli {
           value_parser = clap::value_parser!(u32).range(100..))]
     pub bound_us: u32,
 
-    /// The same for isolated CPUs (isolcpus, nohz_full), whoever waits; 0: never.
+    /// The same for isolated CPUs (isolcpus, nohz_full, cpuset partitions), whoever waits; 0: never.
     ///
-    /// Never means that one that stays in user code for good holds every barrier up for good.
+    /// Isolated partitions of cpusets are heeded a second after they are made, on Linux 6.8 or later
+    /// with cgroup v2 on /sys/fs/cgroup; an older kernel does not list them. Never means that one that stays in user code for good holds every barrier up for good.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 1_000_000)]
     pub isolated_bound_us: u32,
 

@@ -44,6 +44,17 @@ impl CpuSet {
         set
     }
 
+    /// Takes every CPU out.
+    pub fn clear(&mut self) {
+        self.words.fill(0);
+    }
+
+    /// Takes in those of `other`, which has the same capacity. Without allocation.
+    pub fn extend(&mut self, other: &Self) {
+        debug_assert_eq!(self.cpus, other.cpus);
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
+    }
+
     /// Takes every CPU in.
     pub fn fill(&mut self) {
         self.words.fill(u64::MAX);
@@ -103,7 +114,7 @@ impl CpuSet {
     }
 
     fn try_parse(&mut self, list: &[u8]) -> Result<(), ListError> {
-        self.words.fill(0);
+        self.clear();
         each_range(list, |first, last| {
             if last >= self.cpus {
                 return Err(ListError::OutOfRange { cpu: last, cpus: self.cpus });

@@ -14,6 +14,7 @@ use rustix::thread::sched_getcpu;
 
 use crate::bucket::Bucket;
 use crate::clock::{EvidenceClock, now_ns, timespec};
+use crate::isolated::Isolated;
 use crate::kernel::Kernel;
 use crate::kick::Kicks;
 use crate::laggards::{For, Laggards, Rules};
@@ -68,6 +69,7 @@ pub struct Daemon<'s> {
     shared: SharedWords,
     publisher: Publisher,
     online: Online,
+    isolated: Isolated,
     signals: Signals,
     notify: Notify,
     kicks: Kicks,

@@ -85,6 +85,12 @@ impl Laggards {
         Self { rules, isolated, misses, missed_ns, toggle_until_ns, retry_ns, bucket }
     }
 
+    /// These CPUs are isolated from now on. Without allocation.
+    pub fn isolate(&mut self, cpus: &CpuSet) {
+        self.isolated.clear();
+        self.isolated.extend(cpus);
+    }
+
     /// Whether to kick `cpu` now, which is behind and whose last barrier point is `lag_ns` old.
     /// Takes a token if so.
     pub fn kick(&mut self, cpu: usize, lag_ns: u64, whom: For, now_ns: u64) -> bool {
@@ -184,6 +190,19 @@ mod tests {
         assert_eq!(kicked(asked, 1, For::Waiter), [0, 1, 2]);
         assert_eq!(kicked(asked, 9, For::Bound), []);
         assert_eq!(kicked(asked, 10, For::Bound), [0, 1, 2]);
+    }
+
+    #[test]
+    fn b15_isolated_are_those_that_were_named_last() {
+        let mut laggards = laggards(RULES);
+        let mut isolated = CpuSet::none(4);
+        isolated.insert(2);
+        laggards.isolate(&isolated);
+        let mut kicked = |lag_ns| -> Vec<usize> {
+            (0..4).filter(|&cpu| laggards.kick(cpu, lag_ns, For::Waiter, 1)).collect()
+        };
+        assert_eq!(kicked(999), [0, 1]);
+        assert_eq!(kicked(1_000), [0, 1, 2]);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | [`shared_words`] | the words shared with BPF, and their orderings |
 //! | [`proof`] | whether tracing works |
 //! | [`online`], [`cpulist`] | which CPUs there are; the syntax of their lists |
+//! | [`isolated`] | which CPUs are isolated, at boot and since |
 //! | [`tracepoint`] | the tracepoints that the command line names |
 //! | [`lock`] | one daemon a file |
 //! | [`public_file`], [`inheritance`] | the file found or made; pure: what to do with an old one |
@@ -36,6 +37,7 @@ pub mod cpulist;
 pub mod daemon;
 pub mod group;
 pub mod inheritance;
+pub mod isolated;
 pub mod kernel;
 pub mod kick;
 pub mod laggards;

@@ -2,7 +2,7 @@
 //!
 //! Owns the two files in sysfs. Knows nothing of what an offline CPU is worth.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
@@ -14,16 +14,11 @@ use crate::cpulist::{self, CpuSet};
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// CPUs kept free of other tasks at boot (isolcpus), and of ticks (nohz_full). The second is there
-/// only where the kernel can do that.
-const ISOLATED: [&str; 2] =
-    ["/sys/devices/system/cpu/isolated", "/sys/devices/system/cpu/nohz_full"];
-
 /// `SYSFS_MAGIC` in include/uapi/linux/magic.h.
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 
 /// Room for the kernel's list: sysfs hands out a page at most.
-const MOST_BYTES: usize = 4096;
+pub(crate) const MOST_BYTES: usize = 4096;
 
 /// One more than the highest CPU number that this machine can ever have.
 ///
@@ -37,32 +32,6 @@ pub fn possible_cpus() -> Result<usize> {
     let highest = cpulist::highest(&list[..n])
         .with_context(|| format!("{POSSIBLE} holds {:?}", list[..n].escape_ascii().to_string()))?;
     Ok(highest + 1)
-}
-
-/// The CPUs that the kernel was told to leave alone, of `cpus` CPUs.
-///
-/// # Errors
-///
-/// sysfs isn't there, isn't the kernel's, or holds something else than lists.
-pub fn isolated_cpus(cpus: usize) -> Result<CpuSet> {
-    let mut isolated = CpuSet::none(cpus);
-    for path in ISOLATED {
-        if !fs::exists(path).with_context(|| format!("looking for {path}"))? {
-            continue;
-        }
-        let mut list = [0; MOST_BYTES];
-        let n = open(path)?.read_at(&mut list, 0).with_context(|| format!("reading {path}"))?;
-        let list = &list[..n];
-        // What the kernel prints of a mask that was never set.
-        if matches!(list.trim_ascii(), b"" | b"(null)") {
-            continue;
-        }
-        let mut part = CpuSet::none(cpus);
-        part.parse(list)
-            .with_context(|| format!("{path} holds {:?}", list.escape_ascii().to_string()))?;
-        part.iter().for_each(|cpu| isolated.insert(cpu));
-    }
-    Ok(isolated)
 }
 
 /// The mask of online CPUs, read through a file that was opened once.
@@ -119,7 +88,8 @@ impl Online {
     }
 }
 
-fn open(path: &str) -> Result<File> {
+/// Opens a file that must be sysfs's own.
+pub(crate) fn open(path: &str) -> Result<File> {
     let file =
         File::open(path).with_context(|| format!("opening {path}; is sysfs mounted on /sys?"))?;
     let found = fstatfs(&file).with_context(|| format!("statfs of {path}"))?.f_type;
@@ -153,12 +123,6 @@ mod tests {
         let read = online.read().clone();
         online.cpus.parse(b"0\n").expect("a list");
         assert_eq!(online.refresh(false), &read, "with CPUs offline, always read");
-    }
-
-    #[test]
-    fn isolated_cpus_are_some_of_all() {
-        let cpus = possible_cpus().expect("sysfs");
-        assert!(isolated_cpus(cpus).expect("sysfs").iter().count() < cpus);
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub enum Role {
     Stop,
     /// sysfs's list of online CPUs.
     Online,
+    /// cgroup v2's list of isolated CPUs. There is none on kernels before 6.8, nor where cgroup v1 has
+    /// the cpuset controller.
+    Isolated,
     /// The sched_switch program's fdinfo. There is none where idle isn't inferred.
     Misses,
     /// The perf events that kick, one a CPU. There is none where none could be opened.
@@ -61,7 +64,7 @@ pub(crate) const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
 const FUTEX_WAKE: u64 = libc::FUTEX_WAKE.unsigned_abs() as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC.unsigned_abs() as u64;
 
-use Role::{Kick, Log, Misses, Online, Requests, Stop, Supervisor};
+use Role::{Isolated, Kick, Log, Misses, Online, Requests, Stop, Supervisor};
 use Seen::{Always, Rarely};
 use When::{Is, On};
 
@@ -84,6 +87,12 @@ pub const TABLE: &[Row] = &[
         when: &[On(Online)],
         seen: Rarely("only while a CPU is offline or far behind"),
         why: "the mask of online CPUs",
+    },
+    Row {
+        call: "pread64",
+        when: &[On(Isolated)],
+        seen: Rarely("only before kicks, once a second at most, where cgroup v2 has cpusets"),
+        why: "the CPUs that were isolated since the start, which are spared",
     },
     Row {
         call: "pread64",

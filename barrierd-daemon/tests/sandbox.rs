@@ -202,6 +202,7 @@ fn is_for(row: &Row, line: &str) -> bool {
     row.when.iter().all(|when| match when {
         When::On(Role::Log) => arguments.starts_with("2<"),
         When::On(Role::Online) => arguments.contains("</sys/devices/system/cpu/online>"),
+        When::On(Role::Isolated) => arguments.contains("/cpuset.cpus.isolated>"),
         When::On(Role::Misses) => arguments.contains("/fdinfo/"),
         When::On(Role::Kick) => arguments.contains("<anon_inode:[perf_event]>"),
         When::On(Role::Requests) => arguments.contains("<socket:["),

@@ -89,3 +89,8 @@ pub use robust::{Born, RobustGuard};
 pub use source::{ActiveSource, Source};
 pub use stats::Stats;
 pub use status::{Status, Why};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

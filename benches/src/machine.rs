@@ -11,6 +11,9 @@ const LOCK: &str = include_str!("../../Cargo.lock");
 
 const PEERS: [&str; 5] = ["crossbeam-epoch", "seize", "haphazard", "sdd", "mimalloc"];
 
+/// What the line about it is called.
+pub(crate) const LOAD: &str = "Load before the run";
+
 pub(crate) fn describe(bench: &mut Bench) {
     let name = uname();
     let shown = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
@@ -34,7 +37,7 @@ pub(crate) fn describe(bench: &mut Bench) {
         &format!("{} {}, {} ticks a second", shown(name.sysname()), shown(name.release()), hz()),
     );
     line("Kernel's preemption, mitigations", &kernel_ways());
-    line("Load before the run", &load());
+    line(LOAD, &load());
     line("Date", &date());
     line("Compiler", &compiler());
     line("Beside it in this run", &peers.join(", "));

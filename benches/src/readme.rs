@@ -1,5 +1,7 @@
-//! The README's table and picture: what stands between two marks there is this program's.
+//! The README's table and picture, and the load that they were taken under: what stands between two marks there is
+//! this program's.
 
+use crate::machine::LOAD;
 use crate::report::Report;
 use std::fs;
 use std::io;
@@ -10,7 +12,8 @@ const END: &str = "<!-- bench: to here -->";
 
 pub(crate) fn rewrite(readme: &Path, report: &Report) -> io::Result<()> {
     let text = fs::read_to_string(readme)?;
-    let new = replace(&text, &report.summary("docs/"))
+    let load = report.told(LOAD).unwrap_or("unknown");
+    let new = replace(&text, &format!("{LOAD}: {load}.\n\n{}", report.summary("docs/")))
         .ok_or_else(|| io::Error::other(format!("{} has no bench marks", readme.display())))?;
     fs::write(readme, new)
 }

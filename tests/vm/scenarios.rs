@@ -113,6 +113,12 @@ pub(crate) enum Step {
     /// A spinner on each of these CPUs takes no interrupt for a while: the kernel is set up as the
     /// scenario claims.
     Tickless(&'static [usize]),
+    /// Mounts cgroup v2 with cpusets; whether the kernel lists there which CPUs are isolated.
+    Cgroups { list: bool },
+    /// This CPU, or none, is isolated by a partition from here on.
+    Isolate(Option<usize>),
+    /// Of so many expedited barriers, a spinner on this CPU is interrupted for most, or for hardly any.
+    Kicked(usize, u64, bool),
     /// Task switches, page faults and TLB shootdowns on all CPUs, from here on.
     Load,
     /// Mounts tracefs, which is not there before.
@@ -252,6 +258,34 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         kernel: Some(Kernel::NewCloud),
         cmdline: ISOLATE,
         steps: REPLUG,
+        ..PLAIN
+    },
+    Scenario {
+        name: "partition-new",
+        kernel: Some(Kernel::NewCloud),
+        cpus: 4,
+        steps: &[
+            Step::Cgroups { list: true },
+            Step::Start(&[]),
+            Step::Kicked(2, 100, true),
+            Step::Isolate(Some(2)),
+            Step::Kicked(2, 100, false),
+            Step::Kicked(3, 100, true),
+            Step::Isolate(None),
+            Step::Kicked(2, 100, true),
+        ],
+        ..PLAIN
+    },
+    // This kernel makes partitions and doesn't list their CPUs, so they are kicked.
+    Scenario {
+        name: "partition",
+        cpus: 4,
+        steps: &[
+            Step::Cgroups { list: false },
+            Step::Start(&[]),
+            Step::Isolate(Some(2)),
+            Step::Kicked(2, 100, true),
+        ],
         ..PLAIN
     },
     Scenario { name: "hotplug", steps: STORM, ..PLAIN },

@@ -9,6 +9,15 @@
  *   2. static inline readers: a stamp, and whether its barrier has passed. They need no library;
  *   3. libbarrierd, which checks the file before it is believed, waits, and asks for barriers.
  *
+ * It is installed as <barrierd/barrierd.h>, beside the C daemon's <barrierd.h>; with `pkg-config --cflags barrierd`
+ * it is <barrierd.h>.
+ *
+ * The interface of libbarrierd.so.0 only grows. A later version may add functions, codes, flags, and words of the
+ * file that are 0 today; it takes nothing away, and no name, number, structure or parameter changes its meaning.
+ * Whatever would break a program that was linked before gets a new number: libbarrierd.so.1, package libbarrierd1.
+ * So a program runs with every later library of the same number, if it takes each code below 0 that it does not
+ * know for a failure (barrierd_strerror has words for all).
+ *
  * C99 or later, C++11 or later; gcc or clang (for the __atomic builtins); 64-bit little-endian Linux.
  * Times are nanoseconds of CLOCK_MONOTONIC in uint64_t. SPDX-License-Identifier: MIT OR Apache-2.0
  */
@@ -195,7 +204,7 @@ enum barrierd_error {
 	BARRIERD_SYMLINK = -11,
 	/* Not a regular file. */
 	BARRIERD_NOT_REGULAR = -12,
-	/* Owned by someone who could forge it. */
+	/* Owned by someone who could forge it, or who has no number here (a rootless container). */
 	BARRIERD_BAD_OWNER = -13,
 	/* Writable by others. */
 	BARRIERD_BAD_MODE = -14,

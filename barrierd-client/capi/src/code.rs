@@ -24,7 +24,7 @@ codes! {
     NOT_FOUND = -10, c"no such file: start barrierd, or name the file that it was started with";
     SYMLINK = -11, c"a symbolic link on the way, which may lead elsewhere tomorrow: name the real path";
     NOT_REGULAR = -12, c"not a regular file: name barrierd's file";
-    BAD_OWNER = -13, c"owned by someone who could forge it: only root and this process's own user are believed";
+    BAD_OWNER = -13, c"owned by someone who could forge it, or who has no number in this user namespace: only root and this process's own user are believed";
     BAD_MODE = -14, c"writable by others, who could forge it";
     UNSAFE_PARENT = -15, c"a directory on the way lets others replace the file";
     FUSE = -16, c"on a FUSE file system, whose server decides what is read";
@@ -58,7 +58,7 @@ pub(crate) fn of_open(error: &OpenError) -> c_int {
         OpenError::NotFound { .. } => NOT_FOUND,
         OpenError::Symlink { .. } => SYMLINK,
         OpenError::NotRegular { .. } => NOT_REGULAR,
-        OpenError::BadOwner { .. } => BAD_OWNER,
+        OpenError::BadOwner { .. } | OpenError::UnmappedOwner { .. } => BAD_OWNER,
         OpenError::BadMode { .. } => BAD_MODE,
         OpenError::UnsafeParent { .. } => UNSAFE_PARENT,
         OpenError::Fuse { .. } => FUSE,

@@ -48,6 +48,9 @@ impl Daemon<'_> {
     ///
     /// Credits nobody: the scan after it does, by the slots.
     pub(super) fn kick(&mut self, whom: For) -> bool {
+        if let Some(isolated) = self.isolated.refresh(now_ns()) {
+            self.laggards.isolate(isolated);
+        }
         let own = sched_getcpu();
         let mut any = false;
         for cpu in 0..self.machine.cpus() {

@@ -13,13 +13,14 @@ use super::figures::Fixed;
 use super::{Config, Daemon};
 use crate::bucket::Bucket;
 use crate::clock::{EvidenceClock, check_time_namespace, now_ns, tick_ns};
+use crate::isolated::Isolated;
 use crate::kernel::{Kernel, Storage};
 use crate::kick::Kicks;
 use crate::laggards::Laggards;
 use crate::lock::Lock;
 use crate::machine::Machine;
 use crate::notify::Notify;
-use crate::online::{Online, isolated_cpus, possible_cpus};
+use crate::online::{Online, possible_cpus};
 use crate::pace::Pace;
 use crate::policy::{Descriptors, Role};
 use crate::proof;
@@ -58,7 +59,7 @@ impl<'s> Daemon<'s> {
             abi::MAX_CPUS
         );
         let mut online = Online::open(cpus)?;
-        let isolated = isolated_cpus(cpus)?;
+        let isolated = Isolated::open(cpus)?;
         // Else a timer may be 50 us late: half the lead that armings have before a tick.
         set_current_timer_slack(std::num::NonZeroU64::new(1)).context("setting the timer slack")?;
 
@@ -92,7 +93,7 @@ impl<'s> Daemon<'s> {
                  kernel with CONFIG_PERF_EVENTS, with a limit on open files above the number of CPUs"
             ));
         }
-        let laggards = Laggards::new(config.rules, isolated, &kicks.reachable());
+        let laggards = Laggards::new(config.rules, isolated.cpus().clone(), &kicks.reachable());
 
         let file = PublicFile::open(&config.path, cpus, boot)?;
         if let Some(why) = &file.replaced {
@@ -126,6 +127,7 @@ impl<'s> Daemon<'s> {
             shared,
             publisher,
             online,
+            isolated,
             signals,
             notify,
             kicks,
@@ -159,6 +161,9 @@ impl<'s> Daemon<'s> {
     pub fn descriptors(&self) -> Descriptors {
         let mut all =
             Descriptors::default().with(Role::Log, &stderr()).with(Role::Online, &self.online.fd());
+        if let Some(isolated) = self.isolated.fd() {
+            all = all.with(Role::Isolated, &isolated);
+        }
         for written in self.signals.written() {
             all = all.with(Role::Stop, written);
         }

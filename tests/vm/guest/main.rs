@@ -4,6 +4,7 @@
 //! power off. Knows nothing of what a step does. The same program takes the steps of a scenario that
 //! runs on the host.
 
+mod cgroup;
 mod confined;
 mod cpus;
 mod daemon;
@@ -37,6 +38,7 @@ fn main() {
         ["confined", user, capabilities, program, ref rest @ ..] => {
             confined::exec(user, capabilities, program, rest)
         }
+        ["spin", cpu, group] => cgroup::spin(cpu.parse().expect("a number"), group),
         ["client", file, waits] => steps::waits(file.as_ref(), waits.parse().expect("a number")),
         ["here", scenario, daemon, broken_daemon, file] => {
             // A panic's words belong into the log, too.

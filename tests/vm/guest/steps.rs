@@ -3,6 +3,7 @@
 //! Owns what each step means. Knows nothing of the machine's start and end.
 
 use crate::PATIENCE;
+use crate::cgroup;
 use crate::confined::{self, USER};
 use crate::cpus;
 use crate::daemon::Daemon;
@@ -124,6 +125,11 @@ impl Scene {
                 assert!(cpus::list("online").len() < n);
             }
             Step::Tickless(cpus) => truth::tickless(cpus),
+            Step::Cgroups { list } => cgroup::mounts(list),
+            Step::Isolate(cpu) => cgroup::isolate(cpu),
+            Step::Kicked(cpu, rounds, often) => {
+                cgroup::kicked(&self.barrier(), cpu, rounds, often);
+            }
             Step::Load => self.load = Some(Load::start(4)),
             Step::Tracefs => {
                 mount("tracefs", TRACEFS, "tracefs", MountFlags::empty(), None).expect(TRACEFS);

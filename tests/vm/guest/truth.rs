@@ -118,6 +118,16 @@ fn switches(status: &str) -> u64 {
 
 /// The sum of a CPU's column.
 fn interrupts(text: &str, cpu: usize) -> u64 {
+    column(text, cpu, |_| true)
+}
+
+/// The number of a CPU in the row `name`.
+pub(crate) fn row(text: &str, name: &str, cpu: usize) -> u64 {
+    column(text, cpu, |row| row.trim_start().starts_with(name))
+}
+
+/// The sum of a CPU's column over the rows that `counts` takes.
+fn column(text: &str, cpu: usize, counts: impl Fn(&str) -> bool) -> u64 {
     let (header, rows) = text.split_once('\n').expect("a header");
     let name = format!("CPU{cpu}");
     let column = header.split_whitespace().position(|cpu| cpu == name);
@@ -127,7 +137,8 @@ fn interrupts(text: &str, cpu: usize) -> u64 {
     let numbers = |row: &str| -> Vec<u64> {
         row.split_whitespace().skip(1).map_while(|word| word.parse().ok()).take(columns).collect()
     };
-    rows.lines().map(numbers).filter(|row| row.len() == columns).map(|row| row[column]).sum()
+    let rows = rows.lines().filter(|row| counts(row));
+    rows.map(numbers).filter(|row| row.len() == columns).map(|row| row[column]).sum()
 }
 
 /// How barriers are asked for.

@@ -26,7 +26,7 @@ pub(crate) const VERBS: &[Verb] = &[
         about: "say whether the daemon is at work, and what it has done so far",
         more: "One look: the daemon, who wrote the file, the watermark's age, rounds, what the daemon \
                has counted, which CPU held barriers up, and what to do if something is wrong. Takes \
-               half a second where the daemon seems to be dead.",
+               up to half a second where the daemon seems to be dead.",
         example: ("barrierctl status --json", "how the daemon is, for a program: one JSON object"),
     },
     Verb {

@@ -228,7 +228,10 @@ fn isolated(facts: &Facts) -> Finding {
         return ok("none");
     }
     note(
-        format!("{}: one that spins in user code holds barriers up for a second", facts.isolated),
+        format!(
+            "{}: one that spins in user code without ticks holds barriers up for a second",
+            facts.isolated
+        ),
         "if it may be interrupted, start barrierd with --kick-isolated; else leave it so",
     )
 }

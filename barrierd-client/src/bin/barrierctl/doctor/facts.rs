@@ -101,7 +101,9 @@ impl Facts {
         let btf = fs::read(BTF);
         let cpus =
             |name| text(&format!("/sys/devices/system/cpu/{name}")).filter(|t| t != "(null)");
-        let lists = [cpus("isolated"), cpus("nohz_full")];
+        // Of isolated partitions, since Linux 6.8.
+        let partitions = text("/sys/fs/cgroup/cpuset.cpus.isolated");
+        let lists = [cpus("isolated"), cpus("nohz_full"), partitions];
         let mut isolated: Vec<_> = lists.into_iter().flatten().filter(|t| !t.is_empty()).collect();
         isolated.dedup();
         let mut facts = Self {
