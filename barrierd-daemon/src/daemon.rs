@@ -129,7 +129,7 @@ impl<'s> Daemon<'s> {
     }
 
     /// Marks the file stopped, without ever having run.
-    pub fn give_up(&self) {
+    pub fn give_up(&mut self) {
         self.publisher.stop();
     }
 

@@ -18,7 +18,8 @@
 //! | [`tracepoint`] | the tracepoints that the command line names |
 //! | [`lock`] | one daemon a file |
 //! | [`public_file`], [`inheritance`] | the file found or made; pure: what to do with an old one |
-//! | [`publisher`] | the words of the file, in order, and futex wake-ups |
+//! | [`publisher`] | the words of the file, in order |
+//! | [`waker`] | futex wake-ups, so many and no more |
 //! | [`counter_section`], [`straggler`] | the counters behind them; pure: who holds a round up |
 //! | [`words`] | mapped memory as atomic words |
 //! | [`clock`] | the clock, and times that serve as evidence |
@@ -58,4 +59,5 @@ pub mod signals;
 pub mod socket;
 pub mod straggler;
 pub mod tracepoint;
+pub mod waker;
 pub mod words;

@@ -1,7 +1,7 @@
 //! Writes the public file: what the machine knows, heartbeats, wake-ups.
 //!
-//! Owns the order of stores and which futex words are woken. Knows nothing of how the file was found
-//! or how the machine came to know.
+//! Owns the order of stores and which futex words are woken; `waker` wakes them. Knows nothing of how
+//! the file was found or how the machine came to know.
 //!
 //! Every store is a single 64-bit Release; its partners are the clients' loads, each followed by an
 //! Acquire fence. No word ever decreases.
@@ -9,14 +9,14 @@
 use barrierd_client::abi;
 use barrierd_client::boot::BootId;
 use barrierd_client::counters::Word;
-use rustix::thread::futex;
 
 use crate::counter_section::CounterSection;
 use crate::machine::Machine;
 use crate::public_file::{Origin, PublicFile, store_identity};
+use crate::waker::{Waker, Woken};
 
 /// Words woken at [`SLOW_NS`]'s pace, a publication at most: each is a system call.
-const MOST_WOKEN: usize = 8;
+const MOST_SLOW: usize = 8;
 
 /// Between two wake-ups of the words that say nothing of their own, in nanoseconds: the per-CPU
 /// copies, and the current vtime, which nobody has to wait for. Whoever waits on them all the same
@@ -28,12 +28,17 @@ const SLOW_NS: u64 = 20_000_000;
 pub struct Publisher {
     file: PublicFile,
     counters: CounterSection,
+    waker: Waker,
     boot: BootId,
     exact: bool,
     cpus: usize,
     /// Whether the header is there, so that clients believe more than `last_interrupt_ns`.
     ours: bool,
-    /// The value of each per-CPU word, and last of the current vtime, when it was last woken.
+    /// Whether some were left asleep when the watermark last changed: in time, in virtual time.
+    ns_left: bool,
+    vtime_left: bool,
+    /// The value of each per-CPU word, and last of the current vtime, when all who slept on it were
+    /// last woken.
     woken: Box<[u64]>,
     /// The one of them to look at next.
     next: usize,
@@ -57,8 +62,20 @@ impl Publisher {
         };
         let woken = (0..=2 * cpus).map(|word| file.words.load(slow_word(word, cpus))).collect();
         let counters = CounterSection::start(&file.words, cpus, now_ns);
-        let (next, slow_ns) = (0, now_ns);
-        let publisher = Self { file, counters, boot, exact, cpus, ours, woken, next, slow_ns };
+        let publisher = Self {
+            file,
+            counters,
+            waker: Waker::default(),
+            boot,
+            exact,
+            cpus,
+            ours,
+            ns_left: false,
+            vtime_left: false,
+            woken,
+            next: 0,
+            slow_ns: now_ns,
+        };
         if ours {
             publisher.beat(now_ns);
             // Last, so that who sees the daemon back sees it alive.
@@ -87,7 +104,7 @@ impl Publisher {
     }
 
     /// Publishes what `machine` knows and beats. O(CPUs) stores, no allocation. Two system calls at
-    /// most, and 8 more every 20 ms, or each time if per-CPU times are exact.
+    /// most, and 8 more every 20 ms, or each time if per-CPU times are exact; fewer where many sleep.
     pub fn publish(&mut self, machine: &Machine, now_ns: u64) {
         let (ns, vtime) = (machine.last_interrupt_ns(), machine.last_interrupt_vtime());
         for cpu in 0..self.cpus {
@@ -107,17 +124,22 @@ impl Publisher {
         if self.ours {
             self.beat(now_ns);
         }
-        for (new, offset) in
-            [(new_vtime, abi::LAST_INTERRUPT_VTIME), (new_ns, abi::LAST_INTERRUPT_NS)]
-        {
-            if new {
-                self.wake(offset);
-            }
+        // In this order: clients sleep on the watermark in time, whatever they wait for.
+        if new_ns || self.ns_left {
+            self.ns_left = !self.wake(abi::LAST_INTERRUPT_NS).all;
+        }
+        if new_vtime || self.vtime_left {
+            self.vtime_left = !self.wake(abi::LAST_INTERRUPT_VTIME).all;
         }
         if self.exact || now_ns.saturating_sub(self.slow_ns) >= SLOW_NS {
             self.slow_ns = now_ns;
             self.wake_slow();
         }
+    }
+
+    /// The next publication is that of a round that was asked for: those who asked are woken.
+    pub fn asked(&mut self) {
+        self.waker.asked();
     }
 
     /// Shows the counters: some twenty stores, no system call, no allocation.
@@ -144,8 +166,8 @@ impl Publisher {
         self.file.words.store(abi::HEARTBEAT_NS, now_ns);
     }
 
-    /// Marks the file stopped and wakes everyone who waits on it.
-    pub fn stop(&self) {
+    /// Marks the file stopped and wakes who waits on it, as far as there is time for that.
+    pub fn stop(&mut self) {
         if self.ours {
             self.file.words.store(abi::FLAGS, self.flags() | abi::FLAG_STOPPED);
         }
@@ -169,7 +191,7 @@ impl Publisher {
 
     /// Wakes the slow words that changed since they were last woken, a few at a time, in turn.
     fn wake_slow(&mut self) {
-        let mut left = MOST_WOKEN;
+        let mut left = MOST_SLOW;
         for _ in 0..self.woken.len() {
             let word = self.next;
             let offset = slow_word(word, self.cpus);
@@ -179,18 +201,17 @@ impl Publisher {
                     return;
                 }
                 left -= 1;
-                self.woken[word] = value;
-                self.wake(offset);
+                if self.wake(offset).all {
+                    self.woken[word] = value;
+                }
             }
             self.next = (word + 1) % self.woken.len();
         }
     }
 
-    /// Wakes all who wait on the word at `offset`, in whatever process: not a private futex.
-    fn wake(&self, offset: usize) {
-        // It fails for a bad address only, which a mapping isn't; and it is a hint.
-        let word = self.file.words.futex(abi::futex_word(offset));
-        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX.unsigned_abs());
+    /// Wakes who sleeps on the word at `offset`, as far as there is time for that.
+    fn wake(&mut self, offset: usize) -> Woken {
+        self.waker.wake(self.file.words.futex(abi::futex_word(offset)))
     }
 }
 

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rustix::thread::futex;
+
 use crate::cpulist::CpuSet;
 use crate::machine::{IDLE, Inherited, Scan};
 use crate::words::Words;
@@ -33,7 +35,8 @@ impl Served {
         let file = PublicFile::open(&dir.path().join("barrier"), CPUS, BOOT).expect("opened");
         let machine = Machine::new(CPUS, file.inherited);
         let clock = 10_000 + file.inherited.last_interrupt_ns;
-        let publisher = Publisher::new(file, BOOT, CPUS, exact, clock);
+        let mut publisher = Publisher::new(file, BOOT, CPUS, exact, clock);
+        publisher.waker = Waker::tireless();
         Self { dir, publisher, machine, clock }
     }
 
@@ -252,6 +255,7 @@ fn per_cpu_words_are_woken_in_turn() {
     let cpus = 10;
     let file = PublicFile::open(&dir.path().join("barrier"), cpus, BOOT).expect("made");
     let mut publisher = Publisher::new(file, BOOT, cpus, false, 1);
+    publisher.waker = Waker::tireless();
     let mut machine = Machine::new(cpus, Inherited::default());
     let mut scan = |s| {
         let slots = vec![s; cpus];

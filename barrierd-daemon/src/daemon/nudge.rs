@@ -33,6 +33,7 @@ impl Daemon<'_> {
         self.counters.dropped += batch.dropped;
         let Some(wanted) = batch.wanted(self.machine.last_interrupt_ns()) else { return Ok(()) };
         self.counters.expedites += 1;
+        self.publisher.asked();
         // Evidence is the clock less its margin, and must be later than the stamp. At most twice the
         // margin, 20 us, since a stamp from further ahead is no sound request.
         while now_ns() <= wanted + CLOCK_MARGIN_NS {
