@@ -17,7 +17,8 @@
 //! | [`isolated`] | which CPUs are isolated, at boot and since |
 //! | [`tracepoint`] | the tracepoints that the command line names |
 //! | [`lock`] | one daemon a file |
-//! | [`public_file`], [`inheritance`] | the file found or made; pure: what to do with an old one |
+//! | [`public_file`], [`write_lock`] | the file found or made, locked |
+//! | [`recognition`], [`inheritance`] | pure: what may be replaced, what can be gone on with |
 //! | [`publisher`] | the words of the file, in order |
 //! | [`waker`] | futex wake-ups, so many and no more |
 //! | [`counter_section`], [`straggler`] | the counters behind them; pure: who holds a round up |
@@ -51,6 +52,7 @@ pub mod policy;
 pub mod proof;
 pub mod public_file;
 pub mod publisher;
+pub mod recognition;
 pub mod report;
 pub mod requests;
 pub mod sandbox;
@@ -61,3 +63,4 @@ pub mod straggler;
 pub mod tracepoint;
 pub mod waker;
 pub mod words;
+pub mod write_lock;

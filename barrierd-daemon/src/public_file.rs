@@ -1,18 +1,20 @@
 //! The public file as a file: found or made, locked, mapped.
 //!
-//! Owns paths, owners, modes, inodes and the write lock. Whose words they are is judged by
-//! `inheritance`, and `publisher` writes them; this file knows the header of a new one only.
+//! Owns paths, owners, modes and inodes. Whether it is a barrier file at all is `recognition`'s question,
+//! whose words they are is judged by `inheritance`, and `publisher` writes them; this file knows the
+//! header of a new one only.
 //!
-//! A file that isn't ours is never written to: someone may have it mapped. A new one is filled
-//! under another name, its magic number last, and renamed over it.
+//! What is no barrier file is refused, never touched. A barrier file that can't be gone on with is
+//! never written to: someone may have it mapped. A new one is filled under another name, its magic
+//! number last, and renamed over it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use barrierd_client::abi;
 use barrierd_client::boot::BootId;
 use barrierd_client::counters;
@@ -21,7 +23,9 @@ use rustix::fs::{FallocateFlags, fallocate};
 use crate::clock::now_ns;
 use crate::inheritance::{Verdict, Why, judge};
 use crate::machine::Inherited;
+use crate::recognition::{LONGEST, is_barrier_file};
 use crate::words::Words;
+use crate::write_lock::{self, Outcome};
 
 /// How the file came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub struct PublicFile {
     pub inherited: Inherited,
     /// Why an older file was replaced, if one was.
     pub replaced: Option<String>,
-    /// Holds the write lock.
+    /// Holds the write lock, unless readers kept it from us.
     _file: File,
 }
 
@@ -78,14 +82,72 @@ pub fn prepare_directory(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes sure that neither `path` nor the name that a new file is made under leads to anything but a
+/// barrier file or nothing, before a file is made beside it.
+///
+/// # Errors
+///
+/// One does.
+pub fn refuse_others(path: &Path) -> Result<()> {
+    find(path)?;
+    find(&new_path(path))?;
+    Ok(())
+}
+
+/// What lies at `path`, a barrier file or nothing. Links are not followed, and nothing is written.
+fn find(path: &Path) -> Result<Option<Metadata>> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("stat of {}", path.display())),
+    };
+    let refusal = || {
+        format!(
+            "{} is not a barrier file, and barrierd replaces nothing else: name another path, or \
+             remove it if nobody needs it",
+            path.display()
+        )
+    };
+    ensure!(found.is_file(), refusal());
+    // Not even read, where the length says enough.
+    ensure!(found.len() <= u64::try_from(LONGEST)?, refusal());
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
+    let mut file = file.with_context(|| format!("opening {}", path.display()))?;
+    ensure_same(&found, &file, path)?;
+    let mut bytes = Vec::new();
+    let most = u64::try_from(LONGEST)? + 1;
+    Read::take(&mut file, most)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("reading {}", path.display()))?;
+    ensure!(is_barrier_file(&bytes, rustix::param::page_size()), refusal());
+    Ok(Some(found))
+}
+
+fn ensure_same(found: &Metadata, file: &File, path: &Path) -> Result<()> {
+    let metadata = file.metadata().with_context(|| format!("stat of {}", path.display()))?;
+    ensure!(
+        (metadata.dev(), metadata.ino()) == (found.dev(), found.ino()),
+        "{} was replaced while it was being opened: who does that?",
+        path.display()
+    );
+    Ok(())
+}
+
+/// The name that a new file for `path` is made under.
+fn new_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
 impl PublicFile {
     /// Goes on with the file at `path`, or puts a new one there, for `cpus` CPUs in boot `boot`.
     /// Whoever calls holds the lock beside it.
     ///
     /// # Errors
     ///
-    /// Another daemon writes the file (by another name), what lies there is no file, or the file
-    /// system refuses.
+    /// Another daemon writes the file (by another name), what lies there is no barrier file, or the
+    /// file system refuses.
     pub fn open(path: &Path, cpus: usize, boot: BootId) -> Result<Self> {
         let replaced = match Self::adopt(path, cpus, boot)? {
             Ok(file) => return Ok(file),
@@ -98,33 +160,19 @@ impl PublicFile {
 
     /// The file at `path` if it can be gone on with; else why it can't, or `None` if there is none.
     fn adopt(path: &Path, cpus: usize, boot: BootId) -> Result<Result<Self, Option<String>>> {
-        let found = match fs::symlink_metadata(path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err(None)),
-            Err(error) => return Err(error).with_context(|| format!("stat of {}", path.display())),
-        };
-        let kind = found.file_type();
-        ensure!(
-            !kind.is_dir()
-                && !kind.is_socket()
-                && !kind.is_block_device()
-                && !kind.is_char_device(),
-            "{} is no regular file: name another path",
-            path.display()
-        );
+        let Some(found) = find(path)? else { return Ok(Err(None)) };
+        if found.len() == 0 {
+            return Ok(Err(None));
+        }
         if let Some(why) = unfit(&found) {
             return Ok(Err(Some(why)));
         }
         let opened =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
         let file = opened.with_context(|| format!("opening {}", path.display()))?;
+        ensure_same(&found, &file, path)?;
         let metadata = file.metadata().with_context(|| format!("stat of {}", path.display()))?;
-        ensure!(
-            (metadata.dev(), metadata.ino()) == (found.dev(), found.ino()),
-            "{} was replaced while it was being opened: who does that?",
-            path.display()
-        );
-        lock_for_writing(&file, path)?;
+        let locked = write_lock::take(&file, path)?;
         let need = abi::size_for(cpus);
         if metadata.len() < u64::try_from(need)? {
             return Ok(Err(Some(Why::TooShort { cpus }.to_string())));
@@ -136,6 +184,9 @@ impl PublicFile {
             Words::map(file.as_fd(), len).with_context(|| format!("mapping {}", path.display()))
         };
         let words = map(need)?;
+        if locked == Outcome::OnlyReaders {
+            write_lock::watch(path, || words.load(abi::HEARTBEAT_NS))?;
+        }
         let (origin, inherited) = match judge(cpus, boot, |offset| words.load(offset), now_ns) {
             Verdict::Ours { inherited, generation } => (Origin::Ours { generation }, inherited),
             Verdict::Legacy(inherited) => (Origin::Legacy, inherited),
@@ -155,14 +206,10 @@ impl PublicFile {
 
     /// A new file, put at `path` in one step.
     fn create(path: &Path, cpus: usize, boot: BootId) -> Result<Self> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let new = PathBuf::from(name);
-        // What an earlier daemon left when it died here. We hold the lock, so it is nobody's.
-        match fs::remove_file(&new) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("removing {}", new.display())),
+        let new = new_path(path);
+        if find(&new)?.is_some() {
+            // An earlier daemon left it when it died here. We hold the lock, so it is nobody's.
+            fs::remove_file(&new).with_context(|| format!("removing {}", new.display()))?;
         }
         let made = Self::fill(&new, cpus, boot).and_then(|file| {
             fs::rename(&new, path)
@@ -190,8 +237,9 @@ impl PublicFile {
                 )
             })?;
         let failed = |what| move || format!("{what} {}", new.display());
+        // Before anyone else may open it.
+        write_lock::take(&file, new)?;
         file.set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed("chmod of"))?;
-        lock_for_writing(&file, new)?;
         let len = whole_len(cpus);
         // Not ftruncate: on a full tmpfs a hole is a SIGBUS later.
         fallocate(&file, FallocateFlags::empty(), 0, u64::try_from(len)?).with_context(|| {
@@ -201,8 +249,9 @@ impl PublicFile {
             )
         })?;
         let words = Words::map(file.as_fd(), len).with_context(failed("mapping"))?;
-        words.store(abi::NCPU, u64::try_from(cpus)?);
+        // The version first, by which a file that was never finished is recognised.
         store_identity(&words, boot);
+        words.store(abi::NCPU, u64::try_from(cpus)?);
         words.store(abi::GENERATION, 1);
         words.store(abi::HEARTBEAT_NS, now_ns());
         // Until its daemon is set up: that may fail yet.
@@ -230,9 +279,6 @@ pub fn store_identity(words: &Words, boot: BootId) {
 /// Why what lies at the path is nothing to go on with, from its inode alone.
 fn unfit(found: &Metadata) -> Option<String> {
     let own = rustix::process::geteuid().as_raw();
-    if !found.is_file() {
-        return Some("it is no regular file".into());
-    }
     if found.uid() != own {
         return Some(format!("it belongs to user {}, not {own}", found.uid()));
     }
@@ -240,35 +286,6 @@ fn unfit(found: &Metadata) -> Option<String> {
         return Some(format!("others may write it (mode {:o})", found.mode() & 0o7777));
     }
     None
-}
-
-/// Takes the open file description's write lock on the whole file. Readers can't take it away: it
-/// needs a file opened for writing. It guards against a daemon that reached the same file by
-/// another path, and so by another lock.
-fn lock_for_writing(file: &File, path: &Path) -> Result<()> {
-    let narrow = |constant: i32| i16::try_from(constant).expect("a small constant");
-    let lock = libc::flock {
-        l_type: narrow(libc::F_WRLCK),
-        l_whence: narrow(libc::SEEK_SET),
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    // SAFETY: the descriptor is open as long as `file` is borrowed, and F_OFD_SETLK reads one
-    // `struct flock`, which `lock` is, and keeps nothing of it.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    if result == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
-        bail!(
-            "{} is locked for writing by another process: another barrierd serves it under another \
-             name; stop that one first, or name another file",
-            path.display()
-        );
-    }
-    Err(error).with_context(|| format!("locking {} for writing", path.display()))
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ fn ours() -> Vec<(usize, u64)> {
 #[test]
 fn a_new_file_is_whole_readable_and_nothing_is_left_beside_it() {
     let dir = Dir::new();
-    fs::write(dir.0.path().join("barrier.new"), "left by a crash").expect("written");
+    // Left by a daemon that died before it wrote anything.
+    fs::write(dir.0.path().join("barrier.new"), [0; 4096]).expect("written");
     let file = open(&dir.file()).expect("made");
     assert_eq!((file.origin, file.inherited), (Origin::New, Inherited::default()));
     assert!(file.replaced.is_none());
@@ -191,8 +192,8 @@ fn what_can_not_be_gone_on_with_is_replaced_untouched() {
         let said = replaced(&dir);
         assert!(said.contains(why), "{said}");
     }
-    let dir = Dir::new();
-    fs::write(dir.file(), "short").expect("written");
+    let dir = with(abi::GENERATION, 0);
+    File::options().write(true).open(dir.file()).and_then(|file| file.set_len(104)).expect("cut");
     assert_eq!(replaced(&dir), Why::TooShort { cpus: CPUS }.to_string());
     let dir = with(abi::FLAGS, 0);
     fs::set_permissions(dir.file(), fs::Permissions::from_mode(0o664)).expect("chmod");
@@ -211,23 +212,140 @@ fn another_users_file_is_replaced_untouched() {
 }
 
 #[test]
-fn a_link_is_replaced_and_not_followed() {
+fn an_empty_file_is_replaced() {
     let dir = Dir::new();
-    let victim = dir.0.path().join("victim");
-    fs::write(&victim, vec![b'x'; 5000]).expect("written");
-    std::os::unix::fs::symlink(&victim, dir.file()).expect("linked");
-    let file = open(&dir.file()).expect("replaced");
-    assert_eq!(file.replaced.as_deref(), Some("it is no regular file"));
-    assert!(fs::symlink_metadata(dir.file()).expect("there").is_file());
-    assert_eq!(fs::read(&victim).expect("read"), vec![b'x'; 5000]);
+    File::create(dir.file()).expect("made");
+    let file = open(&dir.file()).expect("made");
+    assert_eq!((file.origin, file.replaced), (Origin::New, None));
+}
+
+/// Both ways to the file at `path` of `dir` refuse it, and neither touches what lies at `kept`.
+fn refused(dir: &Dir, kept: &Path) {
+    let before = (fs::symlink_metadata(kept).expect("there"), fs::read(kept).ok());
+    let names = || fs::read_dir(dir.0.path()).expect("read").count();
+    let beside = names();
+    for error in [
+        open(&dir.file()).map(drop).expect_err("refused"),
+        refuse_others(&dir.file()).expect_err("refused before anything is made"),
+    ] {
+        let said = error.to_string();
+        assert!(said.contains("is not a barrier file"), "{said}");
+        assert!(said.contains(&kept.file_name().unwrap().to_string_lossy()[..7]), "{said}");
+    }
+    let after = (fs::symlink_metadata(kept).expect("there"), fs::read(kept).ok());
+    assert_eq!((after.0.ino(), after.0.mode()), (before.0.ino(), before.0.mode()));
+    assert_eq!((after.0.mtime_nsec(), after.1), (before.0.mtime_nsec(), before.1));
+    assert_eq!(names(), beside);
+}
+
+const FSTAB: &str = "/dev/vda / ext4 rw 0 1\n";
+
+#[test]
+fn b5_a_file_of_another_kind_is_refused_untouched() {
+    let mut other = ours();
+    other[4] = (abi::MAGIC, 5);
+    let dir = Dir::with(&other);
+    refused(&dir, &dir.file());
+    // By others' owner and mode it isn't replaced either.
+    std::os::unix::fs::chown(dir.file(), Some(12_345), None).expect("chown, as root");
+    fs::set_permissions(dir.file(), fs::Permissions::from_mode(0o666)).expect("chmod");
+    refused(&dir, &dir.file());
+    for bytes in [FSTAB.as_bytes(), &[b'x'; 100_000], &[1]] {
+        let dir = Dir::new();
+        fs::write(dir.file(), bytes).expect("written");
+        refused(&dir, &dir.file());
+    }
 }
 
 #[test]
-fn a_directory_is_refused() {
+fn b5_so_is_one_where_the_new_file_would_be_made() {
+    let dir = Dir::new();
+    let new = dir.0.path().join("barrier.new");
+    fs::write(&new, FSTAB).expect("written");
+    refused(&dir, &new);
+}
+
+#[test]
+fn b5_a_link_is_refused_and_not_followed() {
+    for name in ["barrier", "barrier.new"] {
+        // Though it leads to a barrier file.
+        let dir = Dir::with(&ours());
+        let victim = dir.0.path().join("victim");
+        fs::rename(dir.file(), &victim).expect("renamed");
+        let link = dir.0.path().join(name);
+        std::os::unix::fs::symlink(&victim, &link).expect("linked");
+        let before = fs::read(&victim).expect("read");
+        refused(&dir, &link);
+        assert_eq!(fs::read(&victim).expect("read"), before);
+        fs::remove_file(&victim).expect("removed");
+        refused(&dir, &link);
+    }
+}
+
+#[test]
+fn b5_what_is_no_regular_file_is_refused() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     let dir = Dir::new();
     fs::create_dir(dir.file()).expect("made");
-    let error = open(&dir.file()).expect_err("a directory").to_string();
-    assert!(error.contains("no regular file: name another path"), "{error}");
+    refused(&dir, &dir.file());
+    // Nobody waits for its other end.
+    let dir = Dir::new();
+    mknodat(CWD, dir.file(), FileType::Fifo, Mode::from_raw_mode(0o644), 0).expect("made");
+    let error = open(&dir.file()).expect_err("a FIFO").to_string();
+    assert!(error.contains("is not a barrier file"), "{error}");
+}
+
+/// Of every moment at which a daemon may die while it makes its file.
+#[test]
+fn b5_what_a_daemon_left_half_made_is_removed() {
+    let [low, high] = boot().words();
+    let steps = [
+        (abi::VERSION, abi::VERSION_VALUE),
+        (abi::BOOT_ID, low),
+        (abi::BOOT_ID + 8, high),
+        (abi::NCPU, 3),
+        (abi::GENERATION, 1),
+        (abi::HEARTBEAT_NS, 6_000),
+        (abi::FLAGS, abi::FLAG_STOPPED),
+        (abi::MAGIC, abi::MAGIC_VALUE),
+    ];
+    for done in 0..=steps.len() {
+        let dir = Dir::with(&steps[..done]);
+        fs::rename(dir.file(), dir.0.path().join("barrier.new")).expect("renamed");
+        open(&dir.file()).expect("made");
+        assert!(!dir.0.path().join("barrier.new").exists());
+    }
+}
+
+/// The reader locks before the daemon starts, while it runs, and when it has gone.
+#[test]
+fn b3_a_reader_that_locks_the_file_keeps_no_daemon_out() {
+    let lock = |file: &File| {
+        let script = "import fcntl, sys\n\
+                      fcntl.lockf(0, fcntl.LOCK_SH | fcntl.LOCK_NB)\n\
+                      print('locked', flush=True)\n\
+                      sys.stdin = None\n\
+                      import time; time.sleep(600)\n";
+        let stdin = file.try_clone().expect("open");
+        let mut reader = Command::new("python3")
+            .args(["-c", script])
+            .stdin(stdin)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut line = [0; 7];
+        let out = reader.stdout.as_mut().expect("piped");
+        out.read_exact(&mut line).expect("it locks");
+        reader
+    };
+    let dir = Dir::with(&ours());
+    let inode = dir.inode();
+    let mut reader = lock(&File::open(dir.file()).expect("there"));
+    for _ in 0..2 {
+        let file = open(&dir.file()).expect("adopted");
+        assert_eq!((file.origin, dir.inode()), (Origin::Ours { generation: 4 }, inode));
+    }
+    reader.kill().and_then(|()| reader.wait()).expect("ended");
 }
 
 #[test]

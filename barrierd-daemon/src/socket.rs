@@ -5,13 +5,15 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use barrierd_client::abi;
+use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, socket_with,
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, recv,
+    socket_with,
 };
 
 use crate::clock::now_ns;
@@ -30,8 +32,8 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// The path is too long for a socket's (107 bytes), something else is there, or the file system
-    /// refuses.
+    /// The path is too long for a socket's (107 bytes), something else is there or another program
+    /// listens there, or the file system refuses.
     pub fn bind(public: &Path, gid: Option<u32>) -> Result<Self> {
         let path = abi::socket_path(public);
         let shown = path.display();
@@ -39,7 +41,19 @@ impl Socket {
             .with_context(|| format!("{shown}: too long for the path of a socket"))?;
         match fs::symlink_metadata(&path) {
             Ok(there) => {
-                ensure!(there.file_type().is_socket(), "{shown} is no socket: remove it");
+                let advice = "name another public file, or remove this one if nobody needs it";
+                ensure!(there.file_type().is_socket(), "{shown} is no socket: {advice}");
+                ensure!(
+                    there.uid() == rustix::process::geteuid().as_raw(),
+                    "{shown} belongs to user {}: {advice}",
+                    there.uid()
+                );
+                // We hold the lock, so nobody serves our own.
+                ensure!(
+                    nobody_listens(&address),
+                    "{shown} is another program's socket, which listens on it: name another public \
+                     file"
+                );
                 fs::remove_file(&path).with_context(|| format!("removing the old {shown}"))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -84,11 +98,18 @@ impl Socket {
     }
 }
 
+/// Whether the socket at `address` is what a program left that has gone: to connect is refused.
+fn nobody_listens(address: &SocketAddrUnix) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let refused = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+        .and_then(|probe| connect(&probe, address));
+    refused == Err(Errno::CONNREFUSED)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
-    use std::os::unix::net::UnixDatagram;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
 
     #[test]
     fn it_takes_the_place_of_an_old_one_and_reads_a_batch() {
@@ -116,6 +137,25 @@ mod tests {
         client.send_to(b"", &path).expect("sent");
         assert_eq!(socket.drain(), Batch { sound: 0, dropped: 2, newest_ns: 0 });
         assert_eq!(socket.drain(), Batch::default());
+    }
+
+    #[test]
+    fn b5_a_socket_that_somebody_listens_on_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let public = dir.path().join("docker");
+        let path = abi::socket_path(&public);
+        let theirs = UnixListener::bind(&path).expect("bound");
+        let error = Socket::bind(&public, None).expect_err("a stream socket").to_string();
+        assert!(error.contains("another program's socket"), "{error}");
+        std::os::unix::net::UnixStream::connect(&path).expect("still served");
+        drop(theirs);
+        fs::remove_file(&path).expect("removed");
+        let theirs = UnixDatagram::bind(&path).expect("bound");
+        let error = Socket::bind(&public, None).expect_err("a datagram socket").to_string();
+        assert!(error.contains("another program's socket"), "{error}");
+        UnixDatagram::unbound().expect("a socket").connect(&path).expect("still served");
+        drop(theirs);
+        Socket::bind(&public, None).expect("left by who has gone");
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl<'s> Daemon<'s> {
             .map(|spec| spec.name(&tracepoint::TRACEFS))
             .collect::<Result<_, _>>()?;
         public_file::prepare_directory(&config.path)?;
+        public_file::refuse_others(&config.path)?;
         let lock = Lock::take(&config.path)?;
         let cpus = possible_cpus()?;
         ensure!(
