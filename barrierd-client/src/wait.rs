@@ -17,8 +17,9 @@ use crate::trust::Distrust;
 
 /// Longest sleep between two looks at the watermark.
 ///
-/// Whoever can read the file can requeue its futex waiters to where nobody wakes them, and the
-/// 32-bit word that is compared wraps in 4.3 s. So no wake-up is counted on.
+/// Whoever can read the file can requeue its futex waiters to where nobody wakes them, or sleep there
+/// in such numbers that the daemon has no time to wake all, and the 32-bit word that is compared wraps in
+/// 4.3 s. So no wake-up is counted on: a barrier that has passed is seen this much later at most.
 pub const MAX_SLEEP: Duration = Duration::from_millis(20);
 
 /// Sleep where the futex can't serve: the clock lags the watermark, or the system refuses.

@@ -166,16 +166,15 @@ impl Publisher {
         self.file.words.store(abi::HEARTBEAT_NS, now_ns);
     }
 
-    /// Marks the file stopped and wakes who waits on it, as far as there is time for that.
+    /// Marks the file stopped and wakes who waits on it, as many as a call wakes for each word.
     pub fn stop(&mut self) {
         if self.ours {
             self.file.words.store(abi::FLAGS, self.flags() | abi::FLAG_STOPPED);
         }
-        for offset in [abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME] {
-            self.wake(offset);
-        }
-        for word in 0..self.woken.len() {
-            self.wake(slow_word(word, self.cpus));
+        let slow = (0..self.woken.len()).map(|word| slow_word(word, self.cpus));
+        for offset in [abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME].into_iter().chain(slow) {
+            // The last calls, one a word: no publication waits for them.
+            Waker::default().wake(self.file.words.futex(abi::futex_word(offset)));
         }
     }
 

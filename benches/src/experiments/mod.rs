@@ -5,6 +5,7 @@ mod memory;
 mod policy;
 mod reader;
 mod scale;
+mod strangers;
 mod structures;
 mod system;
 mod writer;
@@ -28,7 +29,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 8] = [
+pub(crate) const ALL: [Experiment; 9] = [
     reader::EXPERIMENT,
     writer::EXPERIMENT,
     structures::EXPERIMENT,
@@ -36,5 +37,6 @@ pub(crate) const ALL: [Experiment; 8] = [
     policy::EXPERIMENT,
     barriers::EXPERIMENT,
     system::EXPERIMENT,
+    strangers::EXPERIMENT,
     scale::EXPERIMENT,
 ];
