@@ -187,10 +187,16 @@ fn the_lock_is_removed_under_it() {
         assert_eq!(barrier.generation(), generation, "the second has not touched it");
         barrier.wait(Stamp::now(), soon()).unwrap();
 
-        // With the file gone too there is nothing to tell the second by: it makes its own, and the
-        // first goes on in the one that its clients have mapped.
+        // With the file gone too the socket tells.
         fs::remove_file(&first.file).unwrap();
         fs::remove_file(&lock).unwrap();
+        let (status, said) = Daemon::spawn(dir.path(), &[]).failure();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("somebody listens on"), "{said}");
+
+        // Without that there is nothing to tell the second by: it makes its own, and the first goes
+        // on in the file that its clients have mapped.
+        fs::remove_file(dir.path().join("barrier.sock")).unwrap();
         let second = Daemon::start(dir.path());
         let other = Barrier::open(&second.file).unwrap();
         assert!(!barrier.same_file().unwrap() && other.same_file().unwrap());

@@ -48,11 +48,11 @@ impl Socket {
                     "{shown} belongs to user {}: {advice}",
                     there.uid()
                 );
-                // We hold the lock, so nobody serves our own.
+                // We hold the lock, so this is nobody's if it was a barrierd's.
                 ensure!(
                     nobody_listens(&address),
-                    "{shown} is another program's socket, which listens on it: name another public \
-                     file"
+                    "{shown} is a socket that somebody listens on: another program, or a barrierd \
+                     whose files were removed; stop that one, or name another public file"
                 );
                 fs::remove_file(&path).with_context(|| format!("removing the old {shown}"))?;
             }
@@ -146,13 +146,13 @@ mod tests {
         let path = abi::socket_path(&public);
         let theirs = UnixListener::bind(&path).expect("bound");
         let error = Socket::bind(&public, None).expect_err("a stream socket").to_string();
-        assert!(error.contains("another program's socket"), "{error}");
+        assert!(error.contains("somebody listens on"), "{error}");
         std::os::unix::net::UnixStream::connect(&path).expect("still served");
         drop(theirs);
         fs::remove_file(&path).expect("removed");
         let theirs = UnixDatagram::bind(&path).expect("bound");
         let error = Socket::bind(&public, None).expect_err("a datagram socket").to_string();
-        assert!(error.contains("another program's socket"), "{error}");
+        assert!(error.contains("somebody listens on"), "{error}");
         UnixDatagram::unbound().expect("a socket").connect(&path).expect("still served");
         drop(theirs);
         Socket::bind(&public, None).expect("left by who has gone");
