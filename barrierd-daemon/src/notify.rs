@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use anyhow::{Context, Result, ensure};
+use rustix::net::{SendFlags, send};
 
 /// The connection to the supervisor, if there is one.
 #[derive(Debug, Default)]
@@ -47,8 +48,6 @@ impl Notify {
         };
         let socket = UnixDatagram::unbound().with_context(failed)?;
         to.and_then(|to| socket.connect_addr(&to)).with_context(failed)?;
-        // A supervisor that does not read must not hold barriers up.
-        socket.set_nonblocking(true).with_context(failed)?;
         let period_ns = match watchdog_us {
             None => None,
             Some(text) => {
@@ -86,8 +85,8 @@ impl Notify {
 
     fn send(&self, message: &[u8]) {
         if let Some(socket) = &self.socket {
-            // See the head of this file.
-            let _ = socket.send(message);
+            // A supervisor that does not read must not hold barriers up. See the head of this file.
+            let _ = send(socket, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
     }
 }
