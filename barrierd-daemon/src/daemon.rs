@@ -227,7 +227,11 @@ impl<'s> Daemon<'s> {
         }
         if self.proved {
             self.publisher.publish(&self.machine, now);
-            self.notify.published(now);
+            let (machine, laggards) = (&self.machine, &self.laggards);
+            self.notify.published(now, machine.last_interrupt_ns(), || {
+                let cpu = machine.slowest();
+                laggards.may_hold_up(cpu, now.saturating_sub(machine.cpu_ns(cpu)))
+            });
         }
         self.check(now);
         self.show();
