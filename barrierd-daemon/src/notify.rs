@@ -77,9 +77,8 @@ impl Notify {
     /// `may_stand` tells whether it may stand. READY the first time, then WATCHDOG when it is due and
     /// deserved: at most one system call, no allocation.
     pub fn published(&mut self, now_ns: u64, watermark_ns: u64, may_stand: impl FnOnce() -> bool) {
-        let due = |beat_ns| {
-            self.period_ns.is_some_and(|period| now_ns.saturating_sub(beat_ns) >= period)
-        };
+        let due =
+            |beat_ns| self.period_ns.is_some_and(|period| now_ns.saturating_sub(beat_ns) >= period);
         let message: &[u8] = match self.beat_ns {
             None => b"READY=1\nSTATUS=Publishing barriers\n",
             Some(beat_ns) if due(beat_ns) && (watermark_ns > self.watermark_ns || may_stand()) => {

@@ -232,7 +232,9 @@ mod tests {
     #[test]
     fn b19_each_is_tried_once() {
         let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        for names in [&[][..], &["softirq_entry", SCHED_SWITCH, "softirq_entry", "csd_function_entry"]] {
+        for names in
+            [&[][..], &["softirq_entry", SCHED_SWITCH, "softirq_entry", "csd_function_entry"]]
+        {
             let names = named(names);
             for infers_idle in [false, true] {
                 let mut wanted = wanted(&names, infers_idle);
@@ -247,7 +249,9 @@ mod tests {
             }
         }
         // One that is named has to be there.
-        assert!(wanted(&named(&["csd_function_entry"]), true).contains(&("csd_function_entry", false)));
+        assert!(
+            wanted(&named(&["csd_function_entry"]), true).contains(&("csd_function_entry", false))
+        );
     }
 
     #[test]

@@ -118,11 +118,7 @@ impl Daemon {
     }
 
     /// The same, with its standard error elsewhere: its log stays empty here.
-    pub(crate) fn spawn_to(
-        stderr: impl Into<Stdio>,
-        dir: &Path,
-        arguments: &[&str],
-    ) -> Daemon {
+    pub(crate) fn spawn_to(stderr: impl Into<Stdio>, dir: &Path, arguments: &[&str]) -> Daemon {
         let file = dir.join("barrier");
         let mut command = Command::new(barrierd());
         Daemon::run(command.arg(&file).args(arguments).stderr(stderr), &file)
