@@ -65,7 +65,7 @@ fn every_way_of_waiting() {
     let late = ["wait", "--timeout-ms", "50", "--by", "ns"];
     let output = barrierctl(&file, &late).output().expect("started");
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("start barrierd again, on this file"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("has stopped: start barrierd again"));
 }
 
 #[test]

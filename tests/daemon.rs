@@ -152,23 +152,92 @@ fn a_mapped_client_survives_kill_and_restart() {
 }
 
 #[test]
-fn sigterm_wakes_waiters_and_leaves_the_file() {
+fn b9_what_ends_it_leaves_the_file_marked_stopped() {
     if !have_root() {
         return;
     }
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::XCPU] {
         let dir = directory();
-        let daemon = Daemon::start(dir.path());
+        let mut daemon = Daemon::start(dir.path());
         let barrier = Barrier::open(&daemon.file).unwrap();
         daemon.signal(signal);
-        let status = daemon.stop();
-        assert!(status.success(), "{status}");
+        let status = daemon.ends();
+        assert!(status.success(), "{signal:?}: {status}");
         assert_eq!(barrier.liveness(), Liveness::Stopped);
         let late = barrier.wait(Stamp::now(), Instant::now() + Duration::from_millis(100));
         assert!(matches!(late, Err(WaitError::TimedOut { .. })), "{late:?}");
         assert!(dir.path().join("barrier").exists());
         assert!(barrier.same_file().unwrap());
     }
+}
+
+#[test]
+fn b9_no_other_signal_ends_it() {
+    if !have_root() {
+        return;
+    }
+    let dir = directory();
+    let mut daemon = Daemon::start(dir.path());
+    let barrier = Barrier::open(&daemon.file).unwrap();
+    for signal in [
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::IO,
+        Signal::POWER,
+        Signal::STKFLT,
+        Signal::PIPE,
+        Signal::XFSZ,
+        // It would stop it, if only it said something to a terminal from the background.
+        Signal::TTOU,
+    ] {
+        daemon.signal(signal);
+        for _ in 0..3 {
+            let waited = barrier.wait(Stamp::now(), soon());
+            waited.unwrap_or_else(|late| panic!("{signal:?}: {late}"));
+        }
+    }
+    daemon.signal(Signal::TERM);
+    assert!(daemon.ends().success());
+}
+
+/// Started by `nohup`, or by a script's `&`; and by a program that had SIGTERM blocked.
+#[test]
+fn b9_what_was_ignored_at_the_start_stays_ignored() {
+    if !have_root() {
+        return;
+    }
+    let dir = directory();
+    let file = dir.path().join("barrier");
+    let script = "import os, signal, sys\n\
+                  for s in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU):\n  \
+                    signal.signal(s, signal.SIG_IGN)\n\
+                  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n\
+                  os.execv(sys.argv[1], sys.argv[1:])";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(common::barrierd()).arg(&file);
+    let mut daemon = Daemon::run(python.stderr(std::process::Stdio::null()), &file);
+    let give_up = soon();
+    let barrier = loop {
+        match Barrier::open(&file) {
+            Ok(barrier) => break barrier,
+            Err(error) => assert!(Instant::now() < give_up, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    barrier.wait(Stamp::now(), soon()).unwrap();
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::XCPU] {
+        daemon.signal(signal);
+        for _ in 0..3 {
+            let waited = barrier.wait(Stamp::now(), soon());
+            waited.unwrap_or_else(|late| panic!("{signal:?}: {late}"));
+        }
+    }
+    daemon.signal(Signal::TERM);
+    assert!(daemon.ends().success());
+    assert_eq!(barrier.liveness(), Liveness::Stopped);
 }
 
 /// A raw futex waiter, as a C client would be one, with a long timeout: the stop wakes it.

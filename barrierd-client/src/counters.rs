@@ -132,6 +132,7 @@ words! {
     MissedEvents, "missed_events", Counter, Count, "Task switches that the kernel kept from the BPF program (recursion_misses)";
     LongestRound, "longest_round", Gauge, Nanoseconds, "Longest round that a CPU was seen to hold up, since the daemon's start";
     LongestRoundCpu, "longest_round_cpu", Gauge, Cpu, "The CPU that was last in that round";
+    LostLogLines, "lost_log_lines", Counter, Count, "Lines of the daemon's log that could not be written at once, and were dropped";
 }
 
 /// Number of words in [`TABLE`].

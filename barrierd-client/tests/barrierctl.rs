@@ -235,6 +235,7 @@ fn status_shows_the_counters() {
         "rounds     1000",
         "kicks      17; moved",
         "missed     19 task",
+        "log        122 lines lost",
         "9.876 ms, held up by CPU 1",
         "idle CPUs pass at once",
         "tracing    proved",
@@ -314,7 +315,7 @@ fn metrics_of_a_daemon_gone_are_what_it_left() {
     let dir = dir();
     let path = Image::counting(1).with(abi::FLAGS, abi::FLAG_STOPPED).write(&dir);
     let (status, found, said) = metrics(&path);
-    assert_eq!((status, found["barrierd_up"].value), (Some(1), 0.0));
+    assert_eq!((status, found["barrierd_up"].value), (Some(0), 0.0));
     assert!(said.contains("has stopped: start barrierd again"), "{said}");
     let rounds = 100.0 + Word::Rounds as u64 as f64;
     assert_eq!(found["barrierd_rounds_total"].value, rounds);
@@ -323,7 +324,8 @@ fn metrics_of_a_daemon_gone_are_what_it_left() {
     let (status, found, said) = metrics(&path);
     assert!(!found.contains_key("barrierd_longest_round_cpu"));
     // It beat when the file was made.
-    assert!(status == Some(0) || said.contains("died, hangs"), "{status:?} {said}");
+    let well = found["barrierd_up"].value == 1.0;
+    assert!(status == Some(0) && well != said.contains("died, hangs"), "{status:?} {said}");
 }
 
 #[test]
@@ -331,10 +333,42 @@ fn metrics_without_counters_are_the_public_words() {
     let dir = dir();
     let path = Image::legacy(1).write(&dir);
     let (status, found, said) = metrics(&path);
-    assert_eq!(status, Some(1));
+    assert_eq!(status, Some(0));
     assert!(said.contains("the C daemon keeps no counters"), "{said}");
     let names: Vec<_> = found.keys().map(String::as_str).collect();
     assert_eq!(names, ["barrierd_cpus", "barrierd_up"]);
+}
+
+#[test]
+fn b21_metrics_where_no_daemon_ever_ran() {
+    let dir = dir();
+    let (status, found, said) = metrics(&dir.path().join("barrier"));
+    assert_eq!((status, found.len(), found["barrierd_up"].value), (Some(0), 1, 0.0));
+    assert_eq!(found["barrierd_up"].kind, "gauge");
+    assert!(said.contains("no such file: start barrierd"), "{said}");
+}
+
+#[test]
+fn b21_a_dead_daemon_is_called_dead() {
+    let dir = dir();
+    let path = Image::counting(1).with(abi::HEARTBEAT_NS, clock::now_ns() - 9 * S).write(&dir);
+    let dead = [
+        "the daemon died, hangs or publishes nothing",
+        "restart it",
+        "process 100, last sign of life 9.",
+    ];
+    expect(&mut barrierctl(&path, &["wait", "--timeout-ms", "30"]), 1, &dead);
+    let said = json(&mut barrierctl(&path, &["wait", "--json", "--timeout-ms=30"]), 1);
+    let why = said["why"].as_str().expect("late").to_owned();
+    assert!(dead.iter().all(|words| why.contains(words)), "{why}");
+    let compare = ["compare", "-q", "--count=4", "--pause-ms=0", "--timeout-ms=30"];
+    let text = printed(&mut barrierctl(&path, &compare), 1);
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains("missing: ns, vtime, expedited barrier: the daemon died"), "{text}");
+    assert!(dead.iter().all(|words| flat.contains(words)), "{text}");
+    let path = Image::counting(1).with(abi::FLAGS, abi::FLAG_STOPPED).write(&dir);
+    let stopped = ["has stopped: start barrierd again (process 100, "];
+    expect(&mut barrierctl(&path, &["wait", "--timeout-ms", "30"]), 1, &stopped);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use barrierd_daemon::account::{Account, DEFAULT_ID};
+use barrierd_daemon::clock;
 use barrierd_daemon::policy::{Descriptors, Role, Row, TABLE, When};
 use barrierd_daemon::sandbox::{Seccomp, enter, leave};
 use libseccomp::ScmpSyscall;
@@ -269,6 +270,7 @@ impl Probe {
             call(number("getppid"), [0; 6]);
         });
         self.expect("what is only logged should go on", status.code() == Some(0), status);
+        self.survives("a nap", || clock::nap(50_000));
         let status = self.inside(Seccomp::Enforce, || panic!("this panic is part of the test"));
         self.expect("a panic should end it with 101", status.code() == Some(101), status);
     }
@@ -279,6 +281,7 @@ fn main() -> ExitCode {
     let foreign = open("/etc/passwd");
     let (stop, _other) = UnixStream::pair().expect("a pair");
     let (requests, supervisor) = UnixDatagram::pair().expect("a pair");
+    let (log, _reader) = UnixStream::pair().expect("a pair");
     supervisor.set_nonblocking(true).expect("set");
     requests.set_nonblocking(true).expect("set");
     let (online, misses) = (open("/sys/devices/system/cpu/online"), open("/proc/self/fdinfo/2"));
@@ -287,6 +290,7 @@ fn main() -> ExitCode {
     let kicks = [(); 5].map(|()| open("/dev/null"));
     let mut descriptors = Descriptors::default()
         .with(Role::Log, &std::io::stderr())
+        .with(Role::LogSocket, &log)
         .with(Role::Stop, &stop)
         .with(Role::Online, &online)
         .with(Role::Isolated, &isolated)

@@ -13,10 +13,14 @@ use rustix::process::{getegid, geteuid};
 /// The user of that name, if there is one, when none is named.
 pub const DEFAULT_NAME: &str = "barrierd";
 
-/// User and group when there is no user [`DEFAULT_NAME`]: among those that no package allocates
-/// for good, and nobody else's on purpose. Debian hands 60000 to 64999 out on demand, systemd
-/// 61184 to 65519 to services that ask for a user for their lifetime.
-pub const DEFAULT_ID: u32 = 64_731;
+/// User and group when there is no user [`DEFAULT_NAME`]: of those that nobody hands out, since
+/// whoever has the same may signal the daemon. systemd gives 61184 to 65519 to services for their
+/// lifetime (DynamicUser), 60001 to 60577 to home directories and containers, 524288 and above to
+/// containers; shadow's subordinate ids begin at 100000; Debian packages get up to 64999. What is left
+/// below 65536, and so is there in containers too, is 65520 to 65533, which systemd's table calls unused
+/// and Debian's policy reserved; of these 65532 and 65533 serve container images as "nonroot" and
+/// "nogroup".
+pub const DEFAULT_ID: u32 = 65_523;
 
 /// nobody, and nogroup. Shared by all who want to own nothing, so they would be able to signal the
 /// daemon, and it them.
@@ -95,6 +99,21 @@ mod tests {
 
     const TEXT: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n\
                         barrierd:x:987:986::/:/usr/sbin/nologin\nbroken:x:one:2\nshort\n";
+
+    #[test]
+    fn b8_the_default_user_is_nobody_elses() {
+        let handed_out = [
+            ("users and packages", 0..=60_000),
+            ("systemd-homed, host users in containers", 60_001..=60_577),
+            ("DynamicUser", 61_184..=65_519),
+            ("Debian's packages", 60_000..=64_999),
+            ("nonroot, nogroup, nobody, and -1 of 16 bits", 65_532..=65_535),
+            ("subordinate ids and containers", 65_536..=u32::MAX),
+        ];
+        for (whose, ids) in handed_out {
+            assert!(!ids.contains(&DEFAULT_ID), "{whose}");
+        }
+    }
 
     #[test]
     fn by_name_and_by_number() {

@@ -22,7 +22,9 @@ use crate::tracepoint::Spec;
 /// settled everywhere. barrierd publishes up to which t that is so, in a file that any process can
 /// map and read without a system call, and wakes those who wait on it.
 ///
-/// It stops on SIGTERM or SIGINT, marks the file as stopped and leaves it there for the next start.
+/// It stops on SIGTERM, or on SIGINT, SIGQUIT and SIGHUP unless it was started with them ignored (as by
+/// nohup), marks the file as stopped and leaves it there for the next start. No other signal but
+/// SIGXCPU and SIGKILL ends it.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "barrierd",
@@ -39,8 +41,18 @@ NEEDS:
   CAP_SYS_ADMIN to interrupt CPUs where kernel.perf_event_paranoid is above 2. With BTF
   (/sys/kernel/btf/vmlinux) it knows idle CPUs and sleeps when all are idle; without, it does not.
 
+LOG:
+  On stderr. Once it is set up it never waits for a reader: a line that a pipe, terminal or socket does
+  not take at once is dropped, and counted: `barrierctl status` shows how many, and the log itself once
+  it is read again. A file is waited for, as long as its file system takes, so none on a network.
+
+SUPERVISION:
+  With NOTIFY_SOCKET and WATCHDOG_USEC, as systemd sets them, the watchdog is fed while the watermark
+  moves, or stands only because of a CPU that barrierd may not, or can't, interrupt (--isolated-bound-us,
+  --kicks-per-second). So 5 s (WatchdogSec) without any other reason for it are a restart.
+
 EXIT STATUS:
-  0 after SIGTERM or SIGINT, 1 after an error, 2 after a wrong command line."
+  0 after a signal to stop, 1 after an error, 2 after a wrong command line."
 )]
 pub struct Cli {
     /// The file to publish in.
@@ -122,7 +134,7 @@ pub struct SandboxOptions {
     /// Whom to go on as once set up: a name in /etc/passwd, UID, or UID:GID.
     ///
     /// Neither root nor nobody. Without this option root goes on as the user barrierd if there is
-    /// one, else as user and group 64731; anyone else stays who they are.
+    /// one, else as user and group 65523, which no system hands out; anyone else stays who they are.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 

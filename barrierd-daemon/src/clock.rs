@@ -7,6 +7,7 @@ use std::io;
 
 use anyhow::{Result, bail};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
+use rustix::thread::{NanosleepRelativeResult, clock_nanosleep_relative};
 use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 /// The initial time namespace's inode: `PROC_TIME_INIT_INO` in the kernel's include/linux/proc_ns.h.
@@ -30,6 +31,17 @@ pub fn now_ns() -> u64 {
 pub fn timespec(ns: u64) -> Timespec {
     let part = |n: u64| i64::try_from(n).expect("below 2^63");
     Timespec { tv_sec: part(ns / 1_000_000_000), tv_nsec: part(ns % 1_000_000_000) }
+}
+
+/// Sleeps for `ns` nanoseconds at least, however many signals come. Not by the standard library: which
+/// system call that takes is its own choice, and the sandbox allows this one, in this form.
+pub fn nap(ns: u64) {
+    let mut left = timespec(ns);
+    while let NanosleepRelativeResult::Interrupted(rest) =
+        clock_nanosleep_relative(ClockId::Monotonic, &left)
+    {
+        left = rest;
+    }
 }
 
 /// The time between two ticks of the kernel, in nanoseconds: the coarse clock's resolution
@@ -122,6 +134,13 @@ mod tests {
     fn a_timespec_is_whole_seconds_and_the_rest() {
         let t = timespec(3_000_000_007);
         assert_eq!((t.tv_sec, t.tv_nsec), (3, 7));
+    }
+
+    #[test]
+    fn a_nap_lasts_as_long_as_it_should() {
+        let before = now_ns();
+        nap(2_000_000);
+        assert!(now_ns() - before >= 2_000_000);
     }
 
     #[test]

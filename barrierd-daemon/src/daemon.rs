@@ -19,6 +19,7 @@ use crate::kernel::Kernel;
 use crate::kick::Kicks;
 use crate::laggards::{For, Laggards, Rules};
 use crate::lock::Lock;
+use crate::log;
 use crate::machine::{self, Machine, Scan};
 use crate::notify::Notify;
 use crate::online::Online;
@@ -112,7 +113,7 @@ pub struct Daemon<'s> {
 }
 
 impl<'s> Daemon<'s> {
-    /// Goes round until SIGTERM or SIGINT, then marks the file stopped and wakes all waiters.
+    /// Goes round until a signal to stop, then marks the file stopped and wakes all waiters.
     ///
     /// # Errors
     ///
@@ -125,6 +126,7 @@ impl<'s> Daemon<'s> {
         if self.verbose || result.is_err() {
             say(format_args!("stopped: {}", self.counters));
         }
+        log::catch_up();
         result
     }
 
@@ -225,7 +227,11 @@ impl<'s> Daemon<'s> {
         }
         if self.proved {
             self.publisher.publish(&self.machine, now);
-            self.notify.published(now);
+            let (machine, laggards) = (&self.machine, &self.laggards);
+            self.notify.published(now, machine.last_interrupt_ns(), || {
+                let cpu = machine.slowest();
+                laggards.may_hold_up(cpu, now.saturating_sub(machine.cpu_ns(cpu)))
+            });
         }
         self.check(now);
         self.show();

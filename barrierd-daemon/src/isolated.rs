@@ -5,9 +5,9 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
+use rustix::io::pread;
 
 use crate::cpulist::CpuSet;
 use crate::online::{MOST_BYTES, open};
@@ -49,7 +49,7 @@ impl Isolated {
                 continue;
             }
             let mut list = [0; MOST_BYTES];
-            let n = open(path)?.read_at(&mut list, 0).with_context(|| format!("reading {path}"))?;
+            let n = pread(open(path)?, &mut list, 0).with_context(|| format!("reading {path}"))?;
             let list = &list[..n];
             if names_none(list) {
                 continue;
@@ -91,7 +91,7 @@ impl Isolated {
     fn read(&mut self) {
         let Some(file) = &self.by_cgroups else { return };
         let mut list = [0; MOST_BYTES];
-        let Ok(n) = file.read_at(&mut list, 0) else { return };
+        let Ok(n) = pread(file, &mut list, 0) else { return };
         let list = &list[..n];
         if names_none(list) {
             self.parsed.clear();

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkel, SchedSwitchSkelBuilder};
@@ -16,6 +15,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{
     ErrorKind, Link, OpenObject, PrintLevel, ProgramInput, RingBuffer, RingBufferBuilder,
 };
+use rustix::io::pread;
 
 use crate::shared_words::SharedWords;
 use crate::tracepoint::SCHED_SWITCH;
@@ -184,7 +184,7 @@ impl<'s> Kernel<'s> {
     pub fn missed_switches(&self) -> io::Result<u64> {
         let Some((_, fdinfo)) = &self.switch else { return Ok(0) };
         let mut text = [0; 1024];
-        let n = fdinfo.read_at(&mut text, 0)?;
+        let n = pread(fdinfo, &mut text, 0)?;
         Ok(field(&text[..n], b"recursion_misses:").unwrap_or(0))
     }
 }

@@ -15,7 +15,7 @@
 //! restarts its hardware counters.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use crate::cpulist::CpuSet;
@@ -96,12 +96,12 @@ impl Kicks {
     /// Nudges `cpu`: where the event works, the CPU has taken an interrupt by the time this returns.
     /// One system call, as long as the interrupt takes. Whether anything happened, the slot tells.
     pub fn kick(&mut self, cpu: usize, means: Means) {
-        let Some(mut event) = self.events[cpu].as_ref() else { return };
+        let Some(event) = self.events[cpu].as_ref() else { return };
         // An error is as good as a kick that moved nothing, and is found out in the same way.
         match means {
             Means::Read => {
                 // What it reads is the count, always 0.
-                let _ = event.read(&mut [0; 8]);
+                let _ = rustix::io::read(event, &mut [0; 8]);
             }
             Means::Toggle => {
                 let enabled = &mut self.enabled[cpu];

@@ -59,6 +59,8 @@ pub enum Outcome {
 pub struct Laggards {
     rules: Rules,
     isolated: CpuSet,
+    /// Those that could not be made kickable though they were online.
+    closed: CpuSet,
     /// Kicks that moved nothing, since the last one that did, as far as they count.
     misses: Box<[u8]>,
     /// When the last of them was made.
@@ -71,10 +73,13 @@ pub struct Laggards {
 }
 
 impl Laggards {
-    /// The CPUs of `reachable` can be kicked, no others.
+    /// The CPUs of `reachable` can be kicked, no others; `online` are those that were there to be made
+    /// so.
     #[must_use]
-    pub fn new(rules: Rules, isolated: CpuSet, reachable: &CpuSet) -> Self {
+    pub fn new(rules: Rules, isolated: CpuSet, reachable: &CpuSet, online: &CpuSet) -> Self {
         let cpus = reachable.capacity();
+        let mut closed = CpuSet::none(cpus);
+        online.iter().filter(|&cpu| !reachable.contains(cpu)).for_each(|cpu| closed.insert(cpu));
         let misses = (0..cpus).map(|cpu| if reachable.contains(cpu) { 0 } else { MOST_MISSES });
         let retry_ns = vec![u64::MAX; cpus].into();
         let (missed_ns, toggle_until_ns) = (vec![0; cpus].into(), vec![0; cpus].into());
@@ -82,7 +87,7 @@ impl Laggards {
         let burst = u32::try_from(cpus).unwrap_or(u32::MAX).max(rules.kicks_per_second / 100);
         let bucket = Bucket::new(rules.kicks_per_second, burst);
         let misses = misses.collect();
-        Self { rules, isolated, misses, missed_ns, toggle_until_ns, retry_ns, bucket }
+        Self { rules, isolated, closed, misses, missed_ns, toggle_until_ns, retry_ns, bucket }
     }
 
     /// These CPUs are isolated from now on. Without allocation.
@@ -98,16 +103,31 @@ impl Laggards {
     }
 
     fn wants(&self, cpu: usize, lag_ns: u64, whom: For, now_ns: u64) -> bool {
-        let bound_ns = if self.isolated.contains(cpu) && !self.rules.kick_isolated {
-            self.rules.isolated_bound_ns
-        } else {
-            match whom {
-                For::Waiter => Some(0),
-                For::Bound => Some(self.rules.bound_ns),
-            }
-        };
+        let bound_ns = self.bound_of(cpu, whom);
         let alive = self.misses[cpu] < MOST_MISSES || now_ns >= self.retry_ns[cpu];
         alive && bound_ns.is_some_and(|bound| lag_ns >= bound)
+    }
+
+    /// How old the last barrier point of `cpu` may be before it is kicked, in nanoseconds.
+    fn bound_of(&self, cpu: usize, whom: For) -> Option<u64> {
+        if self.isolated.contains(cpu) && !self.rules.kick_isolated {
+            return self.rules.isolated_bound_ns;
+        }
+        match whom {
+            For::Waiter => Some(0),
+            For::Bound => Some(self.rules.bound_ns),
+        }
+    }
+
+    /// Whether `cpu`, whose last barrier point is `lag_ns` old, may hold barriers up: the operator has
+    /// it left alone, for so long or for good, or there are no means. Another start would change nothing.
+    /// Not one whose kicks are thought dead, nor one that came online after the start.
+    #[must_use]
+    pub fn may_hold_up(&self, cpu: usize, lag_ns: u64) -> bool {
+        let bound_ns = self.bound_of(cpu, For::Bound);
+        self.closed.contains(cpu)
+            || self.rules.kicks_per_second == 0
+            || bound_ns.is_none_or(|bound_ns| lag_ns < bound_ns)
     }
 
     /// What to try on `cpu`, one after the other, until its slot moves. Reads come first, twice, since a
@@ -164,7 +184,7 @@ mod tests {
         let (mut isolated, mut reachable) = (CpuSet::none(4), CpuSet::none(4));
         isolated.parse(b"1\n").expect("a list");
         reachable.parse(b"0-2\n").expect("a list");
-        Laggards::new(rules, isolated, &reachable)
+        Laggards::new(rules, isolated, &reachable, &CpuSet::all(4))
     }
 
     fn kicked(rules: Rules, lag_ns: u64, whom: For) -> Vec<usize> {
@@ -203,6 +223,30 @@ mod tests {
         };
         assert_eq!(kicked(999), [0, 1]);
         assert_eq!(kicked(1_000), [0, 1, 2]);
+    }
+
+    #[test]
+    fn b7_who_may_hold_barriers_up() {
+        let holds_up = |rules, lag_ns| {
+            let laggards = laggards(rules);
+            (0..4).filter(|&cpu| laggards.may_hold_up(cpu, lag_ns)).collect::<Vec<_>>()
+        };
+        // CPU 3 can't be kicked, CPU 1 is left alone for longer than the others.
+        assert_eq!(holds_up(RULES, 9), [0, 1, 2, 3]);
+        assert_eq!(holds_up(RULES, 10), [1, 3]);
+        assert_eq!(holds_up(RULES, 1_000), [3]);
+        assert_eq!(holds_up(Rules { isolated_bound_ns: None, ..RULES }, u64::MAX), [1, 3]);
+        assert_eq!(holds_up(Rules { kick_isolated: true, ..RULES }, 10), [3]);
+        assert_eq!(holds_up(Rules { kicks_per_second: 0, ..RULES }, u64::MAX), [0, 1, 2, 3]);
+        // Kicks that are thought dead, and CPUs that came later, are what another start is for.
+        let mut dead = laggards(RULES);
+        for miss in 1..=u64::from(MOST_MISSES) {
+            dead.kicked(0, None, miss * MISS_SPREAD_NS);
+        }
+        assert!(!dead.may_hold_up(0, 10));
+        let none = CpuSet::none(4);
+        let mut later = Laggards::new(RULES, CpuSet::none(4), &none, &none);
+        assert!(!later.may_hold_up(2, 10) && !later.kick(2, 10, For::Bound, 1));
     }
 
     #[test]

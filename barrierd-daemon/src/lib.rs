@@ -26,7 +26,7 @@
 //! | [`clock`] | the clock, and times that serve as evidence |
 //! | [`sandbox`], [`policy`], [`account`] | what it gives up after set-up; the system calls left; whom it goes on as |
 //! | [`notify`] | what it tells the supervisor |
-//! | [`signals`], [`report`] | how it stops; what it says |
+//! | [`signals`], [`report`], [`log`] | how it stops; what it says; how that is written |
 //!
 //! It is a library so that tests and benchmarks reach the parts. The pure ones need no root.
 
@@ -44,6 +44,7 @@ pub mod kernel;
 pub mod kick;
 pub mod laggards;
 pub mod lock;
+pub mod log;
 pub mod machine;
 pub mod notify;
 pub mod online;

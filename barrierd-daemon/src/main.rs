@@ -3,7 +3,6 @@
 //! Owns the process: the storage that libbpf works in, and the exit status. All else is the
 //! library's.
 
-use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 
 use anyhow::Result;
@@ -11,7 +10,7 @@ use barrierd_daemon::account::Account;
 use barrierd_daemon::cli::Cli;
 use barrierd_daemon::daemon::{Config, Daemon};
 use barrierd_daemon::kernel::{self, Storage};
-use barrierd_daemon::report::say;
+use barrierd_daemon::log;
 use barrierd_daemon::sandbox;
 use clap::Parser;
 
@@ -24,7 +23,7 @@ fn main() {
     let status = match run(Cli::parse()) {
         Ok(()) => 0,
         Err(error) => {
-            say(format_args!("{error:#}"));
+            log::say(format_args!("{error:#}"));
             1
         }
     };
@@ -39,11 +38,14 @@ fn run(cli: Cli) -> Result<()> {
     let mut storage = Storage::new();
     // Both are never dropped once in the sandbox, where that would be denied: see `leave`.
     let mut daemon = ManuallyDrop::new(Daemon::start(&mut storage, &config)?);
-    if let Err(error) = sandbox::enter(account, seccomp, &daemon.descriptors()) {
+    let entered = log::never_wait().and_then(|(role, log)| {
+        sandbox::enter(account, seccomp, &daemon.descriptors().with(role, &log))
+    });
+    if let Err(error) = entered {
         daemon.give_up();
         return Err(error);
     }
     // The C daemon's words, on a line of their own: scripts wait for them.
-    let _ = writeln!(io::stderr(), "Setup complete.");
+    log::line(format_args!("Setup complete."));
     daemon.run()
 }

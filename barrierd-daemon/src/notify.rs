@@ -1,6 +1,11 @@
 //! Tells the supervisor, as systemd expects it, that the daemon is ready, alive, stopping.
 //!
-//! Owns the socket and the rhythm. Knows nothing of barriers: whoever publishes one says so.
+//! Owns the socket and the rhythm. What a watermark is, and who may hold it up, others know.
+//!
+//! The watchdog is fed while the watermark moves, or stands only because of a CPU that may not, or
+//! can't, be interrupted. So WatchdogSec without a barrier, where there should have been one, is a
+//! restart; and a CPU that the operator has left alone for good is none, since after it that CPU would
+//! be left alone as before.
 //!
 //! The socket is connected at the start: afterwards only sends on it are allowed. What a full queue
 //! or a supervisor that has gone loses is lost; the watchdog's answer to that is a restart.
@@ -13,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use anyhow::{Context, Result, ensure};
+use rustix::net::{SendFlags, send};
 
 /// The connection to the supervisor, if there is one.
 #[derive(Debug, Default)]
@@ -22,6 +28,8 @@ pub struct Notify {
     period_ns: Option<u64>,
     /// When the last one was sent; `None` before the first barrier was published.
     beat_ns: Option<u64>,
+    /// The watermark at that time.
+    watermark_ns: u64,
 }
 
 impl Notify {
@@ -47,8 +55,6 @@ impl Notify {
         };
         let socket = UnixDatagram::unbound().with_context(failed)?;
         to.and_then(|to| socket.connect_addr(&to)).with_context(failed)?;
-        // A supervisor that does not read must not hold barriers up.
-        socket.set_nonblocking(true).with_context(failed)?;
         let period_ns = match watchdog_us {
             None => None,
             Some(text) => {
@@ -58,7 +64,7 @@ impl Notify {
                 Some(us.saturating_mul(1_000) / 2)
             }
         };
-        Ok(Self { socket: Some(socket), period_ns, beat_ns: None })
+        Ok(Self { socket: Some(socket), period_ns, beat_ns: None, watermark_ns: 0 })
     }
 
     /// The socket, for the sandbox.
@@ -67,15 +73,20 @@ impl Notify {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// A scan has been published. READY the first time, then WATCHDOG when it is due: at most one
-    /// system call, no allocation.
-    pub fn published(&mut self, now_ns: u64) {
-        let message: &[u8] = match (self.beat_ns, self.period_ns) {
-            (None, _) => b"READY=1\nSTATUS=Publishing barriers\n",
-            (Some(beat), Some(period)) if now_ns.saturating_sub(beat) >= period => b"WATCHDOG=1\n",
-            _ => return,
+    /// A scan has been published: the watermark is `watermark_ns`, and if that has not moved,
+    /// `may_stand` tells whether it may stand. READY the first time, then WATCHDOG when it is due and
+    /// deserved: at most one system call, no allocation.
+    pub fn published(&mut self, now_ns: u64, watermark_ns: u64, may_stand: impl FnOnce() -> bool) {
+        let due =
+            |beat_ns| self.period_ns.is_some_and(|period| now_ns.saturating_sub(beat_ns) >= period);
+        let message: &[u8] = match self.beat_ns {
+            None => b"READY=1\nSTATUS=Publishing barriers\n",
+            Some(beat_ns) if due(beat_ns) && (watermark_ns > self.watermark_ns || may_stand()) => {
+                b"WATCHDOG=1\n"
+            }
+            Some(_) => return,
         };
-        self.beat_ns = Some(now_ns);
+        (self.beat_ns, self.watermark_ns) = (Some(now_ns), watermark_ns);
         self.send(message);
     }
 
@@ -86,8 +97,8 @@ impl Notify {
 
     fn send(&self, message: &[u8]) {
         if let Some(socket) = &self.socket {
-            // See the head of this file.
-            let _ = socket.send(message);
+            // A supervisor that does not read must not hold barriers up. See the head of this file.
+            let _ = send(socket, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
     }
 }
@@ -115,24 +126,47 @@ mod tests {
         let (_dir, socket, path) = supervisor();
         let mut notify = Notify::connect(path.as_os_str(), Some("2000")).expect("listened to");
         assert_eq!(heard(&socket), None);
-        notify.published(5_000_000);
+        let mut published = |now_ns| notify.published(now_ns, now_ns, || false);
+        published(5_000_000);
         assert_eq!(heard(&socket).as_deref(), Some("READY=1\nSTATUS=Publishing barriers\n"));
-        notify.published(5_999_999);
+        published(5_999_999);
         assert_eq!(heard(&socket), None);
-        notify.published(6_000_000);
+        published(6_000_000);
         assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1\n"));
-        notify.published(6_500_000);
+        published(6_500_000);
         assert_eq!(heard(&socket), None);
         notify.stopping();
         assert_eq!(heard(&socket).as_deref(), Some("STOPPING=1\n"));
     }
 
     #[test]
+    fn b7_a_watermark_that_stands_feeds_the_watchdog_only_where_it_may_stand() {
+        let (_dir, socket, path) = supervisor();
+        let mut notify = Notify::connect(path.as_os_str(), Some("2000")).expect("listened to");
+        let ms = |n: u64| n * 1_000_000;
+        notify.published(0, 7, || false);
+        assert!(heard(&socket).is_some_and(|text| text.starts_with("READY=1")));
+        // Scans, but no barrier.
+        (1..9).for_each(|n| notify.published(ms(n), 7, || false));
+        assert_eq!(heard(&socket), None);
+        // One that may stand; then not any more; then it moves.
+        notify.published(ms(9), 7, || true);
+        assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1\n"));
+        notify.published(ms(10), 7, || false);
+        assert_eq!(heard(&socket), None);
+        notify.published(ms(11), 8, || false);
+        assert_eq!(heard(&socket).as_deref(), Some("WATCHDOG=1\n"));
+        // What moved before it was fed last is no reason to feed it again.
+        notify.published(ms(12), 8, || false);
+        assert_eq!(heard(&socket), None);
+    }
+
+    #[test]
     fn without_a_watchdog_only_ready() {
         let (_dir, socket, path) = supervisor();
         let mut notify = Notify::connect(path.as_os_str(), None).expect("listened to");
-        notify.published(1);
-        notify.published(1 << 60);
+        notify.published(1, 1, || true);
+        notify.published(1 << 60, 1 << 60, || true);
         assert!(heard(&socket).is_some_and(|text| text.starts_with("READY=1\n")));
         assert_eq!(heard(&socket), None);
     }
@@ -142,7 +176,7 @@ mod tests {
         let (_dir, _socket, path) = supervisor();
         let mut notify = Notify::connect(path.as_os_str(), Some("2")).expect("listened to");
         for now in 0..10_000 {
-            notify.published(now * 1_000);
+            notify.published(now * 1_000, now, || false);
         }
     }
 
@@ -152,7 +186,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let socket = UnixDatagram::bind_addr(&address).expect("bound");
         let mut notify = Notify::connect(OsStr::new(&format!("@{name}")), None).expect("heard");
-        notify.published(1);
+        notify.published(1, 1, || false);
         assert!(heard(&socket).is_some_and(|text| text.starts_with("READY=1")));
     }
 

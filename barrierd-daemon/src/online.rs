@@ -4,10 +4,10 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::fstatfs;
+use rustix::io::pread;
 
 use crate::cpulist::{self, CpuSet};
 
@@ -28,7 +28,7 @@ pub(crate) const MOST_BYTES: usize = 4096;
 pub fn possible_cpus() -> Result<usize> {
     let file = open(POSSIBLE)?;
     let mut list = [0; MOST_BYTES];
-    let n = file.read_at(&mut list, 0).with_context(|| format!("reading {POSSIBLE}"))?;
+    let n = pread(&file, &mut list, 0).with_context(|| format!("reading {POSSIBLE}"))?;
     let highest = cpulist::highest(&list[..n])
         .with_context(|| format!("{POSSIBLE} holds {:?}", list[..n].escape_ascii().to_string()))?;
     Ok(highest + 1)
@@ -56,7 +56,7 @@ impl Online {
     /// too many only delays, one too few would be passed over.
     pub fn read(&mut self) -> &CpuSet {
         let mut list = [0; MOST_BYTES];
-        let n = self.file.read_at(&mut list, 0).unwrap_or(0);
+        let n = pread(&self.file, &mut list, 0).unwrap_or(0);
         // An error has filled the set, which is what it shall mean.
         let _ = self.cpus.parse(&list[..n]);
         &self.cpus

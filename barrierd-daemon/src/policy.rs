@@ -8,9 +8,11 @@ use std::os::fd::AsRawFd;
 /// What a descriptor is for. Each row that takes one names its role, never "any descriptor".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Standard error.
+    /// What log lines are written to. There is none where that is a socket.
     Log,
-    /// The handlers' ends of the pipe that SIGTERM and SIGINT write to.
+    /// The same where it is one, as journald's.
+    LogSocket,
+    /// The handlers' ends of the pipe that signals to stop write to.
     Stop,
     /// sysfs's list of online CPUs.
     Online,
@@ -63,8 +65,10 @@ pub(crate) const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 pub(crate) const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
 const FUTEX_WAKE: u64 = libc::FUTEX_WAKE.unsigned_abs() as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC.unsigned_abs() as u64;
+/// Not TIMER_ABSTIME.
+const RELATIVE: u64 = 0;
 
-use Role::{Isolated, Kick, Log, Misses, Online, Requests, Stop, Supervisor};
+use Role::{Isolated, Kick, Log, LogSocket, Misses, Online, Requests, Stop, Supervisor};
 use Seen::{Always, Rarely};
 use When::{Is, On};
 
@@ -125,7 +129,7 @@ pub const TABLE: &[Row] = &[
         why: "takes requests for an expedited barrier",
     },
     Row {
-        call: "write",
+        call: "sendto",
         when: &[On(Supervisor)],
         seen: Rarely("only under a supervisor (NOTIFY_SOCKET)"),
         why: "READY, WATCHDOG and STOPPING",
@@ -134,14 +138,20 @@ pub const TABLE: &[Row] = &[
         call: "sendto",
         when: &[On(Stop)],
         seen: Always,
-        why: "the signal handler passes SIGTERM and SIGINT to the loop",
+        why: "a signal handler tells the loop to stop",
     },
     Row { call: "rt_sigreturn", when: &[], seen: Always, why: "the way back from that handler" },
     Row { call: "write", when: &[On(Log)], seen: Always, why: "log lines" },
+    Row {
+        call: "sendto",
+        when: &[On(LogSocket)],
+        seen: Rarely("only where standard error is a socket, as journald's"),
+        why: "log lines, with MSG_DONTWAIT",
+    },
     Row { call: "exit_group", when: &[], seen: Always, why: "the end" },
     Row {
         call: "clock_nanosleep",
-        when: &[],
+        when: &[Is(0, MONOTONIC), Is(1, RELATIVE)],
         seen: Rarely("only when a wait did not switch tasks"),
         why: "the second look at whether tracing works sleeps, which switches",
     },
@@ -289,6 +299,17 @@ mod tests {
         for operation in 0..400 {
             let wake = operation == FUTEX_WAKE;
             assert_eq!(allowed(row, &Descriptors::default(), [7, operation]), wake);
+        }
+    }
+
+    #[test]
+    fn b16_a_nap_is_one_call_in_one_form() {
+        let naps: Vec<_> = TABLE.iter().filter(|row| row.call.contains("nanosleep")).collect();
+        let [row] = naps[..] else { panic!("{naps:?}") };
+        let none = Descriptors::default();
+        assert!(allowed(row, &none, [MONOTONIC, 0]));
+        for (clock, flags) in [(0, 0), (MONOTONIC, 1), (7, 0)] {
+            assert!(!allowed(row, &none, [clock, flags]), "{clock} {flags}");
         }
     }
 

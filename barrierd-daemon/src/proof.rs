@@ -16,19 +16,17 @@
 //! What remains is that it vanishes in the microseconds between a wake-up and the scan that
 //! follows; the next wake-up finds it.
 
-use std::time::Duration;
-
 use anyhow::{Result, bail};
 use barrierd_bpf::layout::IDLE;
 use rustix::thread::{CpuSet as Affinity, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
-use crate::clock::EvidenceClock;
+use crate::clock::{self, EvidenceClock};
 use crate::cpulist::CpuSet;
 use crate::report::say;
 use crate::shared_words::SharedWords;
 
-/// Long enough that the kernel switches to another task and back.
-const A_SWITCH: Duration = Duration::from_micros(50);
+/// Long enough that the kernel switches to another task and back, in nanoseconds.
+const A_SWITCH_NS: u64 = 50_000;
 
 /// How often to look. The first time the wait may not have been one; the others allow for being
 /// moved to another CPU and back between two instructions.
@@ -51,7 +49,7 @@ pub enum Proof {
 pub fn look(words: &SharedWords, own: usize, armed: u64) -> Proof {
     for sleep_first in (0..LOOKS).map(|look| look > 0) {
         if sleep_first {
-            std::thread::sleep(A_SWITCH);
+            clock::nap(A_SWITCH_NS);
         }
         if sched_getcpu() != own {
             return Proof::Moved;
@@ -66,7 +64,7 @@ pub fn look(words: &SharedWords, own: usize, armed: u64) -> Proof {
 
 /// Sleeps a little, so that the kernel switches away from the daemon and back.
 pub fn nap() {
-    std::thread::sleep(A_SWITCH);
+    clock::nap(A_SWITCH_NS);
 }
 
 /// Goes to each online CPU in turn, with a fresh arming: initialises its slot and proves that it
@@ -149,7 +147,7 @@ fn visit(words: &SharedWords, clock: &mut EvidenceClock, cpu: usize) -> Result<b
 /// Whether this CPU, `cpu`, never shows IDLE under this process after a few naps.
 fn naps_show(words: &SharedWords, cpu: usize) -> bool {
     (0..LOOKS).all(|_| {
-        std::thread::sleep(A_SWITCH);
+        clock::nap(A_SWITCH_NS);
         sched_getcpu() != cpu || words.slot(cpu) != IDLE
     })
 }

@@ -1,16 +1,11 @@
-//! What the daemon says of itself: lines on stderr, and counters.
+//! What the daemon says of itself: lines, and counters.
 //!
-//! Owns the wording's frame and the sums. Knows nothing of how they come about.
+//! Owns the sums. Knows nothing of how they come about, nor of how a line is written.
 
 use std::fmt;
-use std::io::{self, Write};
 
+pub use crate::log::say;
 use crate::straggler::HeldUp;
-
-/// Writes one line to stderr. A reader that has gone is no reason to stop.
-pub fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "barrierd: {line}");
-}
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -160,6 +160,29 @@ impl Spec {
     }
 }
 
+/// What to attach to beside sched_switch, each once, and whether the kernel may lack it: what `names`
+/// say, or the defaults.
+#[must_use]
+pub fn wanted(names: &[String], infers_idle: bool) -> Vec<(&str, bool)> {
+    let defaults = DEFAULTS.iter().map(|default| (default.name, default.optional));
+    let named = names.iter().map(|name| (name.as_str(), false));
+    let mut all: Vec<(&str, bool)> =
+        if names.is_empty() { defaults.clone().collect() } else { named.collect() };
+    if infers_idle {
+        // Whatever is named: its program checks IDLE.
+        all.push((SOFTIRQ_ENTRY, false));
+    }
+    // Whatever is named: so that kicks show.
+    all.extend(defaults.filter(|&(_, optional)| optional));
+    let mut wanted: Vec<(&str, bool)> = Vec::new();
+    for (name, optional) in all {
+        if name != SCHED_SWITCH && wanted.iter().all(|&(other, _)| other != name) {
+            wanted.push((name, optional));
+        }
+    }
+    wanted
+}
+
 /// The name of the tracepoint with this id below `events`.
 fn look_up(events: &Path, id: u64) -> Result<Option<String>, (PathBuf, io::Error)> {
     for category in directories(events)? {
@@ -204,6 +227,31 @@ mod tests {
             let spec: Spec = format!("{}:{}", tracepoint.group, tracepoint.name).parse().unwrap();
             assert_eq!(spec, name(tracepoint.group, tracepoint.name));
         }
+    }
+
+    #[test]
+    fn b19_each_is_tried_once() {
+        let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for names in
+            [&[][..], &["softirq_entry", SCHED_SWITCH, "softirq_entry", "csd_function_entry"]]
+        {
+            let names = named(names);
+            for infers_idle in [false, true] {
+                let mut wanted = wanted(&names, infers_idle);
+                assert!(wanted.iter().all(|&(name, _)| name != SCHED_SWITCH), "{wanted:?}");
+                for needed in DEFAULTS.iter().filter(|default| default.optional) {
+                    assert!(wanted.iter().any(|&(name, _)| name == needed.name), "{wanted:?}");
+                }
+                let all = wanted.len();
+                wanted.sort_unstable_by_key(|&(name, _)| name);
+                wanted.dedup_by_key(|&mut (name, _)| name);
+                assert_eq!(wanted.len(), all, "{wanted:?}");
+            }
+        }
+        // One that is named has to be there.
+        assert!(
+            wanted(&named(&["csd_function_entry"]), true).contains(&("csd_function_entry", false))
+        );
     }
 
     #[test]

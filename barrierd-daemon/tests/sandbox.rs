@@ -200,7 +200,10 @@ fn is_for(row: &Row, line: &str) -> bool {
         return row.call == "restart_syscall" && line.contains("resuming interrupted");
     };
     row.when.iter().all(|when| match when {
-        When::On(Role::Log) => arguments.starts_with("2<"),
+        When::On(Role::Log) => {
+            ["\"barrierd: ", "\"Setup complete."].iter().any(|words| arguments.contains(words))
+        }
+        When::On(Role::LogSocket) => arguments.contains("MSG_DONTWAIT|MSG_NOSIGNAL, NULL"),
         When::On(Role::Online) => arguments.contains("</sys/devices/system/cpu/online>"),
         When::On(Role::Isolated) => arguments.contains("/cpuset.cpus.isolated>"),
         When::On(Role::Misses) => arguments.contains("/fdinfo/"),

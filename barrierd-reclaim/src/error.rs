@@ -13,17 +13,18 @@ pub enum MembarrierError {
         "this kernel has no membarrier(PRIVATE_EXPEDITED): it needs Linux 4.14 with CONFIG_MEMBARRIER"
     )]
     Unsupported,
-    /// The process could not register.
+    /// The kernel may have it, but this process may not call it.
     #[error(
-        "membarrier(REGISTER_PRIVATE_EXPEDITED) failed: {0}; a seccomp filter may forbid it: allow \
-         the membarrier system call, or use Source::Fence"
+        "membarrier(2) is forbidden to this process ({0}), by a seccomp filter or the policy of its \
+         container or unit: allow the membarrier system call there (in a unit by SystemCallFilter=), or \
+         use Source::Fence"
     )]
+    Forbidden(#[source] io::Error),
+    /// The process could not register.
+    #[error("membarrier(REGISTER_PRIVATE_EXPEDITED) failed: {0}; Source::Fence works without it")]
     Register(#[source] io::Error),
     /// The barrier itself was refused.
-    #[error(
-        "membarrier(PRIVATE_EXPEDITED) failed: {0}; a seccomp filter may forbid it: allow the \
-         membarrier system call, or use Source::Fence"
-    )]
+    #[error("membarrier(PRIVATE_EXPEDITED) failed: {0}; Source::Fence works without it")]
     Call(#[source] io::Error),
 }
 

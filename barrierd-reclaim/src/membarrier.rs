@@ -14,7 +14,9 @@ use crate::sync::{Twin, broken};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
+use rustix::io::Errno;
+use rustix::thread::{MembarrierCommand, membarrier};
+use std::io;
 
 /// Purchases that are made only because time goes by are at least this far apart, in nanoseconds ...
 const LEAST_SPACING_NS: u64 = 2_000_000;
@@ -51,16 +53,12 @@ pub(crate) struct Membarrier(());
 impl Membarrier {
     /// Registers the process; later calls are free.
     pub(crate) fn register() -> Result<Membarrier, MembarrierError> {
-        let needed =
-            MembarrierQuery::PRIVATE_EXPEDITED | MembarrierQuery::REGISTER_PRIVATE_EXPEDITED;
-        if !membarrier_query().contains(needed) {
-            return Err(MembarrierError::Unsupported);
-        }
+        // Not asked first what there is: a filter's refusal of the question looks like "nothing".
         membarrier(MembarrierCommand::RegisterPrivateExpedited)
-            .map_err(|errno| MembarrierError::Register(errno.into()))?;
+            .map_err(|errno| refusal(errno, MembarrierError::Register))?;
         // A seccomp filter may allow the one and refuse the other: try before relying on it.
         membarrier(MembarrierCommand::PrivateExpedited)
-            .map_err(|errno| MembarrierError::Call(errno.into()))?;
+            .map_err(|errno| refusal(errno, MembarrierError::Call))?;
         // A hint: after a fork, whoever was at it may not be there.
         BOUGHT.started_ns.store(0, Relaxed);
         Ok(Membarrier(()))
@@ -116,10 +114,21 @@ impl Membarrier {
         BOUGHT.last_ns.store(after, Relaxed);
         BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
-        bought.map_err(|errno| MembarrierError::Call(errno.into()))?;
+        bought.map_err(|errno| refusal(errno, MembarrierError::Call))?;
         let ns = before.saturating_sub(CLOCK_MARGIN_NS);
         // Release: who loads it runs after the barrier.
         Ok(BOUGHT.watermark_ns.fetch_max(ns, AcqRel).max(ns))
+    }
+}
+
+/// What it means that the kernel, or a filter before it, answered `errno`.
+fn refusal(errno: Errno, other: fn(io::Error) -> MembarrierError) -> MembarrierError {
+    match errno {
+        // No such system call; no such command of it.
+        Errno::NOSYS | Errno::INVAL => MembarrierError::Unsupported,
+        // The kernel says so only to who has not registered.
+        Errno::PERM | Errno::ACCESS => MembarrierError::Forbidden(errno.into()),
+        _ => other(errno.into()),
     }
 }
 

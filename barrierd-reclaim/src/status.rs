@@ -62,7 +62,9 @@ impl fmt::Display for Why {
             Why::DaemonStale => "the daemon died or hangs",
             Why::DaemonLags => "the daemon's watermark is old",
             Why::DaemonDistrusted => "the daemon's file was caught lying",
-            Why::NoMembarrier => "there is neither a daemon nor membarrier",
+            Why::NoMembarrier => {
+                "there is no daemon, and the kernel or a filter allows no membarrier"
+            }
             Why::MembarrierRefused => "the kernel refuses membarrier, and no daemon serves",
         })
     }

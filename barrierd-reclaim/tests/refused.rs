@@ -5,7 +5,7 @@
 mod cases;
 mod common;
 
-use barrierd_reclaim::{Reclaimer, Status, Why};
+use barrierd_reclaim::{Reclaimer, Source, Status, Why};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,4 +52,13 @@ fn membarrier_is_forbidden_later() {
     }
     // A new domain: fences, if it may not have anything else.
     assert_eq!(make().status(), Status::Fence(Why::NoMembarrier));
+    b20_what_is_forbidden_is_called_forbidden();
+}
+
+/// Under the filter of the test that calls this.
+fn b20_what_is_forbidden_is_called_forbidden() {
+    let refused = Reclaimer::builder().source(Source::Membarrier).build();
+    let said = refused.expect_err("forbidden").to_string();
+    assert!(said.contains("is forbidden") && said.contains("seccomp"), "{said}");
+    assert!(!said.contains("kernel has no"), "{said}");
 }

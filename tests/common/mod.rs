@@ -85,10 +85,12 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts a daemon on `dir/barrier` and waits until it is set up.
+    #[allow(dead_code, reason = "one test program has the log elsewhere")]
     pub(crate) fn start(dir: &Path) -> Daemon {
         Daemon::start_with(dir, &[])
     }
 
+    #[allow(dead_code, reason = "one test program has the log elsewhere")]
     pub(crate) fn start_with(dir: &Path, arguments: &[&str]) -> Daemon {
         let daemon = Daemon::spawn(dir, arguments);
         let stop = Instant::now() + PATIENCE;
@@ -100,19 +102,11 @@ impl Daemon {
     }
 
     /// Starts a daemon on `dir/barrier` and waits for nothing.
+    #[allow(dead_code, reason = "one test program has the log elsewhere")]
     pub(crate) fn spawn(dir: &Path, arguments: &[&str]) -> Daemon {
-        let file = dir.join("barrier");
-        let mut child = Command::new(barrierd())
-            .arg(&file)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the daemon starts");
-        let log = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(child.stderr.take().expect("piped"));
-        let sink = log.clone();
+        let mut daemon = Daemon::spawn_to(Stdio::piped(), dir, arguments);
+        let stderr = daemon.child.as_mut().and_then(|child| child.stderr.take()).expect("piped");
+        let (lines, sink) = (BufReader::new(stderr), daemon.log.clone());
         thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let mut log = sink.lock().expect("no panics here");
@@ -120,7 +114,21 @@ impl Daemon {
                 log.push('\n');
             }
         });
-        Daemon { child: Some(child), log, file }
+        daemon
+    }
+
+    /// The same, with its standard error elsewhere: its log stays empty here.
+    pub(crate) fn spawn_to(stderr: impl Into<Stdio>, dir: &Path, arguments: &[&str]) -> Daemon {
+        let file = dir.join("barrier");
+        let mut command = Command::new(barrierd());
+        Daemon::run(command.arg(&file).args(arguments).stderr(stderr), &file)
+    }
+
+    /// What `command` becomes, a daemon on `file`.
+    pub(crate) fn run(command: &mut Command, file: &Path) -> Daemon {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().expect("the daemon starts");
+        Daemon { child: Some(child), log: Arc::default(), file: file.into() }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -154,6 +162,25 @@ impl Daemon {
         self.child.take().expect("running").wait().expect("waits")
     }
 
+    /// Its exit status, once it has ended; it is killed, and the test failed, if it doesn't.
+    #[allow(dead_code, reason = "not every test program waits for it with patience")]
+    #[track_caller]
+    pub(crate) fn ends(&mut self) -> ExitStatus {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.as_mut().expect("running").try_wait().expect("ours") {
+                self.child = None;
+                return status;
+            }
+            if Instant::now() > give_up {
+                let mut child = self.child.take().expect("running");
+                let _ = child.kill().and_then(|()| child.wait());
+                panic!("it did not end: {}", self.log());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// SIGKILL.
     #[allow(dead_code, reason = "not every test program kills it")]
     pub(crate) fn kill(mut self) {
@@ -170,7 +197,13 @@ impl Drop for Daemon {
             for signal in [Signal::TERM, Signal::CONT] {
                 let _ = kill_process(Pid::from_child(&child), signal);
             }
-            let _ = child.wait();
+            let give_up = Instant::now() + PATIENCE;
+            while matches!(child.try_wait(), Ok(None)) {
+                if Instant::now() > give_up {
+                    let _ = child.kill();
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }

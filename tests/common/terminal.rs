@@ -16,7 +16,7 @@ use crate::common::PATIENCE;
 
 pub(crate) struct Terminal {
     keyboard: File,
-    screen: OwnedFd,
+    pub(crate) screen: OwnedFd,
 }
 
 impl Terminal {

@@ -7,10 +7,11 @@ use barrierd_client::abi;
 
 use super::Daemon;
 use crate::clock::now_ns;
+use crate::log;
 use crate::proof::{self, Proof};
 use crate::report::say;
 
-/// How often the kernel is asked for missed events, in nanoseconds.
+/// How often the kernel is asked for missed events, and the log for lost lines, in nanoseconds.
 const CHECK_NS: u64 = abi::HEARTBEAT_PERIOD_NS;
 
 /// The sched_switch program not having seen the daemon for this long is gone, in nanoseconds.
@@ -84,10 +85,14 @@ impl Daemon<'_> {
         }
     }
 
-    /// Now and then: has the kernel skipped the program that writes IDLE?
+    /// Now and then: has the kernel skipped the program that writes IDLE? Is the log behind?
     pub(super) fn check(&mut self, now: u64) {
-        if now.saturating_sub(self.checked_ns) >= CHECK_NS && self.idle_trusted {
+        let due = now.saturating_sub(self.checked_ns) >= CHECK_NS;
+        if due {
             self.checked_ns = now;
+            log::catch_up();
+        }
+        if due && self.idle_trusted {
             let why = match self.kernel.missed_switches() {
                 Ok(0) => None,
                 Ok(n) => {

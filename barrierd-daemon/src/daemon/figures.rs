@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use barrierd_client::counters::{NONE, Word, pack_version};
 
 use super::Daemon;
-use crate::pace;
+use crate::{log, pace};
 
 /// This program's version, packed.
 const VERSION: u64 = pack_version(
@@ -74,6 +74,7 @@ impl Daemon<'_> {
             Word::MissedEvents => counters.missed_events,
             Word::LongestRound => counters.longest_round_ns,
             Word::LongestRoundCpu => counters.longest_round_cpu.map_or(NONE, small),
+            Word::LostLogLines => log::lost(),
         });
     }
 }

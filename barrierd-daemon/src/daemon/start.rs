@@ -2,8 +2,6 @@
 //!
 //! Owns the order of these steps, and what is said when one can't be had. Knows nothing of the loop.
 
-use std::io::stderr;
-
 use anyhow::{Context, Result, bail, ensure};
 use barrierd_client::abi;
 use barrierd_client::boot::BootId;
@@ -94,7 +92,12 @@ impl<'s> Daemon<'s> {
                  kernel with CONFIG_PERF_EVENTS, with a limit on open files above the number of CPUs"
             ));
         }
-        let laggards = Laggards::new(config.rules, isolated.cpus().clone(), &kicks.reachable());
+        let laggards = Laggards::new(
+            config.rules,
+            isolated.cpus().clone(),
+            &kicks.reachable(),
+            online.cpus(),
+        );
 
         let file = PublicFile::open(&config.path, cpus, boot)?;
         if let Some(why) = &file.replaced {
@@ -157,11 +160,10 @@ impl<'s> Daemon<'s> {
         })
     }
 
-    /// The descriptors that the loop uses, for the sandbox.
+    /// The descriptors that the loop uses, for the sandbox; not the log's.
     #[must_use]
     pub fn descriptors(&self) -> Descriptors {
-        let mut all =
-            Descriptors::default().with(Role::Log, &stderr()).with(Role::Online, &self.online.fd());
+        let mut all = Descriptors::default().with(Role::Online, &self.online.fd());
         if let Some(isolated) = self.isolated.fd() {
             all = all.with(Role::Isolated, &isolated);
         }
@@ -187,23 +189,8 @@ impl<'s> Daemon<'s> {
 /// Attaches sched_switch, then what `names` say, or the defaults.
 fn attach(kernel: &mut Kernel<'_>, names: &[String], verbose: bool) -> Result<()> {
     kernel.attach_sched_switch()?;
-    let mut wanted: Vec<(&str, bool)> = if names.is_empty() {
-        tracepoint::DEFAULTS.iter().map(|default| (default.name, default.optional)).collect()
-    } else {
-        names.iter().map(|name| (name.as_str(), false)).collect()
-    };
-    if kernel.infers_idle() {
-        // Whatever is named: its program checks IDLE.
-        wanted.push((tracepoint::SOFTIRQ_ENTRY, false));
-    }
-    // Whatever is named: so that kicks show.
-    let kicks = tracepoint::DEFAULTS.iter().filter(|default| default.optional);
-    wanted.extend(kicks.map(|default| (default.name, default.optional)));
     let mut attached = vec![tracepoint::SCHED_SWITCH];
-    for (name, optional) in wanted {
-        if attached.contains(&name) {
-            continue;
-        }
+    for (name, optional) in tracepoint::wanted(names, kernel.infers_idle()) {
         if kernel.attach(name)? {
             attached.push(name);
         } else if !optional {

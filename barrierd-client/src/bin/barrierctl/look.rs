@@ -5,7 +5,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use barrierd_client::counters::{Counters, CountersError};
+use barrierd_client::counters::{Counters, CountersError, Word};
 use barrierd_client::{Barrier, Distrust, Liveness, Watermark, clock};
 
 /// What was found, at `now_ns` of CLOCK_MONOTONIC.
@@ -64,6 +64,22 @@ impl Look {
     /// Whether the daemon is at work.
     pub(crate) fn well(&self) -> bool {
         self.liveness == Liveness::Alive
+    }
+
+    /// What became of it and what to do, if it is not, for who has not seen the rest of the look.
+    pub(crate) fn gone(&self, barrier: &Barrier) -> Option<String> {
+        let advice = self.advice()?;
+        let pid = self.counters.as_ref().ok().and_then(|counters| counters.get(Word::Pid));
+        let process = pid.map(|pid| format!("process {pid}, "));
+        let beat = barrier.heartbeat_ns().map(|beat_ns| self.now_ns.saturating_sub(beat_ns));
+        let age = beat.map_or("no sign of life".into(), |age_ns| {
+            format!(
+                "last sign of life {}.{} s ago",
+                age_ns / 1_000_000_000,
+                age_ns / 100_000_000 % 10
+            )
+        });
+        Some(format!("{advice} ({}{age})", process.unwrap_or_default()))
     }
 
     /// What to do, if it is not.

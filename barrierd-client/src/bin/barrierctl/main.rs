@@ -117,9 +117,18 @@ fn status(file: &Path, json: bool) -> Result<bool, Failure> {
     Ok(look.well())
 }
 
-/// The same. What is missing is said on standard error: the output is for a program.
+/// True once they are printed, whatever they say: `barrierd_up` tells how the daemon is, and a failed
+/// command would have collectors drop it. What is missing is said on standard error: the output is for a
+/// program.
 fn metrics(file: &Path) -> Result<bool, Failure> {
-    let barrier = Barrier::open(file)?;
+    let barrier = match Barrier::open(file) {
+        Ok(barrier) => barrier,
+        Err(why) => {
+            print(&metrics::down())?;
+            eprintln!("barrierctl: {why}");
+            return Ok(true);
+        }
+    };
     let look = Look::at(&barrier)?;
     print(&metrics::text(&barrier, &look))?;
     if let Err(why) = &look.counters {
@@ -128,14 +137,20 @@ fn metrics(file: &Path) -> Result<bool, Failure> {
     if let Some(advice) = look.advice() {
         eprintln!("barrierctl: {advice}");
     }
-    Ok(look.well())
+    Ok(true)
 }
 
 /// Waits for one barrier; true if it passed in time.
 fn wait(barrier: &Barrier, how: args::Wait) -> Result<bool, Failure> {
     let begin = Instant::now();
-    let waited = wait::wait(barrier, how.by, begin + how.timeout)?;
+    let mut waited = wait::wait(barrier, how.by, begin + how.timeout)?;
     let took = begin.elapsed();
+    if let Waited::Late(why) = &mut waited {
+        // The library's words are for who calls it.
+        if let Some(gone) = Look::at(barrier)?.gone(barrier) {
+            *why = format!("no barrier passed: {gone}");
+        }
+    }
     let passed = matches!(waited, Waited::Passed);
     if how.json {
         let late = match waited {

@@ -12,16 +12,17 @@ use barrierd_client::counters::{Counters, Entry, Kind, TABLE, Unit, Word, versio
 
 use crate::look::Look;
 
+/// The text where no file can be believed: an alert on it needs the metric to be there.
+pub(crate) fn down() -> String {
+    let mut text = Text::default();
+    text.up(false);
+    text.0
+}
+
 /// The text of all metrics. Where there are no counters, only what the public words say.
 pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
     let mut text = Text::default();
-    let up = if look.well() { "1" } else { "0" };
-    text.metric(
-        "up",
-        "gauge",
-        "Whether the daemon is at work (1) or has stopped, died or hangs (0)",
-        up,
-    );
+    text.up(look.well());
     let cpus = barrier.ncpu().to_string();
     text.metric("cpus", "gauge", "CPUs that a barrier has to pass", &cpus);
     if look.mark.ns != 0 {
@@ -64,6 +65,11 @@ impl Text {
         self.head(name, kind, help);
         // Writing to a String can't fail.
         let _ = writeln!(self.0, "barrierd_{name} {value}");
+    }
+
+    fn up(&mut self, well: bool) {
+        let help = "Whether the daemon is at work (1) or was never started, has stopped, died or hangs (0)";
+        self.metric("up", "gauge", help, if well { "1" } else { "0" });
     }
 
     fn head(&mut self, name: &str, kind: &str, help: &str) {

@@ -183,6 +183,7 @@ fn counted(counters: &Counters, now: u64, runs: bool, line: &mut impl FnMut(&str
         ),
     );
     line("missed", format!("{} task switches by the kernel", get(Word::MissedEvents)));
+    line("log", format!("{} lines lost, for nobody read it in time", get(Word::LostLogLines)));
 }
 
 /// `n` a second, to a tenth.

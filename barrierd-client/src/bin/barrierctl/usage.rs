@@ -74,7 +74,8 @@ pub(crate) const VERBS: &[Verb] = &[
     Verb {
         name: "metrics",
         about: "print what status knows as Prometheus text, for its textfile collector",
-        more: "Also where the daemon is gone: then barrierd_up is 0.",
+        more: "Also where the daemon is gone or was never there: then barrierd_up is 0, and so is the exit \
+               status, since a collector is to keep the line.",
         example: (
             "barrierctl metrics > barrierd.prom.new; mv barrierd.prom.new barrierd.prom",
             "in the directory that node_exporter's textfile collector reads",
@@ -256,16 +257,19 @@ pub(crate) const OPTIONS: &[Opt] = &[
 pub(crate) const EXITS: &[(u8, &str)] = &[
     (
         0,
-        "status, metrics, watch: the daemon is at work; wait: the barrier has passed; compare: all \
-         were timed; doctor: nothing to do",
+        "status, watch: the daemon is at work; metrics: printed, whatever barrierd_up is; wait: the \
+         barrier has passed; compare: all were timed; doctor: nothing to do",
     ),
     (
         1,
-        "status, metrics, watch: the daemon has stopped, died or hangs; wait: the time was up first; \
+        "status, watch: the daemon has stopped, died or hangs; wait: the time was up first; \
          compare: one can't be had here or was late; doctor: something to do",
     ),
     (2, "the command line makes no sense"),
-    (3, "the file was refused: the message says why and what to do (compare, doctor go on)"),
+    (
+        3,
+        "the file was refused: the message says why and what to do (compare, doctor, metrics go on)",
+    ),
     (4, "the file was accepted, then caught lying"),
     (5, "the output could not be written"),
     (6, "wait: what --by names can't be had here: the message says why"),

@@ -134,7 +134,9 @@ fn time(
         None => {
             row.times.add_late();
             if row.times.late_in_a_row == PATIENCE {
-                row.missing = Some(format!("given up: late {PATIENCE} times in a row"));
+                row.missing = Some(format!(
+                    "given up: late {PATIENCE} times in a row; `barrierctl status` tells how the daemon is"
+                ));
             }
         }
     }

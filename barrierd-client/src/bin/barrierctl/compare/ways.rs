@@ -9,6 +9,7 @@ use memmap2::MmapMut;
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
 use crate::args::By;
+use crate::look::Look;
 use crate::wait::{Hindrance, Waited, wait};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +73,17 @@ pub(super) enum Failure {
 
 pub(super) struct Ways {
     barrier: Result<Barrier, OpenError>,
+    /// What became of the daemon, if it was not at work at the beginning.
+    gone: Option<String>,
     page: Option<MmapMut>,
 }
 
 impl Ways {
     pub(super) fn new(barrier: Result<Barrier, OpenError>) -> Self {
-        Self { barrier, page: None }
+        // A file that lies is found out by the first wait.
+        let look = barrier.as_ref().ok().and_then(|barrier| Look::at(barrier).ok());
+        let gone = look.zip(barrier.as_ref().ok()).and_then(|(look, barrier)| look.gone(barrier));
+        Self { barrier, gone, page: None }
     }
 
     /// Makes ready; or says why it can't be had here.
@@ -101,7 +107,8 @@ impl Ways {
                     .map_err(|errno| format!("registering for membarrier: {errno}"))
             }
             Way::Ns | Way::Vtime | Way::Expedited => {
-                self.barrier.as_ref().map(|_| ()).map_err(ToString::to_string)
+                self.barrier.as_ref().map_err(ToString::to_string)?;
+                self.gone.clone().map_or(Ok(()), Err)
             }
         }
     }
