@@ -22,7 +22,7 @@ import time
 EVENTS = ["sched/sched_waking", "csd/csd_function_entry"] + [
     f"syscalls/sys_{half}_{call}"
     for half in ("enter", "exit")
-    for call in ("sendto", "recvfrom", "ppoll", "futex", "read", "clock_nanosleep")
+    for call in ("sendto", "recvfrom", "ppoll", "futex", "read", "nanosleep")
 ]
 LINE = re.compile(r"\s*.*?-(\d+)\s+\[\d+\]\s+\S+\s+(\d+\.\d+): (\w+)(.*)")
 STEPS = [
@@ -33,7 +33,7 @@ STEPS = [
     "kick: until the interrupt is taken",
     "kick: back",
     "scan and publication, first call of sleepers",
-    "the client notices, or is woken",
+    "the client is woken, until it rests again",
 ]
 
 
@@ -75,7 +75,7 @@ def waits(trace):
             marks["back"] = at
         elif who == "daemon" and what == "futex enter":
             marks.setdefault("published", at)
-        elif (who, what) == ("client", "clock_nanosleep enter"):
+        elif (who, what) == ("client", "nanosleep enter"):
             marks["noticed"] = at
             names = ["sent", "called", "awake", "read", "kick", "kicked", "back", "published", "noticed"]
             if all(name in marks for name in ("called", "awake", "read", "published")):

@@ -40,7 +40,7 @@ impl Daemon<'_> {
         }
         self.arm(How::Pause);
         self.kick(For::Waiter);
-        // After a sleep all are far behind, offline or not; to ask which takes longer than all the rest.
+        // After a sleep all are far behind, offline or not; to ask which takes longer than the scan.
         self.sweep(false)?;
         if self.machine.last_interrupt_ns() <= wanted {
             self.publish()?;
