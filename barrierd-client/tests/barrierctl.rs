@@ -7,6 +7,7 @@ mod exposition;
 mod common;
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -543,6 +544,19 @@ fn the_doctor_asks_for_a_barrier() {
     let path = Image::ours(1).write(&dir);
     common::chmod(&path, 0o666);
     expect(&mut barrierctl(&path, &["doctor"]), 1, &["FAIL  file", "mode 0666", "remove it"]);
+}
+
+#[test]
+fn a_comparison_asks_once_a_wait() {
+    let dir = dir();
+    let path = Image::ours(1).write(&dir);
+    // Takes requests and serves none, so that each wait lasts until its time is up.
+    let daemon = UnixDatagram::bind(abi::socket_path(&path)).expect("bound");
+    daemon.set_nonblocking(true).expect("set");
+    let args = ["compare", "-q", "--count", "3", "--load", "0", "--timeout-ms", "5"];
+    expect(&mut barrierctl(&path, &args), 1, &["expedited barrier"]);
+    let requests = std::iter::from_fn(|| daemon.recv(&mut [0; 64]).ok()).count();
+    assert_eq!(requests, 1 + 3, "one to see whether it may, and one a wait");
 }
 
 #[test]

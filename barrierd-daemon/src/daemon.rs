@@ -190,13 +190,21 @@ impl<'s> Daemon<'s> {
         }))
     }
 
-    /// Looks at every CPU and publishes what follows.
+    /// Looks at every CPU and publishes what follows; then whatever else is due by now.
     fn publish(&mut self) -> Result<machine::Found> {
+        let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
+        let found = self.sweep(lag_ns >= FAR_BEHIND_NS)?;
+        self.check(now_ns());
+        Ok(found)
+    }
+
+    /// Looks at every CPU and publishes what follows. With `lagging` it asks the kernel which are online;
+    /// without, all are waited for, unless one was offline the last time.
+    fn sweep(&mut self, lagging: bool) -> Result<machine::Found> {
         let s = self.clock.read();
         // The clock before, mask and slots after. Partner: the exchanges in the BPF programs.
         fence(Ordering::SeqCst);
-        let lag_ns = s.saturating_sub(self.machine.last_interrupt_ns());
-        self.online.refresh(lag_ns >= FAR_BEHIND_NS);
+        self.online.refresh(lagging);
         self.shared.read_slots(&mut self.slots);
         // After the slots: who no longer sees an IDLE that was wrong sees this.
         let (broken, overflow) = (self.shared.broken(), self.shared.overflow());
@@ -233,7 +241,6 @@ impl<'s> Daemon<'s> {
                 laggards.may_hold_up(cpu, now.saturating_sub(machine.cpu_ns(cpu)))
             });
         }
-        self.check(now);
         self.show();
         Ok(found)
     }

@@ -41,7 +41,11 @@ impl Daemon<'_> {
         }
         self.arm(How::Pause);
         self.kick(For::Waiter);
-        self.publish()?;
+        // After a sleep all are far behind, offline or not; to ask which takes longer than the scan.
+        self.sweep(false)?;
+        if self.machine.last_interrupt_ns() <= wanted {
+            self.publish()?;
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use barrierd_client::{Barrier, Distrust, OpenError, clock};
+use barrierd_client::{Barrier, Distrust, ExpediteError, OpenError, Stamp, clock};
 use memmap2::MmapMut;
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
@@ -56,7 +56,8 @@ impl Way {
         match self {
             Self::Ns => Some(By::Ns),
             Self::Vtime => Some(By::Vtime),
-            Self::Expedited => Some(By::Expedited),
+            // It asks by itself, once. Whether it may was asked before.
+            Self::Expedited => Some(By::Default),
             Self::Mprotect | Self::Global | Self::Private => None,
         }
     }
@@ -107,8 +108,16 @@ impl Ways {
                     .map_err(|errno| format!("registering for membarrier: {errno}"))
             }
             Way::Ns | Way::Vtime | Way::Expedited => {
-                self.barrier.as_ref().map_err(ToString::to_string)?;
-                self.gone.clone().map_or(Ok(()), Err)
+                let barrier = self.barrier.as_ref().map_err(ToString::to_string)?;
+                self.gone.clone().map_or(Ok(()), Err)?;
+                if way != Way::Expedited {
+                    return Ok(());
+                }
+                match barrier.expedite(Stamp::now()) {
+                    // Full of requests: it will be asked again by each wait.
+                    Ok(()) | Err(ExpediteError::Busy) => Ok(()),
+                    Err(why) => Err(why.to_string()),
+                }
             }
         }
     }
