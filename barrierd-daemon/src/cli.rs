@@ -58,7 +58,8 @@ pub struct Cli {
     /// The file to publish in.
     ///
     /// It is made if it isn't there, and gone on with if an earlier barrierd, of this boot, or the
-    /// C daemon made it. Beside it lies PUBLIC_FILE.lock. Put it on tmpfs, and in a directory that
+    /// C daemon made it; a file of any other kind is refused. Beside it lie PUBLIC_FILE.lock and
+    /// PUBLIC_FILE.sock. Put it on tmpfs, and in a directory that
     /// only root can write. Only the default one's directory is made.
     #[arg(default_value = DEFAULT_PATH, value_name = "PUBLIC_FILE")]
     pub path: PathBuf,
