@@ -49,7 +49,7 @@ LOG:
 SUPERVISION:
   With NOTIFY_SOCKET and WATCHDOG_USEC, as systemd sets them, the watchdog is fed while the watermark
   moves, or stands only because of a CPU that barrierd may not, or can't, interrupt (--isolated-bound-us,
-  --kicks-per-second). So 5 s (WatchdogSec) without any other reason for it are a restart.
+  --kicks-per-second). Otherwise 5 s without a barrier (WatchdogSec) lead to a restart.
 
 EXIT STATUS:
   0 after a signal to stop, 1 after an error, 2 after a wrong command line."

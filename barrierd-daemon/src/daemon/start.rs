@@ -92,12 +92,8 @@ impl<'s> Daemon<'s> {
                  kernel with CONFIG_PERF_EVENTS, with a limit on open files above the number of CPUs"
             ));
         }
-        let laggards = Laggards::new(
-            config.rules,
-            isolated.cpus().clone(),
-            &kicks.reachable(),
-            online.cpus(),
-        );
+        let laggards =
+            Laggards::new(config.rules, isolated.cpus().clone(), &kicks.reachable(), online.cpus());
 
         let file = PublicFile::open(&config.path, cpus, boot)?;
         if let Some(why) = &file.replaced {
