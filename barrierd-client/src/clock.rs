@@ -11,6 +11,9 @@ const NS_PER_S: u64 = 1_000_000_000;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, as the daemon counts them.
 ///
+/// While the kernel slews the clock a reading may be less than an earlier one, by no fixed bound. Nothing
+/// here rests on it: what the daemon publishes is below every later reading.
+///
 /// Orders nothing: see [`Stamp::now`](crate::Stamp::now) for the fence. Cost: one vDSO call, about
 /// 25 ns; a system call where the kernel's clock source can't be read from user space.
 ///

@@ -124,7 +124,7 @@ words! {
     Notifications, "notifications", Counter, Count, "Waits of the daemon that BPF ended";
     Sleeps, "sleeps", Counter, Count, "Waits of the daemon on an idle machine";
     Requests, "requests", Counter, Count, "Sound requests for expedited barriers";
-    DroppedRequests, "dropped_requests", Counter, Count, "Requests that were malformed, or from the future";
+    DroppedRequests, "dropped_requests", Counter, Count, "Requests that were malformed";
     Expedited, "expedited_rounds", Counter, Count, "Rounds made for requests; one may serve many";
     Kicks, "kicks", Counter, Count, "Interrupts that the daemon sent to CPUs that lagged";
     MissedKicks, "missed_kicks", Counter, Count, "Kicks that moved nothing";

@@ -10,14 +10,15 @@ use crate::clock;
 /// A moment after which the taker's earlier stores were visible to every CPU.
 ///
 /// Nanoseconds of `CLOCK_MONOTONIC`, so a stamp means the same against every mapping, in every
-/// process of the initial time namespace, until the next boot.
+/// process of the initial time namespace, until the next boot. Of two stamps the later one may be less:
+/// a clock that is slewed steps back. Each is right against the watermark, which no later reading of
+/// the clock is below.
 ///
 /// ```
 /// use barrierd_client::Stamp;
 ///
-/// let first = Stamp::now();
-/// assert!(Stamp::now() >= first);
-/// assert_eq!(Stamp::from_ns(first.ns()), first);
+/// let stamp = Stamp::now();
+/// assert_eq!(Stamp::from_ns(stamp.ns()), stamp);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(u64);

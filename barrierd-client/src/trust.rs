@@ -6,7 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How far a time in the file may lie after this process's clock before the file is a liar, in
-/// nanoseconds. Below it lies a clock that stepped back by microseconds while it was slewed.
+/// nanoseconds. What a daemon of ours publishes never does; below it lies a clock that was slewed, and
+/// stepped back, under the C daemon, whose times are the clock's own.
 pub const FUTURE_SLACK_NS: u64 = 1_000_000;
 
 /// Why a source is no longer believed. For good: the next call says the same.

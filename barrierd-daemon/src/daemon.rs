@@ -201,7 +201,9 @@ impl<'s> Daemon<'s> {
     /// Looks at every CPU and publishes what follows. With `lagging` it asks the kernel which are online;
     /// without, all are waited for, unless one was offline the last time.
     fn sweep(&mut self, lagging: bool) -> Result<machine::Found> {
-        let s = self.clock.read();
+        // While some other CPU is busy the watermark ends at what was armed, so the newest arming's time
+        // is as good as a new one for those that idle, and costs no system call.
+        let s = if self.busy > 0 { self.clock.last() } else { self.clock.read() };
         // The clock before, mask and slots after. Partner: the exchanges in the BPF programs.
         fence(Ordering::SeqCst);
         self.online.refresh(lagging);
@@ -234,7 +236,8 @@ impl<'s> Daemon<'s> {
             None => self.straggler.behind(self.machine.slowest()),
         }
         if self.proved {
-            self.publisher.publish(&self.machine, now);
+            // The beat, too, is a time that nobody's clock is behind: clients refuse one of the future.
+            self.publisher.publish(&self.machine, s);
             let (machine, laggards) = (&self.machine, &self.laggards);
             self.notify.published(now, machine.last_interrupt_ns(), || {
                 let cpu = machine.slowest();

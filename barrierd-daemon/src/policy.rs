@@ -67,6 +67,7 @@ const FUTEX_WAKE: u64 = libc::FUTEX_WAKE.unsigned_abs() as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC.unsigned_abs() as u64;
 /// Not TIMER_ABSTIME.
 const RELATIVE: u64 = 0;
+const MONOTONIC_RAW: u64 = libc::CLOCK_MONOTONIC_RAW.unsigned_abs() as u64;
 
 use Role::{Isolated, Kick, Log, LogSocket, Misses, Online, Requests, Stop, Supervisor};
 use Seen::{Always, Rarely};
@@ -166,6 +167,19 @@ pub const TABLE: &[Row] = &[
         when: &[Is(0, MONOTONIC)],
         seen: Rarely("only where the vDSO can't read the clock, as with hpet"),
         why: "the clock",
+    },
+    Row {
+        call: "clock_gettime",
+        when: &[Is(0, MONOTONIC_RAW)],
+        seen: Rarely("only where the vDSO can't read the clock, as with hpet"),
+        why: "how long reading an evidence time took",
+    },
+    Row {
+        call: "adjtimex",
+        when: &[],
+        seen: Always,
+        why: "waits out an update of the clock, so that no later reading is below an evidence time; \
+              without CAP_SYS_TIME, which is given up, it changes nothing",
     },
     Row {
         call: "getcpu",

@@ -20,7 +20,7 @@ pub struct Counters {
     pub sleeps: u64,
     /// Sound requests for expedited barriers.
     pub requests: u64,
-    /// Requests that were malformed or from the future.
+    /// Requests that were malformed.
     pub dropped: u64,
     /// Rounds made for requests: one may serve many, and those whose barrier had passed take none.
     pub expedites: u64,

@@ -1,6 +1,7 @@
 //! Requests for expedited barriers: what one says, and what a batch of them asks for.
 //!
-//! Owns the rules, without I/O: what is malformed, what lies in the future, what is worth a round.
+//! Owns the rules, without I/O: what is malformed, what a time in the future counts for, what is worth a
+//! round.
 //! The layout is the client's (`abi::REQUEST_BYTES`).
 //!
 //! Anyone in the socket's group may send anything, as much as they like. What that can cost is a
@@ -18,7 +19,7 @@ pub const BATCH: usize = 64;
 pub struct Batch {
     /// Sound requests.
     pub sound: u64,
-    /// Malformed ones, and those from the future.
+    /// Malformed ones.
     pub dropped: u64,
     /// The newest time that is asked for, in nanoseconds of `CLOCK_MONOTONIC`; 0 for none.
     pub newest_ns: u64,
@@ -28,15 +29,17 @@ impl Batch {
     /// Takes in one datagram of `len` bytes, which may be more than were read into `bytes`, at
     /// `now_ns`, read after it arrived.
     ///
-    /// A stamp may be ahead of this CPU's clock by as much as clocks differ
-    /// (`abi::CLOCK_MARGIN_NS`), no more: to wait for it would hold everyone else up.
+    /// A stamp that is ahead of the clock counts for the present. It may be honest: the clock steps back
+    /// while it is slewed, by no fixed bound. Its sender looks whether the barrier did, and asks again.
+    /// To wait for it would hold everyone else up; and whoever sends such stamps on purpose gets what a
+    /// stamp of the present gets, a round for a token.
     pub fn take(&mut self, bytes: &[u8], len: usize, now_ns: u64) {
         let whole = bytes.get(..abi::REQUEST_BYTES).filter(|_| len == abi::REQUEST_BYTES);
         let words = whole.map(|bytes| bytes.split_at(8));
         match words.map(|(magic, ns)| (word(magic), word(ns))) {
-            Some((abi::REQUEST_MAGIC, ns)) if ns <= now_ns.saturating_add(abi::CLOCK_MARGIN_NS) => {
+            Some((abi::REQUEST_MAGIC, ns)) => {
                 self.sound += 1;
-                self.newest_ns = self.newest_ns.max(ns);
+                self.newest_ns = self.newest_ns.max(ns.min(now_ns));
             }
             _ => self.dropped += 1,
         }
@@ -85,15 +88,25 @@ mod tests {
         let cut = request(5)[..15].to_vec();
         let other = [vec![9], request(5)[1..].to_vec()].concat();
         let now = 100_000;
-        let ahead = request(now + abi::CLOCK_MARGIN_NS + 1);
-        let dropped = batch(&[long, cut, other, ahead, vec![], request(u64::MAX)], now);
-        assert_eq!(dropped, Batch { sound: 0, dropped: 6, newest_ns: 0 });
+        let dropped = batch(&[long, cut, other, vec![]], now);
+        assert_eq!(dropped, Batch { sound: 0, dropped: 4, newest_ns: 0 });
         assert_eq!(dropped.wanted(0), None);
-        assert_eq!(batch(&[request(now + abi::CLOCK_MARGIN_NS)], now).sound, 1);
         // Longer than what was read of it.
         let mut batch = Batch::default();
         batch.take(&request(5), 17, now);
         assert_eq!(batch.dropped, 1);
+    }
+
+    /// An honest client stamps, and the clock steps back before the daemon reads it.
+    #[test]
+    fn b1_a_stamp_ahead_of_a_clock_that_stepped_back_is_served_for_the_present() {
+        let now = 1_000_000;
+        let ahead = batch(&[request(now + 396_000)], now);
+        assert_eq!(ahead, Batch { sound: 1, dropped: 0, newest_ns: now });
+        assert_eq!(ahead.wanted(now), Some(now));
+        // Who lies gets no more, and takes nothing from the others.
+        let lied = batch(&[request(now - 5), request(u64::MAX), request(now - 1)], now);
+        assert_eq!((lied.newest_ns, lied.wanted(now + 1)), (now, None));
     }
 
     proptest! {

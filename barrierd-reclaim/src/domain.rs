@@ -29,11 +29,12 @@ use crate::source::{ActiveSource, Asked, Barriers};
 use crate::stalled::{StallHook, Stalls};
 use crate::stats::{Counters, Stats};
 use crate::status::Status;
-use crate::sync::{fence, light_barrier};
+use crate::sync::{FLOOR, fence, light_barrier};
 use crate::takeover::{Hand, IDLE_AFTER, Marked};
 use crate::trace::{self, Told};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
+use barrierd_client::{FUTURE_SLACK_NS, time_ns};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::thread::gettid;
 use std::collections::VecDeque;
@@ -415,11 +416,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    impl Domain {
+        pub(crate) fn poison(&self) {
+            self.poisoned.store(true, Ordering::Relaxed);
+        }
+    }
+
     unsafe fn nothing(_: *mut ()) {}
 
-    /// The clock is set back past a stop: everything is kept, and `synchronize` says so.
+    /// The clock steps back past a stop, as it does under a slew: nothing passes before it has caught up,
+    /// and then all is as ever.
     #[test]
-    fn a_clock_that_runs_backwards_poisons() {
+    fn b1_a_clock_that_steps_back_poisons_nobody() {
+        let domain = Domain::new(
+            Barriers::Fence { asked_for: true },
+            &Settings { background: false, ..Settings::default() },
+        );
+        let record = domain.acquire();
+        let ahead = domain.words.stop(&FLOOR, || now_ns() + 20_000_000).ns;
+        let item = Item::new(core::ptr::null_mut(), nothing);
+        // SAFETY: the record is this test's; `nothing` touches nothing.
+        unsafe { domain.retire_fenced::<false>(record, item, 0) };
+        assert_eq!(domain.full_stop(record), ahead);
+        let late = Instant::now() + Duration::from_secs(60);
+        // SAFETY: the record is this test's.
+        assert_eq!(unsafe { domain.synchronize(record, late) }, Ok(()));
+        assert_eq!((domain.stats().freed, domain.stats().poisoned), (1, false));
+        domain.close();
+    }
+
+    /// Stops that can't be compared with the daemon's watermarks: everything is kept, and `synchronize`
+    /// says so.
+    #[test]
+    fn a_poisoned_domain_keeps_everything() {
         let domain = Domain::new(
             Barriers::Fence { asked_for: true },
             &Settings { background: false, ..Settings::default() },
@@ -428,7 +457,7 @@ mod tests {
         let item = Item::new(core::ptr::null_mut(), nothing);
         // SAFETY: the record is this test's; `nothing` touches nothing.
         unsafe { domain.retire_fenced::<false>(record, item, 0) };
-        domain.words.stop(|| now_ns() + 3_600_000_000_000);
+        domain.poison();
         let late = Instant::now() + Duration::from_millis(50);
         // SAFETY: the record is this test's.
         let answer = unsafe { domain.synchronize(record, late) };

@@ -76,10 +76,12 @@ pub enum SynchronizeError {
         /// What the source of barriers said.
         why: String,
     },
-    /// The clock was seen to run backwards past a barrier: nothing is freed any more.
+    /// The clock is another one than the daemon's, since this process moved into another time
+    /// namespace: nothing is freed any more.
     #[error(
-        "this domain is poisoned: the clock ran backwards past a barrier (another time namespace, \
-         or a faked clock), so nothing is freed until the Reclaimer is dropped"
+        "this domain is poisoned: the clock ran backwards past a barrier, and this process is no longer \
+         in the initial time namespace (or /proc/self/ns/time can't tell), so nothing is freed until the \
+         Reclaimer is dropped"
     )]
     Poisoned,
     /// This process was forked after the domain was made.

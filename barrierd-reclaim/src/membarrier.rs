@@ -6,12 +6,14 @@
 //! # Semantics
 //! `membarrier(PRIVATE_EXPEDITED)` returns after every running thread of the process has executed
 //! a full barrier between the call and the return; threads that do not run passed one when they
-//! were switched out (`kernel/sched/membarrier.c`). So a time read before the call is a watermark
-//! after it.
+//! were switched out (`kernel/sched/membarrier.c`). So a full stop that came before the call is a
+//! watermark after it, for the buyer's own domain, whose stops are in order. For other domains it is one
+//! because no stop of theirs that comes after gets a lower stamp: the buyer shows its stop in a word
+//! that all stops look at ([`FLOOR`]) before it calls. No clock is compared with another.
 
 use crate::error::MembarrierError;
-use crate::sync::{Twin, broken};
-use barrierd_client::abi::CLOCK_MARGIN_NS;
+use crate::protocol::raise;
+use crate::sync::{FLOOR, Twin, broken};
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use rustix::io::Errno;
@@ -64,8 +66,8 @@ impl Membarrier {
         Ok(Membarrier(()))
     }
 
-    /// Every thread of the process has passed its barrier for what was stamped before this,
-    /// nanoseconds.
+    /// Every thread of the process has passed its barrier for what was stamped before this, in any
+    /// domain, nanoseconds.
     pub(crate) fn watermark_ns(self) -> u64 {
         // Acquire: pairs with `buy`.
         BOUGHT.watermark_ns.load(Acquire)
@@ -98,11 +100,16 @@ impl Membarrier {
         BOUGHT.refused.load(Relaxed)
     }
 
-    /// Buys a barrier: about 0.4 us when no other thread of the process runs, tens of microseconds
-    /// when some do. The watermark that it gives.
-    pub(crate) fn buy(self) -> Result<u64, MembarrierError> {
+    /// Buys a barrier for what was stamped before `own`, the caller's last full stop: about 0.4 us when
+    /// no other thread of the process runs, tens of microseconds when some do. The watermark that it
+    /// gives.
+    pub(crate) fn buy(self, own: u64) -> Result<u64, MembarrierError> {
+        debug_assert!(own < u64::MAX, "the stamp of a poisoned domain is no stop");
         let before = now_ns();
         BOUGHT.started_ns.store(before, Relaxed);
+        if !broken(Twin::FloorAfterBarrier) {
+            raise(&FLOOR, own);
+        }
         let bought = if broken(Twin::NoBarrier) {
             Ok(())
         } else {
@@ -115,9 +122,8 @@ impl Membarrier {
         BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
         bought.map_err(|errno| refusal(errno, MembarrierError::Call))?;
-        let ns = before.saturating_sub(CLOCK_MARGIN_NS);
         // Release: who loads it runs after the barrier.
-        Ok(BOUGHT.watermark_ns.fetch_max(ns, AcqRel).max(ns))
+        Ok(BOUGHT.watermark_ns.fetch_max(own, AcqRel).max(own))
     }
 }
 
@@ -144,14 +150,17 @@ fn spacing_ns(price_ns: u64) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::protocol::Words;
 
     #[test]
     fn a_purchase_covers_all_before_it() {
-        let before = now_ns();
+        let words = Words::new();
         let source = Membarrier::register().expect("this kernel has membarrier");
-        let bought = source.buy().expect("registered");
-        assert!(bought + CLOCK_MARGIN_NS >= before && bought + CLOCK_MARGIN_NS <= now_ns());
-        assert!(source.watermark_ns() >= bought);
+        let own = words.stop(&FLOOR, now_ns).ns;
+        let bought = source.buy(own).expect("registered");
+        assert!(bought >= own && source.watermark_ns() >= bought);
+        // What comes after needs another, in any domain, wherever its clock is.
+        assert!(Words::new().stop(&FLOOR, || 0).ns >= bought);
     }
 
     #[test]

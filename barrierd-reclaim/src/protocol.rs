@@ -59,7 +59,7 @@ pub(crate) struct Safe {
 /// A full stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stop {
-    /// Its stamp, nanoseconds: at least the clock.
+    /// Its stamp, nanoseconds: at least the clock, and the floor.
     pub(crate) ns: u64,
     /// How far the clock lay behind a stop that had come before, nanoseconds.
     pub(crate) behind_ns: u64,
@@ -123,16 +123,22 @@ impl Words {
     /// Between the domain's own threads it is not the clock that counts but the order of the
     /// exchanges of one word, whose values only rise: a stop whose value is less than another's came
     /// before it, and happens before all that the other thread does from there on.
+    ///
+    /// Nor does it count against what other domains of the process buy: `floor` is what the latest of
+    /// them will be a watermark for ([`raise`]).
     #[inline]
-    pub(crate) fn stop(&self, clock: impl FnOnce() -> u64) -> Stop {
+    pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl FnOnce() -> u64) -> Stop {
         let before = self.0.latest.load(Ordering::Relaxed);
         if !broken(Twin::UnfencedStamp) {
             fence(Ordering::SeqCst);
         }
+        // Relaxed: after the fence, whose partner is that in `raise`.
+        let floor = if broken(Twin::FloorUnseen) { 0 } else { floor.load(Ordering::Relaxed) };
         let clock = clock();
+        let stamp = clock.max(floor);
         // AcqRel: each is Release for what came before it and Acquire for the stops that it follows.
         let order = if broken(Twin::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
-        let ns = self.0.latest.fetch_max(clock, order).max(clock);
+        let ns = self.0.latest.fetch_max(stamp, order).max(stamp);
         Stop { ns, behind_ns: before.saturating_sub(clock) }
     }
 
@@ -142,6 +148,17 @@ impl Words {
         // Release: as for `safe_ns` in `scan`.
         self.0.safe_vtime.fetch_max(vtime, Ordering::Release);
     }
+}
+
+/// Before a barrier is bought that all domains of the process will share: `ns` will be its watermark.
+///
+/// Take any stop in any of them. Its fence comes before the one here, so the bought barrier, which
+/// comes after, passes for what was unlinked before the stop; or after, then its load of `floor` sees
+/// `ns`, its stamp is no less, and needs a later barrier. The clock has no say in it.
+pub(crate) fn raise(floor: &AtomicU64, ns: u64) {
+    floor.fetch_max(ns, Ordering::Relaxed);
+    // The kernel's barrier begins with one of its own; this one puts it into the language's terms.
+    fence(Ordering::SeqCst);
 }
 
 /// What a domain's scans see of one thread. In one cache line: [`Record`](crate::record::Record)
@@ -296,8 +313,13 @@ impl Reader {
     /// A full stop of the owning thread, published: evidence that this thread has passed its barrier
     /// for all earlier stamps.
     #[inline]
-    pub(crate) fn full_stop(&self, words: &Words, clock: impl FnOnce() -> u64) -> Stop {
-        let stop = words.stop(clock);
+    pub(crate) fn full_stop(
+        &self,
+        words: &Words,
+        floor: &AtomicU64,
+        clock: impl FnOnce() -> u64,
+    ) -> Stop {
+        let stop = words.stop(floor, clock);
         // Release: brings the slot's earlier values along (step 1). Partner: `collect`.
         let order =
             if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Release };
@@ -412,6 +434,9 @@ mod tests {
     use core::iter::once;
     use proptest::prelude::*;
 
+    /// Nobody buys.
+    static NONE: AtomicU64 = AtomicU64::new(0);
+
     fn look(words: &Words, watermark: u64, reader: &Reader) -> Scan {
         scan(words, || watermark * GRAIN, || once(reader))
     }
@@ -451,8 +476,8 @@ mod tests {
     #[test]
     fn what_nobody_has_needs_no_evidence() {
         let (words, one, two) = (Words::new(), Reader::new(), Reader::new());
-        two.full_stop(&words, || 40);
-        one.full_stop(&words, || 60);
+        two.full_stop(&words, &NONE, || 40);
+        one.full_stop(&words, &NONE, || 60);
         assert_eq!(collect(100, [&one, &two].into_iter()), 40);
         two.give_back();
         assert_eq!(collect(100, [&one, &two].into_iter()), 60);
@@ -464,9 +489,20 @@ mod tests {
     #[test]
     fn stops_never_fall_and_say_when_the_clock_did() {
         let words = Words::new();
-        assert_eq!(words.stop(|| 50), Stop { ns: 50, behind_ns: 0 });
-        assert_eq!(words.stop(|| 20), Stop { ns: 50, behind_ns: 30 });
-        assert_eq!(words.stop(|| 60), Stop { ns: 60, behind_ns: 0 });
+        assert_eq!(words.stop(&NONE, || 50), Stop { ns: 50, behind_ns: 0 });
+        assert_eq!(words.stop(&NONE, || 20), Stop { ns: 50, behind_ns: 30 });
+        assert_eq!(words.stop(&NONE, || 60), Stop { ns: 60, behind_ns: 0 });
+    }
+
+    /// Another domain buys a barrier, at a time that this thread's clock hasn't come to.
+    #[test]
+    fn b1_a_stop_is_no_earlier_than_what_others_are_buying() {
+        let (words, floor) = (Words::new(), AtomicU64::new(0));
+        raise(&floor, 70);
+        raise(&floor, 50);
+        // The clock is behind the floor; that is no sign that it was set back.
+        assert_eq!(words.stop(&floor, || 60), Stop { ns: 70, behind_ns: 0 });
+        assert_eq!(words.stop(&floor, || 80), Stop { ns: 80, behind_ns: 0 });
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -517,13 +553,13 @@ mod tests {
                     }
                     Step::Unpin(i) if pinned[i].take().is_some() => readers[i].unpin(),
                     Step::Stop(i) if in_use[i] => {
-                        readers[i].full_stop(&words, clock);
+                        readers[i].full_stop(&words, &NONE, clock);
                         stopped[i] = now;
                     }
                     Step::Take(i) => {
                         prop_assert_eq!(readers[i].take(), !in_use[i]);
                         if !in_use[i] {
-                            readers[i].full_stop(&words, clock);
+                            readers[i].full_stop(&words, &NONE, clock);
                             (in_use[i], stopped[i]) = (true, now);
                         }
                     }
@@ -531,10 +567,10 @@ mod tests {
                         readers[i].give_back();
                         in_use[i] = false;
                     }
-                    Step::Stamp => stamps.push((words.stop(clock).ns, now)),
+                    Step::Stamp => stamps.push((words.stop(&NONE, clock).ns, now)),
                     Step::Scan { bought } => {
                         let before = words.safe().ns;
-                        let own = words.stop(clock).ns;
+                        let own = words.stop(&NONE, clock).ns;
                         if bought {
                             bought_at = now;
                         }
@@ -575,7 +611,7 @@ mod tests {
             let words = Words::new();
             let mut last = 0;
             for clock in clocks {
-                let stop = words.stop(|| clock);
+                let stop = words.stop(&NONE, || clock);
                 prop_assert_eq!(stop.ns, clock.max(last));
                 prop_assert_eq!(stop.behind_ns, last.saturating_sub(clock));
                 last = stop.ns;

@@ -151,6 +151,12 @@ impl Barriers {
         Some(Evidence { ns: watermark.ns, vtime: if labelled { watermark.vtime } else { 0 } })
     }
 
+    /// Whether this process's clock is compared with another's: the daemon's. What is bought and what
+    /// is collected goes by the order of stops.
+    pub(crate) fn compares_clocks(&self) -> bool {
+        matches!(self, Barriers::Daemon { daemons, .. } if daemons.current().is_some())
+    }
+
     /// Where barriers can be bought.
     pub(crate) fn membarrier(&self) -> Option<Membarrier> {
         match self {

@@ -13,6 +13,15 @@ pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsiz
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
 
+/// The stop for which a barrier was last bought, or is being bought, by any domain of the process:
+/// `protocol::raise`. Nanoseconds.
+#[cfg(not(loom))]
+pub(crate) static FLOOR: AtomicU64 = AtomicU64::new(0);
+#[cfg(loom)]
+loom::lazy_static! {
+    pub(crate) static ref FLOOR: AtomicU64 = AtomicU64::new(0);
+}
+
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
 #[inline(always)]
 pub(crate) fn light_barrier() {
@@ -111,6 +120,10 @@ pub(crate) enum Twin {
     UnfencedStamp,
     /// A full stop orders nothing between the domain's own threads.
     RelaxedStop,
+    /// A full stop does not look at what other domains are buying a barrier for.
+    FloorUnseen,
+    /// What a barrier is bought for is shown after the barrier.
+    FloorAfterBarrier,
     /// A thread's own evidence is published and read Relaxed.
     RelaxedEvidence,
     /// A queue is taken over without a barrier of its owner's CPU.

@@ -436,6 +436,7 @@ mod tests {
     use crate::bag::{Item, Refused, VtimeWord};
     use crate::membarrier::Membarrier;
     use crate::sync::BROKEN;
+    use barrierd_client::clock::now_ns;
     use std::process::{Command, ExitStatus};
     use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
@@ -506,7 +507,7 @@ mod tests {
                 unsafe {
                     (*bags).mark_taken();
                     if !broken(Twin::TakeoverWithoutBarrier) {
-                        membarrier.buy().expect("registered");
+                        membarrier.buy(now_ns()).expect("registered");
                     }
                     while !(*bags).is_quiet() {
                         std::hint::spin_loop();

@@ -138,7 +138,6 @@ mod off {
 mod tests {
     use crate::domain::{Domain, Settings};
     use crate::source::Barriers;
-    use barrierd_client::clock::now_ns;
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::sync::Arc;
     use tracing::span::{Attributes, Id, Record};
@@ -171,7 +170,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             domain.told().look(&domain);
             assert_eq!(errors.load(Relaxed), 0);
-            domain.words().stop(|| now_ns() + 3_600_000_000_000);
+            domain.poison();
             let record = domain.acquire();
             // SAFETY: the record is this test's.
             unsafe { domain.flush(record) };

@@ -100,6 +100,10 @@ pub(crate) enum Step {
     /// So many times every CPU but the first goes offline and back, under load, with waiters and
     /// the flag game.
     Storm(usize),
+    /// So many seconds of the ground truth on the last CPU while the clock is slewed to and fro, by all
+    /// that the kernel allows, thousands of times a second: it steps back, and no watermark may ever
+    /// lie ahead of it.
+    Slewed(u64),
     /// These CPUs go offline.
     Offline(&'static [usize]),
     /// One after the other goes offline and back.
@@ -236,6 +240,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario { name: "defaults", steps: USUAL, ..PLAIN },
+    Scenario {
+        name: "slew",
+        cpus: 4,
+        steps: &[Step::Start(&[]), Step::Waits(10), Step::Slewed(30), Step::Game(100_000)],
+        ..PLAIN
+    },
     Scenario { name: "defaults-new", kernel: Some(Kernel::NewCloud), steps: USUAL, ..PLAIN },
     Scenario { name: "rt", kernel: Some(Kernel::Rt), steps: USUAL, ..PLAIN },
     Scenario { name: "rt-new", kernel: Some(Kernel::NewRt), steps: USUAL, ..PLAIN },

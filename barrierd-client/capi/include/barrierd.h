@@ -163,6 +163,7 @@ static inline int barrierd_data_vpassed(const struct barrierd_mapped_data *data,
  * The present moment: makes this thread's stores visible, then reads the clock. Take it after the change
  * that others must see. The fence is what makes it evidence (x86-64: mfence or a locked instruction;
  * aarch64: dmb ish); no coarse clock and no raw counter will do in place of this one. Some 30 ns.
+ * While the kernel slews the clock a stamp may be less than an earlier one; each is right.
  */
 static inline uint64_t barrierd_stamp_inline(void)
 {

@@ -73,7 +73,7 @@ impl<'s> Daemon<'s> {
         let shared = kernel.map()?;
         attach(&mut kernel, &names, config.verbose)?;
         let signals = Signals::take()?;
-        let mut clock = EvidenceClock::new();
+        let mut clock = EvidenceClock::new()?;
         let idle_trusted = proof::tour(&shared, &mut clock, online.read())? && kernel.infers_idle();
         if kernel.infers_idle() && !idle_trusted {
             shared.set_broken();
@@ -111,7 +111,7 @@ impl<'s> Daemon<'s> {
         let fixed = Fixed::now(tick_ns(), config.period_ns);
         let cycle_ns = fixed.cycle_ns;
         let machine = Machine::new(cpus, file.inherited);
-        let publisher = Publisher::new(file, boot, cpus, config.per_cpu, now);
+        let publisher = Publisher::new(file, boot, cpus, config.per_cpu, clock.read());
         if config.verbose {
             say(format_args!(
                 "{}: {:?}, {cpus} CPUs, a barrier each {} us, idle inference {}",

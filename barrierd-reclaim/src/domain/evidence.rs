@@ -8,7 +8,7 @@ use super::*;
 impl Domain {
     /// A full stop of a thread without a record.
     pub(crate) fn stop_aside(&self) -> u64 {
-        self.judge(self.words.stop(now_ns))
+        self.judge(self.words.stop(&FLOOR, now_ns))
     }
 
     /// A full stop of the record's owner, for what it shows others.
@@ -19,14 +19,18 @@ impl Domain {
     /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
     /// trusted.
     pub(super) fn full_stop(&self, record: &Record) -> u64 {
-        self.judge(record.reader().full_stop(&self.words, now_ns))
+        self.judge(record.reader().full_stop(&self.words, &FLOOR, now_ns))
     }
 
-    /// A stop by the clock that a stop of before has overtaken means that the clock was set back
-    /// (setns into another time namespace): stamps would be too early for the daemon's watermarks.
-    /// Steps of microseconds happen, and evidence has a margin for them.
+    /// A clock that lies behind a stop which came before may have stepped back while it was slewed, by
+    /// any amount: then it is still the daemon's clock, whose evidence is below all that it shows, and
+    /// the stamp is that stop's. Or it is another clock than before (setns into another time namespace):
+    /// then stamps would be too early for the daemon's watermarks.
     pub(super) fn judge(&self, stop: protocol::Stop) -> u64 {
-        if stop.behind_ns > CLOCK_MARGIN_NS {
+        if stop.behind_ns > CLOCK_MARGIN_NS
+            && self.barriers.compares_clocks()
+            && is_another_clock(time_ns::is_initial(), stop.behind_ns)
+        {
             // Relaxed, here and where it is loaded: this stop is refused below whoever sees it when, and
             // each later one is judged for itself.
             self.poisoned.store(true, Ordering::Relaxed);
@@ -161,12 +165,10 @@ impl Domain {
             return None;
         }
         self.counters.bought(asked);
-        match membarrier.buy() {
+        match membarrier.buy(own) {
             Ok(watermark) => {
                 self.counters.round(ActiveSource::Membarrier);
-                // Within the domain the barrier covers all stops before ours, without the margin
-                // that clocks need: they happen before it.
-                Some(watermark.max(own))
+                Some(watermark)
             }
             // A refusal (a seccomp filter that came later) means no watermark: the garbage is kept.
             Err(_) => {
@@ -174,5 +176,30 @@ impl Domain {
                 None
             }
         }
+    }
+}
+
+/// Behind by this, nanoseconds, with nobody to tell why: the daemon's clients call a clock wrong by the
+/// same.
+const MOST_BEHIND_NS: u64 = FUTURE_SLACK_NS;
+
+/// Whether a clock that is `behind_ns` behind what it showed is another one than the daemon's. A daemon's
+/// file is opened in the initial time namespace alone, so who is still there reads the same clock.
+fn is_another_clock(initial: std::io::Result<bool>, behind_ns: u64) -> bool {
+    initial.map_or(behind_ns >= MOST_BEHIND_NS, |initial| !initial)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn b1_only_another_time_namespace_is_another_clock() {
+        let hour = 3_600_000_000_000;
+        assert!(!is_another_clock(Ok(true), hour), "a slew, however far");
+        assert!(is_another_clock(Ok(false), CLOCK_MARGIN_NS + 1));
+        let unknown = || Err(Error::from(ErrorKind::NotFound));
+        assert!(!is_another_clock(unknown(), 400_000) && is_another_clock(unknown(), hour));
     }
 }

@@ -125,7 +125,7 @@ impl Domain {
             return watermark;
         }
         self.counters.bought(Asked::Behind);
-        match membarrier.buy() {
+        match membarrier.buy(self.words.stop(&FLOOR, now_ns).ns) {
             // The call itself came after the stores: all stops before it have their barrier.
             Ok(_) => u64::MAX,
             Err(_) => {

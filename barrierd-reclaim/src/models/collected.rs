@@ -42,7 +42,7 @@ impl Domain {
     }
 
     fn full_stop(&self, reader: &Reader) -> u64 {
-        reader.full_stop(&self.world.words, || self.world.now()).ns
+        reader.full_stop(&self.world.words, &self.world.floor, || self.world.now()).ns
     }
 
     fn read(&self) {
@@ -131,7 +131,7 @@ fn execute(story: Story) {
     });
 
     domain.world.unlink();
-    let stamp = domain.world.words.stop(|| domain.world.now()).ns;
+    let stamp = domain.world.words.stop(&domain.world.floor, || domain.world.now()).ns;
     domain.stamp.store(stamp, Release);
     for thread in threads {
         thread.join().unwrap();

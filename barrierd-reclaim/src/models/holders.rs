@@ -114,7 +114,7 @@ impl Domain {
     /// `Domain::scan`.
     fn scan(&self, fenced: bool) {
         let watermark = if fenced {
-            let own = self.world.words.stop(|| self.world.now()).ns;
+            let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
             fence(SeqCst);
             own
         } else {
@@ -149,7 +149,7 @@ impl Domain {
             self.world.linked.store(true, Release);
         }
         self.world.unlink();
-        let stamp = words.stop(|| self.world.now()).ns;
+        let stamp = words.stop(&self.world.floor, || self.world.now()).ns;
         self.stamp.store(stamp, Release);
     }
 }

@@ -12,6 +12,7 @@
 //! What loom can't show, loads that overtake stores under any number of interrupts, is shown by the
 //! x86-TSO machine in `tests/tso`.
 
+mod bought;
 mod collected;
 mod holders;
 mod nap;
@@ -105,6 +106,8 @@ const START: u64 = 10;
 /// The domain's words, one node and the link to it, and the clock.
 struct World {
     words: Words,
+    /// What barriers are bought for.
+    floor: AtomicU64,
     clock: AtomicU64,
     linked: AtomicBool,
     node: UnsafeCell<u32>,
@@ -114,6 +117,7 @@ impl World {
     fn new() -> World {
         World {
             words: Words::new(),
+            floor: AtomicU64::new(0),
             clock: AtomicU64::new(START),
             linked: AtomicBool::new(true),
             node: UnsafeCell::new(ALIVE),

@@ -8,6 +8,7 @@ use loom::sync::atomic::Ordering::Release;
 
 struct Domain {
     words: Words,
+    floor: AtomicU64,
     clock: AtomicU64,
     attention: Attention,
     nap: Nap,
@@ -21,7 +22,7 @@ impl Domain {
     fn retire(&self, thread: usize) {
         let retired = &self.retired[thread];
         retired.store(retired.load(Relaxed) + 1, Relaxed);
-        self.words.stop(|| self.clock.fetch_add(1, Relaxed) * GRAIN);
+        self.words.stop(&self.floor, || self.clock.fetch_add(1, Relaxed) * GRAIN);
         if self.attention.rouse() {
             self.nap.call();
         }
@@ -63,6 +64,7 @@ impl Domain {
 fn execute(threads: usize, items: u64) {
     let domain = Arc::new(Domain {
         words: Words::new(),
+        floor: AtomicU64::new(0),
         clock: AtomicU64::new(START),
         attention: Attention::new(),
         nap: Nap::new(),

@@ -51,7 +51,7 @@ impl Domain {
     /// `Domain::scan`.
     fn scan(&self, source: Source) {
         let own = match source {
-            Source::Fence => self.world.words.stop(|| self.world.now()).ns,
+            Source::Fence => self.world.words.stop(&self.world.floor, || self.world.now()).ns,
             _ => 0,
         };
         let watermark = || match source {
@@ -121,7 +121,7 @@ impl Model {
 
         // The writer: unlink, stamp.
         domain.world.unlink();
-        let stamp = domain.world.words.stop(|| domain.world.now()).ns;
+        let stamp = domain.world.words.stop(&domain.world.floor, || domain.world.now()).ns;
         domain.stamp.store(stamp, Release);
         for thread in threads {
             thread.join().unwrap();

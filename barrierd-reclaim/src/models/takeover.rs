@@ -49,7 +49,7 @@ impl Domain {
 
     /// The taker's half: what it found, if the queue became its own.
     fn take(&self) -> Option<Vec<usize>> {
-        let stop = || self.world.words.stop(|| self.world.now()).ns;
+        let stop = || self.world.words.stop(&self.world.floor, || self.world.now()).ns;
         let early = broken(Twin::StampBeforeLook).then(stop);
         self.queue().mark_taken();
         let passed = self.cpu.has_passed(self.world.now());

@@ -3,7 +3,8 @@
 //! Each CPU has a store buffer, first in first out, which drains at any moment; loads find the own
 //! buffer's stores first; fences, locked operations, interrupts and task switches wait until it is
 //! empty. Threads are straight-line programs ([`Op`]) over a shared memory of bytes. A CPU takes the
-//! daemon's events, goes idle and comes back, and a thread may come back on another CPU.
+//! daemon's events, goes idle and comes back, and a thread may come back on another CPU. The kernel may
+//! update the clock's rate, in two halves, so that it steps back.
 //!
 //! This file owns the machine and the search; it knows no protocol. What loom can't show is shown
 //! here: a load that overtakes the store before it, and any number of interrupts on any CPU.
@@ -74,6 +75,10 @@ pub(crate) enum Op {
     /// A barrier on another CPU, as `membarrier` does it.
     Interrupt(u8),
     Clock(Reg),
+    /// The counter that the clock is made of: `CLOCK_MONOTONIC_RAW`.
+    Raw(Reg),
+    /// Waits until no update of the clock is under way: `adjtimex`.
+    Lock,
     /// Reads the node that the register names.
     Use(Reg),
     /// Frees a node.
@@ -83,6 +88,10 @@ pub(crate) enum Op {
 
     Set(Reg, Val),
     Min(Reg, Reg),
+    /// The difference, 0 at least.
+    Sub(Reg, Reg),
+    /// The greater of the first, and the second and 1.
+    Later(Reg, Reg),
     /// As `Min`, but 0 is no value.
     MinUnless0(Reg, Reg),
     /// IDLE and offline stand for the scan's clock: the first register holds a slot, the second the
@@ -115,6 +124,8 @@ pub(crate) struct World {
     pub(crate) watched: u8,
     /// How often a watched CPU may put its thread aside, in all.
     pub(crate) switches: u8,
+    /// How often the kernel may update the clock's rate, in all.
+    pub(crate) updates: u8,
     /// Any event writes IDLE while the idle task still looks current: a broken twin.
     pub(crate) idle_by_any_event: bool,
     /// The switch from the idle task to a thread clears this word, and so wakes the daemon.
@@ -151,8 +162,13 @@ pub(crate) struct State {
     pcs: [u8; THREADS],
     regs: [[u8; REGS]; THREADS],
     clock: u8,
+    /// How often the clock was read: the counter, which moves with each reading.
+    raw: u8,
+    /// While the kernel updates the clock: what that showed when the update read the counter. Else 0.
+    update: u8,
     freed: u8,
     switches: u8,
+    updates: u8,
 }
 
 /// What happens next.
@@ -164,6 +180,8 @@ pub(crate) enum Action {
     EventExchanges(u8),
     Aside(u8),
     Back(u8, u8),
+    UpdateReads,
+    UpdateShows,
 }
 
 /// A use after free.
@@ -185,6 +203,7 @@ impl World {
             memory: memory.to_vec(),
             watched: 0,
             switches: 0,
+            updates: 0,
             idle_by_any_event: false,
             asleep: None,
             must_end: Vec::new(),
@@ -213,8 +232,11 @@ impl World {
             pcs: [0; THREADS],
             regs: [[0; REGS]; THREADS],
             clock: 1,
+            raw: 0,
+            update: 0,
             freed: 0,
             switches: self.switches,
+            updates: self.updates,
         };
         for thread in 0..self.threads.len() {
             self.settle(&mut state, thread);
@@ -247,6 +269,7 @@ impl World {
             Op::AwaitIs(addr, value) => seen(addr) == value,
             Op::Store(..) => usize::from(core.stores) < BUFFER,
             Op::Fence | Op::Max(..) | Op::Swap(..) => core.stores == 0,
+            Op::Lock => state.update == 0,
             Op::Interrupt(other) => state.cpus[usize::from(other)].stores == 0,
             _ => true,
         }
@@ -283,6 +306,11 @@ impl World {
                     out.push(Action::Aside(number));
                 }
             }
+        }
+        if state.update != 0 {
+            out.push(Action::UpdateShows);
+        } else if state.updates > 0 {
+            out.push(Action::UpdateReads);
         }
         for thread in 0..self.threads.len() {
             let Some(cpu) = World::place(state, thread) else { continue };
@@ -328,6 +356,17 @@ impl World {
                     state.memory[usize::from(asleep)] = 0;
                 }
             }
+            // kernel/time/timekeeping.c: the clock goes on from what it showed at the update's reading,
+            // at another rate, which readers see only now. Here that rate has been 0 since: no rate
+            // is lower, and no step back longer.
+            Action::UpdateReads => {
+                state.updates -= 1;
+                state.update = state.clock;
+            }
+            Action::UpdateShows => {
+                state.clock = state.update;
+                state.update = 0;
+            }
         }
         Ok(())
     }
@@ -359,7 +398,9 @@ impl World {
                 regs[usize::from(reg)] =
                     core::mem::replace(&mut state.memory[usize::from(addr)], value);
             }
+            Op::Raw(reg) => regs[usize::from(reg)] = state.raw,
             Op::Clock(reg) => {
+                state.raw += 1;
                 state.clock += 1;
                 regs[usize::from(reg)] = state.clock;
             }
@@ -394,6 +435,8 @@ impl World {
                     Op::Set(reg, Val::Const(value)) => (reg, value),
                     Op::Set(reg, Val::Reg(from)) => (reg, get(from)),
                     Op::Min(reg, other) => (reg, get(reg).min(get(other))),
+                    Op::Sub(reg, other) => (reg, get(reg).saturating_sub(get(other))),
+                    Op::Later(reg, last) => (reg, get(reg).max(get(last) + 1)),
                     Op::MinUnless0(reg, other) if get(other) == 0 => (reg, get(reg)),
                     Op::MinUnless0(reg, other) => (reg, get(reg).min(get(other))),
                     Op::Credit(reg, clock) if get(reg) == IDLE => (reg, get(clock)),
@@ -469,6 +512,8 @@ pub(crate) fn walk(
             | Action::EventExchanges(cpu)
             | Action::Aside(cpu)
             | Action::Back(cpu, _) => THREADS + usize::from(cpu),
+            // As fast as the first CPU.
+            Action::UpdateReads | Action::UpdateShows => THREADS,
         };
         1u32 << (paces[actor] % 10)
     };
@@ -538,7 +583,7 @@ fn fingerprint(state: &State) -> u128 {
     }
     add(&state.pcs);
     state.regs.iter().for_each(|regs| add(regs));
-    add(&[state.clock, state.freed, state.switches]);
+    add(&[state.clock, state.freed, state.switches, state.raw, state.update, state.updates]);
     u128::from(one) << 64 | u128::from(two)
 }
 

@@ -8,6 +8,7 @@ mod kernel;
 mod machine;
 mod passive;
 mod programs;
+mod slewed;
 mod takeover;
 mod vtime;
 mod walks;

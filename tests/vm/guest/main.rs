@@ -9,6 +9,7 @@ mod confined;
 mod cpus;
 mod daemon;
 mod load;
+mod slew;
 mod steps;
 mod truth;
 

@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::game::{Game, Outcome, Rest, pin_to};
 use crate::load::Load;
 use crate::scenarios::{Count, Step};
+use crate::slew::Slew;
 use crate::truth::{self, Asks};
 use barrierd_client::{Barrier, Stamp};
 use rustix::mount::{MountFlags, mount};
@@ -106,6 +107,22 @@ impl Scene {
             }
             Step::Game(rounds) => self.game(rounds),
             Step::LostGame => lost_game(),
+            Step::Slewed(seconds) => {
+                let (barrier, cpus) = (self.barrier(), cpus::list("online"));
+                let [_, slewed, watched, .., last] = cpus[..] else { panic!("4 CPUs") };
+                let slew = Slew::start(slewed, watched, self.file());
+                // Armings without end, and what comes of them published at once.
+                let _kicks = Load::kicks(self.file());
+                let stop = Instant::now() + Duration::from_secs(seconds);
+                let mut rounds = 0;
+                while Instant::now() < stop {
+                    truth::check(&barrier, &[last], 2, Asks::InTurn);
+                    rounds += 2;
+                }
+                let seen = slew.stop();
+                println!("  {rounds} rounds; {seen}");
+                assert!(seen.ahead_ns == 0, "a watermark lay ahead of the clock: {seen}");
+            }
             Step::Storm(cycles) => cpus::storm(&self.barrier(), cycles),
             Step::Offline(cpus) => {
                 for &cpu in cpus {

@@ -130,7 +130,7 @@ impl Ways {
             let deadline = Instant::now() + timeout;
             let begin = clock::now_ns();
             return match wait(barrier, by, deadline) {
-                Ok(Waited::Passed) => Ok(Some(clock::now_ns() - begin)),
+                Ok(Waited::Passed) => Ok(Some(clock::now_ns().saturating_sub(begin))),
                 Ok(Waited::Late(_)) => Ok(None),
                 Err(Hindrance::Distrust(why)) => Err(Failure::Distrust(why)),
                 Err(why) => Err(missing(&why.to_string())),
