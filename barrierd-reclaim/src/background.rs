@@ -40,24 +40,39 @@ use std::time::Duration;
 pub(crate) struct Watch {
     service: &'static Service,
     attention: Attention,
+    /// The domain itself, until its first item makes it known to the thread: one that never retires
+    /// anything leaves no trace there.
+    newcomer: Mutex<Option<(Weak<Domain>, DomainId)>>,
 }
 
 impl Watch {
     /// Of the calling process.
     pub(crate) fn new() -> Watch {
-        Watch { service: Service::of_this_process(), attention: Attention::new() }
+        Watch {
+            service: Service::of_this_process(),
+            attention: Attention::new(),
+            newcomer: Mutex::default(),
+        }
     }
 
     /// Has the thread look after `domain`, from its first item on.
     pub(crate) fn enlist(&self, domain: Weak<Domain>, id: DomainId) {
-        lock(&self.service.new).push((domain, id));
+        *lock(&self.newcomer) = Some((domain, id));
     }
 
     /// After an item was counted, and a SeqCst fence since: has the thread look at the domain, if it
     /// does not. Whether that took a system call.
     #[inline]
     pub(crate) fn rouse(&self) -> bool {
-        self.attention.rouse() && self.service.call()
+        self.attention.rouse() && self.call()
+    }
+
+    #[cold]
+    fn call(&self) -> bool {
+        if let Some(newcomer) = lock(&self.newcomer).take() {
+            lock(&self.service.new).push(newcomer);
+        }
+        self.service.call()
     }
 
     /// Whether the thread runs: it may not have been needed yet, or could not be started.
@@ -166,6 +181,21 @@ fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, not(loom)))]
+mod growth {
+    use super::*;
+    use crate::{Reclaimer, Source};
+
+    #[test]
+    fn a4_domains_that_retire_nothing_leave_nothing() {
+        for _ in 0..1000 {
+            drop(Reclaimer::builder().source(Source::Fence).build().expect("always"));
+        }
+        let new = lock(&Service::of_this_process().new);
+        assert!(new.iter().filter(|(domain, _)| domain.strong_count() == 0).count() < 100);
+    }
 }
 
 #[cfg(all(test, not(loom), feature = "tracing"))]
