@@ -24,12 +24,12 @@
 //! go) may panic: that costs one look at one domain.
 
 use crate::domain::Domain;
+use crate::fork::Process;
 use crate::local::DomainId;
 use crate::nap::{Attention, Nap};
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use rustix::process::{Pid, getpid};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
@@ -90,8 +90,9 @@ impl Watch {
 /// The background thread of one process. Never freed: a process has one.
 #[derive(Debug)]
 struct Service {
-    /// The child of a fork has no such thread: it makes another for its own domains.
-    process: Pid,
+    /// The child of a fork has no such thread: it makes another for its own domains. By the mark that a
+    /// fork wipes off, not by the process id: in two pid namespaces both may be 1.
+    process: Process,
     nap: Nap,
     started: AtomicBool,
     /// Domains that the thread has not seen yet.
@@ -101,14 +102,13 @@ struct Service {
 impl Service {
     fn of_this_process() -> &'static Service {
         static CURRENT: AtomicPtr<Service> = AtomicPtr::new(core::ptr::null_mut());
-        let process = getpid();
         let current = CURRENT.load(Ordering::Acquire);
         // SAFETY: null, or leaked below.
-        if let Some(service) = unsafe { current.as_ref() }.filter(|s| s.process == process) {
+        if let Some(service) = unsafe { current.as_ref() }.filter(|s| s.process.is_current()) {
             return service;
         }
         let service = Box::into_raw(Box::new(Service {
-            process,
+            process: Process::current(),
             nap: Nap::new(),
             started: AtomicBool::new(false),
             new: Mutex::default(),
