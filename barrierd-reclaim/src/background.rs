@@ -29,11 +29,26 @@ use crate::local::DomainId;
 use crate::nap::{Attention, Nap};
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use barrierd_client::clock::now_ns;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
+
+/// Between two attempts to start the thread, nanoseconds.
+const RETRY_NS: u64 = 100_000_000;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    /// The thread is awake, and looks again.
+    Awake,
+    /// The same, and it took a system call.
+    BySystemCall,
+    /// There is no thread.
+    Nobody,
+}
 
 /// A domain's side of the background thread.
 #[derive(Debug)]
@@ -72,7 +87,15 @@ impl Watch {
         if let Some(newcomer) = lock(&self.newcomer).take() {
             lock(&self.service.new).push(newcomer);
         }
-        self.service.call()
+        match self.service.call() {
+            Called::Awake => false,
+            Called::BySystemCall => true,
+            Called::Nobody => {
+                // So that the next item tries again.
+                self.attention.nobody_came();
+                true
+            }
+        }
     }
 
     /// Whether the thread runs: it may not have been needed yet, or could not be started.
@@ -95,6 +118,8 @@ struct Service {
     process: Process,
     nap: Nap,
     started: AtomicBool,
+    /// When to try again to start it, after that has failed, nanoseconds.
+    retry_ns: AtomicU64,
     /// Domains that the thread has not seen yet.
     new: Mutex<Vec<(Weak<Domain>, DomainId)>>,
 }
@@ -111,6 +136,7 @@ impl Service {
             process: Process::current(),
             nap: Nap::new(),
             started: AtomicBool::new(false),
+            retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
         }));
         // AcqRel, Acquire: whoever finds a service finds it whole.
@@ -128,26 +154,41 @@ impl Service {
         }
     }
 
-    /// Makes the thread look again; the first caller starts it. Whether that took a system call.
-    fn call(&'static self) -> bool {
+    /// Makes the thread look again; the first caller starts it.
+    fn call(&'static self) -> Called {
         // Relaxed: it decides who spawns, and `spawn` itself hands on what the thread needs.
-        if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
-            // The word first: whatever was enlisted before is seen by the thread's first look.
-            let name = "barrierd-reclaim".into();
-            // Without a thread (a limit, a seccomp filter) all is as with `background(false)`.
-            if let Err(error) = thread::Builder::new().name(name).spawn(|| self.run()) {
+        if self.started.load(Ordering::Relaxed) {
+            return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
+        }
+        // Relaxed: a hint.
+        if now_ns() < self.retry_ns.load(Ordering::Relaxed) {
+            return Called::Nobody;
+        }
+        if self.started.swap(true, Ordering::Relaxed) {
+            return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
+        }
+        let name = "barrierd-reclaim".into();
+        match thread::Builder::new().name(name).spawn(|| self.run()) {
+            Ok(_) => Called::BySystemCall,
+            // Without a thread (a limit, a seccomp filter) all is as with `background(false)`, until
+            // there is one.
+            Err(error) => {
+                self.retry_ns.store(now_ns().saturating_add(RETRY_NS), Ordering::Relaxed);
                 self.started.store(false, Ordering::Relaxed);
                 trace::no_thread(&error);
+                Called::Nobody
             }
-            return true;
         }
-        self.nap.call()
     }
 
     fn run(&'static self) {
         let mut keepers = Vec::new();
         loop {
             for (domain, id) in core::mem::take(&mut *lock(&self.new)) {
+                if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch()) {
+                    // It may have called while there was no thread.
+                    watch.attention().rouse();
+                }
                 keepers.push(Keeper::new(domain, id));
             }
             keepers.retain(|keeper: &Keeper| !keeper.is_gone());
