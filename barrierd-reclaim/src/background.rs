@@ -24,40 +24,78 @@
 //! go) may panic: that costs one look at one domain.
 
 use crate::domain::Domain;
+use crate::fork::Process;
 use crate::local::DomainId;
 use crate::nap::{Attention, Nap};
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use rustix::process::{Pid, getpid};
+use barrierd_client::clock::now_ns;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
+
+/// Between two attempts to start the thread, nanoseconds.
+const RETRY_NS: u64 = 100_000_000;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    /// The thread is awake, and looks again.
+    Awake,
+    /// The same, and it took a system call.
+    BySystemCall,
+    /// There is no thread.
+    Nobody,
+}
 
 /// A domain's side of the background thread.
 #[derive(Debug)]
 pub(crate) struct Watch {
     service: &'static Service,
     attention: Attention,
+    /// The domain itself, until its first item makes it known to the thread: one that never retires
+    /// anything leaves no trace there.
+    newcomer: Mutex<Option<(Weak<Domain>, DomainId)>>,
 }
 
 impl Watch {
     /// Of the calling process.
     pub(crate) fn new() -> Watch {
-        Watch { service: Service::of_this_process(), attention: Attention::new() }
+        Watch {
+            service: Service::of_this_process(),
+            attention: Attention::new(),
+            newcomer: Mutex::default(),
+        }
     }
 
     /// Has the thread look after `domain`, from its first item on.
     pub(crate) fn enlist(&self, domain: Weak<Domain>, id: DomainId) {
-        lock(&self.service.new).push((domain, id));
+        *lock(&self.newcomer) = Some((domain, id));
     }
 
     /// After an item was counted, and a SeqCst fence since: has the thread look at the domain, if it
     /// does not. Whether that took a system call.
     #[inline]
     pub(crate) fn rouse(&self) -> bool {
-        self.attention.rouse() && self.service.call()
+        self.attention.rouse() && self.call()
+    }
+
+    #[cold]
+    fn call(&self) -> bool {
+        if let Some(newcomer) = lock(&self.newcomer).take() {
+            lock(&self.service.new).push(newcomer);
+        }
+        match self.service.call() {
+            Called::Awake => false,
+            Called::BySystemCall => true,
+            Called::Nobody => {
+                // So that the next item tries again.
+                self.attention.nobody_came();
+                true
+            }
+        }
     }
 
     /// Whether the thread runs: it may not have been needed yet, or could not be started.
@@ -75,10 +113,13 @@ impl Watch {
 /// The background thread of one process. Never freed: a process has one.
 #[derive(Debug)]
 struct Service {
-    /// The child of a fork has no such thread: it makes another for its own domains.
-    process: Pid,
+    /// The child of a fork has no such thread: it makes another for its own domains. By the mark that a
+    /// fork wipes off, not by the process id: in two pid namespaces both may be 1.
+    process: Process,
     nap: Nap,
     started: AtomicBool,
+    /// When to try again to start it, after that has failed, nanoseconds.
+    retry_ns: AtomicU64,
     /// Domains that the thread has not seen yet.
     new: Mutex<Vec<(Weak<Domain>, DomainId)>>,
 }
@@ -86,16 +127,16 @@ struct Service {
 impl Service {
     fn of_this_process() -> &'static Service {
         static CURRENT: AtomicPtr<Service> = AtomicPtr::new(core::ptr::null_mut());
-        let process = getpid();
         let current = CURRENT.load(Ordering::Acquire);
         // SAFETY: null, or leaked below.
-        if let Some(service) = unsafe { current.as_ref() }.filter(|s| s.process == process) {
+        if let Some(service) = unsafe { current.as_ref() }.filter(|s| s.process.is_current()) {
             return service;
         }
         let service = Box::into_raw(Box::new(Service {
-            process,
+            process: Process::current(),
             nap: Nap::new(),
             started: AtomicBool::new(false),
+            retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
         }));
         // AcqRel, Acquire: whoever finds a service finds it whole.
@@ -113,26 +154,41 @@ impl Service {
         }
     }
 
-    /// Makes the thread look again; the first caller starts it. Whether that took a system call.
-    fn call(&'static self) -> bool {
+    /// Makes the thread look again; the first caller starts it.
+    fn call(&'static self) -> Called {
         // Relaxed: it decides who spawns, and `spawn` itself hands on what the thread needs.
-        if !self.started.load(Ordering::Relaxed) && !self.started.swap(true, Ordering::Relaxed) {
-            // The word first: whatever was enlisted before is seen by the thread's first look.
-            let name = "barrierd-reclaim".into();
-            // Without a thread (a limit, a seccomp filter) all is as with `background(false)`.
-            if let Err(error) = thread::Builder::new().name(name).spawn(|| self.run()) {
+        if self.started.load(Ordering::Relaxed) {
+            return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
+        }
+        // Relaxed: a hint.
+        if now_ns() < self.retry_ns.load(Ordering::Relaxed) {
+            return Called::Nobody;
+        }
+        if self.started.swap(true, Ordering::Relaxed) {
+            return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
+        }
+        let name = "barrierd-reclaim".into();
+        match thread::Builder::new().name(name).spawn(|| self.run()) {
+            Ok(_) => Called::BySystemCall,
+            // Without a thread (a limit, a seccomp filter) all is as with `background(false)`, until
+            // there is one.
+            Err(error) => {
+                self.retry_ns.store(now_ns().saturating_add(RETRY_NS), Ordering::Relaxed);
                 self.started.store(false, Ordering::Relaxed);
                 trace::no_thread(&error);
+                Called::Nobody
             }
-            return true;
         }
-        self.nap.call()
     }
 
     fn run(&'static self) {
         let mut keepers = Vec::new();
         loop {
             for (domain, id) in core::mem::take(&mut *lock(&self.new)) {
+                if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch()) {
+                    // It may have called while there was no thread.
+                    watch.attention().rouse();
+                }
                 keepers.push(Keeper::new(domain, id));
             }
             keepers.retain(|keeper: &Keeper| !keeper.is_gone());
@@ -166,6 +222,21 @@ fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, not(loom)))]
+mod growth {
+    use super::*;
+    use crate::{Reclaimer, Source};
+
+    #[test]
+    fn a4_domains_that_retire_nothing_leave_nothing() {
+        for _ in 0..1000 {
+            drop(Reclaimer::builder().source(Source::Fence).build().expect("always"));
+        }
+        let new = lock(&Service::of_this_process().new);
+        assert!(new.iter().filter(|(domain, _)| domain.strong_count() == 0).count() < 100);
+    }
 }
 
 #[cfg(all(test, not(loom), feature = "tracing"))]

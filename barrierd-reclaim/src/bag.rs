@@ -198,6 +198,7 @@ impl Bags {
                 open,
                 sealed: VecDeque::new(),
                 count: 0,
+                unscanned: 0,
                 safe: VecDeque::new(),
                 surplus: 0,
                 going: None,

@@ -54,6 +54,7 @@ mod guard;
 mod handle;
 mod hazard;
 mod holders;
+mod later;
 mod ledger;
 mod limit;
 mod local;

@@ -5,6 +5,7 @@
 //! with a birth and without.
 
 use crate::domain::Domain;
+use crate::later;
 use crate::record::Record;
 use crate::source::Asked;
 use crate::stalled::try_lock;
@@ -114,7 +115,7 @@ impl Domain {
         if let OnLimit::Block(longest) = self.limits().then
             && !own_guard
         {
-            let stop = Instant::now() + longest;
+            let stop = later::after(Instant::now(), longest);
             let mut nap = Duration::from_micros(20);
             while self.is_over() && Instant::now() < stop {
                 std::thread::sleep(nap.min(stop.saturating_duration_since(Instant::now())));

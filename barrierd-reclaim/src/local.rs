@@ -9,8 +9,10 @@
 use crate::domain::Domain;
 use crate::record::Record;
 use core::cell::{Cell, RefCell};
+use core::hash::{BuildHasherDefault, Hasher};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Weak;
 
@@ -24,19 +26,60 @@ pub(crate) fn next_id() -> DomainId {
 }
 
 struct Entry {
-    id: DomainId,
     domain: Weak<Domain>,
     record: *const Record,
 }
 
 struct Registry {
-    entries: Vec<Entry>,
+    entries: HashMap<DomainId, Entry, BuildHasherDefault<IdHasher>>,
+    /// With so many entries, those of domains that are gone are taken out: a constant price an entry.
+    crowded: usize,
+}
+
+/// Fewer entries than this are never searched for domains that are gone.
+const LEAST_CROWDED: usize = 8;
+
+/// Ids are numbers in a row, and nobody chooses them: an odd factor spreads them well enough.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("an id is a u64");
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // 2^64 divided by the golden ratio (Knuth, "Sorting and Searching", 6.4): its upper bits tell
+        // neighbours apart, which is where the map looks, as well as the lower ones.
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl Registry {
+    const fn new() -> Registry {
+        Registry {
+            entries: HashMap::with_hasher(BuildHasherDefault::new()),
+            crowded: LEAST_CROWDED,
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.entries.len() >= self.crowded {
+            self.entries.retain(|_, entry| entry.domain.strong_count() > 0);
+            self.crowded = LEAST_CROWDED.max(2 * self.entries.len());
+            self.entries.shrink_to(self.crowded);
+        }
+    }
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
         LAST.set((0, ptr::null()));
-        for entry in self.entries.drain(..) {
+        for (_, entry) in self.entries.drain() {
             if let Some(domain) = entry.domain.upgrade() {
                 // SAFETY: the domain is alive, so its records are. This thread owns the record
                 // (the registry says so) and forgets it here.
@@ -49,7 +92,7 @@ impl Drop for Registry {
 thread_local! {
     /// The domain last used by this thread, if its readers need no fence, and the record there.
     static LAST: Cell<(DomainId, *const Record)> = const { Cell::new((0, ptr::null())) };
-    static REGISTRY: RefCell<Registry> = const { RefCell::new(Registry { entries: Vec::new() }) };
+    static REGISTRY: RefCell<Registry> = const { RefCell::new(Registry::new()) };
 }
 
 /// This thread's record in domain `id`, if the thread used that domain last and its readers need
@@ -67,12 +110,11 @@ pub(crate) fn find(id: DomainId, domain: &Arc<Domain>) -> Option<*const Record> 
     REGISTRY
         .try_with(|registry| {
             let mut registry = registry.borrow_mut();
-            let known =
-                registry.entries.iter().find(|entry| entry.id == id).map(|entry| entry.record);
+            let known = registry.entries.get(&id).map(|entry| entry.record);
             let record = known.unwrap_or_else(|| {
-                registry.entries.retain(|entry| entry.domain.strong_count() > 0);
+                registry.make_room();
                 let record: *const Record = domain.acquire();
-                registry.entries.push(Entry { id, domain: Arc::downgrade(domain), record });
+                registry.entries.insert(id, Entry { domain: Arc::downgrade(domain), record });
                 record
             });
             if !domain.readers_fence() {
@@ -85,10 +127,7 @@ pub(crate) fn find(id: DomainId, domain: &Arc<Domain>) -> Option<*const Record> 
 
 /// Gives the background thread's record in domain `id` up.
 pub(crate) fn leave(id: DomainId) {
-    let entry = REGISTRY.try_with(|registry| {
-        let entries = &mut registry.borrow_mut().entries;
-        entries.iter().position(|entry| entry.id == id).map(|index| entries.swap_remove(index))
-    });
+    let entry = REGISTRY.try_with(|registry| registry.borrow_mut().entries.remove(&id));
     let Ok(Some(entry)) = entry else { return };
     if LAST.get().0 == id {
         LAST.set((0, ptr::null()));
@@ -97,5 +136,26 @@ pub(crate) fn leave(id: DomainId) {
         // SAFETY: the domain is alive, so its records are. This thread owned the record, and has
         // forgotten it.
         unsafe { domain.hand_over_behind(&*entry.record) };
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Reclaimer, Source};
+
+    #[test]
+    fn a23_a_thread_forgets_domains_that_are_gone() {
+        let make = || Reclaimer::builder().source(Source::Fence).build().expect("always");
+        let entries = || REGISTRY.with(|registry| registry.borrow().entries.len());
+        let kept: Vec<_> = (0..100).map(|_| make()).collect();
+        let pin_all = || kept.iter().for_each(|reclaimer| drop(reclaimer.pin()));
+        pin_all();
+        for _ in 0..10_000 {
+            drop(make().pin());
+        }
+        assert!((100..=200).contains(&entries()), "{}", entries());
+        pin_all();
+        assert!(kept.iter().all(|reclaimer| reclaimer.domain().records().count() == 1));
     }
 }

@@ -41,6 +41,13 @@ impl Attention {
         self.asleep.load(Ordering::Relaxed)
     }
 
+    /// There is no thread to look: whoever counts the next item takes note again.
+    pub(crate) fn nobody_came(&self) {
+        // Relaxed: the fence between the next item's count and its look orders nothing for this store, and
+        // need not: this very thread has just looked, and others may call once too often.
+        self.asleep.store(true, Ordering::Relaxed);
+    }
+
     /// The thread stops looking, unless `waits` says, looking after that, that something waits.
     pub(crate) fn fall_asleep(&self, waits: impl FnOnce() -> bool) -> bool {
         if broken(Twin::LookBeforeAsleep) {

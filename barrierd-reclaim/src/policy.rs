@@ -44,9 +44,9 @@ pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bo
     uncovered >= fair.max(LEAST_ITEMS).min(budget.max(1))
 }
 
-/// Whether a thread that has sealed a bag, and now has `sealed`, should scan.
+/// Whether a thread that has sealed `sealed` bags since its last scan should scan again.
 pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
-    sealed.is_multiple_of(1 + readers / READERS_A_BAG)
+    sealed > readers / READERS_A_BAG
 }
 
 #[cfg(all(test, not(loom)))]
@@ -81,8 +81,17 @@ mod tests {
 
     #[test]
     fn scans_cost_the_same_an_item_however_many_threads() {
-        assert!((1..100).all(|sealed| worth_scanning(sealed, 2)));
-        let scans = (1..=1024).filter(|&sealed| worth_scanning(sealed, 1023)).count();
-        assert_eq!(scans, 16);
+        assert!((1..100).all(|sealed| worth_scanning(sealed, 2)) && !worth_scanning(1, 16));
+        // Be it that a seal closes one bag or two.
+        for step in [1, 2] {
+            let (mut scans, mut since) = (0, 0);
+            for _ in 0..1024 / step {
+                since += step;
+                if worth_scanning(since, 1023) {
+                    (scans, since) = (scans + 1, 0);
+                }
+            }
+            assert_eq!(scans, 16);
+        }
     }
 }

@@ -40,17 +40,18 @@ struct Inner {
     interval: Interval,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
-    /// Robust guards that are open.
-    robust: Cell<u32>,
+    /// Robust guards that are open. Safe code counts up without end by forgetting guards, so this, like
+    /// every counter that it can drive, has 64 bits: they last for centuries.
+    robust: Cell<u64>,
     /// Hazards that there are.
-    hazards: Cell<u32>,
+    hazards: Cell<u64>,
     freeing: Cell<bool>,
     running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
     debt: Cell<usize>,
     /// Guards that the slot could not count.
-    beyond: Cell<usize>,
+    beyond: Cell<u64>,
     retired: Tally,
     freed: Tally,
     retired_bytes: Tally,
@@ -126,13 +127,13 @@ impl Record {
 
     /// Robust guards that are open. Owner only.
     #[inline]
-    pub(crate) fn robust(&self) -> &Cell<u32> {
+    pub(crate) fn robust(&self) -> &Cell<u64> {
         &self.0.robust
     }
 
     /// Hazards that there are. Owner only.
     #[inline]
-    pub(crate) fn hazards(&self) -> &Cell<u32> {
+    pub(crate) fn hazards(&self) -> &Cell<u64> {
         &self.0.hazards
     }
 

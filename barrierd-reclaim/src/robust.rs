@@ -184,3 +184,23 @@ impl fmt::Debug for RobustGuard<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{Reclaimer, Source};
+
+    /// 2^32 - 1 guards were forgotten, which takes seconds: one more must not close the section of
+    /// those that are open.
+    #[test]
+    fn a3_forgotten_robust_guards_never_close_a_section() {
+        let reclaimer =
+            Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
+        let handle = reclaimer.handle();
+        let kept = handle.pin_robust();
+        let record = kept.record();
+        record.robust().set(u32::MAX.into());
+        drop(handle.pin_robust());
+        assert!(record.interval().is_open());
+        record.robust().set(1);
+    }
+}

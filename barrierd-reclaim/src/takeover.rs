@@ -19,6 +19,7 @@
 
 use crate::bag::{Bag, Bags};
 use crate::domain::Domain;
+use crate::later;
 use crate::ledger::Mark;
 use crate::local::{self, DomainId};
 use crate::record::Record;
@@ -331,7 +332,7 @@ impl Keeper {
             return None;
         }
         let nap = nap.unwrap_or_else(|| domain.idle_after());
-        self.due = Instant::now() + nap;
+        self.due = later::after(Instant::now(), nap);
         Some(sooner(nap))
     }
 
@@ -347,7 +348,7 @@ impl Keeper {
             // What was called may have used the domain: see `free`.
             local::leave(self.id);
         }
-        self.stalls_due = Instant::now() + stalls.every();
+        self.stalls_due = later::after(Instant::now(), stalls.every());
         Some(stalls.every())
     }
 

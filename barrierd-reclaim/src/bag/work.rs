@@ -19,6 +19,8 @@ pub(super) struct Rest {
     pub(super) sealed: VecDeque<Bag>,
     /// Items that were ever sealed.
     pub(super) count: u64,
+    /// Bags that were sealed since the owner's last scan.
+    pub(super) unscanned: usize,
     /// Found safe, oldest first.
     pub(super) safe: VecDeque<Bag>,
     /// So many of them are a backlog.
@@ -126,6 +128,7 @@ impl Work<'_> {
             return;
         }
         let aside = self.rest.aside.as_mut().expect("it has the open bag");
+        self.rest.unscanned += 1;
         aside.seal(ns, |bag| {
             self.bags.born.close(bag);
             bag.birth = self.bags.birth.replace(u64::MAX);
@@ -144,6 +147,7 @@ impl Work<'_> {
         (full.birth, full.opened_ns) = (0, full.opened_ns.min(full.ns));
         self.rest.count += u64::try_from(full.len).expect("at most 64");
         full.sealed = self.rest.count;
+        self.rest.unscanned += 1;
         self.rest.sealed.push_back(full);
     }
 
@@ -262,6 +266,16 @@ impl Work<'_> {
     /// Sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
         self.rest.sealed.len() + self.rest.born().map_or(0, VecDeque::len)
+    }
+
+    /// Bags that were sealed since the last [`scanned`](Work::scanned).
+    pub(crate) fn unscanned(&self) -> usize {
+        self.rest.unscanned
+    }
+
+    /// The owner scans now.
+    pub(crate) fn scanned(&mut self) {
+        self.rest.unscanned = 0;
     }
 
     /// The newest stamp of a sealed bag; 0 if there is none.

@@ -42,6 +42,7 @@ impl Domain {
     /// a full stop, and `work` is its queue.
     pub(super) fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
         let own = record.reader().last_stop();
+        work.scanned();
         if self.scan(own, asked, &|watermark| work.uncovered(watermark)).is_some() {
             self.release(work);
         }

@@ -17,7 +17,8 @@ use core::ptr;
 /// What keeps a participant's domain alive.
 struct Keeper {
     collector: Collector,
-    handles: Cell<usize>,
+    /// 64 bits wherever it runs: safe code counts up without end by forgetting handles.
+    handles: Cell<u64>,
 }
 
 /// A new participant with one handle. It lives until handles and guards are gone.
