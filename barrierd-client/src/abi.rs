@@ -16,7 +16,7 @@
 //! | 24 | [`LAST_INTERRUPT_VTIME`] | the same in virtual time; the low half is a futex word |
 //! | 32 | [`MAGIC`] | [`MAGIC_VALUE`], stored last when a file is made |
 //! | 40 | [`VERSION`] | [`VERSION_VALUE`] |
-//! | 48 | [`FLAGS`] | bits: [`FLAG_STOPPED`], [`FLAG_PER_CPU_EXACT`] |
+//! | 48 | [`FLAGS`] | bits: [`FLAG_STOPPED`], [`FLAG_PER_CPU_EXACT`], [`FLAG_EASY`] |
 //! | 56 | [`BOOT_ID`] | 16 bytes: the kernel's boot id, in the order of its text form |
 //! | 72 | [`GENERATION`] | raised by each daemon that takes the file over; never 0 |
 //! | 80 | [`HEARTBEAT_NS`] | `CLOCK_MONOTONIC` of the daemon's last beat, at least every [`HEARTBEAT_PERIOD_NS`] |
@@ -67,6 +67,9 @@ pub const VERSION_VALUE: u64 = 1;
 pub const FLAG_STOPPED: u64 = 1 << 0;
 /// [`FLAGS`]: the per-CPU entries are each CPU's own times, not copies of the global minimum.
 pub const FLAG_PER_CPU_EXACT: u64 = 1 << 1;
+/// [`FLAGS`]: the daemon has seen nobody wait of late, so barriers are rare. It notices who sleeps on a
+/// futex word at its next publication, and at once who sends an [`announcement`].
+pub const FLAG_EASY: u64 = 1 << 2;
 
 /// Longest time between two beats of a running daemon, in nanoseconds.
 pub const HEARTBEAT_PERIOD_NS: u64 = 100_000_000;
@@ -78,12 +81,14 @@ pub const CLOCK_MARGIN_NS: u64 = 10_000;
 /// Most CPUs a file may name; a larger count is damage.
 pub const MAX_CPUS: u64 = 1 << 16;
 /// Appended to the public file's path: the datagram socket that takes requests for expedited
-/// barriers.
+/// barriers, and announcements.
 pub const SOCKET_SUFFIX: &str = ".sock";
 /// Bytes of a request: [`REQUEST_MAGIC`], then the time that must pass, both little-endian.
 pub const REQUEST_BYTES: usize = 16;
 /// What a request begins with; its last byte is the version of this layout.
 pub const REQUEST_MAGIC: u64 = u64::from_le_bytes(*b"expedit\x01");
+/// What an [`announcement`] begins with; its last byte is the version of this layout.
+pub const ANNOUNCEMENT_MAGIC: u64 = u64::from_le_bytes(*b"waiting\x01");
 /// Where the daemon keeps its file when no path is given.
 pub const DEFAULT_PATH: &str = "/run/barrierd/barrier";
 
@@ -118,6 +123,15 @@ pub fn request(ns: u64) -> [u8; REQUEST_BYTES] {
     let mut bytes = [0; REQUEST_BYTES];
     bytes[..8].copy_from_slice(&REQUEST_MAGIC.to_le_bytes());
     bytes[8..].copy_from_slice(&ns.to_le_bytes());
+    bytes
+}
+
+/// Word that somebody waits, who asks for no more than barriers at the usual pace: [`ANNOUNCEMENT_MAGIC`],
+/// then zero. As long as a request, and goes where requests go.
+#[must_use]
+pub fn announcement() -> [u8; REQUEST_BYTES] {
+    let mut bytes = [0; REQUEST_BYTES];
+    bytes[..8].copy_from_slice(&ANNOUNCEMENT_MAGIC.to_le_bytes());
     bytes
 }
 

@@ -231,6 +231,16 @@ impl Barrier {
         self.watch.look(beat, clock::now_ns(), limit)
     }
 
+    /// Whether the daemon has seen nobody wait of late. Then barriers are up to 90 ms apart, until somebody
+    /// sleeps in [`wait_passive`](Self::wait_passive) or asks by [`expedite`](Self::expedite); who only
+    /// looks, by [`passed`](Self::passed), is not seen. False for a legacy file.
+    ///
+    /// Cost: a load.
+    #[must_use]
+    pub fn is_easy(&self) -> bool {
+        !self.header.legacy && self.words.load(abi::FLAGS) & abi::FLAG_EASY != 0
+    }
+
     /// The current virtual time, inside the mapping, for one plain load (Relaxed) per retired item:
     /// an item tagged with `v` needs no more waiting once [`Watermark::vtime`] > `v` under the same
     /// [`generation`](Self::generation). Load it after the item was unlinked; no fence is needed.

@@ -133,6 +133,7 @@ words! {
     LongestRound, "longest_round", Gauge, Nanoseconds, "Longest round that a CPU was seen to hold up, since the daemon's start";
     LongestRoundCpu, "longest_round_cpu", Gauge, Cpu, "The CPU that was last in that round";
     LostLogLines, "lost_log_lines", Counter, Count, "Lines of the daemon's log that could not be written at once, and were dropped";
+    Keen, "keen", Gauge, Flag, "Whether somebody waited of late, so that barriers come each cycle (1), or not (0)";
 }
 
 /// Number of words in [`TABLE`].
@@ -342,7 +343,7 @@ mod tests {
         let words = file();
         for len in 0..words.len() {
             match read(&words[..len]) {
-                Ok(counters) => assert_eq!(counters.get(Word::LongestRoundCpu), None),
+                Ok(counters) => assert_eq!(counters.get(TABLE[WORDS - 1].word), None),
                 Err(why) => assert_eq!(why, CountersError::Absent),
             }
         }

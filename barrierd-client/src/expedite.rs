@@ -1,4 +1,5 @@
-//! Asking the daemon to make a barrier pass now, not at the CPUs' next tick.
+//! Asking the daemon to make a barrier pass now, not at the CPUs' next tick; telling it that somebody
+//! waits.
 //!
 //! This module owns the socket and the sending of one datagram. It knows nothing of what comes of
 //! it: a request is a nudge, and only the watermark tells whether the barrier has passed.
@@ -58,10 +59,10 @@ impl Requests {
         }
     }
 
-    fn send(&self, ns: u64) -> Result<(), ExpediteError> {
+    fn send(&self, datagram: &[u8]) -> Result<(), ExpediteError> {
         let Some(address) = &self.address else { return Err(ExpediteError::LongPath) };
         let socket = self.socket.as_ref().map_err(|&errno| io::Error::from(errno))?;
-        let sent = sendto(socket, &abi::request(ns), SendFlags::NOSIGNAL, &**address);
+        let sent = sendto(socket, datagram, SendFlags::NOSIGNAL, &**address);
         match sent {
             Ok(_) => Ok(()),
             Err(Errno::NOENT | Errno::CONNREFUSED) => Err(ExpediteError::Absent),
@@ -87,7 +88,18 @@ impl Barrier {
     ///
     /// [`ExpediteError`]: it was not sent. The barrier passes all the same, some milliseconds later.
     pub fn expedite(&self, stamp: Stamp) -> Result<(), ExpediteError> {
-        self.requests().send(stamp.ns())
+        self.requests().send(&abi::request(stamp.ns()))
+    }
+
+    /// Before a sleep: tells a daemon that has seen nobody wait of late that somebody does. It finds that
+    /// out by itself at its next publication, some tens of milliseconds later.
+    ///
+    /// Never blocks. Cost: a load; a system call while the daemon is easy.
+    pub(crate) fn announce(&self) {
+        if self.is_easy() {
+            // Not sent: see above.
+            let _ = self.requests().send(&abi::announcement());
+        }
     }
 }
 
@@ -101,17 +113,20 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let public = dir.path().join("barrier");
         let requests = Requests::new(&public);
-        assert!(matches!(requests.send(7), Err(ExpediteError::Absent)));
+        assert!(matches!(requests.send(&abi::request(7)), Err(ExpediteError::Absent)));
         for ns in [7, u64::MAX] {
             // A daemon, and the next one.
             let daemon = UnixDatagram::bind(abi::socket_path(&public)).expect("bound");
-            requests.send(ns).expect("sent");
+            requests.send(&abi::request(ns)).expect("sent");
             let mut bytes = [0; 64];
             assert_eq!(daemon.recv(&mut bytes).expect("there"), abi::REQUEST_BYTES);
             assert_eq!(bytes[..8], *b"expedit\x01");
             assert_eq!(bytes[8..16], ns.to_le_bytes());
             drop(daemon);
-            assert!(matches!(requests.send(ns), Err(ExpediteError::Absent)), "nobody listens");
+            assert!(
+                matches!(requests.send(&abi::request(ns)), Err(ExpediteError::Absent)),
+                "nobody listens"
+            );
             std::fs::remove_file(abi::socket_path(&public)).expect("removed");
         }
     }
@@ -122,13 +137,13 @@ mod tests {
         let public = dir.path().join("barrier");
         let _daemon = UnixDatagram::bind(abi::socket_path(&public)).expect("bound");
         let requests = Requests::new(&public);
-        let refused = (0..100_000).find_map(|ns| requests.send(ns).err());
+        let refused = (0..100_000).find_map(|ns| requests.send(&abi::request(ns)).err());
         assert!(matches!(refused, Some(ExpediteError::Busy)), "{refused:?}");
     }
 
     #[test]
     fn a_long_path_is_said() {
         let public = Path::new("/tmp").join("x".repeat(120));
-        assert!(matches!(Requests::new(&public).send(1), Err(ExpediteError::LongPath)));
+        assert!(matches!(Requests::new(&public).send(&[1]), Err(ExpediteError::LongPath)));
     }
 }

@@ -192,3 +192,32 @@ fn threads_share_a_barrier_by_reference_and_by_value() {
     }
     assert_eq!(barrier.watermark().map(|mark| mark.generation), Ok(1));
 }
+
+/// What reached the socket beside `path` meanwhile.
+fn sent(path: &std::path::Path, wait: impl FnOnce()) -> Vec<Vec<u8>> {
+    let socket = std::os::unix::net::UnixDatagram::bind(abi::socket_path(path)).expect("bound");
+    socket.set_nonblocking(true).expect("set");
+    wait();
+    let next = || {
+        let mut bytes = [0; 64];
+        let len = socket.recv(&mut bytes).ok()?;
+        Some(bytes[..len].to_vec())
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[test]
+fn b23_who_sleeps_says_so_to_a_daemon_that_has_seen_nobody_wait() {
+    for (flags, announces) in [(0, false), (abi::FLAG_EASY, true)] {
+        let dir = dir();
+        let path = Image::ours(1).with(abi::FLAGS, flags).write(&dir);
+        let barrier = Barrier::open(&path).expect("a sound file");
+        assert_eq!(barrier.is_easy(), announces);
+        let sent = sent(&path, || {
+            let soon = Instant::now() + Duration::from_millis(1);
+            barrier.wait_passive(Stamp::now(), soon).expect_err("no daemon");
+        });
+        assert_eq!(!sent.is_empty(), announces);
+        assert!(sent.iter().all(|datagram| *datagram == abi::announcement()), "{sent:?}");
+    }
+}

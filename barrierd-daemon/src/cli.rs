@@ -86,10 +86,14 @@ pub struct Cli {
     #[arg(long)]
     pub per_cpu: bool,
 
-    /// Microseconds between two barriers while any CPU is busy, in whole ticks of the kernel.
+    /// Microseconds between two barriers while any CPU is busy, in whole ticks of the kernel, whether or
+    /// not anyone waits.
     ///
     /// Longer costs less and makes barriers later. Below a tick it counts as it is, for machines
-    /// whose CPUs take many interrupts. By default the fewest ticks that last 3 ms: 4 ms at 250 Hz.
+    /// whose CPUs take many interrupts. By default the fewest ticks that last 3 ms (4 ms at 250 Hz)
+    /// while somebody waits and a second beyond; else barriers are 64 ms apart, 90 ms on an idle
+    /// machine. Who sleeps on the file is noticed within that time; who only looks at it is not, and
+    /// waits for two such barriers at most, in virtual time for three.
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(100..=50_000))]
     pub period_us: Option<u32>,
 

@@ -48,7 +48,8 @@ pub struct Config {
     pub tracepoints: Vec<Spec>,
     /// Publish each CPU's own times.
     pub per_cpu: bool,
-    /// Time between two barriers while some CPU is busy, in nanoseconds; `None`: as the ticks allow.
+    /// Time between two barriers while some CPU is busy, in nanoseconds, whether or not anyone waits;
+    /// `None`: as the ticks allow, while someone does.
     pub period_ns: Option<u64>,
     /// Who may be interrupted.
     pub rules: Rules,
@@ -88,6 +89,8 @@ pub struct Daemon<'s> {
     busy: usize,
     /// The newest arming.
     armed: u64,
+    /// Whether some CPU had not passed it at the last scan.
+    behind: bool,
     /// What the round under way waits for; `None` when nobody is listened for.
     wanted: Option<u64>,
     /// The round of virtual time under way.
@@ -157,7 +160,7 @@ impl<'s> Daemon<'s> {
                         Ended::Stop => return Ok(()),
                         Ended::Asked => {
                             self.serve()?;
-                            self.pace.served().unwrap_or(step)
+                            self.pace.served(now_ns()).unwrap_or(step)
                         }
                         Ended::Woken(by) => self.pace.woken(now_ns(), by),
                     }
@@ -177,23 +180,26 @@ impl<'s> Daemon<'s> {
         let vtime = self.machine.vtime();
         let mut found = self.publish()?;
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
-        if lag_ns >= self.laggards.bound_ns() && self.kick(For::Bound) {
+        if self.behind && lag_ns >= self.laggards.bound_ns() && self.kick(For::Bound) {
             found = self.publish()?;
         }
-        Ok(self.pace.scanned(&Found {
+        let step = self.pace.scanned(&Found {
             now_ns: now_ns(),
             others_idle: found.busy == 0 && !self.shared.preempted(),
             passed: self.machine.last_interrupt_ns() >= wanted,
             vtime,
             last_vtime: self.machine.last_interrupt_vtime(),
             flag_stands: self.shared.asleep(),
-        }))
+        });
+        self.publisher.set_easy(self.pace.is_easy());
+        Ok(step)
     }
 
     /// Looks at every CPU and publishes what follows; then whatever else is due by now.
     fn publish(&mut self) -> Result<machine::Found> {
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
-        let found = self.sweep(lag_ns >= FAR_BEHIND_NS)?;
+        // An easy daemon's watermark lags though no CPU is behind.
+        let found = self.sweep(self.behind && lag_ns >= FAR_BEHIND_NS)?;
         self.check(now_ns());
         Ok(found)
     }
@@ -202,8 +208,10 @@ impl<'s> Daemon<'s> {
     /// without, all are waited for, unless one was offline the last time.
     fn sweep(&mut self, lagging: bool) -> Result<machine::Found> {
         // While some other CPU is busy the watermark ends at what was armed, so the newest arming's time
-        // is as good as a new one for those that idle, and costs no system call.
-        let s = if self.busy > 0 { self.clock.last() } else { self.clock.read() };
+        // is as good as a new one for those that idle, and costs no system call. An easy daemon's is old
+        // by then, too old for a beat.
+        let fresh = self.busy == 0 || self.pace.is_easy();
+        let s = if fresh { self.clock.read() } else { self.clock.last() };
         // The clock before, mask and slots after. Partner: the exchanges in the BPF programs.
         fence(Ordering::SeqCst);
         self.online.refresh(lagging);
@@ -229,6 +237,7 @@ impl<'s> Daemon<'s> {
             idle_trusted: self.idle_trusted && self.switch_seen,
         });
         self.busy = found.busy;
+        self.behind = self.machine.last_interrupt_ns() < self.armed;
         let now = now_ns();
         self.counters.scans += 1;
         match found.completed {
@@ -237,7 +246,9 @@ impl<'s> Daemon<'s> {
         }
         if self.proved {
             // The beat, too, is a time that nobody's clock is behind: clients refuse one of the future.
-            self.publisher.publish(&self.machine, s);
+            if self.publisher.publish(&self.machine, s) {
+                self.pace.demand(now);
+            }
             let (machine, laggards) = (&self.machine, &self.laggards);
             self.notify.published(now, machine.last_interrupt_ns(), || {
                 let cpu = machine.slowest();

@@ -1,7 +1,19 @@
 //! When to arm, look and scan: the rules, without clock or I/O.
 //!
-//! Owns the beat of a busy machine, and the way into and out of sleep. Knows nothing of slots or
-//! files: it is told what a scan found and what ended a wait, with the time.
+//! Owns the beat of a busy machine, the way into and out of sleep, and how long somebody who waits is
+//! remembered. Knows nothing of slots or files: it is told what a scan found and what ended a wait, with
+//! the time, and that somebody waits.
+//!
+//! **Keen and easy.** A wake-up costs 16 to 60 us on a virtual machine, the more the rarer it is, so
+//! barriers that nobody waits for are made rarely. [`Pace::demand`] says that somebody waits, and makes the
+//! daemon *keen* for [`LEASE_NS`]; without it the daemon is *easy*. Who only looks at the file leaves no
+//! trace (the mapping is read-only), so an easy daemon goes on making barriers: at each wake-up it scans
+//! what it armed at the last one, and arms anew. It wakes up each [`EASY_NS`] while another CPU is busy, and
+//! each [`LONGEST_SLEEP_NS`], as the beat demands, while all others are idle; user tasks that come and go
+//! wake nobody. A stamp has passed at the second wake-up after it at the latest, one in virtual time at the
+//! third.
+//!
+//! Keen, it goes by the rest of this page.
 //!
 //! **Awake.** A busy CPU that has no other business takes an interrupt at each tick, and the ticks of
 //! all CPUs fall together, at a phase of CLOCK_MONOTONIC that never changes. So once a cycle, a whole
@@ -18,9 +30,6 @@
 //! A round that lasted beyond the next arming is followed by the next at once.
 //!
 //! Where other interrupts come in plenty every look finds all CPUs past, whatever the phase.
-//!
-//! Whether anyone waits makes no difference: who only looks at the file (a reclaimer does) leaves no
-//! trace, and its garbage waits for the next barrier all the same.
 //!
 //! **Asleep.** On an idle machine nothing is worth a wake-up, and a lost wake-up would be a stamp
 //! that waits for the next heartbeat. The way in:
@@ -61,6 +70,12 @@ pub const MOST_BACKOFF_NS: u64 = 20_000_000;
 
 /// Longest sleep, in nanoseconds: a beat falls due, and a timer may be late.
 pub const LONGEST_SLEEP_NS: u64 = HEARTBEAT_PERIOD_NS - HEARTBEAT_PERIOD_NS / 10;
+
+/// How long the daemon stays keen after somebody was last seen to wait, in nanoseconds.
+pub const LEASE_NS: u64 = 1_000_000_000;
+
+/// Between two wake-ups of an easy daemon while another CPU is busy, in nanoseconds.
+pub const EASY_NS: u64 = 64_000_000;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +154,8 @@ enum Mode {
     Settling { vtime: u64 },
     /// Asleep, or beating.
     Asleep,
+    /// Nobody waits.
+    Easy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +174,8 @@ pub struct Pace {
     cycle_ns: u64,
     pause_ns: u64,
     mode: Mode,
+    /// Until when the daemon is keen.
+    keen_until_ns: u64,
     backoff_ns: u64,
     /// The arming that is due, or the last one as it was due. The tick is [`LEAD_NS`] later.
     arm_at_ns: u64,
@@ -182,8 +201,8 @@ pub fn cycle_ns(tick_ns: u64, period_ns: Option<u64>) -> u64 {
 }
 
 impl Pace {
-    /// Starts awake, with a scan due. `cycle_ns` is the time between two barriers while some other
-    /// CPU is busy.
+    /// Starts awake and keen, with a scan due: the first lease finds out the phase. `cycle_ns` is the
+    /// time between two barriers while some other CPU is busy and somebody waits.
     ///
     /// # Panics
     ///
@@ -196,6 +215,7 @@ impl Pace {
             cycle_ns,
             pause_ns,
             mode: Mode::Awake(Stage::Resting),
+            keen_until_ns: now_ns.saturating_add(LEASE_NS),
             backoff_ns: pause_ns,
             arm_at_ns: now_ns,
             misses: 0,
@@ -203,11 +223,29 @@ impl Pace {
         }
     }
 
+    /// The same, but keen for good.
+    #[must_use]
+    pub fn always_keen(self) -> Self {
+        Self { keen_until_ns: u64::MAX, ..self }
+    }
+
+    /// Somebody was seen to wait. To be said before [`scanned`](Self::scanned) or
+    /// [`served`](Self::served), so that they go by it.
+    pub fn demand(&mut self, now_ns: u64) {
+        self.keen_until_ns = self.keen_until_ns.max(now_ns.saturating_add(LEASE_NS));
+    }
+
+    /// Whether the wait that comes is an easy one.
+    #[must_use]
+    pub fn is_easy(&self) -> bool {
+        self.mode == Mode::Easy
+    }
+
     /// What the next scan needs of the flag.
     #[must_use]
     pub fn flag(&self) -> Flag {
         match self.mode {
-            Mode::Awake(_) => Flag::Clear,
+            Mode::Awake(_) | Mode::Easy => Flag::Clear,
             Mode::Drowsy => Flag::Set,
             Mode::Settling { .. } | Mode::Asleep => Flag::Keep,
         }
@@ -216,6 +254,12 @@ impl Pace {
     /// A scan was made and published: what now?
     pub fn scanned(&mut self, found: &Found) -> Step {
         let now = found.now_ns;
+        if now >= self.keen_until_ns {
+            self.mode = Mode::Easy;
+            self.backoff_ns = self.pause_ns;
+            let wait_ns = if found.others_idle { LONGEST_SLEEP_NS } else { EASY_NS };
+            return Step::Wait { how: How::Pause, until_ns: now + wait_ns };
+        }
         let after_pause = now + self.pause_ns;
         if !found.others_idle {
             self.backoff_ns = self.pause_ns;
@@ -225,7 +269,7 @@ impl Pace {
             return self.rest(now);
         }
         match self.mode {
-            Mode::Awake(_) => {
+            Mode::Awake(_) | Mode::Easy => {
                 self.mode = Mode::Drowsy;
                 Step::Wait { how: How::Pause, until_ns: after_pause }
             }
@@ -286,8 +330,13 @@ impl Pace {
     /// A wait was interrupted by a request, which has been served by an arming and a scan of its
     /// own: what instead of the rest of the wait? `None`: go on with it.
     #[must_use]
-    pub fn served(&self) -> Option<Step> {
-        matches!(self.mode, Mode::Awake(Stage::Listening { .. })).then_some(Step::Look)
+    pub fn served(&self, now_ns: u64) -> Option<Step> {
+        match self.mode {
+            Mode::Awake(Stage::Listening { .. }) => Some(Step::Look),
+            // Somebody has come.
+            Mode::Easy if now_ns < self.keen_until_ns => Some(Step::Scan),
+            _ => None,
+        }
     }
 
     /// Until the next arming that isn't past.

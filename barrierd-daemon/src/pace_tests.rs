@@ -15,7 +15,7 @@ fn pause(until_ns: u64) -> Step {
 }
 
 fn pace() -> Pace {
-    Pace::new(CYCLE, 0)
+    Pace::new(CYCLE, 0).always_keen()
 }
 
 fn busy(now_ns: u64) -> Found {
@@ -156,15 +156,15 @@ fn a_round_that_is_never_notified_is_armed_anew_then_scanned_then_listened_for_i
 #[test]
 fn a_served_request_ends_listening_and_nothing_else() {
     let mut pace = pace();
-    assert_eq!(pace.served(), None);
+    assert_eq!(pace.served(0), None);
     pace.scanned(&busy(0));
-    assert_eq!(pace.served(), None);
+    assert_eq!(pace.served(0), None);
     pace.woken(CYCLE, Woken::Timeout);
-    assert_eq!(pace.served(), None);
+    assert_eq!(pace.served(CYCLE), None);
     pace.looked(CYCLE + MS, false);
-    assert_eq!(pace.served(), Some(Step::Look));
+    assert_eq!(pace.served(CYCLE + MS), Some(Step::Look));
     fall_asleep(&mut pace, 9 * MS);
-    assert_eq!(pace.served(), None);
+    assert_eq!(pace.served(9 * MS), None);
 }
 
 #[test]
@@ -238,6 +238,111 @@ fn sleep_waits_for_virtual_time_after_a_restart_too() {
     assert!(matches!(pace.scanned(&idle(2 * MS, 8)), Step::Wait { how: How::Sleep, .. }));
 }
 
+/// A lease after the start, easy; the time of the scan that made it so.
+fn eased() -> (Pace, u64) {
+    let mut pace = Pace::new(CYCLE, 0);
+    assert!(matches!(pace.scanned(&busy(LEASE_NS - 1)), Step::Wait { how: How::Rest, .. }));
+    assert!(!pace.is_easy());
+    assert_eq!(pace.scanned(&busy(LEASE_NS)), pause(LEASE_NS + EASY_NS));
+    assert!(pace.is_easy());
+    (pace, LEASE_NS)
+}
+
+#[test]
+fn b23_with_nobody_waiting_it_wakes_up_once_each_easy_period_on_a_busy_machine() {
+    let (mut pace, mut now) = eased();
+    for _ in 0..100 {
+        now += EASY_NS + 30_000;
+        assert_eq!(pace.woken(now, Woken::Timeout), Step::Scan);
+        assert_eq!(pace.flag(), Flag::Clear);
+        assert_eq!(pace.scanned(&busy(now)), pause(now + EASY_NS));
+    }
+}
+
+/// Whatever user tasks come and go: nothing ends the wait.
+#[test]
+fn b23_with_nobody_waiting_it_wakes_up_once_a_beat_on_an_idle_machine() {
+    let (mut pace, mut now) = eased();
+    for vtime in 5..100 {
+        now += EASY_NS + 30_000;
+        assert_eq!(pace.woken(now, Woken::Timeout), Step::Scan);
+        assert_eq!(pace.flag(), Flag::Clear);
+        assert_eq!(pace.scanned(&idle(now, vtime)), pause(now + LONGEST_SLEEP_NS));
+    }
+    now += LONGEST_SLEEP_NS;
+    assert_eq!(pace.scanned(&busy(now)), pause(now + EASY_NS));
+}
+
+/// A stamp from right after an arming has passed at the second wake-up after that, one of the vtime that was
+/// opened with it at the third: the bound that ARCHITECTURE.md states.
+#[test]
+fn b23_who_neither_sleeps_nor_asks_waits_two_easy_periods_and_in_virtual_time_three() {
+    const LATE: u64 = 45_000;
+    let mut late = jitter(17);
+    let (mut pace, now) = eased();
+    let mut wake_ups = vec![now];
+    for beat in 0..200_u64 {
+        let others_idle = beat % 7 < 3;
+        let last = *wake_ups.last().expect("one");
+        let Step::Wait { how: How::Pause, until_ns } =
+            pace.scanned(&Found { others_idle, ..busy(last) })
+        else {
+            panic!("armed anew, and nothing ends the wait")
+        };
+        // Each CPU has a tick in between.
+        assert!(until_ns >= last + CYCLE);
+        wake_ups.push(until_ns + late());
+        assert_eq!(pace.woken(until_ns, Woken::Timeout), Step::Scan);
+    }
+    let apart = |n: usize| wake_ups.windows(n + 1).map(|w| w[n] - w[0]).max().expect("many");
+    assert!(apart(2) <= 180 * MS + 2 * LATE && apart(3) <= 270 * MS + 3 * LATE);
+}
+
+#[test]
+fn who_comes_to_an_easy_daemon_makes_it_keen_at_once() {
+    let (mut pace, now) = eased();
+    assert_eq!(pace.served(now + MS), None, "nobody has come");
+    pace.demand(now + MS);
+    assert_eq!(pace.served(now + MS), Some(Step::Scan));
+    // The phase is still known: the next arming is one of the beat's.
+    assert_eq!(pace.scanned(&busy(now + MS)), wait(How::Rest, LEASE_NS + CYCLE));
+    assert!(!pace.is_easy());
+    assert_eq!(pace.served(now + MS), None);
+}
+
+#[test]
+fn who_is_woken_by_an_easy_publication_makes_it_keen_for_a_lease() {
+    let (mut pace, mut now) = eased();
+    now += EASY_NS;
+    assert_eq!(pace.woken(now, Woken::Timeout), Step::Scan);
+    pace.demand(now);
+    let until = now + LEASE_NS;
+    while now < until {
+        assert!(matches!(pace.scanned(&busy(now)), Step::Wait { how: How::Rest, .. }));
+        now += CYCLE;
+    }
+    assert_eq!(pace.scanned(&busy(now)), pause(now + EASY_NS));
+    // On an idle machine: the way into sleep.
+    pace.demand(now);
+    fall_asleep(&mut pace, now);
+}
+
+#[test]
+fn a_lease_that_ends_asleep_ends_at_the_next_beat() {
+    let mut pace = Pace::new(CYCLE, 0);
+    let (now, vtime) = fall_asleep(&mut pace, LEASE_NS - 10 * MS);
+    let now = now + LONGEST_SLEEP_NS;
+    assert_eq!(pace.woken(now, Woken::Timeout), Step::Scan);
+    assert_eq!(pace.scanned(&idle(now, vtime + 1)), pause(now + LONGEST_SLEEP_NS));
+    assert_eq!(pace.flag(), Flag::Clear);
+}
+
+#[test]
+fn a_period_that_was_asked_for_stays() {
+    let mut pace = pace();
+    assert!(matches!(pace.scanned(&busy(u64::MAX / 2)), Step::Wait { how: How::Rest, .. }));
+}
+
 /// What a simulated second cost and how long barriers took.
 #[derive(Debug)]
 struct Second {
@@ -253,7 +358,7 @@ struct Second {
 fn simulate(phases: &[u64], mut late: impl FnMut() -> u64) -> Second {
     const START: u64 = 500_000_000;
     let (from, to) = (START + 2_000 * MS, START + 3_000 * MS);
-    let mut pace = Pace::new(CYCLE, START);
+    let mut pace = Pace::new(CYCLE, START).always_keen();
     let mut now = START;
     // Armings in order, and the one that a CPU holds at a time: the last one before its last tick.
     let mut armings = vec![START];
@@ -363,12 +468,18 @@ fn now_and_then_a_wake_up_that_is_very_late_does_not_lose_the_phase() {
 
 proptest! {
     /// Whatever happens: never asleep without two scans of an idle machine and a flag that stands,
-    /// never a wait beyond the beat, and scans of a busy machine about a cycle apart.
+    /// never a wait beyond the beat, and scans of a busy machine about a cycle apart. While somebody
+    /// waits no wait is easy; while nobody does, all are; and an easy one follows what it armed.
     #[test]
     fn invariants(
         events in proptest::collection::vec((any::<[bool; 4]>(), 0..2 * MS), 1..300),
+        visits in proptest::collection::vec(0u64..6 * LEASE_NS, 0..4),
     ) {
-        let mut pace = pace();
+        let mut pace = Pace::new(CYCLE, 0);
+        let mut visits: Vec<u64> = visits;
+        visits.sort_unstable();
+        let mut visits = visits.into_iter().peekable();
+        let mut keen_until = LEASE_NS;
         let (mut now, mut vtime) = (0u64, 0u64);
         let (mut idle_scans, mut since_flag) = (0, 0);
         let (mut busy_scans, mut busy_since) = (0u64, 0u64);
@@ -389,12 +500,21 @@ proptest! {
                     vtime += 1;
                     let last_vtime = vtime.checked_sub(1);
                     let asleep = pace.mode == Mode::Asleep;
+                    while visits.next_if(|&at| at <= now).is_some() {
+                        pace.demand(now);
+                        keen_until = now + LEASE_NS;
+                    }
                     step = pace.scanned(&Found {
                         now_ns: now, others_idle, passed, vtime, last_vtime, flag_stands,
                     });
                     if matches!(step, Step::Wait { how: How::Sleep, .. }) {
                         prop_assert!(flag_stands);
                         prop_assert!(asleep || (idle_scans >= 2 && since_flag >= 2));
+                    }
+                    prop_assert_eq!(pace.is_easy(), now >= keen_until);
+                    if pace.is_easy() {
+                        let most = if others_idle { LONGEST_SLEEP_NS } else { EASY_NS };
+                        prop_assert_eq!(step, pause(now + most));
                     }
                     // Listening may be notified at once, but then a rest comes first. The ways out of
                     // sleep, and into the first rest, have a scan each.

@@ -3,6 +3,8 @@
 //! Owns the order of stores and which futex words are woken; `waker` wakes them. Knows nothing of how
 //! the file was found or how the machine came to know.
 //!
+//! Whoever is woken has waited: that is how the daemon knows of most of those who do.
+//!
 //! Every store is a single 64-bit Release; its partners are the clients' loads, each followed by an
 //! Acquire fence. No word ever decreases.
 
@@ -22,6 +24,8 @@ const MOST_SLOW: usize = 8;
 /// copies, and the current vtime, which nobody has to wait for. Whoever waits on them all the same
 /// is this much later. Exact per-CPU words are woken whenever they change.
 const SLOW_NS: u64 = 20_000_000;
+/// The same while nobody waits, as far as the daemon knows.
+const EASY_SLOW_NS: u64 = 10 * SLOW_NS;
 
 /// The writer of one public file.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Publisher {
     waker: Waker,
     boot: BootId,
     exact: bool,
+    /// Whether the daemon is easy: it was told that nobody waits.
+    easy: bool,
     cpus: usize,
     /// Whether the header is there, so that clients believe more than `last_interrupt_ns`.
     ours: bool,
@@ -68,6 +74,7 @@ impl Publisher {
             waker: Waker::default(),
             boot,
             exact,
+            easy: false,
             cpus,
             ours,
             ns_left: false,
@@ -91,7 +98,17 @@ impl Publisher {
     }
 
     fn flags(&self) -> u64 {
-        if self.exact { abi::FLAG_PER_CPU_EXACT } else { 0 }
+        let exact = if self.exact { abi::FLAG_PER_CPU_EXACT } else { 0 };
+        let easy = if self.easy { abi::FLAG_EASY } else { 0 };
+        exact | easy
+    }
+
+    /// Says in the file whether the daemon is easy, so that who comes to wait announces himself. No
+    /// system call.
+    pub fn set_easy(&mut self, easy: bool) {
+        if std::mem::replace(&mut self.easy, easy) != easy && self.ours {
+            self.file.words.store(abi::FLAGS, self.flags());
+        }
     }
 
     /// Publishes `vtime`, the first step of opening its round. The caller goes on with a full fence
@@ -103,9 +120,10 @@ impl Publisher {
         self.raise(abi::VTIME, vtime);
     }
 
-    /// Publishes what `machine` knows and beats. O(CPUs) stores, no allocation. Two system calls at
-    /// most, and 8 more every 20 ms, or each time if per-CPU times are exact; fewer where many sleep.
-    pub fn publish(&mut self, machine: &Machine, now_ns: u64) {
+    /// Publishes what `machine` knows and beats. Whether anyone slept on a word. O(CPUs) stores, no
+    /// allocation. Two system calls at most, and 8 more every 20 ms, or each time if per-CPU times are
+    /// exact; fewer where many sleep.
+    pub fn publish(&mut self, machine: &Machine, now_ns: u64) -> bool {
         let (ns, vtime) = (machine.last_interrupt_ns(), machine.last_interrupt_vtime());
         for cpu in 0..self.cpus {
             let own = self.exact.then(|| (machine.cpu_ns(cpu), machine.cpu_vtime(cpu)));
@@ -124,17 +142,23 @@ impl Publisher {
         if self.ours {
             self.beat(now_ns);
         }
+        let mut slept = false;
         // In this order: clients sleep on the watermark in time, whatever they wait for.
         if new_ns || self.ns_left {
-            self.ns_left = !self.wake(abi::LAST_INTERRUPT_NS).all;
+            let woken = self.wake(abi::LAST_INTERRUPT_NS);
+            (self.ns_left, slept) = (!woken.all, woken.any());
         }
         if new_vtime || self.vtime_left {
-            self.vtime_left = !self.wake(abi::LAST_INTERRUPT_VTIME).all;
+            let woken = self.wake(abi::LAST_INTERRUPT_VTIME);
+            self.vtime_left = !woken.all;
+            slept |= woken.any();
         }
-        if self.exact || now_ns.saturating_sub(self.slow_ns) >= SLOW_NS {
+        let slow_ns = if self.easy { EASY_SLOW_NS } else { SLOW_NS };
+        if self.exact || now_ns.saturating_sub(self.slow_ns) >= slow_ns {
             self.slow_ns = now_ns;
-            self.wake_slow();
+            slept |= self.wake_slow();
         }
+        slept
     }
 
     /// The next publication is that of a round that was asked for: those who asked are woken.
@@ -169,7 +193,8 @@ impl Publisher {
     /// Marks the file stopped and wakes who waits on it, as many as a call wakes for each word.
     pub fn stop(&mut self) {
         if self.ours {
-            self.file.words.store(abi::FLAGS, self.flags() | abi::FLAG_STOPPED);
+            let flags = self.flags() & !abi::FLAG_EASY | abi::FLAG_STOPPED;
+            self.file.words.store(abi::FLAGS, flags);
         }
         let slow = (0..self.woken.len()).map(|word| slow_word(word, self.cpus));
         for offset in [abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME].into_iter().chain(slow) {
@@ -188,24 +213,28 @@ impl Publisher {
         higher
     }
 
-    /// Wakes the slow words that changed since they were last woken, a few at a time, in turn.
-    fn wake_slow(&mut self) {
-        let mut left = MOST_SLOW;
+    /// Wakes the slow words that changed since they were last woken, a few at a time, in turn. Whether
+    /// anyone slept on them.
+    fn wake_slow(&mut self) -> bool {
+        let (mut left, mut slept) = (MOST_SLOW, false);
         for _ in 0..self.woken.len() {
             let word = self.next;
             let offset = slow_word(word, self.cpus);
             let value = self.file.words.load(offset);
             if value != self.woken[word] {
                 if left == 0 {
-                    return;
+                    return slept;
                 }
                 left -= 1;
-                if self.wake(offset).all {
+                let woken = self.wake(offset);
+                slept |= woken.any();
+                if woken.all {
                     self.woken[word] = value;
                 }
             }
             self.next = (word + 1) % self.woken.len();
         }
+        slept
     }
 
     /// Wakes who sleeps on the word at `offset`, as far as there is time for that.

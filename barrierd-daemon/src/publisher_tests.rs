@@ -240,6 +240,18 @@ fn every_word_that_changes_is_woken() {
 }
 
 #[test]
+fn b23_the_file_says_whether_the_daemon_is_easy_until_it_stops() {
+    let mut served = Served::start(true, |_| ());
+    served.publisher.set_easy(true);
+    assert_eq!(served.word(abi::FLAGS), abi::FLAG_PER_CPU_EXACT | abi::FLAG_EASY);
+    served.publisher.set_easy(false);
+    assert_eq!(served.word(abi::FLAGS), abi::FLAG_PER_CPU_EXACT);
+    served.publisher.set_easy(true);
+    served.publisher.stop();
+    assert_eq!(served.word(abi::FLAGS), abi::FLAG_PER_CPU_EXACT | abi::FLAG_STOPPED);
+}
+
+#[test]
 fn stopping_wakes_whoever_waits_though_nothing_changes() {
     for offset in
         [abi::VTIME, abi::LAST_INTERRUPT_NS, abi::LAST_INTERRUPT_VTIME, abi::per_cpu_ns(1)]

@@ -1,4 +1,5 @@
-//! Requests for expedited barriers: what one says, and what a batch of them asks for.
+//! What clients send: requests for expedited barriers, and word that somebody waits; what one says, and
+//! what a batch of them asks for.
 //!
 //! Owns the rules, without I/O: what is malformed, what a time in the future counts for, what is worth a
 //! round.
@@ -21,6 +22,8 @@ pub struct Batch {
     pub sound: u64,
     /// Malformed ones.
     pub dropped: u64,
+    /// Words that somebody waits, who asks for nothing else.
+    pub announced: u64,
     /// The newest time that is asked for, in nanoseconds of `CLOCK_MONOTONIC`; 0 for none.
     pub newest_ns: u64,
 }
@@ -41,8 +44,15 @@ impl Batch {
                 self.sound += 1;
                 self.newest_ns = self.newest_ns.max(ns.min(now_ns));
             }
+            Some((abi::ANNOUNCEMENT_MAGIC, 0)) => self.announced += 1,
             _ => self.dropped += 1,
         }
+    }
+
+    /// Whether anyone waits: who asks does, too.
+    #[must_use]
+    pub fn somebody_waits(&self) -> bool {
+        self.sound + self.announced > 0
     }
 
     /// The time to prove a barrier for, if that isn't proved yet: the watermark is at
@@ -77,9 +87,22 @@ mod tests {
     #[test]
     fn the_newest_time_counts_and_what_has_passed_is_free() {
         let asked = batch(&[request(5), request(9), request(7)], 10);
-        assert_eq!(asked, Batch { sound: 3, dropped: 0, newest_ns: 9 });
+        assert_eq!(asked, Batch { sound: 3, newest_ns: 9, ..Batch::default() });
         assert_eq!((asked.wanted(9), asked.wanted(10)), (Some(9), None));
         assert_eq!(Batch::default().wanted(0), None);
+    }
+
+    #[test]
+    fn b23_somebody_waits_if_it_is_said_or_a_request_is_there_and_by_no_nonsense() {
+        let announced = batch(&[abi::announcement().to_vec()], 10);
+        assert_eq!(announced, Batch { announced: 1, ..Batch::default() });
+        assert_eq!((announced.somebody_waits(), announced.wanted(0)), (true, None));
+        assert!(batch(&[request(5)], 10).somebody_waits());
+        let mut other = abi::announcement().to_vec();
+        other[15] = 1;
+        let nonsense = batch(&[other, vec![]], 10);
+        assert_eq!(nonsense, Batch { dropped: 2, ..Batch::default() });
+        assert!(!nonsense.somebody_waits());
     }
 
     #[test]
@@ -89,7 +112,7 @@ mod tests {
         let other = [vec![9], request(5)[1..].to_vec()].concat();
         let now = 100_000;
         let dropped = batch(&[long, cut, other, vec![]], now);
-        assert_eq!(dropped, Batch { sound: 0, dropped: 4, newest_ns: 0 });
+        assert_eq!(dropped, Batch { dropped: 4, ..Batch::default() });
         assert_eq!(dropped.wanted(0), None);
         // Longer than what was read of it.
         let mut batch = Batch::default();
@@ -102,7 +125,7 @@ mod tests {
     fn b1_a_stamp_ahead_of_a_clock_that_stepped_back_is_served_for_the_present() {
         let now = 1_000_000;
         let ahead = batch(&[request(now + 396_000)], now);
-        assert_eq!(ahead, Batch { sound: 1, dropped: 0, newest_ns: now });
+        assert_eq!(ahead, Batch { sound: 1, newest_ns: now, ..Batch::default() });
         assert_eq!(ahead.wanted(now), Some(now));
         // Who lies gets no more, and takes nothing from the others.
         let lied = batch(&[request(now - 5), request(u64::MAX), request(now - 1)], now);

@@ -1,4 +1,4 @@
-//! The socket beside the public file: where clients ask for expedited barriers.
+//! The socket beside the public file: where clients ask for expedited barriers, or say that they wait.
 //!
 //! Owns `<file>.sock`: its mode, its group, the reading. What a request says is `requests`' business.
 
@@ -130,12 +130,12 @@ mod tests {
         }
         assert!(sent > 1, "the queue holds some");
         let first = socket.drain();
-        assert_eq!(first, Batch { sound: sent.min(64), dropped: 0, newest_ns: 5 });
+        assert_eq!(first, Batch { sound: sent.min(64), newest_ns: 5, ..Batch::default() });
         let rest = socket.drain();
         assert_eq!(rest.sound, sent - first.sound);
         client.send_to(&[&abi::request(5)[..], &[1]].concat(), &path).expect("sent");
         client.send_to(b"", &path).expect("sent");
-        assert_eq!(socket.drain(), Batch { sound: 0, dropped: 2, newest_ns: 0 });
+        assert_eq!(socket.drain(), Batch { dropped: 2, ..Batch::default() });
         assert_eq!(socket.drain(), Batch::default());
     }
 

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use barrierd_client::counters::Word;
 use barrierd_client::{Barrier, ExpediteError, Stamp, abi};
 use barrierd_daemon::online::{Online, possible_cpus};
 use rustix::process::{Pid, Signal, kill_process};
@@ -298,4 +299,35 @@ fn who_is_past_the_bound_is_kicked_though_nobody_waits_and_never_above_the_rate(
     let daemon = Daemon::start(&[&impatient[..], &["--kicks-per-second=0"]].concat());
     beside_a_busy_cpu(|| thread::sleep(Duration::from_millis(500)));
     assert_eq!(daemon.stop().kicks, 0);
+}
+
+/// Whoever sleeps on the file makes a daemon that has seen nobody wait keen again, with the socket and
+/// without.
+#[test]
+fn b23_who_comes_to_an_easy_daemon_makes_it_keen() {
+    for arguments in [&[][..], &["--expedites-per-second=0"]] {
+        let daemon = Daemon::start(arguments);
+        let barrier = daemon.barrier();
+        let keen = || barrier.counters().expect("counted").get(Word::Keen);
+        let until = |what: &str, is: &dyn Fn() -> bool| {
+            let begin = Instant::now();
+            while !is() {
+                assert!(begin.elapsed() < PATIENCE, "{what}, {arguments:?}: {}", daemon.said());
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        until("easy", &|| barrier.is_easy() && keen() == Some(0));
+        until("keen", &|| {
+            barrier.wait_passive(Stamp::now(), Instant::now() + PATIENCE).expect("it passes");
+            !barrier.is_easy()
+        });
+        // One expedited request is enough, too.
+        if arguments.is_empty() {
+            until("easy again", &|| barrier.is_easy());
+            until("keen again", &|| {
+                barrier.expedite(Stamp::now()).expect("sent");
+                !barrier.is_easy()
+            });
+        }
+    }
 }

@@ -246,7 +246,8 @@ fn barriers_pass_on_idle_and_on_busy_cpus_and_the_daemon_beats() {
         late += u32::from(now_ns() - words.load(abi::HEARTBEAT_NS) > 110_000_000);
     }
     assert!(late <= 4, "{late} of 20 looks found it late");
-    assert_eq!(words.load(abi::FLAGS), 0);
+    // Nobody has waited meanwhile: barriers by `barrier` only look.
+    assert_eq!(words.load(abi::FLAGS), abi::FLAG_EASY);
     drop(daemon);
 }
 

@@ -193,7 +193,10 @@ impl Service {
             }
             keepers.retain(|keeper: &Keeper| !keeper.is_gone());
             let nap = keepers.iter_mut().filter_map(attend).min();
-            self.nap.sleep(nap);
+            let news = keepers.iter().find_map(Keeper::news).zip(nap);
+            if !news.is_some_and(|(news, nap)| news.sleep(nap)) {
+                self.nap.sleep(nap);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use barrierd_client::{Barrier, Liveness, Stamp};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The path is looked at no more often than this.
@@ -38,26 +38,25 @@ pub(crate) struct Daemons {
 
 #[derive(Debug)]
 struct All {
-    /// From `Box::into_raw`; freed with the whole, never before.
-    kept: Vec<*mut Barrier>,
+    /// In the order in which they were taken up, so the last one is in use. Kept as long as the whole.
+    kept: Vec<Arc<Barrier>>,
     /// Opened, but its daemon is not known to live yet.
-    candidate: Option<Box<Barrier>>,
+    candidate: Option<Arc<Barrier>>,
     looked: Instant,
 }
 
-// SAFETY: the pointers are of boxes that this owns, freed only in its drop, and `Barrier` may be
-// shared.
+// SAFETY: the pointers lead to what `all` keeps until the drop, and `Barrier` may be shared.
 unsafe impl Send for Daemons {}
 // SAFETY: as above.
 unsafe impl Sync for Daemons {}
 
 impl Daemons {
     pub(crate) fn new(path: PathBuf, barrier: Option<Barrier>) -> Daemons {
-        let first = barrier.map_or(ptr::null_mut(), |barrier| Box::into_raw(Box::new(barrier)));
-        let kept = if first.is_null() { Vec::new() } else { vec![first] };
+        let kept: Vec<Arc<Barrier>> = barrier.map(Arc::new).into_iter().collect();
+        let first = kept.first().map_or(ptr::null(), Arc::as_ptr);
         Daemons {
             path,
-            current: AtomicPtr::new(first),
+            current: AtomicPtr::new(first.cast_mut()),
             first,
             all: Mutex::new(All { kept, candidate: None, looked: Instant::now() }),
             asked_ns: AtomicU64::new(0),
@@ -68,6 +67,14 @@ impl Daemons {
     pub(crate) fn current(&self) -> Option<&Barrier> {
         // SAFETY: null, or kept until `self` is dropped. Acquire: pairs with `adopt`.
         unsafe { self.current.load(Acquire).as_ref() }
+    }
+
+    /// The file in use, if its daemon is well but has seen nobody wait of late; kept by the result.
+    pub(crate) fn easy(&self) -> Option<Arc<Barrier>> {
+        if !self.current().is_some_and(|barrier| barrier.is_easy() && keeps_up(barrier)) {
+            return None;
+        }
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).kept.last().cloned()
     }
 
     /// The file whose virtual time counts.
@@ -121,7 +128,7 @@ impl Daemons {
             return;
         }
         if all.candidate.as_ref().is_none_or(|known| !known.same_file().unwrap_or(false)) {
-            all.candidate = Barrier::open(&self.path).ok().map(Box::new);
+            all.candidate = Barrier::open(&self.path).ok().map(Arc::new);
         }
         // An old beat may be a daemon's that was idle: the next look tells.
         if let Some(barrier) = all.candidate.take_if(|known| known.liveness() == Liveness::Alive) {
@@ -129,21 +136,11 @@ impl Daemons {
         }
     }
 
-    fn adopt(&self, all: &mut All, barrier: Box<Barrier>) {
-        let barrier = Box::into_raw(barrier);
+    fn adopt(&self, all: &mut All, barrier: Arc<Barrier>) {
+        let current = Arc::as_ptr(&barrier);
         all.kept.push(barrier);
         self.asked_ns.store(now_ns(), Relaxed);
         // Release: whoever loads it sees it whole.
-        self.current.store(barrier, Release);
-    }
-}
-
-impl Drop for Daemons {
-    fn drop(&mut self) {
-        let all = self.all.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for barrier in all.kept.drain(..) {
-            // SAFETY: from `Box::into_raw`, listed once; nobody else is left.
-            drop(unsafe { Box::from_raw(barrier) });
-        }
+        self.current.store(current.cast_mut(), Release);
     }
 }

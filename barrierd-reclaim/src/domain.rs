@@ -32,6 +32,7 @@ use crate::status::Status;
 use crate::sync::{FLOOR, fence, light_barrier};
 use crate::takeover::{Hand, IDLE_AFTER, Marked};
 use crate::trace::{self, Told};
+use barrierd_client::Barrier;
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{FUTURE_SLACK_NS, time_ns};
@@ -39,7 +40,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::thread::gettid;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// See the module's documentation.
@@ -332,6 +333,10 @@ impl Domain {
         self.barriers.look_for_daemon();
     }
 
+    pub(crate) fn easy_daemon(&self) -> Option<Arc<Barrier>> {
+        self.barriers.easy_daemon()
+    }
+
     /// Whether a robust guard is open that was so at `stamp`. After `safe`, as in `let_go`.
     fn holds_back(&self, stamp: u64) -> bool {
         self.has_intervals.load(Ordering::Acquire)
@@ -349,7 +354,7 @@ impl Domain {
     }
 
     /// How long the oldest bag has waited, but for those that are being freed.
-    fn oldest(&self) -> Option<Duration> {
+    pub(crate) fn oldest(&self) -> Option<Duration> {
         // Relaxed: for reports.
         let queues = self.records.iter().map(|record| record.oldest_ns().load(Ordering::Relaxed));
         // In a child of a fork nobody may ever give the lock back.

@@ -14,6 +14,7 @@ use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH, HEARTBEAT_PERIOD_NS};
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Liveness, Stamp};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Which source of barriers a [`Reclaimer`](crate::Reclaimer) should use.
@@ -173,6 +174,12 @@ impl Barriers {
             Barriers::Membarrier(_) => false,
             Barriers::Fence { .. } => true,
         }
+    }
+
+    /// The daemon, if barriers are rare because it has seen nobody wait of late.
+    pub(crate) fn easy_daemon(&self) -> Option<Arc<Barrier>> {
+        let Barriers::Daemon { daemons, .. } = self else { return None };
+        daemons.easy()
     }
 
     /// The background thread's look whether a daemon has come, or a new file.

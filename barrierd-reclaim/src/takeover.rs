@@ -14,6 +14,11 @@
 //!    before the unlink of an item that the owner pushed between the stamp and the look.
 //! 5. The bags go to the domain, where exited threads' bags lie: whoever comes first frees them.
 //!
+//! # The daemon, while it sees nobody wait
+//! A look at its file leaves no trace, so a daemon takes its time while everybody only looks. While
+//! something here waits for its barriers, the background thread does not nap but sleeps on its word
+//! ([`News`]): so it is seen, and hears of the next barrier at once.
+//!
 //! Marked queues are listed in the domain ([`Marked`]), so that `Domain::close` and `synchronize`
 //! find what is in them.
 
@@ -25,6 +30,7 @@ use crate::local::{self, DomainId};
 use crate::record::Record;
 use crate::sync::{Twin, broken};
 use crate::trace;
+use barrierd_client::{Barrier, Stamp, WaitError};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -44,6 +50,10 @@ const MOST_NAP_PINNED: Duration = Duration::from_millis(40);
 const MOST_NAP: Duration = Duration::from_millis(250);
 /// The looks grow rarer by this part of the time that nothing has moved.
 const PATIENCE: u32 = 8;
+/// The longest sleep on a daemon's word.
+const MOST_SLEEP: Duration = Duration::from_millis(20);
+/// What is as old does not wait for a barrier: even an easy daemon's has passed by then.
+const TOO_OLD: Duration = Duration::from_millis(500);
 /// Looks at an empty domain before it is left alone: a domain that is never quite empty for long
 /// costs its retirers no wake-ups.
 const LINGER: u32 = 3;
@@ -269,12 +279,39 @@ struct Seen {
     holds: bool,
 }
 
+/// What the thread waits to hear of a daemon.
+#[derive(Clone)]
+pub(crate) struct News {
+    daemon: Arc<Barrier>,
+    /// The watermark before the last look, nanoseconds.
+    seen_ns: u64,
+}
+
+impl News {
+    /// Whether there is a later watermark.
+    fn have_come(&self) -> bool {
+        self.daemon.watermark().is_ok_and(|mark| mark.ns > self.seen_ns)
+    }
+
+    /// Sleeps until they have come, `longest` at most. False, at once: they can't be waited for.
+    ///
+    /// Who calls the thread meanwhile finds it awake, as if it were at work, so he does not wake it: he
+    /// is seen at its next look. Hence the bound.
+    pub(crate) fn sleep(&self, longest: Duration) -> bool {
+        let deadline = Instant::now() + longest.min(MOST_SLEEP);
+        let waited = self.daemon.wait_passive(Stamp::from_ns(self.seen_ns), deadline);
+        !matches!(waited, Err(WaitError::Distrust(_)))
+    }
+}
+
 /// The background thread's view of a domain.
 pub(crate) struct Keeper {
     domain: Weak<Domain>,
     id: DomainId,
     seen: HashMap<*const Record, Seen>,
     due: Instant,
+    /// What it sleeps for until then, if it is more than time.
+    news: Option<News>,
     /// When something last moved.
     moved: Instant,
     waiting: u64,
@@ -291,6 +328,7 @@ impl Keeper {
             id,
             seen: HashMap::new(),
             due: now,
+            news: None,
             moved: now,
             waiting: 0,
             empty: 0,
@@ -308,6 +346,11 @@ impl Keeper {
         self.domain.upgrade()
     }
 
+    /// What is worth waking up for before the next look is due.
+    pub(crate) fn news(&self) -> Option<News> {
+        self.news.clone()
+    }
+
     /// Gives the place up that somebody else's code on this thread may have made in the domain: see `free`.
     pub(crate) fn leave(&self) {
         local::leave(self.id);
@@ -322,7 +365,7 @@ impl Keeper {
         let stalls = self.look_for_stalls(domain);
         let sooner = |nap: Duration| nap.min(stalls.unwrap_or(nap));
         let now = Instant::now();
-        if now < self.due {
+        if now < self.due && !self.news.as_ref().is_some_and(News::have_come) {
             return Some(sooner(self.due - now));
         }
         let nap = self.pass(domain, now);
@@ -354,6 +397,7 @@ impl Keeper {
 
     /// One look. `None`: nothing waits.
     fn pass(&mut self, domain: &Arc<Domain>, now: Instant) -> Option<Duration> {
+        self.news = None;
         let period = domain.idle_after().min(if domain.is_lazy() { LAZY_NAP } else { MOST_NAP });
         let waiting = domain.waiting();
         if waiting == 0 {
@@ -362,6 +406,11 @@ impl Keeper {
             return (self.empty < LINGER).then_some(period);
         }
         self.empty = 0;
+        // Before the look, so that none that come during it are slept through.
+        let news = domain.easy_daemon().and_then(|daemon| {
+            let seen_ns = daemon.watermark().ok()?.ns;
+            Some(News { daemon, seen_ns })
+        });
         let mut moved = waiting < self.waiting;
         self.waiting = waiting;
 
@@ -387,9 +436,14 @@ impl Keeper {
         if moved {
             self.moved = now;
         }
+        // Threads that retire have each other's barriers; where those do, nothing gets old.
+        let old =
+            || domain.oldest().is_some_and(|age| (domain.idle_after()..TOO_OLD).contains(&age));
+        self.news = news.filter(|_| awaits_barrier || old());
         let stuck = now.saturating_duration_since(self.moved) / PATIENCE;
         Some(if awaits_barrier {
-            stuck.clamp(LEAST_NAP.min(period), MOST_NAP)
+            let least = if self.news.is_some() { period } else { LEAST_NAP.min(period) };
+            stuck.clamp(least, MOST_NAP)
         } else if pinned {
             stuck.clamp(period, MOST_NAP_PINNED.max(period))
         } else {

@@ -96,6 +96,10 @@ enum barrierd_offset {
 #define BARRIERD_FLAG_STOPPED UINT64_C(1)
 /* The per-CPU entries are each CPU's own times. */
 #define BARRIERD_FLAG_PER_CPU_EXACT UINT64_C(2)
+/* The daemon has seen nobody wait of late, so barriers are up to 90 ms apart. It notices who sleeps on a futex
+ * word at its next publication, and who calls barrierd_wait_passive or barrierd_expedite at once, if he may;
+ * who only looks it does not see. */
+#define BARRIERD_FLAG_EASY UINT64_C(4)
 /* Longest time between two beats of a running daemon, in nanoseconds. */
 #define BARRIERD_HEARTBEAT_PERIOD_NS UINT64_C(100000000)
 /* Where the daemon keeps its file when no path is given. */

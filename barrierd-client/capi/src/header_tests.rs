@@ -48,6 +48,7 @@ fn expected() -> BTreeMap<String, i128> {
         ("VERSION_VALUE", abi::VERSION_VALUE),
         ("FLAG_STOPPED", abi::FLAG_STOPPED),
         ("FLAG_PER_CPU_EXACT", abi::FLAG_PER_CPU_EXACT),
+        ("FLAG_EASY", abi::FLAG_EASY),
         ("HEARTBEAT_PERIOD_NS", abi::HEARTBEAT_PERIOD_NS),
     ] {
         put(&format!("BARRIERD_{name}"), value.into());

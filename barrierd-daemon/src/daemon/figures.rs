@@ -29,7 +29,7 @@ pub(super) struct Fixed {
     pid: u32,
     start_unix_ns: u64,
     tick_ns: u64,
-    /// Between two barriers while some CPU is busy.
+    /// Between two barriers while some CPU is busy and somebody waits.
     pub(super) cycle_ns: u64,
 }
 
@@ -75,6 +75,7 @@ impl Daemon<'_> {
             Word::LongestRound => counters.longest_round_ns,
             Word::LongestRoundCpu => counters.longest_round_cpu.map_or(NONE, small),
             Word::LostLogLines => log::lost(),
+            Word::Keen => u64::from(!self.pace.is_easy()),
         });
     }
 }

@@ -34,6 +34,9 @@ impl Daemon<'_> {
         let batch = socket.drain();
         self.counters.requests += batch.sound;
         self.counters.dropped += batch.dropped;
+        if batch.somebody_waits() {
+            self.pace.demand(now_ns());
+        }
         let Some(wanted) = batch.wanted(self.machine.last_interrupt_ns()) else { return Ok(()) };
         self.counters.expedites += 1;
         self.publisher.asked();

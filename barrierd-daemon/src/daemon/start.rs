@@ -110,6 +110,8 @@ impl<'s> Daemon<'s> {
         let now = now_ns();
         let fixed = Fixed::now(tick_ns(), config.period_ns);
         let cycle_ns = fixed.cycle_ns;
+        let pace = Pace::new(cycle_ns, now);
+        let pace = if config.period_ns.is_some() { pace.always_keen() } else { pace };
         let machine = Machine::new(cpus, file.inherited);
         let publisher = Publisher::new(file, boot, cpus, config.per_cpu, clock.read());
         if config.verbose {
@@ -135,12 +137,13 @@ impl<'s> Daemon<'s> {
             _lock: lock,
             clock,
             machine,
-            pace: Pace::new(cycle_ns, now),
+            pace,
             laggards,
             expedites: Bucket::new(config.expedites_per_second, EXPEDITE_BURST),
             slots: vec![0; cpus].into(),
             busy: 0,
             armed: 0,
+            behind: true,
             wanted: None,
             straggler: Straggler::default(),
             switch_seen: true,

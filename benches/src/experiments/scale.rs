@@ -339,7 +339,7 @@ fn on_paper(bench: &mut Bench) {
             // Every switch of the daemon's is at most one scan.
             let more = scan * switches / 1e9 * 100.0;
             line(format!(
-                "The daemon, all CPUs busy: {percent:.2} % of a core here, at {} wake-ups a second, which don't get more \
+                "The daemon, all CPUs busy and one thread waiting: {percent:.2} % of a core here, at {} wake-ups a second, which don't get more \
                  with CPUs (a wake-up is for all of them; the vm tests count one a round on 32 CPUs). A cold scan of 512 \
                  slots takes {} us; one a wake-up is {more:.2} % of a core more.",
                 number(switches),

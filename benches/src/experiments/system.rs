@@ -2,13 +2,14 @@
 
 use super::Experiment;
 use crate::Bench;
-use crate::cpus::{self, Load};
+use crate::cpus::{self, Load, StopOnDrop};
 use crate::daemon;
 use crate::report::Table;
-use crate::stats::{Spread, number};
+use crate::stats::{Spread, number, per_mille, sorted};
 use crate::turns::Samples;
 use barrierd_bpf::BarrierdSkelBuilder;
 use barrierd_bpf::layout::{ARMED, CONTROL_BYTES, SLOT_BYTES};
+use barrierd_client::{Barrier, Stamp};
 use barrierd_daemon::online::possible_cpus;
 use barrierd_daemon::words::Words;
 use libbpf_rs::libbpf_sys;
@@ -21,6 +22,7 @@ use std::fs;
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,8 +33,8 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
 *An event*: a system call that fires one tracepoint (`task:task_rename`), with barrierd's program on it and without, in \
 turn; the difference, so the kernel's way to a program is in it, and an empty program shows how much that is. (The \
 kernel's own statistics read the clock twice an event and say 66 to 82 ns for an empty one on a virtual machine.) Most \
-events find their slot up to date. *The daemon*: its CPU time and context switches, nobody waiting, which on an idle \
-machine are those of its sleep. *The machine with and without it*: started and stopped again in each round; a byte \
+events find their slot up to date. *The daemon*: its CPU time and context switches while nobody waits, so that it is \
+easy, and beside one thread that waits, in time or in virtual time, sleeps up to 8 ms, and waits again. *The machine with and without it*: started and stopped again in each round; a byte \
 sent to and fro between two threads through pipes, as `perf bench sched pipe` does, on one CPU (two switches there and \
 back) and where the kernel likes; and all CPUs computing. A cycle of a barrier takes a tick or more, so computing \
 loses one look of the daemon's each.",
@@ -80,39 +82,109 @@ fn run(bench: &mut Bench) {
     bench.report.raw("system", "ns, per cent, or as it says", &raw);
 }
 
-/// The daemon's own CPU time under each load.
+/// Who waits while the daemon's cost is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiter {
+    Nobody,
+    Time,
+    VirtualTime,
+}
+
+impl Waiter {
+    const ALL: [Waiter; 3] = [Waiter::Nobody, Waiter::Time, Waiter::VirtualTime];
+
+    fn name(self) -> &'static str {
+        match self {
+            Waiter::Nobody => "nobody waits",
+            Waiter::Time => "one waits in time",
+            Waiter::VirtualTime => "one waits in virtual time",
+        }
+    }
+
+    /// Waits off the ticks' beat until `stop`: milliseconds of each.
+    fn waits(self, barrier: &Barrier, stop: &AtomicBool) -> Vec<f64> {
+        let mut waits = Vec::new();
+        if self == Waiter::Nobody {
+            return waits;
+        }
+        for step in 0u64.. {
+            if stop.load(Relaxed) {
+                break;
+            }
+            thread::sleep(Duration::from_micros(step * 7919 % 8000));
+            let (begin, until) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+            let stamp = barrier.vtime().unwrap_or(u64::MAX);
+            loop {
+                let waited = barrier.wait_passive(Stamp::now(), until);
+                let passed = self == Waiter::Time
+                    || barrier.watermark().is_ok_and(|mark| mark.vtime > stamp);
+                if passed || waited.is_err() {
+                    break;
+                }
+            }
+            waits.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        waits
+    }
+}
+
+/// The daemon's own CPU time under each load, whoever waits.
 fn own_time(bench: &mut Bench) -> Vec<(String, Samples)> {
-    let mut table =
-        Table::new(["", "per cent of a core", "its switches a second", "the machine's"]);
+    let mut table = Table::new([
+        "",
+        "per cent of a core",
+        "its switches a second",
+        "the machine's",
+        "a wait, ms: p50, p99",
+    ]);
     let mut all = Samples::default();
     let Some(live) = &bench.live else {
         bench.report.miss("the daemon's own time: no daemon in this run");
         return Vec::new();
     };
+    let barrier = match Barrier::open(&live.file) {
+        Ok(barrier) => barrier,
+        Err(error) => {
+            bench.report.miss(format!("the daemon's own time: {error}"));
+            return Vec::new();
+        }
+    };
     let watch = Duration::from_millis(bench.effort.pick(50, 3_000, 10_000));
-    for load in Load::ALL {
-        eprintln!("         system, the daemon's own time, {}", load.name());
+    // Longer than it remembers a waiter.
+    let settle = Duration::from_millis(bench.effort.pick(5, 1_500, 1_500));
+    for (load, waiter) in Load::ALL.into_iter().flat_map(|load| Waiter::ALL.map(|w| (load, w))) {
+        let name = format!("{}, {}", load.name(), waiter.name());
+        eprintln!("         system, the daemon's own time, {name}");
+        let stop = AtomicBool::new(false);
         let measured = load.during(|| {
-            thread::sleep(watch / 10);
-            let (before, others, begin) = (live.cost()?, switches(), Instant::now());
-            thread::sleep(watch);
-            let (after, seconds) = (live.cost()?, begin.elapsed().as_secs_f64());
-            let rate = |after: f64, before: f64| (after - before) / seconds;
-            Some((
-                rate(after.0, before.0) * 100.0,
-                rate(after.1, before.1),
-                rate(switches(), others),
-            ))
+            thread::scope(|scope| {
+                let _end = StopOnDrop(&stop);
+                let waits = scope.spawn(|| waiter.waits(&barrier, &stop));
+                thread::sleep(settle);
+                let (before, others, begin) = (live.cost()?, switches(), Instant::now());
+                thread::sleep(watch);
+                let (after, seconds) = (live.cost()?, begin.elapsed().as_secs_f64());
+                let rate = |after: f64, before: f64| (after - before) / seconds;
+                let machine = rate(switches(), others);
+                stop.store(true, Relaxed);
+                let waits = waits.join().ok()?;
+                Some((rate(after.0, before.0) * 100.0, rate(after.1, before.1), machine, waits))
+            })
         });
-        let Some((percent, own, machine)) = measured else { continue };
-        table.row([load.name().to_owned(), format!("{percent:.2}"), number(own), number(machine)]);
-        all.push(load.name(), percent);
-        if load == Load::Full {
+        let Some((percent, own, machine, waits)) = measured else { continue };
+        let waits = sorted(waits);
+        let waits = match waits.as_slice() {
+            [] => String::new(),
+            waits => [500, 990].map(|part| number(per_mille(waits, part))).join(", "),
+        };
+        table.row([name.clone(), format!("{percent:.2}"), number(own), number(machine), waits]);
+        all.push(&name, percent);
+        if (load, waiter) == (Load::Full, Waiter::Time) {
             bench.facts.insert("daemon per cent", percent);
             bench.facts.insert("daemon switches", own);
         }
     }
-    bench.report.table("The daemon, nobody waiting", &table);
+    bench.report.table("The daemon", &table);
     vec![("the daemon, per cent of a core".into(), all)]
 }
 

@@ -53,6 +53,21 @@ impl Load {
         };
         Load { threads: vec![thread::spawn(asks)], stop }
     }
+
+    /// Waits now and then, so that the daemon stays keen: who only looks leaves no trace.
+    pub(crate) fn waits(file: &Path) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let barrier = Barrier::open(file).unwrap_or_else(|error| panic!("{error}"));
+        let own = stop.clone();
+        let waits = move || {
+            while !own.load(Relaxed) {
+                // As above.
+                let _ = barrier.wait_passive(Stamp::now(), Instant::now() + PATIENCE);
+                thread::sleep(Duration::from_millis(300));
+            }
+        };
+        Load { threads: vec![thread::spawn(waits)], stop }
+    }
 }
 
 impl Drop for Load {

@@ -222,8 +222,10 @@ impl Scene {
             assert!(judged > 0, "the watermark never moved");
         };
         let by_time = |rest| move |game: Game| game.every_edge(rest, || watermark().ns);
+        let waits = Load::waits(self.file());
         play(Rest::Never, "by time", &by_time(Rest::Never));
         play(Rest::Naps, "by time", &by_time(Rest::Naps));
+        drop(waits);
         let _kicks = Load::kicks(self.file());
         play(Rest::Never, "by time, with kicks", &by_time(Rest::Never));
         let now = || barrier.vtime().expect("no C daemon");

@@ -124,10 +124,12 @@ fn counted(counters: &Counters, now: u64, runs: bool, line: &mut impl FnMut(&str
     let since = if runs { "up" } else { "started" };
     let ago = if runs { "" } else { " ago" };
     line("barrierd", format!("{program}, process {}, {since} {}{ago}", get(Word::Pid), long(up)));
+    let easy = counters.get(Word::Keen) == Some(0);
     line(
         "pace",
         format!(
-            "a barrier each {} ms, tick {} ms; other CPUs busy: {}",
+            "{}a barrier each {} ms, tick {} ms; other CPUs busy: {}",
+            if easy { "easy, nobody waits; else " } else { "" },
             ms(get(Word::Cycle)),
             ms(get(Word::Tick)),
             get(Word::BusyCpus)

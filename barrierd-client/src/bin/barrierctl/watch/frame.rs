@@ -23,6 +23,8 @@ const WORDS: usize = 40;
 const LATE_NS: u64 = 20_000_000;
 /// Even an idle machine's daemon looks each 100 ms.
 const DEAD_NS: u64 = 150_000_000;
+/// Where nobody waits a barrier takes two such looks.
+const EASY_NS: u64 = 200_000_000;
 /// CPUs that are named for being behind.
 const LAGGARDS: usize = 4;
 
@@ -72,10 +74,11 @@ fn head(view: &View, columns: usize, glyphs: &Glyphs) -> Vec<Line> {
         let mut parts = view.kicks.iter().map(|kicks| kicks.map(|n| n as f64 / most as f64));
         lines.push(history(format!("kicks     {} a second", tenths(rates.kicks)), &mut parts));
         lines.push(Line::plain(format!(
-            "rounds    {} a second, wake-ups {}, requests {}",
+            "rounds    {} a second, wake-ups {}, requests {}{}",
             tenths(rates.rounds),
             tenths(rates.wake_ups),
-            tenths(rates.requests)
+            tenths(rates.requests),
+            if view.easy { "; easy, nobody waits" } else { "" }
         )));
     } else {
         let why = if view.legacy { "the C daemon counts nothing" } else { "nothing counted yet" };
@@ -158,7 +161,7 @@ fn rows(view: &View, columns: usize, glyphs: &Glyphs) -> Vec<Line> {
         let faint = matches!(cpu.doing, Doing::Offline | Doing::Unknown);
         line.add(if faint { Tone::Faint } else { Tone::Plain }, format!("{state:<7} {busy:>4}"));
         line.add(Tone::Plain, format!("  {age:>8}  "));
-        line.add(tone(cpu), glyphs.bar(shown.map_or(0.0, part), BAR));
+        line.add(tone(cpu, view.easy), glyphs.bar(shown.map_or(0.0, part), BAR));
         let ages = cpu.ages.iter().map(|age| age.map(part));
         line.add(Tone::Plain, format!(" {}", glyphs.history(ages, width)));
         lines.push(line);
@@ -183,7 +186,7 @@ fn table_of_cells(view: &View, cells: usize, glyphs: &Glyphs) -> Vec<Line> {
             let shown = shown(cpu);
             let gap = if column == 0 { "" } else { " " };
             line.add(Tone::Plain, format!("{gap}{:>4}{state}", row * cells + column));
-            line.add(tone(cpu), glyphs.bar(shown.map_or(0.0, part), 5));
+            line.add(tone(cpu, view.easy), glyphs.bar(shown.map_or(0.0, part), 5));
             line.add(Tone::Plain, format!("{:>5}", shown.map(ms).unwrap_or_default()));
         }
         lines.push(line);
@@ -212,7 +215,7 @@ fn one_glyph_each(view: &View, columns: usize, glyphs: &Glyphs) -> Vec<Line> {
                 (_, None) => '?',
                 (_, Some(ns)) => glyphs.level(part(ns)),
             };
-            line.add(tone(cpu), glyph.to_string());
+            line.add(tone(cpu, view.easy), glyph.to_string());
         }
         lines.push(line);
     }
@@ -224,9 +227,10 @@ fn shown(cpu: &Cpu) -> Option<u64> {
     cpu.age_ns.filter(|_| cpu.doing != Doing::Offline)
 }
 
-fn tone(cpu: &Cpu) -> Tone {
+fn tone(cpu: &Cpu, easy: bool) -> Tone {
     match (cpu.doing, cpu.age_ns) {
         (Doing::Offline, _) | (_, None) => Tone::Faint,
+        (_, Some(..EASY_NS)) if easy => Tone::Good,
         (_, Some(DEAD_NS..)) => Tone::Bad,
         (Doing::Busy(_), Some(LATE_NS..)) => Tone::Warn,
         _ => Tone::Good,

@@ -38,6 +38,7 @@ fn view(n: usize) -> View {
         ages: ages(5, 20).collect(),
         rates: Some(Rates { rounds: 2_431, wake_ups: 4_902, requests: 17, kicks: 120 }),
         kicks: (0..20).map(|i| (i > 3).then_some(i * 10)).collect(),
+        easy: false,
         longest: Some((8_123_000, 1)),
         cpus: (0..n).map(cpu).collect(),
     }

@@ -35,6 +35,8 @@ pub(super) struct View {
     pub(super) rates: Option<Rates>,
     /// Kicks a second, frame by frame.
     pub(super) kicks: VecDeque<Option<u64>>,
+    /// Whether barriers are rare because nobody waits.
+    pub(super) easy: bool,
     /// The longest round, and the CPU that was last in it.
     pub(super) longest: Option<(u64, u64)>,
     pub(super) cpus: Vec<Cpu>,
@@ -146,6 +148,7 @@ impl State {
             ages: self.ages.clone(),
             rates,
             kicks: self.kicks.clone(),
+            easy: counters.is_some_and(|counters| counters.get(Word::Keen) == Some(0)),
             longest,
             cpus: self.cpus.clone(),
         };
