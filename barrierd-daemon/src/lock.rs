@@ -67,7 +67,8 @@ pub enum LockError {
     },
 }
 
-fn advice(error: &io::Error) -> &'static str {
+/// What to do about an error at the file or beside it.
+pub(crate) fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "the directory must exist (barrierd makes only its default one)",
         io::ErrorKind::PermissionDenied => "run as root, or name a file in a directory of yours",

@@ -22,6 +22,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::clock::now_ns;
 use crate::inheritance::{Verdict, Why, judge};
+use crate::lock::advice;
 use crate::machine::Inherited;
 use crate::recognition::{LONGEST, is_barrier_file};
 use crate::words::Words;
@@ -99,7 +100,10 @@ fn find(path: &Path) -> Result<Option<Metadata>> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("stat of {}", path.display())),
+        Err(error) => {
+            let context = format!("stat of {}: {}", path.display(), advice(&error));
+            return Err(error).context(context);
+        }
     };
     let refusal = || {
         format!(
