@@ -256,19 +256,25 @@ mod tests {
 
     proptest! {
         /// Whatever the slew and whoever is stalled where: what was read before is below all that is
-        /// read later. Neither without the lock nor without the time that it took.
+        /// read later. The reading falls into an update that began after the lock was free.
         #[test]
         fn b1_evidence_is_below_every_later_reading(
-            updates in proptest::collection::vec(update(), 1..20),
-            start in 0..300_000_000u64,
-            stalls in [0..20_000_000u64, 0..20_000_000u64],
-            later in proptest::collection::vec(0..300_000_000u64, 1..40),
+            updates in proptest::collection::vec(update(), 1..10),
+            which in any::<proptest::sample::Index>(),
+            [before, into] in [0..=100u64, 0..=100u64],
+            stall in 0..1_000_000u64,
+            later in proptest::collection::vec(0..60_000_000u64, 1..40),
         ) {
-            let free = reading(&updates, start).1.unwrap_or(start);
-            let read = free + stalls[0];
-            let end = read + stalls[1];
-            let evidence = bound(reading(&updates, read).0, end - start);
-            for later in later {
+            let which = which.index(updates.len());
+            let passed = updates[..which].iter().map(|u| u.free_ns + u.under_way_ns).sum::<u64>();
+            let Update { free_ns, under_way_ns, .. } = updates[which];
+            let part = |of: u64, share: u64| of * share / 100;
+            let begins = passed + free_ns;
+            let start = begins - part(free_ns, before);
+            let read = begins + part(under_way_ns, into);
+            let evidence = bound(reading(&updates, read).0, read + stall - start);
+            let after = passed + free_ns + under_way_ns;
+            for later in later.into_iter().chain([0, after - read]) {
                 let shown = reading(&updates, read + later).0;
                 prop_assert!(evidence <= shown, "{} > {}", evidence, shown);
             }
