@@ -38,8 +38,9 @@ fn main() {
 /// `-mcpu=v3` has the atomic exchanges; newer versions of clang default to more, older ones to less.
 fn clang_args() -> Vec<OsString> {
     use layout::{
-        ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, PREEMPTED, ROUND,
-        ROUND_SHIFT, SLOT_BYTES, SWITCHED, WANTED,
+        ANSWERED, ARMED, ASKED, ASKED_CPUS, ASKED_FIRST, ASLEEP, CONTROL_BYTES, DAEMON_TGID, GROUP,
+        IDLE, IDLE_CPUS, MISSED, OVERFLOW, PREEMPTED, ROUND, ROUND_SHIFT, SLOT_BYTES, SWITCHED,
+        WANTED,
     };
     let words = [
         ("SLOT_BYTES", SLOT_BYTES),
@@ -48,15 +49,25 @@ fn clang_args() -> Vec<OsString> {
         ("ROUND", ROUND),
         ("WANTED", WANTED),
         ("ASLEEP", ASLEEP),
-        ("BROKEN", BROKEN),
+        ("MISSED", MISSED),
         ("OVERFLOW", OVERFLOW),
         ("DAEMON_TGID", DAEMON_TGID),
         ("PREEMPTED", PREEMPTED),
         ("SWITCHED", SWITCHED),
+        ("ASKED", ASKED),
+        ("ASKED_FIRST", ASKED_FIRST),
+        ("ASKED_CPUS", ASKED_CPUS),
+        ("IDLE_CPUS", IDLE_CPUS),
+        ("ANSWERED", ANSWERED),
+        ("GROUP", GROUP),
     ];
+    // `--cfg barrierd_deaf`: the switch program misses each switch out of idle on CPU 1, as kernels have
+    // been seen to. For `make vm`.
+    let deaf = env::var_os("CARGO_CFG_BARRIERD_DEAF").map(|_| "-DDEAF_CPU=1".into());
     std::iter::once(OsString::from("-mcpu=v3"))
         .chain(words.into_iter().map(|(name, value)| format!("-D{name}={value}").into()))
         .chain([format!("-DIDLE={IDLE}ULL").into(), format!("-DROUND_SHIFT={ROUND_SHIFT}").into()])
+        .chain(deaf)
         .collect()
 }
 

@@ -37,6 +37,7 @@ struct task_struct {
 	int tgid;
 	unsigned int flags;
 	unsigned int __state; /* since 5.14; 0: wants to run */
+	int on_cpu; /* kernels for more than one CPU; 1 while the task runs: see who_is_idle */
 } __attribute__((preserve_access_index));
 
 #endif

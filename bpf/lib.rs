@@ -7,12 +7,13 @@
 //! | program | attach it to | does |
 //! |---|---|---|
 //! | `on_sched_switch` (in [`SchedSwitchSkelBuilder`]'s object) | `sched_switch`, as `tp_btf` | stamps, and alone writes [`layout::IDLE`] |
+//! | `who_is_idle` (in the same object) | `task_rename` | tells the daemon which CPUs are in their idle task |
 //! | `on_event` | any raw tracepoint | stamps |
-//! | `on_task_event` | `softirq_entry`, `local_timer_entry` | stamps, and checks [`layout::IDLE`] |
+//! | `on_task_event` | tracepoints of interrupt handlers and soft interrupts | stamps, also where it finds [`layout::IDLE`] under a task |
 //! | `who_am_i` | nothing: run it once by `BPF_PROG_TEST_RUN` | learns the caller's process id |
 //!
-//! The two objects share their three maps: load the first, then let the second reuse its `slots`,
-//! `control` and `wake`.
+//! The two objects share three maps: load the first, then let the second reuse its `slots`, `control`
+//! and `wake`, and give its own `idle_tasks` an entry for each CPU.
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!(
@@ -57,17 +58,18 @@ pub use sched_switch::{OpenSchedSwitchSkel, SchedSwitchSkel, SchedSwitchSkelBuil
 
 const _: () = {
     use layout::{
-        ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, OVERFLOW, PREEMPTED, ROUND, SLOT_BYTES,
-        SWITCHED, WANTED,
+        ANSWERED, ARMED, ASKED, ASLEEP, CONTROL_BYTES, DAEMON_TGID, MISSED, OVERFLOW, PREEMPTED,
+        ROUND, SLOT_BYTES, SWITCHED, WANTED,
     };
     const fn line(offset: usize) -> usize {
         offset / 128
     }
     // Words of different use keep to lines of their own.
     assert!(line(ARMED) == 0 && line(ROUND) == 1 && line(WANTED) == 1 && line(ASLEEP) == 2);
-    assert!(line(BROKEN) == 3 && line(OVERFLOW) == 3 && line(DAEMON_TGID) == 4);
+    assert!(line(MISSED) == 3 && line(OVERFLOW) == 3 && line(DAEMON_TGID) == 4);
     assert!(line(PREEMPTED) == 5 && line(SWITCHED) == 5);
-    assert!(CONTROL_BYTES == 6 * 128 && SLOT_BYTES == 128);
+    assert!(line(ASKED) == 6 && line(ANSWERED) == 6);
+    assert!(CONTROL_BYTES == 7 * 128 && SLOT_BYTES == 128);
 };
 
 #[cfg(test)]
@@ -109,12 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn both_objects_have_the_same_three_maps_and_no_global_data() {
+    fn both_objects_have_the_same_three_maps_and_addresses_stay_in_the_kernel() {
         let (mut first, mut second) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         let first = BarrierdSkelBuilder::default().open(&mut first).expect("opens");
         let second = SchedSwitchSkelBuilder::default().open(&mut second).expect("opens");
         assert_eq!(maps(first.open_object()), expected_maps());
-        assert_eq!(maps(second.open_object()), expected_maps());
+        let mut expected = expected_maps();
+        expected.insert("idle_tasks".into(), (MapType::Array, 8, 0));
+        assert_eq!(maps(second.open_object()), expected);
     }
 
     #[test]
@@ -129,7 +133,7 @@ mod tests {
         );
         assert_eq!(
             programs(second.open_object()),
-            [("on_sched_switch".into(), ProgramType::Tracing)]
+            [("on_sched_switch".into(), ProgramType::Tracing), ("who_is_idle".into(), raw)]
         );
     }
 }

@@ -3,8 +3,8 @@
  * The maps, and how a CPU's slot moves.
  *
  * This file owns the shared words (layout.rs has their numbers, as macros here) and the two steps
- * that every event takes: stamp the slot, count the CPU down. Who may write IDLE is none of its
- * business: sched_switch.bpf.c alone does.
+ * that every event takes: stamp the slot, count the CPU down. Who writes IDLE, and what that is worth,
+ * is none of its business: see sched_switch.bpf.c.
  *
  * The claim. `armed` holds a time that the daemon read from the clock before it stored it. "The
  * slot of CPU c holds a" says: CPU c took a full memory barrier, in the kernel, after the clock
@@ -20,14 +20,15 @@
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 
-/* Only this CPU's events write it; the daemon reads it. */
+/* Only this CPU's events write it; but the daemon may take IDLE away, for 0, which claims nothing. */
 struct slot {
 	__u64 armed;
 	__u64 unused[SLOT_BYTES / sizeof(__u64) - 1];
 };
 
 /* A line of its own for each way of use: read by all at every event; counted down by all; read at
- * every switch; read when idle; read rarely; written when the daemon is switched to. */
+ * every switch; written when something is wrong; read rarely; written when the daemon is switched to;
+ * the daemon's questions for idle CPUs, written on its own CPU only. */
 struct control {
 	__u64 armed;
 	__u64 unused0[15];
@@ -36,7 +37,7 @@ struct control {
 	__u64 unused1[14];
 	__u64 asleep;
 	__u64 unused2[15];
-	__u64 broken;
+	__u64 missed;
 	__u64 overflow;
 	__u64 unused3[14];
 	__u64 daemon_tgid;
@@ -44,6 +45,12 @@ struct control {
 	__u64 preempted;
 	__u64 switched;
 	__u64 unused5[14];
+	__u64 asked;
+	__u64 asked_first;
+	__u64 asked_cpus;
+	__u64 idle_cpus;
+	__u64 answered;
+	__u64 unused6[11];
 };
 
 #define AT(field, where) _Static_assert(__builtin_offsetof(struct control, field) == where, #field)
@@ -51,17 +58,23 @@ AT(armed, ARMED);
 AT(round, ROUND);
 AT(wanted, WANTED);
 AT(asleep, ASLEEP);
-AT(broken, BROKEN);
+AT(missed, MISSED);
 AT(overflow, OVERFLOW);
 AT(daemon_tgid, DAEMON_TGID);
 AT(preempted, PREEMPTED);
 AT(switched, SWITCHED);
+AT(asked, ASKED);
+AT(asked_first, ASKED_FIRST);
+AT(asked_cpus, ASKED_CPUS);
+AT(idle_cpus, IDLE_CPUS);
+AT(answered, ANSWERED);
 #undef AT
 _Static_assert(sizeof(struct slot) == SLOT_BYTES, "slot");
 _Static_assert(sizeof(struct control) == CONTROL_BYTES, "control");
 _Static_assert(IDLE == ~0ULL, "idle is newer than every time");
 
-/* The daemon sets the number of entries before it loads: one a CPU, a power of two. */
+/* The daemon sets the number of entries before it loads: one a CPU that it looks at, and no more, so
+ * that own_slot finds none for any other. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -116,6 +129,19 @@ static __always_inline void notify(void)
 	__u64 record = 0;
 
 	bpf_ringbuf_output(&wake, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
+}
+
+/* A task ran behind IDLE: the switch to it was not traced. For reports. */
+static __always_inline void note_miss(struct control *ctl)
+{
+	__sync_fetch_and_add(&ctl->missed, 1);
+}
+
+/* A user task runs, or is about to: a daemon that sleeps is woken, once. */
+static __always_inline void wake_sleeper(struct control *ctl)
+{
+	if (READ_ONCE(ctl->asleep) && __sync_val_compare_and_swap(&ctl->asleep, 1, 0) == 1)
+		notify();
 }
 
 /*

@@ -129,7 +129,7 @@ words! {
     Kicks, "kicks", Counter, Count, "Interrupts that the daemon sent to CPUs that lagged";
     MissedKicks, "missed_kicks", Counter, Count, "Kicks that moved nothing";
     DeadKicks, "dead_kicks", Counter, Count, "Times that a CPU was given up because kicks don't reach it";
-    MissedEvents, "missed_events", Counter, Count, "Task switches that the kernel kept from the BPF program (recursion_misses)";
+    MissedEvents, "missed_events", Counter, Count, "Switches out of a CPU's idle task that were not traced: each can delay a barrier, none lets one pass early";
     LongestRound, "longest_round", Gauge, Nanoseconds, "Longest round that a CPU was seen to hold up, since the daemon's start";
     LongestRoundCpu, "longest_round_cpu", Gauge, Cpu, "The CPU that was last in that round";
     LostLogLines, "lost_log_lines", Counter, Count, "Lines of the daemon's log that could not be written at once, and were dropped";

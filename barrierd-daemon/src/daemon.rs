@@ -1,8 +1,8 @@
 //! The daemon, set up: it goes round, arm, wait, look, scan, publish.
 //!
 //! Owns the order of steps, and the I/O between the pure rules of `machine` and `pace`. Knows
-//! nothing of what the rules say. How it is set up: `start`; who can't wait: `nudge`; what it goes on
-//! believing: `doubt`.
+//! nothing of what the rules say. How it is set up: `start`; who can't wait: `nudge`; what it thinks of
+//! its own tracing: `doubt`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{Ordering, fence};
@@ -14,6 +14,7 @@ use rustix::thread::sched_getcpu;
 
 use crate::bucket::Bucket;
 use crate::clock::{EvidenceClock, now_ns, timespec};
+use crate::idle;
 use crate::isolated::Isolated;
 use crate::kernel::Kernel;
 use crate::kick::Kicks;
@@ -32,6 +33,7 @@ use crate::socket::Socket;
 use crate::straggler::Straggler;
 use crate::tracepoint::Spec;
 
+use doubt::Switches;
 use figures::Fixed;
 
 mod doubt;
@@ -96,17 +98,9 @@ pub struct Daemon<'s> {
     /// The round of virtual time under way.
     straggler: Straggler,
 
-    /// Whether IDLE is believed. Once false it stays so.
-    idle_trusted: bool,
-    /// Whether the sched_switch program saw the last wait end, and when it last did. IDLE is believed
-    /// only then.
-    switch_seen: bool,
-    seen_ns: u64,
-    /// Waits since.
-    unseen: u32,
     /// Whether the last proof held. While not, nothing is published.
     proved: bool,
-    checked_ns: u64,
+    switches: Switches,
 
     verbose: bool,
     fixed: Fixed,
@@ -212,12 +206,13 @@ impl<'s> Daemon<'s> {
         // by then, too old for a beat.
         let fresh = self.busy == 0 || self.pace.is_easy();
         let s = if fresh { self.clock.read() } else { self.clock.last() };
-        // The clock before, mask and slots after. Partner: the exchanges in the BPF programs.
+        // The clock before; mask, slots and idle tasks after. Partner: the exchanges in the BPF
+        // programs, and the kernel's barriers around its switches (`who_is_idle`).
         fence(Ordering::SeqCst);
         self.online.refresh(lagging);
-        self.shared.read_slots(&mut self.slots);
-        // After the slots: who no longer sees an IDLE that was wrong sees this.
-        let (broken, overflow) = (self.shared.broken(), self.shared.overflow());
+        let answered = idle::read_slots(&mut self.shared, &mut self.slots);
+        self.answered(answered);
+        let overflow = self.shared.overflow();
         let own = sched_getcpu();
         if overflow {
             bail!(
@@ -226,16 +221,8 @@ impl<'s> Daemon<'s> {
                 self.machine.cpus()
             );
         }
-        if broken {
-            self.distrust_idle("an interrupt found a CPU marked idle that was running a task");
-        }
-        let found = self.machine.scan(&Scan {
-            s,
-            online: self.online.cpus(),
-            own,
-            slots: &self.slots,
-            idle_trusted: self.idle_trusted && self.switch_seen,
-        });
+        let found =
+            self.machine.scan(&Scan { s, online: self.online.cpus(), own, slots: &self.slots });
         self.busy = found.busy;
         self.behind = self.machine.last_interrupt_ns() < self.armed;
         let now = now_ns();
@@ -259,7 +246,7 @@ impl<'s> Daemon<'s> {
         Ok(found)
     }
 
-    /// Whether every other CPU has passed what is armed, or is idle. No system call; it credits
+    /// Whether every other CPU has passed what is armed, or shows IDLE. No system call; it credits
     /// nobody.
     fn look(&mut self) -> bool {
         let own = sched_getcpu();
@@ -267,11 +254,11 @@ impl<'s> Daemon<'s> {
         let mut oldest = self.straggler.opened_ns();
         for cpu in self.online.cpus().iter().filter(|&cpu| cpu != own) {
             let slot = self.shared.slot(cpu);
-            if slot == machine::IDLE && self.idle_trusted && self.switch_seen {
+            if slot == machine::IDLE {
                 continue;
             }
             busy += 1;
-            passed &= slot != machine::IDLE && slot >= self.armed;
+            passed &= slot >= self.armed;
             if slot < oldest {
                 oldest = slot;
                 self.straggler.behind(cpu);
@@ -351,7 +338,6 @@ impl<'s> Daemon<'s> {
             }
             self.counters.wake_ups += 1;
             if asked {
-                self.prove_switch(armed);
                 return Ok(Ended::Asked);
             }
             if !notified && now_ns() < until_ns && until < until_ns {

@@ -2,10 +2,8 @@
 //!
 //! Owns everything of libbpf; no other file knows it. Knows nothing of rounds or of the public file.
 
-use std::fs::File;
-use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkel, SchedSwitchSkelBuilder};
@@ -15,14 +13,19 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{
     ErrorKind, Link, OpenObject, PrintLevel, ProgramInput, RingBuffer, RingBufferBuilder,
 };
-use rustix::io::pread;
 
 use crate::shared_words::SharedWords;
-use crate::tracepoint::SCHED_SWITCH;
+use crate::tracepoint::{SCHED_SWITCH, TASK_RENAME};
 
-/// Tracepoints that take the program which checks IDLE: both fire where `current` and the slot
-/// agree (`bpf/barrierd.bpf.c`).
-const TASK_EVENTS: [&str; 2] = ["softirq_entry", "local_timer_entry"];
+/// Tracepoints that take the program which mends IDLE: all fire where `current` and the slot agree
+/// (`bpf/barrierd.bpf.c`).
+const TASK_EVENTS: [&str; 5] = [
+    "softirq_entry",
+    "local_timer_entry",
+    "call_function_single_entry",
+    "csd_function_entry",
+    "ipi_entry",
+];
 
 /// Where libbpf keeps its objects while [`Kernel`] uses them. One per [`Kernel`].
 #[derive(Debug)]
@@ -50,8 +53,8 @@ pub struct Kernel<'s> {
     // Fields are dropped in this order: links before the objects that they point into.
     links: Vec<Link>,
     ring: RingBuffer<'static>,
-    /// The sched_switch program, if idle can be inferred, and its pre-opened fdinfo.
-    switch: Option<(SchedSwitchSkel<'s>, File)>,
+    /// What knows of idle CPUs, if idle can be inferred.
+    switch: Option<SchedSwitchSkel<'s>>,
     programs: BarrierdSkel<'s>,
     cpus: usize,
 }
@@ -65,7 +68,8 @@ pub fn set_verbose(verbose: bool) {
 }
 
 impl<'s> Kernel<'s> {
-    /// Loads the programs for a machine of `cpus` CPUs and runs `who_am_i`. Attaches nothing.
+    /// Loads the programs for a machine of `cpus` CPUs and runs `who_am_i`. Attaches nothing but what
+    /// tells which CPUs are idle.
     ///
     /// Idle is inferred if the kernel has BTF and a sched_switch of the known arguments; otherwise
     /// the second value says why not.
@@ -74,7 +78,8 @@ impl<'s> Kernel<'s> {
     ///
     /// No privilege, no BPF, a kernel too old: the message says what to do.
     pub fn load(storage: &'s mut Storage, cpus: usize) -> Result<(Self, Option<anyhow::Error>)> {
-        let slots = u32::try_from(cpus.next_power_of_two()).context("too many CPUs")?;
+        // As many as the daemon looks at: an event on any other CPU must find none (`own_slot`).
+        let slots = u32::try_from(cpus).context("too many CPUs")?;
         // A ring buffer is a power of two of whole pages.
         let ring_bytes = u32::try_from(rustix::param::page_size()).context("too large a page")?;
 
@@ -90,8 +95,12 @@ impl<'s> Kernel<'s> {
             .test_run(ProgramInput::default())
             .context("running who_am_i by BPF_PROG_TEST_RUN, which needs Linux 5.10 or later")?;
 
-        let (switch, why_not) = match load_switch(&mut storage.switch, &programs) {
-            Ok(switch) => (Some(switch), None),
+        let mut links = Vec::new();
+        let (switch, why_not) = match load_switch(&mut storage.switch, &programs, slots) {
+            Ok((switch, answers)) => {
+                links.push(answers);
+                (Some(switch), None)
+            }
             Err(why_not) => (None, Some(why_not)),
         };
 
@@ -99,7 +108,7 @@ impl<'s> Kernel<'s> {
         // A record says nothing but that it is there.
         ring.add(&programs.maps.wake, |_| 0).context("adding the ring buffer")?;
         let ring = ring.build().context("mapping the ring buffer")?;
-        Ok((Self { links: Vec::new(), ring, switch, programs, cpus }, why_not))
+        Ok((Self { links, ring, switch, programs, cpus }, why_not))
     }
 
     /// Maps the words that the programs share with the daemon.
@@ -129,7 +138,7 @@ impl<'s> Kernel<'s> {
     /// The kernel refuses.
     pub fn attach_sched_switch(&mut self) -> Result<()> {
         let link = match &self.switch {
-            Some((switch, _)) => switch.progs.on_sched_switch.attach_trace(),
+            Some(switch) => switch.progs.on_sched_switch.attach_trace(),
             None => self.programs.progs.on_event.attach_raw_tracepoint(SCHED_SWITCH),
         };
         self.links.push(link.context("attaching to sched_switch")?);
@@ -143,8 +152,8 @@ impl<'s> Kernel<'s> {
     /// The kernel refuses for another reason.
     pub fn attach(&mut self, name: &str) -> Result<bool> {
         let progs = &self.programs.progs;
-        let checks_idle = TASK_EVENTS.contains(&name);
-        let program = if checks_idle { &progs.on_task_event } else { &progs.on_event };
+        let mends_idle = TASK_EVENTS.contains(&name);
+        let program = if mends_idle { &progs.on_task_event } else { &progs.on_event };
         match program.attach_raw_tracepoint(name) {
             Ok(link) => {
                 self.links.push(link);
@@ -163,48 +172,30 @@ impl<'s> Kernel<'s> {
         self.programs.maps.wake.as_fd()
     }
 
-    /// The descriptor that [`missed_switches`](Self::missed_switches) reads, for the sandbox.
-    #[must_use]
-    pub fn misses_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.switch.as_ref().map(|(_, fdinfo)| fdinfo.as_fd())
-    }
-
     /// Throws away the wake-ups that have come so far. No system call.
     pub fn drain(&self) {
         // Its result is the number of records, or what the callback returned, which is 0.
         let _ = self.ring.consume_raw();
     }
-
-    /// How often the sched_switch program did not run because it was running already. 0 also where
-    /// the kernel doesn't say (before 5.12). One system call; no allocation.
-    ///
-    /// # Errors
-    ///
-    /// fdinfo can't be read.
-    pub fn missed_switches(&self) -> io::Result<u64> {
-        let Some((_, fdinfo)) = &self.switch else { return Ok(0) };
-        let mut text = [0; 1024];
-        let n = pread(fdinfo, &mut text, 0)?;
-        Ok(field(&text[..n], b"recursion_misses:").unwrap_or(0))
-    }
 }
 
-/// Loads the sched_switch program, on the maps of `programs`.
+/// Loads what knows of `slots` CPUs' idling, on the maps of `programs`, and attaches what answers for it.
 fn load_switch<'s>(
     storage: &'s mut MaybeUninit<OpenObject>,
     programs: &BarrierdSkel<'_>,
-) -> Result<(SchedSwitchSkel<'s>, File)> {
+    slots: u32,
+) -> Result<(SchedSwitchSkel<'s>, Link)> {
     check_sched_switch()?;
     let mut open = SchedSwitchSkelBuilder::default().open(storage).context("opening")?;
     let maps = &programs.maps;
     open.maps.slots.reuse_fd(maps.slots.as_fd()).context("sharing the map of slots")?;
     open.maps.control.reuse_fd(maps.control.as_fd()).context("sharing the control words")?;
     open.maps.wake.reuse_fd(maps.wake.as_fd()).context("sharing the ring buffer")?;
+    open.maps.idle_tasks.set_max_entries(slots).context("sizing the map of idle tasks")?;
     let switch = open.load().context("loading the sched_switch program")?;
-    let fd = switch.progs.on_sched_switch.as_fd().as_raw_fd();
-    let fdinfo = format!("/proc/self/fdinfo/{fd}");
-    let fdinfo = File::open(&fdinfo).with_context(|| format!("opening {fdinfo}"))?;
-    Ok((switch, fdinfo))
+    let answers = switch.progs.who_is_idle.attach_raw_tracepoint(TASK_RENAME);
+    let answers = answers.with_context(|| format!("attaching to {TASK_RENAME}"))?;
+    Ok((switch, answers))
 }
 
 /// Makes sure by BTF that sched_switch passes `(preempt, prev, next, ...)`: the order has changed
@@ -245,12 +236,6 @@ fn pointee(ty: BtfType<'_>) -> Option<BtfType<'_>> {
     Ptr::try_from(ty.skip_mods_and_typedefs()).ok()?.next_type()
 }
 
-/// The number after `name` in an fdinfo text.
-fn field(text: &[u8], name: &[u8]) -> Option<u64> {
-    let line = text.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(name))?;
-    std::str::from_utf8(line).ok()?.trim().parse().ok()
-}
-
 /// What to do about a load that failed.
 fn explain_load(error: libbpf_rs::Error) -> anyhow::Error {
     let advice = match error.kind() {
@@ -272,11 +257,17 @@ fn explain_load(error: libbpf_rs::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use libbpf_rs::MapCore;
 
     #[test]
-    fn fields_of_fdinfo() {
-        let text = b"prog_type:\t26\nrun_cnt:\t5\nrecursion_misses:\t17\nverified_insns:\t3\n";
-        assert_eq!(field(text, b"recursion_misses:"), Some(17));
-        assert_eq!(field(b"prog_type:\t26\n", b"recursion_misses:"), None);
+    fn b17_there_is_a_slot_for_each_cpu_that_is_looked_at_and_for_no_other() {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test loads BPF programs: run it as root"
+        );
+        let mut storage = Storage::new();
+        // Not a power of two: an event on a fourth CPU must find no slot, and stop the daemon.
+        let (kernel, _) = Kernel::load(&mut storage, 3).expect("loads");
+        assert_eq!(kernel.programs.maps.slots.max_entries(), 3);
     }
 }

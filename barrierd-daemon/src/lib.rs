@@ -12,6 +12,7 @@
 //! | [`kick`], [`socket`] | perf events that interrupt a CPU; the socket for requests |
 //! | [`kernel`] | libbpf: load, attach, map |
 //! | [`shared_words`] | the words shared with BPF, and their orderings |
+//! | [`idle`] | which CPUs are idle, by the kernel's own word |
 //! | [`proof`] | whether tracing works |
 //! | [`online`], [`cpulist`] | which CPUs there are; the syntax of their lists |
 //! | [`isolated`] | which CPUs are isolated, at boot and since |
@@ -38,6 +39,7 @@ pub mod counter_section;
 pub mod cpulist;
 pub mod daemon;
 pub mod group;
+pub mod idle;
 pub mod inheritance;
 pub mod isolated;
 pub mod kernel;

@@ -5,11 +5,10 @@
 //! [`Scan`] and [`Machine::opened`] ask for.
 //!
 //! **Credit.** A credit `a` for a CPU says: the CPU took a full memory barrier, in the kernel, after
-//! the clock read `a`. It is given in four cases only: the CPU's slot holds `a`; the slot holds
-//! [`IDLE`] and idle is trusted; the CPU is offline; the daemon itself runs on it. In the last three
-//! the credit is the scan's `s`, read before mask and slots: the CPU was idle, offline or in the
-//! daemon's hands at a moment after `s`, and getting there from user code and back is a barrier on
-//! either side.
+//! the clock read `a`. It is given in four cases only: the CPU's slot holds `a`; the CPU was found idle
+//! ([`IDLE`]); it is offline; the daemon itself runs on it. In the last three the credit is the scan's
+//! `s`, read before all of that: the CPU was idle, offline or in the daemon's hands at a moment after
+//! `s`, and getting there from user code and back is a barrier on either side.
 //!
 //! **Virtual time** runs in strictly serial rounds. Round `v` is opened by publishing `v`, a full
 //! fence, then reading the clock: `T_v`. A CPU has `v` once its credit is at least `T_v`; all have
@@ -35,8 +34,7 @@ pub struct Inherited {
 }
 
 /// One look at the machine. `s` was read from the clock, then came a full fence, then the mask, then
-/// the slots; `own` was asked after `s`, and `idle_trusted` is false if the word `broken`, loaded
-/// after the slots, said so.
+/// the slots; `own` was asked after `s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
     /// The evidence time of the scan, in nanoseconds.
@@ -45,10 +43,9 @@ pub struct Scan<'a> {
     pub online: &'a CpuSet,
     /// The CPU that the daemon ran on.
     pub own: usize,
-    /// Each CPU's slot.
+    /// Each CPU's slot; [`IDLE`] only where the CPU was in its idle task at a moment after `s`
+    /// ([`read_slots`](crate::idle::read_slots)).
     pub slots: &'a [u64],
-    /// Whether [`IDLE`] may be believed.
-    pub idle_trusted: bool,
 }
 
 /// What a scan found.
@@ -108,7 +105,7 @@ impl Machine {
         // The usual case, without a look at the mask for each CPU.
         let all_online = scan.online.is_full();
         for (cpu, (credit, &slot)) in self.credits.iter_mut().zip(slots).enumerate() {
-            let idle = slot == IDLE && scan.idle_trusted;
+            let idle = slot == IDLE;
             let online = all_online || scan.online.contains(cpu);
             let evidence = if cfg!(barrierd_broken_credit) {
                 scan.s + 200_000 // Unsound, on purpose: a build that `make vm` must find out.
@@ -117,7 +114,7 @@ impl Machine {
             } else if slot <= scan.s {
                 slot
             } else {
-                // IDLE that isn't believed, or a time that the daemon can't have armed yet.
+                // A time that the daemon can't have armed yet.
                 0
             };
             busy += usize::from(online && !idle && cpu != scan.own);

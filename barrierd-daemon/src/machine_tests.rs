@@ -18,6 +18,8 @@ enum Step {
     Sleep(usize),
     /// CPU switches from the idle task to user code.
     Wake(usize),
+    /// The same, and the switch is not traced.
+    WakeUnseen(usize),
     /// CPU goes offline, by way of the idle task.
     Unplug(usize),
     /// CPU comes back, in the idle task.
@@ -27,7 +29,7 @@ enum Step {
     /// An event that began before the last arming stores its older time.
     Late(usize),
     /// The daemon scans.
-    Scan { idle_trusted: bool },
+    Scan,
     /// The daemon opens the next round, if it may.
     Open,
 }
@@ -39,11 +41,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => cpu.clone().prop_map(Step::Event),
         2 => cpu.clone().prop_map(Step::Sleep),
         2 => cpu.clone().prop_map(Step::Wake),
+        1 => cpu.clone().prop_map(Step::WakeUnseen),
         1 => cpu.clone().prop_map(Step::Unplug),
         1 => cpu.clone().prop_map(Step::Plug),
         1 => cpu.clone().prop_map(Step::Move),
         1 => cpu.prop_map(Step::Late),
-        8 => proptest::bool::weighted(0.9).prop_map(|idle_trusted| Step::Scan { idle_trusted }),
+        8 => Just(Step::Scan),
         4 => Just(Step::Open),
     ];
     proptest::collection::vec(step, 1..200)
@@ -121,6 +124,10 @@ impl Computer {
                 self.idle[cpu] = false;
                 self.slots[cpu] = self.armed;
             }
+            Step::WakeUnseen(cpu) if self.online[cpu] && self.idle[cpu] => {
+                self.barrier(cpu);
+                self.idle[cpu] = false;
+            }
             Step::Unplug(cpu) if self.online[cpu] && cpu != self.own => {
                 self.barrier(cpu);
                 self.idle[cpu] = true;
@@ -144,6 +151,15 @@ impl Computer {
         }
     }
 
+    /// A scan asks whether those that show IDLE are idle.
+    fn ask(&mut self) {
+        for cpu in 0..CPUS {
+            if self.slots[cpu] == IDLE && !self.idle[cpu] {
+                self.slots[cpu] = 0;
+            }
+        }
+    }
+
     fn online(&self) -> CpuSet {
         let list: Vec<_> =
             (0..CPUS).filter(|&cpu| self.online[cpu]).map(|c| c.to_string()).collect();
@@ -159,7 +175,6 @@ struct Look {
     online: [bool; CPUS],
     own: usize,
     slots: [u64; CPUS],
-    idle_trusted: bool,
 }
 
 /// Everything ever scanned and opened; answers are recomputed from the definitions.
@@ -176,8 +191,7 @@ impl Slow {
     fn credit(&self, cpu: usize, n: usize) -> u64 {
         let evidence = |look: &Look| match look.slots[cpu] {
             _ if !look.online[cpu] || look.own == cpu => look.s,
-            IDLE if look.idle_trusted => look.s,
-            IDLE => 0,
+            IDLE => look.s,
             slot => slot,
         };
         self.scans[..n].iter().map(evidence).max().unwrap_or(0)
@@ -203,14 +217,8 @@ impl Slow {
     }
 }
 
-fn scan(machine: &mut Machine, computer: &Computer, s: u64, idle_trusted: bool) -> Found {
-    machine.scan(&Scan {
-        s,
-        online: &computer.online(),
-        own: computer.own,
-        slots: &computer.slots,
-        idle_trusted,
-    })
+fn scan(machine: &mut Machine, computer: &Computer, s: u64) -> Found {
+    machine.scan(&Scan { s, online: &computer.online(), own: computer.own, slots: &computer.slots })
 }
 
 proptest! {
@@ -230,20 +238,20 @@ proptest! {
         for step in &steps {
             computer.step(step);
             match *step {
-                Step::Scan { idle_trusted } => {
+                Step::Scan => {
                     let s = computer.tick();
-                    let found = scan(&mut machine, &computer, s, idle_trusted);
+                    computer.ask();
+                    let found = scan(&mut machine, &computer, s);
                     slow.scans.push(Look {
                         s,
                         online: computer.online,
                         own: computer.own,
                         slots: computer.slots,
-                        idle_trusted,
                     });
 
                     let busy = (0..CPUS).filter(|&cpu| {
                         computer.online[cpu] && cpu != computer.own
-                            && !(idle_trusted && computer.idle[cpu])
+                            && !computer.idle[cpu]
                     });
                     prop_assert_eq!(found.busy, busy.count());
                     for cpu in 0..CPUS {
@@ -295,13 +303,7 @@ proptest! {
 
 /// Two CPUs, the daemon on CPU 0, all online.
 fn two(machine: &mut Machine, s: u64, other: u64) -> Found {
-    machine.scan(&Scan {
-        s,
-        online: &CpuSet::all(2),
-        own: 0,
-        slots: &[0, other],
-        idle_trusted: true,
-    })
+    machine.scan(&Scan { s, online: &CpuSet::all(2), own: 0, slots: &[0, other] })
 }
 
 #[test]
@@ -315,18 +317,6 @@ fn the_minimum_follows_the_slowest() {
     // An event that was under way stores its older time: nothing is taken back.
     two(&mut machine, 300, 40);
     assert_eq!(machine.last_interrupt_ns(), 200);
-}
-
-#[test]
-fn idle_that_is_not_believed_gives_nothing() {
-    let mut machine = Machine::new(2, Inherited::default());
-    let online = CpuSet::all(2);
-    let scan =
-        |idle_trusted| Scan { s: 100, online: &online, own: 0, slots: &[0, IDLE], idle_trusted };
-    assert_eq!(machine.scan(&scan(false)).busy, 1);
-    assert_eq!(machine.last_interrupt_ns(), 0);
-    assert_eq!(machine.scan(&scan(true)).busy, 0);
-    assert_eq!(machine.last_interrupt_ns(), 100);
 }
 
 #[test]
@@ -355,9 +345,8 @@ fn vtime_is_one_late_and_silent_until_two_rounds_are_ours() {
 fn a_cpu_may_be_ahead_of_the_others_by_one_round() {
     let mut machine = Machine::new(3, Inherited::default());
     let online = CpuSet::all(3);
-    let scan = |machine: &mut Machine, s, slots| {
-        machine.scan(&Scan { s, online: &online, own: 0, slots, idle_trusted: true })
-    };
+    let scan =
+        |machine: &mut Machine, s, slots| machine.scan(&Scan { s, online: &online, own: 0, slots });
     machine.opened(1, 10);
     scan(&mut machine, 20, &[0, 10, 10]);
     machine.opened(2, 30);

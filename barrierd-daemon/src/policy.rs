@@ -19,8 +19,6 @@ pub enum Role {
     /// cgroup v2's list of isolated CPUs. There is none on kernels before 6.8, nor where cgroup v1 has
     /// the cpuset controller.
     Isolated,
-    /// The sched_switch program's fdinfo. There is none where idle isn't inferred.
-    Misses,
     /// The perf events that kick, one a CPU. There is none where none could be opened.
     Kick,
     /// The socket for expedited requests. There is none where there is no socket.
@@ -64,12 +62,13 @@ pub struct Row {
 pub(crate) const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 pub(crate) const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
 const FUTEX_WAKE: u64 = libc::FUTEX_WAKE.unsigned_abs() as u64;
+const PR_SET_NAME: u64 = libc::PR_SET_NAME.unsigned_abs() as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC.unsigned_abs() as u64;
 /// Not TIMER_ABSTIME.
 const RELATIVE: u64 = 0;
 const MONOTONIC_RAW: u64 = libc::CLOCK_MONOTONIC_RAW.unsigned_abs() as u64;
 
-use Role::{Isolated, Kick, Log, LogSocket, Misses, Online, Requests, Stop, Supervisor};
+use Role::{Isolated, Kick, Log, LogSocket, Online, Requests, Stop, Supervisor};
 use Seen::{Always, Rarely};
 use When::{Is, On};
 
@@ -100,10 +99,10 @@ pub const TABLE: &[Row] = &[
         why: "the CPUs that were isolated since the start, which are spared",
     },
     Row {
-        call: "pread64",
-        when: &[On(Misses)],
+        call: "prctl",
+        when: &[Is(0, PR_SET_NAME)],
         seen: Rarely("kernels without BTF: idle isn't inferred"),
-        why: "whether the kernel skipped the program that writes IDLE",
+        why: "rings for the program that tells which CPUs are idle; the name is the daemon's own",
     },
     Row {
         call: "read",

@@ -64,7 +64,6 @@ impl Served {
             online: &CpuSet::all(CPUS),
             own: 0,
             slots: &[0, other(opened)],
-            idle_trusted: true,
         });
         self.publisher.publish(&self.machine, self.clock + 1);
         (opened, self.clock)
@@ -187,7 +186,6 @@ impl Served {
             online: &CpuSet::all(CPUS),
             own: 0,
             slots: &[0, other],
-            idle_trusted: true,
         });
         self.publisher.publish(&self.machine, self.clock + 1);
     }
@@ -271,13 +269,7 @@ fn per_cpu_words_are_woken_in_turn() {
     let mut machine = Machine::new(cpus, Inherited::default());
     let mut scan = |s| {
         let slots = vec![s; cpus];
-        machine.scan(&Scan {
-            s,
-            online: &CpuSet::all(cpus),
-            own: 0,
-            slots: &slots,
-            idle_trusted: true,
-        });
+        machine.scan(&Scan { s, online: &CpuSet::all(cpus), own: 0, slots: &slots });
         publisher.publish(&machine, s);
         let too_soon = publisher.woken.to_vec();
         publisher.publish(&machine, publisher.slow_ns + SLOW_NS);

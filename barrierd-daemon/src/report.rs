@@ -36,7 +36,7 @@ pub struct Counters {
     pub longest_round_ns: u64,
     /// The CPU that was last in it.
     pub longest_round_cpu: Option<usize>,
-    /// Task switches that the kernel kept from the BPF program.
+    /// Switches out of idle that were found not to have been traced.
     pub missed_events: u64,
 }
 

@@ -8,8 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{Ordering, fence};
 
 use barrierd_bpf::layout::{
-    ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, OVERFLOW, PREEMPTED, ROUND, ROUND_SHIFT,
-    SLOT_BYTES, SWITCHED, WANTED,
+    ANSWERED, ARMED, ASKED, ASKED_CPUS, ASKED_FIRST, ASLEEP, CONTROL_BYTES, DAEMON_TGID, IDLE,
+    IDLE_CPUS, MISSED, OVERFLOW, PREEMPTED, ROUND, ROUND_SHIFT, SLOT_BYTES, SWITCHED, WANTED,
 };
 
 use crate::words::Words;
@@ -25,6 +25,8 @@ pub struct SharedWords {
     cpus: usize,
     /// The id of the current round, listened for or not.
     round: u64,
+    /// The number of the last question for idle CPUs.
+    asked: u64,
 }
 
 impl SharedWords {
@@ -39,6 +41,7 @@ impl SharedWords {
             control: Words::map(control, CONTROL_BYTES)?,
             cpus,
             round: 0,
+            asked: 0,
         })
     }
 
@@ -115,16 +118,43 @@ impl SharedWords {
         self.slots.load(cpu * SLOT_BYTES)
     }
 
-    /// Whether idle can't be believed any more. To be asked after the slots.
-    #[must_use]
-    pub fn broken(&self) -> bool {
-        self.control.load(BROKEN) != 0
+    /// Takes IDLE away from CPU `cpu`'s slot, if it is there, for 0, which claims nothing.
+    ///
+    /// # Panics
+    ///
+    /// There is no such CPU.
+    pub fn take_idle(&self, cpu: usize) {
+        // Relaxed: nothing is said by it. What its own CPU stores at the same moment stays.
+        let slot = self.slots.word(cpu * SLOT_BYTES);
+        let _ = slot.compare_exchange(IDLE, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Ends idle inference for good: the programs write no more IDLE, and every event takes it
-    /// away.
-    pub fn set_broken(&self) {
-        self.control.store(BROKEN, 1);
+    /// Writes down a question: which of the CPUs from `first` on, one bit each, are in their idle task?
+    /// Whoever rings then has the [`answer`](Self::answer).
+    pub fn ask(&mut self, first: usize, cpus: u64) {
+        self.asked += 1;
+        // Read, as the answer is written, in this thread's own context: program order is enough.
+        self.control.store(ASKED_FIRST, first as u64);
+        self.control.store(ASKED_CPUS, cpus);
+        self.control.store(ASKED, self.asked);
+    }
+
+    /// Those that are; `None`: the last question was not answered, and what stands there is an old answer.
+    #[must_use]
+    pub fn answer(&self) -> Option<u64> {
+        (self.control.load(ANSWERED) == self.asked).then(|| self.control.load(IDLE_CPUS))
+    }
+
+    /// Counts a switch out of idle that was not traced.
+    pub fn note_miss(&self) {
+        // Relaxed: a sum, of which BPF adds the greater part.
+        self.control.word(MISSED).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a switch out of idle was found not to have been traced.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.control.load(MISSED)
     }
 
     /// Whether an event ran on a CPU that has no slot.

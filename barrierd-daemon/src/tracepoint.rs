@@ -15,7 +15,12 @@ pub const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracin
 /// The tracepoint that is always traced, by a program of its own.
 pub const SCHED_SWITCH: &str = "sched_switch";
 
-/// The soft interrupt, always traced while idle is inferred: its program checks that.
+/// Where the kernel passes when a task's name is set: the daemon's doorbell
+/// ([`idle`](crate::idle)).
+pub const TASK_RENAME: &str = "task_rename";
+
+/// The soft interrupt, always traced while idle is inferred: its program mends slots that show IDLE
+/// without being idle.
 pub const SOFTIRQ_ENTRY: &str = "softirq_entry";
 
 /// Where a CPU runs what another asked of it, since Linux 6.5: every kick shows there. Not every kick
@@ -169,7 +174,7 @@ pub fn wanted(names: &[String], infers_idle: bool) -> Vec<(&str, bool)> {
     let mut all: Vec<(&str, bool)> =
         if names.is_empty() { defaults.clone().collect() } else { named.collect() };
     if infers_idle {
-        // Whatever is named: its program checks IDLE.
+        // Whatever is named: its program mends IDLE.
         all.push((SOFTIRQ_ENTRY, false));
     }
     // Whatever is named: so that kicks show.

@@ -274,7 +274,7 @@ fn sigterm_and_sigint_mark_the_file_stopped_and_leave_nothing_in_the_kernel() {
         let bench = Bench::new();
         let daemon = Running::start(bench.barrierd());
         let objects = bpf_objects(daemon.pid());
-        assert!(objects.0.len() >= 4 && objects.1.len() == 3, "{objects:?}");
+        assert!(objects.0.len() >= 5 && objects.1.len() == 4, "{objects:?}");
         assert!(!is_gone(&objects));
         daemon.signal(signal);
         let (status, said) = daemon.finish();

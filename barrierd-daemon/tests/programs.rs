@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use barrierd_bpf::layout::{
-    ARMED, ASLEEP, BROKEN, CONTROL_BYTES, DAEMON_TGID, IDLE, OVERFLOW, PREEMPTED, ROUND,
-    ROUND_SHIFT, SLOT_BYTES, SWITCHED, WANTED,
+    ANSWERED, ARMED, ASKED, ASKED_CPUS, ASKED_FIRST, ASLEEP, CONTROL_BYTES, DAEMON_TGID, GROUP,
+    IDLE, IDLE_CPUS, MISSED, OVERFLOW, PREEMPTED, ROUND, ROUND_SHIFT, SLOT_BYTES, SWITCHED, WANTED,
 };
-use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkelBuilder};
+use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkel, SchedSwitchSkelBuilder};
 use barrierd_daemon::online::{Online, possible_cpus};
 use barrierd_daemon::words::Words;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -58,6 +58,17 @@ impl<'s> Programs<'s> {
         let programs = Self { skel, slots, control, cpu: sched_getcpu(), allowed, _turn: turn };
         pin(programs.cpu);
         programs
+    }
+
+    /// What knows of idle CPUs, on the same words.
+    fn switch<'t>(&self, storage: &'t mut MaybeUninit<OpenObject>) -> SchedSwitchSkel<'t> {
+        let mut open = SchedSwitchSkelBuilder::default().open(storage).expect("opens");
+        open.maps.slots.reuse_fd(self.skel.maps.slots.as_fd()).expect("shared");
+        open.maps.control.reuse_fd(self.skel.maps.control.as_fd()).expect("shared");
+        open.maps.wake.reuse_fd(self.skel.maps.wake.as_fd()).expect("shared");
+        let cpus = u32::try_from(possible_cpus().expect("sysfs")).expect("few");
+        open.maps.idle_tasks.set_max_entries(cpus).expect("sized");
+        open.load().expect("loads")
     }
 
     fn run(&self, program: &ProgramMut<'_>) {
@@ -129,21 +140,21 @@ fn an_event_stamps_once_an_arming_and_leaves_idle_alone() {
     programs.set_slot(IDLE);
     programs.event();
     assert_eq!(programs.slot(), IDLE);
-    assert_eq!((programs.control.load(BROKEN), programs.control.load(OVERFLOW)), (0, 0));
-    // Once idle isn't believed any more, every event takes it away.
-    programs.control.store(BROKEN, 1);
-    programs.event();
-    assert_eq!(programs.slot(), 2_000);
+    assert_eq!((programs.control.load(MISSED), programs.control.load(OVERFLOW)), (0, 0));
 }
 
 #[test]
-fn a_task_event_that_finds_idle_under_a_task_says_so() {
+fn a_task_event_that_finds_idle_under_a_task_mends_it() {
     let mut storage = MaybeUninit::uninit();
     let programs = Programs::load(&mut storage);
     programs.control.store(ARMED, 1_000);
+    programs.control.store(ASLEEP, 1);
     programs.set_slot(IDLE);
     programs.task_event();
-    assert_eq!((programs.control.load(BROKEN), programs.slot()), (1, 1_000));
+    assert_eq!((programs.control.load(MISSED), programs.slot()), (1, 1_000));
+    // The switch that was missed would have woken the daemon.
+    assert_eq!(programs.control.load(ASLEEP), 0);
+    assert!(programs.woken(Duration::from_secs(5)));
 }
 
 #[test]
@@ -198,9 +209,8 @@ fn each_cpu_counts_down_once_a_round_and_the_last_one_wakes() {
 
     // Out of IDLE: not counted when the round began, so not counted down.
     programs.control.store(ARMED, 4_000);
-    programs.control.store(BROKEN, 1);
     programs.set_slot(IDLE);
-    programs.event();
+    programs.task_event();
     assert_eq!((programs.round(), programs.slot()), ((4, 1), 4_000));
 }
 
@@ -224,11 +234,7 @@ fn sched_switch_writes_idle_and_wakes_a_sleeping_daemon() {
     programs.control.store(DAEMON_TGID, u64::from(u32::MAX));
     programs.control.store(ARMED, 1_000);
     let mut switch_storage = MaybeUninit::uninit();
-    let mut open = SchedSwitchSkelBuilder::default().open(&mut switch_storage).expect("opens");
-    open.maps.slots.reuse_fd(programs.skel.maps.slots.as_fd()).expect("shared");
-    open.maps.control.reuse_fd(programs.skel.maps.control.as_fd()).expect("shared");
-    open.maps.wake.reuse_fd(programs.skel.maps.wake.as_fd()).expect("shared");
-    let switch = open.load().expect("loads");
+    let switch = programs.switch(&mut switch_storage);
     let _link = switch.progs.on_sched_switch.attach_trace().expect("attaches");
 
     // This thread's own CPU shows it running after any switch to it.
@@ -267,6 +273,62 @@ fn sched_switch_writes_idle_and_wakes_a_sleeping_daemon() {
     // And at which arming.
     programs.control.store(ARMED, 2_000);
     assert!(soon(|| programs.control.load(SWITCHED) == 2_000));
+}
+
+#[test]
+fn b2_who_is_idle_is_told_to_the_daemon_alone_and_whatever_the_slots_show() {
+    let mut storage = MaybeUninit::uninit();
+    let programs = Programs::load(&mut storage);
+    programs.control.store(DAEMON_TGID, u64::from(u32::MAX));
+    let mut switch_storage = MaybeUninit::uninit();
+    let switch = programs.switch(&mut switch_storage);
+    let _switches = switch.progs.on_sched_switch.attach_trace().expect("attaches");
+    let _answers = switch.progs.who_is_idle.attach_raw_tracepoint("task_rename").expect("attaches");
+    let cpus = possible_cpus().expect("sysfs").min(GROUP);
+    let number = std::cell::Cell::new(0);
+    // All are asked about, whatever their slots show; `None`: no answer.
+    let ask = || {
+        number.set(number.get() + 1);
+        programs.control.store(ASKED_FIRST, 0);
+        programs.control.store(ASKED_CPUS, u64::MAX >> (GROUP - cpus));
+        programs.control.store(ASKED, number.get());
+        rustix::thread::set_name(c"programs").expect("a name");
+        let answered = programs.control.load(ANSWERED) == number.get();
+        answered.then(|| programs.control.load(IDLE_CPUS))
+    };
+    assert_eq!(ask(), None, "another process's question");
+    programs.run(&programs.skel.progs.who_am_i);
+
+    // Sooner or later another CPU is idle, and this one, which asks, never is.
+    let others = !(1 << programs.cpu);
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        programs.set_slot(IDLE);
+        let idle = ask().expect("answered");
+        assert_eq!(idle & !others, 0, "this CPU runs a task, though its slot shows IDLE");
+        if idle != 0 {
+            break;
+        }
+        assert!(Instant::now() < until, "no CPU was found idle for two minutes");
+        thread::sleep(Duration::from_micros(300));
+    }
+
+    // A CPU that is kept busy is not idle, whatever its slot shows.
+    let busy = (0..cpus).find(|&cpu| cpu != programs.cpu).expect("this test needs a second CPU");
+    let mut spinning = Command::new("taskset")
+        .args(["-c", &busy.to_string(), "sh", "-c", "while :; do :; done"])
+        .spawn()
+        .expect("util-linux");
+    let is_busy = || ask().is_some_and(|idle| idle >> busy & 1 == 0);
+    let spins = soon(is_busy) && soon(is_busy);
+    let always = spins
+        && (0..1_000).all(|_| {
+            programs.slots.store(busy * SLOT_BYTES, IDLE);
+            is_busy()
+        });
+    spinning.kill().expect("it runs");
+    spinning.wait().expect("waited for");
+    assert!(always, "CPU {busy} was found idle while it was kept busy");
 }
 
 /// Sleeps, and so is switched to, again and again until the programs have seen it. One time is not

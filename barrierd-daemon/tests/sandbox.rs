@@ -206,7 +206,6 @@ fn is_for(row: &Row, line: &str) -> bool {
         When::On(Role::LogSocket) => arguments.contains("MSG_DONTWAIT|MSG_NOSIGNAL, NULL"),
         When::On(Role::Online) => arguments.contains("</sys/devices/system/cpu/online>"),
         When::On(Role::Isolated) => arguments.contains("/cpuset.cpus.isolated>"),
-        When::On(Role::Misses) => arguments.contains("/fdinfo/"),
         When::On(Role::Kick) => arguments.contains("<anon_inode:[perf_event]>"),
         When::On(Role::Requests) => arguments.contains("<socket:["),
         When::On(Role::Stop) => arguments.contains(">, \"X\", 1, "),
@@ -269,7 +268,7 @@ fn a_trace_of_idle_busy_and_stopped_holds_rows_of_the_table_only() {
         let seen = calls.iter().any(|call| is_for(row, call));
         assert!(seen || matches!(row.seen, Seen::Rarely(_)), "never seen, and not rare: {row:?}");
         // What this test provides for; toggling takes a CPU that was offline.
-        let provided = [Role::Supervisor, Role::Misses, Role::Requests, Role::Kick].map(When::On);
+        let provided = [Role::Supervisor, Role::Requests, Role::Kick].map(When::On);
         let provided = matches!(row.when, [when] if provided.contains(when));
         assert!(seen || !provided, "not seen: {row:?}");
     }

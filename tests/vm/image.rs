@@ -25,6 +25,7 @@ pub(crate) fn build(programs: &Programs) -> Vec<u8> {
         (&programs.guest, "init"),
         (&programs.daemon, "bin/barrierd"),
         (&programs.broken_daemon, "bin/barrierd-broken"),
+        (&programs.deaf_daemon, "bin/barrierd-deaf"),
     ] {
         archive.file(Path::new(at), program);
         libraries.extend(libraries_of(program));

@@ -160,16 +160,18 @@ fn target() -> PathBuf {
 fn programs(vm: &Path) -> Programs {
     let release = target().join("release");
     let daemon = ["-p", "barrierd-daemon", "--bin", "barrierd"];
-    println!("building the daemon, a broken one, and the guest");
+    println!("building the daemon, two that are broken, and the guest");
     cargo(&daemon, &target(), "");
     cargo(&["-p", "barrierd-bpf", "--example", "vm_guest"], &target(), "");
-    // In a directory of its own, so that nobody ever takes it for the real one.
-    let broken = vm.join("broken");
+    // In directories of their own, so that nobody ever takes them for the real one.
+    let (broken, deaf) = (vm.join("broken"), vm.join("deaf"));
     cargo(&daemon, &broken, " --cfg barrierd_broken_credit");
+    cargo(&daemon, &deaf, " --cfg barrierd_deaf");
     Programs {
         guest: release.join("examples/vm_guest"),
         daemon: release.join("barrierd"),
         broken_daemon: broken.join("release/barrierd"),
+        deaf_daemon: deaf.join("release/barrierd"),
     }
 }
 

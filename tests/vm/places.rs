@@ -19,6 +19,7 @@ pub(crate) struct Programs {
     pub(crate) guest: PathBuf,
     pub(crate) daemon: PathBuf,
     pub(crate) broken_daemon: PathBuf,
+    pub(crate) deaf_daemon: PathBuf,
 }
 
 /// A virtual machine: its second serial line is standard output, its first the console.
@@ -65,6 +66,6 @@ impl Drop for Directory {
 pub(crate) fn here(scenario: &Scenario, programs: &Programs, directory: &Directory) -> Command {
     let mut guest = Command::new(&programs.guest);
     guest.args(["here", scenario.name]).arg(&programs.daemon).arg(&programs.broken_daemon);
-    guest.arg(directory.0.join("barrier"));
+    guest.arg(&programs.deaf_daemon).arg(directory.0.join("barrier"));
     guest
 }

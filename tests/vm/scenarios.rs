@@ -70,6 +70,12 @@ pub(crate) enum Step {
     StartConfined(CapabilitySet),
     /// The build that credits CPUs with barriers that they did not take.
     StartBroken,
+    /// The build whose switch program misses each switch out of idle on CPU 1; believing what it shows of
+    /// idle CPUs, or asking the kernel as ever.
+    StartDeaf {
+        /// Broken on purpose.
+        believes: bool,
+    },
     /// Starts it; it must end at once, and say this.
     Refused(&'static [&'static str], &'static str),
     /// The same as a user without privilege, but for these capabilities.
@@ -188,6 +194,26 @@ const REPLUG: &[Step] = &[
     Step::Tickless(&[2, 3]),
 ];
 
+/// CPU 1's switches out of idle are missed: barriers pass on, and none early.
+const DEAF: &[Step] = &[
+    Step::StartDeaf { believes: false },
+    Step::IdleWaits(10),
+    Step::Waits(20),
+    Step::TruthOnEach,
+    Step::Game(100_000),
+    Step::Said(NOT_TRACED),
+];
+const DEAF_HERE: &[Step] = &[
+    Step::StartDeaf { believes: false },
+    Step::IdleWaits(10),
+    Step::TruthOnEach,
+    Step::Game(20_000_000),
+    Step::Said(NOT_TRACED),
+];
+const NOT_TRACED: &str = "the switch was not traced";
+/// That CPU takes no interrupt by itself.
+const ISOLATE_1: &str = "nohz_full=1 isolcpus=1 rcu_nocbs=1";
+
 const STORM: &[Step] =
     &[Step::Start(&[]), Step::Storm(6), Step::OnlineAll, Step::TruthOnEach, Step::Waits(10)];
 
@@ -236,6 +262,27 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         name: "broken-credit-isolated",
         cmdline: ISOLATE,
         steps: &[Step::StartBroken, Step::Truth(&[2], 30)],
+        end: End::Fails("passed early"),
+        ..PLAIN
+    },
+    Scenario { name: "deaf-here", kernel: None, steps: DEAF_HERE, ..PLAIN },
+    Scenario { name: "deaf", cpus: 4, steps: DEAF, ..PLAIN },
+    Scenario {
+        name: "deaf-isolated",
+        cmdline: ISOLATE_1,
+        steps: &[
+            Step::StartDeaf { believes: false },
+            Step::Tickless(&[1]),
+            Step::IdleWaits(5),
+            Step::Truth(&[1], 10),
+            Step::Said(NOT_TRACED),
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "deaf-believing",
+        cmdline: ISOLATE_1,
+        steps: &[Step::StartDeaf { believes: true }, Step::Truth(&[1], 30)],
         end: End::Fails("passed early"),
         ..PLAIN
     },

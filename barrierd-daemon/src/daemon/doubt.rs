@@ -1,38 +1,61 @@
-//! What the daemon goes on believing: that its own waits are traced, and that IDLE means idle.
+//! What the daemon thinks of its own tracing, and what it says of that.
 //!
-//! Owns when either belief ends and what is said then. How a look at the own CPU is made is `proof`'s
-//! business.
+//! Owns when tracing counts as broken, when switches count as missed, and the words. Evidence rests on
+//! none of it: a slot's time was stored by the very barrier that it speaks of, and idle CPUs are asked
+//! for (`idle`). But who isn't seen is late, and the operator should know why. How a look at the own
+//! CPU is made is `proof`'s business.
 
 use barrierd_client::abi;
 
 use super::Daemon;
-use crate::clock::now_ns;
 use crate::log;
 use crate::proof::{self, Proof};
 use crate::report::say;
 
-/// How often the kernel is asked for missed events, and the log for lost lines, in nanoseconds.
+/// How often to look for switches that were missed, and at the log for lost lines, in nanoseconds.
 const CHECK_NS: u64 = abi::HEARTBEAT_PERIOD_NS;
 
 /// The sched_switch program not having seen the daemon for this long is gone, in nanoseconds.
 const UNSEEN_NS: u64 = 1_000_000_000;
-/// And for so many waits.
-const UNSEEN: u32 = 10;
+/// And for so many waits: the daemon may not have run for that long.
+const UNSEEN: u64 = 10;
 
 /// Between two lines of sums, in nanoseconds.
 const SUMMARY_NS: u64 = 1_000_000_000;
 
+/// What is known of the programs on whom idle CPUs depend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Switches {
+    /// Who is idle was answered when it was last asked.
+    answered: bool,
+    /// The sched_switch program has seen the daemon.
+    seen: bool,
+    /// By this arming, at this time and after so many waits.
+    switched: u64,
+    seen_ns: u64,
+    waits: u64,
+    checked_ns: u64,
+}
+
+impl Switches {
+    /// All well, so far.
+    pub(super) fn new(now: u64) -> Self {
+        Self { answered: true, seen: true, switched: 0, seen_ns: now, waits: 0, checked_ns: now }
+    }
+}
+
 impl Daemon<'_> {
-    /// Makes sure that the wait was traced on CPU `own`.
+    /// Whether an idle CPU passes barriers without an event.
+    pub(super) fn infers_idle(&self) -> bool {
+        self.kernel.infers_idle() && self.switches.answered && self.switches.seen
+    }
+
+    /// Looks whether the wait was traced on CPU `own`.
     ///
-    /// If it wasn't, a CPU may have left its idle task unseen, so IDLE is worth nothing any more,
-    /// here and everywhere and for good: its program may come back to life, but what it missed it
-    /// never learns. A slot with a time in it still says what it always said, that the CPU took a
-    /// barrier point after that time, for it was stored by that very barrier. So publishing may
-    /// start again, from the slots alone, when the proof holds again. Until then it does not beat
-    /// either, so that clients take it for dead and help themselves.
+    /// If it wasn't, nothing is published until it is again. That would be sound, for what slots say
+    /// stays true; but nothing new comes, and as long as this daemon does not beat either, clients take it
+    /// for dead and help themselves.
     pub(super) fn prove(&mut self, own: usize, armed: u64) {
-        self.prove_switch(armed);
         let proved = match proof::look(&self.shared, own, armed) {
             Proof::Moved => return,
             Proof::Holds => true,
@@ -43,10 +66,7 @@ impl Daemon<'_> {
         }
         self.proved = proved;
         if proved {
-            say(format_args!(
-                "tracing works again on CPU {own}: publishing, without idle inference; restart \
-                 barrierd to have that back"
-            ));
+            say(format_args!("tracing works again on CPU {own}: publishing"));
             return;
         }
         say(format_args!(
@@ -56,53 +76,32 @@ impl Daemon<'_> {
              then restart barrierd",
             self.shared.slot(own)
         ));
-        self.distrust_idle("tracing is broken");
     }
 
-    /// Makes sure that the sched_switch program saw the daemon come back from the wait, which began
-    /// after `armed` was armed. While it didn't, IDLE is worth nothing; if that lasts, for good.
-    pub(super) fn prove_switch(&mut self, armed: u64) {
-        self.switch_seen = self.shared.switched() >= armed;
-        if self.idle_trusted && !self.switch_seen {
-            // What ended the wait may have been there before it, or its time was up, so that there was
-            // no switch: make one.
-            proof::nap();
-            self.switch_seen = self.shared.switched() >= armed;
-        }
-        let now = now_ns();
-        if self.switch_seen {
-            (self.seen_ns, self.unseen) = (now, 0);
+    /// It was asked who is idle, and `answered` or not.
+    pub(super) fn answered(&mut self, answered: bool) {
+        if std::mem::replace(&mut self.switches.answered, answered) == answered {
             return;
         }
-        self.unseen += 1;
-        // Not by time alone: the daemon may not have run for that long.
-        let gone = self.unseen >= UNSEEN && now.saturating_sub(self.seen_ns) >= UNSEEN_NS;
-        if self.idle_trusted && gone {
-            self.distrust_idle(
-                "the sched_switch program has not seen this daemon run for a second; is another tool \
-                 detaching BPF programs?",
-            );
+        if answered {
+            say(format_args!("the program that tells which CPUs are idle answers again"));
+        } else {
+            say(format_args!(
+                "the program that tells which CPUs are idle does not answer: barriers stay sound, but \
+                 wait for idle CPUs' next interrupt; is another tool detaching BPF programs (`bpftool \
+                 link`)? stop it, then restart barrierd"
+            ));
         }
     }
 
-    /// Now and then: has the kernel skipped the program that writes IDLE? Is the log behind?
+    /// Now and then: were switches missed, and is the program there that sees them? Is the log behind?
     pub(super) fn check(&mut self, now: u64) {
-        let due = now.saturating_sub(self.checked_ns) >= CHECK_NS;
-        if due {
-            self.checked_ns = now;
+        if now.saturating_sub(self.switches.checked_ns) >= CHECK_NS {
+            self.switches.checked_ns = now;
             log::catch_up();
-        }
-        if due && self.idle_trusted {
-            let why = match self.kernel.missed_switches() {
-                Ok(0) => None,
-                Ok(n) => {
-                    self.counters.missed_events = n;
-                    Some(format!("the kernel skipped the sched_switch program {n} times"))
-                }
-                Err(error) => Some(format!("reading the program's fdinfo: {error}")),
-            };
-            if let Some(why) = why {
-                self.distrust_idle(&why);
+            if self.kernel.infers_idle() {
+                self.check_misses();
+                self.check_switches(now);
             }
         }
         if self.verbose && now.saturating_sub(self.summed_ns) >= SUMMARY_NS {
@@ -117,14 +116,36 @@ impl Daemon<'_> {
         }
     }
 
-    /// Ends idle inference for good.
-    pub(super) fn distrust_idle(&mut self, why: &str) {
-        if std::mem::replace(&mut self.idle_trusted, false) {
-            self.shared.set_broken();
+    fn check_misses(&mut self) {
+        let missed = self.shared.missed();
+        if self.counters.missed_events == 0 && missed > 0 {
             say(format_args!(
-                "idle inference has ended until barrierd is restarted: {why}; barriers stay sound, \
-                 but wait for idle CPUs' next interrupt; please report this with the kernel's version \
-                 (uname -a)"
+                "a CPU left its idle task and the switch was not traced: no barrier passes early for \
+                 it, but each such switch can delay one, by a tick or so while this daemon is awake, by 90 \
+                 ms at most if it slept; `barrierctl status` counts them; please report this with the \
+                 kernel's version (uname -a), unless another tool detaches BPF programs"
+            ));
+        }
+        self.counters.missed_events = missed;
+    }
+
+    fn check_switches(&mut self, now: u64) {
+        let (switched, waits) = (self.shared.switched(), self.counters.wake_ups);
+        let switches = &mut self.switches;
+        if switched != switches.switched {
+            (switches.switched, switches.seen_ns, switches.waits) = (switched, now, waits);
+            if !std::mem::replace(&mut switches.seen, true) {
+                say(format_args!("the sched_switch program sees this daemon run again"));
+            }
+            return;
+        }
+        let gone =
+            waits - switches.waits >= UNSEEN && now.saturating_sub(switches.seen_ns) >= UNSEEN_NS;
+        if gone && std::mem::replace(&mut switches.seen, false) {
+            say(format_args!(
+                "the sched_switch program has not seen this daemon run for a second: barriers stay \
+                 sound, but CPUs that go idle hold them up until their next interrupt; is another tool \
+                 detaching BPF programs (`bpftool link`)? stop it, then restart barrierd"
             ));
         }
     }

@@ -58,7 +58,7 @@ impl Daemon<'_> {
             Word::Tick => fixed.tick_ns,
             Word::Cycle => fixed.cycle_ns,
             Word::BusyCpus => small(self.busy),
-            Word::IdleInference => u64::from(self.idle_trusted),
+            Word::IdleInference => u64::from(self.infers_idle()),
             Word::TracingProved => u64::from(self.proved),
             Word::Rounds => counters.rounds,
             Word::Scans => counters.scans,

@@ -10,6 +10,7 @@ use rustix::thread::sched_getcpu;
 
 use super::Daemon;
 use crate::clock::now_ns;
+use crate::idle;
 use crate::kick::Means;
 use crate::laggards::{For, Outcome};
 use crate::machine::IDLE;
@@ -62,14 +63,16 @@ impl Daemon<'_> {
         }
         let own = sched_getcpu();
         let mut any = false;
+        // Who shows IDLE without being idle has to be kicked, too.
+        let answered = idle::read_slots(&mut self.shared, &mut self.slots);
+        self.answered(answered);
         for cpu in 0..self.machine.cpus() {
             // Moved here since `own` was asked: then the switch away from there has stamped it.
             if cpu == own || !self.online.cpus().contains(cpu) {
                 continue;
             }
-            let before = self.shared.slot(cpu);
-            let (idle, now) = (before == IDLE, now_ns());
-            if if idle { self.idle_trusted } else { before >= self.armed } {
+            let (before, now) = (self.shared.slot(cpu), now_ns());
+            if self.slots[cpu] == IDLE || (before != IDLE && before >= self.armed) {
                 continue;
             }
             let lag_ns = now.saturating_sub(self.machine.cpu_ns(cpu));
@@ -84,7 +87,7 @@ impl Daemon<'_> {
                 if attempt > 0 && !self.laggards.kick(cpu, lag_ns, whom, now) {
                     break;
                 }
-                if self.kick_once(cpu, means) {
+                if self.kick_once(cpu, before, means) {
                     moved = Some(means);
                     break;
                 }
@@ -106,15 +109,17 @@ impl Daemon<'_> {
         any
     }
 
-    /// Kicks `cpu` and looks whether its slot shows what is armed; for a moment, since a CPU that polls
+    /// Kicks `cpu`, whose slot showed `before`, and looks whether it shows what is armed; for a moment, since a CPU that polls
     /// in its idle task shows it only when it has gone on to what woke it.
-    fn kick_once(&mut self, cpu: usize, means: Means) -> bool {
+    fn kick_once(&mut self, cpu: usize, before: u64, means: Means) -> bool {
         self.kicks.kick(cpu, means);
         self.counters.kicks += 1;
         let until = now_ns() + SHOWS_NS;
         loop {
-            // Not: any other value than before. An event that began before the arming moves it, too.
-            if self.shared.slot(cpu) >= self.armed {
+            // Another value is not enough: an event that began before the arming moves it, too. Nor is
+            // IDLE, if it was there before.
+            let slot = self.shared.slot(cpu);
+            if slot >= self.armed && slot != before {
                 return true;
             }
             if now_ns() >= until {

@@ -7,6 +7,7 @@ use barrierd_client::abi;
 use barrierd_client::boot::BootId;
 use rustix::thread::set_current_timer_slack;
 
+use super::doubt::Switches;
 use super::figures::Fixed;
 use super::{Config, Daemon};
 use crate::bucket::Bucket;
@@ -74,14 +75,7 @@ impl<'s> Daemon<'s> {
         attach(&mut kernel, &names, config.verbose)?;
         let signals = Signals::take()?;
         let mut clock = EvidenceClock::new()?;
-        let idle_trusted = proof::tour(&shared, &mut clock, online.read())? && kernel.infers_idle();
-        if kernel.infers_idle() && !idle_trusted {
-            shared.set_broken();
-            say(format_args!(
-                "going on without idle inference: an idle CPU holds barriers up until its next \
-                 interrupt or kick, and this daemon never sleeps"
-            ));
-        }
+        proof::tour(&shared, &mut clock, online.read())?;
 
         let kicks = Kicks::open(online.cpus());
         if let Some(error) = kicks.why_not() {
@@ -120,11 +114,10 @@ impl<'s> Daemon<'s> {
                 config.path.display(),
                 publisher.file().origin,
                 cycle_ns / 1_000,
-                if idle_trusted { "on" } else { "off" }
+                if kernel.infers_idle() { "on" } else { "off" }
             ));
         }
         Ok(Self {
-            idle_trusted,
             kernel,
             shared,
             publisher,
@@ -146,11 +139,8 @@ impl<'s> Daemon<'s> {
             behind: true,
             wanted: None,
             straggler: Straggler::default(),
-            switch_seen: true,
-            seen_ns: now,
-            unseen: 0,
             proved: true,
-            checked_ns: now,
+            switches: Switches::new(now),
             verbose: config.verbose,
             fixed,
             counters: Counters::default(),
@@ -174,9 +164,6 @@ impl<'s> Daemon<'s> {
         }
         if let Some(socket) = &self.socket {
             all = all.with(Role::Requests, &socket.fd());
-        }
-        if let Some(misses) = self.kernel.misses_fd() {
-            all = all.with(Role::Misses, &misses);
         }
         if let Some(supervisor) = self.notify.fd() {
             all = all.with(Role::Supervisor, &supervisor);

@@ -12,22 +12,34 @@ fn writer() -> Thread {
 
 const START: [(Addr, u8); 2] = [(ERA, FIRST_ERA), (LINK, NODE)];
 
-/// A reader whose CPU idles at times, and who may come back on another.
-fn idling(sections: usize) -> World {
+/// A reader whose CPU idles at times, and who may come back on another. Any of the switches may be missed.
+fn idling(sections: usize, [first, second]: [Asks; 2]) -> World {
     let mut reader = thread("reader", 0, vec![section(SLOT[0]); sections]);
     reader.affinity = 0b11;
-    let daemon = thread("daemon", 3, [arm(), sweep(&[0, 1]), arm(), sweep(&[0, 1])]);
-    World { watched: 0b11, switches: 2, ..World::of(vec![reader, writer(), daemon], &START) }
+    let scans = [arm(), sweep_that(first, &[0, 1]), arm(), sweep_that(second, &[0, 1])];
+    let daemon = thread("daemon", 3, scans);
+    World {
+        watched: 0b11,
+        switches: 2,
+        misses: true,
+        ..World::of(vec![reader, writer(), daemon], &START)
+    }
 }
 
 pub(crate) fn large() -> World {
-    World { switches: 6, ..idling(4) }
+    World { switches: 6, ..idling(4, [Asks::AfterS; 2]) }
 }
 
 #[test]
-fn idle_and_migration() {
-    holds("idle and migration", &idling(1));
-    is_rejected("IDLE by any event", &World { idle_by_any_event: true, ..idling(1) });
+fn b2_idle_and_migration_whatever_switch_is_missed() {
+    let world = |asks| idling(1, asks);
+    holds("idle and migration", &world([Asks::AfterS; 2]));
+    holds("who is idle, asked in vain", &world([Asks::AfterS, Asks::InVain]));
+    is_rejected("IDLE believed", &world([Asks::Nobody; 2]));
+    is_rejected("who is idle, asked before s", &world([Asks::BeforeS; 2]));
+    is_rejected("an old answer believed", &world([Asks::AfterS, Asks::Old]));
+    // Where every switch is seen, IDLE is as good as the answer.
+    holds("IDLE, no switch missed", &World { misses: false, ..world([Asks::Nobody; 2]) });
 }
 
 /// CPU 0 comes up: the reader starts behind a barrier.

@@ -36,6 +36,8 @@ const NOBODY: u8 = u8::MAX;
 /// What the kernel side reads and writes: `armed`, and a slot for each CPU.
 pub(crate) const ARMED: Addr = 0;
 pub(crate) const KERNEL: Addr = 1;
+/// What the kernel itself says of each CPU when it is asked: IDLE while it is in its idle task, else 0.
+pub(crate) const IDLE_TASK: Addr = (WORDS - CPUS) as u8;
 /// The first word that programs may give a meaning to.
 pub(crate) const FREE: Addr = KERNEL + CPUS as u8;
 
@@ -126,8 +128,8 @@ pub(crate) struct World {
     pub(crate) switches: u8,
     /// How often the kernel may update the clock's rate, in all.
     pub(crate) updates: u8,
-    /// Any event writes IDLE while the idle task still looks current: a broken twin.
-    pub(crate) idle_by_any_event: bool,
+    /// Switches into the idle task and out of it may be missed: then the slot stays as it is.
+    pub(crate) misses: bool,
     /// The switch from the idle task to a thread clears this word, and so wakes the daemon.
     pub(crate) asleep: Option<Addr>,
     /// Threads of which one must come to its end: a state where nothing happens any more before that
@@ -151,8 +153,6 @@ struct Cpu {
     current: u8,
     /// An event has loaded `armed` and not yet exchanged the slot.
     event: u8,
-    /// Its thread has been switched to, and the idle task still looks current.
-    fresh: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,6 +180,9 @@ pub(crate) enum Action {
     EventExchanges(u8),
     Aside(u8),
     Back(u8, u8),
+    /// The same two, and the daemon's program doesn't run.
+    AsideUnseen(u8),
+    BackUnseen(u8, u8),
     UpdateReads,
     UpdateShows,
 }
@@ -204,15 +207,14 @@ impl World {
             watched: 0,
             switches: 0,
             updates: 0,
-            idle_by_any_event: false,
+            misses: false,
             asleep: None,
             must_end: Vec::new(),
         }
     }
 
     pub(crate) fn start(&self) -> State {
-        let mut cpu =
-            Cpu { buffer: [(0, 0); BUFFER], stores: 0, current: NOBODY, event: 0, fresh: false };
+        let mut cpu = Cpu { buffer: [(0, 0); BUFFER], stores: 0, current: NOBODY, event: 0 };
         let mut cpus = [cpu; CPUS];
         for (number, thread) in (0..).zip(&self.threads) {
             cpu.current = number;
@@ -222,6 +224,7 @@ impl World {
         for (number, cpu) in cpus.iter().enumerate() {
             let idle = self.watched >> number & 1 == 1 && cpu.current == NOBODY;
             memory[usize::from(KERNEL) + number] = if idle { IDLE } else { 0 };
+            memory[usize::from(IDLE_TASK) + number] = memory[usize::from(KERNEL) + number];
         }
         for &(addr, value) in &self.memory {
             memory[usize::from(addr)] = value;
@@ -291,7 +294,8 @@ impl World {
                     continue;
                 }
                 let armed = state.memory[usize::from(ARMED)];
-                if cpu.current != NOBODY && slot != IDLE && slot != armed {
+                // IDLE under a task: on_task_event in bpf/barrierd.bpf.c mends it.
+                if cpu.current != NOBODY && slot != armed {
                     out.push(Action::EventLoads(number));
                 }
                 if cpu.current == NOBODY {
@@ -300,10 +304,16 @@ impl World {
                         let ready = || self.ready(state, usize::from(thread), usize::from(number));
                         if aside && affinity >> number & 1 == 1 && ready() {
                             out.push(Action::Back(number, thread));
+                            if self.misses {
+                                out.push(Action::BackUnseen(number, thread));
+                            }
                         }
                     }
                 } else if state.switches > 0 && cpu.stores == 0 {
                     out.push(Action::Aside(number));
+                    if self.misses {
+                        out.push(Action::AsideUnseen(number));
+                    }
                 }
             }
         }
@@ -337,25 +347,24 @@ impl World {
             }
             Action::EventExchanges(number) => {
                 let cpu = &mut state.cpus[usize::from(number)];
-                let broken = self.idle_by_any_event && cpu.fresh;
-                state.memory[usize::from(KERNEL + number)] = if broken { IDLE } else { cpu.event };
+                state.memory[usize::from(KERNEL + number)] = cpu.event;
                 cpu.event = 0;
             }
-            // bpf/sched_switch.bpf.c: into the idle task, and out of it.
+            // bpf/sched_switch.bpf.c: into the idle task, and out of it; a full barrier on either side,
+            // the kernel's own where the program doesn't run.
             Action::Aside(number) => {
-                state.switches -= 1;
-                state.cpus[usize::from(number)].current = NOBODY;
                 state.memory[usize::from(KERNEL + number)] = IDLE;
+                World::goes_idle(state, number);
             }
+            Action::AsideUnseen(number) => World::goes_idle(state, number),
             Action::Back(number, thread) => {
-                let cpu = &mut state.cpus[usize::from(number)];
-                cpu.current = thread;
-                cpu.fresh = self.idle_by_any_event;
                 state.memory[usize::from(KERNEL + number)] = state.memory[usize::from(ARMED)];
+                World::comes_back(state, number, thread);
                 if let Some(asleep) = self.asleep {
                     state.memory[usize::from(asleep)] = 0;
                 }
             }
+            Action::BackUnseen(number, thread) => World::comes_back(state, number, thread),
             // kernel/time/timekeeping.c: the clock goes on from what it showed at the update's reading,
             // at another rate, which readers see only now. Here that rate has been 0 since: no rate
             // is lower, and no step back longer.
@@ -371,11 +380,21 @@ impl World {
         Ok(())
     }
 
+    fn goes_idle(state: &mut State, number: u8) {
+        state.switches -= 1;
+        state.cpus[usize::from(number)].current = NOBODY;
+        state.memory[usize::from(IDLE_TASK + number)] = IDLE;
+    }
+
+    fn comes_back(state: &mut State, number: u8, thread: u8) {
+        state.cpus[usize::from(number)].current = thread;
+        state.memory[usize::from(IDLE_TASK + number)] = 0;
+    }
+
     fn step(&self, state: &mut State, thread: usize) -> Result<(), Wrong> {
         let cpu = World::place(state, thread).expect("only threads that run step");
         let Step(_, op) = self.threads[thread].program[usize::from(state.pcs[thread])];
         let core = &mut state.cpus[cpu];
-        core.fresh = false;
         let regs = &mut state.regs[thread];
         let seen = |addr: Addr| core.forwarded(addr).unwrap_or(state.memory[usize::from(addr)]);
         match op {
@@ -511,7 +530,9 @@ pub(crate) fn walk(
             | Action::EventLoads(cpu)
             | Action::EventExchanges(cpu)
             | Action::Aside(cpu)
-            | Action::Back(cpu, _) => THREADS + usize::from(cpu),
+            | Action::AsideUnseen(cpu)
+            | Action::Back(cpu, _)
+            | Action::BackUnseen(cpu, _) => THREADS + usize::from(cpu),
             // As fast as the first CPU.
             Action::UpdateReads | Action::UpdateShows => THREADS,
         };
@@ -579,7 +600,7 @@ fn fingerprint(state: &State) -> u128 {
     for cpu in &state.cpus {
         let [(a, b), (c, d), (e, f), (g, h)] = cpu.buffer;
         add(&[a, b, c, d, e, f, g, h]);
-        add(&[cpu.stores, cpu.current, cpu.event, u8::from(cpu.fresh)]);
+        add(&[cpu.stores, cpu.current, cpu.event]);
     }
     add(&state.pcs);
     state.regs.iter().for_each(|regs| add(regs));

@@ -102,18 +102,52 @@ pub(crate) fn arm() -> Program {
     program![Op::Clock(A), Op::Store(ARMED, r(A)), Op::Fence]
 }
 
-/// The daemon's scan (`machine.rs`): the clock, a full fence, the slots one by one; then the minimum.
+/// How a scan comes to believe IDLE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// It asks the kernel (`who_is_idle`), after `s`.
+    AfterS,
+    /// Before it. Without the fence after `s` a CPU may do that, too.
+    BeforeS,
+    /// It asks, is not answered, and believes nobody.
+    InVain,
+    /// It isn't answered, and believes the answer that the scan before had.
+    Old,
+    /// It believes the slot.
+    Nobody,
+}
+
+/// The daemon's scan (`machine.rs`): the clock, a full fence, the slots one by one, and for those that show
+/// IDLE the kernel's word; then the minimum.
 pub(crate) fn sweep(cpus: &[u8]) -> Program {
+    sweep_that(Asks::AfterS, cpus)
+}
+
+pub(crate) fn sweep_that(asks: Asks, cpus: &[u8]) -> Program {
     const S: Reg = 0;
     const MIN: Reg = 1;
     const SEEN: Reg = 2;
-    let mut program = program![Op::Clock(S), Op::Fence, Op::Set(MIN, r(S))];
+    /// What each CPU's answer was: 0 is busy.
+    const ANSWER: Reg = 8;
+    let clock = program![Op::Clock(S), Op::Fence, Op::Set(MIN, r(S))];
+    let early = cpus.iter().map(|&cpu| Step::from(Op::Load(ANSWER + cpu, IDLE_TASK + cpu)));
+    let mut program: Program = match asks {
+        Asks::BeforeS => early.chain(clock).collect(),
+        _ => clock,
+    };
     for &cpu in cpus {
-        program.extend(program![
-            Op::Load(SEEN, KERNEL + cpu),
-            Op::Credit(SEEN, S),
-            Op::Min(MIN, SEEN),
-        ]);
+        program.extend(program![Op::Load(SEEN, KERNEL + cpu)]);
+        let shows_idle = |op| when(When::Is(SEEN, IDLE), op);
+        program.extend(match asks {
+            Asks::AfterS => vec![
+                shows_idle(Op::Load(ANSWER + cpu, IDLE_TASK + cpu)),
+                shows_idle(Op::Set(SEEN, r(ANSWER + cpu))),
+            ],
+            Asks::BeforeS | Asks::Old => vec![shows_idle(Op::Set(SEEN, r(ANSWER + cpu)))],
+            Asks::InVain => vec![shows_idle(Op::Set(SEEN, c(0)))],
+            Asks::Nobody => vec![],
+        });
+        program.extend(program![Op::Credit(SEEN, S), Op::Min(MIN, SEEN)]);
     }
     program.extend(program![Op::Max(PUBLIC, MIN)]);
     program

@@ -180,7 +180,7 @@ impl Simulated {
     fn rules(&mut self) {
         self.s += 1;
         let (s, online, slots) = (self.s, &self.online, &self.slots);
-        black_box(self.machine.scan(&Scan { s, online, own: 0, slots, idle_trusted: true }));
+        black_box(self.machine.scan(&Scan { s, online, own: 0, slots }));
     }
 
     fn both(&mut self) {

@@ -12,7 +12,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What a daemon says only if something is wrong.
-const COMPLAINTS: [&str; 2] = ["tracing is broken", "idle inference has ended"];
+const COMPLAINTS: [&str; 3] =
+    ["tracing is broken", "does not answer", "has not seen this daemon run"];
 
 /// A daemon that is set up.
 pub(crate) struct Daemon {

@@ -41,11 +41,12 @@ fn main() {
         }
         ["spin", cpu, group] => cgroup::spin(cpu.parse().expect("a number"), group),
         ["client", file, waits] => steps::waits(file.as_ref(), waits.parse().expect("a number")),
-        ["here", scenario, daemon, broken_daemon, file] => {
+        ["here", scenario, daemon, broken_daemon, deaf_daemon, file] => {
             // A panic's words belong into the log, too.
             dup2_stderr(std::io::stdout()).expect("stderr");
-            let [daemon, broken_daemon, file] = [daemon, broken_daemon, file].map(String::from);
-            verdict(scenario, Place { daemon, broken_daemon, file });
+            let [daemon, broken_daemon, deaf_daemon, file] =
+                [daemon, broken_daemon, deaf_daemon, file].map(String::from);
+            verdict(scenario, Place { daemon, broken_daemon, deaf_daemon, file });
         }
         [scenario] if rustix::process::getpid().is_init() => first_process(scenario),
         _ => eprintln!("this program is the first process of a virtual machine: see tests/vm"),
@@ -63,6 +64,7 @@ fn first_process(name: &str) {
         Place {
             daemon: "/bin/barrierd".into(),
             broken_daemon: "/bin/barrierd-broken".into(),
+            deaf_daemon: "/bin/barrierd-deaf".into(),
             file: "/run/barrierd/barrier".into(),
         },
     );

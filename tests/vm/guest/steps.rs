@@ -35,6 +35,7 @@ const GAME_ROUNDS: usize = 1_000_000;
 pub(crate) struct Place {
     pub(crate) daemon: String,
     pub(crate) broken_daemon: String,
+    pub(crate) deaf_daemon: String,
     pub(crate) file: String,
 }
 
@@ -74,6 +75,14 @@ impl Scene {
             Step::StartBroken => {
                 self.place.daemon.clone_from(&self.place.broken_daemon);
                 self.start(self.command(&[]));
+            }
+            Step::StartDeaf { believes } => {
+                self.place.daemon.clone_from(&self.place.deaf_daemon);
+                let (mut command, file) = self.command(&[]);
+                if believes {
+                    command.env("BARRIERD_BELIEVE_IDLE", "1");
+                }
+                self.start((command, file));
             }
             Step::Refused(arguments, words) => refused(self.command(arguments), words),
             Step::RefusedConfined(capabilities, words) => {

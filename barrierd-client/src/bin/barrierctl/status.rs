@@ -143,6 +143,13 @@ fn counted(counters: &Counters, now: u64, runs: bool, line: &mut impl FnMut(&str
     } else {
         line("idle", "idle CPUs pass at once".into());
     }
+    if get(Word::MissedEvents) > 0 {
+        let n = get(Word::MissedEvents);
+        line(
+            "",
+            format!("{n} switches out of idle were not traced, each of which can delay a barrier"),
+        );
+    }
     if counters.get(Word::TracingProved) == Some(0) {
         line("tracing", "NOT PROVED: nothing is published; see barrierd's log".into());
     } else {

@@ -336,14 +336,18 @@ fn idle(facts: &Facts) -> Finding {
     match facts.counters {
         None if facts.file.is_err() => unknown(),
         None => Finding { state: State::Note, found: "no counters to tell".into(), advice: None },
-        Some(figures) if figures.idle_inference => ok("pass at once"),
-        Some(figures) => note(
+        Some(figures) if !figures.idle_inference => note(
+            "hold barriers up until their next interrupt",
+            "barrierd's log says why: no BTF, or another tool detaches BPF programs; then restart it",
+        ),
+        Some(figures) if figures.missed_events > 0 => note(
             format!(
-                "hold barriers up until their next interrupt ({} switches missed by the kernel)",
+                "pass at once, but {} switches out of idle were not traced: each can delay a barrier",
                 figures.missed_events
             ),
-            "barrierd's log says why: no BTF, or switches were missed; then restart it",
+            "a kernel bug, or another tool detaches BPF programs: barrierd's log says more",
         ),
+        Some(_) => ok("pass at once"),
     }
 }
 

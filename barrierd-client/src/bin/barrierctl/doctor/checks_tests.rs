@@ -168,6 +168,12 @@ fn every_check_can_find_something_wrong() {
             Note,
             "log says why",
         ),
+        (
+            "idle CPUs",
+            with(|f| f.counters.as_mut().expect("some").missed_events = 7),
+            Note,
+            "7 switches out of idle were not traced",
+        ),
         ("kicks", with(|f| f.counters.as_mut().expect("some").dead_kicks = 2), Note, "2 times"),
         (
             "socket",
