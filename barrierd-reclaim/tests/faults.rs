@@ -75,7 +75,7 @@ fn a16_a_background_thread_that_could_not_be_started_is_tried_again() {
     let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
     let before = getrlimit(Resource::As);
     let most = pages * 4096 + (1 << 20);
-    setrlimit(Resource::As, Rlimit { current: Some(most), ..before.clone() }).unwrap();
+    setrlimit(Resource::As, Rlimit { current: Some(most), ..before }).unwrap();
     (0..10).for_each(|n| retire(&first, n));
     (0..10).for_each(|n| retire(&second, n));
     setrlimit(Resource::As, before).unwrap();
