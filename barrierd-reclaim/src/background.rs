@@ -30,7 +30,7 @@ use crate::nap::{Attention, Nap};
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
 use barrierd_client::clock::now_ns;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
@@ -38,6 +38,11 @@ use std::time::Duration;
 
 /// Between two attempts to start the thread, nanoseconds.
 const RETRY_NS: u64 = 100_000_000;
+
+/// [`Service::state`]: there is no thread, one is being started, it runs.
+const NO_THREAD: u8 = 0;
+const STARTS: u8 = 1;
+const RUNS: u8 = 2;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +98,10 @@ impl Watch {
             Called::Nobody => {
                 // So that the next item tries again.
                 self.attention.nobody_came();
-                true
+                // Or somebody else has started it meanwhile. Partner: the fence at its beginning. Either
+                // this load sees that it runs, or its look at newcomers sees `asleep`.
+                fence(Ordering::SeqCst);
+                self.is_served() && self.attention.rouse() && self.service.nap.call()
             }
         }
     }
@@ -101,7 +109,7 @@ impl Watch {
     /// Whether the thread runs: it may not have been needed yet, or could not be started.
     pub(crate) fn is_served(&self) -> bool {
         // Relaxed: a hint, for who else looks for stalled sections.
-        self.service.started.load(Ordering::Relaxed)
+        self.service.state.load(Ordering::Relaxed) == RUNS
     }
 
     /// What the thread asks and says of the domain.
@@ -117,7 +125,8 @@ struct Service {
     /// fork wipes off, not by the process id: in two pid namespaces both may be 1.
     process: Process,
     nap: Nap,
-    started: AtomicBool,
+    /// [`NO_THREAD`], [`STARTS`] or [`RUNS`].
+    state: AtomicU8,
     /// When to try again to start it, after that has failed, nanoseconds.
     retry_ns: AtomicU64,
     /// Domains that the thread has not seen yet.
@@ -135,7 +144,7 @@ impl Service {
         let service = Box::into_raw(Box::new(Service {
             process: Process::current(),
             nap: Nap::new(),
-            started: AtomicBool::new(false),
+            state: AtomicU8::new(NO_THREAD),
             retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
         }));
@@ -156,16 +165,18 @@ impl Service {
 
     /// Makes the thread look again; the first caller starts it.
     fn call(&'static self) -> Called {
-        // Relaxed: it decides who spawns, and `spawn` itself hands on what the thread needs.
-        if self.started.load(Ordering::Relaxed) {
+        // Relaxed, all: they decide who spawns, and `spawn` itself hands on what the thread needs.
+        if self.state.load(Ordering::Relaxed) == RUNS {
             return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
         }
-        // Relaxed: a hint.
         if now_ns() < self.retry_ns.load(Ordering::Relaxed) {
             return Called::Nobody;
         }
-        if self.started.swap(true, Ordering::Relaxed) {
-            return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
+        // While another thread starts it, nobody knows whether it will come.
+        let mine =
+            self.state.compare_exchange(NO_THREAD, STARTS, Ordering::Relaxed, Ordering::Relaxed);
+        if mine.is_err() {
+            return Called::Nobody;
         }
         let name = "barrierd-reclaim".into();
         match thread::Builder::new().name(name).spawn(|| self.run()) {
@@ -174,7 +185,7 @@ impl Service {
             // there is one.
             Err(error) => {
                 self.retry_ns.store(now_ns().saturating_add(RETRY_NS), Ordering::Relaxed);
-                self.started.store(false, Ordering::Relaxed);
+                self.state.store(NO_THREAD, Ordering::Relaxed);
                 trace::no_thread(&error);
                 Called::Nobody
             }
@@ -182,6 +193,9 @@ impl Service {
     }
 
     fn run(&'static self) {
+        self.state.store(RUNS, Ordering::Relaxed);
+        // Partner: the fence of who found nobody.
+        fence(Ordering::SeqCst);
         let mut keepers = Vec::new();
         loop {
             for (domain, id) in core::mem::take(&mut *lock(&self.new)) {
