@@ -78,8 +78,8 @@ impl Barrier {
     /// not been in the kernel since. [`wait`](Self::wait) does this by itself.
     ///
     /// A hint that may be lost: the daemon limits how often it does this for all its clients
-    /// together, and serves those who ask at the same time together. A stamp from the future is
-    /// dropped.
+    /// together, and serves those who ask at the same time together. A stamp from the future
+    /// counts for the present.
     ///
     /// Never blocks. Cost: one system call here, and where the daemon serves it some microseconds
     /// on every busy CPU of the machine.

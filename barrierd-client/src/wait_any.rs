@@ -90,7 +90,7 @@ impl Barrier {
             if left.is_zero() {
                 return Err(WaitError::NonePassed { moments: moments.len(), watermark, liveness });
             }
-            // Never for a time to come, which the daemon would drop. A barrier for now ends a round of
+            // Never for a time to come: what it leads to would come too early. A barrier for now ends a round of
             // virtual time that was opened before. Not sent: then it passes in its own time.
             let _ = self.expedite(Stamp::now().min(Stamp::from_ns(least)));
             // Above the stamp and yet unusable: the clock lags, and no store will wake us.

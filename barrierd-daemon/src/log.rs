@@ -142,8 +142,7 @@ impl Log {
             let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             match open(path, flags, Mode::empty()) {
                 Ok(own) => fd = Some(own),
-                // A pipe without a reader: every write fails at once.
-                Err(Errno::NXIO) => {}
+                // Among others, a named pipe whose reader has gone: another one may come.
                 Err(why) => how = How::Asked(why),
             }
         }
@@ -221,7 +220,7 @@ impl Line {
     fn of(text: fmt::Arguments<'_>) -> Self {
         let mut line = Self::default();
         if line.write_fmt(text).is_err() {
-            line.bytes[line.to - CUT.len()..line.to].copy_from_slice(CUT);
+            line.bytes[line.to.saturating_sub(CUT.len())..line.to].copy_from_slice(CUT);
         }
         line.bytes[line.to] = b'\n';
         line.to += 1;

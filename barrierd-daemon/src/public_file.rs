@@ -176,7 +176,7 @@ impl PublicFile {
         let file = opened.with_context(|| format!("opening {}", path.display()))?;
         ensure_same(&found, &file, path)?;
         let metadata = file.metadata().with_context(|| format!("stat of {}", path.display()))?;
-        let locked = write_lock::take(&file, path)?;
+        write_lock::take(&file, path)?;
         let need = abi::size_for(cpus);
         if metadata.len() < u64::try_from(need)? {
             return Ok(Err(Some(Why::TooShort { cpus }.to_string())));
@@ -188,8 +188,11 @@ impl PublicFile {
             Words::map(file.as_fd(), len).with_context(|| format!("mapping {}", path.display()))
         };
         let words = map(need)?;
-        if locked == Outcome::OnlyReaders {
-            write_lock::watch(path, || words.load(abi::HEARTBEAT_NS))?;
+        // The C daemon's sign of life is its watermark.
+        let ours = words.load(abi::MAGIC) == abi::MAGIC_VALUE;
+        let beat = if ours { abi::HEARTBEAT_NS } else { abi::LAST_INTERRUPT_NS };
+        if !ours || words.load(abi::FLAGS) & abi::FLAG_STOPPED == 0 {
+            write_lock::watch(path, || words.load(beat))?;
         }
         let (origin, inherited) = match judge(cpus, boot, |offset| words.load(offset), now_ns) {
             Verdict::Ours { inherited, generation } => (Origin::Ours { generation }, inherited),

@@ -7,7 +7,8 @@
 //! A write lock needs a descriptor that may write, so only its owner can hold one: a daemon. A read
 //! lock needs one that may read, so anyone can hold one, for ever, and it keeps a write lock out. So
 //! who holds read locks is passed over: the daemon goes on in the same file, without a lock of its own,
-//! for those who have it mapped. Whether another one serves it is then seen by its beat alone.
+//! for those who have it mapped. So a lock that can be had does not say that nobody serves the file, and
+//! each daemon that finds one which is not marked stopped looks for another's beat, too.
 
 use std::fs::File;
 use std::io;
@@ -21,7 +22,7 @@ use barrierd_client::abi;
 
 use crate::clock::now_ns;
 
-/// How long a daemon is given to beat, where its lock can't be asked for: 2.5 periods.
+/// How long another daemon is given to beat: 2.5 periods.
 const BEAT: Duration = Duration::from_nanos(abi::HEARTBEAT_PERIOD_NS / 2 * 5);
 
 /// What came of the attempt to lock a file for writing.
@@ -34,6 +35,7 @@ pub enum Outcome {
 }
 
 /// Takes the open file description's write lock on the whole file `path`, unless readers are in its way.
+/// Either way [`watch`] comes next.
 ///
 /// # Errors
 ///
@@ -57,8 +59,8 @@ pub fn take(file: &File, path: &Path) -> Result<Outcome> {
     )
 }
 
-/// Makes sure that nobody serves the file `path`, where its lock could not be asked: its last beat,
-/// `beat_ns()`, was [`BEAT`] ago, or none follows it for as long.
+/// Makes sure that nobody serves the file `path` without a lock: its last beat, `beat_ns()`, was
+/// [`BEAT`] ago, or none follows it for as long.
 ///
 /// # Errors
 ///
@@ -73,8 +75,8 @@ pub fn watch(path: &Path, beat_ns: impl Fn() -> u64) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{} is being written, and readers' locks hide by whom: another barrierd serves it under \
-         another name; stop that one first, or name another file",
+        "{} is being written, by a daemon that a reader's lock kept from locking it: another barrierd \
+         serves it under another name; stop that one first, or name another file",
         path.display()
     )
 }

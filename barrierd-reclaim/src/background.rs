@@ -90,7 +90,14 @@ impl Watch {
     #[cold]
     fn call(&self) -> bool {
         if let Some(newcomer) = lock(&self.newcomer).take() {
-            lock(&self.service.new).push(newcomer);
+            let mut new = lock(&self.service.new);
+            if new.len() == new.capacity() {
+                // As long as there is no thread to take them, those that are gone: a constant price each.
+                new.retain(|(domain, _)| domain.strong_count() > 0);
+                let room = new.len().max(4);
+                new.reserve(room);
+            }
+            new.push(newcomer);
         }
         match self.service.call() {
             Called::Awake => false,

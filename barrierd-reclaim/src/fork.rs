@@ -38,6 +38,14 @@ impl Process {
         Process::Number(word, number)
     }
 
+    /// A number that no process has which this one was forked from, or forked; never 0.
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            Process::Number(_, number) => number,
+            Process::Id(id) => u64::from(id.as_raw_nonzero().get().unsigned_abs()),
+        }
+    }
+
     /// Whether it still is this one; if not, this is a child of it by fork.
     #[inline]
     pub(crate) fn is_current(self) -> bool {

@@ -12,6 +12,7 @@
 //! that all stops look at ([`FLOOR`]) before it calls. No clock is compared with another.
 
 use crate::error::MembarrierError;
+use crate::fork::Process;
 use crate::protocol::raise;
 use crate::sync::{FLOOR, Twin, broken};
 use barrierd_client::clock::now_ns;
@@ -26,6 +27,41 @@ const LEAST_SPACING_NS: u64 = 2_000_000;
 const SHARE: u64 = 50;
 /// ... but are no further apart than this: a price may include the buyer's own preemption.
 const MOST_SPACING_NS: u64 = 4_000_000;
+
+/// The process whose purchases are remembered, by its number; with [`BEGINS`] while it forgets what its
+/// parent bought.
+static OWNER: AtomicU64 = AtomicU64::new(0);
+/// See [`OWNER`].
+const BEGINS: u64 = 1 << 63;
+
+/// In a child of a fork: forgets what its parent bought. That covered the parent's threads; and the child
+/// may have been born into another time namespace, where the parent's stamps lie in a future for which
+/// everything would have to wait. Only domains that the child makes free anything in it, and each comes by
+/// here before it buys or uses a barrier.
+fn begin_anew_in_a_child() {
+    let this = Process::current().number();
+    loop {
+        // Acquire: pairs with the Release below, so that nobody raises what is about to be reset.
+        let owner = OWNER.load(Acquire);
+        if owner == this {
+            return;
+        }
+        if owner == this | BEGINS {
+            // Another thread of this process is between two of its steps below.
+            core::hint::spin_loop();
+            continue;
+        }
+        if OWNER.compare_exchange(owner, this | BEGINS, Acquire, Relaxed).is_ok() {
+            BOUGHT.watermark_ns.store(0, Relaxed);
+            BOUGHT.last_ns.store(0, Relaxed);
+            BOUGHT.started_ns.store(0, Relaxed);
+            BOUGHT.refused.store(false, Relaxed);
+            FLOOR.store(0, Relaxed);
+            OWNER.store(this, Release);
+            return;
+        }
+    }
+}
 
 /// What was bought, for every domain of the process.
 static BOUGHT: Bought = Bought {
@@ -61,8 +97,7 @@ impl Membarrier {
         // A seccomp filter may allow the one and refuse the other: try before relying on it.
         membarrier(MembarrierCommand::PrivateExpedited)
             .map_err(|errno| refusal(errno, MembarrierError::Call))?;
-        // A hint: after a fork, whoever was at it may not be there.
-        BOUGHT.started_ns.store(0, Relaxed);
+        begin_anew_in_a_child();
         Ok(Membarrier(()))
     }
 
@@ -117,8 +152,8 @@ impl Membarrier {
         };
         let after = now_ns();
         BOUGHT.started_ns.store(0, Relaxed);
-        // A refusal is spaced like a purchase.
-        BOUGHT.last_ns.store(after, Relaxed);
+        // A refusal is spaced like a purchase; and where the clock lies behind the stops, by these.
+        BOUGHT.last_ns.store(after.max(own), Relaxed);
         BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
         bought.map_err(|errno| refusal(errno, MembarrierError::Call))?;

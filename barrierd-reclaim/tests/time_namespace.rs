@@ -9,6 +9,8 @@ use common::forged::Forged;
 use std::fs;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// The child's exit status.
 const POISONED: i32 = 10;
@@ -23,11 +25,12 @@ fn retires(reclaimer: &Reclaimer) -> bool {
     !reclaimer.stats().poisoned
 }
 
-/// Into a namespace whose clock is a second behind.
-fn moves() {
+/// Into a namespace whose clock is `seconds` behind.
+fn moves(seconds: i64) {
     // SAFETY: changes where this process's children are born.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWTIME) }, 0, "no time namespaces here");
-    fs::write("/proc/self/timens_offsets", "monotonic -1 0").expect("a second after boot, as root");
+    let offsets = format!("monotonic -{seconds} 0");
+    fs::write("/proc/self/timens_offsets", offsets).expect("later after boot than that, as root");
     let namespace = File::open("/proc/self/ns/time_for_children").expect("/proc");
     // SAFETY: moves this process, which has one thread.
     let moved = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWTIME) };
@@ -63,11 +66,66 @@ fn another_time_namespace_poisons_who_goes_by_a_daemon() {
             let builder = Reclaimer::builder().source(source).daemon_file(&forged.path);
             let reclaimer = builder.background(false).build().expect("built");
             assert!(retires(&reclaimer));
-            moves();
+            moves(1);
             !retires(&reclaimer)
         })
     };
     assert_eq!(poisoned(Source::Daemon), POISONED);
-    // It compares its clock with nobody's.
+    // It compares its clock with nobody's, and goes on.
     assert_eq!(poisoned(Source::Membarrier), NOT_POISONED);
+    let frees = || {
+        let reclaimer = membarrier();
+        assert!(retires(&reclaimer));
+        moves(1);
+        retires(&reclaimer) && frees_all(&reclaimer)
+    };
+    assert_eq!(in_child(|| !frees()), NOT_POISONED);
+}
+
+fn membarrier() -> Reclaimer {
+    let builder = Reclaimer::builder().source(Source::Membarrier);
+    builder.background(false).build().expect("built")
+}
+
+/// Whether all that waits can be freed now, by purchases alone.
+fn frees_all(reclaimer: &Reclaimer) -> bool {
+    reclaimer.synchronize(Instant::now() + Duration::from_secs(1)).is_ok()
+        && reclaimer.stats().waiting() == 0
+}
+
+/// What the parent bought lies in the child's future: it must neither be believed there, nor waited for.
+#[test]
+fn a1_a_child_in_another_time_namespace_forgets_what_its_parent_bought() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test makes a time namespace: run it as root"
+    );
+    static FREED: AtomicBool = AtomicBool::new(false);
+    struct Told;
+    impl Drop for Told {
+        fn drop(&mut self) {
+            FREED.store(true, Relaxed);
+        }
+    }
+    let parent = membarrier();
+    assert!(retires(&parent) && frees_all(&parent));
+    let in_the_past = i64::try_from(now_ns() / 2_000_000_000).expect("seconds").max(1);
+    let child = || {
+        moves(in_the_past);
+        in_child(|| {
+            let reclaimer = membarrier();
+            let mut reader = reclaimer.handle();
+            let guard = reader.pin();
+            // SAFETY: fresh from a Box, retired once.
+            unsafe { reclaimer.retire(Box::into_raw(Box::new(Told))) };
+            retires(&reclaimer);
+            reclaimer.flush();
+            if FREED.load(Relaxed) {
+                return true;
+            }
+            drop(guard);
+            !frees_all(&reclaimer)
+        }) == POISONED
+    };
+    assert_eq!(in_child(child), NOT_POISONED);
 }

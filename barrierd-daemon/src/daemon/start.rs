@@ -110,7 +110,7 @@ impl<'s> Daemon<'s> {
         let publisher = Publisher::new(file, boot, cpus, config.per_cpu, clock.read());
         if config.verbose {
             say(format_args!(
-                "{}: {:?}, {cpus} CPUs, a barrier each {} us, idle inference {}",
+                "{}: {:?}, {cpus} CPUs, a barrier each {} us while somebody waits, idle inference {}",
                 config.path.display(),
                 publisher.file().origin,
                 cycle_ns / 1_000,

@@ -166,7 +166,7 @@ impl Domain {
             return None;
         }
         self.counters.bought(asked);
-        match membarrier.buy(own) {
+        match membarrier.buy(self.above_all(own)) {
             Ok(watermark) => {
                 self.counters.round(ActiveSource::Membarrier);
                 Some(watermark)
@@ -177,6 +177,18 @@ impl Domain {
                 None
             }
         }
+    }
+}
+
+impl Domain {
+    /// The caller's last full stop, `own`; or a new one that is above all that came before, where the clock
+    /// lies behind what it showed: there all stops have the same stamp, and no watermark would be above it
+    /// before the clock has caught up, be it in an hour.
+    fn above_all(&self, own: u64) -> u64 {
+        if own <= now_ns() {
+            return own;
+        }
+        self.words.stop(&FLOOR, || own.saturating_add(protocol::GRAIN)).ns
     }
 }
 
