@@ -26,7 +26,7 @@ use crate::lock::advice;
 use crate::machine::Inherited;
 use crate::recognition::{LONGEST, is_barrier_file};
 use crate::words::Words;
-use crate::write_lock::{self, Outcome};
+use crate::write_lock;
 
 /// How the file came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -348,6 +348,37 @@ fn b3_a_reader_that_locks_the_file_keeps_no_daemon_out() {
     reader.kill().and_then(|()| reader.wait()).expect("ended");
 }
 
+/// It began behind a reader's lock, which is gone by now: its lock can be had, but it beats.
+#[test]
+fn b3_a_daemon_without_a_lock_is_seen_by_its_beat() {
+    let dir = Dir::with(&ours());
+    let words = || {
+        let file = File::options().read(true).write(true).open(dir.file()).expect("there");
+        Words::map(file.as_fd(), abi::PER_CPU).expect("mapped")
+    };
+    let (first, stop) = (words(), std::sync::atomic::AtomicBool::new(false));
+    first.store(abi::FLAGS, 0);
+    first.store(abi::HEARTBEAT_NS, now_ns());
+    let refused = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let serves = words();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                serves.store(abi::HEARTBEAT_NS, now_ns());
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        let refused = open(&dir.file());
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        refused
+    });
+    let error = refused.expect_err("it is served").to_string();
+    assert!(error.contains("another barrierd serves it under another name"), "{error}");
+    // Marked stopped: nobody is waited for.
+    first.store(abi::FLAGS, abi::FLAG_STOPPED);
+    first.store(abi::HEARTBEAT_NS, now_ns() - 1);
+    open(&dir.file()).expect("stopped");
+}
+
 #[test]
 fn a_file_that_another_process_writes_is_refused() {
     let dir = Dir::with(&ours());

@@ -76,7 +76,7 @@ fn another_time_namespace_poisons_who_goes_by_a_daemon() {
     let frees = || {
         let reclaimer = membarrier();
         assert!(retires(&reclaimer));
-        moves(1);
+        moves(half_of_the_uptime());
         retires(&reclaimer) && frees_all(&reclaimer)
     };
     assert_eq!(in_child(|| !frees()), NOT_POISONED);
@@ -85,6 +85,11 @@ fn another_time_namespace_poisons_who_goes_by_a_daemon() {
 fn membarrier() -> Reclaimer {
     let builder = Reclaimer::builder().source(Source::Membarrier);
     builder.background(false).build().expect("built")
+}
+
+/// Seconds. More than any wait here, on a machine that has run for a minute.
+fn half_of_the_uptime() -> i64 {
+    i64::try_from(now_ns() / 2_000_000_000).expect("seconds").max(1)
 }
 
 /// Whether all that waits can be freed now, by purchases alone.
@@ -109,9 +114,8 @@ fn a1_a_child_in_another_time_namespace_forgets_what_its_parent_bought() {
     }
     let parent = membarrier();
     assert!(retires(&parent) && frees_all(&parent));
-    let in_the_past = i64::try_from(now_ns() / 2_000_000_000).expect("seconds").max(1);
     let child = || {
-        moves(in_the_past);
+        moves(half_of_the_uptime());
         in_child(|| {
             let reclaimer = membarrier();
             let mut reader = reclaimer.handle();
