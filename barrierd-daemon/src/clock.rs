@@ -88,7 +88,7 @@ fn pass_the_lock() -> io::Result<()> {
 ///
 /// **So** a reading exceeds a later one only if an update was under way when it was made, and then by
 /// no more than the time since that update's `u0`, times what the rate fell. An evidence time is read
-/// after [the lock was free](pass_the_lock), so such an update began after that: the time since is at
+/// after the lock was free (`pass_the_lock`), so such an update began after that: the time since is at
 /// most what the two steps took by the raw clock, whatever stalls them. All of that is subtracted. Half
 /// would do: the rate lies within 23 % of the counter's (`ADJ_TICK` 10 %, a phase correction 12.5 %,
 /// frequency and `adjtime` 0.05 % each). Kernels that discipline themselves by a pulse a second

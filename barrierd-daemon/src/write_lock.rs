@@ -60,7 +60,7 @@ pub fn take(file: &File, path: &Path) -> Result<Outcome> {
 }
 
 /// Makes sure that nobody serves the file `path` without a lock: its last beat, `beat_ns()`, was
-/// [`BEAT`] ago, or none follows it for as long.
+/// `BEAT` ago, or none follows it for as long.
 ///
 /// # Errors
 ///
