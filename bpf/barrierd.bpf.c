@@ -39,7 +39,9 @@ int on_event(void *ctx)
  * kernel/sched/core.c); a soft interrupt runs on an interrupt's way out, where a task turns soft
  * interrupts back on, or in ksoftirqd, which was itself switched to. So these see the slot as
  * sched_switch left it, on the way into idle and on the way out of it, and IDLE together with a
- * `current` other than the idle task means that the switch to it was not traced. Nothing was published
+ * `current` other than the idle task means that the switch to it was not traced. (On arm64 with pseudo-NMIs
+ * an interrupt may come in between: then a CPU that goes idle is stamped, counted as a miss, and busy until
+ * its next interrupt. Late, not wrong.) Nothing was published
  * for that (who_is_idle in sched_switch.bpf.c), but without this look the CPU would not be seen to pass:
  * it is stamped, the miss is counted, and a daemon that sleeps is woken, as the switch should have done.
  * A non-maskable interrupt can fall between the two, and a tracepoint that a user names may too

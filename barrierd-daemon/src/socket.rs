@@ -49,8 +49,11 @@ impl Socket {
                     there.uid()
                 );
                 // We hold the lock, so this is nobody's if it was a barrierd's.
+                let nobody = nobody_listens(&address).with_context(|| {
+                    format!("{shown}: whether somebody listens on it can't be told; if nobody does, remove it")
+                })?;
                 ensure!(
-                    nobody_listens(&address),
+                    nobody,
                     "{shown} is a socket that somebody listens on: another program, or a barrierd \
                      whose files were removed; stop that one, or name another public file"
                 );
@@ -99,11 +102,15 @@ impl Socket {
 }
 
 /// Whether the socket at `address` is what a program left that has gone: to connect is refused.
-fn nobody_listens(address: &SocketAddrUnix) -> bool {
+fn nobody_listens(address: &SocketAddrUnix) -> rustix::io::Result<bool> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let refused = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
-        .and_then(|probe| connect(&probe, address));
-    refused == Err(Errno::CONNREFUSED)
+    let probe = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    match connect(&probe, address) {
+        Err(Errno::CONNREFUSED) => Ok(true),
+        // A stream's listener is of another type.
+        Ok(()) | Err(Errno::PROTOTYPE) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 #[cfg(test)]
