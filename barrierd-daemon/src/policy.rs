@@ -66,6 +66,7 @@ const PR_SET_NAME: u64 = libc::PR_SET_NAME.unsigned_abs() as u64;
 const MONOTONIC: u64 = libc::CLOCK_MONOTONIC.unsigned_abs() as u64;
 /// Not TIMER_ABSTIME.
 const RELATIVE: u64 = 0;
+const THREAD_CPUTIME: u64 = libc::CLOCK_THREAD_CPUTIME_ID.unsigned_abs() as u64;
 const MONOTONIC_RAW: u64 = libc::CLOCK_MONOTONIC_RAW.unsigned_abs() as u64;
 
 use Role::{Isolated, Kick, Log, LogSocket, Online, Requests, Stop, Supervisor};
@@ -172,6 +173,12 @@ pub const TABLE: &[Row] = &[
         when: &[Is(0, MONOTONIC_RAW)],
         seen: Rarely("only where the vDSO can't read the clock, as with hpet"),
         why: "how long reading an evidence time took",
+    },
+    Row {
+        call: "clock_gettime",
+        when: &[Is(0, THREAD_CPUTIME)],
+        seen: Always,
+        why: "what waking sleepers took of this CPU",
     },
     Row {
         call: "adjtimex",

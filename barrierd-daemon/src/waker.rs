@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU32;
 
 use rustix::thread::futex;
 
-use crate::clock::now_ns;
+use crate::clock::{now_ns, running_ns};
 
 /// Sleepers that one call wakes, at most.
 pub const MOST_WOKEN: u32 = 32;
@@ -30,9 +30,8 @@ pub const SAVED_NS: u64 = 20_000_000;
 /// those who asked. Their rate has a limit of its own.
 pub const ROUND_NS: u64 = 50_000;
 
-/// No call is followed by a longer silence, in nanoseconds. A call's time is that of the clock, and a
-/// machine that stands still in it must not silence the next for minutes. It is a [`SHARE`] of this,
-/// 40 ms, for a list of 100,000 sleepers.
+/// No call is followed by a longer silence, in nanoseconds: a [`SHARE`] of it, 40 ms, is what a list of
+/// 100,000 sleepers takes.
 pub const LONGEST_SILENCE_NS: u64 = 4_000_000_000;
 
 /// How much time calls may take: the rule alone, without a clock.
@@ -112,10 +111,14 @@ impl Waker {
         if !allowed {
             return Woken { count: 0, all: false };
         }
+        let before_ns = running_ns();
         // Not a private futex: they are other processes. It fails for a bad address only, which a
         // mapping isn't.
         let woken = futex::wake(word, futex::Flags::empty(), MOST_WOKEN).unwrap_or(0);
-        self.budget.took(start_ns, now_ns());
+        // Not by the clock: whoever is woken may take this CPU before the call returns, for as long as
+        // the scheduler lets it.
+        let took_ns = running_ns().saturating_sub(before_ns);
+        self.budget.took(start_ns, start_ns.saturating_add(took_ns));
         let count = u32::try_from(woken).unwrap_or(MOST_WOKEN);
         Woken { count, all: count < MOST_WOKEN }
     }
