@@ -11,7 +11,7 @@ help:
 	@echo "make loom    the models of the reader protocol, under loom"
 	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" chooses scenarios"
 	@echo "make twins   the use-after-free detector against broken builds"
-	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer (nightly) and valgrind"
+	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The reclaimer's stress tests under AddressSanitizer, ThreadSanitizer and valgrind; and broken builds
-# that each sanitizer must find out. The sanitizers need a nightly toolchain, ThreadSanitizer also its
-# rust-src (`rustup toolchain install nightly --component rust-src`): where they are missing this says
-# so, loudly, and goes on. Valgrind comes with `make deps`: under CI it must be there.
+# that each sanitizer must find out. AddressSanitizer's runtime comes with rustup's toolchains. ThreadSanitizer
+# needs a compiler that has the standard library's source: nightly with rust-src (`rustup toolchain install
+# nightly --component rust-src`), else Debian's (rust_src.sh). Valgrind comes with `make deps`. What is
+# missing is named, loudly; under CI nothing may be.
 #
 # ThreadSanitizer does not know fences, and the protocol lives by them. It needs none: a fence or a
 # barrier only rules out that a reader *finds* what was unlinked, so that in real executions there is
@@ -17,14 +18,29 @@ mkdir -p "$target"
 
 missing() {
   printf '\n*** NOT RUN: %s ***\n\n' "$*"
+  [ -z "${CI:-}" ] || exit 1
 }
+
+# How ThreadSanitizer's builds call cargo; empty: not at all.
+if nightly=$(rustc +nightly --print sysroot 2>/dev/null) &&
+  [ -e "$nightly/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then
+  thread_cargo=(cargo +nightly)
+elif scripts/rust_src.sh "$target/rust-src"; then
+  thread_cargo=(scripts/rust_src.sh "$target/rust-src" cargo)
+else
+  thread_cargo=()
+fi
 
 # A build of the sanitizer's own. Its arguments are cargo's.
 checked() { # address or thread, arguments
-  local sanitizer=$1 std=()
+  local sanitizer=$1 cargo=(cargo) std=()
   shift
-  [ "$sanitizer" = thread ] && std=(-Zbuild-std)
-  RUSTFLAGS="-Zsanitizer=$sanitizer" cargo +nightly test -q "${std[@]}" -p barrierd-reclaim \
+  # `-Z` on a stable compiler.
+  export RUSTC_BOOTSTRAP=1
+  if [ "$sanitizer" = thread ]; then
+    cargo=("${thread_cargo[@]}") std=(-Zbuild-std=std,panic_unwind,test,proc_macro)
+  fi
+  RUSTFLAGS="-Zsanitizer=$sanitizer" "${cargo[@]}" test -q "${std[@]}" -p barrierd-reclaim \
     --target "$host" --target-dir "$target/$sanitizer" "$@"
 }
 
@@ -55,8 +71,8 @@ export BARRIERD_TEST_DETECTOR_FREES=1 BARRIERD_TEST_HISTORIES=2000
 # The first report ends the run.
 export TSAN_OPTIONS="halt_on_error=1"
 
-if ! cargo +nightly --version >/dev/null 2>&1; then
-  missing "AddressSanitizer, ThreadSanitizer: no nightly toolchain"
+if ! compgen -G "$(rustc --print sysroot)/lib/rustlib/$host/lib/librustc-*_rt.asan.a" >/dev/null; then
+  missing "AddressSanitizer: this toolchain has no runtime for it; install one with rustup (https://rustup.rs)"
 else
   # Leaks of the reclaimer or of a structure are found here; the cases leak nodes on purpose, so that
   # whoever holds one that is freed reads poison.
@@ -65,18 +81,18 @@ else
   # These leak their counters, and payloads of panics.
   ASAN_OPTIONS=detect_leaks=0 checked address --test epoch
   finds address no_pins "AddressSanitizer: heap-use-after-free"
-  if [ ! -e "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then
-    missing "ThreadSanitizer: the nightly toolchain has no rust-src"
-  else
-    checked thread --test detector --test structures --test plain_model
-    checked thread --test reclaim -- on_membarrier variants drop_in
-    finds thread relaxed_unpin "ThreadSanitizer: data race"
-  fi
+fi
+
+if [ ${#thread_cargo[@]} = 0 ]; then
+  missing "ThreadSanitizer: no compiler with the standard library's source"
+else
+  checked thread --test detector --test structures --test plain_model
+  checked thread --test reclaim -- on_membarrier variants drop_in
+  finds thread relaxed_unpin "ThreadSanitizer: data race"
 fi
 
 if ! command -v valgrind >/dev/null; then
   missing "valgrind: not installed (make deps)"
-  [ -z "${CI:-}" ] || exit 1
 else
   runner=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$host")_RUNNER
   memcheck="valgrind -q --leak-check=full --show-leak-kinds=definite
