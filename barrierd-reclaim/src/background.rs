@@ -25,7 +25,7 @@
 
 use crate::domain::Domain;
 use crate::fork::Process;
-use crate::local::DomainId;
+use crate::local::{self, DomainId};
 use crate::nap::{Attention, Nap};
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
@@ -226,13 +226,19 @@ impl Service {
 fn attend(keeper: &mut Keeper) -> Option<Duration> {
     let domain = keeper.domain()?;
     let nap = caught(|| keeper.visit(&domain)).unwrap_or(Some(IDLE_AFTER));
-    if trace::IS_ON {
-        // For what a subscriber did.
-        keeper.leave();
-    }
     // Apart, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
+    // Others' code has run: destructors, hooks, a subscriber.
+    caught(leave_all_places);
     nap
+}
+
+/// Gives up what places others' code has taken on this thread, in whichever domain: this thread does nothing
+/// in them between its visits, and an idle place holds back the barriers that are collected.
+fn leave_all_places() {
+    #[cfg(not(loom))]
+    crate::epoch::leave();
+    local::leave_all();
 }
 
 /// `None`: it panicked.

@@ -30,6 +30,17 @@ struct Entry {
     record: *const Record,
 }
 
+impl Entry {
+    /// By the background thread.
+    fn hand_over_behind(self) {
+        if let Some(domain) = self.domain.upgrade() {
+            // SAFETY: the domain is alive, so its records are. This thread owned the record (the registry
+            // said so), and has forgotten it.
+            unsafe { domain.hand_over_behind(&*self.record) };
+        }
+    }
+}
+
 struct Registry {
     entries: HashMap<DomainId, Entry, BuildHasherDefault<IdHasher>>,
     /// With so many entries, those of domains that are gone are taken out: a constant price an entry.
@@ -132,10 +143,25 @@ pub(crate) fn leave(id: DomainId) {
     if LAST.get().0 == id {
         LAST.set((0, ptr::null()));
     }
-    if let Some(domain) = entry.domain.upgrade() {
-        // SAFETY: the domain is alive, so its records are. This thread owned the record, and has
-        // forgotten it.
-        unsafe { domain.hand_over_behind(&*entry.record) };
+    entry.hand_over_behind();
+}
+
+/// Gives all of the background thread's records up. One that guards of others' code still hold is given back at
+/// the end of the last. Those of a parent's domains stay: nobody could take them.
+pub(crate) fn leave_all() {
+    // Not borrowed meanwhile: the last to let a domain go drops what its hooks own.
+    let take = |registry: &RefCell<Registry>| core::mem::take(&mut registry.borrow_mut().entries);
+    let entries = REGISTRY.try_with(take).unwrap_or_default();
+    if entries.is_empty() {
+        return;
+    }
+    LAST.set((0, ptr::null()));
+    for (id, entry) in entries {
+        if entry.domain.upgrade().is_some_and(|domain| domain.is_forked()) {
+            REGISTRY.with(|registry| registry.borrow_mut().entries.insert(id, entry));
+        } else {
+            entry.hand_over_behind();
+        }
     }
 }
 

@@ -351,11 +351,6 @@ impl Keeper {
         self.news.clone()
     }
 
-    /// Gives the place up that somebody else's code on this thread may have made in the domain: see `free`.
-    pub(crate) fn leave(&self) {
-        local::leave(self.id);
-    }
-
     /// Looks at the domain, if it is time. When to come again; `None`: when called.
     pub(crate) fn visit(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
         let watch = domain.watch()?;

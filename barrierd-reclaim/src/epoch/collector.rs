@@ -1,5 +1,6 @@
 //! A collector, and the handles by which threads take part in it.
 
+use super::default;
 use super::guard::Guard;
 use super::participant;
 use crate::blockers::Blocker;
@@ -12,6 +13,7 @@ use crate::status::Status;
 use crate::sync::{Ordering, fence};
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 
 /// A domain of structures whose garbage waits for the same guards. Clones are the same collector, and
 /// equal.
@@ -30,12 +32,20 @@ use core::marker::PhantomData;
 pub struct Collector {
     /// Not handed out: its hazards would be compared with closures ([`Item::closure`](crate::bag::Item::closure)).
     reclaimer: Reclaimer,
+    /// It is the process's own, or was that of a process which this one was forked from: it stands for the
+    /// one that this process has now.
+    of_the_process: bool,
 }
 
 impl Collector {
     /// A new collector on the best source of barriers there is. Costs a few system calls.
     pub fn new() -> Collector {
-        Collector { reclaimer: Reclaimer::new() }
+        Collector { reclaimer: Reclaimer::new(), of_the_process: false }
+    }
+
+    /// What is about to be the process's own.
+    pub(super) fn of_the_process(reclaimer: Reclaimer) -> Collector {
+        Collector { reclaimer, of_the_process: true }
     }
 
     /// A new collector with chosen settings: limits, source, background thread. crossbeam-epoch's has
@@ -51,27 +61,43 @@ impl Collector {
     /// # Errors
     /// As [`Builder::build`].
     pub fn build(builder: Builder) -> Result<Collector, BuildError> {
-        Ok(Collector { reclaimer: builder.build()? })
+        Ok(Collector { reclaimer: builder.build()?, of_the_process: false })
     }
 
     /// A new participant. Costs about as much as an allocation and a fence.
     pub fn register(&self) -> LocalHandle {
-        LocalHandle { record: participant::register(self), _stays: PhantomData }
+        LocalHandle { record: participant::register(self.present()), _stays: PhantomData }
     }
 
     /// What it has done so far: [`Reclaimer::stats`].
     pub fn stats(&self) -> Stats {
-        self.reclaimer.stats()
+        self.present().reclaimer.stats()
     }
 
     /// Which source of barriers serves, and why: [`Reclaimer::status`].
     pub fn status(&self) -> Status {
-        self.reclaimer.status()
+        self.present().reclaimer.status()
     }
 
     /// Who has a section open, the oldest first: [`Reclaimer::blockers`].
     pub fn blockers(&self) -> Vec<Blocker> {
-        self.reclaimer.blockers()
+        self.present().reclaimer.blockers()
+    }
+
+    /// The one that it stands for: itself, but in the child of a fork.
+    fn present(&self) -> &Collector {
+        if self.of_the_process { default::default_collector() } else { self }
+    }
+
+    /// Whether it is or was the process's own.
+    pub(super) fn is_of_the_process(&self) -> bool {
+        self.of_the_process
+    }
+
+    /// Whether both are of the same process, too.
+    #[inline]
+    pub(super) fn is_here(&self, other: &Collector) -> bool {
+        core::ptr::eq(self.domain(), other.domain())
     }
 
     #[inline]
@@ -89,7 +115,7 @@ impl Default for Collector {
 impl PartialEq for Collector {
     #[inline]
     fn eq(&self, other: &Collector) -> bool {
-        core::ptr::eq(self.domain(), other.domain())
+        self.is_here(other) || self.of_the_process && other.of_the_process
     }
 }
 
@@ -109,6 +135,11 @@ pub struct LocalHandle {
 }
 
 impl LocalHandle {
+    /// The participant, whose handle is the caller's from now on.
+    pub(super) fn into_record(self) -> *const Record {
+        ManuallyDrop::new(self).record
+    }
+
     /// Opens a section: a load and a store, and a load of the source's kind.
     #[inline]
     pub fn pin(&self) -> Guard {

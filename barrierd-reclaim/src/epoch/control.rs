@@ -55,7 +55,9 @@ pub struct DrainError {
 /// # Errors
 /// If the collector is in use already, or if a source was asked for by name and can't be had.
 pub fn configure(builder: Builder) -> Result<(), ConfigureError> {
-    default::establish(Collector::build(builder)?).map_err(|_| ConfigureError::InUse)
+    let reclaimer = builder.clone().build()?;
+    default::establish(reclaimer, Some(builder)).map_err(|_| ConfigureError::InUse)?;
+    Ok(())
 }
 
 /// Waits until nothing waits in the process's own collector: all that was deferred has been called.
@@ -79,9 +81,11 @@ pub fn configure(builder: Builder) -> Result<(), ConfigureError> {
 /// # Errors
 /// When `deadline` comes first, or when the wait could never end: this thread has a guard, say.
 pub fn drain(deadline: Instant) -> Result<(), DrainError> {
-    let Some(collector) = default::existing() else { return Ok(()) };
-    // SAFETY: the handle is this thread's.
-    default::with_handle(|handle| unsafe { collector.drain_as(handle.record(), deadline) })
+    if default::existing().is_none() {
+        return Ok(());
+    }
+    // SAFETY: the record is this thread's.
+    default::with_record(|record| unsafe { drain_as(record, deadline) })
 }
 
 impl Collector {
@@ -93,28 +97,28 @@ impl Collector {
     pub fn drain(&self, deadline: Instant) -> Result<(), DrainError> {
         let handle = self.register();
         // SAFETY: the handle is this thread's.
-        unsafe { self.drain_as(handle.record(), deadline) }
+        unsafe { drain_as(handle.record(), deadline) }
     }
+}
 
-    /// # Safety
-    /// The caller owns `record`, of this collector's domain.
-    unsafe fn drain_as(&self, record: &Record, deadline: Instant) -> Result<(), DrainError> {
-        let domain = self.domain();
-        loop {
-            // SAFETY: as the caller says.
-            if let Err(error) = unsafe { domain.synchronize(record, deadline) } {
-                return Err(DrainError { waiting: domain.waiting(), reason: Some(error) });
-            }
-            let waiting = domain.waiting();
-            if waiting == 0 {
-                return Ok(());
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(DrainError { waiting, reason: None });
-            }
-            // Other threads' queues: the background thread is at them.
-            std::thread::sleep(left.min(Duration::from_millis(1)));
+/// # Safety
+/// The caller owns `record`.
+unsafe fn drain_as(record: &Record, deadline: Instant) -> Result<(), DrainError> {
+    let domain = record.domain();
+    loop {
+        // SAFETY: as the caller says.
+        if let Err(error) = unsafe { domain.synchronize(record, deadline) } {
+            return Err(DrainError { waiting: domain.waiting(), reason: Some(error) });
         }
+        let waiting = domain.waiting();
+        if waiting == 0 {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(DrainError { waiting, reason: None });
+        }
+        // Other threads' queues: the background thread is at them.
+        std::thread::sleep(left.min(Duration::from_millis(1)));
     }
 }

@@ -8,7 +8,9 @@
 //! handle goes and guards are left, the slot counts one more (`transient`): so the end of the last guard
 //! comes by here, while all others take the fast way.
 
+use super::child;
 use super::collector::Collector;
+use crate::domain::Domain;
 use crate::protocol::GRAIN;
 use crate::record::Record;
 use core::cell::Cell;
@@ -26,6 +28,9 @@ pub(super) fn register(collector: &Collector) -> *const Record {
     let record = collector.domain().acquire();
     let keeper = Keeper { collector: collector.clone(), handles: Cell::new(1) };
     record.keeper().set(Box::into_raw(Box::new(keeper)).cast_const().cast());
+    if collector.is_of_the_process() {
+        child::joined();
+    }
     record
 }
 
@@ -90,7 +95,7 @@ unsafe fn end_nested(record: *const Record) {
     if own.transient().get() && own.reader().nested() == 0 {
         own.reader().unpin();
         // SAFETY: handles and guards are gone.
-        unsafe { finish(record) };
+        unsafe { finish(record, Domain::hand_over) };
     }
 }
 
@@ -123,34 +128,61 @@ pub(super) fn retain(record: &Record) {
 /// There is one, and it is not used any more. If it is the last one and there is no guard, the record
 /// must not be used either.
 pub(super) unsafe fn release(record: *const Record) {
+    // SAFETY: as the caller says.
+    if unsafe { give_up(record) } {
+        // SAFETY: handles and guards are gone.
+        unsafe { finish(record, Domain::hand_over) };
+    }
+}
+
+/// The same by the background thread.
+///
+/// # Safety
+/// As for [`release`].
+pub(super) unsafe fn release_behind(record: *const Record) {
+    // SAFETY: as the caller says.
+    if unsafe { give_up(record) } {
+        // SAFETY: handles and guards are gone.
+        unsafe { finish(record, Domain::hand_over_behind) };
+    }
+}
+
+/// One handle less. Whether that was the end of the participant: handles and guards are gone. Else the end of
+/// the last guard will be. No foreign code, no lock, and nothing is allocated or freed.
+///
+/// # Safety
+/// As for [`release`].
+pub(super) unsafe fn give_up(record: *const Record) -> bool {
     // SAFETY: a handle keeps the participant.
     let own = unsafe { &*record };
     let handles = &keeper(own).handles;
     handles.set(handles.get() - 1);
     if handles.get() > 0 {
-        return;
+        return false;
     }
-    if own.reader().is_pinned() {
+    let is_pinned = own.reader().is_pinned();
+    if is_pinned {
         own.transient().set(true);
         own.nest();
-    } else {
-        // SAFETY: handles and guards are gone.
-        unsafe { finish(record) };
     }
+    !is_pinned
 }
 
-/// Gives the record back, then the collector up, which may be the end of its domain.
+/// Gives the record back, by `hand_over`, then the collector up, which may be the end of its domain.
 ///
 /// # Safety
 /// Handles and guards are gone; the record must not be used any more.
 #[cold]
-unsafe fn finish(record: *const Record) {
+unsafe fn finish(record: *const Record, hand_over: unsafe fn(&Domain, &Record)) {
     // SAFETY: the keeper below keeps the domain, hence the record, as long as this block.
     let own = unsafe { &*record };
     // First: another thread may take the record as soon as it is given back.
     let keeper = own.keeper().replace(ptr::null()).cast_mut().cast::<Keeper>();
     // SAFETY: no handle and no guard is left, so the caller is the record's only owner.
-    unsafe { own.domain().hand_over(own) };
+    unsafe { hand_over(own.domain(), own) };
     // SAFETY: from `Box::into_raw` in `register`, taken out once.
-    drop(unsafe { Box::from_raw(keeper) });
+    let keeper = unsafe { Box::from_raw(keeper) };
+    if keeper.collector.is_of_the_process() {
+        child::left(&keeper.collector);
+    }
 }
