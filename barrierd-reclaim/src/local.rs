@@ -184,4 +184,36 @@ mod tests {
         pin_all();
         assert!(kept.iter().all(|reclaimer| reclaimer.domain().records().count() == 1));
     }
+
+    /// As the background thread does: what others' code took there is given back, but for what it still holds.
+    #[test]
+    fn a18_a_thread_leaves_all_its_places() {
+        let make = || Reclaimer::builder().source(Source::Fence).build().expect("always");
+        let kept: Vec<_> = (0..4).map(|_| make()).collect();
+        let in_use = || {
+            let free = kept.iter().flat_map(|reclaimer| reclaimer.domain().records());
+            free.filter(|record| {
+                let taken = record.reader().take();
+                if taken {
+                    record.reader().give_back();
+                }
+                !taken
+            })
+            .count()
+        };
+        let (guard, robust, hazard) = (kept[0].pin(), kept[1].pin_robust(), kept[2].hazard());
+        drop(kept[3].pin());
+        assert_eq!(in_use(), 4);
+        leave_all();
+        assert_eq!(in_use(), 3);
+        assert_eq!(kept[0].blockers().len(), 1);
+        drop(guard);
+        assert_eq!(in_use(), 2);
+        // Another place beside the one that is still held.
+        drop((kept[1].pin(), kept[1].pin_robust()));
+        leave_all();
+        assert_eq!(in_use(), 2);
+        drop((robust, hazard));
+        assert_eq!(in_use(), 0);
+    }
 }

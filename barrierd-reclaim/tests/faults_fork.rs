@@ -489,7 +489,31 @@ fn a9_a_fork_in_a_deferred_closure() {
     assert_eq!(FORKED.load(Relaxed), 3);
 }
 
-/// A thread of the child that makes the collector while the section ends: whichever comes first.
+/// Runs `work` while another thread pins for the first time, so that each step of the one meets each of the
+/// other: making a collector takes some microseconds.
+fn while_the_collector_is_made(turn: u64, work: impl FnOnce()) {
+    extern "C" fn make(started: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: of the caller, which waits for this thread.
+        unsafe { &*started.cast::<AtomicBool>() }.store(true, SeqCst);
+        drop(epoch::pin());
+        std::ptr::null_mut()
+    }
+    let started = AtomicBool::new(false);
+    // SAFETY: the thread is waited for.
+    unsafe {
+        let mut thread = std::mem::zeroed();
+        let argument = std::ptr::from_ref(&started).cast_mut().cast();
+        assert_eq!(libc::pthread_create(&mut thread, std::ptr::null(), make, argument), 0);
+        while !started.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+        let before = Instant::now();
+        while before.elapsed() < Duration::from_micros(turn) {}
+        work();
+        assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+    }
+}
+
 #[test]
 fn a9_the_collector_is_made_while_the_last_old_guard_ends() {
     if !is_alone("a9_the_collector_is_made_while_the_last_old_guard_ends") {
@@ -498,30 +522,21 @@ fn a9_the_collector_is_made_while_the_last_old_guard_ends() {
     for turn in 0..200 {
         let guard = epoch::pin();
         fork(|| {
-            let guard = guard;
-            let started = AtomicBool::new(false);
-            extern "C" fn make(started: *mut libc::c_void) -> *mut libc::c_void {
-                // SAFETY: the child's, which waits for this thread.
-                unsafe { &*started.cast::<AtomicBool>() }.store(true, SeqCst);
-                drop(epoch::pin());
-                std::ptr::null_mut()
-            }
-            // SAFETY: the thread is waited for.
-            unsafe {
-                let mut thread = std::mem::zeroed();
-                let argument = std::ptr::from_ref(&started).cast_mut().cast();
-                if libc::pthread_create(&mut thread, std::ptr::null(), make, argument) != 0 {
-                    return 1;
-                }
-                while !started.load(SeqCst) {
-                    std::hint::spin_loop();
-                }
-                // Making a collector takes some microseconds.
-                let wait = Instant::now();
-                while wait.elapsed() < Duration::from_micros(turn) {}
-                drop(guard);
-                libc::pthread_join(thread, std::ptr::null_mut());
-            }
+            while_the_collector_is_made(turn, || drop(guard));
+            all_is_called(100)
+        });
+    }
+}
+
+#[test]
+fn a9_a_fork_while_the_collector_is_made() {
+    if !is_alone("a9_a_fork_while_the_collector_is_made") {
+        return;
+    }
+    for turn in 0..200 {
+        // A child has no collector, so one can be made each time.
+        fork(|| {
+            while_the_collector_is_made(turn, || fork(|| all_is_called(100)));
             all_is_called(100)
         });
     }
