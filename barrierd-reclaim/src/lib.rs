@@ -30,7 +30,8 @@
 //!   write access to it (root) truncates it, that read dies of SIGBUS, as with any shared mapping.
 //! - After `fork`, nothing that was retired to a reclaimer of the parent is freed in the child (but for
 //!   up to 126 objects that the forking thread, or a handle of its, had already found safe): `retire` keeps it for good,
-//!   [`synchronize`](Reclaimer::synchronize) says [`Forked`](SynchronizeError::Forked). Make a new one.
+//!   [`synchronize`](Reclaimer::synchronize) says [`Forked`](SynchronizeError::Forked). Make a new one. The process's own collector of [`epoch`] begins anew by
+//!   itself ([limitations](docs::limitations#fork)).
 //! - In a signal handler only [`pin`](Reclaimer::pin), [`pin_robust`](Reclaimer::pin_robust), their
 //!   guards' `protect` and their end are allowed, on a thread that has called the same before and used
 //!   no other reclaimer since, and not with [`Source::Fence`].

@@ -283,6 +283,37 @@ fn a9_a_guard_from_before_the_fork_holds_what_the_child_retires() {
     }
 }
 
+#[test]
+fn a9_guards_from_before_two_forks_hold_what_the_child_retires() {
+    static FIRST: AtomicBool = AtomicBool::new(false);
+    static SECOND: AtomicBool = AtomicBool::new(false);
+    if !is_alone("a9_guards_from_before_two_forks_hold_what_the_child_retires") {
+        return;
+    }
+    let cell = Atomic::new(Told(&FIRST));
+    for elder_first in [true, false] {
+        let elder = epoch::pin();
+        fork(|| {
+            let younger = epoch::pin();
+            fork(|| {
+                on_a_thread(|| replace_and_urge(&cell, &SECOND));
+                let (first, second) = if elder_first { (elder, younger) } else { (younger, elder) };
+                drop(first);
+                urge();
+                if FIRST.load(SeqCst) {
+                    return 1;
+                }
+                drop(second);
+                if epoch::drain(late()).is_err() || !FIRST.load(SeqCst) {
+                    return 2;
+                }
+                all_is_called(1000)
+            });
+            0
+        });
+    }
+}
+
 /// The section ends before the child has a collector of its own.
 #[test]
 fn a9_a_guard_from_before_the_fork_may_end_early() {

@@ -40,7 +40,8 @@ pub struct DrainError {
 }
 
 /// Chooses the settings of the process's own collector: limits and what happens at them, source,
-/// background thread. To be called before anything pins.
+/// background thread. To be called before anything pins. They hold in children of this process as well
+/// ([`default_collector`](super::default_collector)).
 ///
 /// ```
 /// use barrierd_reclaim::{Reclaimer, epoch};

@@ -228,7 +228,8 @@ pub(super) fn establish(
 /// does so twice, which does no harm.
 fn hook() {
     static HOOKED: AtomicBool = AtomicBool::new(false);
-    // Relaxed: whoever sees it set sees the C library's own lock, when it next calls that.
+    // Relaxed: nothing is handed over by it. Set after the calls, so that a fork between them costs its child
+    // no handler.
     if !HOOKED.load(Relaxed) {
         exit::hook();
         child::hook();

@@ -35,8 +35,9 @@
 //!   others are waited for 50 ms at most. A closure that blocks there holds the exit up.
 //! - **A stalled guard** can be found ([`Collector::blockers`]), measured ([`Collector::stats`]) and
 //!   limited ([`configure`], with [`Builder::limit_bytes`](crate::Builder::limit_bytes)).
-//! - **After a fork** a collector of the parent frees nothing in the child
-//!   ([limitations](crate::docs::limitations)).
+//! - **After a fork** the process's own collector begins anew in the child; guards and handles from before hold
+//!   back what the child defers. Any other collector of the parent frees nothing there
+//!   ([limitations](crate::docs::limitations#fork)).
 //! - It needs `std`, and Rust 1.88.
 
 mod atomic;
