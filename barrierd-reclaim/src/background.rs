@@ -25,7 +25,7 @@
 
 use crate::domain::Domain;
 use crate::fork::Process;
-use crate::local::{self, DomainId};
+use crate::local::DomainId;
 use crate::nap::{Attention, Nap};
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
@@ -238,7 +238,7 @@ fn attend(keeper: &mut Keeper) -> Option<Duration> {
 fn leave_all_places() {
     #[cfg(not(loom))]
     crate::epoch::leave();
-    local::leave_all();
+    crate::local::leave_all();
 }
 
 /// `None`: it panicked.

@@ -86,7 +86,7 @@ pub fn drain(deadline: Instant) -> Result<(), DrainError> {
         return Ok(());
     }
     // SAFETY: the record is this thread's.
-    default::with_record(|record| unsafe { drain_as(record, deadline) })
+    default::with_record(|record| unsafe { Collector::drain_as(record, deadline) })
 }
 
 impl Collector {
@@ -98,28 +98,28 @@ impl Collector {
     pub fn drain(&self, deadline: Instant) -> Result<(), DrainError> {
         let handle = self.register();
         // SAFETY: the handle is this thread's.
-        unsafe { drain_as(handle.record(), deadline) }
+        unsafe { Self::drain_as(handle.record(), deadline) }
     }
-}
 
-/// # Safety
-/// The caller owns `record`.
-unsafe fn drain_as(record: &Record, deadline: Instant) -> Result<(), DrainError> {
-    let domain = record.domain();
-    loop {
-        // SAFETY: as the caller says.
-        if let Err(error) = unsafe { domain.synchronize(record, deadline) } {
-            return Err(DrainError { waiting: domain.waiting(), reason: Some(error) });
+    /// # Safety
+    /// The caller owns `record`.
+    unsafe fn drain_as(record: &Record, deadline: Instant) -> Result<(), DrainError> {
+        let domain = record.domain();
+        loop {
+            // SAFETY: as the caller says.
+            if let Err(error) = unsafe { domain.synchronize(record, deadline) } {
+                return Err(DrainError { waiting: domain.waiting(), reason: Some(error) });
+            }
+            let waiting = domain.waiting();
+            if waiting == 0 {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(DrainError { waiting, reason: None });
+            }
+            // Other threads' queues: the background thread is at them.
+            std::thread::sleep(left.min(Duration::from_millis(1)));
         }
-        let waiting = domain.waiting();
-        if waiting == 0 {
-            return Ok(());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(DrainError { waiting, reason: None });
-        }
-        // Other threads' queues: the background thread is at them.
-        std::thread::sleep(left.min(Duration::from_millis(1)));
     }
 }
