@@ -29,7 +29,7 @@ struct Established {
 static COLLECTOR: AtomicPtr<Established> = AtomicPtr::new(ptr::null_mut());
 
 /// That of the process which this one was forked from, or of an earlier one; null or leaked.
-static PARENT_S: AtomicPtr<Established> = AtomicPtr::new(ptr::null_mut());
+static PARENTS: AtomicPtr<Established> = AtomicPtr::new(ptr::null_mut());
 
 /// In the place of a participant.
 static NOBODY: Reader = Reader::nobody();
@@ -77,9 +77,9 @@ fn forget_place() -> *const Record {
 /// the place that it had, or null.
 pub(super) fn forget() -> *const Record {
     // Relaxed, both: threads that the child makes come after.
-    let parent_s = COLLECTOR.swap(ptr::null_mut(), Relaxed);
-    if !parent_s.is_null() {
-        PARENT_S.store(parent_s, Relaxed);
+    let parents = COLLECTOR.swap(ptr::null_mut(), Relaxed);
+    if !parents.is_null() {
+        PARENTS.store(parents, Relaxed);
     }
     forget_place()
 }
@@ -187,8 +187,8 @@ pub(super) fn existing() -> Option<&'static Collector> {
 #[cold]
 fn make() -> &'static Collector {
     // Relaxed: stored before this process had a second thread. SAFETY: null, or leaked.
-    let parent_s = unsafe { PARENT_S.load(Relaxed).as_ref() };
-    let settings = parent_s.and_then(|own| own.settings.clone());
+    let parents = unsafe { PARENTS.load(Relaxed).as_ref() };
+    let settings = parents.and_then(|own| own.settings.clone());
     let reclaimer = settings.clone().and_then(|settings| {
         // What was asked for by name may not be there any more.
         let any = settings.clone().source(Source::Auto);
