@@ -24,13 +24,13 @@
 //! go) may panic: that costs one look at one domain.
 
 use crate::domain::Domain;
-use crate::fork::Process;
+use crate::fork::PerProcess;
 use crate::local::DomainId;
 use crate::nap::{Attention, Nap};
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
 use barrierd_client::clock::now_ns;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
@@ -125,12 +125,10 @@ impl Watch {
     }
 }
 
-/// The background thread of one process. Never freed: a process has one.
+/// The background thread of one process. The child of a fork has no such thread: it makes another for its
+/// own domains.
 #[derive(Debug)]
 struct Service {
-    /// The child of a fork has no such thread: it makes another for its own domains. By the mark that a
-    /// fork wipes off, not by the process id: in two pid namespaces both may be 1.
-    process: Process,
     nap: Nap,
     /// [`NO_THREAD`], [`STARTS`] or [`RUNS`].
     state: AtomicU8,
@@ -142,32 +140,13 @@ struct Service {
 
 impl Service {
     fn of_this_process() -> &'static Service {
-        static CURRENT: AtomicPtr<Service> = AtomicPtr::new(core::ptr::null_mut());
-        let current = CURRENT.load(Ordering::Acquire);
-        // SAFETY: null, or leaked below.
-        if let Some(service) = unsafe { current.as_ref() }.filter(|s| s.process.is_current()) {
-            return service;
-        }
-        let service = Box::into_raw(Box::new(Service {
-            process: Process::current(),
+        static CURRENT: PerProcess<Service> = PerProcess::new();
+        CURRENT.get(|| Service {
             nap: Nap::new(),
             state: AtomicU8::new(NO_THREAD),
             retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
-        }));
-        // AcqRel, Acquire: whoever finds a service finds it whole.
-        match CURRENT.compare_exchange(current, service, Ordering::AcqRel, Ordering::Acquire) {
-            // SAFETY: leaked above.
-            Ok(_) => unsafe { &*service },
-            Err(other) => {
-                // SAFETY: made above, and nobody else has seen it. The other was leaked by the
-                // thread of this process that came first.
-                unsafe {
-                    drop(Box::from_raw(service));
-                    &*other
-                }
-            }
-        }
+        })
     }
 
     /// Makes the thread look again; the first caller starts it.

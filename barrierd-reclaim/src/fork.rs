@@ -1,4 +1,5 @@
-//! Which process this is, told by one load: a fork wipes the word off in the child.
+//! Which process this is, told by one load: a fork wipes the word off in the child; and what a process
+//! has once, which the child of a fork makes anew.
 //!
 //! Owns one page of the process. It knows nothing of what a child must not do.
 //!
@@ -77,6 +78,60 @@ fn word() -> Option<&'static AtomicU64> {
     Some(unsafe { &*word })
 }
 
+/// What a process has once. The child of a fork makes its own at its first use: what its parent had is left
+/// as the fork found it, half done and locked as it may be, and is never touched again.
+#[derive(Debug)]
+pub(crate) struct PerProcess<T: 'static> {
+    /// Null, or leaked: the last process's that made one.
+    current: AtomicPtr<Marked<T>>,
+}
+
+#[derive(Debug)]
+struct Marked<T> {
+    process: Process,
+    value: T,
+}
+
+impl<T> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        PerProcess { current: AtomicPtr::new(ptr::null_mut()) }
+    }
+}
+
+impl<T: Sync> PerProcess<T> {
+    /// This process's; `make` makes it, without a lock: of threads that come first together each makes one,
+    /// and all get the same. Two loads where it is there.
+    #[inline]
+    pub(crate) fn get(&'static self, make: impl FnOnce() -> T) -> &'static T {
+        // Acquire: pairs with the exchange in `make_anew`.
+        let current = self.current.load(Acquire);
+        // SAFETY: null, or leaked below.
+        match unsafe { current.as_ref() } {
+            Some(there) if there.process.is_current() => &there.value,
+            _ => self.make_anew(current, make()),
+        }
+    }
+
+    #[cold]
+    fn make_anew(&'static self, old: *mut Marked<T>, value: T) -> &'static T {
+        let new = Box::into_raw(Box::new(Marked { process: Process::current(), value }));
+        // Release, Acquire: whoever finds it finds it whole. `old` was another process's, which leaked it, so
+        // its address is nobody else's.
+        match self.current.compare_exchange(old, new, Release, Acquire) {
+            // SAFETY: leaked above.
+            Ok(_) => unsafe { &(*new).value },
+            Err(other) => {
+                // SAFETY: made above, and nobody else has seen it. The other was leaked here by the thread of
+                // this process that came first.
+                unsafe {
+                    drop(Box::from_raw(new));
+                    &(*other).value
+                }
+            }
+        }
+    }
+}
+
 /// A private page of zeros (`MADV_WIPEONFORK`, Linux 4.14).
 fn wiped_page() -> Option<*mut AtomicU64> {
     let length = size_of::<AtomicU64>();
@@ -119,5 +174,27 @@ mod tests {
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
         assert!(parent.is_current());
+    }
+
+    #[test]
+    fn a_process_has_it_once_and_a_child_another() {
+        static NUMBER: PerProcess<u64> = PerProcess::new();
+        let threads: Vec<_> =
+            (1..5).map(|n| std::thread::spawn(move || *NUMBER.get(|| n))).collect();
+        let number = *NUMBER.get(|| 5);
+        assert!((1..=5).contains(&number));
+        assert!(threads.into_iter().all(|thread| thread.join().expect("no panics") == number));
+        // SAFETY: the child only runs what is tested here, and exits at once.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "fork");
+        if child == 0 {
+            let anew = *NUMBER.get(|| 6) == 6 && *NUMBER.get(|| 7) == 6;
+            // SAFETY: ends the child, nothing else.
+            unsafe { libc::_exit(i32::from(!anew)) };
+        }
+        let mut status = 0;
+        // SAFETY: a child of this process, waited for once.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!((status, *NUMBER.get(|| 8)), (0, number));
     }
 }
