@@ -46,23 +46,33 @@ pub enum ExpediteError {
 #[derive(Debug)]
 pub(crate) struct Requests {
     address: Option<Box<SocketAddrUnix>>,
-    socket: Result<OwnedFd, Errno>,
+    /// None: there was no descriptor left when the file was opened. Each request then tries for one of its own.
+    socket: Option<OwnedFd>,
+}
+
+fn socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
 }
 
 impl Requests {
     /// For the public file at `public`. No failure ends the opening of the file: nobody needs this.
     pub(crate) fn new(public: &Path) -> Self {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        Self {
-            address: SocketAddrUnix::new(abi::socket_path(public)).ok().map(Box::new),
-            socket: socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None),
-        }
+        let address = SocketAddrUnix::new(abi::socket_path(public)).ok().map(Box::new);
+        Self { address, socket: socket().ok() }
     }
 
     fn send(&self, datagram: &[u8]) -> Result<(), ExpediteError> {
         let Some(address) = &self.address else { return Err(ExpediteError::LongPath) };
-        let socket = self.socket.as_ref().map_err(|&errno| io::Error::from(errno))?;
-        let sent = sendto(socket, datagram, SendFlags::NOSIGNAL, &**address);
+        let sent = match &self.socket {
+            Some(socket) => sendto(socket, datagram, SendFlags::NOSIGNAL, &**address),
+            None => sendto(
+                socket().map_err(io::Error::from)?,
+                datagram,
+                SendFlags::NOSIGNAL,
+                &**address,
+            ),
+        };
         match sent {
             Ok(_) => Ok(()),
             Err(Errno::NOENT | Errno::CONNREFUSED) => Err(ExpediteError::Absent),

@@ -119,6 +119,13 @@ impl Watch {
         self.service.state.load(Ordering::Relaxed) == RUNS
     }
 
+    /// Whether the thread runs, or will for all that is known once it is called.
+    pub(crate) fn will_look(&self) -> bool {
+        // Relaxed, both: a hint.
+        self.service.state.load(Ordering::Relaxed) != NO_THREAD
+            || self.service.retry_ns.load(Ordering::Relaxed) == 0
+    }
+
     /// What the thread asks and says of the domain.
     pub(crate) fn attention(&self) -> &Attention {
         &self.attention

@@ -19,6 +19,7 @@ use crate::hazard::Hazards;
 use crate::holders::{self, Holders};
 use crate::ledger::Mark;
 use crate::limit::Limits;
+use crate::mapped::Mapped;
 use crate::membarrier::Membarrier;
 use crate::policy::{
     self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_LOOKED_AT, ORPHANS_PER_RETIRE,
@@ -32,7 +33,6 @@ use crate::status::Status;
 use crate::sync::{FLOOR, fence, light_barrier};
 use crate::takeover::{Hand, IDLE_AFTER, Marked};
 use crate::trace::{self, Told};
-use barrierd_client::Barrier;
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{FUTURE_SLACK_NS, time_ns};
@@ -121,7 +121,7 @@ impl Default for Settings {
 
 impl Domain {
     pub(crate) fn new(barriers: Barriers, settings: &Settings) -> Domain {
-        let source = barriers.active();
+        let (source, last_ns) = (barriers.active(), barriers.old_news_ns());
         Domain {
             words: Words::new(),
             records: Records::new(),
@@ -130,7 +130,7 @@ impl Domain {
             process: Process::current(),
             readers_fence: barriers.readers_fence(),
             barriers,
-            passive: Mutex::default(),
+            passive: Mutex::new(Passive { last_ns, ..Passive::default() }),
             orphans: Mutex::new(Some(VecDeque::new())),
             has_orphans: AtomicBool::new(false),
             least_orphan_ns: AtomicU64::new(u64::MAX),
@@ -333,7 +333,7 @@ impl Domain {
         self.barriers.look_for_daemon();
     }
 
-    pub(crate) fn easy_daemon(&self) -> Option<Arc<Barrier>> {
+    pub(crate) fn easy_daemon(&self) -> Option<Arc<Mapped>> {
         self.barriers.easy_daemon()
     }
 

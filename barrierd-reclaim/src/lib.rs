@@ -59,6 +59,7 @@ mod later;
 mod ledger;
 mod limit;
 mod local;
+mod mapped;
 mod membarrier;
 #[cfg(all(loom, test))]
 mod models;

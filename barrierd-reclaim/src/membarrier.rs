@@ -1,7 +1,8 @@
 //! The barrier that a process buys for itself: `membarrier(2)`, `PRIVATE_EXPEDITED`.
 //!
-//! Owns the registration, the watermark that all domains of the process share, the price and the
-//! spacing of purchases. A barrier bought here covers the threads of this address space alone.
+//! Owns the question whether it can be had, the registration, the watermark that all domains of the process
+//! share, the price and the spacing of purchases. A barrier bought here covers the threads of this address
+//! space alone.
 //!
 //! # Semantics
 //! `membarrier(PRIVATE_EXPEDITED)` returns after every running thread of the process has executed
@@ -10,15 +11,25 @@
 //! watermark after it, for the buyer's own domain, whose stops are in order. For other domains it is one
 //! because no stop of theirs that comes after gets a lower stamp: the buyer shows its stop in a word
 //! that all stops look at ([`FLOOR`]) before it calls. No clock is compared with another.
+//!
+//! # Registration
+//! The kernel sells only to a process that has registered, which in one of several threads takes a grace
+//! period of RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come
+//! before the purchase and not before the sections, since a barrier that is bought is one for whatever ran
+//! before it. So it waits until somebody needs a barrier, once a process; and in a domain of the background
+//! thread's it is that thread that waits. Whether it will be granted is asked without it ([`ask`]), before
+//! the first section: only then can readers be told to fence.
 
 use crate::error::MembarrierError;
-use crate::fork::Process;
+use crate::fork::{PerProcess, Process};
 use crate::protocol::raise;
 use crate::sync::{FLOOR, Twin, broken};
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use rustix::io::Errno;
-use rustix::thread::{MembarrierCommand, membarrier};
+use rustix::thread::{
+    Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu, membarrier_query,
+};
 use std::io;
 
 /// Purchases that are made only because time goes by are at least this far apart, in nanoseconds ...
@@ -27,6 +38,10 @@ const LEAST_SPACING_NS: u64 = 2_000_000;
 const SHARE: u64 = 50;
 /// ... but are no further apart than this: a price may include the buyer's own preemption.
 const MOST_SPACING_NS: u64 = 4_000_000;
+/// A registration that was refused is tried again after this, nanoseconds.
+const RETRY_NS: u64 = 100_000_000;
+/// The background thread is given this long for it, nanoseconds: some destructor may keep it.
+const OVERDUE_NS: u64 = 1_000_000_000;
 
 /// The process whose purchases are remembered, by its number; with [`BEGINS`] while it forgets what its
 /// parent bought.
@@ -37,8 +52,8 @@ const BEGINS: u64 = 1 << 63;
 /// In a child of a fork: forgets what its parent bought. That covered the parent's threads; and the child
 /// may have been born into another time namespace, where the parent's stamps lie in a future for which
 /// everything would have to wait. Only domains that the child makes free anything in it, and each comes by
-/// here before it buys or uses a barrier.
-fn begin_anew_in_a_child() {
+/// here, whatever its source, before it uses a barrier or comes to a stop.
+pub(crate) fn begin_anew_in_a_child() {
     let this = Process::current().number();
     loop {
         // Acquire: pairs with the Release below, so that nobody raises what is about to be reset.
@@ -56,6 +71,10 @@ fn begin_anew_in_a_child() {
             BOUGHT.last_ns.store(0, Relaxed);
             BOUGHT.started_ns.store(0, Relaxed);
             BOUGHT.refused.store(false, Relaxed);
+            BOUGHT.registered.store(false, Relaxed);
+            BOUGHT.registers.store(false, Relaxed);
+            BOUGHT.failed_ns.store(0, Relaxed);
+            BOUGHT.wanted_ns.store(0, Relaxed);
             FLOOR.store(0, Relaxed);
             OWNER.store(this, Release);
             return;
@@ -70,6 +89,10 @@ static BOUGHT: Bought = Bought {
     price_ns: AtomicU64::new(0),
     started_ns: AtomicU64::new(0),
     refused: AtomicBool::new(false),
+    registered: AtomicBool::new(false),
+    registers: AtomicBool::new(false),
+    failed_ns: AtomicU64::new(0),
+    wanted_ns: AtomicU64::new(0),
 };
 
 struct Bought {
@@ -80,25 +103,135 @@ struct Bought {
     price_ns: AtomicU64,
     /// Since when somebody is buying, or 0: what comes of it will do for others, too.
     started_ns: AtomicU64,
-    /// The kernel refused the last one.
+    /// The kernel refused the last one, or the registration for it.
     refused: AtomicBool,
+    /// The process is registered.
+    registered: AtomicBool,
+    /// Somebody registers it at this moment.
+    registers: AtomicBool,
+    /// When that was last refused, or 0.
+    failed_ns: AtomicU64,
+    /// Since when the background thread is wanted to do it, or 0.
+    wanted_ns: AtomicU64,
 }
 
-/// Proof that this process is registered.
+/// Whether this process may buy: the answer to [`ask`], which only a filter that comes later can make untrue.
+static ANSWER: PerProcess<Result<(), Refused>> = PerProcess::new();
+
+/// What the kernel, or a filter before it, answered, and to what.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    errno: Errno,
+    to: fn(io::Error) -> MembarrierError,
+}
+
+impl From<Refused> for MembarrierError {
+    fn from(Refused { errno, to }: Refused) -> MembarrierError {
+        match errno {
+            // No such system call; no such command of it.
+            Errno::NOSYS | Errno::INVAL => MembarrierError::Unsupported,
+            // The kernel says so only to who has not registered.
+            Errno::PERM | Errno::ACCESS => MembarrierError::Forbidden(errno.into()),
+            _ => to(errno.into()),
+        }
+    }
+}
+
+/// Whether the kernel would register this process and sell to it, without doing either. Three system calls.
+fn ask() -> Result<(), Refused> {
+    let both = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED | MembarrierQuery::PRIVATE_EXPEDITED;
+    if membarrier_query().contains(both)
+        && gets_through(MembarrierCommand::RegisterPrivateExpedited)
+        && gets_through(MembarrierCommand::PrivateExpedited)
+    {
+        return Ok(());
+    }
+    // There is none; or a filter is in the way, of whatever kind: it may refuse the questions alone.
+    try_it()
+}
+
+/// The same, found out by doing it.
+fn try_it() -> Result<(), Refused> {
+    register()?;
+    call()
+}
+
+/// Whether `command` comes as far as the kernel: its flag is another command's, so the kernel says that it is
+/// invalid and does nothing, while a filter that refuses the command refuses this, by another number.
+fn gets_through(command: MembarrierCommand) -> bool {
+    // SAFETY: a number for the kernel, which does not come to look at it.
+    let cpu = unsafe { Cpuid::from_raw(0) };
+    membarrier_cpu(command, cpu) == Err(Errno::INVAL)
+}
+
+/// Registers the process, if it isn't. May take long: see the file's documentation.
+fn register() -> Result<(), Refused> {
+    // Acquire: pairs with the Release below, so that the purchase comes after the registration.
+    if BOUGHT.registered.load(Acquire) {
+        return Ok(());
+    }
+    // Relaxed, this and the times: hints for others whether to do it, too. Twice does no harm.
+    BOUGHT.registers.store(true, Relaxed);
+    let done = membarrier(MembarrierCommand::RegisterPrivateExpedited);
+    BOUGHT.registers.store(false, Relaxed);
+    match done {
+        Ok(()) => BOUGHT.registered.store(true, Release),
+        Err(_) => BOUGHT.failed_ns.store(now_ns(), Relaxed),
+    }
+    done.map_err(|errno| Refused { errno, to: MembarrierError::Register })
+}
+
+fn call() -> Result<(), Refused> {
+    membarrier(MembarrierCommand::PrivateExpedited)
+        .map_err(|errno| Refused { errno, to: MembarrierError::Call })
+}
+
+/// This process may buy, as far as is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Membarrier(());
 
 impl Membarrier {
-    /// Registers the process; later calls are free.
-    pub(crate) fn register() -> Result<Membarrier, MembarrierError> {
-        // Not asked first what there is: a filter's refusal of the question looks like "nothing".
-        membarrier(MembarrierCommand::RegisterPrivateExpedited)
-            .map_err(|errno| refusal(errno, MembarrierError::Register))?;
-        // A seccomp filter may allow the one and refuse the other: try before relying on it.
-        membarrier(MembarrierCommand::PrivateExpedited)
-            .map_err(|errno| refusal(errno, MembarrierError::Call))?;
+    /// Whether barriers can be bought. Asks the kernel the first time in a process; and tries it, after it has
+    /// refused something that it said it would do.
+    pub(crate) fn find() -> Result<Membarrier, MembarrierError> {
         begin_anew_in_a_child();
-        Ok(Membarrier(()))
+        let answer = if BOUGHT.refused.load(Relaxed) { try_it() } else { *ANSWER.get(ask) };
+        Ok(answer.map(|()| Membarrier(()))?)
+    }
+
+    /// Whether the caller had better buy now, registering the process if need be; not soon after that was
+    /// refused. `leaves_it`: to the background thread, which hears that it is wanted, and has some time for it.
+    pub(crate) fn is_ready(self, now_ns: u64, leaves_it: bool) -> bool {
+        // Relaxed, all: `buy` looks again.
+        if BOUGHT.registered.load(Relaxed) {
+            return true;
+        }
+        if has_just_failed(now_ns) {
+            return false;
+        }
+        if !leaves_it {
+            return true;
+        }
+        let since = BOUGHT.wanted_ns.load(Relaxed);
+        if since == 0 {
+            BOUGHT.wanted_ns.store(now_ns, Relaxed);
+        }
+        since != 0 && now_ns.saturating_sub(since) >= OVERDUE_NS
+    }
+
+    /// Whether the process is registered, or nobody wanted to buy so far.
+    pub(crate) fn is_prepared(self, wanted: impl FnOnce() -> bool) -> bool {
+        BOUGHT.registered.load(Relaxed) || BOUGHT.wanted_ns.load(Relaxed) == 0 && !wanted()
+    }
+
+    /// Registers the process, for others who will buy. Whether that was refused. May take long.
+    pub(crate) fn prepare(self) -> bool {
+        if has_just_failed(now_ns()) {
+            return false;
+        }
+        let refused = register().is_err();
+        BOUGHT.refused.store(refused, Relaxed);
+        refused
     }
 
     /// Every thread of the process has passed its barrier for what was stamped before this, in any
@@ -124,10 +257,12 @@ impl Membarrier {
             >= 4 * self.price_ns().min(MOST_SPACING_NS)
     }
 
-    /// Whether somebody is buying at this moment; not somebody who has been kept from it for long.
+    /// Whether somebody is buying at this moment, not somebody who has been kept from it for long; or is
+    /// registering the process.
     pub(crate) fn is_under_way(self, now_ns: u64) -> bool {
         let started_ns = BOUGHT.started_ns.load(Relaxed);
-        started_ns != 0 && now_ns.saturating_sub(started_ns) < MOST_SPACING_NS
+        BOUGHT.registers.load(Relaxed)
+            || started_ns != 0 && now_ns.saturating_sub(started_ns) < MOST_SPACING_NS
     }
 
     /// Whether the kernel refused the last purchase.
@@ -136,41 +271,35 @@ impl Membarrier {
     }
 
     /// Buys a barrier for what was stamped before `own`, the caller's last full stop: about 0.4 us when
-    /// no other thread of the process runs, tens of microseconds when some do. The watermark that it
-    /// gives.
+    /// no other thread of the process runs, tens of microseconds when some do; the first time in a process
+    /// that of the registration more. The watermark that it gives.
     pub(crate) fn buy(self, own: u64) -> Result<u64, MembarrierError> {
         debug_assert!(own < u64::MAX, "the stamp of a poisoned domain is no stop");
+        if let Err(why) = register() {
+            BOUGHT.refused.store(true, Relaxed);
+            return Err(why.into());
+        }
         let before = now_ns();
         BOUGHT.started_ns.store(before, Relaxed);
         if !broken(Twin::FloorAfterBarrier) {
             raise(&FLOOR, own);
         }
-        let bought = if broken(Twin::NoBarrier) {
-            Ok(())
-        } else {
-            membarrier(MembarrierCommand::PrivateExpedited)
-        };
+        let bought = if broken(Twin::NoBarrier) { Ok(()) } else { call() };
         let after = now_ns();
         BOUGHT.started_ns.store(0, Relaxed);
         // A refusal is spaced like a purchase; and where the clock lies behind the stops, by these.
         BOUGHT.last_ns.store(after.max(own), Relaxed);
         BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
-        bought.map_err(|errno| refusal(errno, MembarrierError::Call))?;
+        bought?;
         // Release: who loads it runs after the barrier.
         Ok(BOUGHT.watermark_ns.fetch_max(own, AcqRel).max(own))
     }
 }
 
-/// What it means that the kernel, or a filter before it, answered `errno`.
-fn refusal(errno: Errno, other: fn(io::Error) -> MembarrierError) -> MembarrierError {
-    match errno {
-        // No such system call; no such command of it.
-        Errno::NOSYS | Errno::INVAL => MembarrierError::Unsupported,
-        // The kernel says so only to who has not registered.
-        Errno::PERM | Errno::ACCESS => MembarrierError::Forbidden(errno.into()),
-        _ => other(errno.into()),
-    }
+fn has_just_failed(now_ns: u64) -> bool {
+    let failed_ns = BOUGHT.failed_ns.load(Relaxed);
+    failed_ns != 0 && now_ns.saturating_sub(failed_ns) < RETRY_NS
 }
 
 /// What to believe of a price: it may include the buyer's own preemption, so it doubles at most.
@@ -190,7 +319,7 @@ mod tests {
     #[test]
     fn a_purchase_covers_all_before_it() {
         let words = Words::new();
-        let source = Membarrier::register().expect("this kernel has membarrier");
+        let source = Membarrier::find().expect("this kernel has membarrier");
         let own = words.stop(&FLOOR, now_ns).ns;
         let bought = source.buy(own).expect("registered");
         assert!(bought >= own && source.watermark_ns() >= bought);

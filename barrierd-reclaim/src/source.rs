@@ -4,14 +4,14 @@
 //! by itself; so a domain may take the next one from another source, and its era only rises.
 
 use crate::bag::VtimeWord;
-use crate::daemons::Daemons;
+use crate::daemons::{Daemons, is_gone, keeps_up};
 use crate::error::BuildError;
-use crate::membarrier::Membarrier;
+use crate::mapped::{self, Mapped};
+use crate::membarrier::{self, Membarrier};
 use crate::protocol::Evidence;
 use crate::stats::Counters;
 use crate::status::{Status, Why};
-use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH, HEARTBEAT_PERIOD_NS};
-use barrierd_client::clock::now_ns;
+use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH};
 use barrierd_client::{Barrier, Liveness, Stamp};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,17 +23,29 @@ pub enum Source {
     /// The daemon where one runs, else membarrier, else fences. While the daemon is away or its
     /// watermark is old, barriers are bought from membarrier; a daemon that is started later, or
     /// again on a new file, is taken up by the [background thread](crate::Builder::background).
-    /// Fences are chosen before the first section, for good.
+    ///
+    /// Fences are chosen before the first section, for good: where membarrier can't be had and the daemon,
+    /// by one look at its file, has not beaten within 250 ms (of the C daemon's: within 1 s). One that is
+    /// started later, or got no CPU for as long, is not taken up then.
     #[default]
     Auto,
     /// The barrier daemon's file, and nothing else: free of system calls, milliseconds late. While
     /// the daemon is away, nothing is freed.
     ///
     /// A daemon that is started again on the same file is taken back; one that had to make a new
-    /// file, by the [background thread](crate::Builder::background).
+    /// file, by the [background thread](crate::Builder::background). So a daemon that dies is no error of
+    /// this domain's, and whether one is dead when the domain is made can't be known by one look: it is
+    /// held to be if it has stopped in good order, has not beaten for 1 s, or was seen by this process at the
+    /// same old beat 50 ms before. [`Reclaimer::status`](crate::Reclaimer::status) knows 50 ms later.
     Daemon,
     /// `membarrier(PRIVATE_EXPEDITED)`: no daemon, no root, Linux 4.14. A purchase interrupts the
     /// CPUs that run other threads of this process.
+    ///
+    /// A process registers for it once, when it first needs it (with [`Auto`](Source::Auto), not while a
+    /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms; the [background
+    /// thread](crate::Builder::background) waits for it, and no barrier is bought in `retire` and `flush`
+    /// before. Without that thread, or if it does not come to it, whoever needs the first barrier waits;
+    /// [`synchronize`](crate::Reclaimer::synchronize) always does.
     Membarrier,
     /// Readers run a full fence in every `pin`. Works everywhere.
     Fence,
@@ -90,27 +102,30 @@ pub(crate) enum Barriers {
 }
 
 impl Barriers {
+    /// By what one look at the file tells and one question a process to the kernel: without a wait.
     pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
+        membarrier::begin_anew_in_a_child();
         let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
         match source {
             Source::Daemon => {
-                let daemons = Daemons::new(path.clone(), Some(open_live(&path)?));
-                Ok(Barriers::Daemon { daemons, fallback: None })
+                let file = mapped::open(&path)?;
+                if is_gone(&file) {
+                    return Err(BuildError::DaemonGone { path });
+                }
+                Ok(Barriers::Daemon { daemons: Daemons::new(path, Some(file)), fallback: None })
             }
-            Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::register()?)),
+            Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::find()?)),
             Source::Fence => Ok(Barriers::Fence { asked_for: true }),
             Source::Auto => {
-                let membarrier = Membarrier::register().ok();
-                Ok(match (open_live(&path), membarrier) {
-                    (Ok(barrier), fallback) => {
-                        Barriers::Daemon { daemons: Daemons::new(path, Some(barrier)), fallback }
-                    }
-                    (Err(_), Some(membarrier)) => Barriers::Daemon {
-                        daemons: Daemons::new(path, None),
-                        fallback: Some(membarrier),
-                    },
-                    (Err(_), None) => Barriers::Fence { asked_for: false },
-                })
+                let file = mapped::look(&path);
+                let fallback = Membarrier::find().ok();
+                // With membarrier nothing need be known at once: each use looks whether the daemon keeps
+                // up. Without it a daemon that never comes back would keep all garbage, so in doubt: fences.
+                let alive = |file: &Arc<Mapped>| file.liveness() == Liveness::Alive;
+                if fallback.is_none() && !file.as_ref().is_some_and(alive) {
+                    return Ok(Barriers::Fence { asked_for: false });
+                }
+                Ok(Barriers::Daemon { daemons: Daemons::new(path, file), fallback })
             }
         }
     }
@@ -118,10 +133,18 @@ impl Barriers {
     /// Where the first barrier will come from.
     pub(crate) fn active(&self) -> ActiveSource {
         match self {
-            Barriers::Daemon { daemons, .. } if daemons.current().is_some() => ActiveSource::Daemon,
+            Barriers::Daemon { fallback: None, .. } => ActiveSource::Daemon,
+            Barriers::Daemon { .. } if self.keeps_up() => ActiveSource::Daemon,
             Barriers::Daemon { .. } | Barriers::Membarrier(_) => ActiveSource::Membarrier,
             Barriers::Fence { .. } => ActiveSource::Fence,
         }
+    }
+
+    /// What a daemon that does not keep up had published before the domain was made, nanoseconds: true, but
+    /// no news.
+    pub(crate) fn old_news_ns(&self) -> u64 {
+        let old = || if self.keeps_up() { None } else { self.passive() };
+        old().map_or(0, |news| news.ns)
     }
 
     /// Whether readers must fence. Decided before the first pin, for good.
@@ -133,7 +156,7 @@ impl Barriers {
     /// files can't be compared, so only this one's count in the domain; beside others, nanoseconds.
     pub(crate) fn vtime_word(&self) -> VtimeWord {
         let Barriers::Daemon { daemons, .. } = self else { return VtimeWord::none() };
-        match daemons.labelled().and_then(Barrier::vtime_word) {
+        match daemons.labelled().and_then(|file| file.vtime_word()) {
             // SAFETY: the word lies in the first file's mapping, which is kept as long as `self`;
             // the domain owns that, and frees every bag before it.
             Some(word) => unsafe { VtimeWord::new(word) },
@@ -146,9 +169,9 @@ impl Barriers {
     /// Whatever comes back was true before this returned: the caller looks at the slots after.
     pub(crate) fn passive(&self) -> Option<Evidence> {
         let Barriers::Daemon { daemons, .. } = self else { return None };
-        let barrier = daemons.current()?;
-        let watermark = barrier.watermark().ok()?;
-        let labelled = daemons.labelled().is_some_and(|first| core::ptr::eq(first, barrier));
+        let file = daemons.current()?;
+        let watermark = file.watermark().ok()?;
+        let labelled = daemons.labelled().is_some_and(|first| core::ptr::eq(first, file));
         Some(Evidence { ns: watermark.ns, vtime: if labelled { watermark.vtime } else { 0 } })
     }
 
@@ -170,14 +193,16 @@ impl Barriers {
     /// Whether barriers come by themselves.
     pub(crate) fn keeps_up(&self) -> bool {
         match self {
-            Barriers::Daemon { daemons, .. } => daemons.current().is_some_and(keeps_up),
+            Barriers::Daemon { daemons, .. } => {
+                daemons.current().is_some_and(|file| keeps_up(file))
+            }
             Barriers::Membarrier(_) => false,
             Barriers::Fence { .. } => true,
         }
     }
 
     /// The daemon, if barriers are rare because it has seen nobody wait of late.
-    pub(crate) fn easy_daemon(&self) -> Option<Arc<Barrier>> {
+    pub(crate) fn easy_daemon(&self) -> Option<Arc<Mapped>> {
         let Barriers::Daemon { daemons, .. } = self else { return None };
         daemons.easy()
     }
@@ -211,7 +236,7 @@ impl Barriers {
     /// a system call.
     pub(crate) fn expedite(&self, now_ns: u64) -> bool {
         let Barriers::Daemon { daemons, .. } = self else { return false };
-        daemons.current().is_some_and(|barrier| daemons.expedite(barrier, now_ns))
+        daemons.current().is_some_and(|file| file.hurry(now_ns))
     }
 
     /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most
@@ -224,8 +249,8 @@ impl Barriers {
     ) -> Option<String> {
         match self {
             Barriers::Daemon { daemons, fallback } => {
-                let barrier = match daemons.current() {
-                    Some(barrier) if fallback.is_none() || keeps_up(barrier) => barrier,
+                let barrier: &Barrier = match daemons.current() {
+                    Some(file) if fallback.is_none() || keeps_up(file) => file,
                     _ => {
                         std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
                         return None;
@@ -247,31 +272,4 @@ impl Barriers {
             }
         }
     }
-}
-
-/// Opens the file of a daemon that runs. May take [`SECOND_LOOK`] to find out.
-fn open_live(path: &Path) -> Result<Barrier, BuildError> {
-    let barrier = Barrier::open(path)?;
-    // An old beat at the first look is on notice: a daemon that was idle or starved beats again.
-    if barrier.liveness() == Liveness::Suspect {
-        std::thread::sleep(SECOND_LOOK);
-    }
-    match barrier.liveness() {
-        Liveness::Alive | Liveness::Suspect => Ok(barrier),
-        Liveness::Stopped | Liveness::Stale => {
-            Err(BuildError::DaemonGone { path: path.to_path_buf() })
-        }
-    }
-}
-
-/// Two looks this far apart tell a dead daemon (`Barrier::liveness` asks for 50 ms).
-const SECOND_LOOK: Duration = Duration::from_millis(60);
-
-/// A watermark older than this, nanoseconds, is not waited for where a barrier can be bought: the
-/// daemon may beat while a CPU that takes no interrupts holds it up.
-const OLD_NS: u64 = 2 * HEARTBEAT_PERIOD_NS;
-
-pub(crate) fn keeps_up(barrier: &Barrier) -> bool {
-    let alive = matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect);
-    alive && barrier.watermark().is_ok_and(|mark| now_ns().saturating_sub(mark.ns) <= OLD_NS)
 }

@@ -27,10 +27,11 @@ use crate::domain::Domain;
 use crate::later;
 use crate::ledger::Mark;
 use crate::local::{self, DomainId};
+use crate::mapped::Mapped;
 use crate::record::Record;
 use crate::sync::{Twin, broken};
 use crate::trace;
-use barrierd_client::{Barrier, Stamp, WaitError};
+use barrierd_client::{Stamp, WaitError};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -282,7 +283,7 @@ struct Seen {
 /// What the thread waits to hear of a daemon.
 #[derive(Clone)]
 pub(crate) struct News {
-    daemon: Arc<Barrier>,
+    daemon: Arc<Mapped>,
     /// The watermark before the last look, nanoseconds.
     seen_ns: u64,
 }
@@ -410,6 +411,7 @@ impl Keeper {
         self.waiting = waiting;
 
         domain.look_for_daemon();
+        domain.prepare_to_buy();
         moved |= self.mark_idle(domain, now);
         let mut awaits_barrier = domain.pass_marks();
         moved |= domain.take_marked() > 0;
@@ -503,7 +505,7 @@ mod tests {
     /// An owner that never pauses against a taker that marks, has a barrier pass, and takes, again and
     /// again: everything that was pushed is taken, in order, once.
     fn owner_against_taker(time: Duration) {
-        let membarrier = Membarrier::register().expect("this kernel has membarrier");
+        let membarrier = Membarrier::find().expect("this kernel has membarrier");
         let (current, done) = (AtomicPtr::new(fresh()), AtomicBool::new(false));
         let mut taken = Vec::new();
         let mut takeovers = 0;

@@ -162,7 +162,7 @@ impl Domain {
                     && !membarrier.is_under_way(own)
             }
         };
-        if !wanted {
+        if !wanted || !membarrier.is_ready(own, self.leaves_registration(asked)) {
             return None;
         }
         self.counters.bought(asked);
@@ -181,6 +181,22 @@ impl Domain {
 }
 
 impl Domain {
+    /// Whether the process is registered for membarrier by the background thread, which waits for it where
+    /// this caller must not.
+    fn leaves_registration(&self, asked: Asked) -> bool {
+        matches!(asked, Asked::OnRetire | Asked::OnFlush | Asked::AtLimit)
+            && self.watch.as_ref().is_some_and(Watch::will_look)
+    }
+
+    /// The background thread's, while something waits: registers the process for membarrier, if no daemon keeps
+    /// up or somebody wanted to buy all the same. May take some 10 ms, once a process.
+    pub(crate) fn prepare_to_buy(&self) {
+        let Some(membarrier) = self.barriers.membarrier() else { return };
+        if !membarrier.is_prepared(|| !self.barriers.keeps_up()) && membarrier.prepare() {
+            self.counters.refused();
+        }
+    }
+
     /// The caller's last full stop, `own`; or a new one that is above all that came before, where the clock
     /// lies behind what it showed: there all stops have the same stamp, and no watermark would be above it
     /// before the clock has caught up, be it in an hour.
