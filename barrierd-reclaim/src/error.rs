@@ -36,7 +36,8 @@ pub enum BuildError {
     /// The daemon's file can't be used.
     #[error("the barrier daemon's file can't be used: {0}")]
     Daemon(#[from] OpenError),
-    /// The daemon's file is there, but nobody keeps it up to date.
+    /// The daemon's file is there, but nobody keeps it up to date, as far as one look can tell:
+    /// [`Source::Daemon`](crate::Source::Daemon) says what it goes by.
     #[error(
         "nobody keeps {path} up to date: start barrierd, or use Source::Auto, which takes \
          membarrier until it runs"

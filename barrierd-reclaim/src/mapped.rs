@@ -3,8 +3,10 @@
 //! Owns the list of what is mapped, and how often the daemon is asked to hurry. Which file a domain goes by
 //! is `daemons.rs`'s.
 //!
-//! The list keeps nothing: a mapping lasts as long as some domain has it. The child of a fork begins a list
-//! of its own, since a thread of the parent may have been at this one; so it opens each file once more.
+//! A mapping lasts as long as some domain has it; the last one that was opened is kept for the domains to come,
+//! since opening a file takes thirty system calls and a domain may live for a moment. The child of a fork
+//! begins a list of its own, since a thread of the parent may have been at this one; so it opens each file
+//! once more.
 
 use crate::fork::PerProcess;
 use barrierd_client::{Barrier, OpenError, Stamp};
@@ -36,9 +38,14 @@ impl Deref for Mapped {
     }
 }
 
-type List = Vec<Weak<Mapped>>;
+#[derive(Default)]
+struct List {
+    /// In the order in which they were opened.
+    known: Vec<Weak<Mapped>>,
+    /// The last of them.
+    last: Option<Arc<Mapped>>,
+}
 
-/// In the order in which they were opened.
 static LIST: PerProcess<Mutex<List>> = PerProcess::new();
 
 fn list() -> MutexGuard<'static, List> {
@@ -60,8 +67,9 @@ pub(crate) fn open(path: &Path) -> Result<Arc<Mapped>, OpenError> {
         },
     };
     let new = Arc::new(Mapped { barrier, asked_ns: AtomicU64::new(0) });
-    list.retain(|known| known.strong_count() > 0);
-    list.push(Arc::downgrade(&new));
+    list.last = Some(new.clone());
+    list.known.retain(|known| known.strong_count() > 0);
+    list.known.push(Arc::downgrade(&new));
     Ok(new)
 }
 
@@ -76,7 +84,8 @@ pub(crate) fn look(path: &Path) -> Option<Arc<Mapped>> {
 }
 
 fn find(list: &List, path: &Path) -> Option<Arc<Mapped>> {
-    let known = list.iter().rev().filter_map(Weak::upgrade).find(|known| known.path() == path)?;
+    let mut known = list.known.iter().rev().filter_map(Weak::upgrade);
+    let known = known.find(|known| known.path() == path)?;
     known.watermark().is_ok().then_some(known)
 }
 

@@ -315,6 +315,7 @@ fn spacing_ns(price_ns: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::protocol::Words;
+    use std::process::Command;
 
     #[test]
     fn a_purchase_covers_all_before_it() {
@@ -325,6 +326,42 @@ mod tests {
         assert!(bought >= own && source.watermark_ns() >= bought);
         // What comes after needs another, in any domain, wherever its clock is.
         assert!(Words::new().stop(&FLOOR, || 0).ns >= bought);
+    }
+
+    /// In a process of its own: the state is the process's.
+    #[test]
+    fn a21_who_leaves_the_registration_to_another_gives_it_a_second() {
+        const NAME: &str = "a21_who_leaves_the_registration_to_another_gives_it_a_second";
+        const CHILD: &str = "BARRIERD_TEST_CHILD";
+        if std::env::var_os(CHILD).is_none() {
+            let mut test = Command::new(std::env::current_exe().expect("this test"));
+            test.args(["--exact", &format!("membarrier::tests::{NAME}")]).env(CHILD, "1");
+            assert!(test.status().expect("it runs").success());
+            return;
+        }
+        let source = Membarrier::find().expect("this kernel has membarrier");
+        let now = now_ns();
+        assert!(source.is_prepared(|| false) && !source.is_prepared(|| true));
+        assert!(source.is_ready(now, false), "who does it himself");
+        assert!(!source.is_ready(now, true) && !source.is_prepared(|| false), "it is wanted");
+        assert!(!source.is_ready(now + OVERDUE_NS - 1, true));
+        assert!(source.is_ready(now + OVERDUE_NS, true));
+        assert!(!source.prepare(), "not refused");
+        assert!(source.is_ready(now, true) && source.is_prepared(|| true));
+        // The child of a fork has to do it anew.
+        // SAFETY: the child only looks at some words, and exits at once.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "fork");
+        if child == 0 {
+            begin_anew_in_a_child();
+            let anew = !source.is_prepared(|| true) && matches!(source.buy(1), Ok(1));
+            // SAFETY: ends the child, nothing else.
+            unsafe { libc::_exit(i32::from(!anew)) };
+        }
+        let mut status = 0;
+        // SAFETY: a child of this process, waited for once.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
     }
 
     #[test]

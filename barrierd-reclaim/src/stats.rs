@@ -34,14 +34,14 @@ pub struct Stats {
     /// `membarrier(2)` calls made inside `retire`, and requests to the daemon.
     pub retire_syscalls: u64,
     /// `membarrier(2)` calls made elsewhere (`flush`, `synchronize`, a thread's exit, the background
-    /// thread), and waits for the daemon.
+    /// thread), and waits for the daemon. The one that registers the process is counted nowhere.
     pub other_syscalls: u64,
     /// Times that a `retire` woke the background thread, a futex call each: at most one for each
     /// time that nothing had been waiting.
     pub wakes: u64,
     /// Queues of threads that did not retire which were taken over.
     pub takeovers: u64,
-    /// `membarrier(2)` calls that the kernel refused.
+    /// `membarrier(2)` calls that the kernel refused, and registrations for them.
     pub refused: u64,
     /// Where the last barrier came from.
     pub source: ActiveSource,

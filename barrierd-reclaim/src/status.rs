@@ -36,20 +36,20 @@ pub enum Status {
 pub enum Why {
     /// This source was asked for by name.
     AskedFor,
-    /// There is no daemon's file, or nobody kept it up to date when it was looked at.
+    /// There is no daemon's file, or none that could be used when it was looked for.
     NoDaemon,
     /// The daemon stopped in good order.
     DaemonStopped,
     /// The daemon died or hangs.
     DaemonStale,
-    /// The daemon lives, but its watermark is old: a CPU holds it up.
+    /// The daemon lives, as far as is known, but its watermark is old: a CPU holds it up, or it gets none.
     DaemonLags,
     /// The daemon's file was caught lying.
     DaemonDistrusted,
     /// No daemon, and the kernel or a filter has no membarrier for this process.
     NoMembarrier,
-    /// The kernel refused membarrier the last time (a seccomp filter that came later), and there is
-    /// no daemon.
+    /// The kernel refused membarrier the last time, and there is no daemon: a seccomp filter that came later,
+    /// or one that refuses to register the process and nothing else.
     MembarrierRefused,
 }
 

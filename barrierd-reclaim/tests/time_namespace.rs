@@ -133,3 +133,24 @@ fn a1_a_child_in_another_time_namespace_forgets_what_its_parent_bought() {
     };
     assert_eq!(in_child(child), NOT_POISONED);
 }
+
+/// Nor may its stops come after it, where nothing is bought at all.
+#[test]
+fn a1_so_does_a_child_that_fences() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test makes a time namespace: run it as root"
+    );
+    let parent = membarrier();
+    assert!(retires(&parent) && frees_all(&parent));
+    let child = || {
+        moves(half_of_the_uptime());
+        in_child(|| {
+            let fences = Reclaimer::builder().source(Source::Fence).background(false);
+            let reclaimer = fences.build().expect("always");
+            let _resting = reclaimer.handle();
+            retires(&reclaimer) && !frees_all(&reclaimer)
+        }) == POISONED
+    };
+    assert_eq!(in_child(child), NOT_POISONED);
+}

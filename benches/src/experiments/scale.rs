@@ -35,7 +35,9 @@ another CPU: the same miss).
 *The reclaimer's scan* by number of threads that are registered and at rest (handles, each of which counts as a thread): \
 a retirement's price on membarrier and, with a daemon, passive; and a `flush` of one object, which is a full stop and a \
 scan. One thread retires. *All in turn*: as many handles, which retire a bag of 64 each, one after another, as threads \
-do that all retire, and the objects in flight then; up to 1,000.",
+do that all retire, and the objects in flight then; up to 1,000.
+
+*Making and dropping a domain* in which nothing is retired, as a program does that has one a structure or one a request: on fences, on membarrier, and as `Reclaimer::new` has it, which looks for a daemon's file.",
     run,
     job: None,
 };
@@ -88,6 +90,10 @@ fn run(bench: &mut Bench) {
         "nanoseconds of a retirement and a flush by number of threads",
     );
     raw.push(("the reclaimer by threads, ns".into(), samples));
+
+    let (table, samples) = making(bench);
+    bench.report.table("Making and dropping a domain, ns", &table);
+    raw.push(("a domain's making, ns".into(), samples));
     on_paper(bench);
     bench.report.raw("scale", "ns", &raw);
 }
@@ -292,6 +298,34 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
     }
     series.retain(|(name, _)| !name.starts_with("in flight"));
     (table, series, all)
+}
+
+fn making(bench: &Bench) -> (Table, Samples) {
+    let batch = bench.effort.pick(10, 1_000, 10_000);
+    let timed = |make: &dyn Fn()| {
+        let begin = Instant::now();
+        (0..batch).for_each(|_| make());
+        begin.elapsed().as_secs_f64() * 1e9 / f64::from(batch)
+    };
+    let on = |source| move || drop(Reclaimer::builder().source(source).build());
+    let file = bench.live.as_ref().map(|live| live.file.clone());
+    let best = move || match &file {
+        Some(file) => drop(Reclaimer::builder().daemon_file(file).build()),
+        None => drop(Reclaimer::new()),
+    };
+    let mut contestants = vec![
+        Contestant::new("crossbeam-epoch", || timed(&|| drop(crossbeam_epoch::Collector::new()))),
+        Contestant::new("on fences", || timed(&on(Source::Fence))),
+        Contestant::new("on membarrier", || timed(&on(Source::Membarrier))),
+        Contestant::new("the best there is", || timed(&best)),
+    ];
+    let samples = turns::take(bench.effort.pick(1, 25, 61), &mut contestants);
+    let mut table = Table::new(["what is made", "ns"]);
+    for name in &samples.names {
+        let shown = samples.of(name).map_or(String::new(), |spread| spread.shown());
+        table.row([name.clone(), shown]);
+    }
+    (table, samples)
 }
 
 /// A domain, so many handles, each of which counts as a thread, and a cell that they replace.
