@@ -146,7 +146,8 @@ fn ask() -> Result<(), Refused> {
     {
         return Ok(());
     }
-    // There is none; or a filter is in the way, of whatever kind: it may refuse the questions alone.
+    // There is none; or a filter is in the way, of whatever kind. Which is told at once, but where it refuses
+    // the questions alone.
     try_it()
 }
 
