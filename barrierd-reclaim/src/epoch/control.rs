@@ -112,7 +112,9 @@ impl Collector {
             }
             let waiting = domain.waiting();
             if waiting == 0 {
-                return Ok(());
+                // All have been called. Of what others took over, some may not have returned.
+                let landed = domain.wait_for_others(deadline);
+                return landed.map_err(|error| DrainError { waiting, reason: Some(error) });
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
