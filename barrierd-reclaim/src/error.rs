@@ -51,7 +51,7 @@ pub enum BuildError {
 }
 
 /// [`Reclaimer::synchronize`](crate::Reclaimer::synchronize) could not finish. Nothing is lost:
-/// what was retired is still queued.
+/// what was retired is still queued, or being freed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SynchronizeError {

@@ -22,7 +22,7 @@ pub enum OnLimit {
     /// Nothing more: the hook is called, and `retire` returns.
     #[default]
     Expedite,
-    /// It waits until enough has been freed, at most this long; then the hook is called, and it
+    /// It waits until enough has been freed, at most this long, once in 64 objects; then the hook is called, and it
     /// returns all the same. It never waits in a section of its own ([`Reclaimer::pin`] on this
     /// thread, or the handle that it goes through) nor in a destructor: that may be what it would
     /// wait for. A guard that this thread holds in another way costs it the whole time.

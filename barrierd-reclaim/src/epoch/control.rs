@@ -65,7 +65,8 @@ pub fn configure(builder: Builder) -> Result<(), ConfigureError> {
 ///
 /// For the end of a program, or of a phase: other threads that go on deferring are waited for in vain.
 /// What idle threads hold is called too, once the background thread has taken it over, some 20 ms after
-/// their last call.
+/// their last call. `Ok` means that all have returned, but for one that another live thread may be in at that moment
+/// as part of its own `defer` or `flush`.
 ///
 /// ```
 /// use barrierd_reclaim::epoch;
