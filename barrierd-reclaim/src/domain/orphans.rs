@@ -56,7 +56,7 @@ impl Domain {
                 Some(InHand { domain: self, bag, flight: self.flights.begin() })
             });
             let Some(mut taken) = taken else { return };
-            while let Some(item) = taken.bag.next() {
+            for item in taken.bag.by_ref() {
                 record.freed().publish(1);
                 // SAFETY: its bag was stamped before `safe`, and no hazard or interval held it after,
                 // so no reader can hold it; it has just left the bag, so this is the only call.
