@@ -354,7 +354,7 @@ fn backlog_of(bags: usize) -> [f64; 3] {
     let mut reader = reclaimer.handle();
     let guard = reader.pin();
     let handle = reclaimer.handle();
-    (0..bags * BAG as usize).for_each(|_| retire(&handle));
+    (0..bags).for_each(|_| (0..BAG).for_each(|_| retire(&handle)));
     let begin = Instant::now();
     (0..RETIRED).for_each(|_| retire(&handle));
     let retirement = share(begin, RETIRED);
