@@ -1,10 +1,10 @@
 //! Bounds on what may wait, and what `retire` does above them.
 //!
-//! Owns the limits, the question whether they are exceeded, and the order of the remedies. Asked where a call has
-//! sealed a bag, so once in 64 items, and about all but the caller's open bags, which may fill up: so a domain
+//! Owns the limits, the question whether they are exceeded, and the order of the remedies. Asked where a call
+//! opens a bag, so once in 64 items, and about all but the caller's open bags, which may fill up: so a domain
 //! that nothing stands in the way of is within its limits but for one bag of each thread; two, where it retires
-//! objects with a birth and without. What a call has just sealed goes with the barrier that it asks for, and what it
-//! has pushed since stays open: a domain above its limits has no more bags than one without.
+//! objects with a birth and without. What was sealed a moment ago goes with the barrier that it asks for, and what was
+//! pushed since stays open: a domain above its limits has no more bags than one without.
 
 use crate::domain::Domain;
 use crate::later;
@@ -80,7 +80,7 @@ impl fmt::Debug for Limits {
 }
 
 impl Domain {
-    /// After a bag was sealed: keeps the domain within its limits, as far as the settings allow.
+    /// After a bag was opened by its first item: keeps the domain within its limits, as far as the settings allow.
     ///
     /// # Safety
     /// The caller owns `record`, in a process that was not forked since the domain was made.

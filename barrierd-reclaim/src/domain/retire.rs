@@ -86,7 +86,7 @@ impl Domain {
             "retire_born: a birth of another reclaimer's"
         );
         // SAFETY: the caller owns the record.
-        let (free, sealed) = unsafe {
+        let (free, sealed, opened) = unsafe {
             self.own(record, |work| {
                 let sealed = work.wants_seal_as::<BORN>();
                 if sealed {
@@ -99,7 +99,8 @@ impl Domain {
                 } else if sealed && policy::worth_scanning(work.unscanned(), self.records.len()) {
                     self.look(record, work, Asked::OnRetire);
                 }
-                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed)
+                let free = if work.is_behind() { FREED_PER_RETIRE } else { 1 };
+                (free, sealed, work.is_first::<BORN>())
             })
         };
         // The item was counted before, so the fence of a full stop will do.
@@ -108,7 +109,7 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             self.free(record, free);
-            if sealed {
+            if opened {
                 self.heed_limits(record);
             }
         }
@@ -156,17 +157,17 @@ impl Domain {
         // After all of them were unlinked, so good for each bag that they fill.
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
-        let sealed = unsafe {
+        let opened = unsafe {
             self.own(record, |work| {
-                let mut sealed = false;
+                let mut opened = false;
                 for item in batch.clone() {
                     if work.wants_seal() {
                         work.seal(stop);
-                        sealed = true;
                     }
                     work.push(item, bytes);
                     if work.is_first::<false>() {
                         work.opened::<false>(record.reader().last_stop());
+                        opened = true;
                     }
                 }
                 self.note_sealed(record, work, stop);
@@ -175,7 +176,7 @@ impl Domain {
                 } else {
                     self.look(record, work, Asked::OnRetire);
                 }
-                sealed
+                opened
             })
         };
         self.after_slow_retire(true);
@@ -183,7 +184,7 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             self.free(record, count.saturating_mul(FREED_PER_RETIRE));
-            if sealed {
+            if opened {
                 self.heed_limits(record);
             }
         }
