@@ -21,14 +21,17 @@ const SORTED_AT_ONCE: usize = 64;
 pub(crate) struct Left {
     /// Found safe, and held by nobody: free for good (ARCHITECTURE.md, "What a hazard holds").
     pub(super) free: VecDeque<Bag>,
-    /// Bags that wait, each run with stamps that never fall.
-    pub(super) waiting: Vec<VecDeque<Bag>>,
+    /// Bags that wait, oldest first.
+    pub(super) sealed: VecDeque<Bag>,
+    /// What was not in their order, each run of one kind.
+    pub(super) aside: Vec<VecDeque<Bag>>,
 }
 
 impl Left {
     /// Every bag.
     pub(crate) fn into_bags(self) -> impl Iterator<Item = Bag> {
-        self.free.into_iter().chain(self.waiting.into_iter().flatten())
+        let waiting = self.sealed.into_iter().chain(self.aside.into_iter().flatten());
+        self.free.into_iter().chain(waiting)
     }
 }
 
@@ -97,6 +100,12 @@ impl Runs {
     }
 }
 
+/// The first one, and those behind it; where there are none, without room for any.
+fn split(mut run: VecDeque<Bag>) -> Option<(Bag, VecDeque<Bag>)> {
+    let first = run.pop_front()?;
+    Some((first, if run.is_empty() { VecDeque::new() } else { run }))
+}
+
 /// See the file's documentation.
 #[derive(Default)]
 pub(crate) struct Orphans {
@@ -126,13 +135,11 @@ impl core::fmt::Debug for Orphans {
 impl Orphans {
     /// Takes what a thread leaves.
     pub(crate) fn add(&mut self, left: Left) {
-        let Left { mut free, waiting } = left;
-        if let Some(first) = free.pop_front() {
-            self.free.insert(first, free);
+        let Left { free, sealed, aside } = left;
+        if let Some((first, behind)) = split(free) {
+            self.free.insert(first, behind);
         }
-        for mut run in waiting {
-            self.wait_in_order(&mut run);
-        }
+        aside.into_iter().chain([sealed]).for_each(|run| self.wait_in_order(run));
     }
 
     /// Takes a bag, or what is left of it, that was taken out as free and not freed.
@@ -142,9 +149,9 @@ impl Orphans {
         }
     }
 
-    fn wait_in_order(&mut self, run: &mut VecDeque<Bag>) {
-        if let Some(first) = run.pop_front() {
-            self.wait(first, core::mem::take(run));
+    fn wait_in_order(&mut self, run: VecDeque<Bag>) {
+        if let Some((first, behind)) = split(run) {
+            self.wait(first, behind);
         }
     }
 
@@ -227,10 +234,8 @@ impl Orphans {
     /// this is called under: no look is older than one that came before it here. `looks`: bags that may be looked
     /// into.
     pub(crate) fn take(&mut self, safe: Safe, holders: &Holders, looks: &mut usize) -> Option<Bag> {
-        for mut run in self.aside.take_gone(holders) {
-            // It may be held by another still.
-            self.wait_in_order(&mut run);
-        }
+        // It may be held by another still.
+        self.aside.take_gone(holders).into_iter().for_each(|run| self.wait_in_order(run));
         let mut free = VecDeque::new();
         self.aside.release_hazarded(holders, &mut free, &mut self.spare);
         free.into_iter().for_each(|bag| self.put_back(bag));
@@ -316,7 +321,7 @@ mod tests {
                         let run: Vec<u64> = run.into_iter().map(|ns| safe_ns + ns).collect();
                         all.extend(&run);
                         let run = run.iter().map(|&ns| bag(ns, u64::from(born), ns)).collect();
-                        orphans.add(Left { free: VecDeque::new(), waiting: vec![run] });
+                        orphans.add(Left { sealed: run, ..Left::default() });
                     }
                     Step::HandOver(ns) => {
                         all.push(safe_ns + ns);
@@ -361,7 +366,7 @@ mod tests {
     #[test]
     fn what_comes_back_goes_first_without_another_look() {
         let mut orphans = Orphans::default();
-        orphans.add(Left { free: VecDeque::new(), waiting: vec![[bag(5, 0, 5)].into()] });
+        orphans.add(Left { aside: vec![[bag(5, 0, 5)].into()], ..Left::default() });
         let (safe, holders) = (Safe { ns: 9, vtime: 0 }, Holders::default());
         let taken = orphans.take(safe, &holders, &mut 1).expect("safe");
         assert!(orphans.is_empty() && orphans.take(safe, &holders, &mut 1).is_none());

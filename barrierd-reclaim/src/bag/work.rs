@@ -300,9 +300,9 @@ impl Work<'_> {
         self.rest.surplus = 0;
         let mut free = core::mem::take(&mut self.rest.safe);
         going.filter(|going| going.waiting() > 0).into_iter().for_each(|bag| free.push_front(bag));
-        let mut waiting = vec![core::mem::take(&mut self.rest.sealed)];
-        waiting.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
+        let sealed = core::mem::take(&mut self.rest.sealed);
+        let aside = self.rest.aside.as_mut().map_or(Vec::new(), |aside| aside.take_all());
         self.show_oldest();
-        Left { free, waiting }
+        Left { free, sealed, aside }
     }
 }
