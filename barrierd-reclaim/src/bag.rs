@@ -23,6 +23,7 @@
 
 mod aside;
 mod items;
+mod orphans;
 mod work;
 
 use crate::stats::Tally;
@@ -37,6 +38,7 @@ use std::collections::VecDeque;
 use work::Rest;
 
 pub(crate) use items::{Bag, Item};
+pub(crate) use orphans::{Left, Orphans};
 pub(crate) use work::Work;
 
 /// Items in a bag: one full stop is shared by this many.
@@ -74,9 +76,22 @@ impl VtimeWord {
         // SAFETY: mapped for the life of the domain (`Source` keeps its `Barrier`), which outlives
         // every bag in it; read by a plain atomic load, all that a read-only mapping allows.
         // Relaxed: the stamp is meant to be early at worst, and the two full rounds behind
-        // `last_interrupt_vtime` cover an unlink still in the store buffer (design, section 5).
+        // `last_interrupt_vtime` cover an unlink still in the store buffer (ARCHITECTURE.md, "Virtual time in the reclaimer").
         unsafe { self.0.as_ref() }.load(Ordering::Relaxed)
     }
+}
+
+/// For tests that count work instead of time: a bag's stamp is compared.
+#[inline(always)]
+fn counted() {
+    #[cfg(all(test, not(loom)))]
+    COMPARED.set(COMPARED.get() + 1);
+}
+
+#[cfg(all(test, not(loom)))]
+std::thread_local! {
+    /// See [`counted`].
+    pub(crate) static COMPARED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// All that one thread has retired and not yet freed.
@@ -144,7 +159,8 @@ impl Lane {
         // SAFETY: there are BAG_ITEMS slots.
         unsafe { self.open.get().add(fill).write(item) };
         self.fill.set(fill + 1);
-        self.bytes.set(self.bytes.get() + bytes);
+        // For reports; a panic here would leave its owner inside for ever.
+        self.bytes.set(self.bytes.get().wrapping_add(bytes));
     }
 
     /// Nothing is open any more: what was known of the items goes to `bag`, theirs.
@@ -415,12 +431,12 @@ impl Bags {
         !self.busy.load(Ordering::Acquire)
     }
 
-    /// Everything that is there, oldest first: safe bags, sealed ones, and the open one with the
+    /// Everything that is there: safe bags, sealed ones, and the open one with the
     /// stamp `ns`, taken by the caller after the queue became its own.
     ///
     /// # Safety
     /// The queue is the caller's: marked, its barrier passed, quiet; or its owner is gone.
-    pub(crate) unsafe fn take_over(&self, ns: u64) -> Vec<Bag> {
+    pub(crate) unsafe fn take_over(&self, ns: u64) -> Left {
         self.owned.touch();
         // SAFETY: nobody else is inside.
         let rest = unsafe { &mut *self.rest.get() };

@@ -4,6 +4,7 @@
 //! Destructors run in `free.rs`, `orphans.rs`, `takeover.rs` and [`Domain::close`], under no lock.
 
 mod evidence;
+mod flights;
 mod free;
 mod orphans;
 mod retire;
@@ -11,12 +12,13 @@ mod running;
 mod wait;
 
 use crate::background::Watch;
-use crate::bag::{Bag, Bags, Item, Pushed, Refused, Work};
+use crate::bag::{Bag, Bags, Item, Orphans, Pushed, Refused, Work};
 use crate::blockers::{self, Blocker};
 use crate::error::SynchronizeError;
 use crate::fork::Process;
 use crate::hazard::Hazards;
 use crate::holders::{self, Holders};
+use crate::inbox::Inbox;
 use crate::ledger::Mark;
 use crate::limit::Limits;
 use crate::mapped::Mapped;
@@ -31,14 +33,14 @@ use crate::stalled::{StallHook, Stalls};
 use crate::stats::{Counters, Stats};
 use crate::status::Status;
 use crate::sync::{FLOOR, fence, light_barrier};
-use crate::takeover::{Hand, IDLE_AFTER, Marked};
+use crate::takeover::{IDLE_AFTER, Marked};
 use crate::trace::{self, Told};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{FUTURE_SLACK_NS, time_ns};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use flights::{Flight, Flights, Hand, Landing};
 use rustix::thread::gettid;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,14 +61,18 @@ pub(crate) struct Domain {
     passive: Mutex<Passive>,
     /// Sealed bags of threads that have exited. `None`: the last `Reclaimer` is gone, and with it
     /// everything that was retired.
-    orphans: Mutex<Option<VecDeque<Bag>>>,
+    orphans: Mutex<Option<Orphans>>,
+    /// Sealed bags that retirers hand over where they free nothing, and have no time for a lock.
+    inbox: Inbox<Bag>,
     /// A hint that `orphans` holds something.
     has_orphans: AtomicBool,
-    /// A hint, too: the oldest stamp in `orphans`, nanoseconds.
+    /// A hint, too: none of them is stamped before this, nanoseconds.
     least_orphan_ns: AtomicU64,
     /// Queues that are being taken over. Locked with `orphans` locked, or alone.
     marked: Mutex<Vec<Marked>>,
-    /// What the background thread is freeing.
+    /// Bags that were among the orphans, and are being freed.
+    flights: Flights,
+    /// Of these, the background thread's.
     hand: Hand,
     /// Where it looks, if it looks after this domain.
     watch: Option<Watch>,
@@ -131,10 +137,12 @@ impl Domain {
             readers_fence: barriers.readers_fence(),
             barriers,
             passive: Mutex::new(Passive { last_ns, ..Passive::default() }),
-            orphans: Mutex::new(Some(VecDeque::new())),
+            orphans: Mutex::new(Some(Orphans::default())),
+            inbox: Inbox::new(),
             has_orphans: AtomicBool::new(false),
             least_orphan_ns: AtomicU64::new(u64::MAX),
             marked: Mutex::default(),
+            flights: Flights::default(),
             hand: Hand::default(),
             watch: settings.background.then(Watch::new),
             idle_after: settings.idle_after,
@@ -387,17 +395,22 @@ impl Domain {
         // Threads that exit from here on find the door closed; one that is handing its record over
         // holds the lock.
         let orphans = lock(&self.orphans).take();
-        // The rest of the bag that the background thread is freeing; and it is out of the destructor
-        // that it was in, or this is that destructor.
-        let in_hand = self.hand.settle(None);
+        // What retirers handed over. Each borrows a `Reclaimer` while it does so, and threads that exit leave theirs
+        // by the door: nothing comes after this.
+        let handed = self.inbox.take();
+        // The rest of the bag that the background thread is freeing, which puts no other into its hand any more;
+        // then it is out of the destructor that it was in, or this is that destructor.
+        let in_hand = self.hand.take();
+        self.flights.wait(None);
         // SAFETY: the door is closed, and no call is under way.
         let marked = unsafe { self.take_all_marked() };
         let own = self.records.iter().flat_map(|record| {
             // SAFETY: no call is under way and no thread can hand over any more, so all records are
             // this function's (rule 2 of `record.rs`).
-            unsafe { (*record.bags()).take_over(u64::MAX) }
+            unsafe { (*record.bags()).take_over(u64::MAX) }.into_bags()
         });
-        let left = in_hand.into_iter().chain(orphans.into_iter().flatten()).chain(marked);
+        let left = orphans.into_iter().flat_map(Orphans::into_bags);
+        let left = in_hand.into_iter().chain(left).chain(handed).chain(marked);
         for item in left.chain(own).flatten() {
             // SAFETY: there is no reader left, so no barrier is needed; the item has left its
             // queue, so this is the only call.

@@ -52,7 +52,7 @@ pub enum BuildError {
 }
 
 /// [`Reclaimer::synchronize`](crate::Reclaimer::synchronize) could not finish. Nothing is lost:
-/// what was retired is still queued.
+/// what was retired is still queued, or being freed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SynchronizeError {
@@ -76,6 +76,16 @@ pub enum SynchronizeError {
     NoBarrier {
         /// What the source of barriers said.
         why: String,
+    },
+    /// The deadline came first, and this many other threads still ran destructors of what had been retired
+    /// before the call. All else of it is freed.
+    #[error(
+        "the deadline passed while {threads} other thread(s) still ran destructors of objects that were \
+         retired before the call"
+    )]
+    Destructors {
+        /// Threads that still ran such destructors.
+        threads: usize,
     },
     /// The clock is another one than the daemon's, since this process moved into another time
     /// namespace: nothing is freed any more.

@@ -55,6 +55,7 @@ mod guard;
 mod handle;
 mod hazard;
 mod holders;
+mod inbox;
 mod later;
 mod ledger;
 mod limit;

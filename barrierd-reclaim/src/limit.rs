@@ -1,13 +1,14 @@
 //! Bounds on what may wait, and what `retire` does above them.
 //!
-//! Owns the limits, the question whether they are exceeded, and the order of the remedies. Asked once
-//! a bag, so a domain is within its limits but for one bag of each thread; two, where it retires objects
-//! with a birth and without.
+//! Owns the limits, the question whether they are exceeded, and the order of the remedies. Asked where a call
+//! opens a bag, so once in 64 items, and about all but the caller's open bags, which may fill up: so a domain
+//! that nothing stands in the way of is within its limits but for one bag of each thread; two, where it retires
+//! objects with a birth and without. What was sealed a moment ago goes with the barrier that it asks for, and what was
+//! pushed since stays open: a domain above its limits has no more bags than one without.
 
 use crate::domain::Domain;
 use crate::later;
 use crate::record::Record;
-use crate::source::Asked;
 use crate::stalled::try_lock;
 use barrierd_client::clock::now_ns;
 use core::fmt;
@@ -21,7 +22,7 @@ pub enum OnLimit {
     /// Nothing more: the hook is called, and `retire` returns.
     #[default]
     Expedite,
-    /// It waits until enough has been freed, at most this long; then the hook is called, and it
+    /// It waits until enough has been freed, at most this long, once in 64 objects; then the hook is called, and it
     /// returns all the same. It never waits in a section of its own ([`Reclaimer::pin`] on this
     /// thread, or the handle that it goes through) nor in a destructor: that may be what it would
     /// wait for. A guard that this thread holds in another way costs it the whole time.
@@ -79,11 +80,10 @@ impl fmt::Debug for Limits {
 }
 
 impl Domain {
-    /// After a bag was sealed, or the first item pushed: keeps the domain within its limits, as far
-    /// as the settings allow.
+    /// After a bag was opened by its first item: keeps the domain within its limits, as far as the settings allow.
     ///
     /// # Safety
-    /// The caller owns `record`.
+    /// The caller owns `record`, in a process that was not forked since the domain was made.
     #[inline]
     pub(crate) unsafe fn heed_limits(&self, record: &Record) {
         if self.limits().exist() {
@@ -92,10 +92,14 @@ impl Domain {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// # Safety
+    /// The caller owns `record`.
+    unsafe fn is_over(&self, record: &Record) -> bool {
         let limits = self.limits();
-        self.waiting() > limits.items
-            || limits.bytes != u64::MAX && self.waiting_bytes() > limits.bytes
+        // SAFETY: the caller owns the record.
+        let (items, bytes) = unsafe { self.unsealed(record) };
+        self.waiting().saturating_sub(items) > limits.items
+            || limits.bytes != u64::MAX && self.waiting_bytes().saturating_sub(bytes) > limits.bytes
     }
 
     /// # Safety
@@ -105,7 +109,8 @@ impl Domain {
         if self.in_destructor(record) {
             return;
         }
-        if !self.is_over() {
+        // SAFETY: the caller owns the record.
+        if !unsafe { self.is_over(record) } {
             self.told().pressed(None);
             return;
         }
@@ -117,14 +122,16 @@ impl Domain {
         {
             let stop = later::after(Instant::now(), longest);
             let mut nap = Duration::from_micros(20);
-            while self.is_over() && Instant::now() < stop {
+            // SAFETY: the caller owns the record.
+            while unsafe { self.is_over(record) } && Instant::now() < stop {
                 std::thread::sleep(nap.min(stop.saturating_duration_since(Instant::now())));
                 nap = (nap * 2).min(Duration::from_millis(2));
                 // SAFETY: the caller owns the record.
                 unsafe { self.relieve(record) };
             }
         }
-        if !self.is_over() {
+        // SAFETY: the caller owns the record.
+        if !unsafe { self.is_over(record) } {
             self.told().pressed(None);
             return;
         }
@@ -136,15 +143,6 @@ impl Domain {
                 hook(&pressure);
             }
         }
-    }
-
-    /// A barrier now, if one can be had, and everything that is safe by then.
-    ///
-    /// # Safety
-    /// The caller owns `record`, outside of destructors.
-    unsafe fn relieve(&self, record: &Record) {
-        // SAFETY: the caller owns the record.
-        unsafe { self.flush_for(record, Asked::AtLimit) };
     }
 
     fn pressure(&self, own_guard: bool) -> Pressure {

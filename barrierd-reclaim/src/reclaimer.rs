@@ -269,7 +269,8 @@ impl Reclaimer {
     }
 
     /// Frees, on this thread, all that it has retired and that is safe by now, and what exited
-    /// threads have left. Never waits.
+    /// threads have left. Never waits for a barrier, a reader or a destructor: what another thread is freeing at
+    /// this moment may not be done when it returns.
     ///
     /// Costs a fence, a clock read and a look at the readers. With [`Source::Membarrier`] it may
     /// buy a barrier.
@@ -283,14 +284,18 @@ impl Reclaimer {
     /// Waits until every section that was open at the call has ended and the barrier has passed;
     /// then frees all that this thread, or any thread that has exited, retired before the call, but for
     /// what a [`Hazard`] protects: it is not waited for.
-    /// (What another thread is freeing at that moment may be a destructor away from done.)
+    ///
+    /// `Ok` means that the destructors of all of it have returned, whichever thread ran them: what another thread
+    /// is freeing is waited for, in bags of 64. (Except where one has panicked. And an exited thread has exited
+    /// once it was joined, not when a [`std::thread::scope`] ends, which does not wait for thread-locals.)
     ///
     /// With the daemon it sleeps until the barrier comes, some milliseconds; with membarrier it
     /// buys one, the first of a process at the price that [`Source::Membarrier`] tells.
     ///
     /// # Errors
     /// When `deadline` comes first, or when the wait could never end: see [`SynchronizeError`].
-    /// Nothing is lost then. Late in a thread's exit, when its registration is gone, a guard of its
+    /// Nothing is lost then; and so it ends with [`SynchronizeError::Destructors`] where a destructor of another
+    /// thread's takes longer. Late in a thread's exit, when its registration is gone, a guard of its
     /// own shows as [`SynchronizeError::Readers`], after the deadline.
     pub fn synchronize(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         self.with_record(|domain, record| {
@@ -321,7 +326,8 @@ impl Reclaimer {
         self.domain.blockers()
     }
 
-    /// What the domain has done so far. Costs a walk over its threads, and over the bags that they left.
+    /// What the domain has done so far. Costs a walk over its threads; with
+    /// [`free_in_background`](Builder::free_in_background) also over the bags that came since anybody looked.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.domain.stats()
@@ -456,8 +462,8 @@ impl Builder {
     /// frees everything.
     ///
     /// Once in 64 objects `retire` runs a fence, reads the clock, allocates a bag and hands the full
-    /// one over, by a lock that it only tries; the first object after a pause may wake the background
-    /// thread, a futex call. What waits is what is retired in a barrier round and 2 ms, plus at most
+    /// one over by an exchange of one word, however much waits already: it takes no lock. The first object after a
+    /// pause may wake the background thread, a futex call. What waits is what is retired in a barrier round and 2 ms, plus at most
     /// two bags for each thread; if the background thread is kept up by a destructor, or could not be
     /// started, it grows. [`flush`](Reclaimer::flush) and
     /// [`synchronize`](Reclaimer::synchronize) free on the thread that calls them, as always.
@@ -484,14 +490,19 @@ impl Builder {
     /// domain: it has a barrier pass at once (it buys one, or asks the daemon), frees all that is
     /// safe then, and goes on as [`on_limit`](Builder::on_limit) says. The default is no limit.
     ///
-    /// It is looked at once in 64 objects of a thread, at the price of a walk over the threads; so
-    /// each thread may exceed it by 64, or by 128 if it retires objects with a birth and without.
+    /// It is looked at once in 64 objects of a thread, at the price of a walk over the threads. So it bounds what
+    /// waits to that many and 64 for each thread, or 128 for one that retires objects with a birth and without
+    /// (and a batch, while [`retire_batch`](Reclaimer::retire_batch) queues it), as long as no reader stands in the
+    /// way, barriers come, and other threads free theirs; else [`on_limit`](Builder::on_limit) says what
+    /// happens. What waits above it takes no more memory than without a limit. With
+    /// [`free_in_background`](Builder::free_in_background) `retire` asks for no barrier and frees nothing.
     pub fn limit_items(mut self, items: u64) -> Builder {
         self.settings.limits.items = items;
         self
     }
 
-    /// The same in bytes: the sizes of the types that were retired, not what the objects own.
+    /// The same in bytes: the sizes of the types that were retired, not what the objects own. It bounds what waits
+    /// to that many and the sizes of 64 objects, or 128, for each thread.
     ///
     /// ```
     /// use barrierd_reclaim::{OnLimit, Reclaimer};

@@ -9,9 +9,13 @@ use core::time::Duration;
 pub(crate) use core::sync::atomic::Ordering;
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
+pub(crate) use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
+pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+};
 
 /// The stop for which a barrier was last bought, or is being bought, by any domain of the process:
 /// `protocol::raise`. Nanoseconds.
@@ -169,6 +173,8 @@ pub(crate) enum Twin {
     SleepByStore,
     /// Whoever calls the background thread does so Relaxed.
     RelaxedCall,
+    /// What is put into an inbox is put there by a Relaxed exchange.
+    RelaxedPush,
     /// A bought barrier is none: the time alone is the watermark. For the stress test.
     NoBarrier,
 }

@@ -22,7 +22,7 @@
 //! Marked queues are listed in the domain ([`Marked`]), so that `Domain::close` and `synchronize`
 //! find what is in them.
 
-use crate::bag::{Bag, Bags};
+use crate::bag::{Bag, Bags, Left};
 use crate::domain::Domain;
 use crate::later;
 use crate::ledger::Mark;
@@ -34,8 +34,7 @@ use crate::trace;
 use barrierd_client::{Stamp, WaitError};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{self, ThreadId};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How often a domain is looked at in which something waits, and how long a thread may not retire
@@ -90,7 +89,7 @@ impl Marked {
     /// # Safety
     /// The domain's orphans are locked. [`is_ours`](Marked::is_ours), or there is no owner any more;
     /// `ns` comes from a stop after that.
-    unsafe fn take(self, ns: u64) -> Vec<Bag> {
+    unsafe fn take(self, ns: u64) -> Left {
         // SAFETY: records live as long as the domain that lists this.
         let record = unsafe { &*self.record };
         record.set_taken(self.bags);
@@ -101,45 +100,6 @@ impl Marked {
         // SAFETY: marked, and not touched again: `self` is gone.
         unsafe { Bags::leave(self.bags) };
         all
-    }
-}
-
-/// The bag that the background thread is freeing, where whoever must not miss it finds it.
-#[derive(Debug, Default)]
-pub(crate) struct Hand {
-    held: Mutex<Held>,
-    done: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    bag: Option<Bag>,
-    /// Who runs the destructor of one of its items.
-    busy: Option<ThreadId>,
-}
-
-impl Hand {
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes what is left of the bag away, and waits, at most until `deadline`, until no destructor
-    /// of it runs (but one that is calling).
-    pub(crate) fn settle(&self, deadline: Option<Instant>) -> Option<Bag> {
-        let mut held = self.lock();
-        let bag = held.bag.take();
-        while held.busy.is_some_and(|thread| thread != thread::current().id()) {
-            let Some(deadline) = deadline else {
-                held = self.done.wait(held).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            held = self.done.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        bag
     }
 }
 
@@ -193,7 +153,7 @@ impl Domain {
         let count = ours.len();
         for marked in ours {
             // SAFETY: it is ours, and the stop came after that was seen.
-            orphans.extend(unsafe { marked.take(ns) });
+            orphans.add(unsafe { marked.take(ns) });
         }
         self.note_orphans(orphans);
         self.counters().took_over(count);
@@ -207,7 +167,7 @@ impl Domain {
     pub(crate) unsafe fn take_all_marked(&self) -> Vec<Bag> {
         let all = core::mem::take(&mut *self.lock_marked());
         // SAFETY: as the caller says; there are no readers, so any stamp will do.
-        all.into_iter().flat_map(|marked| unsafe { marked.take(u64::MAX) }).collect()
+        all.into_iter().flat_map(|marked| unsafe { marked.take(u64::MAX) }.into_bags()).collect()
     }
 
     /// Gives marks their barrier, where it can be had. Whether there are any without.
@@ -233,18 +193,9 @@ impl Domain {
     /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
     fn free_behind(&self, record: &Record) -> usize {
         let mut freed = 0;
-        while self.take_in_hand(record) {
-            loop {
-                let item = {
-                    let mut held = self.hand().lock();
-                    // Empty, or somebody else took it.
-                    let Some(item) = held.bag.as_mut().and_then(Iterator::next) else {
-                        *held = Held::default();
-                        self.hand().done.notify_all();
-                        break;
-                    };
-                    item
-                };
+        while let Some(_flight) = self.take_in_hand(record) {
+            // None: the bag is empty, or somebody else took the rest.
+            while let Some(item) = self.hand().next() {
                 record.freed().publish(1);
                 freed += 1;
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
@@ -257,18 +208,6 @@ impl Domain {
             }
         }
         freed
-    }
-
-    /// A safe bag from the domain into the hand, under the lock by which `close` shuts the door: it is
-    /// always in the one or in the other.
-    fn take_in_hand(&self, record: &Record) -> bool {
-        let mut orphans = self.lock_orphans();
-        let Some(orphans) = orphans.as_mut() else { return false };
-        let Some(bag) = self.pick_safe(orphans, record, &mut usize::MAX.clone()) else {
-            return false;
-        };
-        *self.hand().lock() = Held { bag: Some(bag), busy: Some(thread::current().id()) };
-        true
     }
 }
 
@@ -491,6 +430,7 @@ mod tests {
     use barrierd_client::clock::now_ns;
     use std::process::{Command, ExitStatus};
     use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
+    use std::thread;
 
     unsafe fn nothing(_: *mut ()) {}
 
@@ -564,7 +504,7 @@ mod tests {
                     while !(*bags).is_quiet() {
                         std::hint::spin_loop();
                     }
-                    for bag in (*bags).take_over(1) {
+                    for bag in (*bags).take_over(1).into_bags() {
                         taken.extend(bag.map(|item| item.ptr().addr()));
                     }
                     Bags::leave(bags);
@@ -577,7 +517,7 @@ mod tests {
         let bags = current.into_inner();
         // SAFETY: the owner is gone.
         unsafe {
-            for bag in (*bags).take_over(1) {
+            for bag in (*bags).take_over(1).into_bags() {
                 taken.extend(bag.map(|item| item.ptr().addr()));
             }
         }

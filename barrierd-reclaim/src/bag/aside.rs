@@ -34,6 +34,9 @@ struct Kept {
     oldest_ns: u64,
 }
 
+// SAFETY: as for `Bag`: the items' pointers belong to no thread.
+unsafe impl Send for Aside {}
+
 impl Aside {
     /// An open bag's slots: there was none.
     pub(super) fn open(&mut self, spare: &mut Vec<Bag>) -> *mut Item {
@@ -82,43 +85,40 @@ impl Aside {
         free: &mut VecDeque<Bag>,
         spare: &mut Vec<Bag>,
     ) {
-        let first = free.len();
-        self.release_kept(holders, free, spare);
+        for bag in self.take_gone(holders).into_iter().flatten() {
+            put(self.sift(bag, holders, spare), free, spare);
+        }
         let safe = holders.with_birth(safe);
         while self.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
             let bag = self.sealed.pop_front().expect("looked at");
-            self.sort(bag, holders, free, spare);
-        }
-        // What a hazard holds has no other holder: see `Aside::hazards`.
-        for mut bag in free.split_off(first) {
-            self.hazards(&mut bag, holders);
-            put(bag, free, spare);
+            put(self.sift(bag, holders, spare), free, spare);
         }
         self.release_hazarded(holders, free, spare);
     }
 
-    /// Looks at what intervals held again, where one of them is gone.
-    fn release_kept(&mut self, holders: &Holders, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
-        if self.kept.iter().all(|kept| holders.has(kept.holder)) {
-            return;
-        }
-        let (still, gone) =
-            take(&mut self.kept).into_iter().partition(|kept| holders.has(kept.holder));
-        self.kept = still;
-        for bag in gone.into_iter().flat_map(|kept: Kept| kept.bags) {
-            self.sort(bag, holders, free, spare);
-        }
+    /// Whether nothing is put aside.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.kept.is_empty() && self.hazarded.is_empty()
     }
 
-    /// Puts a bag that is safe but for intervals where it belongs, item by item if need be.
-    fn sort(
-        &mut self,
-        mut bag: Bag,
-        holders: &Holders,
-        free: &mut VecDeque<Bag>,
-        spare: &mut Vec<Bag>,
-    ) {
-        if holders.holder(bag.ns, bag.birth).is_some() {
+    /// Whether something that was put aside is no more held by what held it.
+    pub(super) fn is_worth_a_look(&self, holders: &Holders) -> bool {
+        self.kept.iter().any(|kept| !holders.has(kept.holder))
+            || self.hazarded.iter().any(|(item, _)| !holders.has_hazard(item.address()))
+    }
+
+    /// Takes away what intervals held that are gone, for another look.
+    pub(super) fn take_gone(&mut self, holders: &Holders) -> Vec<VecDeque<Bag>> {
+        if self.kept.iter().all(|kept| holders.has(kept.holder)) {
+            return Vec::new();
+        }
+        let gone = self.kept.extract_if(.., |kept| !holders.has(kept.holder));
+        gone.map(|kept| VecDeque::from(kept.bags)).collect()
+    }
+
+    /// What may go of a bag that is safe but for single readers. The rest is put aside, item by item if need be.
+    pub(super) fn sift(&mut self, mut bag: Bag, holders: &Holders, spare: &mut Vec<Bag>) -> Bag {
+        if bag.birth != 0 && holders.holder(bag.ns, bag.birth).is_some() {
             let (ns, opened_ns) = (bag.ns, bag.opened_ns);
             // One holder is enough; when it has gone the next is found.
             bag.retain(|item, bytes| {
@@ -133,7 +133,9 @@ impl Aside {
                 false
             });
         }
-        put(bag, free, spare);
+        // What a hazard holds has no other holder: see `Aside::hazards`.
+        self.hazards(&mut bag, holders);
+        bag
     }
 
     /// A bag with room for an item of a bag of `opened_ns` that `holder` holds.
@@ -175,7 +177,8 @@ impl Aside {
         }
     }
 
-    fn release_hazarded(
+    /// Looks at what hazards held again.
+    pub(super) fn release_hazarded(
         &mut self,
         holders: &Holders,
         free: &mut VecDeque<Bag>,
@@ -195,13 +198,14 @@ impl Aside {
         free.extend(pack(gone, self.hazarded_ns, spare));
     }
 
-    /// Everything, in sealed bags; the open one must be empty. The stamp 0 says that only a hazard
-    /// may stand in the way.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Bag> + use<> {
+    /// Everything, in sealed bags, in runs of one kind and of stamps that never fall as long as nobody has moved
+    /// them between holders; the open one must be empty. The stamp 0 says that only a hazard may stand in the way.
+    pub(super) fn take_all(&mut self) -> Vec<VecDeque<Bag>> {
         debug_assert!(self.open.is_none(), "items left behind");
         let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Vec::new());
-        let kept = take(&mut self.kept).into_iter().flat_map(|kept| kept.bags);
-        hazarded.into_iter().chain(kept).chain(take(&mut self.sealed))
+        let kept = take(&mut self.kept).into_iter().map(|kept| VecDeque::from(kept.bags));
+        let all = kept.chain([VecDeque::from(hazarded), take(&mut self.sealed)]);
+        all.filter(|run| !run.is_empty()).collect()
     }
 }
 
@@ -482,7 +486,7 @@ mod tests {
             let mut taken = 0;
             let mut left: Vec<usize> = if now.is_multiple_of(200) {
                 // SAFETY: this thread's own, which goes on using it nowhere.
-                let mut bags = unsafe { queue.bags.take_over(now) };
+                let mut bags = unsafe { queue.bags.take_over(now) }.into_bags().collect::<Vec<_>>();
                 taken = bags.iter_mut().map(Bag::take_bytes).sum();
                 bags.into_iter().flatten().map(|item| queue.name(&item)).collect()
             } else {

@@ -3,7 +3,6 @@
 //! Owns the slots that a bag writes to and reads from. It knows nothing of queues.
 
 use super::BAG_ITEMS;
-use crate::holders::Holders;
 use crate::protocol::Safe;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -137,8 +136,8 @@ impl Bag {
         Bag { slots: Slots::new(), ..Bag::without_slots() }
     }
 
-    /// A queue's first: a thread that never retires needs none.
-    pub(super) fn without_slots() -> Bag {
+    /// Without room for any: a queue's first, since a thread that never retires needs none.
+    pub(crate) fn without_slots() -> Bag {
         Bag {
             ns: u64::MAX,
             vtime: u64::MAX,
@@ -150,11 +149,6 @@ impl Bag {
             len: 0,
             slots: Slots(None),
         }
-    }
-
-    /// The bag's stamp, nanoseconds.
-    pub(crate) fn ns(&self) -> u64 {
-        self.ns
     }
 
     /// When its first item came, nanoseconds. For reports.
@@ -193,37 +187,6 @@ impl Iterator for Bag {
 }
 
 impl Bag {
-    /// Whether something in a bag that its thread has left may go: see [`Bag::sort`]. By
-    /// nanoseconds alone.
-    pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
-        let safe = if self.birth == 0 { holders.without_birth(safe) } else { safe };
-        self.ns < safe.ns
-    }
-
-    /// Splits a bag that its thread has left, and that is worth a look: what may go, and what may not
-    /// yet. `safe` was loaded before `holders` looked.
-    pub(crate) fn sort(mut self, holders: &Holders) -> (Option<Bag>, Option<Bag>) {
-        if holders.is_empty() {
-            return (Some(self), None);
-        }
-        let ns = self.ns;
-        let born = self.birth != 0;
-        let mut held = Bag::new();
-        (held.ns, held.birth, held.opened_ns) = (ns, self.birth, self.opened_ns);
-        self.retain(|item, bytes| {
-            // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
-            let kept = born && holders.holder(ns, unsafe { item.birth() }).is_some();
-            let free = !kept && !holders.has_hazard(item.address());
-            if !free {
-                held.add(*item);
-                held.bytes += bytes;
-            }
-            free
-        });
-        let full = |bag: Bag| Some(bag).filter(|bag| bag.waiting() > 0);
-        (full(self), full(held))
-    }
-
     pub(super) fn add(&mut self, item: Item) {
         assert!(self.len < BAG_ITEMS);
         // SAFETY: `len` is below BAG_ITEMS.
@@ -256,11 +219,5 @@ impl Bag {
 
     pub(super) fn clear(&mut self) {
         (self.taken, self.len, self.opened_ns) = (0, 0, u64::MAX);
-    }
-
-    /// Nothing but a hazard may stand in the way of what is left.
-    pub(super) fn settle(mut self) -> Bag {
-        (self.ns, self.birth) = (0, 0);
-        self
     }
 }

@@ -162,7 +162,7 @@ fn kinds_fill_side_by_side() {
         assert_eq!((work.ready(), work.sealed()), (2 + BAG_ITEMS + 1, 0));
     });
     // SAFETY: this thread is the owner.
-    let bags = unsafe { queue.0.take_over(11) };
+    let bags = unsafe { queue.0.take_over(11) }.into_bags().collect::<Vec<_>>();
     let bytes: Vec<_> = bags.into_iter().map(|mut bag| (bag.waiting(), bag.take_bytes())).collect();
     assert_eq!(bytes, [(2, 16), (64, 256), (1, 4)]);
 }
@@ -178,9 +178,9 @@ fn a_taken_queue_is_left() {
     assert!(unsafe { queue.0.own(true, |_| ()) }.is_err());
     assert!(queue.0.is_quiet());
     // SAFETY: marked, quiet, and this thread is the owner.
-    let mut bags = unsafe { queue.0.take_over(9) };
+    let mut bags = unsafe { queue.0.take_over(9) }.into_bags().collect::<Vec<_>>();
     let stamps: Vec<_> =
-        bags.iter_mut().map(|bag| (bag.ns(), bag.waiting(), bag.take_bytes())).collect();
+        bags.iter_mut().map(|bag| (bag.ns, bag.waiting(), bag.take_bytes())).collect();
     assert_eq!(stamps, [(5, 64, 512), (9, 6, 48)]);
     let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
     assert_eq!(names, (0..70).collect::<Vec<_>>());
@@ -199,7 +199,7 @@ fn a_mark_survives_the_owner() {
     // SAFETY: it was this thread's own.
     assert_eq!(unsafe { queue.0.push(numbered(3), 8, true) }.err(), Some(Refused::Taken));
     // SAFETY: marked, quiet, and this thread is the owner.
-    let bags = unsafe { queue.0.take_over(9) };
+    let bags = unsafe { queue.0.take_over(9) }.into_bags().collect::<Vec<_>>();
     let names: Vec<_> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
     assert_eq!(names, [1, 2]);
 }
@@ -276,7 +276,7 @@ proptest! {
             };
         }
         // SAFETY: this thread is the owner.
-        let bags = unsafe { queue.0.take_over(now) };
+        let bags = unsafe { queue.0.take_over(now) }.into_bags().collect::<Vec<_>>();
         let left: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
         let expected: Vec<usize> = plain.iter().map(|&(name, ..)| name).collect();
         prop_assert_eq!(left, expected);

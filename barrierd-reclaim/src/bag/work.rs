@@ -4,7 +4,7 @@
 //! and no foreign code runs.
 
 use super::aside::Aside;
-use super::{BAG_ITEMS, Bag, Bags, Item, SPARE_BAGS};
+use super::{BAG_ITEMS, Bag, Bags, Item, Left, SPARE_BAGS};
 use crate::holders::Holders;
 use crate::policy::BACKLOG_BAGS;
 use crate::protocol::Safe;
@@ -284,26 +284,25 @@ impl Work<'_> {
         newest(self.rest.sealed.back()).max(newest(self.rest.born().and_then(VecDeque::back)))
     }
 
-    /// Takes every sealed bag and every one that may go. Seal first.
-    pub(crate) fn take_all(&mut self) -> Vec<Bag> {
+    /// Takes every sealed bag and every one that may go, in a time that does not depend on how many there are
+    /// but for what single readers hold. Seal first.
+    pub(crate) fn take_all(&mut self) -> Left {
         debug_assert!(self.open() == 0, "items left behind");
         let left = self.bags.going();
-        let mut going = self.rest.going.take();
-        if let Some(going) = &mut going {
+        let going = self.rest.going.take().map(|mut going| {
             going.taken = going.len - left;
-        }
+            going
+        });
         self.bags.next.set(ptr::null());
         self.bags.end.set(ptr::null());
         self.bags.more.set(false);
         self.bags.behind.set(false);
         self.rest.surplus = 0;
-        let safe = core::mem::take(&mut self.rest.safe);
+        let mut free = core::mem::take(&mut self.rest.safe);
+        going.filter(|going| going.waiting() > 0).into_iter().for_each(|bag| free.push_front(bag));
         let sealed = core::mem::take(&mut self.rest.sealed);
-        let mut all: Vec<Bag> = going.into_iter().chain(safe).map(Bag::settle).collect();
-        all.extend(sealed);
-        all.extend(self.rest.aside.iter_mut().flat_map(|aside| aside.take_all()));
-        all.retain(|bag| bag.waiting() > 0);
+        let aside = self.rest.aside.as_mut().map_or(Vec::new(), |aside| aside.take_all());
         self.show_oldest();
-        all
+        Left { free, sealed, aside }
     }
 }

@@ -1,37 +1,62 @@
 //! What threads leave to the domain: how it comes there, and who frees it.
 //!
-//! Owns the list of orphans, with its lock. The background thread's part is `takeover.rs`.
+//! Owns the lock of the domain's orphans. Their order is `bag/orphans.rs`'s, who has taken which of them
+//! `flights.rs`'s, the background thread's part `takeover.rs`'s.
 
 use super::running::{Running, runs};
 use super::*;
+use crate::stalled::try_lock;
+
+/// A bag of the domain's that the calling thread is freeing.
+struct InHand<'d> {
+    domain: &'d Domain,
+    bag: Bag,
+    /// Ends after what is left was put back.
+    flight: Flight<'d>,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        // A destructor panicked.
+        if self.bag.waiting() > 0
+            && let Some(orphans) = lock(&self.domain.orphans).as_mut()
+        {
+            orphans.put_back(core::mem::replace(&mut self.bag, Bag::without_slots()));
+            self.domain.note_orphans(orphans);
+            self.flight.returns();
+        }
+    }
+}
 
 impl Domain {
-    /// Frees up to `limit` safe bags that exited threads have left.
+    /// Frees up to `limit` safe bags that exited threads have left. `waits`: it may wait for their lock, which is
+    /// held for a moment each time; if not, it leaves them to whoever holds it.
     ///
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
-    pub(super) fn free_orphans(&self, record: &Record, limit: usize) {
+    pub(super) fn free_orphans(&self, record: &Record, limit: usize, waits: bool) {
         let running = record.freeing().get() || runs(self);
-        // Relaxed, both words: hints that save a lock; what counts is looked at under it.
-        if !self.has_orphans.load(Ordering::Relaxed) || running || self.is_forked() {
+        if !self.has_orphans() || running || self.is_forked() {
             return;
         }
-        // Behind a pin there may be many: no look at them, and no lock, as long as none may go.
+        if self.lazy {
+            self.sort_in();
+        }
+        // Behind a pin there may be many: no look at them, and no lock, as long as none may go. Relaxed: a hint
+        // that saves a lock; what counts is looked at under it.
         if self.least_orphan_ns.load(Ordering::Relaxed) >= self.words.safe().ns {
             return;
         }
         let _running = Running::new(record);
-        struct PutBack<'d>(&'d Domain, Option<Bag>);
-        impl Drop for PutBack<'_> {
-            fn drop(&mut self) {
-                self.0.leave(self.1.take().filter(|bag| bag.waiting() > 0));
-            }
-        }
         let mut looks = limit.saturating_mul(ORPHANS_LOOKED_AT);
         for _ in 0..limit {
-            let mut bag = PutBack(self, self.take_safe_orphan(record, &mut looks));
-            let Some(items) = &mut bag.1 else { return };
-            for item in items {
+            let orphans = if waits { Some(lock(&self.orphans)) } else { try_lock(&self.orphans) };
+            let taken = orphans.and_then(|mut orphans| {
+                let bag = self.pick_safe(orphans.as_mut()?, record, &mut looks)?;
+                Some(InHand { domain: self, bag, flight: self.flights.begin() })
+            });
+            let Some(mut taken) = taken else { return };
+            for item in taken.bag.by_ref() {
                 record.freed().publish(1);
                 // SAFETY: its bag was stamped before `safe`, and no hazard or interval held it after,
                 // so no reader can hold it; it has just left the bag, so this is the only call.
@@ -40,62 +65,85 @@ impl Domain {
         }
     }
 
-    pub(super) fn take_safe_orphan(&self, record: &Record, looks: &mut usize) -> Option<Bag> {
-        self.pick_safe(lock(&self.orphans).as_mut()?, record, looks)
+    /// A bag that may go; what single readers hold of it stays behind. `looks`: bags that the caller may look into.
+    fn pick_safe(&self, orphans: &mut Orphans, record: &Record, looks: &mut usize) -> Option<Bag> {
+        let (safe, holders) = self.let_go();
+        let taken = orphans.take(safe, &holders, looks);
+        self.note_orphans(orphans);
+        let mut bag = taken?;
+        record.freed_bytes().add(bag.take_bytes() as u64);
+        Some(bag)
     }
 
-    /// Items that may go; those of their bag that may not stay behind, at the end. `looks`: bags that
-    /// the caller may look into.
-    pub(crate) fn pick_safe(
-        &self,
-        orphans: &mut VecDeque<Bag>,
-        record: &Record,
-        looks: &mut usize,
-    ) -> Option<Bag> {
-        let (safe, holders) = self.let_go();
-        let mut taken = None;
-        *looks = (*looks).min(orphans.len());
-        while taken.is_none() && *looks > 0 {
-            let next = orphans.iter().position(|bag| bag.is_worth_a_look(safe, &holders));
-            let Some(bag) = next.and_then(|next| orphans.remove(next)) else { break };
-            let (free, held) = bag.sort(&holders);
-            orphans.extend(held);
-            taken = free;
-            *looks -= 1;
+    /// The same for the background thread, into the hand.
+    pub(crate) fn take_in_hand(&self, record: &Record) -> Option<Flight<'_>> {
+        let mut orphans = lock(&self.orphans);
+        let bag = self.pick_safe(orphans.as_mut()?, record, &mut usize::MAX.clone())?;
+        self.hand.put(bag);
+        Some(self.flights.begin())
+    }
+
+    /// Takes what the background thread has not freed yet of the bag that it is freeing.
+    pub(super) fn take_out_of_hand(&self) {
+        let mut orphans = lock(&self.orphans);
+        if let Some(orphans) = orphans.as_mut()
+            && let Some(bag) = self.hand.take()
+        {
+            orphans.put_back(bag);
+            self.note_orphans(orphans);
         }
-        self.note_orphans(orphans);
-        let bag = taken.as_mut()?;
-        record.freed_bytes().add(bag.take_bytes() as u64);
-        taken
+    }
+
+    /// Sorts in what retirers have handed over: all that came before the call. Each hold of the lock is short.
+    pub(crate) fn sort_in(&self) {
+        let mut look = true;
+        while let Some(orphans) = lock(&self.orphans).as_mut() {
+            let more = orphans.sort_in(&self.inbox, &mut look);
+            self.note_orphans(orphans);
+            if !more {
+                return;
+            }
+        }
     }
 
     /// Says whether there are any, and how old.
-    pub(crate) fn note_orphans(&self, orphans: &VecDeque<Bag>) {
-        let least = orphans.iter().map(Bag::ns).min().unwrap_or(u64::MAX);
-        self.least_orphan_ns.store(least, Ordering::Relaxed);
+    pub(crate) fn note_orphans(&self, orphans: &Orphans) {
+        self.least_orphan_ns.store(orphans.least_ns(), Ordering::Relaxed);
         self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
     }
 
+    /// A hint.
     pub(crate) fn has_orphans(&self) -> bool {
-        self.has_orphans.load(Ordering::Relaxed)
+        self.has_orphans.load(Ordering::Relaxed) || !self.inbox.is_empty()
     }
 
     pub(crate) fn has_safe_orphan(&self) -> bool {
-        let (safe, holders) = self.let_go();
         let orphans = lock(&self.orphans);
-        orphans.iter().flatten().any(|bag| bag.is_worth_a_look(safe, &holders))
+        let (safe, holders) = self.let_go();
+        orphans.as_ref().is_some_and(|orphans| orphans.is_worth_a_look(safe, &holders))
     }
 
     /// When the first item came of the oldest bag that lies with the domain, nanoseconds.
     pub(super) fn oldest_orphan_opened_ns(&self) -> Option<u64> {
-        lock(&self.orphans).iter().flatten().map(Bag::opened_ns).min()
+        if self.lazy {
+            self.sort_in();
+        }
+        lock(&self.orphans).as_ref()?.opened_ns()
     }
 
+    /// The least stamp of what lies with the domain, nanoseconds; 0: only single readers may stand in the way.
     pub(crate) fn oldest_orphan(&self) -> Option<u64> {
-        lock(&self.orphans).iter().flatten().map(Bag::ns).min()
+        let orphans = lock(&self.orphans);
+        orphans.as_ref().filter(|orphans| !orphans.is_empty()).map(Orphans::least_ns)
     }
 
-    pub(crate) fn lock_orphans(&self) -> MutexGuard<'_, Option<VecDeque<Bag>>> {
+    /// The latest stamp of what lies with the domain, or a later one, nanoseconds.
+    pub(super) fn newest_orphan(&self) -> u64 {
+        self.sort_in();
+        lock(&self.orphans).as_ref().map_or(0, Orphans::newest_ns)
+    }
+
+    pub(crate) fn lock_orphans(&self) -> MutexGuard<'_, Option<Orphans>> {
         lock(&self.orphans)
     }
 
@@ -105,9 +153,11 @@ impl Domain {
 
     /// A scan for what lies with the domain.
     pub(crate) fn scan_behind(&self) -> Option<Scan> {
+        self.sort_in();
         let own = self.stop_aside();
         self.scan(own, Asked::Behind, &|watermark| {
-            lock(&self.orphans).iter().flatten().filter(|bag| bag.ns() >= watermark).count()
+            let orphans = lock(&self.orphans);
+            usize::from(orphans.as_ref().is_some_and(|orphans| orphans.is_uncovered(watermark)))
         })
     }
 
@@ -148,14 +198,6 @@ impl Domain {
         let freed: u64 = self.records.iter().map(|record| record.freed().read()).sum();
         let retired: u64 = self.records.iter().map(|record| record.retired().get()).sum();
         retired.saturating_sub(freed)
-    }
-
-    /// Leaves sealed bags to whoever comes.
-    pub(super) fn leave(&self, bags: impl IntoIterator<Item = Bag>) {
-        if let Some(orphans) = lock(&self.orphans).as_mut() {
-            orphans.extend(bags);
-            self.note_orphans(orphans);
-        }
     }
 
     /// Gives a record up: its items go to the domain, and the record to the next thread. Runs no
@@ -200,18 +242,15 @@ impl Domain {
         let mut orphans = lock(&self.orphans);
         let Some(orphans) = orphans.as_mut() else { return };
         // SAFETY: the caller owns the record.
-        let mut bags = unsafe {
+        let left = unsafe {
             self.own(record, |work| {
                 work.seal(own);
                 self.note_sealed(record, work, own);
                 work.take_all()
             })
         };
-        // Not a look at all of them: behind a pin there may be many.
-        let least = bags.iter().map(Bag::ns).min().unwrap_or(u64::MAX);
-        self.least_orphan_ns.fetch_min(least, Ordering::Relaxed);
-        orphans.extend(bags.drain(..));
-        self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
+        orphans.add(left);
+        self.note_orphans(orphans);
         record.debt().set(0);
         if record.reader().is_pinned() {
             // A guard outlives the thread's registration. Its end will give the record back; a
@@ -240,5 +279,114 @@ impl Domain {
             // SAFETY: as the caller says.
             unsafe { self.hand_over(record) };
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::bag::COMPARED;
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    /// So many threads that exit, each with one object, behind a section; then its end, a look at what the
+    /// background thread asks, and a flush: comparisons of stamps.
+    fn comparisons(threads: usize, lazy: bool) -> u64 {
+        let settings = Settings { background: false, lazy, ..Settings::default() };
+        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
+        let (reader, own) = (domain.acquire(), domain.acquire());
+        domain.pin(reader);
+        let before = COMPARED.get();
+        for _ in 0..threads {
+            let record = domain.acquire();
+            let item = Item::new(core::ptr::null_mut(), nothing);
+            // SAFETY: the record is this test's; `nothing` touches nothing.
+            unsafe {
+                domain.retire_fenced::<false>(record, item, 8);
+                domain.hand_over(record);
+            }
+            assert!(!domain.has_safe_orphan());
+            assert!(domain.oldest_orphan().is_some() && domain.oldest().is_some());
+        }
+        reader.reader().unpin();
+        domain.scan_behind();
+        // SAFETY: the record is this test's.
+        unsafe { domain.flush(own) };
+        assert_eq!((domain.waiting(), domain.waiting_bytes()), (0, 0));
+        let comparisons = COMPARED.get() - before;
+        domain.close();
+        comparisons
+    }
+
+    #[test]
+    fn a5_what_threads_leave_costs_as_much_a_bag_however_much_there_is() {
+        for lazy in [false, true] {
+            let [few, more, many] = [1_000, 10_000, 100_000].map(|n| (n, comparisons(n, lazy)));
+            println!("{few:?} {more:?} {many:?}");
+            for (n, all) in [more, many] {
+                // A tree grows by its depth.
+                assert!(all / n as u64 <= 3 * few.1 / few.0 as u64, "{few:?}, {n} bags: {all}");
+            }
+        }
+    }
+
+    /// A queue comes to the domain as it is.
+    #[test]
+    fn a5_a_long_queue_is_left_in_one_go() {
+        let settings = Settings { background: false, ..Settings::default() };
+        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
+        let (reader, own) = (domain.acquire(), domain.acquire());
+        domain.pin(reader);
+        let leave = |bags: u64| {
+            let record = domain.acquire();
+            for _ in 0..64 * bags {
+                let item = Item::new(core::ptr::null_mut(), nothing);
+                // SAFETY: the record is this test's; `nothing` touches nothing.
+                unsafe { domain.retire_fenced::<false>(record, item, 8) };
+            }
+            let before = COMPARED.get();
+            // SAFETY: as above.
+            unsafe { domain.hand_over(record) };
+            COMPARED.get() - before
+        };
+        leave(1);
+        assert!(leave(1000) <= 100);
+        reader.reader().unpin();
+        // SAFETY: the record is this test's.
+        unsafe { domain.flush(own) };
+        assert_eq!((domain.waiting(), domain.waiting_bytes()), (0, 0));
+        domain.close();
+    }
+
+    /// A lazy domain's retirers find the lock taken, and don't wait.
+    #[test]
+    fn a5_who_only_retires_takes_no_lock() {
+        let settings = Settings { background: false, lazy: true, ..Settings::default() };
+        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
+        let record = domain.acquire();
+        {
+            let _orphans = domain.lock_orphans();
+            for _ in 0..64 * 100 + 1 {
+                let item = Item::new(core::ptr::null_mut(), nothing);
+                // SAFETY: the record is this test's; `nothing` touches nothing.
+                unsafe { domain.retire_fenced::<false>(record, item, 8) };
+            }
+            // SAFETY: as above.
+            assert_eq!(unsafe { domain.own(record, |work| work.sealed()) }, 0, "handed over");
+        }
+        assert!(domain.has_orphans());
+        domain.scan_behind();
+        assert!(domain.has_safe_orphan());
+        let late = Instant::now() + Duration::from_secs(20);
+        // SAFETY: as above.
+        assert_eq!(unsafe { domain.synchronize(record, late) }, Ok(()));
+        assert_eq!(domain.waiting(), 0);
+        // What nobody has sorted in is freed at the end.
+        (0..65).for_each(|_| {
+            let item = Item::new(core::ptr::null_mut(), nothing);
+            // SAFETY: as above.
+            unsafe { domain.retire_fenced::<false>(record, item, 8) };
+        });
+        domain.close();
     }
 }

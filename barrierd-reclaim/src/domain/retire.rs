@@ -86,7 +86,7 @@ impl Domain {
             "retire_born: a birth of another reclaimer's"
         );
         // SAFETY: the caller owns the record.
-        let (free, sealed) = unsafe {
+        let (free, sealed, opened) = unsafe {
             self.own(record, |work| {
                 let sealed = work.wants_seal_as::<BORN>();
                 if sealed {
@@ -99,16 +99,19 @@ impl Domain {
                 } else if sealed && policy::worth_scanning(work.unscanned(), self.records.len()) {
                     self.look(record, work, Asked::OnRetire);
                 }
-                (if work.is_behind() { FREED_PER_RETIRE } else { 1 }, sealed)
+                let free = if work.is_behind() { FREED_PER_RETIRE } else { 1 };
+                (free, sealed, work.is_first::<BORN>())
             })
         };
         // The item was counted before, so the fence of a full stop will do.
         self.after_slow_retire(sealed);
-        self.free_orphans(record, ORPHANS_PER_RETIRE);
+        self.free_orphans(record, ORPHANS_PER_RETIRE, false);
         // SAFETY: the caller owns the record.
         unsafe {
             self.free(record, free);
-            self.heed_limits(record);
+            if opened {
+                self.heed_limits(record);
+            }
         }
         self.heed_news(record);
     }
@@ -147,12 +150,16 @@ impl Domain {
             return;
         }
         record.retired().add(count as u64);
-        record.retired_bytes().add(count as u64 * bytes as u64);
+        record.retired_bytes().add((count as u64).wrapping_mul(bytes as u64));
+        if self.is_forked() {
+            return;
+        }
         // After all of them were unlinked, so good for each bag that they fill.
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
-        unsafe {
+        let opened = unsafe {
             self.own(record, |work| {
+                let mut opened = false;
                 for item in batch.clone() {
                     if work.wants_seal() {
                         work.seal(stop);
@@ -160,6 +167,7 @@ impl Domain {
                     work.push(item, bytes);
                     if work.is_first::<false>() {
                         work.opened::<false>(record.reader().last_stop());
+                        opened = true;
                     }
                 }
                 self.note_sealed(record, work, stop);
@@ -168,14 +176,17 @@ impl Domain {
                 } else {
                     self.look(record, work, Asked::OnRetire);
                 }
-            });
-        }
+                opened
+            })
+        };
         self.after_slow_retire(true);
-        self.free_orphans(record, ORPHANS_PER_RETIRE);
+        self.free_orphans(record, ORPHANS_PER_RETIRE, false);
         // SAFETY: the caller owns the record.
         unsafe {
             self.free(record, count.saturating_mul(FREED_PER_RETIRE));
-            self.heed_limits(record);
+            if opened {
+                self.heed_limits(record);
+            }
         }
         self.heed_news(record);
     }
@@ -203,17 +214,11 @@ impl Domain {
         record.ledger().note(Mark { ns, items, bytes }, self.words.safe_ns_relaxed());
     }
 
-    /// Full bags go to the domain, if nobody else is at it.
+    /// Full bags go to the domain, without a lock.
     pub(super) fn hand_off(&self, work: &mut Work<'_>) {
-        if work.sealed() == 0 {
-            return;
-        }
-        if let Ok(mut orphans) = self.orphans.try_lock()
-            && let Some(orphans) = orphans.as_mut()
-        {
-            orphans.extend(work.take_sealed());
+        if work.sealed() > 0 {
+            work.take_sealed().for_each(|bag| self.inbox.push(bag));
             work.show_oldest();
-            self.note_orphans(orphans);
         }
     }
 

@@ -30,7 +30,13 @@ pub(super) fn runs(domain: &Domain) -> bool {
     ptr::eq(RUNNING.get(), domain)
 }
 
-/// The same, also for a thread that never frees in `retire` and so is always `freeing`.
+/// A name of the calling thread, which no other has while it lives.
+pub(super) fn this_thread() -> usize {
+    // Without a destructor, so it is there to the thread's very end.
+    RUNNING.with(|cell| ptr::from_ref(cell).addr())
+}
+
+/// [`Freeing`], also for a thread that never frees in `retire` and so is always `freeing`.
 pub(super) struct Running<'r>(Freeing<'r>, *const Domain);
 
 impl<'r> Running<'r> {

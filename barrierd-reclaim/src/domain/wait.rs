@@ -13,13 +13,6 @@ impl Domain {
             return;
         }
         let _released = Released::new(record, self.lazy);
-        // SAFETY: the caller owns the record.
-        unsafe { self.flush_for(record, Asked::OnFlush) };
-    }
-
-    /// # Safety
-    /// The caller owns `record`.
-    pub(crate) unsafe fn flush_for(&self, record: &Record, asked: Asked) {
         let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
@@ -31,19 +24,61 @@ impl Domain {
                     // The background thread does the rest.
                     self.hand_off(work);
                 } else {
-                    self.look(record, work, asked);
+                    self.look(record, work, Asked::OnFlush);
                 }
             });
+            self.free_all(record);
         }
-        // What was taken over is older than what is here.
-        self.take_marked();
-        self.free_orphans(record, usize::MAX);
-        // SAFETY: the caller owns the record.
-        unsafe { self.free(record, usize::MAX) };
         self.heed_news(record);
     }
 
-    /// Waits until all that was retired here before the call can be freed, and frees it.
+    /// What lies in the owner's open bags: items, bytes.
+    ///
+    /// # Safety
+    /// The caller owns `record`.
+    pub(crate) unsafe fn unsealed(&self, record: &Record) -> (u64, u64) {
+        // SAFETY: the caller owns the record; `unsealed` runs no foreign code.
+        let (items, bytes) = unsafe { self.own(record, |work| work.unsealed()) };
+        (items as u64, bytes as u64)
+    }
+
+    /// Above a limit: a barrier now, if one can be had, for what is sealed, and everything that is safe by then.
+    /// Where `retire` frees nothing it is all left to the background thread, which has it already.
+    ///
+    /// # Safety
+    /// The caller owns `record`, outside of destructors.
+    pub(crate) unsafe fn relieve(&self, record: &Record) {
+        if self.lazy {
+            return;
+        }
+        let _attended = Attended::new(record);
+        // SAFETY: the caller owns the record.
+        unsafe {
+            self.own(record, |work| {
+                // So that it covers what was sealed a moment ago: a watermark lets go what is of an earlier grain.
+                // (0: a poisoned domain's.)
+                let later = work.newest_sealed().checked_add(protocol::GRAIN).unwrap_or(0);
+                self.judge(record.reader().full_stop(&self.words, &FLOOR, || now_ns().max(later)));
+                self.look(record, work, Asked::AtLimit);
+            });
+            self.free_all(record);
+        }
+        self.heed_news(record);
+    }
+
+    /// Everything that is safe: what was taken over first, since it is older than what is here.
+    ///
+    /// # Safety
+    /// The caller owns `record`.
+    unsafe fn free_all(&self, record: &Record) {
+        self.take_marked();
+        self.free_orphans(record, usize::MAX, true);
+        // SAFETY: the caller owns the record.
+        unsafe { self.free(record, usize::MAX) };
+    }
+
+    /// Waits until all that was retired here before the call can be freed, frees it, and waits for others that
+    /// are freeing some of it.
     ///
     /// # Safety
     /// The caller owns `record`.
@@ -77,31 +112,41 @@ impl Domain {
         let stamp = stop.max(newest).max(self.newest_orphan());
         self.wait_until_safe(record, stamp, deadline)?;
         // What was taken over is older than what is here.
-        self.settle(Some(deadline));
-        self.free_orphans(record, usize::MAX);
+        self.take_out_of_hand();
+        self.free_orphans(record, usize::MAX, true);
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| self.release(work));
             self.free(record, usize::MAX);
         }
-        self.settle(Some(deadline));
-        self.free_orphans(record, usize::MAX);
-        Ok(())
+        self.land(record, deadline)
     }
 
-    /// Takes what the background thread has not freed yet of the bag that it is freeing, and waits
-    /// for the destructor that it is in.
-    pub(super) fn settle(&self, deadline: Option<Instant>) {
-        let bag = self.hand.settle(deadline);
-        if let (Some(bag), Some(orphans)) = (bag, lock(&self.orphans).as_mut()) {
-            orphans.push_front(bag);
-            self.note_orphans(orphans);
+    /// Frees what lies with the domain, and waits for what others have taken from there.
+    fn land(&self, record: &Record, deadline: Instant) -> Result<(), SynchronizeError> {
+        loop {
+            // Before the frees: what comes back by then is found by them, what comes back later is counted.
+            let returned = self.flights.returned();
+            self.take_out_of_hand();
+            self.free_orphans(record, usize::MAX, true);
+            match self.flights.wait(Some(deadline)) {
+                Landing::Own => return Err(SynchronizeError::InDestructor),
+                Landing::Late { threads } => return Err(SynchronizeError::Destructors { threads }),
+                // A destructor of theirs panicked, and the rest of its bag is back.
+                Landing::Done if self.flights.returned() != returned => {}
+                Landing::Done => return Ok(()),
+            }
         }
     }
 
-    pub(super) fn newest_orphan(&self) -> u64 {
-        let orphans = lock(&self.orphans);
-        orphans.iter().flatten().map(Bag::ns).max().unwrap_or(0)
+    /// Waits until those have returned whose destructors others are running of what threads left to the domain.
+    #[cfg(not(loom))]
+    pub(crate) fn wait_for_others(&self, deadline: Instant) -> Result<(), SynchronizeError> {
+        match self.flights.wait(Some(deadline)) {
+            Landing::Done => Ok(()),
+            Landing::Own => Err(SynchronizeError::InDestructor),
+            Landing::Late { threads } => Err(SynchronizeError::Destructors { threads }),
+        }
     }
 
     pub(super) fn wait_until_safe(

@@ -65,7 +65,8 @@ pub fn configure(builder: Builder) -> Result<(), ConfigureError> {
 ///
 /// For the end of a program, or of a phase: other threads that go on deferring are waited for in vain.
 /// What idle threads hold is called too, once the background thread has taken it over, some 20 ms after
-/// their last call.
+/// their last call. `Ok` means that all have returned, but for one that another live thread may be in at that moment
+/// as part of its own `defer` or `flush`.
 ///
 /// ```
 /// use barrierd_reclaim::epoch;
@@ -112,7 +113,9 @@ impl Collector {
             }
             let waiting = domain.waiting();
             if waiting == 0 {
-                return Ok(());
+                // All have been called. Of what others took over, some may not have returned.
+                let landed = domain.wait_for_others(deadline);
+                return landed.map_err(|error| DrainError { waiting, reason: Some(error) });
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

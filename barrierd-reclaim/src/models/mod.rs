@@ -1,7 +1,7 @@
 //! Loom models of the protocol, and the broken twins that loom must reject.
 //!
-//! Run: `make loom`. Loom runs [`crate::protocol`]'s, [`crate::holders`]', [`crate::bag`]'s and
-//! [`crate::nap`]'s own code; a model adds who calls it, the data structure, and where barriers come from.
+//! Run: `make loom`. Loom runs [`crate::protocol`]'s, [`crate::holders`]', [`crate::bag`]'s,
+//! [`crate::inbox`]'s and [`crate::nap`]'s own code; a model adds who calls it, the data structure, and where barriers come from.
 //!
 //! Loom has no interrupts. So a thread's CPU takes its barrier point at a chosen place between two
 //! of the thread's steps, one model for each place. The logical clock is a Relaxed `fetch_add`: a
@@ -15,6 +15,7 @@
 mod bought;
 mod collected;
 mod holders;
+mod inbox;
 mod nap;
 mod passive;
 mod takeover;

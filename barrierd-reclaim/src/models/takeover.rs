@@ -62,7 +62,7 @@ impl Domain {
         let ns = early.unwrap_or_else(stop);
         // SAFETY: marked, its barrier has passed, quiet.
         let bags = unsafe { self.queue().take_over(ns) };
-        let names: Vec<usize> = bags.into_iter().flatten().map(|item| item.ptr().addr()).collect();
+        let names: Vec<usize> = bags.into_bags().flatten().map(|item| item.ptr().addr()).collect();
         if !names.is_empty() && ns < self.scanned.load(Acquire) {
             self.world.free();
         }

@@ -21,7 +21,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicPtr, Ordering::AcqRel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) const EXPERIMENT: Experiment = Experiment {
     name: "scale",
@@ -37,7 +37,11 @@ a retirement's price on membarrier and, with a daemon, passive; and a `flush` of
 scan. One thread retires. *All in turn*: as many handles, which retire a bag of 64 each, one after another, as threads \
 do that all retire, and the objects in flight then; up to 1,000.
 
-*Making and dropping a domain* in which nothing is retired, as a program does that has one a structure or one a request: on fences, on membarrier, and as `Reclaimer::new` has it, which looks for a daemon's file.",
+*Making and dropping a domain* in which nothing is retired, as a program does that has one a structure or one a request: on fences, on membarrier, and as `Reclaimer::new` has it, which looks for a daemon's file.
+
+*What waits behind a stalled reader*, in bags: a thread's exit that leaves one more of one object; `synchronize` that \
+frees them all once the reader is gone, a bag's share; a retirement where the background thread frees (`free_in_background`), \
+while as many bags of 64 wait.",
     run,
     job: None,
 };
@@ -53,6 +57,10 @@ const CPUS: [usize; 6] = [2, 16, 64, 256, 512, 4096];
 const BAG: u64 = 64;
 /// So many threads at most all retire.
 const ALL_RETIRE: usize = 1_000;
+/// Bags that wait.
+const BACKLOGS: [usize; 3] = [1_000, 10_000, 100_000];
+/// Retirements that are timed.
+const RETIRED: usize = 10_000;
 const THREADS: [usize; 6] = [1, 10, 100, 1_000, 3_000, 10_000];
 
 fn run(bench: &mut Bench) {
@@ -94,6 +102,9 @@ fn run(bench: &mut Bench) {
     let (table, samples) = making(bench);
     bench.report.table("Making and dropping a domain, ns", &table);
     raw.push(("a domain's making, ns".into(), samples));
+    let (table, samples) = backlog(bench);
+    bench.report.table("The reclaimer by what waits behind a stalled reader, ns", &table);
+    raw.push(("the reclaimer by what waits, ns".into(), samples));
     on_paper(bench);
     bench.report.raw("scale", "ns", &raw);
 }
@@ -327,6 +338,68 @@ fn making(bench: &Bench) -> (Table, Samples) {
     }
     (table, samples)
 }
+
+/// The price of one more, by how much waits already.
+fn backlog(bench: &mut Bench) -> (Table, Samples) {
+    let kinds = ["exit", "freed, a bag", "retirement, freed in the background"];
+    let mut table = Table::new(std::iter::once("bags").chain(kinds));
+    let mut all = Samples::default();
+    let rounds = bench.effort.pick(1, 7, 15);
+    for bags in bench.effort.pick(&BACKLOGS[..1], &BACKLOGS, &BACKLOGS) {
+        eprintln!("         scale, {bags} bags");
+        let named = |kind: &str| format!("{kind}, {bags} bags");
+        for round in 0..=rounds {
+            let ns = backlog_of(*bags);
+            // The first one warms up.
+            let ns = ns.iter().zip(kinds).filter(|_| round > 0);
+            ns.for_each(|(ns, kind)| all.push(&named(kind), *ns));
+        }
+        let cells =
+            kinds.map(|kind| all.of(&named(kind)).map_or(String::new(), |spread| spread.shown()));
+        table.row(std::iter::once(bags.to_string()).chain(cells));
+    }
+    (table, all)
+}
+
+/// Nanoseconds of an exit, of freeing it all (a bag's share), of a retirement.
+fn backlog_of(bags: usize) -> [f64; 3] {
+    let share = |begin: Instant, of: usize| begin.elapsed().as_secs_f64() * 1e9 / of as f64;
+    let retire = |handle: &Handle| {
+        // SAFETY: `nothing` does not touch it.
+        unsafe { handle.retire_with(std::ptr::without_provenance_mut(8), nothing) };
+    };
+    let builder = || Reclaimer::builder().source(Source::Membarrier);
+    let reclaimer = builder().background(false).build().expect("this kernel has membarrier");
+    let mut reader = reclaimer.handle();
+    let guard = reader.pin();
+    let leave = |count: usize| (0..count).for_each(|_| retire(&reclaimer.handle()));
+    leave(bags - bags / 10);
+    let begin = Instant::now();
+    leave(bags / 10);
+    let exit = share(begin, bags / 10);
+    drop(guard);
+    let begin = Instant::now();
+    // It buys its barrier, which a flush of somebody who has retired nothing does not.
+    let late = begin + Duration::from_secs(60);
+    reclaimer.synchronize(late).expect("no reader is left");
+    let freed = share(begin, bags);
+    let reclaimer = builder().free_in_background().build().expect("this kernel has membarrier");
+    let mut reader = reclaimer.handle();
+    let guard = reader.pin();
+    let handle = reclaimer.handle();
+    (0..bags).for_each(|_| (0..BAG).for_each(|_| retire(&handle)));
+    let begin = Instant::now();
+    (0..RETIRED).for_each(|_| retire(&handle));
+    let retirement = share(begin, RETIRED);
+    drop(guard);
+    [exit, freed, retirement]
+}
+
+/// Frees nothing.
+///
+/// # Safety
+/// None is needed.
+unsafe fn nothing(_: *mut u64) {}
 
 /// A domain, so many handles, each of which counts as a thread, and a cell that they replace.
 struct Crowd {

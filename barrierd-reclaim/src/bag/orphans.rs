@@ -1,0 +1,381 @@
+//! Bags that no thread owns: what threads leave, and what is taken over from them.
+//!
+//! Owns their order, so that each question that is asked under the domain's lock costs no walk over them all,
+//! however many there are: which may go next, how old is the oldest, is anything later than a watermark. What a
+//! thread leaves comes here whole, as one *run* per kind, in the order of its stamps. It knows nothing of locks,
+//! and never runs a destructor.
+
+use super::aside::Aside;
+use super::{Bag, SPARE_BAGS};
+use crate::holders::Holders;
+use crate::inbox::{Inbox, Taken};
+use crate::protocol::Safe;
+use core::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Bags that are sorted in from an inbox at a time: what one hold of the domain's lock does at most.
+const SORTED_AT_ONCE: usize = 64;
+
+/// What a thread leaves of its queue.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// Found safe, and held by nobody: free for good (ARCHITECTURE.md, "What a hazard holds").
+    pub(super) free: VecDeque<Bag>,
+    /// Bags that wait, oldest first.
+    pub(super) sealed: VecDeque<Bag>,
+    /// What was not in their order, each run of one kind.
+    pub(super) aside: Vec<VecDeque<Bag>>,
+}
+
+impl Left {
+    /// Every bag.
+    pub(crate) fn into_bags(self) -> impl Iterator<Item = Bag> {
+        let waiting = self.sealed.into_iter().chain(self.aside.into_iter().flatten());
+        self.free.into_iter().chain(waiting)
+    }
+}
+
+/// A time, nanoseconds, and a number that tells those with the same time apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key(u64, u64);
+
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        super::counted();
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Runs of bags, by the stamps of their first ones.
+#[derive(Default)]
+struct Runs {
+    /// A bag, and those behind it: a run of one takes no allocation of its own.
+    by_stamp: BTreeMap<Key, (Bag, VecDeque<Bag>)>,
+    /// When the first item came of each run's first bag, for reports.
+    by_opening: BTreeSet<Key>,
+    numbers: u64,
+}
+
+impl Runs {
+    fn insert(&mut self, first: Bag, behind: VecDeque<Bag>) {
+        self.numbers += 1;
+        self.put(self.numbers, first, behind);
+    }
+
+    fn put(&mut self, number: u64, first: Bag, behind: VecDeque<Bag>) {
+        self.by_opening.insert(Key(first.opened_ns, number));
+        self.by_stamp.insert(Key(first.ns, number), (first, behind));
+    }
+
+    /// The least stamp, nanoseconds.
+    fn least_ns(&self) -> Option<u64> {
+        self.by_stamp.first_key_value().map(|(key, _)| key.0)
+    }
+
+    /// When the oldest bag was opened, nanoseconds.
+    fn opened_ns(&self) -> Option<u64> {
+        self.by_opening.first().map(|key| key.0)
+    }
+
+    /// The bag with the least stamp.
+    fn pop(&mut self) -> Option<Bag> {
+        let (Key(_, number), (bag, mut behind)) = self.by_stamp.pop_first()?;
+        self.by_opening.remove(&Key(bag.opened_ns, number));
+        if let Some(next) = behind.pop_front() {
+            self.put(number, next, behind);
+        }
+        Some(bag)
+    }
+
+    fn into_bags(self) -> impl Iterator<Item = Bag> {
+        self.by_stamp
+            .into_values()
+            .flat_map(|(first, behind)| core::iter::once(first).chain(behind))
+    }
+}
+
+/// The first one, and those behind it; where there are none, without room for any.
+fn split(mut run: VecDeque<Bag>) -> Option<(Bag, VecDeque<Bag>)> {
+    let first = run.pop_front()?;
+    Some((first, if run.is_empty() { VecDeque::new() } else { run }))
+}
+
+/// See the file's documentation.
+#[derive(Default)]
+pub(crate) struct Orphans {
+    /// Free for good.
+    free: Runs,
+    /// Bags without births, by stamp.
+    plain: Runs,
+    /// Those with births.
+    born: Runs,
+    /// What would go, but for a single reader.
+    aside: Aside,
+    /// No bag in `plain` and `born` has a later stamp, nanoseconds: the latest that there ever was. (A bag goes
+    /// once `safe` is above its stamp, and what is asked of this is whether a watermark is: the answer is the same
+    /// as of the latest that is left.)
+    newest_ns: u64,
+    /// Out of an inbox, and not sorted in yet.
+    unsorted: Taken<Bag>,
+    spare: Vec<Bag>,
+}
+
+impl core::fmt::Debug for Orphans {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Orphans").field("least_ns", &self.least_ns()).finish_non_exhaustive()
+    }
+}
+
+impl Orphans {
+    /// Takes what a thread leaves.
+    pub(crate) fn add(&mut self, left: Left) {
+        let Left { free, sealed, aside } = left;
+        if let Some((first, behind)) = split(free) {
+            self.free.insert(first, behind);
+        }
+        aside.into_iter().chain([sealed]).for_each(|run| self.wait_in_order(run));
+    }
+
+    /// Takes a bag, or what is left of it, that was taken out as free and not freed.
+    pub(crate) fn put_back(&mut self, bag: Bag) {
+        if bag.waiting() > 0 {
+            self.free.insert(bag, VecDeque::new());
+        }
+    }
+
+    fn wait_in_order(&mut self, run: VecDeque<Bag>) {
+        if let Some((first, behind)) = split(run) {
+            self.wait(first, behind);
+        }
+    }
+
+    fn wait(&mut self, first: Bag, behind: VecDeque<Bag>) {
+        let last = behind.back().unwrap_or(&first);
+        self.newest_ns = self.newest_ns.max(last.ns);
+        let runs = if first.birth == 0 { &mut self.plain } else { &mut self.born };
+        runs.insert(first, behind);
+    }
+
+    /// Sorts some bags in that were put into `inbox`. Call again while it says so, with the same `look`, true at
+    /// first: then everything is here that was in it at the first call.
+    pub(crate) fn sort_in(&mut self, inbox: &Inbox<Bag>, look: &mut bool) -> bool {
+        if self.unsorted.is_empty() && core::mem::take(look) {
+            self.unsorted = inbox.take();
+        }
+        for _ in 0..SORTED_AT_ONCE {
+            let Some(bag) = self.unsorted.next() else { break };
+            self.wait(bag, VecDeque::new());
+        }
+        *look || !self.unsorted.is_empty()
+    }
+
+    /// No bag here is stamped before this, nanoseconds: 0 where the stamp alone says nothing.
+    pub(crate) fn least_ns(&self) -> u64 {
+        if !self.free.by_stamp.is_empty()
+            || !self.aside.holds_nothing()
+            || !self.unsorted.is_empty()
+        {
+            return 0;
+        }
+        let least = |runs: &Runs| runs.least_ns().unwrap_or(u64::MAX);
+        least(&self.plain).min(least(&self.born))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let Orphans { free, plain, born, aside, unsorted, .. } = self;
+        [free, plain, born].into_iter().all(|runs| runs.by_stamp.is_empty())
+            && aside.holds_nothing()
+            && unsorted.is_empty()
+    }
+
+    /// Whether there may be a bag whose stamp `watermark` is not above.
+    pub(crate) fn is_uncovered(&self, watermark: u64) -> bool {
+        let waits = |runs: &Runs| !runs.by_stamp.is_empty();
+        !self.unsorted.is_empty()
+            || (waits(&self.plain) || waits(&self.born)) && self.newest_ns >= watermark
+    }
+
+    /// No bag here has a later stamp, nanoseconds.
+    pub(crate) fn newest_ns(&self) -> u64 {
+        self.newest_ns
+    }
+
+    /// When the first item came of the oldest bag, nanoseconds.
+    pub(crate) fn opened_ns(&self) -> Option<u64> {
+        let runs = [&self.free, &self.plain, &self.born].into_iter().filter_map(Runs::opened_ns);
+        runs.chain(Some(self.aside.oldest_ns())).min().filter(|&ns| ns != u64::MAX)
+    }
+
+    /// Whether [`take`](Orphans::take) would find something to look at.
+    pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
+        !self.free.by_stamp.is_empty()
+            || self.next(safe, holders).is_some()
+            || self.aside.is_worth_a_look(holders)
+    }
+
+    /// Where the next bag lies that `safe` is above, by nanoseconds alone: with births or without.
+    fn next(&self, safe: Safe, holders: &Holders) -> Option<bool> {
+        let plain = self.plain.least_ns().filter(|&ns| ns < holders.without_birth(safe).ns);
+        let born = self.born.least_ns().filter(|&ns| ns < safe.ns);
+        match (plain, born) {
+            (None, None) => None,
+            (plain, born) => Some(plain.is_none_or(|plain| born.is_some_and(|born| born < plain))),
+        }
+    }
+
+    /// Takes a bag out that may go. What single readers hold of the bags that are looked at stays here, and is not
+    /// looked at again while they hold it. `safe` was loaded before `holders` looked, and both under the lock that
+    /// this is called under: no look is older than one that came before it here. `looks`: bags that may be looked
+    /// into.
+    pub(crate) fn take(&mut self, safe: Safe, holders: &Holders, looks: &mut usize) -> Option<Bag> {
+        // It may be held by another still.
+        self.aside.take_gone(holders).into_iter().for_each(|run| self.wait_in_order(run));
+        let mut free = VecDeque::new();
+        self.aside.release_hazarded(holders, &mut free, &mut self.spare);
+        free.into_iter().for_each(|bag| self.put_back(bag));
+        loop {
+            if let Some(bag) = self.free.pop() {
+                return Some(bag);
+            }
+            if *looks == 0 {
+                return None;
+            }
+            let runs = if self.next(safe, holders)? { &mut self.born } else { &mut self.plain };
+            let bag = runs.pop()?;
+            *looks -= 1;
+            let bag = self.aside.sift(bag, holders, &mut self.spare);
+            if bag.waiting() > 0 {
+                return Some(bag);
+            }
+            if self.spare.len() < SPARE_BAGS {
+                let mut empty = bag;
+                empty.clear();
+                self.spare.push(empty);
+            }
+        }
+    }
+
+    /// Every bag.
+    pub(crate) fn into_bags(self) -> impl Iterator<Item = Bag> {
+        let Orphans { free, plain, born, mut aside, unsorted, .. } = self;
+        let runs = [free, plain, born].into_iter().flat_map(Runs::into_bags);
+        runs.chain(aside.take_all().into_iter().flatten()).chain(unsorted)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::bag::Item;
+    use proptest::prelude::*;
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    fn bag(ns: u64, birth: u64, opened_ns: u64) -> Bag {
+        let mut bag = Bag::new();
+        bag.add(Item::new(core::ptr::null_mut(), nothing));
+        (bag.ns, bag.birth, bag.opened_ns) = (ns, birth, opened_ns);
+        bag
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// Stamps, in order, and whether they are of bags with births.
+        Leave(Vec<u64>, bool),
+        HandOver(u64),
+        /// `safe`.
+        Take(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let run = (proptest::collection::vec(1..1000u64, 0..6), any::<bool>());
+        prop_oneof![
+            run.prop_map(|(mut run, born)| {
+                run.sort_unstable();
+                Step::Leave(run, born)
+            }),
+            (1..1000u64).prop_map(Step::HandOver),
+            (1..1200u64).prop_map(Step::Take),
+        ]
+    }
+
+    proptest! {
+        /// Beside a plain list. The stamp of a bag is when it was opened, too, so that both orders are known.
+        #[test]
+        fn every_question_is_answered_as_by_a_walk(
+            steps in proptest::collection::vec(step(), 0..60),
+        ) {
+            let (mut orphans, inbox) = (Orphans::default(), Inbox::new());
+            let (mut all, mut safe_ns) = (Vec::new(), 0);
+            let holders = Holders::default();
+            for step in steps {
+                match step {
+                    Step::Leave(run, born) => {
+                        // What comes is younger than what has gone.
+                        let run: Vec<u64> = run.into_iter().map(|ns| safe_ns + ns).collect();
+                        all.extend(&run);
+                        let run = run.iter().map(|&ns| bag(ns, u64::from(born), ns)).collect();
+                        orphans.add(Left { sealed: run, ..Left::default() });
+                    }
+                    Step::HandOver(ns) => {
+                        all.push(safe_ns + ns);
+                        inbox.push(bag(safe_ns + ns, 0, safe_ns + ns));
+                    }
+                    Step::Take(ns) => {
+                        safe_ns = safe_ns.max(ns);
+                        let safe = Safe { ns: safe_ns, vtime: 0 };
+                        let mut look = true;
+                        while orphans.sort_in(&inbox, &mut look) {}
+                        all.sort_unstable();
+                        while let Some(bag) = orphans.take(safe, &holders, &mut 1) {
+                            prop_assert!(bag.ns < safe_ns);
+                            prop_assert_eq!(bag.ns, all.remove(0), "the oldest first");
+                        }
+                        prop_assert!(all.first().is_none_or(|&ns| ns >= safe_ns));
+                    }
+                }
+                let mut look = true;
+                while orphans.sort_in(&inbox, &mut look) {}
+                all.sort_unstable();
+                prop_assert_eq!(orphans.is_empty(), all.is_empty());
+                prop_assert_eq!(orphans.opened_ns(), all.first().copied());
+                prop_assert_eq!(orphans.least_ns(), all.first().copied().unwrap_or(u64::MAX));
+                // Watermarks are no less than what is safe.
+                for watermark in [safe_ns, safe_ns + 1, safe_ns + 500, safe_ns + 1001] {
+                    let uncovered = all.last().is_some_and(|&ns| ns >= watermark);
+                    prop_assert_eq!(orphans.is_uncovered(watermark), uncovered);
+                }
+                let safe = Safe { ns: safe_ns, vtime: 0 };
+                prop_assert_eq!(
+                    orphans.is_worth_a_look(safe, &holders),
+                    all.first().is_some_and(|&ns| ns < safe_ns)
+                );
+            }
+            let mut left: Vec<u64> = orphans.into_bags().map(|bag| bag.ns).collect();
+            left.sort_unstable();
+            prop_assert_eq!(left, all);
+        }
+    }
+
+    #[test]
+    fn what_comes_back_goes_first_without_another_look() {
+        let mut orphans = Orphans::default();
+        orphans.add(Left { aside: vec![[bag(5, 0, 5)].into()], ..Left::default() });
+        let (safe, holders) = (Safe { ns: 9, vtime: 0 }, Holders::default());
+        let taken = orphans.take(safe, &holders, &mut 1).expect("safe");
+        assert!(orphans.is_empty() && orphans.take(safe, &holders, &mut 1).is_none());
+        orphans.put_back(taken);
+        assert_eq!(orphans.least_ns(), 0);
+        assert!(orphans.take(Safe::default(), &holders, &mut 0).is_some());
+        let mut emptied = bag(5, 0, 5);
+        emptied.next();
+        orphans.put_back(emptied);
+        assert!(orphans.is_empty());
+    }
+}

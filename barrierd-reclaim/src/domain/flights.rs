@@ -1,0 +1,168 @@
+//! Which bags of the domain's are in somebody's hands, to be freed: whoever must not miss what is in them waits
+//! here until they have landed.
+//!
+//! Owns the list of flights, and the bag that the background thread is freeing. A flight begins under the lock of
+//! the domain's orphans, in the same hold in which its bag leaves them, and ends once the last destructor has
+//! returned and what is left, after a panic, is back there: so whoever holds that lock finds each bag in the one or
+//! in the other. It knows nothing of queues.
+
+use super::running;
+use crate::bag::{Bag, Item};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// See the file's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    list: Mutex<List>,
+    landed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    /// Those that have begun. 64 bits, so that no number comes again.
+    begun: u64,
+    /// Of these, those that have not landed: number, thread.
+    open: Vec<(u64, usize)>,
+    /// Those that have put something back.
+    returned: u64,
+    /// Threads that wait: without any, a landing costs no system call.
+    waiting: usize,
+}
+
+/// What came of a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Landing {
+    /// All have landed that had begun.
+    Done,
+    /// The rest is the calling thread's own: it is in one of their destructors.
+    Own,
+    /// The deadline came first. So many threads are still at it.
+    Late { threads: usize },
+}
+
+impl Flights {
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calling thread takes a bag. The domain's orphans are locked.
+    pub(super) fn begin(&self) -> Flight<'_> {
+        let mut list = self.lock();
+        list.begun += 1;
+        let number = list.begun;
+        list.open.push((number, running::this_thread()));
+        Flight { flights: self, number, returns: false }
+    }
+
+    /// How many have put something back so far.
+    pub(super) fn returned(&self) -> u64 {
+        self.lock().returned
+    }
+
+    /// Waits until all have landed that have begun, at most until `deadline`.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Landing {
+        let own = running::this_thread();
+        let mut list = self.lock();
+        let last = list.begun;
+        loop {
+            let mut others: Vec<usize> =
+                list.open.iter().filter(|(n, _)| *n <= last).map(|&(_, thread)| thread).collect();
+            let all = others.len();
+            others.retain(|&thread| thread != own);
+            if others.is_empty() {
+                return if all > 0 { Landing::Own } else { Landing::Done };
+            }
+            let left = deadline.map(|late| late.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                others.sort_unstable();
+                others.dedup();
+                return Landing::Late { threads: others.len() };
+            }
+            list.waiting += 1;
+            list = match left {
+                None => self.landed.wait(list).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    self.landed.wait_timeout(list, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            list.waiting -= 1;
+        }
+    }
+}
+
+/// A bag is in the hands of the thread that holds this.
+pub(crate) struct Flight<'f> {
+    flights: &'f Flights,
+    number: u64,
+    returns: bool,
+}
+
+impl Flight<'_> {
+    /// What is left of its bag is back with the domain.
+    pub(super) fn returns(&mut self) {
+        self.returns = true;
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut list = self.flights.lock();
+        list.open.retain(|&(number, _)| number != self.number);
+        list.returned += u64::from(self.returns);
+        if list.waiting > 0 {
+            self.flights.landed.notify_all();
+        }
+    }
+}
+
+/// The bag that the background thread is freeing, where others may take the rest of it away. Put and taken away
+/// with the domain's orphans locked, or by who has shut the door.
+#[derive(Debug, Default)]
+pub(crate) struct Hand(Mutex<Option<Bag>>);
+
+impl Hand {
+    fn lock(&self) -> MutexGuard<'_, Option<Bag>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(&self, bag: Bag) {
+        *self.lock() = Some(bag);
+    }
+
+    /// The next item. `None`: that was the last, or somebody took the rest.
+    pub(crate) fn next(&self) -> Option<Item> {
+        self.lock().as_mut()?.next()
+    }
+
+    pub(super) fn take(&self) -> Option<Bag> {
+        self.lock().take()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn only_those_that_had_begun_are_waited_for() {
+        let flights = Flights::default();
+        let soon = || Some(Instant::now() + Duration::from_millis(10));
+        assert_eq!(flights.wait(soon()), Landing::Done);
+        let own = flights.begin();
+        assert_eq!(flights.wait(None), Landing::Own, "it would wait for itself");
+        thread::scope(|scope| {
+            let wait = || scope.spawn(|| flights.wait(soon())).join().expect("no panics");
+            assert_eq!(wait(), Landing::Late { threads: 1 });
+            let mut second = flights.begin();
+            assert_eq!(wait(), Landing::Late { threads: 1 }, "two flights of one thread");
+            second.returns();
+            let waiting = scope.spawn(|| flights.wait(None));
+            drop((own, second));
+            assert_eq!(waiting.join().expect("no panics"), Landing::Done);
+        });
+        assert_eq!(flights.returned(), 1);
+    }
+}
