@@ -64,6 +64,7 @@ mod membarrier;
 mod models;
 mod nap;
 mod owned;
+mod places;
 mod policy;
 mod protocol;
 mod reclaimer;
@@ -76,6 +77,7 @@ mod stats;
 mod status;
 mod sync;
 mod takeover;
+mod tallies;
 mod trace;
 mod variants;
 
