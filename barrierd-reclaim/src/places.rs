@@ -236,12 +236,10 @@ impl<T> Places<T> {
 
     /// What lies in all places, be they taken or not.
     pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
-        // Acquire and SAFETY: as in `in_use`.
-        self.blocks().flat_map(|block| {
-            block
-                .places
-                .iter()
-                .filter_map(|place| unsafe { place.load(Ordering::Acquire).as_ref() })
+        self.blocks().flat_map(|block| block.places.iter()).filter_map(|place| {
+            // Acquire: as in `in_use`.
+            // SAFETY: null, or made by `take`, and it lives as long as `self`.
+            unsafe { place.load(Ordering::Acquire).as_ref() }
         })
     }
 
