@@ -26,7 +26,7 @@ before took so long that its square would take minutes.",
 };
 
 /// Objects of one round whose price is taken.
-const OBJECTS: u64 = 64 * 128;
+const OBJECTS: usize = 64 * 128;
 const ROUNDS: usize = 7;
 
 /// With ten times as many it may take a hundred times as long, and then it is left out, seconds.
@@ -53,7 +53,7 @@ fn run(bench: &mut Bench) {
     let kinds: [(&str, Measure); 6] = [
         ("reclaimers", |n| {
             let own = make();
-            row(&own, n, || make(), |all| drop(all))
+            row(&own, n, make, drop)
         }),
         ("handles", |n| {
             let own = make();
@@ -143,8 +143,7 @@ fn row<T>(
         let all = sorted((0..ROUNDS).map(|_| work()));
         per_mille(&all, 500)
     };
-    let retire =
-        || some(&|| ns(OBJECTS as usize, || (0..OBJECTS).for_each(|n| own.retire_value(n))));
+    let retire = || some(&|| ns(OBJECTS, || (0..OBJECTS).for_each(|n| own.retire_value(n))));
     let scan = || {
         some(&|| {
             own.retire_value(0u64);
