@@ -69,15 +69,31 @@ impl Taken {
 
     /// The places that somebody has. The word is loaded here.
     #[inline]
-    pub(crate) fn look(&self) -> impl Iterator<Item = usize> + use<> {
+    pub(crate) fn look(&self) -> Look {
         // Acquire: pairs with `give_back`, for those who are not met.
         let order = if broken(Twin::RelaxedTaken) { Ordering::Relaxed } else { Ordering::Acquire };
-        let mut taken = self.0.load(order);
-        iter::from_fn(move || {
-            let place = taken.trailing_zeros() as usize;
-            taken &= taken.wrapping_sub(1);
-            (place < WORD).then_some(place)
-        })
+        Look(self.0.load(order))
+    }
+}
+
+/// Places that somebody had.
+pub(crate) struct Look(u64);
+
+impl Look {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl Iterator for Look {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let place = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (place < WORD).then_some(place)
     }
 }
 
@@ -225,11 +241,16 @@ impl<T> Places<T> {
     /// What lies in the places that somebody has. Nothing is loaded before it is called for.
     #[inline]
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &T> {
-        self.blocks().flat_map(Block::words).flat_map(|(taken, places)| {
-            taken.look().filter_map(|place| {
-                // Acquire: pairs with the Release in `take`.
-                // SAFETY: null, or made by `take`, and it lives as long as `self`.
-                unsafe { places[place].load(Ordering::Acquire).as_ref() }
+        self.blocks().flat_map(|block| {
+            let looks = block.taken.iter().map(Taken::look).enumerate();
+            // Nearly all there is to a domain that was large.
+            looks.filter(|(_, look)| !look.is_empty()).flat_map(move |(word, look)| {
+                look.filter_map(move |place| {
+                    let place = &block.places[word * WORD + place];
+                    // Acquire: pairs with the Release in `take`.
+                    // SAFETY: null, or made by `take`, and it lives as long as `self`.
+                    unsafe { place.load(Ordering::Acquire).as_ref() }
+                })
             })
         })
     }
