@@ -4,8 +4,11 @@
 //! meanwhile, and proves nothing.
 
 use crate::domain::Domain;
+use crate::ledger::Together;
 use crate::record::Record;
+use crate::tallies::Sum;
 use barrierd_client::clock::now_ns;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// A section that is open ([`Reclaimer::blockers`](crate::Reclaimer::blockers)).
@@ -67,24 +70,52 @@ pub(crate) fn sections(domain: &Domain) -> impl Iterator<Item = Open> {
 }
 
 /// All of them, the oldest first: its end lets the most go.
+///
+/// Linear in places and marks, but for two sorts.
 pub(crate) fn look(domain: &Domain) -> Vec<Blocker> {
     let mut open: Vec<Open> = sections(domain).collect();
+    if open.is_empty() {
+        return Vec::new();
+    }
     open.sort_unstable();
-    open.into_iter().map(|section| Blocker::new(domain, section)).collect()
+    let mut about = About::new(domain);
+    open.into_iter().map(|section| about.blocker(section)).collect()
 }
 
-impl Blocker {
-    /// Costs a walk over the domain's threads and a look into `/proc`.
-    pub(crate) fn new(domain: &Domain, section: Open) -> Blocker {
+/// What is looked up once for all sections of a report.
+pub(crate) struct About {
+    now_ns: u64,
+    /// What was retired by when, in the whole domain, and what by now.
+    retired: Together,
+    all: Sum,
+    waiting: Sum,
+    names: HashMap<u32, Option<String>>,
+}
+
+impl About {
+    /// Costs a walk over all places of the domain that there ever were.
+    pub(crate) fn new(domain: &Domain) -> About {
+        // The marks first: what they say had been retired is then among all that was.
+        let retired = Together::new(domain.all_records().map(Record::ledger));
+        let all = domain.all_records().fold(Sum::default(), |sum, record| Sum {
+            items: sum.items + record.retired().get(),
+            bytes: sum.bytes + record.retired_bytes().get(),
+        });
+        let waiting = Sum { items: domain.waiting(), bytes: domain.waiting_bytes() };
+        About { now_ns: now_ns(), retired, all, waiting, names: HashMap::new() }
+    }
+
+    /// Costs a search, and a look into `/proc` for a thread's first section.
+    pub(crate) fn blocker(&mut self, section: Open) -> Blocker {
         let Open { era, tid, robust, .. } = section;
-        let (holds_items, holds_bytes) = domain.held_since(era);
+        let before = self.retired.before(era);
         Blocker {
             tid,
-            thread: name(tid),
-            open_for: Duration::from_nanos(now_ns().saturating_sub(era)),
+            thread: self.names.entry(tid).or_insert_with(|| name(tid)).clone(),
+            open_for: Duration::from_nanos(self.now_ns.saturating_sub(era)),
             robust,
-            holds_items,
-            holds_bytes,
+            holds_items: self.all.items.saturating_sub(before.items).min(self.waiting.items),
+            holds_bytes: self.all.bytes.saturating_sub(before.bytes).min(self.waiting.bytes),
         }
     }
 }

@@ -34,11 +34,12 @@ use crate::stats::{Counters, Stats};
 use crate::status::Status;
 use crate::sync::{FLOOR, fence, light_barrier};
 use crate::takeover::{IDLE_AFTER, Marked};
+use crate::tallies::Past;
 use crate::trace::{self, Told};
 use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{FUTURE_SLACK_NS, time_ns};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use flights::{Flight, Flights, Hand, Landing};
 use rustix::thread::gettid;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +51,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct Domain {
     words: Words,
     records: Records,
+    /// What was counted in records by those who have given them back.
+    past: Past,
+    /// Records that were handed over since such a call last scanned.
+    handed_over: AtomicUsize,
     hazards: Hazards,
     /// A robust guard was opened once. Set before its interval: whoever would have to see the one
     /// sees the other.
@@ -131,6 +136,8 @@ impl Domain {
         Domain {
             words: Words::new(),
             records: Records::new(),
+            past: Past::default(),
+            handed_over: AtomicUsize::new(0),
             hazards: Hazards::new(),
             has_intervals: AtomicBool::new(false),
             process: Process::current(),
@@ -214,8 +221,19 @@ impl Domain {
         &self.counters
     }
 
+    /// The records that somebody has.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter()
+        self.records.in_use()
+    }
+
+    /// All that there are.
+    pub(crate) fn all_records(&self) -> impl Iterator<Item = &Record> {
+        self.records.all()
+    }
+
+    /// Gives back the record of a guard through which nothing was retired. The caller owns it.
+    pub(crate) fn give_back_unused(&self, record: &Record) {
+        self.records.give_back(record);
     }
 
     #[inline]
@@ -308,8 +326,7 @@ impl Domain {
     }
 
     fn readers_before(&self, stamp: u64) -> usize {
-        self.records
-            .iter()
+        self.records()
             .filter(|record| {
                 record.reader().pinned().is_some_and(|era| era <= stamp)
                     || record.interval().holds_back(stamp)
@@ -319,9 +336,7 @@ impl Domain {
 
     /// What waiting objects take, bytes, but for bags that are being freed.
     pub(crate) fn waiting_bytes(&self) -> u64 {
-        let freed: u64 = self.records.iter().map(|record| record.freed_bytes().get()).sum();
-        let retired: u64 = self.records.iter().map(|record| record.retired_bytes().get()).sum();
-        retired.saturating_sub(freed)
+        self.past.waiting(&self.records).bytes
     }
 
     /// Which source serves, and why.
@@ -348,40 +363,26 @@ impl Domain {
     /// Whether a robust guard is open that was so at `stamp`. After `safe`, as in `let_go`.
     fn holds_back(&self, stamp: u64) -> bool {
         self.has_intervals.load(Ordering::Acquire)
-            && self.records.iter().any(|record| record.interval().holds_back(stamp))
+            && self.records().any(|record| record.interval().holds_back(stamp))
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        // `freed` first, so that it seldom overtakes `retired`.
-        let freed: u64 = self.records.iter().map(|record| record.freed().read()).sum();
-        let retired: u64 = self.records.iter().map(|record| record.retired().get()).sum();
-        let waiting_bytes = self.waiting_bytes();
+        let (retired, freed) = self.past.sums(&self.records);
         let poisoned = self.poisoned.load(Ordering::Relaxed);
-        let oldest = if retired > freed { self.oldest() } else { None };
-        Stats { waiting_bytes, oldest, ..self.counters.report(retired, freed, poisoned) }
+        let oldest = if retired.items > freed.items { self.oldest() } else { None };
+        let waiting_bytes = retired.bytes.saturating_sub(freed.bytes);
+        let report = self.counters.report(retired.items, freed.items, poisoned);
+        Stats { waiting_bytes, oldest, ..report }
     }
 
     /// How long the oldest bag has waited, but for those that are being freed.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         // Relaxed: for reports.
-        let queues = self.records.iter().map(|record| record.oldest_ns().load(Ordering::Relaxed));
+        let queues = self.records().map(|record| record.oldest_ns().load(Ordering::Relaxed));
         // In a child of a fork nobody may ever give the lock back.
         let left = if self.is_forked() { None } else { self.oldest_orphan_opened_ns() };
         let oldest = queues.chain(left).min().filter(|&ns| ns != u64::MAX)?;
         Some(Duration::from_nanos(now_ns().saturating_sub(oldest)))
-    }
-
-    /// What of the domain a section holds back that began in `era`, at most: items, bytes.
-    pub(crate) fn held_since(&self, era: u64) -> (u64, u64) {
-        let (items, bytes) = self.records.iter().fold((0, 0), |(items, bytes), record| {
-            let before = record.ledger().before(era);
-            let (all, all_bytes) = (record.retired().get(), record.retired_bytes().get());
-            (
-                items + all.saturating_sub(before.items),
-                bytes + all_bytes.saturating_sub(before.bytes),
-            )
-        });
-        (items.min(self.waiting()), bytes.min(self.waiting_bytes()))
     }
 
     /// Frees everything: called once, when the last `Reclaimer` is dropped. No guard and no other
@@ -404,7 +405,7 @@ impl Domain {
         self.flights.wait(None);
         // SAFETY: the door is closed, and no call is under way.
         let marked = unsafe { self.take_all_marked() };
-        let own = self.records.iter().flat_map(|record| {
+        let own = self.records.all().flat_map(|record| {
             // SAFETY: no call is under way and no thread can hand over any more, so all records are
             // this function's (rule 2 of `record.rs`).
             unsafe { (*record.bags()).take_over(u64::MAX) }.into_bags()

@@ -5,15 +5,16 @@
 //!
 //! # Who may touch what
 //! 1. A slot is stored by its [`Hazard`] and loaded by whoever looks.
-//! 2. A line belongs to one record from the exchange of `owner` to the Release that empties it; its
-//!    `used` is touched by that record's owner alone.
-//! 3. Lines live as long as the list, and `next` never changes once a line is on it.
+//! 2. A line belongs to one record from [`Places::take`] until it is given back, which its last hazard
+//!    does; its `used` is touched by that record's owner alone.
+//! 3. Lines live as long as the domain, and `place` never changes.
 //! 4. A hazard's record stays in use while the hazard lives (`Record::holds`): it is by the record's
 //!    full stops, or by barriers that pass every thread, that the hazard is known to be seen.
 
 use crate::guard::Guard;
 use crate::holders::HazardSlot;
 use crate::owned::OwnedGuard;
+use crate::places::Places;
 use crate::record::Record;
 use crate::robust::RobustGuard;
 use core::cell::Cell;
@@ -27,18 +28,25 @@ use crossbeam_utils::CachePadded;
 const SLOTS: usize = 8;
 
 /// Hazards of one thread, beside each other and away from other threads'.
-struct Line(CachePadded<Inner>);
+pub(crate) struct Line(CachePadded<Inner>);
 
 struct Inner {
     slots: [HazardSlot; SLOTS],
-    /// Whose they are; null: nobody's, and all empty.
-    owner: AtomicPtr<Record>,
     /// A bit for each slot that has a [`Hazard`].
     used: Cell<u8>,
-    next: *const Line,
+    /// Its number among the domain's lines.
+    place: usize,
 }
 
+// SAFETY: the slots are atomic, `used` follows rule 2, `place` rule 3.
+unsafe impl Sync for Line {}
+
 impl Line {
+    fn new(place: usize) -> Line {
+        let slots = core::array::from_fn(|_| HazardSlot::new());
+        Line(CachePadded::new(Inner { slots, used: Cell::new(0), place }))
+    }
+
     /// A free slot's number.
     fn find(&self) -> Option<usize> {
         let free = (!self.0.used.get()).trailing_zeros() as usize;
@@ -46,95 +54,64 @@ impl Line {
     }
 }
 
-/// All hazards of a domain: a list that only grows, whose lines are used again.
-#[derive(Debug)]
-pub(crate) struct Hazards {
-    head: AtomicPtr<Line>,
-}
-
-// SAFETY: `owner` and the slots are atomic, `used` follows rule 2, `next` rule 3.
-unsafe impl Sync for Hazards {}
-// SAFETY: nothing in it is tied to a thread.
-unsafe impl Send for Hazards {}
+/// All hazards of a domain: as many lines as were ever in use at once, and used again.
+pub(crate) struct Hazards(Places<Line>);
 
 impl Hazards {
     pub(crate) fn new() -> Hazards {
-        Hazards { head: AtomicPtr::new(ptr::null_mut()) }
+        Hazards(Places::new())
     }
 
-    /// Whether there never was one, so that a domain without hazards pays one load a look. A hazard is
-    /// on the list before it holds anything, so whoever would have to see the one sees the other.
+    /// Whether there never was one, so that a domain without hazards pays one load a look. A line is in
+    /// use before a hazard of it holds anything, so whoever would have to see the one sees the other.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        // Acquire: as in `lines`.
-        self.head.load(Ordering::Acquire).is_null()
+        self.0.is_new()
     }
 
-    /// Every hazard, used or not. The head is loaded here.
+    /// Every hazard of a line that is in use. Nothing is loaded before it is called for.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &HazardSlot> {
-        self.lines().flat_map(|line| line.0.slots.iter())
+        self.0.in_use().flat_map(|line| line.0.slots.iter())
     }
 
-    fn lines(&self) -> impl Iterator<Item = &Line> {
-        // Acquire: pairs with the Release in `take`; lines further down were published before.
-        let mut next: *const Line = self.head.load(Ordering::Acquire);
-        core::iter::from_fn(move || {
-            // SAFETY: null, or a line of this list, which lives as long as `self`.
-            let line = unsafe { next.as_ref() }?;
-            next = line.0.next;
-            Some(line)
-        })
+    /// What a look costs, in hazards that it loads.
+    pub(crate) fn cost(&self) -> usize {
+        self.0.cost() * SLOTS
     }
 
     /// A free slot for `record`, whose owner calls.
     fn take(&self, record: &Record) -> (&Line, usize) {
-        let own = ptr::from_ref(record).cast_mut();
-        let taken = self.lines().find_map(|line| {
-            let owner = &line.0.owner;
-            // Relaxed: equal only if this record stored it, so in this owner's program order.
-            let mine = owner.load(Ordering::Relaxed) == own
-                // Acquire: pairs with the Release in `Hazard::drop`.
-                || owner
-                    .compare_exchange(ptr::null_mut(), own, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok();
-            // Only now: the rest of the line is its owner's.
-            if mine { line.find().map(|slot| (line, slot)) } else { None }
+        // SAFETY: null, or a line that the owner has, which lives as long as the domain.
+        let own = unsafe { record.line().get().as_ref() };
+        let (line, slot) = own.and_then(|line| Some((line, line.find()?))).unwrap_or_else(|| {
+            let line = self.0.take(|place| Box::into_raw(Box::new(Line::new(place))));
+            record.line().set(line);
+            (line, 0)
         });
-        let (line, slot) = taken.unwrap_or_else(|| (self.add(own), 0));
         line.0.used.set(line.0.used.get() | 1 << slot);
         (line, slot)
     }
 
-    fn add(&self, owner: *mut Record) -> &Line {
-        let line = Box::into_raw(Box::new(Line(CachePadded::new(Inner {
-            slots: core::array::from_fn(|_| HazardSlot::new()),
-            owner: AtomicPtr::new(owner),
-            used: Cell::new(0),
-            next: ptr::null(),
-        }))));
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: not on the list yet, so this thread alone knows it.
-            unsafe { &mut *line }.0.next = head;
-            // Release: whoever loads the head (Acquire, in `lines`) sees the line whole.
-            match self.head.compare_exchange_weak(head, line, Ordering::Release, Ordering::Relaxed)
-            {
-                // SAFETY: lines live as long as the list.
-                Ok(_) => return unsafe { &*line },
-                Err(now) => head = now,
-            }
+    /// Gives a slot of `line` back, cleared; it was `record`'s, whose owner calls.
+    ///
+    /// The line goes with its last hazard, so there are no more of them than hazards. Until then it is
+    /// where the next one is taken.
+    fn give_back(&self, record: &Record, line: &Line, slot: usize) {
+        line.0.used.set(line.0.used.get() & !(1 << slot));
+        if line.0.used.get() != 0 {
+            record.line().set(line);
+            return;
         }
+        if ptr::eq(record.line().get(), line) {
+            record.line().set(ptr::null());
+        }
+        self.0.give_back(line.0.place);
     }
 }
 
-impl Drop for Hazards {
-    fn drop(&mut self) {
-        let mut next = *self.head.get_mut();
-        while !next.is_null() {
-            // SAFETY: made by `Box::into_raw` in `add`, on the list once, freed here once.
-            let line = unsafe { Box::from_raw(next) };
-            next = line.0.next.cast_mut();
-        }
+impl fmt::Debug for Hazards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hazards").field("lines", &self.0.len()).finish_non_exhaustive()
     }
 }
 
@@ -288,14 +265,9 @@ fn address<T>(ptr: *mut T) -> u64 {
 impl Drop for Hazard<'_> {
     fn drop(&mut self) {
         self.slot.clear();
-        let line = &self.line.0;
-        line.used.set(line.used.get() & !(1 << self.number));
-        if line.used.get() == 0 {
-            // Release: pairs with the exchange in `Hazards::take`.
-            line.owner.store(ptr::null_mut(), Ordering::Release);
-        }
         // SAFETY: records live as long as their domain, which `'r` keeps alive.
         let record = unsafe { &*self.record };
+        record.domain().hazards().give_back(record, self.line, self.number);
         record.hazards().set(record.hazards().get() - 1);
         // SAFETY: this thread owns the record, and this hazard, its last, is gone.
         unsafe { record.domain().hand_over_if_last(record) };

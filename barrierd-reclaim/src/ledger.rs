@@ -55,10 +55,11 @@ impl Ledger {
         }
     }
 
-    /// The last mark that was noted before `era`; with zeros if none is known.
-    pub(crate) fn before(&self, era: u64) -> Mark {
-        let Some(marks) = self.try_lock() else { return Mark::default() };
-        marks.kept.iter().rev().find(|mark| mark.ns < era).copied().unwrap_or_default()
+    /// Hands every mark to `to`, oldest first.
+    fn each(&self, to: impl FnMut(Mark)) {
+        if let Some(marks) = self.try_lock() {
+            marks.kept.iter().copied().for_each(to);
+        }
     }
 
     fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, Marks>> {
@@ -67,6 +68,44 @@ impl Ledger {
             Err(TryLockError::Poisoned(marks)) => Some(marks.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+}
+
+/// What several threads together had retired by which time: all their marks in one row, so that it is
+/// looked up by a search, however many threads there are.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    /// In order of time; each with all that came before it.
+    marks: Vec<Mark>,
+}
+
+impl Together {
+    pub(crate) fn new<'l>(ledgers: impl Iterator<Item = &'l Ledger>) -> Together {
+        let mut marks = Vec::new();
+        for ledger in ledgers {
+            let mut last = Mark::default();
+            ledger.each(|mark| {
+                // A taker's mark may say less than its owner's before it.
+                let items = mark.items.wrapping_sub(last.items);
+                let bytes = mark.bytes.wrapping_sub(last.bytes);
+                marks.push(Mark { items, bytes, ..mark });
+                last = mark;
+            });
+        }
+        marks.sort_unstable_by_key(|mark| mark.ns);
+        let mut sum = Mark::default();
+        for mark in &mut marks {
+            sum.items = sum.items.wrapping_add(mark.items);
+            sum.bytes = sum.bytes.wrapping_add(mark.bytes);
+            (mark.items, mark.bytes) = (sum.items, sum.bytes);
+        }
+        Together { marks }
+    }
+
+    /// What had been retired by the last mark of each thread before `era`; zeros where none is known.
+    pub(crate) fn before(&self, era: u64) -> Mark {
+        let later = self.marks.partition_point(|mark| mark.ns < era);
+        later.checked_sub(1).map_or(Mark::default(), |last| self.marks[last])
     }
 }
 
@@ -103,7 +142,12 @@ impl Marks {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use core::iter::once;
     use proptest::prelude::*;
+
+    fn last_before(ledger: &Ledger, era: u64) -> Mark {
+        Together::new(once(ledger)).before(era)
+    }
 
     fn mark(n: u64) -> Mark {
         Mark { ns: 10 * n, items: 64 * n, bytes: 512 * n }
@@ -112,14 +156,14 @@ mod tests {
     #[test]
     fn the_last_mark_before_an_era() {
         let ledger = Ledger::default();
-        assert_eq!(ledger.before(u64::MAX), Mark::default());
+        assert_eq!(last_before(&ledger, u64::MAX), Mark::default());
         (1..=5).for_each(|n| ledger.note(mark(n), 0));
-        assert_eq!(ledger.before(10), Mark::default(), "strictly");
-        assert_eq!(ledger.before(11), mark(1));
-        assert_eq!(ledger.before(35), mark(3));
+        assert_eq!(last_before(&ledger, 10), Mark::default(), "strictly");
+        assert_eq!(last_before(&ledger, 11), mark(1));
+        assert_eq!(last_before(&ledger, 35), mark(3));
         ledger.note(Mark { ns: u64::MAX, ..mark(9) }, 0);
         ledger.note(mark(4), 0);
-        assert_eq!(ledger.before(u64::MAX), mark(5));
+        assert_eq!(last_before(&ledger, u64::MAX), mark(5));
     }
 
     #[test]
@@ -132,6 +176,29 @@ mod tests {
     }
 
     proptest! {
+        /// Many ledgers against a walk over each of them.
+        #[test]
+        fn together_they_are_the_sum(
+            notes in proptest::collection::vec((0..4usize, 1..9u64, 0..100u64), 0..80), ask in 0..400u64,
+        ) {
+            let ledgers: [Ledger; 4] = Default::default();
+            let mut last = [Mark::default(); 4];
+            for (who, ns, items) in notes {
+                let Mark { ns: before, items: had, .. } = last[who];
+                let items = had + items;
+                last[who] = Mark { ns: before + ns, items, bytes: 8 * items };
+                ledgers[who].note(last[who], 0);
+            }
+            let found = Together::new(ledgers.iter()).before(ask);
+            let mut walked = (0, 0);
+            for ledger in &ledgers {
+                let mut of_this = Mark::default();
+                ledger.each(|mark| if mark.ns < ask { of_this = mark });
+                walked = (walked.0 + of_this.items, walked.1 + of_this.bytes);
+            }
+            prop_assert_eq!((found.items, found.bytes), walked);
+        }
+
         /// Never more than what had been retired before, and short of it by one part in seven of what
         /// came after the oldest era that is asked for, at most; whatever was there before the stall.
         #[test]
@@ -141,7 +208,7 @@ mod tests {
             let safe = 10 * before;
             (before + 1..=before + stalled).for_each(|n| ledger.note(mark(n), safe));
             let n = before + stalled * ask / 100;
-            let found = ledger.before(10 * n + 1);
+            let found = last_before(&ledger, 10 * n + 1);
             prop_assert!(found.items <= 64 * n);
             prop_assert!(64 * n - found.items <= 64 * (stalled / 7 + 2), "{found:?} for {n}");
         }

@@ -66,6 +66,7 @@ mod membarrier;
 mod models;
 mod nap;
 mod owned;
+mod places;
 mod policy;
 mod protocol;
 mod reclaimer;
@@ -78,6 +79,7 @@ mod stats;
 mod status;
 mod sync;
 mod takeover;
+mod tallies;
 mod trace;
 mod variants;
 

@@ -90,9 +90,8 @@ impl OwnedGuard {
 impl Drop for OwnedGuard {
     fn drop(&mut self) {
         // Nothing is ever retired through it: there is nothing to hand over.
-        let reader = self.record().reader();
-        reader.unpin();
-        reader.give_back();
+        self.record().reader().unpin();
+        self.reclaimer.domain().give_back_unused(self.record());
     }
 }
 

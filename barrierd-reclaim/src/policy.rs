@@ -33,8 +33,8 @@ pub(crate) const ORPHANS_PER_RETIRE: usize = 2;
 /// hold what is in them.
 pub(crate) const ORPHANS_LOOKED_AT: usize = 4;
 
-/// A scan looks at every thread, so a thread scans once in as many bags as there are threads,
-/// divided by this: a constant price an item, however many there are.
+/// A scan looks at every thread, so a thread scans once in as many bags as there are threads now,
+/// divided by this: a constant price an item, however many there are (or were: `Records::cost`).
 const READERS_A_BAG: usize = 16;
 
 /// Whether to buy a barrier that costs `price_ns`, for `uncovered` items of one thread that wait for
@@ -44,7 +44,8 @@ pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bo
     uncovered >= fair.max(LEAST_ITEMS).min(budget.max(1))
 }
 
-/// Whether a thread that has sealed `sealed` bags since its last scan should scan again.
+/// Whether a thread that has sealed `sealed` bags since its last scan should scan again; or threads that
+/// exit, so many after the last of them that did.
 pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
     sealed > readers / READERS_A_BAG
 }

@@ -10,7 +10,7 @@
 //!   ([`Reader::full_stop`], [`collect`]);
 //! - a scan that learned `w` first and then looked at every slot found only pins with era `> t`.
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
+use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
 use crossbeam_utils::CachePadded;
 
 /// A slot's value while its thread holds no pin; never an era.
@@ -169,8 +169,6 @@ pub(crate) struct Reader {
     slot: AtomicU64,
     /// The thread's last full stop, nanoseconds.
     stopped: AtomicU64,
-    /// Whether a thread has it. If not, it needs no evidence: the next one comes by a full stop.
-    in_use: AtomicBool,
 }
 
 /// The slot can't count more guards.
@@ -178,42 +176,14 @@ pub(crate) struct Reader {
 pub(crate) struct Full;
 
 impl Reader {
-    /// Taken, by the thread that makes it, and not yet known to any scan.
     pub(crate) fn new() -> Reader {
-        Reader {
-            slot: AtomicU64::new(UNPINNED),
-            stopped: AtomicU64::new(0),
-            in_use: AtomicBool::new(true),
-        }
+        Reader { slot: AtomicU64::new(UNPINNED), stopped: AtomicU64::new(0) }
     }
 
     /// One that looks pinned for ever: what a thread without a reader finds in its place.
     #[cfg(not(loom))]
     pub(crate) const fn nobody() -> Reader {
-        Reader {
-            slot: AtomicU64::new(UNPINNED + 1),
-            stopped: AtomicU64::new(0),
-            in_use: AtomicBool::new(true),
-        }
-    }
-
-    /// Takes it for the calling thread, if nobody has it. To be followed by a
-    /// [`full_stop`](Reader::full_stop).
-    pub(crate) fn take(&self) -> bool {
-        // Acquire: pairs with `give_back`, so the last owner's work happens before ours.
-        !self.in_use.load(Ordering::Relaxed)
-            && self
-                .in_use
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-    }
-
-    /// Gives it back, unpinned.
-    pub(crate) fn give_back(&self) {
-        // Release: pairs with `take`, and with `collect`, which then sees the last unpin.
-        let order =
-            if broken(Twin::RelaxedGiveBack) { Ordering::Relaxed } else { Ordering::Release };
-        self.in_use.store(false, order);
+        Reader { slot: AtomicU64::new(UNPINNED + 1), stopped: AtomicU64::new(0) }
     }
 
     /// Opens a read-side section: one load and one store. The owner holds no other guard.
@@ -347,15 +317,15 @@ pub(crate) struct Scan {
 /// was unlinked before `t` happens before all that the reader does after its stop (step 2), and what
 /// its slot held before is visible to whoever loads the stop here (step 1).
 ///
-/// A reader that nobody has counts as passed. If the thread that takes it comes to its first stop
-/// before the caller did, the caller sees it in use; if after, that thread sees all that was unlinked
-/// before `own`. `readers` must load the head of their list when it is called, not before: with a
-/// reader that is new on it, it is the same.
+/// `readers` are those that somebody has ([`Taken`](crate::places::Taken)): one that nobody has counts as
+/// passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
+/// there; if after, that thread sees all that was unlinked before `own`. So nothing of `readers` may be
+/// loaded before they are called for. A reader whose memory the taker has yet to make known is one that
+/// comes to its first stop after.
 pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
     let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
     readers
-        // Acquire: pairs with `give_back`, so its last unpin is seen.
-        .filter(|reader| reader.in_use.load(Ordering::Acquire) && !broken(Twin::NobodyInUse))
+        .filter(|_| !broken(Twin::NobodyInUse))
         .map(|reader| reader.stopped.load(order))
         .fold(own, u64::min)
 }
@@ -363,7 +333,8 @@ pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -
 /// One scan: a watermark, learned before, then a look at every slot, then what is safe.
 ///
 /// Any number of threads may scan at once: all words only rise. `readers` as for [`collect`]: a
-/// reader that registers late is then either on the list or behind its barrier.
+/// reader that registers late is then either met or behind its barrier, and of one that was given back
+/// whoever sees so sees its last unpin.
 pub(crate) fn scan<'r, R>(
     words: &Words,
     watermark: impl FnOnce() -> u64,
@@ -431,6 +402,7 @@ impl VtimeMemory {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::places::Taken;
     use core::iter::once;
     use proptest::prelude::*;
 
@@ -475,15 +447,18 @@ mod tests {
 
     #[test]
     fn what_nobody_has_needs_no_evidence() {
-        let (words, one, two) = (Words::new(), Reader::new(), Reader::new());
-        two.full_stop(&words, &NONE, || 40);
-        one.full_stop(&words, &NONE, || 60);
-        assert_eq!(collect(100, [&one, &two].into_iter()), 40);
-        two.give_back();
-        assert_eq!(collect(100, [&one, &two].into_iter()), 60);
-        assert!(two.take() && !two.take());
-        assert_eq!(collect(100, [&one, &two].into_iter()), 40);
-        assert_eq!(collect(30, [&one, &two].into_iter()), 30);
+        let (words, taken) = (Words::new(), Taken::new());
+        let readers = [Reader::new(), Reader::new()];
+        let collected = |own| collect(own, taken.look().map(|i| &readers[i]));
+        assert_eq!((taken.take(2), taken.take(2), taken.take(2)), (Some(0), Some(1), None));
+        readers[1].full_stop(&words, &NONE, || 40);
+        readers[0].full_stop(&words, &NONE, || 60);
+        assert_eq!(collected(100), 40);
+        taken.give_back(1);
+        assert_eq!(collected(100), 60);
+        assert_eq!(taken.take(2), Some(1));
+        assert_eq!(collected(100), 40);
+        assert_eq!(collected(30), 30);
     }
 
     #[test]
@@ -510,7 +485,7 @@ mod tests {
         Pin(usize),
         Unpin(usize),
         Stop(usize),
-        Take(usize),
+        Take,
         GiveBack(usize),
         Stamp,
         Scan { bought: bool },
@@ -522,7 +497,7 @@ mod tests {
             3 => who.clone().prop_map(Step::Pin),
             3 => who.clone().prop_map(Step::Unpin),
             4 => who.clone().prop_map(Step::Stop),
-            1 => who.clone().prop_map(Step::Take),
+            1 => Just(Step::Take),
             1 => who.prop_map(Step::GiveBack),
             3 => Just(Step::Stamp),
             4 => any::<bool>().prop_map(|bought| Step::Scan { bought }),
@@ -536,6 +511,9 @@ mod tests {
         fn safe_only_what_nobody_can_hold(steps in proptest::collection::vec(step(), 0..200)) {
             let words = Words::new();
             let readers = [Reader::new(), Reader::new(), Reader::new()];
+            let taken = Taken::new();
+            (0..3).for_each(|i| assert_eq!(taken.take(3), Some(i)));
+            let there = || taken.look().map(|i| &readers[i]);
             // Moments are counted; the clock goes in grains.
             let mut now = 10u64;
             let mut stopped = [0u64; 3];
@@ -556,15 +534,16 @@ mod tests {
                         readers[i].full_stop(&words, &NONE, clock);
                         stopped[i] = now;
                     }
-                    Step::Take(i) => {
-                        prop_assert_eq!(readers[i].take(), !in_use[i]);
-                        if !in_use[i] {
+                    Step::Take => {
+                        let free = in_use.iter().position(|in_use| !in_use);
+                        prop_assert_eq!(taken.take(3), free);
+                        if let Some(i) = free {
                             readers[i].full_stop(&words, &NONE, clock);
                             (in_use[i], stopped[i]) = (true, now);
                         }
                     }
                     Step::GiveBack(i) if in_use[i] && pinned[i].is_none() => {
-                        readers[i].give_back();
+                        taken.give_back(i);
                         in_use[i] = false;
                     }
                     Step::Stamp => stamps.push((words.stop(&NONE, clock).ns, now)),
@@ -576,9 +555,9 @@ mod tests {
                         }
                         let watermark = || {
                             let bought = if bought { own } else { 0 };
-                            collect(own, readers.iter()).max(bought)
+                            collect(own, there()).max(bought)
                         };
-                        let found = scan(&words, watermark, || readers.iter());
+                        let found = scan(&words, watermark, there);
                         prop_assert!(words.safe().ns >= before.max(found.safe));
                         let passed = (0..3)
                             .filter(|&i| in_use[i])

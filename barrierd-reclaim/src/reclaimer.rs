@@ -177,8 +177,8 @@ impl Reclaimer {
         RobustGuard::open_anew(self.kept_record(), &self.domain)
     }
 
-    /// A hazard pointer, which holds nothing yet. Keep it: making one costs a look at all that there
-    /// are.
+    /// A hazard pointer, which holds nothing yet. One in eight costs some atomic operations, the others
+    /// what finding this thread's place does.
     #[must_use]
     pub fn hazard(&self) -> Hazard<'_> {
         Hazard::new(self.kept_record())
@@ -196,13 +196,13 @@ impl Reclaimer {
     /// ```
     #[must_use]
     pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
-        // One record for all, also late in a thread's exit.
-        let record = self.kept_record();
-        core::array::from_fn(|_| Hazard::new(record))
+        // One record for all, also late in a thread's exit; none for none.
+        let mut record = None;
+        core::array::from_fn(|_| Hazard::new(record.get_or_insert_with(|| self.kept_record())))
     }
 
-    /// This thread's record, for somebody who counts in `Record::holds`; late in the thread's exit,
-    /// when there is no registration, one that is given back after the last of them.
+    /// This thread's record, for somebody who counts in `Record::holds` at once; late in the thread's
+    /// exit, when there is no registration, one that is given back after the last of them.
     fn kept_record(&self) -> &Record {
         let record = local::find(self.id, &self.domain).unwrap_or_else(|| {
             let record = self.domain.acquire();
@@ -307,8 +307,8 @@ impl Reclaimer {
     /// Who has a section open in this domain, the oldest first: whoever holds back what
     /// [`Stats::waiting`] counts is among them (hazard pointers hold one object each, and are not).
     ///
-    /// Costs a walk over the domain's threads, and for each section that is listed one more and a look
-    /// into `/proc`.
+    /// Costs a walk over the domain's threads, past ones too, and what they noted of what they retired,
+    /// sorted by time; and a look into `/proc` for each thread that is listed.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -529,6 +529,8 @@ impl Builder {
 
     /// Called by `retire` when it leaves the domain above a limit, at most once in 64 objects, by one
     /// thread at a time. It may call the reclaimer. If it panics, the panic comes out of that `retire`.
+    ///
+    /// The domain keeps it: it must own no clone of the reclaimer, which would keep the domain for ever.
     pub fn limit_hook(mut self, hook: impl FnMut(&Pressure) + Send + 'static) -> Builder {
         self.settings.limits.hook = Some(Arc::new(Mutex::new(hook)));
         self

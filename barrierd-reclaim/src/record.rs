@@ -1,30 +1,34 @@
-//! One thread's place in a domain, and the list of all places.
+//! One thread's place in a domain, and all of a domain's places.
 //!
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
-//! 2. The owner is the thread whose [`Reader::take`] succeeded, until it gives the record back. It
-//!    alone touches `freeing`, `debt`, `beyond`, `transient`, `robust`, `hazards` and `keeper`. The registry, a
+//! 2. The owner is the thread whose [`Places::take`] returned the record, until it gives it back. It
+//!    alone touches `freeing`, `running`, `debt`, `beyond`, `transient`, `robust`, `hazards`, `line` and
+//!    `keeper`. The registry, a
 //!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
 //!    takes its own along when it is sent, with no borrow of it left behind. When the
 //!    last `Reclaimer` is dropped, all records belong to that drop (`Domain::close`): no guard and no
 //!    call can be left, and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag.rs`); then the owner puts another in its place.
-//!    `taken` is touched by whoever holds the lock of the domain's orphans.
+//!    `taken` and `gone` are stored by whoever holds the lock of the domain's orphans.
 //! 4. The tallies are written by the owner and read by anyone; so is what reports alone look at,
 //!    `oldest_ns` and `ledger`, but that whoever takes a queue over writes there, too.
-//! 5. `next` never changes once the record is on the list, and records are freed only with the
-//!    list, when the domain is dropped and no thread has a reference to it.
+//! 5. `domain` and `place` never change, and records are freed together, when the domain is dropped and
+//!    no thread has a reference to it.
 
 use crate::bag::{Bags, VtimeWord};
 use crate::domain::Domain;
+use crate::hazard::Line;
 use crate::holders::Interval;
 use crate::ledger::Ledger;
+use crate::places::Places;
 use crate::protocol::Reader;
 use crate::stats::Tally;
+use crate::tallies::Gone;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
@@ -69,8 +73,12 @@ struct Inner {
     oldest_ns: AtomicU64,
     /// Not here: it is large, and touched once a bag.
     ledger: Box<Ledger>,
-    /// A cell, so that it is set without a `&mut`: others' pointers lead into the record by then.
-    next: Cell<*const Record>,
+    /// What of the tallies is in the domain's account.
+    gone: Gone,
+    /// Where the owner looks first for a free hazard.
+    line: Cell<*const Line>,
+    /// Its number among the domain's places.
+    place: usize,
 }
 
 #[cfg(not(loom))]
@@ -79,14 +87,14 @@ const _: () = {
     assert!(core::mem::offset_of!(Inner, taken) <= 128, "what hot calls touch is two");
 };
 
-// SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `domain` and
-// `next` are immutable and outlive it; the rest is atomic.
+// SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `domain` is
+// immutable and outlives it; the rest is immutable or atomic.
 unsafe impl Sync for Record {}
-// SAFETY: nothing in it is tied to a thread; ownership moves through `Reader::take`.
+// SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
 unsafe impl Send for Record {}
 
 impl Record {
-    fn new(domain: *const Domain, vtime: VtimeWord) -> Record {
+    fn new(domain: *const Domain, vtime: VtimeWord, place: usize) -> Record {
         Record(CachePadded::new(Inner {
             reader: Reader::new(),
             interval: Interval::new(),
@@ -109,7 +117,9 @@ impl Record {
             tid: AtomicU32::new(0),
             oldest_ns: AtomicU64::new(u64::MAX),
             ledger: Box::default(),
-            next: Cell::new(ptr::null()),
+            gone: Gone::default(),
+            line: Cell::new(ptr::null()),
+            place,
         }))
     }
 
@@ -135,6 +145,13 @@ impl Record {
     #[inline]
     pub(crate) fn hazards(&self) -> &Cell<u64> {
         &self.0.hazards
+    }
+
+    /// A line of hazards that the owner has, and where one is free, if it isn't full; null if there is no
+    /// such line. Owner only.
+    #[inline]
+    pub(crate) fn line(&self) -> &Cell<*const Line> {
+        &self.0.line
     }
 
     /// What the owner keeps beside it; only the owner knows what that is. Owner only.
@@ -262,6 +279,11 @@ impl Record {
         &self.0.freed_bytes
     }
 
+    /// What of the tallies is in the domain's account.
+    pub(crate) fn gone(&self) -> &Gone {
+        &self.0.gone
+    }
+
     /// No guard is left, though some may not have been dropped. Owner only.
     pub(crate) fn end_guards(&self) {
         self.0.reader.unpin();
@@ -291,80 +313,58 @@ impl Record {
     }
 }
 
-/// All records of a domain: a list that only grows, whose records are used again.
-#[derive(Debug)]
-pub(crate) struct Records {
-    head: AtomicPtr<Record>,
-    len: AtomicUsize,
+impl Drop for Record {
+    fn drop(&mut self) {
+        let bags = *self.0.bags.get_mut();
+        // SAFETY: made by `Box::into_raw`; its owner is gone, and this stands in for it. A taker that still
+        // has it frees it.
+        unsafe { if (*bags).is_taken() { Bags::leave(bags) } else { drop(Box::from_raw(bags)) } }
+    }
 }
+
+/// All records of a domain: as many as were ever in use at once, and used again.
+#[derive(Debug)]
+pub(crate) struct Records(Places<Record>);
 
 impl Records {
     pub(crate) fn new() -> Records {
-        Records { head: AtomicPtr::new(ptr::null_mut()), len: AtomicUsize::new(0) }
+        Records(Places::new())
     }
 
-    /// Takes a free record, or adds one. The caller owns it until it gives it back, and runs a full
+    /// Takes a free record, or makes one. The caller owns it until it gives it back, and comes to a full
     /// stop before it uses it.
     pub(crate) fn acquire(&self, domain: *const Domain, vtime: VtimeWord) -> &Record {
-        if let Some(record) = self.iter().find(|record| record.reader().take()) {
-            return record;
-        }
-        let record = Box::into_raw(Box::new(Record::new(domain, vtime)));
-        // SAFETY: nobody else knows it yet; queues and tallies live as long as the list.
-        unsafe {
-            (*(*record).bags()).count_on((*record).freed_bytes());
-            (*(*record).bags()).show_on((*record).oldest_ns());
-        }
-        self.len.fetch_add(1, Ordering::Relaxed);
-        let mut head = self.head.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: not on the list yet, so this thread alone knows it.
-            unsafe { &*record }.0.next.set(head);
-            // Release: whoever loads the head (Acquire, in `iter`) sees the record whole.
-            match self.head.compare_exchange_weak(
-                head,
-                record,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                // SAFETY: records live as long as the list.
-                Ok(_) => return unsafe { &*record },
-                Err(now) => head = now,
+        self.0.take(|place| {
+            let record = Box::into_raw(Box::new(Record::new(domain, vtime, place)));
+            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record.
+            unsafe {
+                (*(*record).bags()).count_on((*record).freed_bytes());
+                (*(*record).bags()).show_on((*record).oldest_ns());
             }
-        }
-    }
-
-    /// How many there are, in use or not.
-    pub(crate) fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed)
-    }
-
-    /// Every record, in use or not. The head is loaded here, which is what a scan relies on.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Record> {
-        // Acquire: pairs with the Release in `acquire`; records further down were published before.
-        let mut next: *const Record = self.head.load(Ordering::Acquire);
-        core::iter::from_fn(move || {
-            // SAFETY: null, or a record of this list, which lives as long as `self`.
-            let record = unsafe { next.as_ref() }?;
-            next = record.0.next.get();
-            Some(record)
+            record
         })
     }
-}
 
-impl Drop for Records {
-    fn drop(&mut self) {
-        let mut next = *self.head.get_mut();
-        while !next.is_null() {
-            // SAFETY: made by `Box::into_raw` in `acquire`, on the list once, freed here once.
-            let mut record = unsafe { Box::from_raw(next) };
-            next = record.0.next.get().cast_mut();
-            let bags = *record.0.bags.get_mut();
-            // SAFETY: made by `Box::into_raw`; its owner is gone, and stands in for it here. A taker
-            // that still has it frees it.
-            unsafe {
-                if (*bags).is_taken() { Bags::leave(bags) } else { drop(Box::from_raw(bags)) }
-            }
-        }
+    /// Gives a record back. The caller owns it, nothing of it is open, its queue is empty, and its tallies
+    /// are in the domain's account ([`Past`](crate::tallies::Past)).
+    pub(crate) fn give_back(&self, record: &Record) {
+        debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
+        self.0.give_back(record.0.place);
+    }
+
+    /// Those that somebody has. Nothing is loaded before it is called for, which is what a scan relies on.
+    #[inline]
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = &Record> {
+        self.0.in_use()
+    }
+
+    /// Every record, in use or not: when the domain ends, and for reports.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.0.all()
+    }
+
+    /// What a scan costs, in records that it looks at.
+    pub(crate) fn cost(&self) -> usize {
+        self.0.cost()
     }
 }

@@ -8,7 +8,7 @@
 //! its time is counted from the first look at which the domain was in a later era: that section, and no
 //! later one of the same place, can have the earlier era.
 
-use crate::blockers::{self, Blocker, Open};
+use crate::blockers::{self, About, Blocker, Open};
 use crate::domain::Domain;
 use crate::record::Record;
 use crate::trace;
@@ -137,15 +137,19 @@ impl Domain {
         let era = self.words().era();
         let due = due(&mut seen, open.into_iter(), era, now_ns(), stalls.hook.after);
         drop(seen);
+        if due.is_empty() {
+            return false;
+        }
+        let mut about = About::new(self);
         for &section in &due {
-            let blocker = Blocker::new(self, section);
+            let blocker = about.blocker(section);
             let told = catch_unwind(AssertUnwindSafe(|| trace::stalled(&blocker)));
             let called = catch_unwind(AssertUnwindSafe(|| hook(&blocker)));
             // The panic hook has reported them. Their own destructors might panic.
             told.map_err(core::mem::forget).ok();
             called.map_err(core::mem::forget).ok();
         }
-        !due.is_empty()
+        true
     }
 }
 

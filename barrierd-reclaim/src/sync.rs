@@ -157,8 +157,13 @@ pub(crate) enum Twin {
     RelaxedQuiet,
     /// Records in use count as if nobody had them.
     NobodyInUse,
-    /// A record is given back by a Relaxed store.
+    /// A record is given back Relaxed.
     RelaxedGiveBack,
+    /// A record is given back by a load and a store: whoever comes or goes meanwhile in the same word is
+    /// lost.
+    GiveBackByStore,
+    /// Whoever looks which records are in use does so Relaxed.
+    RelaxedTaken,
     /// Whoever takes a record comes to no full stop.
     NewcomerWithoutStop,
     /// The list of records is looked at before the scanner's own stop.

@@ -48,6 +48,11 @@ impl Domain {
         }
     }
 
+    /// What a scan and the look at who holds what cost, in words of others that are loaded.
+    pub(super) fn scan_cost(&self) -> usize {
+        self.records.cost() + self.hazards.cost()
+    }
+
     /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
     pub(super) fn release(&self, work: &mut Work<'_>) {
         let (safe, holders) = self.let_go();
@@ -63,7 +68,7 @@ impl Domain {
                 return Holders::default();
             }
             let open = || {
-                let records = any.then(|| self.records.iter().map(Record::interval));
+                let records = any.then(|| self.records.in_use().map(Record::interval));
                 records.into_iter().flatten()
             };
             Holders::look(open, || self.hazards.iter())
@@ -88,7 +93,7 @@ impl Domain {
                 fence(Ordering::SeqCst);
                 return own;
             }
-            let readers = self.records.iter().map(Record::reader);
+            let readers = self.records.in_use().map(Record::reader);
             let mut watermark = protocol::collect(own, readers);
             let membarrier = self.barriers.membarrier();
             if let Some(membarrier) = membarrier {
@@ -104,7 +109,7 @@ impl Domain {
             watermark.max(self.buy(useful, own, asked, uncovered).unwrap_or(0))
         };
         let scan =
-            protocol::scan(&self.words, watermark, || self.records.iter().map(Record::reader));
+            protocol::scan(&self.words, watermark, || self.records.in_use().map(Record::reader));
         if let Some(passive) = memory {
             self.words.publish_vtime(passive.memory.passed(scan.oldest));
         }

@@ -193,11 +193,7 @@ impl Domain {
 
     /// Objects that were retired and not yet freed; exact if none is retired meanwhile.
     pub(crate) fn waiting(&self) -> u64 {
-        // `freed` first, Acquire: what was freed had been counted as retired before, so the
-        // difference is never too small.
-        let freed: u64 = self.records.iter().map(|record| record.freed().read()).sum();
-        let retired: u64 = self.records.iter().map(|record| record.retired().get()).sum();
-        retired.saturating_sub(freed)
+        self.past.waiting(&self.records).items
     }
 
     /// Gives a record up: its items go to the domain, and the record to the next thread. Runs no
@@ -219,7 +215,12 @@ impl Domain {
                 // SAFETY: the caller owns the record.
                 unsafe { self.own(record, |work| work.waits()) || !orphans.is_empty() }
             };
-            self.scan(own, Asked::OnFlush, &|_| usize::from(waits));
+            // Relaxed: a count, by which nothing goes. Each of n threads that exit would look at the others.
+            let left = self.handed_over.fetch_add(1, Ordering::Relaxed) + 1;
+            if waits && policy::worth_scanning(left, self.scan_cost()) {
+                self.handed_over.store(0, Ordering::Relaxed);
+                self.scan(own, Asked::OnFlush, &|_| usize::from(waits));
+            }
         }
         // SAFETY: as the caller says.
         unsafe { self.give_up(record, own) };
@@ -264,7 +265,8 @@ impl Domain {
             record.transient().set(true);
         } else {
             record.transient().set(false);
-            record.reader().give_back();
+            self.past.take_over(record);
+            self.records.give_back(record);
         }
     }
 

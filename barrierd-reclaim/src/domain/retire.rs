@@ -96,7 +96,7 @@ impl Domain {
                 self.note::<BORN>(record, work, sealed);
                 if self.lazy {
                     self.hand_off(work);
-                } else if sealed && policy::worth_scanning(work.unscanned(), self.records.len()) {
+                } else if sealed && policy::worth_scanning(work.unscanned(), self.scan_cost()) {
                     self.look(record, work, Asked::OnRetire);
                 }
                 let free = if work.is_behind() { FREED_PER_RETIRE } else { 1 };

@@ -1,7 +1,9 @@
 //! Collected barriers: threads that pin, read, unpin and come to full stops; a record that is given
-//! back and taken by another thread; a thread whose record is new on the list. No interrupts.
+//! back and taken by another thread; two that change hands in one word; a thread whose record is new. No
+//! interrupts.
 
 use super::*;
+use crate::places::Taken;
 use crate::protocol::{collect, scan};
 use core::cell::Cell;
 use loom::sync::atomic::Ordering::Release;
@@ -19,26 +21,36 @@ enum Story {
     Taken,
     /// Both, one after the other, on two threads.
     Passed,
-    /// A thread makes it, puts it on the list, and reads.
+    /// A thread takes the place, makes it, makes it known, and reads.
     Late,
+    /// Its owner reads and gives it back, while the owner of the one beside it does the same.
+    BothGivenBack,
+    /// Nobody has it; a thread takes it and reads, while the one beside it is given back.
+    TakenBeside,
 }
 
 struct Domain {
     world: World,
+    /// Who has which of the readers.
+    taken: Taken,
     reader: Reader,
+    beside: Reader,
+    /// The scanner's own, which adds nothing to what it finds. (The writer is a thread that has handed its
+    /// record over.)
     scanner: Reader,
-    /// The head of the list: whether `reader` is on it. (The scanner's own record adds nothing, and
-    /// the writer is a thread that has handed its record over.)
+    /// Where the first place leads: whether `reader` is known.
     listed: AtomicBool,
     /// The writer's stamp, handed to whoever scans: 0 is none yet.
     stamp: AtomicU64,
 }
 
 impl Domain {
-    /// `Records::iter`: the head is loaded when it is called.
+    /// `Places::in_use`: nothing is loaded before it is called for.
     fn readers(&self) -> impl Iterator<Item = &Reader> {
-        let listed = self.listed.load(Acquire);
-        listed.then_some(&self.reader).into_iter()
+        self.taken.look().filter_map(|place| match place {
+            0 => self.listed.load(Acquire).then_some(&self.reader),
+            _ => Some(&self.beside),
+        })
     }
 
     fn full_stop(&self, reader: &Reader) -> u64 {
@@ -49,6 +61,11 @@ impl Domain {
         self.world.read(&self.reader, false);
     }
 
+    fn read_and_give_back(&self) {
+        self.read();
+        self.taken.give_back(0);
+    }
+
     /// `Domain::acquire`.
     fn arrive(&self) {
         if !broken(Twin::NewcomerWithoutStop) {
@@ -57,7 +74,7 @@ impl Domain {
     }
 
     fn take(&self) {
-        if self.reader.take() {
+        if self.taken.take(1).is_some() {
             self.arrive();
             self.read();
         }
@@ -65,12 +82,10 @@ impl Domain {
 
     /// `Domain::scan`.
     fn scan(&self) {
-        let early = broken(Twin::ListBeforeStop).then(|| self.listed.load(Acquire));
+        let early = broken(Twin::ListBeforeStop).then(|| self.readers().count());
         let own = self.full_stop(&self.scanner);
-        let readers = || {
-            let readers = self.readers();
-            readers.skip(usize::from(early == Some(false) && self.listed.load(Acquire)))
-        };
+        // Those of the early look, which in its story are all or none.
+        let readers = || self.readers().take(early.unwrap_or(usize::MAX));
         scan(&self.world.words, || collect(own, readers()), readers);
     }
 }
@@ -80,13 +95,17 @@ std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
 fn execute(story: Story) {
     let domain = Arc::new(Domain {
         world: World::new(),
+        taken: Taken::new(),
         reader: Reader::new(),
+        beside: Reader::new(),
         scanner: Reader::new(),
         listed: AtomicBool::new(story != Story::Late),
         stamp: AtomicU64::new(0),
     });
-    if story == Story::Taken {
-        domain.reader.give_back();
+    let two = matches!(story, Story::BothGivenBack | Story::TakenBeside);
+    (0..1 + usize::from(two)).for_each(|place| assert_eq!(domain.taken.take(2), Some(place)));
+    if matches!(story, Story::Taken | Story::TakenBeside | Story::Late) {
+        domain.taken.give_back(0);
     }
     let mut threads = Vec::new();
     let mut spawn = |work: fn(&Domain)| {
@@ -108,16 +127,19 @@ fn execute(story: Story) {
             }
             domain.reader.unpin();
         }),
-        Story::GivenBack | Story::Passed => spawn(|domain| {
-            domain.read();
-            domain.reader.give_back();
-        }),
-        Story::Taken => spawn(|domain| domain.take()),
+        Story::GivenBack | Story::Passed | Story::BothGivenBack => {
+            spawn(Domain::read_and_give_back);
+        }
+        Story::Taken | Story::TakenBeside => spawn(Domain::take),
         Story::Late => spawn(|domain| {
+            assert_eq!(domain.taken.take(1), Some(0));
             domain.listed.store(true, Release);
             domain.arrive();
             domain.read();
         }),
+    }
+    if two {
+        spawn(|domain| domain.taken.give_back(1));
     }
     if story == Story::Passed {
         spawn(|domain| domain.take());
@@ -170,6 +192,12 @@ fn a_record_goes_to_another_thread() {
 }
 
 #[test]
+fn two_records_change_hands_in_one_word() {
+    assert!(model(Story::BothGivenBack, 2), "nothing was freed");
+    assert!(model(Story::TakenBeside, 2), "nothing was freed");
+}
+
+#[test]
 fn a_thread_registers_late() {
     assert!(model(Story::Late, 3), "nothing was freed");
 }
@@ -192,6 +220,23 @@ fn twin_nobody_in_use() {
 #[test]
 fn twin_relaxed_give_back() {
     finds(Twin::RelaxedGiveBack, Story::GivenBack, 3);
+}
+
+#[test]
+fn twin_relaxed_taken() {
+    finds(Twin::RelaxedTaken, Story::GivenBack, 3);
+}
+
+/// The newcomer is lost.
+#[test]
+fn twin_give_back_by_store() {
+    finds(Twin::GiveBackByStore, Story::TakenBeside, 2);
+}
+
+/// The end of the other one's section is lost.
+#[test]
+fn twin_give_back_by_store_beside_another() {
+    finds(Twin::GiveBackByStore, Story::BothGivenBack, 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The experiments, in the order of the report. Each file holds its own prose.
 
 mod barriers;
+mod growth;
 mod memory;
 mod policy;
 mod reader;
@@ -29,7 +30,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 9] = [
+pub(crate) const ALL: [Experiment; 10] = [
     reader::EXPERIMENT,
     writer::EXPERIMENT,
     structures::EXPERIMENT,
@@ -39,4 +40,5 @@ pub(crate) const ALL: [Experiment; 9] = [
     system::EXPERIMENT,
     strangers::EXPERIMENT,
     scale::EXPERIMENT,
+    growth::EXPERIMENT,
 ];

@@ -1,0 +1,148 @@
+//! Faults of domains that once were large, or whose threads exit in odd ways: each with the input that
+//! showed it and the right value. The names begin with the row of the table in which they were collected.
+
+use barrierd_reclaim::{Builder, Reclaimer, Source};
+use std::cell::RefCell;
+use std::thread;
+use std::time::{Duration, Instant};
+
+fn builder() -> Builder {
+    Reclaimer::builder().source(Source::Membarrier).background(false)
+}
+
+/// A machine may be slow, but not by the square of the number of places.
+const SOON: Duration = Duration::from_secs(20);
+
+fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let begin = Instant::now();
+    let result = work();
+    let took = begin.elapsed();
+    println!("{what}: {took:?}");
+    assert!(took < SOON, "{what} took {took:?}");
+    result
+}
+
+/// Each one looked for a free place among all that there were.
+#[test]
+fn a22_a_hundred_thousand_owned_guards_are_opened() {
+    let reclaimer = builder().build().unwrap();
+    let open = || (0..100_000).map(|_| reclaimer.pin_owned()).collect::<Vec<_>>();
+    let guards = soon("opening", open);
+    soon("dropping", || drop(guards));
+    soon("opening again", open);
+}
+
+/// For each section all threads were asked what they had retired before it, and `/proc` for its name.
+#[test]
+fn a22_blockers_of_many_sections() {
+    let reclaimer = builder().build().unwrap();
+    let guards: Vec<_> = (0..30_000).map(|_| reclaimer.pin_owned()).collect();
+    (0..1000).for_each(|n: u64| reclaimer.retire_value(n));
+    let blockers = soon("blockers", || reclaimer.blockers());
+    assert_eq!(blockers.len(), guards.len());
+    let named = |name: &Option<String>| name.as_deref() == blockers[0].thread.as_deref();
+    assert!(blockers[0].thread.is_some() && blockers.iter().all(|one| named(&one.thread)));
+    assert!(blockers.iter().all(|one| one.holds_items == 1000 && one.holds_bytes == 8000));
+}
+
+/// Whoever retires scanned as if all were still there: once in hundreds of bags.
+#[test]
+fn a22_places_that_nobody_has_hold_nothing_up() {
+    let reclaimer = builder().build().unwrap();
+    drop((0..10_000).map(|_| reclaimer.pin_owned()).collect::<Vec<_>>());
+    let mut most = 0;
+    for n in 0..20_000u64 {
+        reclaimer.retire_value(n);
+        if n % 64 == 0 {
+            most = most.max(reclaimer.stats().waiting());
+        }
+    }
+    assert!(most < 1000, "{most} waited");
+}
+
+/// Each hazard looked for a free one among all that there were.
+#[test]
+fn a22_many_hazards() {
+    let reclaimer = builder().build().unwrap();
+    let make = || (0..400_000).map(|_| reclaimer.hazard()).collect::<Vec<_>>();
+    let hazards = soon("making", make);
+    soon("dropping", || drop(hazards));
+    drop(soon("making again", make));
+}
+
+/// What was counted in places that were given back is neither lost nor counted twice, and what they had
+/// retired is held by whoever was there.
+#[test]
+fn a22_counts_outlive_their_places() {
+    let reclaimer = builder().build().unwrap();
+    let guard = reclaimer.pin_owned();
+    for round in 1..=20u64 {
+        let handles: Vec<_> = (0..50).map(|_| reclaimer.handle()).collect();
+        handles.iter().for_each(|handle| (0..10).for_each(|n: u64| handle.retire_value(n)));
+        drop(handles);
+        let stats = reclaimer.stats();
+        assert_eq!((stats.retired, stats.freed), (500 * round, 0));
+        assert_eq!(stats.waiting_bytes, 8 * 500 * round);
+        assert_eq!(reclaimer.blockers()[0].holds_items, 500 * round);
+    }
+    drop(guard);
+    reclaimer.synchronize(Instant::now() + SOON).unwrap();
+    let stats = reclaimer.stats();
+    assert_eq!((stats.retired, stats.freed, stats.waiting_bytes), (10_000, 10_000, 0));
+}
+
+/// Threads come and go, and free: a sum never says that less waits than does.
+#[test]
+fn a22_sums_are_right_while_places_change_hands() {
+    let reclaimer = builder().build().unwrap();
+    let guard = reclaimer.pin_owned();
+    (0..1000).for_each(|n: u64| reclaimer.retire_value(n));
+    let until = Instant::now() + Duration::from_millis(300);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while Instant::now() < until {
+                    let handle = reclaimer.handle();
+                    (0..100).for_each(|n: u64| handle.retire_value(n));
+                    handle.flush();
+                }
+            });
+        }
+        while Instant::now() < until {
+            let waiting = reclaimer.stats().waiting();
+            assert!(waiting >= 1000, "{waiting}");
+        }
+    });
+    drop(guard);
+    reclaimer.synchronize(Instant::now() + SOON).unwrap();
+    assert_eq!(reclaimer.stats().waiting(), 0);
+}
+
+/// A place was taken for no hazard, and so was given back by none: it then had no barrier to show.
+#[test]
+fn a26_no_hazards_late_in_a_thread_s_exit_leave_no_place_behind() {
+    struct Late(Reclaimer);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let [] = self.0.hazards::<0>();
+        }
+    }
+    thread_local! {
+        static EARLY: RefCell<Option<Late>> = const { RefCell::new(None) };
+        static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+    }
+    let reclaimer = builder().build().unwrap();
+    thread::scope(|scope| {
+        // Joined by hand: a scope alone does not wait for thread-local destructors.
+        let thread = scope.spawn(|| {
+            EARLY.set(Some(Late(reclaimer.clone())));
+            drop(reclaimer.pin());
+            LATE.set(Some(Late(reclaimer.clone())));
+        });
+        thread.join().unwrap();
+    });
+    // A thread that is alone has its own stops for barriers: each scan brings news.
+    (0..10_000).for_each(|n: u64| reclaimer.retire_value(n));
+    let stats = reclaimer.stats();
+    assert!(stats.scans > 100 && stats.advances > stats.scans / 2, "{stats:?}");
+}
