@@ -31,6 +31,7 @@ use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::thread;
@@ -45,14 +46,14 @@ const STARTS: u8 = 1;
 const RUNS: u8 = 2;
 
 /// What became of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Called {
     /// The thread is awake, and looks again.
     Awake,
     /// The same, and it took a system call.
     BySystemCall,
-    /// There is no thread.
-    Nobody,
+    /// There is no thread; why, if it was just tried.
+    Nobody(Option<io::Error>),
 }
 
 /// A domain's side of the background thread.
@@ -102,13 +103,16 @@ impl Watch {
         match self.service.call() {
             Called::Awake => false,
             Called::BySystemCall => true,
-            Called::Nobody => {
+            Called::Nobody(error) => {
                 // So that the next item tries again.
                 self.attention.nobody_came();
                 // Or somebody else has started it meanwhile. Partner: the fence at its beginning. Either
                 // this load sees that it runs, or its look at newcomers sees `asleep`.
                 fence(Ordering::SeqCst);
-                self.is_served() && self.attention.rouse() && self.service.nap.call()
+                let woke = self.is_served() && self.attention.rouse() && self.service.nap.call();
+                // Last: a subscriber may panic.
+                error.iter().for_each(trace::no_thread);
+                woke
             }
         }
     }
@@ -177,13 +181,13 @@ impl Service {
             return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
         }
         if now_ns() < self.retry_ns.load(Ordering::Relaxed) {
-            return Called::Nobody;
+            return Called::Nobody(None);
         }
         // While another thread starts it, nobody knows whether it will come.
         let mine =
             self.state.compare_exchange(NO_THREAD, STARTS, Ordering::Relaxed, Ordering::Relaxed);
         if mine.is_err() {
-            return Called::Nobody;
+            return Called::Nobody(None);
         }
         let name = "barrierd-reclaim".into();
         match thread::Builder::new().name(name).spawn(|| self.run()) {
@@ -193,8 +197,7 @@ impl Service {
             Err(error) => {
                 self.retry_ns.store(now_ns().saturating_add(RETRY_NS), Ordering::Relaxed);
                 self.state.store(NO_THREAD, Ordering::Relaxed);
-                trace::no_thread(&error);
-                Called::Nobody
+                Called::Nobody(Some(error))
             }
         }
     }
@@ -206,10 +209,14 @@ impl Service {
         let mut keepers = Vec::new();
         loop {
             for (domain, id) in core::mem::take(&mut *lock(&self.new)) {
-                if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch()) {
-                    // It may have called while there was no thread.
-                    watch.attention().rouse();
-                }
+                // This may be the last to let the domain go, and with it what its hooks own.
+                caught(|| {
+                    if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch())
+                    {
+                        // It may have called while there was no thread.
+                        watch.attention().rouse();
+                    }
+                });
                 keepers.push(Keeper::new(domain, id));
             }
             keepers.retain(|keeper: &Keeper| !keeper.is_gone());

@@ -389,7 +389,8 @@ impl Domain {
         let orphans = lock(&self.orphans).take();
         // The rest of the bag that the background thread is freeing; and it is out of the destructor
         // that it was in, or this is that destructor.
-        let in_hand = self.hand.settle(None);
+        let in_hand = self.hand.take();
+        self.hand.wait(None);
         // SAFETY: the door is closed, and no call is under way.
         let marked = unsafe { self.take_all_marked() };
         let own = self.records.iter().flat_map(|record| {
@@ -424,6 +425,10 @@ mod tests {
     impl Domain {
         pub(crate) fn poison(&self) {
             self.poisoned.store(true, Ordering::Relaxed);
+        }
+
+        pub(crate) fn are_orphans_locked(&self) -> bool {
+            self.orphans.try_lock().is_err()
         }
     }
 

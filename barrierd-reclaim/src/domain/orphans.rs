@@ -104,9 +104,9 @@ impl Domain {
     }
 
     /// A scan for what lies with the domain.
-    pub(crate) fn scan_behind(&self) -> Option<Scan> {
+    pub(crate) fn scan_behind(&self, asked: Asked) -> Option<Scan> {
         let own = self.stop_aside();
-        self.scan(own, Asked::Behind, &|watermark| {
+        self.scan(own, asked, &|watermark| {
             lock(&self.orphans).iter().flatten().filter(|bag| bag.ns() >= watermark).count()
         })
     }

@@ -92,11 +92,18 @@ impl Domain {
     /// Takes what the background thread has not freed yet of the bag that it is freeing, and waits
     /// for the destructor that it is in.
     pub(super) fn settle(&self, deadline: Option<Instant>) {
-        let bag = self.hand.settle(deadline);
-        if let (Some(bag), Some(orphans)) = (bag, lock(&self.orphans).as_mut()) {
-            orphans.push_front(bag);
-            self.note_orphans(orphans);
+        {
+            // Under the lock, so that it is always in the hand or here; and here before the wait, so that
+            // nobody's garbage waits for it too.
+            let mut orphans = lock(&self.orphans);
+            if let Some(orphans) = orphans.as_mut()
+                && let Some(bag) = self.hand.take()
+            {
+                orphans.push_front(bag);
+                self.note_orphans(orphans);
+            }
         }
+        self.hand.wait(deadline);
     }
 
     pub(super) fn newest_orphan(&self) -> u64 {
