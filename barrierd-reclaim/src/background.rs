@@ -18,6 +18,9 @@
 //! The thread's own word is the same game once more ([`Nap`]): a waker marks it as called, and looks
 //! whether it must wake; the thread sleeps only by exchanging "awake" for "asleep".
 //!
+//! The process's first retirer starts it, for all: so it is an ordinary thread, whoever that was
+//! (`ordinary.rs`), and its code stays mapped (`mapped.rs`).
+//!
 //! # Panics
 //! Threads that retire leave to it what it is there for, so it never ends. What of others' code runs here
 //! (destructors, hooks, a `tracing` subscriber, what a hook owns, where this is the last to let its domain
@@ -26,7 +29,9 @@
 use crate::domain::Domain;
 use crate::fork::Process;
 use crate::local::DomainId;
+use crate::mapped;
 use crate::nap::{Attention, Nap};
+use crate::ordinary::become_ordinary;
 use crate::takeover::{IDLE_AFTER, Keeper};
 use crate::trace;
 use barrierd_client::clock::now_ns;
@@ -189,6 +194,7 @@ impl Service {
         if mine.is_err() {
             return Called::Nobody(None);
         }
+        mapped::for_good();
         let name = "barrierd-reclaim".into();
         match thread::Builder::new().name(name).spawn(|| self.run()) {
             Ok(_) => Called::BySystemCall,
@@ -203,6 +209,7 @@ impl Service {
     }
 
     fn run(&'static self) {
+        become_ordinary();
         self.state.store(RUNS, Ordering::Relaxed);
         // Partner: the fence of who found nobody.
         fence(Ordering::SeqCst);

@@ -59,10 +59,12 @@ mod later;
 mod ledger;
 mod limit;
 mod local;
+mod mapped;
 mod membarrier;
 #[cfg(all(loom, test))]
 mod models;
 mod nap;
+mod ordinary;
 mod owned;
 mod policy;
 mod protocol;

@@ -429,6 +429,9 @@ impl Builder {
     /// have exited, sleep or block have left. Without it, that waits until another thread of the
     /// domain calls, and what a thread holds itself until that thread does.
     ///
+    /// It has the default scheduling policy, and niceness and CPUs of the process's first thread. Its code
+    /// stays mapped: a shared object that this library is part of is not unloaded any more by `dlclose`.
+    ///
     /// Destructors then also run on that thread, one at a time. One that panics is reported by the
     /// panic hook and goes no further. One that blocks for long keeps all domains waiting for it.
     pub fn background(mut self, wanted: bool) -> Builder {

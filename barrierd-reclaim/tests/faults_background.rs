@@ -2,6 +2,9 @@
 //! showed it and the right value. The names begin with the row of the table in which they were collected.
 
 use barrierd_reclaim::{Builder, Reclaimer, Source};
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -133,4 +136,152 @@ fn a6_nobody_sleeps_on_the_rest_of_a_bag() {
         end.send(()).unwrap();
         waiter.join().unwrap().unwrap();
     });
+}
+
+/// Runs the test `name` alone, in a process of its own: it finds [`CHILD`] there.
+fn in_a_process_of_its_own(name: &str, told: &str) -> bool {
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).args(["--exact", name]).env(CHILD, told).output().unwrap();
+    if !output.status.success() {
+        eprintln!("{}: {output:?}", output.status);
+    }
+    output.status.success()
+}
+
+const CHILD: &str = "BARRIERD_TEST_CHILD";
+
+/// How the calling thread is scheduled: policy, niceness, CPUs.
+fn scheduling() -> (i32, i32, String) {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let cpus = status.lines().find(|line| line.starts_with("Cpus_allowed:")).unwrap().to_owned();
+    // SAFETY: asks about the calling thread.
+    unsafe { (libc::sched_getscheduler(0), libc::getpriority(libc::PRIO_PROCESS, 0), cpus) }
+}
+
+#[test]
+fn a17_the_background_thread_is_an_ordinary_one() {
+    const NAME: &str = "a17_the_background_thread_is_an_ordinary_one";
+    let Ok(policy) = std::env::var(CHILD) else {
+        for policy in [libc::SCHED_FIFO, libc::SCHED_BATCH, libc::SCHED_IDLE] {
+            assert!(in_a_process_of_its_own(NAME, &policy.to_string()), "policy {policy}");
+        }
+        return;
+    };
+    let policy: i32 = policy.parse().unwrap();
+    let before = scheduling();
+    let (send, seen) = mpsc::channel();
+    let reclaimer = builder().build().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let priority = i32::from(policy == libc::SCHED_FIFO);
+            // SAFETY: all of it is about the calling thread.
+            let done = unsafe {
+                let mut parameters: libc::sched_param = std::mem::zeroed();
+                parameters.sched_priority = priority;
+                let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap(), &mut cpus);
+                libc::sched_setscheduler(0, policy, &parameters) == 0
+                    && libc::sched_setaffinity(0, size_of_val(&cpus), &cpus) == 0
+            };
+            if !done {
+                eprintln!("\n*** NOT RUN: this test needs the right to SCHED_FIFO ***\n");
+                send.send(before.clone()).unwrap();
+                return;
+            }
+            assert_ne!(scheduling(), before);
+            let send = send.clone();
+            reclaimer.defer(move || send.send(scheduling()).unwrap());
+        });
+    });
+    assert_eq!(seen.recv_timeout(LATE).unwrap(), before);
+}
+
+/// Builds `examples/plugin.rs`.
+fn plugin() -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "-p", "barrierd-reclaim", "--example", "plugin"]);
+    assert!(cargo.status().unwrap().success(), "{cargo:?} failed");
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).expect("target/profile/deps").join("examples/libplugin.so")
+}
+
+fn symbol(name: &str) -> CString {
+    CString::new(name).unwrap()
+}
+
+/// What a program in C does: opens it, has a thread call it, closes it once that is gone.
+fn open_use_close(plugin: &Path) {
+    let path = symbol(plugin.to_str().unwrap());
+    // SAFETY: a plugin of this repository's, whose one function is called before it is closed.
+    unsafe {
+        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        assert!(!handle.is_null());
+        let defer = libc::dlsym(handle, symbol("plugin_defer").as_ptr());
+        assert!(!defer.is_null());
+        let defer: extern "C" fn(u32) = std::mem::transmute(defer);
+        thread::spawn(move || defer(1000)).join().unwrap();
+        assert_eq!(libc::dlclose(handle), 0);
+    }
+    // The background thread is at it.
+    thread::sleep(Duration::from_millis(60));
+}
+
+#[test]
+fn a11_a_plugin_may_be_closed() {
+    const NAME: &str = "a11_a_plugin_may_be_closed";
+    if let Ok(plugin) = std::env::var(CHILD) {
+        return open_use_close(Path::new(&plugin));
+    }
+    let plugin = plugin();
+    let died = (0..60).filter(|_| !in_a_process_of_its_own(NAME, plugin.to_str().unwrap())).count();
+    assert_eq!(died, 0, "of 60 processes");
+}
+
+/// A child by fork, the first process of a new pid namespace. `None`: not allowed. In the child this
+/// returns what `work` says, as the exit status.
+fn in_a_new_pid_namespace(work: impl FnOnce() -> i32) -> Option<i32> {
+    let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
+    // SAFETY: a fork. The child calls what takes no lock that another thread may have held: nothing runs
+    // in the parent then but this thread and some that sleep.
+    let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    if child == 0 {
+        let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(101);
+        // SAFETY: ends the child, nothing else.
+        unsafe { libc::_exit(status) };
+    }
+    let child = libc::pid_t::try_from(child).ok().filter(|child| *child > 0)?;
+    let mut status = 0;
+    // SAFETY: a child of this process, waited for once.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    Some(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 103 })
+}
+
+/// The background thread is the parent's, though parent and child are both process 1.
+#[test]
+fn a14_a_child_of_the_same_number_has_a_thread_of_its_own() {
+    const NAME: &str = "a14_a_child_of_the_same_number_has_a_thread_of_its_own";
+    if std::env::var_os(CHILD).is_none() {
+        assert!(in_a_process_of_its_own(NAME, "1"));
+        return;
+    }
+    let retires = || {
+        assert_eq!(std::process::id(), 1);
+        let reclaimer = builder().build().unwrap();
+        reclaimer.retire_value(String::from("here"));
+        until("the background thread", || reclaimer.stats().waiting() == 0);
+        // It is fast asleep.
+        thread::sleep(Duration::from_millis(100));
+    };
+    let status = in_a_new_pid_namespace(|| {
+        retires();
+        in_a_new_pid_namespace(|| {
+            retires();
+            0
+        })
+        .unwrap_or(102)
+    });
+    match status {
+        Some(status) => assert_eq!(status, 0),
+        None => eprintln!("\n*** NOT RUN: this test makes pid namespaces, which needs root ***\n"),
+    }
 }
