@@ -3,6 +3,10 @@
 //! Owns the thread and the registry. How it sleeps and is woken is `nap.rs`, what it does for a domain
 //! when it is awake `takeover.rs`; it knows nothing of queues or barriers.
 //!
+//! # Who leads
+//! One thread looks after all domains; a second one watches it, and takes its place while it is blocked in
+//! somebody's destructor (`background/rota.rs`).
+//!
 //! # When it sleeps, and who wakes it
 //! A domain is *asleep* while nothing waits in it: then the thread does not look at it, and with all
 //! domains asleep it sleeps without a timeout. Two sides, each with a fence between its store and its
@@ -26,19 +30,23 @@
 //! (destructors, hooks, a `tracing` subscriber, what a hook owns, where this is the last to let its domain
 //! go) may panic: that costs one look at one domain.
 
+mod rota;
+
 use crate::domain::Domain;
 use crate::fork::Process;
 use crate::local::DomainId;
 use crate::mapped;
 use crate::nap::{Attention, Nap};
 use crate::ordinary::become_ordinary;
-use crate::takeover::{IDLE_AFTER, Keeper};
+use crate::takeover::{IDLE_AFTER, Keeper, News};
 use crate::trace;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering, fence};
+pub(crate) use rota::STUCK;
+use rota::{Role, Rota};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Condvar, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -147,6 +155,9 @@ struct Service {
     retry_ns: AtomicU64,
     /// Domains that the thread has not seen yet.
     new: Mutex<Vec<(Weak<Domain>, DomainId)>>,
+    rota: Mutex<Rota>,
+    /// The watcher is to look.
+    look: Condvar,
 }
 
 impl Service {
@@ -163,6 +174,8 @@ impl Service {
             state: AtomicU8::new(NO_THREAD),
             retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
+            rota: Mutex::default(),
+            look: Condvar::new(),
         }));
         // AcqRel, Acquire: whoever finds a service finds it whole.
         match CURRENT.compare_exchange(current, service, Ordering::AcqRel, Ordering::Acquire) {
@@ -213,32 +226,55 @@ impl Service {
         self.state.store(RUNS, Ordering::Relaxed);
         // Partner: the fence of who found nobody.
         fence(Ordering::SeqCst);
-        let mut keepers = Vec::new();
+        let term = {
+            let mut rota = lock(&self.rota);
+            rota.threads += 1;
+            rota.term
+        };
+        self.serve(Role::Lead { term });
+    }
+
+    /// Looks after all domains, until another thread has taken the lead. What to do then.
+    fn lead(&'static self, term: u64) -> Role {
         loop {
-            for (domain, id) in core::mem::take(&mut *lock(&self.new)) {
-                // This may be the last to let the domain go, and with it what its hooks own.
-                caught(|| {
-                    if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch())
-                    {
-                        // It may have called while there was no thread.
-                        watch.attention().rouse();
-                    }
-                });
-                keepers.push(Keeper::new(domain, id));
+            self.take_newcomers();
+            let (mut nap, mut news) = (None, None);
+            let count = lock(&self.rota).keepers.len();
+            for _ in 0..count {
+                let Some(mut keeper) = self.next_keeper() else { break };
+                let next = attend(&mut keeper, |domain| self.be_watched(domain));
+                news = news.or_else(|| keeper.news());
+                nap = nap.into_iter().chain(next).min();
+                if let Some(role) = self.put_back(keeper, term) {
+                    return role;
+                }
             }
-            keepers.retain(|keeper: &Keeper| !keeper.is_gone());
-            let nap = keepers.iter_mut().filter_map(attend).min();
-            let news = keepers.iter().find_map(Keeper::news).zip(nap);
-            if !news.is_some_and(|(news, nap)| news.sleep(nap)) {
+            if !news.zip(nap).is_some_and(|(news, nap): (News, _)| news.sleep(nap)) {
                 self.nap.sleep(nap);
             }
+        }
+    }
+
+    fn take_newcomers(&self) {
+        // Apart, so that the lock is not held below.
+        let new = core::mem::take(&mut *lock(&self.new));
+        for (domain, id) in new {
+            // This may be the last to let the domain go, and with it what its hooks own.
+            caught(|| {
+                if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch()) {
+                    // It may have called while there was no thread.
+                    watch.attention().rouse();
+                }
+            });
+            lock(&self.rota).keepers.push_back(Keeper::new(domain, id));
         }
     }
 }
 
 /// One look. When to come again; `None`: when called.
-fn attend(keeper: &mut Keeper) -> Option<Duration> {
+fn attend(keeper: &mut Keeper, be_watched: impl FnOnce(&Domain)) -> Option<Duration> {
     let domain = keeper.domain()?;
+    be_watched(&domain);
     let nap = caught(|| keeper.visit(&domain)).unwrap_or(Some(IDLE_AFTER));
     // Apart, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
@@ -322,7 +358,7 @@ mod tests {
         let id = local::next_id();
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
         let rude = Rude(Arc::downgrade(&domain), id);
-        let nap = tracing::subscriber::with_default(rude, || attend(&mut keeper));
+        let nap = tracing::subscriber::with_default(rude, || attend(&mut keeper, |_| ()));
         assert_eq!(nap, Some(IDLE_AFTER), "it panicked, and the next look is due");
         assert_eq!(domain.records().count(), 1);
         assert!(domain.records().all(|record| record.reader().take()), "nobody's");

@@ -37,7 +37,6 @@ use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{FUTURE_SLACK_NS, time_ns};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use rustix::thread::gettid;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -240,7 +239,7 @@ impl Domain {
     pub(crate) fn acquire(&self) -> &Record {
         let record = self.records.acquire(self, self.barriers.vtime_word());
         record.freeing().set(self.lazy);
-        record.set_tid(gettid().as_raw_nonzero().get().unsigned_abs());
+        record.set_tid(blockers::own_tid());
         // In use first, then the stop: see `protocol::collect`.
         self.full_stop(record);
         record

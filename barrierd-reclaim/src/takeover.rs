@@ -22,7 +22,9 @@
 //! Marked queues are listed in the domain ([`Marked`]), so that `Domain::close` and `synchronize`
 //! find what is in them.
 
+use crate::background::STUCK;
 use crate::bag::{Bag, Bags};
+use crate::blockers::{Blocker, own_tid};
 use crate::domain::Domain;
 use crate::later;
 use crate::ledger::Mark;
@@ -31,8 +33,10 @@ use crate::record::Record;
 use crate::source::Asked;
 use crate::sync::{Twin, broken, step};
 use crate::trace;
+use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Stamp, WaitError};
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -119,7 +123,16 @@ pub(crate) struct Hand {
 struct Held {
     bag: Option<Bag>,
     /// Who runs the destructor of one of its items.
-    busy: Option<ThreadId>,
+    busy: Option<Busy>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Busy {
+    thread: ThreadId,
+    /// The same, as the kernel numbers it.
+    tid: u32,
+    /// Since when it runs, nanoseconds.
+    since_ns: u64,
 }
 
 impl Hand {
@@ -136,7 +149,7 @@ impl Hand {
     /// Waits, at most until `deadline`, until no destructor of the bag runs (but one that is calling).
     pub(crate) fn wait(&self, deadline: Option<Instant>) {
         let mut held = self.lock();
-        while held.busy.is_some_and(|thread| thread != thread::current().id()) {
+        while held.busy.is_some_and(|busy| busy.thread != thread::current().id()) {
             let Some(deadline) = deadline else {
                 held = self.done.wait(held).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -151,6 +164,20 @@ impl Hand {
 }
 
 impl Domain {
+    /// The destructor that a background thread has been in for longer than [`STUCK`], if there is one.
+    pub(crate) fn blocked_destructor(&self) -> Option<Blocker> {
+        // In a child of a fork nobody may ever give the lock back.
+        if self.is_forked() {
+            return None;
+        }
+        let held = self.hand().lock();
+        let Busy { tid, since_ns, .. } = held.busy?;
+        let waiting = held.bag.as_ref().map_or(0, Bag::waiting);
+        drop(held);
+        let runs = Duration::from_nanos(now_ns().saturating_sub(since_ns));
+        (runs >= STUCK).then(|| Blocker::destructor(tid, runs, 1 + waiting as u64))
+    }
+
     /// Marks the queue of a record whose owner doesn't retire, unless nothing ever came into it. The
     /// queue, if it is marked now.
     fn mark(&self, record: &Record) -> Option<*mut Bags> {
@@ -241,8 +268,10 @@ impl Domain {
     }
 
     /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
-    fn free_behind(&self, record: &Record) -> usize {
+    /// `beats` counts on with each.
+    fn free_behind(&self, record: &Record, beats: &AtomicU64) -> usize {
         let mut freed = 0;
+        let (thread, tid) = (thread::current().id(), own_tid());
         while self.take_in_hand(record) {
             loop {
                 let item = {
@@ -253,6 +282,9 @@ impl Domain {
                         self.hand().done.notify_all();
                         break;
                     };
+                    held.busy = Some(Busy { thread, tid, since_ns: now_ns() });
+                    // Relaxed: a hint for the watcher.
+                    beats.fetch_add(1, Relaxed);
                     item
                 };
                 step();
@@ -278,12 +310,14 @@ impl Domain {
         let Some(bag) = self.pick_safe(orphans, record, &mut usize::MAX.clone()) else {
             return false;
         };
-        *self.hand().lock() = Held { bag: Some(bag), busy: Some(thread::current().id()) };
+        // Busy with none of them yet.
+        *self.hand().lock() = Held { bag: Some(bag), busy: None };
         true
     }
 }
 
 /// What is known of a record.
+#[derive(Debug)]
 struct Seen {
     retired: u64,
     since: Instant,
@@ -297,7 +331,7 @@ struct Seen {
 }
 
 /// What the thread waits to hear of a daemon.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct News {
     daemon: Arc<Barrier>,
     /// The watermark before the last look, nanoseconds.
@@ -338,6 +372,7 @@ enum Left {
 }
 
 /// The background thread's view of a domain.
+#[derive(Debug)]
 pub(crate) struct Keeper {
     domain: Weak<Domain>,
     id: DomainId,
@@ -351,9 +386,14 @@ pub(crate) struct Keeper {
     /// Destructors of the last visit have retired what was not freed yet.
     renews: bool,
     empty: u32,
+    /// Destructors that its visits have begun.
+    beats: Arc<AtomicU64>,
     /// When the next look for stalled sections is due.
     stalls_due: Instant,
 }
+
+// SAFETY: the addresses in it are only compared.
+unsafe impl Send for Keeper {}
 
 impl Keeper {
     pub(crate) fn new(domain: Weak<Domain>, id: DomainId) -> Keeper {
@@ -368,8 +408,17 @@ impl Keeper {
             waiting: 0,
             renews: false,
             empty: 0,
+            beats: Arc::default(),
             stalls_due: now,
         }
+    }
+
+    pub(crate) fn beats(&self) -> &Arc<AtomicU64> {
+        &self.beats
+    }
+
+    pub(crate) fn domain_weakly(&self) -> &Weak<Domain> {
+        &self.domain
     }
 
     /// The domain is gone.
@@ -559,7 +608,7 @@ impl Keeper {
         // SAFETY: this thread's record in this domain, which is alive.
         let record = unsafe { &*record };
         let before = record.retired().get();
-        let freed = domain.while_freeing(record, || domain.free_behind(record));
+        let freed = domain.while_freeing(record, || domain.free_behind(record, &self.beats));
         let retired = record.retired().get().wrapping_sub(before);
         local::leave(self.id);
         (freed, retired)

@@ -1,13 +1,13 @@
 //! Faults of the background thread that were found by running the library, each with the input that
 //! showed it and the right value. The names begin with the row of the table in which they were collected.
 
-use barrierd_reclaim::{Builder, Reclaimer, Source};
+use barrierd_reclaim::{Blocker, Builder, Reclaimer, Source};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -284,4 +284,124 @@ fn a14_a_child_of_the_same_number_has_a_thread_of_its_own() {
         Some(status) => assert_eq!(status, 0),
         None => eprintln!("\n*** NOT RUN: this test makes pid namespaces, which needs root ***\n"),
     }
+}
+
+/// Threads of this process that serve, by the 15 bytes that the kernel keeps of their name.
+fn background_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.trim_end() == "barrierd-reclai").count()
+}
+
+/// An object whose destructor says that it has begun, and waits for its end.
+fn retire_blocker(reclaimer: &Reclaimer) -> mpsc::Sender<()> {
+    let (begun, wait_begun) = mpsc::channel();
+    let (end, wait_end) = mpsc::channel::<()>();
+    reclaimer.defer(move || {
+        begun.send(()).unwrap();
+        let _ = wait_end.recv_timeout(4 * LATE);
+    });
+    wait_begun.recv_timeout(LATE).expect("it begins");
+    end
+}
+
+fn until_all_is_freed(reclaimer: &Reclaimer) {
+    until("all of it", || reclaimer.stats().waiting() == 0);
+}
+
+#[test]
+fn a24_a_destructor_that_blocks_is_reported_and_others_are_served() {
+    const NAME: &str = "a24_a_destructor_that_blocks_is_reported_and_others_are_served";
+    if std::env::var_os(CHILD).is_none() {
+        assert!(in_a_process_of_its_own(NAME, "1"));
+        return;
+    }
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = {
+        let told = told.clone();
+        move |blocker: &Blocker| told.lock().unwrap().push(blocker.clone())
+    };
+    let blocked = builder().stall_hook(Duration::from_secs(60), hook).build().unwrap();
+    let (known, late) = (builder().build().unwrap(), builder().build().unwrap());
+    known.retire_value(0u64);
+    until_all_is_freed(&known);
+    let end = retire_blocker(&blocked);
+    // One that was there before, and one that comes now.
+    for other in [&known, &late] {
+        (0..100).for_each(|n: u64| other.retire_value(n));
+        until_all_is_freed(other);
+    }
+    until("the report", || !told.lock().unwrap().is_empty());
+    let blockers = blocked.blockers();
+    assert_eq!(blockers.len(), 1, "{blockers:?}");
+    assert!(blockers[0].destructor && blockers[0].open_for >= Duration::from_millis(100));
+    assert_eq!(blockers[0].thread.as_deref(), Some("barrierd-reclai"));
+    assert!(known.blockers().is_empty());
+    end.send(()).unwrap();
+    until_all_is_freed(&blocked);
+    // It is served again.
+    (0..100).for_each(|n: u64| blocked.retire_value(n));
+    until_all_is_freed(&blocked);
+    assert!(blocked.blockers().is_empty());
+    let told = told.lock().unwrap();
+    assert!(told.len() == 1 && told[0].destructor, "{told:?}");
+    assert_eq!(told[0].tid, blockers[0].tid);
+}
+
+/// A deadlock that is the program's own: it is seen, and others go on.
+#[test]
+fn a24_a_destructor_that_waits_for_the_last_drop_keeps_nobody_else() {
+    const NAME: &str = "a24_a_destructor_that_waits_for_the_last_drop_keeps_nobody_else";
+    if std::env::var_os(CHILD).is_none() {
+        assert!(in_a_process_of_its_own(NAME, "1"));
+        return;
+    }
+    let (tell, told) = mpsc::channel();
+    let hook = move |blocker: &Blocker| tell.send(blocker.destructor).unwrap();
+    let doomed = builder().stall_hook(Duration::from_secs(60), hook).build().unwrap();
+    let other = builder().build().unwrap();
+    let (give, last) = mpsc::channel::<Reclaimer>();
+    let dropper = thread::spawn(move || drop(last.recv()));
+    let (begun, wait_begun) = mpsc::channel();
+    doomed.defer(move || {
+        begun.send(()).unwrap();
+        let _ = dropper.join();
+    });
+    wait_begun.recv_timeout(LATE).unwrap();
+    give.send(doomed).unwrap();
+    assert!(told.recv_timeout(LATE).unwrap());
+    (0..100).for_each(|n: u64| other.retire_value(n));
+    until_all_is_freed(&other);
+}
+
+/// Four threads at most; with as many blocked the rest waits, and goes on with the first that comes back.
+#[test]
+fn a24_threads_are_few() {
+    const NAME: &str = "a24_threads_are_few";
+    if std::env::var_os(CHILD).is_none() {
+        assert!(in_a_process_of_its_own(NAME, "1"));
+        return;
+    }
+    let reclaimers: Vec<Reclaimer> = (0..5).map(|_| builder().build().unwrap()).collect();
+    let mut ends: Vec<_> = reclaimers[..4].iter().map(retire_blocker).collect();
+    until("the fourth report", || {
+        reclaimers[..4].iter().all(|reclaimer| reclaimer.blockers().iter().any(|b| b.destructor))
+    });
+    reclaimers[4].retire_value(0u64);
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!((background_threads(), reclaimers[4].stats().waiting()), (4, 1));
+    ends.remove(0).send(()).unwrap();
+    until_all_is_freed(&reclaimers[4]);
+    // They come and go.
+    for _ in 0..6 {
+        for (end, reclaimer) in ends.drain(..).zip(&reclaimers[1..]) {
+            end.send(()).unwrap();
+            until_all_is_freed(reclaimer);
+        }
+        ends = reclaimers[1..4].iter().map(retire_blocker).collect();
+        assert!(background_threads() <= 4);
+    }
+    drop(ends);
+    reclaimers.iter().for_each(until_all_is_freed);
+    until("they end", || background_threads() <= 2);
 }
