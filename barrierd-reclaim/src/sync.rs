@@ -29,12 +29,18 @@ pub(crate) fn light_barrier() {
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
 }
 
-/// A place between two steps, where a model may let its CPU take an interrupt, and a test may have the
-/// thread preempted ([`preempt_at`]).
+/// A place between two steps of a reader, where a model may let its CPU take an interrupt.
 #[inline(always)]
 pub(crate) fn step() {
     #[cfg(all(loom, test))]
     crate::models::interrupt_here();
+}
+
+/// A place between two steps of a call or of the background thread, where a test may have it preempted
+/// (`preempt_at`). Not within a queue's own steps: those are loom's, and the race of `takeover.rs`'s tests
+/// lives from their pace.
+#[inline(always)]
+pub(crate) fn stage() {
     #[cfg(all(not(loom), test))]
     preempted::here();
 }

@@ -31,7 +31,7 @@ use crate::ledger::Mark;
 use crate::local::{self, DomainId};
 use crate::record::Record;
 use crate::source::Asked;
-use crate::sync::{Twin, broken, step};
+use crate::sync::{Twin, broken, stage};
 use crate::trace;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Stamp, WaitError};
@@ -204,9 +204,9 @@ impl Domain {
 
     /// Takes over the marked queues that are the domain's by now. How many.
     pub(crate) fn take_marked(&self) -> usize {
-        step();
+        stage();
         let count = self.take_marked_quietly();
-        step();
+        stage();
         if count > 0 {
             trace::took_over(count);
         }
@@ -256,11 +256,11 @@ impl Domain {
             let now = self.stop_aside();
             marked.iter_mut().filter(|marked| marked.at == u64::MAX).for_each(|m| m.at = now);
         }
-        step();
+        stage();
         // Not under the lock: it may take its time.
         let passed =
             if broken(Twin::TakeoverWithoutBarrier) { u64::MAX } else { self.barrier_for_marks() };
-        step();
+        stage();
         let mut marked = self.lock_marked();
         // Only this thread marks, so none is younger than the stop above.
         marked.iter_mut().for_each(|marked| marked.passed |= marked.at < passed);
@@ -287,7 +287,7 @@ impl Domain {
                     beats.fetch_add(1, Relaxed);
                     item
                 };
-                step();
+                stage();
                 record.freed().publish(1);
                 freed += 1;
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
@@ -590,9 +590,9 @@ impl Keeper {
             if !idle || retired == 0 || record.foreign_bags() == seen.marked {
                 continue;
             }
-            step();
+            stage();
             if let Some(queue) = domain.mark(record) {
-                step();
+                stage();
                 seen.marked = queue;
                 marked = true;
             }
