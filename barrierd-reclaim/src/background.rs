@@ -1,4 +1,4 @@
-//! The background thread: one for the process, for every domain that wants it.
+//! The background thread: one for the process, for every domain that wants it; while it is blocked, another.
 //!
 //! Owns the thread and the registry. How it sleeps and is woken is `nap.rs`, what it does for a domain
 //! when it is awake `takeover.rs`; it knows nothing of queues or barriers.
