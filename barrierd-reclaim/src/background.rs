@@ -1,7 +1,11 @@
-//! The background thread: one for the process, for every domain that wants it.
+//! The background thread: one for the process, for every domain that wants it; while it is blocked, another.
 //!
 //! Owns the thread and the registry. How it sleeps and is woken is `nap.rs`, what it does for a domain
 //! when it is awake `takeover.rs`; it knows nothing of queues or barriers.
+//!
+//! # Who leads
+//! One thread looks after all domains; a second one watches it, and takes its place while it is blocked in
+//! somebody's destructor (`background/rota.rs`).
 //!
 //! # When it sleeps, and who wakes it
 //! A domain is *asleep* while nothing waits in it: then the thread does not look at it, and with all
@@ -18,21 +22,31 @@
 //! The thread's own word is the same game once more ([`Nap`]): a waker marks it as called, and looks
 //! whether it must wake; the thread sleeps only by exchanging "awake" for "asleep".
 //!
+//! The process's first retirer starts it, for all: so it is an ordinary thread, whoever that was
+//! (`ordinary.rs`), and its code stays mapped (`mapped.rs`).
+//!
 //! # Panics
 //! Threads that retire leave to it what it is there for, so it never ends. What of others' code runs here
 //! (destructors, hooks, a `tracing` subscriber, what a hook owns, where this is the last to let its domain
 //! go) may panic: that costs one look at one domain.
 
+mod rota;
+
 use crate::domain::Domain;
 use crate::fork::PerProcess;
+use crate::loaded;
 use crate::local::DomainId;
 use crate::nap::{Attention, Nap};
-use crate::takeover::{IDLE_AFTER, Keeper};
+use crate::ordinary::become_ordinary;
+use crate::takeover::{IDLE_AFTER, Keeper, News};
 use crate::trace;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+pub(crate) use rota::STUCK;
+use rota::{Role, Rota};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Condvar, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -45,14 +59,14 @@ const STARTS: u8 = 1;
 const RUNS: u8 = 2;
 
 /// What became of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Called {
     /// The thread is awake, and looks again.
     Awake,
     /// The same, and it took a system call.
     BySystemCall,
-    /// There is no thread.
-    Nobody,
+    /// There is no thread; why, if it was just tried.
+    Nobody(Option<io::Error>),
 }
 
 /// A domain's side of the background thread.
@@ -102,13 +116,16 @@ impl Watch {
         match self.service.call() {
             Called::Awake => false,
             Called::BySystemCall => true,
-            Called::Nobody => {
+            Called::Nobody(error) => {
                 // So that the next item tries again.
                 self.attention.nobody_came();
                 // Or somebody else has started it meanwhile. Partner: the fence at its beginning. Either
                 // this load sees that it runs, or its look at newcomers sees `asleep`.
                 fence(Ordering::SeqCst);
-                self.is_served() && self.attention.rouse() && self.service.nap.call()
+                let woke = self.is_served() && self.attention.rouse() && self.service.nap.call();
+                // Last: a subscriber may panic.
+                error.iter().for_each(trace::no_thread);
+                woke
             }
         }
     }
@@ -143,6 +160,9 @@ struct Service {
     retry_ns: AtomicU64,
     /// Domains that the thread has not seen yet.
     new: Mutex<Vec<(Weak<Domain>, DomainId)>>,
+    rota: Mutex<Rota>,
+    /// The watcher is to look.
+    look: Condvar,
 }
 
 impl Service {
@@ -153,6 +173,8 @@ impl Service {
             state: AtomicU8::new(NO_THREAD),
             retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
+            rota: Mutex::default(),
+            look: Condvar::new(),
         })
     }
 
@@ -163,14 +185,15 @@ impl Service {
             return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
         }
         if now_ns() < self.retry_ns.load(Ordering::Relaxed) {
-            return Called::Nobody;
+            return Called::Nobody(None);
         }
         // While another thread starts it, nobody knows whether it will come.
         let mine =
             self.state.compare_exchange(NO_THREAD, STARTS, Ordering::Relaxed, Ordering::Relaxed);
         if mine.is_err() {
-            return Called::Nobody;
+            return Called::Nobody(None);
         }
+        loaded::for_good();
         let name = "barrierd-reclaim".into();
         match thread::Builder::new().name(name).spawn(|| self.run()) {
             Ok(_) => Called::BySystemCall,
@@ -179,38 +202,65 @@ impl Service {
             Err(error) => {
                 self.retry_ns.store(now_ns().saturating_add(RETRY_NS), Ordering::Relaxed);
                 self.state.store(NO_THREAD, Ordering::Relaxed);
-                trace::no_thread(&error);
-                Called::Nobody
+                Called::Nobody(Some(error))
             }
         }
     }
 
     fn run(&'static self) {
+        become_ordinary();
         self.state.store(RUNS, Ordering::Relaxed);
         // Partner: the fence of who found nobody.
         fence(Ordering::SeqCst);
-        let mut keepers = Vec::new();
+        let term = {
+            let mut rota = lock(&self.rota);
+            rota.threads += 1;
+            rota.term
+        };
+        self.serve(Role::Lead { term });
+    }
+
+    /// Looks after all domains, until another thread has taken the lead. What to do then.
+    fn lead(&'static self, term: u64) -> Role {
         loop {
-            for (domain, id) in core::mem::take(&mut *lock(&self.new)) {
+            self.take_newcomers();
+            let (mut nap, mut news) = (None, None);
+            let count = lock(&self.rota).keepers.len();
+            for _ in 0..count {
+                let Some(mut keeper) = self.next_keeper() else { break };
+                let next = attend(&mut keeper, |domain| self.be_watched(domain));
+                news = news.or_else(|| keeper.news());
+                nap = nap.into_iter().chain(next).min();
+                if let Some(role) = self.put_back(keeper, term) {
+                    return role;
+                }
+            }
+            if !news.zip(nap).is_some_and(|(news, nap): (News, _)| news.sleep(nap)) {
+                self.nap.sleep(nap);
+            }
+        }
+    }
+
+    fn take_newcomers(&self) {
+        // Apart, so that the lock is not held below.
+        let new = core::mem::take(&mut *lock(&self.new));
+        for (domain, id) in new {
+            // This may be the last to let the domain go, and with it what its hooks own.
+            caught(|| {
                 if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch()) {
                     // It may have called while there was no thread.
                     watch.attention().rouse();
                 }
-                keepers.push(Keeper::new(domain, id));
-            }
-            keepers.retain(|keeper: &Keeper| !keeper.is_gone());
-            let nap = keepers.iter_mut().filter_map(attend).min();
-            let news = keepers.iter().find_map(Keeper::news).zip(nap);
-            if !news.is_some_and(|(news, nap)| news.sleep(nap)) {
-                self.nap.sleep(nap);
-            }
+            });
+            lock(&self.rota).keepers.push_back(Keeper::new(domain, id));
         }
     }
 }
 
 /// One look. When to come again; `None`: when called.
-fn attend(keeper: &mut Keeper) -> Option<Duration> {
+fn attend(keeper: &mut Keeper, be_watched: impl FnOnce(&Domain)) -> Option<Duration> {
     let domain = keeper.domain()?;
+    be_watched(&domain);
     let nap = caught(|| keeper.visit(&domain)).unwrap_or(Some(IDLE_AFTER));
     // Apart, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
@@ -294,7 +344,7 @@ mod tests {
         let id = local::next_id();
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
         let rude = Rude(Arc::downgrade(&domain), id);
-        let nap = tracing::subscriber::with_default(rude, || attend(&mut keeper));
+        let nap = tracing::subscriber::with_default(rude, || attend(&mut keeper, |_| ()));
         assert_eq!(nap, Some(IDLE_AFTER), "it panicked, and the next look is due");
         assert_eq!((domain.all_records().count(), domain.records().count()), (1, 0));
         domain.close();

@@ -32,8 +32,8 @@ use crate::sync::{
 };
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{self, NonNull};
-// The source's word: no part of what loom looks at.
-use core::sync::atomic::AtomicU64;
+// The source's word, and a hint: no part of what loom looks at.
+use core::sync::atomic::{AtomicBool as Hint, AtomicU64};
 use std::collections::VecDeque;
 use work::Rest;
 
@@ -102,6 +102,8 @@ pub(crate) struct Bags {
     busy: AtomicBool,
     /// One of owner and taker has left it.
     left: AtomicBool,
+    /// Something was pushed into it once.
+    used: Hint,
     /// All that follows.
     owned: Owned,
     vtime: VtimeWord,
@@ -200,6 +202,7 @@ impl Bags {
             limit: AtomicUsize::new(BAG_ITEMS),
             busy: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            used: Hint::new(false),
             owned: Owned::default(),
             vtime,
             plain: Lane::new(),
@@ -475,6 +478,12 @@ impl Bags {
     pub(crate) fn is_left(&self) -> bool {
         // Acquire: pairs with `leave`.
         self.left.load(Ordering::Acquire)
+    }
+
+    /// Whether something was pushed into it since it was made. Who hears no may ask again later.
+    pub(crate) fn is_used(&self) -> bool {
+        // Relaxed: the look at what is there comes after the takeover's own steps.
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Whether it is marked as taken over.

@@ -8,10 +8,11 @@ use crate::ledger::Together;
 use crate::record::Record;
 use crate::tallies::Sum;
 use barrierd_client::clock::now_ns;
+use rustix::thread::gettid;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A section that is open ([`Reclaimer::blockers`](crate::Reclaimer::blockers)).
+/// A section that is open, or a destructor that blocks ([`Reclaimer::blockers`](crate::Reclaimer::blockers)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Blocker {
@@ -26,6 +27,12 @@ pub struct Blocker {
     /// It is a [`RobustGuard`](crate::RobustGuard)'s, which holds back only what is older than its last
     /// load.
     pub robust: bool,
+    /// It is no section but a destructor that has run on a background thread for longer than 100 ms: on the
+    /// thread `tid`, for `open_for`. It holds back the rest of its bag, which
+    /// [`synchronize`](crate::Reclaimer::synchronize) takes away from it; that is what `holds_items` counts,
+    /// with its own object, and `holds_bytes` does not. What threads that do nothing hold of this domain waits
+    /// for it as well.
+    pub destructor: bool,
     /// Objects that it holds back, at most: those that wait and may have been retired since it began.
     /// They may wait for other sections as well, or for a barrier, so these figures don't add up.
     ///
@@ -74,12 +81,18 @@ pub(crate) fn sections(domain: &Domain) -> impl Iterator<Item = Open> {
 /// Linear in places and marks, but for two sorts.
 pub(crate) fn look(domain: &Domain) -> Vec<Blocker> {
     let mut open: Vec<Open> = sections(domain).collect();
+    let destructor = domain.blocked_destructor();
     if open.is_empty() {
-        return Vec::new();
+        return Vec::from_iter(destructor);
     }
     open.sort_unstable();
     let mut about = About::new(domain);
-    open.into_iter().map(|section| about.blocker(section)).collect()
+    let mut all: Vec<Blocker> = open.into_iter().map(|section| about.blocker(section)).collect();
+    if let Some(destructor) = destructor {
+        let at = all.iter().position(|section| section.open_for < destructor.open_for);
+        all.insert(at.unwrap_or(all.len()), destructor);
+    }
+    all
 }
 
 /// What is looked up once for all sections of a report.
@@ -114,10 +127,31 @@ impl About {
             thread: self.names.entry(tid).or_insert_with(|| name(tid)).clone(),
             open_for: Duration::from_nanos(self.now_ns.saturating_sub(era)),
             robust,
+            destructor: false,
             holds_items: self.all.items.saturating_sub(before.items).min(self.waiting.items),
             holds_bytes: self.all.bytes.saturating_sub(before.bytes).min(self.waiting.bytes),
         }
     }
+}
+
+impl Blocker {
+    /// A destructor that has run for so long on thread `tid`. Costs a look into `/proc`.
+    pub(crate) fn destructor(tid: u32, open_for: Duration, holds_items: u64) -> Blocker {
+        Blocker {
+            tid,
+            thread: name(tid),
+            open_for,
+            robust: false,
+            destructor: true,
+            holds_items,
+            holds_bytes: 0,
+        }
+    }
+}
+
+/// The calling thread, as the kernel numbers it.
+pub(crate) fn own_tid() -> u32 {
+    gettid().as_raw_nonzero().get().unsigned_abs()
 }
 
 fn name(tid: u32) -> Option<String> {

@@ -41,7 +41,6 @@ use barrierd_client::clock::now_ns;
 use barrierd_client::{FUTURE_SLACK_NS, time_ns};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use flights::{Flight, Flights, Hand, Landing};
-use rustix::thread::gettid;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -266,7 +265,7 @@ impl Domain {
     pub(crate) fn acquire(&self) -> &Record {
         let record = self.records.acquire(self, self.barriers.vtime_word());
         record.freeing().set(self.lazy);
-        record.set_tid(gettid().as_raw_nonzero().get().unsigned_abs());
+        record.set_tid(blockers::own_tid());
         // In use first, then the stop: see `protocol::collect`.
         self.full_stop(record);
         record
@@ -438,6 +437,10 @@ mod tests {
     impl Domain {
         pub(crate) fn poison(&self) {
             self.poisoned.store(true, Ordering::Relaxed);
+        }
+
+        pub(crate) fn are_orphans_locked(&self) -> bool {
+            self.orphans.try_lock().is_err()
         }
     }
 

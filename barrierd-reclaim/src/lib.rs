@@ -37,8 +37,10 @@
 //!   no other reclaimer since, and not with [`Source::Fence`].
 //! - A destructor that panics while the last clone of a reclaimer is dropped, or on the background
 //!   thread, is reported by the panic hook and goes no further, so that the objects behind it are freed.
-//! - Destructors run one at a time on the background thread: one that blocks keeps all domains waiting,
-//!   and dropping the last clone waits for it. It must not wait for the thread that drops.
+//! - A domain's destructors run one at a time on a background thread: one that blocks keeps the domain waiting
+//!   (others are served by another thread after 100 ms, with three that block), and dropping the last clone
+//!   waits for it. It must not wait for the thread that drops: that is a deadlock, which the stall hook and
+//!   `tracing` tell of.
 
 mod background;
 mod bag;
@@ -59,12 +61,14 @@ mod inbox;
 mod later;
 mod ledger;
 mod limit;
+mod loaded;
 mod local;
 mod mapped;
 mod membarrier;
 #[cfg(all(loom, test))]
 mod models;
 mod nap;
+mod ordinary;
 mod owned;
 mod places;
 mod policy;

@@ -254,8 +254,13 @@ impl Membarrier {
 
     /// Whether purchases at this moment would leave the machine time for other things.
     pub(crate) fn is_affordable(self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed))
-            >= 4 * self.price_ns().min(MOST_SPACING_NS)
+        self.affordable_in_ns(now_ns) == 0
+    }
+
+    /// How long until then, nanoseconds.
+    pub(crate) fn affordable_in_ns(self, now_ns: u64) -> u64 {
+        let apart = 4 * self.price_ns().min(MOST_SPACING_NS);
+        apart.saturating_sub(now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)))
     }
 
     /// Whether somebody is buying at this moment, not somebody who has been kept from it for long; or is

@@ -305,7 +305,8 @@ impl Reclaimer {
     }
 
     /// Who has a section open in this domain, the oldest first: whoever holds back what
-    /// [`Stats::waiting`] counts is among them (hazard pointers hold one object each, and are not).
+    /// [`Stats::waiting`] counts is among them (hazard pointers hold one object each, and are not); and a
+    /// destructor that blocks a background thread.
     ///
     /// Costs a walk over the domain's threads, past ones too, and what they noted of what they retired,
     /// sorted by time; and a look into `/proc` for each thread that is listed.
@@ -440,8 +441,16 @@ impl Builder {
     /// have exited, sleep or block have left. Without it, that waits until another thread of the
     /// domain calls, and what a thread holds itself until that thread does.
     ///
+    /// It has the default scheduling policy, and niceness and CPUs of the process's first thread. Its code
+    /// stays mapped: a shared object that this library is part of is not unloaded any more by `dlclose`.
+    ///
     /// Destructors then also run on that thread, one at a time. One that panics is reported by the
-    /// panic hook and goes no further. One that blocks for long keeps all domains waiting for it.
+    /// panic hook and goes no further. One that blocks for longer than 100 ms keeps its own domain's garbage
+    /// waiting that only this thread would free, no other's: a second thread of the same name, which watches
+    /// the first while anything is done, takes its place. [`blockers`](Reclaimer::blockers) lists such a
+    /// destructor, the [stall hook](Builder::stall_hook) is called for it, and a `tracing` event tells of it.
+    /// There are four such threads at most; with four destructors that block, all domains wait, and of the
+    /// fourth `blockers` alone tells.
     pub fn background(mut self, wanted: bool) -> Builder {
         self.settings.background = wanted;
         self
@@ -549,7 +558,10 @@ impl Builder {
     /// It is called by one thread at a time, under no lock of this library's that a call would wait for:
     /// it may call the reclaimer. A panic of it is reported by the panic hook and goes no further. The
     /// domain keeps it: it must own no clone of the reclaimer, which would keep the domain for ever. One
-    /// that blocks for long holds up the background thread.
+    /// that blocks for long holds up the background thread, as a destructor does.
+    ///
+    /// It is called as well, once, for a destructor of the domain that blocks the background thread
+    /// for longer than 100 ms, whatever `after` is ([`Blocker::destructor`]).
     /// [`Guard::repin`](crate::Guard::repin) begins a new section.
     ///
     /// ```

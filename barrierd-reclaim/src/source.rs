@@ -88,6 +88,9 @@ pub(crate) enum Asked {
     AtLimit,
     /// The background thread: buy, where none comes by itself.
     Behind,
+    /// The same, once more for what destructors there have just retired: as `Behind`, but not so often
+    /// that others would feel it.
+    Again,
 }
 
 /// The chosen source. Kept, mappings and all, for the life of the domain.

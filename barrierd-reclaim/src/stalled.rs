@@ -69,6 +69,13 @@ impl Stalls {
         Stalls { hook, seen: Mutex::default(), looked_ns: AtomicU64::new(0) }
     }
 
+    /// Calls back for a destructor that blocks, unless it is the hook itself that does.
+    pub(crate) fn tell(&self, blocker: &Blocker) {
+        if let Some(mut hook) = try_lock(&self.hook.hook) {
+            hook(blocker);
+        }
+    }
+
     /// How far apart looks should be.
     pub(crate) fn every(&self) -> Duration {
         (self.hook.after / LOOKS).clamp(Duration::from_millis(1), MOST_BETWEEN)

@@ -40,6 +40,81 @@ pub(crate) fn step() {
     crate::models::interrupt_here();
 }
 
+/// A place between two steps of a call or of the background thread, where a test may have it preempted
+/// (`preempt_at`). Not within a queue's own steps: those are loom's, and the race of `takeover.rs`'s tests
+/// lives from their pace.
+#[inline(always)]
+pub(crate) fn stage() {
+    #[cfg(all(not(loom), test))]
+    preempted::here();
+}
+
+#[cfg(all(not(loom), test))]
+pub(crate) use preempted::preempt_at;
+
+/// Preemption on purpose: at a chosen step others do what they like, on this thread.
+#[cfg(all(not(loom), test))]
+mod preempted {
+    use core::cell::RefCell;
+    use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    type Others<'o> = Box<dyn FnOnce() + 'o>;
+
+    /// How many threads are to be preempted: a step costs others no more than this load.
+    static ARMED: AtomicUsize = AtomicUsize::new(0);
+
+    thread_local! {
+        /// After how many more steps, and what happens then.
+        static DUE: RefCell<Option<(usize, Others<'static>)>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `work`; after `steps` steps of it, once, `others`. Whether it came to that.
+    pub(crate) fn preempt_at(steps: usize, others: impl FnOnce(), work: impl FnOnce()) -> bool {
+        let others: Others<'_> = Box::new(others);
+        // SAFETY: only the lifetime is changed. It is dropped below at the latest, before what it borrows:
+        // `Unset` does so also if `work` panics.
+        let others: Others<'static> = unsafe { core::mem::transmute(others) };
+        struct Unset;
+        impl Drop for Unset {
+            fn drop(&mut self) {
+                DUE.take();
+                ARMED.fetch_sub(1, Relaxed);
+            }
+        }
+        ARMED.fetch_add(1, Relaxed);
+        let unset = Unset;
+        DUE.replace(Some((steps, others)));
+        work();
+        let came = DUE.with_borrow(Option::is_none);
+        drop(unset);
+        came
+    }
+
+    #[inline]
+    pub(super) fn here() {
+        // Relaxed: the thread's own addition is what counts.
+        if ARMED.load(Relaxed) > 0 {
+            come_to_it();
+        }
+    }
+
+    #[cold]
+    fn come_to_it() {
+        let due = DUE.try_with(|due| {
+            let mut due = due.borrow_mut();
+            let (steps, others) = due.take()?;
+            if steps == 0 {
+                return Some(others);
+            }
+            *due = Some((steps - 1, others));
+            None
+        });
+        if let Ok(Some(others)) = due {
+            others();
+        }
+    }
+}
+
 /// A word that one thread sleeps on.
 ///
 /// Under loom a lock stands for the kernel's, under which it compares the word before it puts the

@@ -23,15 +23,19 @@
 //! find what is in them.
 
 use crate::bag::{Bag, Bags, Left};
+use crate::blockers::own_tid;
 use crate::domain::Domain;
 use crate::later;
 use crate::ledger::Mark;
 use crate::local::{self, DomainId};
 use crate::mapped::Mapped;
 use crate::record::Record;
-use crate::sync::{Twin, broken};
+use crate::source::Asked;
+use crate::sync::{Twin, broken, stage};
 use crate::trace;
 use barrierd_client::{Stamp, WaitError};
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -48,6 +52,9 @@ const LEAST_NAP: Duration = Duration::from_millis(1);
 const MOST_NAP_PINNED: Duration = Duration::from_millis(40);
 /// ... and this rare where no barrier comes.
 const MOST_NAP: Duration = Duration::from_millis(250);
+/// So long a visit goes on freeing what the destructors of that visit retire; then as long a pause, for
+/// other domains and everybody else.
+const TURN: Duration = Duration::from_millis(1);
 /// The looks grow rarer by this part of the time that nothing has moved.
 const PATIENCE: u32 = 8;
 /// The longest sleep on a daemon's word.
@@ -104,34 +111,35 @@ impl Marked {
 }
 
 impl Domain {
-    /// Marks the queue of a record whose owner doesn't retire. Whether it did.
-    fn mark(&self, record: &Record) -> bool {
+    /// Marks the queue of a record whose owner doesn't retire, unless nothing ever came into it. The
+    /// queue, if it is marked now.
+    fn mark(&self, record: &Record) -> Option<*mut Bags> {
         let orphans = self.lock_orphans();
         // The door is closed: what is there belongs to `close`.
-        if orphans.is_none() {
-            return false;
-        }
+        orphans.as_ref()?;
         let bags = record.foreign_bags();
         // Its taker has left it, and its owner may do so at any moment. (The address of a queue that
         // is gone can't be another's here: its successor was made before it went.)
         if bags == record.taken() {
-            return false;
+            return None;
         }
         // SAFETY: an owner leaves a queue only once it is marked. If this one is, its taker has not
         // left it: whoever does notes that in the record, under the lock that is held here.
         let queue = unsafe { &*bags };
-        if queue.is_taken() {
-            return false;
+        if queue.is_taken() || !queue.is_used() {
+            return None;
         }
         let retired = (record.retired().get(), record.retired_bytes().get());
         queue.mark_taken();
         self.lock_marked().push(Marked { bags, record, retired, at: u64::MAX, passed: false });
-        true
+        Some(bags)
     }
 
     /// Takes over the marked queues that are the domain's by now. How many.
     pub(crate) fn take_marked(&self) -> usize {
+        stage();
         let count = self.take_marked_quietly();
+        stage();
         if count > 0 {
             trace::took_over(count);
         }
@@ -181,9 +189,11 @@ impl Domain {
             let now = self.stop_aside();
             marked.iter_mut().filter(|marked| marked.at == u64::MAX).for_each(|m| m.at = now);
         }
+        stage();
         // Not under the lock: it may take its time.
         let passed =
             if broken(Twin::TakeoverWithoutBarrier) { u64::MAX } else { self.barrier_for_marks() };
+        stage();
         let mut marked = self.lock_marked();
         // Only this thread marks, so none is younger than the stop above.
         marked.iter_mut().for_each(|marked| marked.passed |= marked.at < passed);
@@ -191,11 +201,16 @@ impl Domain {
     }
 
     /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
-    fn free_behind(&self, record: &Record) -> usize {
+    /// `beats` counts on with each.
+    fn free_behind(&self, record: &Record, beats: &AtomicU64) -> usize {
         let mut freed = 0;
+        let tid = own_tid();
         while let Some(_flight) = self.take_in_hand(record) {
             // None: the bag is empty, or somebody else took the rest.
-            while let Some(item) = self.hand().next() {
+            while let Some(item) = self.hand().next(tid) {
+                // Relaxed: a hint for the watcher.
+                beats.fetch_add(1, Relaxed);
+                stage();
                 record.freed().publish(1);
                 freed += 1;
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
@@ -212,15 +227,21 @@ impl Domain {
 }
 
 /// What is known of a record.
+#[derive(Debug)]
 struct Seen {
     retired: u64,
     since: Instant,
-    /// Something was retired since its queue was last taken.
-    holds: bool,
+    /// The queue that was marked last; only compared, since it may be gone.
+    ///
+    /// Another one in the record is its successor, and may hold something, whatever the count says: an
+    /// owner counts an item before it pushes it, so it may have pushed into the successor what was counted
+    /// before the mark. A successor is made while its predecessor is there, and marked before it has one
+    /// itself, so it never has the address that stands here.
+    marked: *mut Bags,
 }
 
 /// What the thread waits to hear of a daemon.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct News {
     daemon: Arc<Mapped>,
     /// The watermark before the last look, nanoseconds.
@@ -244,7 +265,24 @@ impl News {
     }
 }
 
+/// What a visit found in the way of what it leaves with the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Nothing,
+    /// What may go as well, but for the time that was spent already.
+    More {
+        spent: Duration,
+    },
+    /// A section is in the way.
+    Pinned,
+    /// The barrier has not passed.
+    Unpassed,
+    /// Nothing goes any more.
+    Poisoned,
+}
+
 /// The background thread's view of a domain.
+#[derive(Debug)]
 pub(crate) struct Keeper {
     domain: Weak<Domain>,
     id: DomainId,
@@ -255,10 +293,17 @@ pub(crate) struct Keeper {
     /// When something last moved.
     moved: Instant,
     waiting: u64,
+    /// Destructors of the last visit have retired what was not freed yet.
+    renews: bool,
     empty: u32,
+    /// Destructors that its visits have begun.
+    beats: Arc<AtomicU64>,
     /// When the next look for stalled sections is due.
     stalls_due: Instant,
 }
+
+// SAFETY: the addresses in it are only compared.
+unsafe impl Send for Keeper {}
 
 impl Keeper {
     pub(crate) fn new(domain: Weak<Domain>, id: DomainId) -> Keeper {
@@ -271,9 +316,19 @@ impl Keeper {
             news: None,
             moved: now,
             waiting: 0,
+            renews: false,
             empty: 0,
+            beats: Arc::default(),
             stalls_due: now,
         }
+    }
+
+    pub(crate) fn beats(&self) -> &Arc<AtomicU64> {
+        &self.beats
+    }
+
+    pub(crate) fn domain_weakly(&self) -> &Weak<Domain> {
+        &self.domain
     }
 
     /// The domain is gone.
@@ -354,29 +409,32 @@ impl Keeper {
         moved |= self.mark_idle(domain, now);
         let mut awaits_barrier = domain.pass_marks();
         moved |= domain.take_marked() > 0;
-        let mut pinned = false;
-        if domain.has_orphans() {
-            let scan = domain.scan_behind();
-            if domain.has_safe_orphan() {
-                moved |= self.free(domain) > 0;
-            }
-            if let Some(oldest) = domain.oldest_orphan() {
-                match scan {
-                    Some(scan) if scan.watermark > oldest => pinned = true,
-                    Some(_) => awaits_barrier = true,
-                    // Poisoned: nothing will come.
-                    None => return Some(MOST_NAP),
-                }
-            }
+        let (freed, left) = self.free_in_turns(domain);
+        moved |= freed;
+        let pinned = left == Outcome::Pinned;
+        awaits_barrier |= left == Outcome::Unpassed;
+        // Poisoned: nothing will come.
+        if left == Outcome::Poisoned {
+            return Some(MOST_NAP);
         }
         if moved {
             self.moved = now;
+        }
+        if let Outcome::More { spent } = left {
+            return Some(spent);
+        }
+        let stuck = now.saturating_duration_since(self.moved);
+        if self.renews && left == Outcome::Unpassed && stuck < 10 * LEAST_NAP {
+            // It could not be bought yet.
+            if let Some(nap) = domain.purchase_in() {
+                return Some(nap.clamp(LEAST_NAP / 20, LEAST_NAP));
+            }
         }
         // Threads that retire have each other's barriers; where those do, nothing gets old.
         let old =
             || domain.oldest().is_some_and(|age| (domain.idle_after()..TOO_OLD).contains(&age));
         self.news = news.filter(|_| awaits_barrier || old());
-        let stuck = now.saturating_duration_since(self.moved) / PATIENCE;
+        let stuck = stuck / PATIENCE;
         Some(if awaits_barrier {
             let least = if self.news.is_some() { period } else { LEAST_NAP.min(period) };
             stuck.clamp(least, MOST_NAP)
@@ -387,22 +445,66 @@ impl Keeper {
         })
     }
 
-    /// Marks the queues of those that hold something and have not retired for a while. A thread that
+    /// Frees what is safe; then, turn by turn, what the destructors of that turn have retired, with the
+    /// evidence that there is by then. Whether anything was freed; and what is left.
+    ///
+    /// Else a chain whose links each retire the next would go at one link a visit.
+    fn free_in_turns(&mut self, domain: &Arc<Domain>) -> (bool, Outcome) {
+        let begun = Instant::now();
+        let (mut any, mut again) = (false, false);
+        let mut asked = if self.renews { Asked::Again } else { Asked::Behind };
+        loop {
+            if !domain.has_orphans() {
+                self.renews = false;
+                return (any, Outcome::Nothing);
+            }
+            let scan = domain.scan_behind(asked);
+            let (freed, retired) =
+                if domain.has_safe_orphan() { self.free(domain) } else { (0, 0) };
+            any |= freed > 0;
+            let Some(oldest) = domain.oldest_orphan() else {
+                self.renews = false;
+                return (any, Outcome::Nothing);
+            };
+            let Some(scan) = scan else { return (any, Outcome::Poisoned) };
+            if freed > 0 {
+                self.renews = retired > 0;
+            }
+            let left = if scan.watermark > oldest { Outcome::Pinned } else { Outcome::Unpassed };
+            // The stamp of what was just retired may be too near to the scan's: then a second one.
+            let near = freed == 0 && again && left == Outcome::Unpassed;
+            if !self.renews || freed == 0 && !near {
+                return (any, left);
+            }
+            let spent = begun.elapsed();
+            if spent >= TURN {
+                return (any, Outcome::More { spent });
+            }
+            (asked, again) = (Asked::Again, freed > 0);
+        }
+    }
+
+    /// Marks the queues of those that may hold something and have not retired for a while. A thread that
     /// retires is left alone.
     fn mark_idle(&mut self, domain: &Domain, now: Instant) -> bool {
         let mut marked = false;
         for record in domain.records() {
             let retired = record.retired().get();
-            let unseen = Seen { retired: 0, since: now, holds: false };
+            let unseen = Seen { retired: 0, since: now, marked: ptr::null_mut() };
             let seen = self.seen.entry(record).or_insert(unseen);
             if retired != seen.retired || record.is_attended() {
-                seen.holds |= retired != seen.retired;
                 (seen.retired, seen.since) = (retired, now);
                 continue;
             }
             let idle = now.saturating_duration_since(seen.since) >= domain.idle_after();
-            if idle && seen.holds && domain.mark(record) {
-                seen.holds = false;
+            // Without the lock: most of those that are idle have nothing since.
+            if !idle || retired == 0 || record.foreign_bags() == seen.marked {
+                continue;
+            }
+            stage();
+            if let Some(queue) = domain.mark(record) {
+                stage();
+                seen.marked = queue;
                 marked = true;
             }
         }
@@ -410,16 +512,22 @@ impl Keeper {
     }
 
     /// Frees what is safe, as a thread of the domain like any other, which then gives its place up:
-    /// an idle place would hold back collected barriers.
-    fn free(&self, domain: &Arc<Domain>) -> usize {
-        let Some(record) = local::find(self.id, domain) else { return 0 };
+    /// an idle place would hold back collected barriers. How many items; and how many their destructors
+    /// retired.
+    fn free(&self, domain: &Arc<Domain>) -> (usize, u64) {
+        let Some(record) = local::find(self.id, domain) else { return (0, 0) };
         // SAFETY: this thread's record in this domain, which is alive.
         let record = unsafe { &*record };
-        let freed = domain.while_freeing(record, || domain.free_behind(record));
+        let before = record.retired().get();
+        let freed = domain.while_freeing(record, || domain.free_behind(record, &self.beats));
+        let retired = record.retired().get().wrapping_sub(before);
         local::leave(self.id);
-        freed
+        (freed, retired)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod preempted;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -435,7 +543,7 @@ mod tests {
     unsafe fn nothing(_: *mut ()) {}
 
     fn numbered(n: usize) -> Item {
-        Item::new(std::ptr::without_provenance_mut(n), nothing)
+        Item::new(ptr::without_provenance_mut(n), nothing)
     }
 
     fn fresh() -> *mut Bags {
@@ -489,7 +597,7 @@ mod tests {
                 n
             });
             let stop = Instant::now() + time;
-            let mut last = std::ptr::null_mut();
+            let mut last = ptr::null_mut();
             while Instant::now() < stop {
                 let bags = current.load(Acquire);
                 if bags == last {

@@ -45,6 +45,17 @@ mod on {
         );
     }
 
+    /// A destructor has kept a background thread for too long.
+    pub(crate) fn blocked(blocker: &Blocker) {
+        warn!(
+            tid = blocker.tid,
+            thread = blocker.thread.as_deref().unwrap_or(""),
+            runs_for_ms = u64::try_from(blocker.open_for.as_millis()).unwrap_or(u64::MAX),
+            items = blocker.holds_items,
+            "a destructor blocks a background thread"
+        );
+    }
+
     /// What was told of a domain.
     #[derive(Debug, Default)]
     pub(crate) struct Told {
@@ -121,6 +132,9 @@ mod off {
 
     #[inline(always)]
     pub(crate) fn stalled(_: &Blocker) {}
+
+    #[inline(always)]
+    pub(crate) fn blocked(_: &Blocker) {}
 
     #[derive(Debug, Default)]
     pub(crate) struct Told {}

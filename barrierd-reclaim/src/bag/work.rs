@@ -174,6 +174,8 @@ impl Work<'_> {
             }
             lane.tag.set(self.bags.vtime.load());
             lane.fill.set(0);
+            // Relaxed: see `is_used`.
+            self.bags.used.store(true, Ordering::Relaxed);
         }
         assert!(lane.items() < BAG_ITEMS);
         // SAFETY: there is room; the rest is the caller's promise.

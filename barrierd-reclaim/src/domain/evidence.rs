@@ -131,6 +131,15 @@ impl Domain {
         Some(passive)
     }
 
+    /// How long until the background thread may buy another barrier, where it has to.
+    pub(crate) fn purchase_in(&self) -> Option<Duration> {
+        let membarrier = self.barriers.membarrier()?;
+        if self.barriers.keeps_up() || membarrier.is_refused() {
+            return None;
+        }
+        Some(Duration::from_nanos(membarrier.affordable_in_ns(now_ns())))
+    }
+
     /// Buys a barrier, if one can be had and is worth it.
     pub(super) fn buy(
         &self,
@@ -164,6 +173,12 @@ impl Domain {
             Asked::Behind => {
                 uncovered(watermark) > 0
                     && !self.barriers.keeps_up()
+                    && !membarrier.is_under_way(own)
+            }
+            Asked::Again => {
+                uncovered(watermark) > 0
+                    && !self.barriers.keeps_up()
+                    && membarrier.is_affordable(own)
                     && !membarrier.is_under_way(own)
             }
         };

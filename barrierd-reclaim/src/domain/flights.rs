@@ -6,10 +6,13 @@
 //! returned and what is left, after a panic, is back there: so whoever holds that lock finds each bag in the one or
 //! in the other. It knows nothing of queues.
 
-use super::running;
+use super::{Domain, running};
+use crate::background::STUCK;
 use crate::bag::{Bag, Item};
+use crate::blockers::Blocker;
+use barrierd_client::clock::now_ns;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// See the file's documentation.
 #[derive(Debug, Default)]
@@ -119,24 +122,61 @@ impl Drop for Flight<'_> {
 /// The bag that the background thread is freeing, where others may take the rest of it away. Put and taken away
 /// with the domain's orphans locked, or by who has shut the door.
 #[derive(Debug, Default)]
-pub(crate) struct Hand(Mutex<Option<Bag>>);
+pub(crate) struct Hand(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    bag: Option<Bag>,
+    /// The destructor that runs.
+    busy: Option<Busy>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Busy {
+    /// The thread, as the kernel numbers it.
+    tid: u32,
+    /// Since when, nanoseconds.
+    since_ns: u64,
+}
 
 impl Hand {
-    fn lock(&self) -> MutexGuard<'_, Option<Bag>> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn put(&self, bag: Bag) {
-        *self.lock() = Some(bag);
+        *self.lock() = Held { bag: Some(bag), busy: None };
     }
 
-    /// The next item. `None`: that was the last, or somebody took the rest.
-    pub(crate) fn next(&self) -> Option<Item> {
-        self.lock().as_mut()?.next()
+    /// The next item, whose destructor the thread `tid` runs now: the one before is done. `None`: that was the
+    /// last, or somebody took the rest.
+    pub(crate) fn next(&self, tid: u32) -> Option<Item> {
+        let mut held = self.lock();
+        let next = held.bag.as_mut().and_then(Iterator::next);
+        held.busy = next.is_some().then(|| Busy { tid, since_ns: now_ns() });
+        next
     }
 
     pub(super) fn take(&self) -> Option<Bag> {
-        self.lock().take()
+        self.lock().bag.take()
+    }
+
+    /// The destructor that the thread has been in for longer than [`STUCK`].
+    fn blocked(&self) -> Option<Blocker> {
+        let held = self.lock();
+        let Busy { tid, since_ns } = held.busy?;
+        let waiting = held.bag.as_ref().map_or(0, Bag::waiting);
+        drop(held);
+        let runs = Duration::from_nanos(now_ns().saturating_sub(since_ns));
+        (runs >= STUCK).then(|| Blocker::destructor(tid, runs, 1 + waiting as u64))
+    }
+}
+
+impl Domain {
+    /// The destructor that a background thread has been in for longer than [`STUCK`], if there is one.
+    pub(crate) fn blocked_destructor(&self) -> Option<Blocker> {
+        // In a child of a fork nobody may ever give the lock back.
+        if self.is_forked() { None } else { self.hand.blocked() }
     }
 }
 

@@ -152,10 +152,10 @@ impl Domain {
     }
 
     /// A scan for what lies with the domain.
-    pub(crate) fn scan_behind(&self) -> Option<Scan> {
+    pub(crate) fn scan_behind(&self, asked: Asked) -> Option<Scan> {
         self.sort_in();
         let own = self.stop_aside();
-        self.scan(own, Asked::Behind, &|watermark| {
+        self.scan(own, asked, &|watermark| {
             let orphans = lock(&self.orphans);
             usize::from(orphans.as_ref().is_some_and(|orphans| orphans.is_uncovered(watermark)))
         })
@@ -311,7 +311,7 @@ mod tests {
             assert!(domain.oldest_orphan().is_some() && domain.oldest().is_some());
         }
         reader.reader().unpin();
-        domain.scan_behind();
+        domain.scan_behind(Asked::Behind);
         // SAFETY: the record is this test's.
         unsafe { domain.flush(own) };
         assert_eq!((domain.waiting(), domain.waiting_bytes()), (0, 0));
@@ -377,7 +377,7 @@ mod tests {
             assert_eq!(unsafe { domain.own(record, |work| work.sealed()) }, 0, "handed over");
         }
         assert!(domain.has_orphans());
-        domain.scan_behind();
+        domain.scan_behind(Asked::Behind);
         assert!(domain.has_safe_orphan());
         let late = Instant::now() + Duration::from_secs(20);
         // SAFETY: as above.

@@ -4,7 +4,7 @@
 //! Owns the order of these steps. Destructors are run by `free.rs`.
 
 use super::*;
-use crate::sync::{Twin, broken};
+use crate::sync::{Twin, broken, stage};
 
 impl Domain {
     /// [`retire`](Domain::retire), whether readers fence or not.
@@ -45,6 +45,7 @@ impl Domain {
         light_barrier();
         record.retired().add(1);
         record.retired_bytes().add(bytes as u64);
+        stage();
         // SAFETY: the owner's queue, or one that was just taken from it.
         match unsafe { (*record.bags()).push_as::<BORN>(item, bytes, !record.freeing().get()) } {
             Ok(Pushed { next: Some(safe), behind }) => {
@@ -103,6 +104,7 @@ impl Domain {
                 (free, sealed, work.is_first::<BORN>())
             })
         };
+        stage();
         // The item was counted before, so the fence of a full stop will do.
         self.after_slow_retire(sealed);
         self.free_orphans(record, ORPHANS_PER_RETIRE, false);
@@ -129,6 +131,7 @@ impl Domain {
         light_barrier();
         record.retired().add(1);
         record.retired_bytes().add(bytes as u64);
+        stage();
         // SAFETY: the caller owns the record.
         unsafe { self.retire_slowly::<BORN>(record, item, bytes) };
     }
@@ -154,6 +157,7 @@ impl Domain {
         if self.is_forked() {
             return;
         }
+        stage();
         // After all of them were unlinked, so good for each bag that they fill.
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
@@ -232,5 +236,6 @@ impl Domain {
                 self.counters.woke();
             }
         }
+        stage();
     }
 }

@@ -1,0 +1,225 @@
+//! Who looks after the domains while a destructor blocks the thread that did.
+//!
+//! Owns the list of keepers, the term, and the watcher. One thread leads: it takes one keeper out at a time,
+//! visits that domain, and puts the keeper back. A second thread watches while there are visits to domains in
+//! which something waits, and sleeps once there have been none for a second. If the leader has been in one and the same destructor or
+//! hook for [`STUCK`], the watcher begins a new term: from there on it leads, with all keepers but that one.
+//! The thread that was blocked finds another term when it puts its keeper back, and ends.
+//!
+//! All of this happens under one lock, in which no foreign code runs. A term begins only while the leader
+//! is on a visit, and it looks at the term after each: so one thread at most leads, sleeps on the service's
+//! word, and visits a given domain. Whether the leader is really blocked does not matter: it may be a
+//! moment's error, and costs a thread.
+//!
+//! There are [`MOST`] threads at most. With as many blocked, whatever is left waits for one of them.
+
+use super::{RETRY_NS, Service, caught, lock};
+use crate::domain::Domain;
+use crate::ordinary::become_ordinary;
+use crate::takeover::Keeper;
+use crate::trace;
+use barrierd_client::clock::now_ns;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// So long a destructor may run before others are served by another thread, and before it is told of.
+pub(crate) const STUCK: Duration = Duration::from_millis(100);
+/// Looks of the watcher's that find nobody on a visit before it sleeps until it is called.
+const LINGER: u32 = 10;
+/// Threads at most: blocked ones, the leader, the watcher.
+const MOST: usize = 4;
+
+/// See the file's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Rota {
+    /// Of all domains but the ones that are being visited.
+    pub(super) keepers: VecDeque<Keeper>,
+    /// How often the lead has changed hands.
+    pub(super) term: u64,
+    /// What the leader is at, if it is on a visit.
+    visit: Option<Visit>,
+    /// How many visits there were.
+    visits: u64,
+    pub(super) threads: usize,
+    watcher: Watcher,
+    /// When to try again to start one, nanoseconds.
+    retry_ns: u64,
+}
+
+/// A visit that is under way.
+#[derive(Debug)]
+struct Visit {
+    domain: Weak<Domain>,
+    /// Destructors that it has begun.
+    beats: Arc<AtomicU64>,
+}
+
+/// What a thread is to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    Lead { term: u64 },
+    Watch,
+    End,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Watcher {
+    #[default]
+    Nobody,
+    Sleeps,
+    Looks,
+}
+
+impl Rota {
+    fn begin(&mut self, domain: Weak<Domain>, beats: Arc<AtomicU64>) {
+        self.visit = Some(Visit { domain, beats });
+        self.visits += 1;
+    }
+
+    /// A visit is over that began in `term`. What its thread is to do, if another leads.
+    fn end(&mut self, term: u64) -> Option<Role> {
+        if self.term == term {
+            self.visit = None;
+            return None;
+        }
+        if self.watcher == Watcher::Nobody {
+            self.watcher = Watcher::Looks;
+            return Some(Role::Watch);
+        }
+        self.threads -= 1;
+        Some(Role::End)
+    }
+}
+
+impl Service {
+    /// What each of its threads does.
+    pub(super) fn serve(&'static self, mut role: Role) {
+        loop {
+            role = match role {
+                Role::Lead { term } => self.lead(term),
+                Role::Watch => self.watch(),
+                Role::End => return,
+            };
+        }
+    }
+
+    /// The keeper whose turn it is, for the leader's visit.
+    pub(super) fn next_keeper(&self) -> Option<Keeper> {
+        let mut rota = lock(&self.rota);
+        let keeper = loop {
+            let keeper = rota.keepers.pop_front()?;
+            if !keeper.is_gone() {
+                break keeper;
+            }
+        };
+        rota.begin(keeper.domain_weakly().clone(), keeper.beats().clone());
+        Some(keeper)
+    }
+
+    /// The leader is about to visit `domain`: has itself watched, if it will do anything there.
+    pub(super) fn be_watched(&'static self, domain: &Domain) {
+        if domain.watch().is_some_and(|watch| !watch.attention().is_asleep()) {
+            self.have_it_watched(lock(&self.rota));
+        }
+    }
+
+    /// Gives the keeper back after the visit. What to do now, if another thread leads.
+    pub(super) fn put_back(&self, keeper: Keeper, term: u64) -> Option<Role> {
+        let mut rota = lock(&self.rota);
+        rota.keepers.push_back(keeper);
+        let role = rota.end(term);
+        drop(rota);
+        if role.is_some() {
+            // The leader knows nothing of what is due there.
+            self.nap.call();
+        }
+        role
+    }
+
+    /// Has a watcher look at the visit that is under way.
+    fn have_it_watched(&'static self, mut rota: MutexGuard<'_, Rota>) {
+        match rota.watcher {
+            Watcher::Looks => {}
+            Watcher::Sleeps => {
+                rota.watcher = Watcher::Looks;
+                drop(rota);
+                self.look.notify_one();
+            }
+            Watcher::Nobody if rota.threads < MOST && now_ns() >= rota.retry_ns => {
+                rota.watcher = Watcher::Looks;
+                rota.threads += 1;
+                // Not under the lock: it may take its time.
+                drop(rota);
+                let name = "barrierd-reclaim".into();
+                if thread::Builder::new().name(name).spawn(|| self.come_to_watch()).is_err() {
+                    let mut rota = lock(&self.rota);
+                    rota.watcher = Watcher::Nobody;
+                    rota.threads -= 1;
+                    rota.retry_ns = now_ns().saturating_add(RETRY_NS);
+                }
+            }
+            Watcher::Nobody => {}
+        }
+    }
+
+    fn come_to_watch(&'static self) {
+        become_ordinary();
+        self.serve(Role::Watch);
+    }
+
+    /// Watches the leader, until it is blocked; then takes its place.
+    fn watch(&'static self) -> Role {
+        let mut rota = lock(&self.rota);
+        let (mut seen, mut since, mut quiet) = ((0, 0), Instant::now(), 0);
+        loop {
+            if let Some(visit) = &rota.visit {
+                // Relaxed: a hint.
+                let now = (rota.visits, visit.beats.load(Ordering::Relaxed));
+                if now != seen {
+                    (seen, since) = (now, Instant::now());
+                } else if since.elapsed() >= STUCK {
+                    break;
+                }
+                quiet = 0;
+            } else {
+                quiet += 1;
+            }
+            if quiet <= LINGER {
+                let woken = self.look.wait_timeout(rota, STUCK);
+                rota = woken.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            quiet = 0;
+            rota.watcher = Watcher::Sleeps;
+            while rota.watcher == Watcher::Sleeps {
+                rota = self.look.wait(rota).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        rota.watcher = Watcher::Nobody;
+        rota.term += 1;
+        let term = rota.term;
+        let blocked = rota.visit.take().map_or_else(Weak::new, |visit| visit.domain);
+        // What is called now may block as well.
+        rota.begin(Weak::new(), Arc::default());
+        self.have_it_watched(rota);
+        tell(&blocked);
+        lock(&self.rota).end(term).unwrap_or(Role::Lead { term })
+    }
+}
+
+/// Tells of a destructor of `domain` that blocks.
+fn tell(domain: &Weak<Domain>) {
+    let Some(domain) = domain.upgrade() else { return };
+    caught(|| {
+        if let Some(blocker) = domain.blocked_destructor() {
+            let told = caught(|| trace::blocked(&blocker));
+            let called = domain.stalls().map(|stalls| stalls.tell(&blocker));
+            let _ = (told, called);
+        }
+    });
+    // Apart, so that it can't panic while a panic unwinds.
+    caught(|| drop(domain));
+}
