@@ -239,8 +239,9 @@ fn mount_tmpfs(dir: &Path, options: &str) {
     assert!(mount.status().unwrap().success(), "{mount:?}");
 }
 
+/// Lazily: this process, which has had a reclaimer on a file there, keeps the last one mapped for others to come.
 fn unmount(dir: &Path) {
-    assert!(Command::new("umount").arg(dir).status().unwrap().success());
+    assert!(Command::new("umount").arg("--lazy").arg(dir).status().unwrap().success());
 }
 
 /// Fills the file system at `dir` until it takes no more, and returns what holds it full.

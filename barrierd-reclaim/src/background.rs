@@ -23,7 +23,7 @@
 //! whether it must wake; the thread sleeps only by exchanging "awake" for "asleep".
 //!
 //! The process's first retirer starts it, for all: so it is an ordinary thread, whoever that was
-//! (`ordinary.rs`), and its code stays mapped (`mapped.rs`).
+//! (`ordinary.rs`), and its code stays mapped (`loaded.rs`).
 //!
 //! # Panics
 //! Threads that retire leave to it what it is there for, so it never ends. What of others' code runs here

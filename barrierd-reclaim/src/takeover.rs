@@ -670,7 +670,8 @@ mod tests {
             return;
         }
         for how in ["barrier", "limit"] {
-            let found = (0..5).any(|_| !broken_how(how).success());
+            // Each run is a matter of chance, and of how busy the machine is.
+            let found = (0..25).any(|_| !broken_how(how).success());
             assert!(found, "the twin without {how} was not found");
         }
     }
