@@ -149,6 +149,23 @@ fn synchronize_says_ok_when_all_is_freed(panics: bool) {
     });
 }
 
+/// Nobody else may ever come: no background thread, and a thread that is registered and does nothing.
+#[test]
+fn a5_whoever_flushes_has_a_barrier_for_what_others_left() {
+    let reclaimer = builder().background(false).build().unwrap();
+    let _idle = reclaimer.handle();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..10u64).for_each(|n| reclaimer.retire_value(n))).join().unwrap();
+    });
+    let late = soon();
+    // (A scope does not wait for its threads' thread-local destructors.)
+    while reclaimer.stats().waiting() > 0 {
+        assert!(Instant::now() < late, "{:?}", reclaimer.stats());
+        reclaimer.flush();
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a7_synchronize_waits_for_destructors_in_others_hands() {
     synchronize_says_ok_when_all_is_freed(false);

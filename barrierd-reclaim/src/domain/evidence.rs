@@ -43,7 +43,12 @@ impl Domain {
     pub(super) fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
         let own = record.reader().last_stop();
         work.scanned();
-        if self.scan(own, asked, &|watermark| work.uncovered(watermark)).is_some() {
+        // Who is asked to free looks after what others have left, too.
+        let left = asked == Asked::OnFlush && self.has_orphans();
+        let uncovered = |watermark| {
+            work.uncovered(watermark) + usize::from(left && self.has_uncovered_orphan(watermark))
+        };
+        if self.scan(own, asked, &uncovered).is_some() {
             self.release(work);
         }
     }

@@ -155,10 +155,13 @@ impl Domain {
     pub(crate) fn scan_behind(&self, asked: Asked) -> Option<Scan> {
         self.sort_in();
         let own = self.stop_aside();
-        self.scan(own, asked, &|watermark| {
-            let orphans = lock(&self.orphans);
-            usize::from(orphans.as_ref().is_some_and(|orphans| orphans.is_uncovered(watermark)))
-        })
+        self.scan(own, asked, &|watermark| usize::from(self.has_uncovered_orphan(watermark)))
+    }
+
+    /// Whether something lies with the domain whose stamp `watermark` does not cover.
+    pub(super) fn has_uncovered_orphan(&self, watermark: u64) -> bool {
+        let orphans = lock(&self.orphans);
+        orphans.as_ref().is_some_and(|orphans| orphans.is_uncovered(watermark))
     }
 
     /// A barrier of every CPU for what the calling thread stored before: the stops before the result,
