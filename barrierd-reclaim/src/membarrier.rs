@@ -202,7 +202,7 @@ impl Membarrier {
 
     /// Whether the caller had better buy now, registering the process if need be; not soon after that was
     /// refused. `leaves_it`: to the background thread, which hears that it is wanted, and has some time for it.
-    pub(crate) fn is_ready(self, now_ns: u64, leaves_it: bool) -> bool {
+    pub(crate) fn is_ready(self, now_ns: u64, leaves_it: impl FnOnce() -> bool) -> bool {
         // Relaxed, all: `buy` looks again.
         if BOUGHT.registered.load(Relaxed) {
             return true;
@@ -210,7 +210,7 @@ impl Membarrier {
         if has_just_failed(now_ns) {
             return false;
         }
-        if !leaves_it {
+        if !leaves_it() {
             return true;
         }
         let since = BOUGHT.wanted_ns.load(Relaxed);
@@ -348,12 +348,12 @@ mod tests {
         let source = Membarrier::find().expect("this kernel has membarrier");
         let now = now_ns();
         assert!(source.is_prepared(|| false) && !source.is_prepared(|| true));
-        assert!(source.is_ready(now, false), "who does it himself");
-        assert!(!source.is_ready(now, true) && !source.is_prepared(|| false), "it is wanted");
-        assert!(!source.is_ready(now + OVERDUE_NS - 1, true));
-        assert!(source.is_ready(now + OVERDUE_NS, true));
+        assert!(source.is_ready(now, || false), "who does it himself");
+        assert!(!source.is_ready(now, || true) && !source.is_prepared(|| false), "it is wanted");
+        assert!(!source.is_ready(now + OVERDUE_NS - 1, || true));
+        assert!(source.is_ready(now + OVERDUE_NS, || true));
         assert!(!source.prepare(), "not refused");
-        assert!(source.is_ready(now, true) && source.is_prepared(|| true));
+        assert!(source.is_ready(now, || true) && source.is_prepared(|| true));
         // The child of a fork has to do it anew.
         // SAFETY: the child only looks at some words, and exits at once.
         let child = unsafe { libc::fork() };

@@ -187,7 +187,8 @@ impl Domain {
                     && !membarrier.is_under_way(own)
             }
         };
-        if !wanted || !membarrier.is_ready(own, self.leaves_registration(asked)) {
+        let leaves_it = || self.leaves_registration(asked, uncovered(watermark));
+        if !wanted || !membarrier.is_ready(own, leaves_it) {
             return None;
         }
         self.counters.bought(asked);
@@ -207,9 +208,10 @@ impl Domain {
 
 impl Domain {
     /// Whether the process is registered for membarrier by the background thread, which waits for it where
-    /// this caller must not.
-    fn leaves_registration(&self, asked: Asked) -> bool {
-        matches!(asked, Asked::OnRetire | Asked::OnFlush | Asked::AtLimit)
+    /// this caller need not: above its budget, or the domain's limits, it does.
+    fn leaves_registration(&self, asked: Asked, uncovered: usize) -> bool {
+        matches!(asked, Asked::OnRetire | Asked::OnFlush)
+            && uncovered < self.budget
             && self.watch.as_ref().is_some_and(Watch::will_look)
     }
 

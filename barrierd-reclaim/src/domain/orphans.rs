@@ -174,7 +174,7 @@ impl Domain {
         }
         let watermark = self.barriers.passive().map_or(0, |news| news.ns);
         let Some(membarrier) = self.barriers.membarrier() else { return watermark };
-        if self.barriers.keeps_up() || !membarrier.is_ready(now_ns(), false) {
+        if self.barriers.keeps_up() || !membarrier.is_ready(now_ns(), || false) {
             return watermark;
         }
         self.counters.bought(Asked::Behind);
