@@ -47,7 +47,8 @@ impl Sum {
     }
 
     fn plus(self, other: Sum) -> Sum {
-        Sum { items: self.items + other.items, bytes: self.bytes + other.bytes }
+        // Bytes wrap as their counts do: sizes may be invented.
+        Sum { items: self.items + other.items, bytes: self.bytes.wrapping_add(other.bytes) }
     }
 }
 

@@ -5,7 +5,7 @@ use barrierd_reclaim::{Blocker, Builder, Reclaimer, Source};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -402,4 +402,36 @@ fn a24_threads_are_few() {
     drop(ends);
     reclaimers.iter().for_each(until_all_is_freed);
     until("they end", || background_threads() <= 2);
+}
+
+/// Each one's garbage owns the other's last clone, and two threads are in their destructors at once.
+#[test]
+fn a24_two_domains_that_own_each_other_end() {
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+
+    struct Slow(Option<Reclaimer>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            // Longer than it takes until another thread leads.
+            thread::sleep(Duration::from_millis(500));
+            drop(self.0.take());
+            DONE.fetch_add(1, Relaxed);
+        }
+    }
+
+    let make = || Reclaimer::builder().source(Source::Fence).build().unwrap();
+    let (a, b) = (make(), make());
+    let (x, y) = (Slow(Some(b.clone())), Slow(Some(a.clone())));
+    thread::spawn(move || {
+        a.retire_value(x);
+        b.retire_value(y);
+    })
+    .join()
+    .unwrap();
+    let late = Instant::now() + Duration::from_secs(20);
+    while DONE.load(Relaxed) < 2 {
+        assert!(Instant::now() < late, "each waits for the other");
+        thread::sleep(Duration::from_millis(10));
+    }
 }

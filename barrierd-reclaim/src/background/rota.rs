@@ -13,7 +13,7 @@
 //!
 //! There are [`MOST`] threads at most. With as many blocked, whatever is left waits for one of them.
 
-use super::{RETRY_NS, Service, caught, lock};
+use super::{RETRY_NS, Service, caught, leave_all_places, lock};
 use crate::domain::Domain;
 use crate::ordinary::become_ordinary;
 use crate::takeover::Keeper;
@@ -222,4 +222,5 @@ fn tell(domain: &Weak<Domain>) {
     });
     // Apart, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
+    caught(leave_all_places);
 }

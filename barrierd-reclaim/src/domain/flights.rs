@@ -10,6 +10,7 @@ use super::{Domain, running};
 use crate::background::STUCK;
 use crate::bag::{Bag, Item};
 use crate::blockers::Blocker;
+use crate::fork::PerProcess;
 use barrierd_client::clock::now_ns;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ struct List {
     begun: u64,
     /// Of these, those that have not landed: number, thread.
     open: Vec<(u64, usize)>,
-    /// Those that have put something back.
+    /// How often something was put back.
     returned: u64,
     /// Threads that wait: without any, a landing costs no system call.
     waiting: usize,
@@ -58,14 +59,24 @@ impl Flights {
         Flight { flights: self, number, returns: false }
     }
 
-    /// How many have put something back so far.
+    /// What is left of a bag in flight was put back for others to take. The domain's orphans are locked.
+    pub(super) fn put_back(&self) {
+        self.lock().returned += 1;
+    }
+
+    /// How often something was put back so far.
     pub(super) fn returned(&self) -> u64 {
         self.lock().returned
     }
 
     /// Waits until all have landed that have begun, at most until `deadline`.
+    ///
+    /// Who waits without one is in [`Domain::close`], maybe in a destructor of another domain, which whoever closes
+    /// that one waits for: a thread that waits for this one, directly or through others, is not waited for. Its
+    /// destructor is in the same case as the one that this thread is in.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Landing {
         let own = running::this_thread();
+        let _unset = deadline.is_none().then(|| Unset(own));
         let mut list = self.lock();
         let last = list.begun;
         loop {
@@ -73,6 +84,9 @@ impl Flights {
                 list.open.iter().filter(|(n, _)| *n <= last).map(|&(_, thread)| thread).collect();
             let all = others.len();
             others.retain(|&thread| thread != own);
+            if deadline.is_none() {
+                wait_unless_waited_for(own, &mut others);
+            }
             if others.is_empty() {
                 return if all > 0 { Landing::Own } else { Landing::Done };
             }
@@ -91,6 +105,39 @@ impl Flights {
             };
             list.waiting -= 1;
         }
+    }
+}
+
+/// Who waits for whom, without a deadline, in all domains of the process: pairs of threads. Locked last of all.
+fn waits() -> MutexGuard<'static, Vec<(usize, usize)>> {
+    static WAITS: PerProcess<Mutex<Vec<(usize, usize)>>> = PerProcess::new();
+    WAITS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes those out of `others` who wait for `own`, and notes that it waits for the rest: under one lock, so that of
+/// those who wait in a circle the last one finds it.
+fn wait_unless_waited_for(own: usize, others: &mut Vec<usize>) {
+    let mut waits = waits();
+    waits.retain(|wait| wait.0 != own);
+    others.retain(|&other| {
+        let (mut met, mut next) = (vec![other], 0);
+        while let Some(&from) = met.get(next) {
+            let further = waits.iter().filter(|wait| wait.0 == from).map(|wait| wait.1);
+            let new: Vec<usize> = further.filter(|thread| !met.contains(thread)).collect();
+            met.extend(new);
+            next += 1;
+        }
+        !met.contains(&own)
+    });
+    waits.extend(others.iter().map(|&other| (own, other)));
+}
+
+/// The thread does not wait any more.
+struct Unset(usize);
+
+impl Drop for Unset {
+    fn drop(&mut self) {
+        waits().retain(|wait| wait.0 != self.0);
     }
 }
 

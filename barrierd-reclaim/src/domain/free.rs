@@ -64,6 +64,10 @@ impl Domain {
             record.freed().publish(1);
             // SAFETY: as for `run`.
             unsafe { item.free() };
+            if self.is_forked() {
+                // This is a child, made in that destructor.
+                return;
+            }
         }
     }
 }

@@ -35,8 +35,11 @@ impl Domain {
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
     pub(super) fn free_orphans(&self, record: &Record, limit: usize, waits: bool) {
-        let running = record.freeing().get() || runs(self);
-        if !self.has_orphans() || running || self.is_forked() {
+        if record.freeing().get() || runs(self) || self.is_forked() {
+            return;
+        }
+        // Whoever must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
+        if !waits && !self.has_orphans() {
             return;
         }
         if self.lazy {
@@ -44,7 +47,7 @@ impl Domain {
         }
         // Behind a pin there may be many: no look at them, and no lock, as long as none may go. Relaxed: a hint
         // that saves a lock; what counts is looked at under it.
-        if self.least_orphan_ns.load(Ordering::Relaxed) >= self.words.safe().ns {
+        if !waits && self.least_orphan_ns.load(Ordering::Relaxed) >= self.words.safe().ns {
             return;
         }
         let _running = Running::new(record);
@@ -52,8 +55,8 @@ impl Domain {
         for _ in 0..limit {
             let orphans = if waits { Some(lock(&self.orphans)) } else { try_lock(&self.orphans) };
             let taken = orphans.and_then(|mut orphans| {
-                let bag = self.pick_safe(orphans.as_mut()?, record, &mut looks)?;
-                Some(InHand { domain: self, bag, flight: self.flights.begin() })
+                let (bag, flight) = self.pick_safe(orphans.as_mut()?, record, &mut looks)?;
+                Some(InHand { domain: self, bag, flight })
             });
             let Some(mut taken) = taken else { return };
             for item in taken.bag.by_ref() {
@@ -61,26 +64,35 @@ impl Domain {
                 // SAFETY: its bag was stamped before `safe`, and no hazard or interval held it after,
                 // so no reader can hold it; it has just left the bag, so this is the only call.
                 unsafe { item.free() };
+                if self.is_forked() {
+                    // This is a child, made in that destructor: the rest is its parent's, and so are the locks.
+                    return core::mem::forget(taken);
+                }
             }
         }
     }
 
     /// A bag that may go; what single readers hold of it stays behind. `looks`: bags that the caller may look into.
-    fn pick_safe(&self, orphans: &mut Orphans, record: &Record, looks: &mut usize) -> Option<Bag> {
+    fn pick_safe(
+        &self,
+        orphans: &mut Orphans,
+        record: &Record,
+        looks: &mut usize,
+    ) -> Option<(Bag, Flight<'_>)> {
         let (safe, holders) = self.let_go();
         let taken = orphans.take(safe, &holders, looks);
         self.note_orphans(orphans);
         let mut bag = taken?;
         record.freed_bytes().add(bag.take_bytes() as u64);
-        Some(bag)
+        Some((bag, self.flights.begin()))
     }
 
     /// The same for the background thread, into the hand.
     pub(crate) fn take_in_hand(&self, record: &Record) -> Option<Flight<'_>> {
         let mut orphans = lock(&self.orphans);
-        let bag = self.pick_safe(orphans.as_mut()?, record, &mut usize::MAX.clone())?;
+        let (bag, flight) = self.pick_safe(orphans.as_mut()?, record, &mut usize::MAX.clone())?;
         self.hand.put(bag);
-        Some(self.flights.begin())
+        Some(flight)
     }
 
     /// Takes what the background thread has not freed yet of the bag that it is freeing.
@@ -91,6 +103,7 @@ impl Domain {
         {
             orphans.put_back(bag);
             self.note_orphans(orphans);
+            self.flights.put_back();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::running::{Attended, Released};
 use super::*;
+use crate::sync::stage;
 
 impl Domain {
     /// Seals, scans if there is news, and frees everything that is safe.
@@ -125,9 +126,12 @@ impl Domain {
     /// Frees what lies with the domain, and waits for what others have taken from there.
     fn land(&self, record: &Record, deadline: Instant) -> Result<(), SynchronizeError> {
         loop {
-            // Before the frees: what comes back by then is found by them, what comes back later is counted.
-            let returned = self.flights.returned();
+            // The owner's own queue may have been marked since it was sealed; it has left that by now.
+            self.take_marked();
             self.take_out_of_hand();
+            // Before the frees: what has come back by now is found by them, what comes back later is counted.
+            let returned = self.flights.returned();
+            stage();
             self.free_orphans(record, usize::MAX, true);
             match self.flights.wait(Some(deadline)) {
                 Landing::Own => return Err(SynchronizeError::InDestructor),
@@ -172,7 +176,8 @@ impl Domain {
                 return Err(if barrier_passed {
                     SynchronizeError::Readers { readers: self.readers_before(stamp).max(1) }
                 } else {
-                    let why = why.unwrap_or_else(|| "it was too near".into());
+                    let refused = self.is_refused().then(|| "the kernel refuses membarrier".into());
+                    let why = why.or(refused).unwrap_or_else(|| "it was too near".into());
                     SynchronizeError::NoBarrier { why }
                 });
             }
@@ -186,5 +191,109 @@ impl Domain {
                 why = self.barriers.wait(stamp, deadline, &self.counters).or(why);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    static FREED: AtomicUsize = AtomicUsize::new(0);
+    static GATE: AtomicBool = AtomicBool::new(false);
+
+    unsafe fn count(p: *mut ()) {
+        if p.addr() == 40 {
+            while !GATE.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+        }
+        FREED.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What the background thread has in its hand goes back to the domain, into its hand again, and from there
+    /// into the hands of a third thread, while one waits.
+    #[test]
+    fn a7_ok_means_that_all_destructors_have_returned() {
+        let settings = Settings { background: false, ..Settings::default() };
+        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
+        let domain = &domain;
+        let left = domain.acquire();
+        for n in 0..60 {
+            let item = Item::new(core::ptr::without_provenance_mut(n), count);
+            // SAFETY: the record is this thread's; `count` touches nothing of the item's.
+            unsafe { domain.retire_fenced::<false>(left, item, 8) };
+        }
+        // SAFETY: the record is this thread's; `count` touches nothing of the item's.
+        unsafe { domain.hand_over(left) };
+        thread::sleep(Duration::from_millis(1));
+        domain.scan_behind(Asked::Behind);
+        let late = Instant::now() + Duration::from_secs(20);
+        thread::scope(|scope| {
+            let (go, gone) = channel::<()>();
+            let (ack, acked) = channel::<()>();
+            let bg = scope.spawn(move || {
+                let bg = domain.acquire();
+                let next = || domain.hand().next(1);
+                let flight = domain.take_in_hand(bg).expect("safe");
+                let one = next().expect("there");
+                ack.send(()).unwrap();
+                gone.recv().unwrap();
+                // SAFETY: `count` touches nothing, and it is the only call.
+                unsafe { one.free() };
+                assert!(next().is_none());
+                drop(flight);
+                let flight = domain.take_in_hand(bg).expect("the rest");
+                let one = next().expect("there");
+                ack.send(()).unwrap();
+                gone.recv().unwrap();
+                // SAFETY: `count` touches nothing, and it is the only call.
+                unsafe { one.free() };
+                assert!(next().is_none());
+                drop(flight);
+            });
+            acked.recv().unwrap();
+            let acked = Mutex::new(acked);
+            let go2 = go.clone();
+            let (t1, t3) = (
+                domain.acquire() as *const Record as usize,
+                domain.acquire() as *const Record as usize,
+            );
+            let t1 = scope.spawn(move || {
+                // SAFETY: the domain, which outlives the scope, has it for this thread.
+                let t1 = unsafe { &*(t1 as *const Record) };
+                let mut answer = None;
+                // stages: two in take_marked, then land's.
+                let came = crate::sync::preempt_at(
+                    2,
+                    || {
+                        go2.send(()).unwrap();
+                        lock(&acked).recv().unwrap();
+                    },
+                    || answer = Some(domain.land(t1, late)),
+                );
+                assert!(came);
+                (answer.unwrap(), FREED.load(Ordering::SeqCst))
+            });
+            thread::sleep(Duration::from_millis(100));
+            let t3 = scope.spawn(move || {
+                // SAFETY: as above.
+                let t3 = unsafe { &*(t3 as *const Record) };
+                // SAFETY: this thread's.
+                unsafe { domain.synchronize(t3, late) }
+            });
+            thread::sleep(Duration::from_millis(100));
+            go.send(()).unwrap();
+            thread::sleep(Duration::from_millis(200));
+            let early = t1.is_finished();
+            GATE.store(true, Ordering::Release);
+            let (answer, freed) = t1.join().unwrap();
+            println!("early: {early}, {answer:?}, freed then: {freed}");
+            t3.join().unwrap().unwrap();
+            bg.join().unwrap();
+            assert!(!early && freed == 60, "{answer:?} with {freed} of 60 freed");
+        });
+        domain.close();
     }
 }

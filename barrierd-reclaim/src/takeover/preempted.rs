@@ -176,3 +176,33 @@ fn a6_the_taker_is_held_up() {
     });
     assert!(places > 100, "{places}");
 }
+
+/// The taker believes that the owner is idle, and marks its queue while it waits for what is in it.
+#[test]
+fn a6_synchronize_finds_what_is_marked_meanwhile() {
+    for place in 0.. {
+        let (world, keeper) = World::new(Source::Fence, false);
+        let record = world.domain.acquire();
+        // SAFETY: this thread's record.
+        unsafe { call(&world, record, Call::Retire(3)) };
+        let late = Instant::now() + Duration::from_secs(10);
+        let mut answer = None;
+        let came = preempt_at(
+            place,
+            || {
+                if !world.domain.are_orphans_locked() {
+                    world.domain.mark(record);
+                }
+            },
+            // SAFETY: this thread's record.
+            || answer = Some(unsafe { world.domain.synchronize(record, late) }),
+        );
+        if answer == Some(Ok(())) && came {
+            assert_eq!(world.freed.load(Relaxed), 3, "place {place}");
+        }
+        nothing_is_stranded(world, keeper, &place);
+        if !came {
+            break;
+        }
+    }
+}
