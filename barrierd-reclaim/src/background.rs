@@ -112,6 +112,8 @@ impl Watch {
                 new.reserve(room);
             }
             new.push(newcomer);
+            drop(new);
+            self.service.come_too();
         }
         match self.service.call() {
             Called::Awake => false,

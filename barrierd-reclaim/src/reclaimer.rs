@@ -447,7 +447,7 @@ impl Builder {
     /// Destructors then also run on that thread, one at a time. One that panics is reported by the
     /// panic hook and goes no further. One that blocks for longer than 100 ms keeps its own domain's garbage
     /// waiting that only this thread would free, no other's: a second thread of the same name, which watches
-    /// the first while anything is done, takes its place. [`blockers`](Reclaimer::blockers) lists such a
+    /// the first once there is a second domain or a stall hook, takes its place. [`blockers`](Reclaimer::blockers) lists such a
     /// destructor, the [stall hook](Builder::stall_hook) is called for it, and a `tracing` event tells of it.
     /// There are four such threads at most; with four destructors that block, all domains wait, and of the
     /// fourth `blockers` alone tells.

@@ -435,3 +435,46 @@ fn a24_two_domains_that_own_each_other_end() {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// One domain has one thread; a second domain has the first one watched, also if it is blocked by then.
+#[test]
+fn a24_a_watcher_comes_with_the_second_domain() {
+    if std::env::var_os(CHILD).is_none() {
+        assert!(in_a_process_of_its_own("a24_a_watcher_comes_with_the_second_domain", "1"));
+        return;
+    }
+    static BLOCKED: AtomicBool = AtomicBool::new(false);
+
+    struct Blocks;
+
+    impl Drop for Blocks {
+        fn drop(&mut self) {
+            BLOCKED.store(true, Relaxed);
+            thread::sleep(Duration::from_secs(3600));
+        }
+    }
+
+    let make = || Reclaimer::builder().source(Source::Fence).build().unwrap();
+    let late = Instant::now() + Duration::from_secs(20);
+    let wait_for = |what: &dyn Fn() -> bool| {
+        while !what() {
+            assert!(Instant::now() < late);
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let first = make();
+    for n in 0..10u64 {
+        first.retire_value(n);
+        wait_for(&|| first.stats().waiting() == 0);
+    }
+    assert_eq!(background_threads(), 1);
+    first.retire_value(Blocks);
+    wait_for(&|| BLOCKED.load(Relaxed));
+    assert_eq!(background_threads(), 1);
+    let second = make();
+    second.retire_value(1u64);
+    wait_for(&|| second.stats().waiting() == 0);
+    assert!(background_threads() > 1);
+    // The last drop would wait for an hour.
+    std::process::exit(0);
+}

@@ -1,8 +1,9 @@
 //! Who looks after the domains while a destructor blocks the thread that did.
 //!
 //! Owns the list of keepers, the term, and the watcher. One thread leads: it takes one keeper out at a time,
-//! visits that domain, and puts the keeper back. A second thread watches while there are visits to domains in
-//! which something waits, and sleeps once there have been none for a second. If the leader has been in one and the same destructor or
+//! visits that domain, and puts the keeper back. Where anybody would notice that it is blocked (there are other
+//! domains, or somebody wants to be told), a second thread watches while there are visits to domains that are
+//! awake, and sleeps once there have been none for a second. If the leader has been in one and the same destructor or
 //! hook for [`STUCK`], the watcher begins a new term: from there on it leads, with all keepers but that one.
 //! The thread that was blocked finds another term when it puts its keeper back, and ends.
 //!
@@ -119,10 +120,24 @@ impl Service {
         Some(keeper)
     }
 
-    /// The leader is about to visit `domain`: has itself watched, if it will do anything there.
+    /// The leader is about to visit `domain`: has itself watched, if it will do anything there and anybody
+    /// would notice that it doesn't come back.
     pub(super) fn be_watched(&'static self, domain: &Domain) {
-        if domain.watch().is_some_and(|watch| !watch.attention().is_asleep()) {
+        if domain.watch().is_none_or(|watch| watch.attention().is_asleep()) {
+            return;
+        }
+        let told = trace::IS_ON || domain.stalls().is_some();
+        // Newcomers last: the visit has begun, so who comes later finds it (`come_too`).
+        if told || !lock(&self.rota).keepers.is_empty() || !lock(&self.new).is_empty() {
             self.have_it_watched(lock(&self.rota));
+        }
+    }
+
+    /// A domain has come to the newcomers: has the leader watched, if it is on a visit.
+    pub(super) fn come_too(&'static self) {
+        let rota = lock(&self.rota);
+        if rota.visit.is_some() {
+            self.have_it_watched(rota);
         }
     }
 
