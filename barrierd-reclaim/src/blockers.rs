@@ -136,7 +136,7 @@ impl About {
 
 impl Blocker {
     /// A destructor that has run for so long on thread `tid`. Costs a look into `/proc`.
-    pub(crate) fn destructor(tid: u32, open_for: Duration, holds_items: u64) -> Blocker {
+    pub(crate) fn of_destructor(tid: u32, open_for: Duration, holds_items: u64) -> Blocker {
         Blocker {
             tid,
             thread: name(tid),

@@ -215,7 +215,7 @@ impl Hand {
         let waiting = held.bag.as_ref().map_or(0, Bag::waiting);
         drop(held);
         let runs = Duration::from_nanos(now_ns().saturating_sub(since_ns));
-        (runs >= STUCK).then(|| Blocker::destructor(tid, runs, 1 + waiting as u64))
+        (runs >= STUCK).then(|| Blocker::of_destructor(tid, runs, 1 + waiting as u64))
     }
 }
 
