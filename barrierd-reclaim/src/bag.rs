@@ -89,6 +89,15 @@ fn counted() {
     COMPARED.set(COMPARED.get() + 1);
 }
 
+/// So that finding a twin is no matter of chance: its owner is preempted at two steps of one push in a hundred.
+#[cfg(all(test, not(loom)))]
+fn preempted_at_times() {
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    if STEPS.fetch_add(1, Ordering::Relaxed) % 200 < 2 {
+        std::thread::sleep(core::time::Duration::from_micros(200));
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 std::thread_local! {
     /// See [`counted`].
@@ -290,6 +299,10 @@ impl Bags {
             return Err(self.refuse());
         }
         step();
+        #[cfg(all(test, not(loom)))]
+        if early.is_some() {
+            preempted_at_times();
+        }
         self.owned.touch();
         // SAFETY: there is room, and the kind is as the caller says.
         unsafe { self.add::<BORN>(item, bytes) };
@@ -334,6 +347,8 @@ impl Bags {
     fn look_early(&self) -> usize {
         let limit = self.limit.load(Ordering::Acquire);
         (0..20).for_each(|_| core::hint::spin_loop());
+        #[cfg(all(test, not(loom)))]
+        preempted_at_times();
         limit
     }
 
