@@ -458,7 +458,11 @@ fn a24_a_watcher_comes_with_the_second_domain() {
     let late = Instant::now() + Duration::from_secs(20);
     let wait_for = |what: &dyn Fn() -> bool| {
         while !what() {
-            assert!(Instant::now() < late);
+            if Instant::now() > late {
+                // No panic: the drops of its unwinding would wait for an hour.
+                eprintln!("nobody serves the second domain");
+                std::process::exit(1);
+            }
             thread::sleep(Duration::from_millis(5));
         }
     };
