@@ -6,6 +6,7 @@
 use rustix::process::Pid;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 /// Its BPF links: descriptor, and the tracepoint's name.
 pub(crate) fn bpf_links(pid: Pid) -> Vec<(i32, String)> {
@@ -26,16 +27,24 @@ pub(crate) fn bpf_links(pid: Pid) -> Vec<(i32, String)> {
     links
 }
 
-/// Has the process, which sleeps in a system call, close `fds`; then it goes on.
+/// Has the process, which sleeps in system calls most of the time, close `fds`; then it goes on.
 pub(crate) fn close_all(pid: Pid, fds: &[i32]) {
     let pid = pid.as_raw_nonzero().get();
     let none = std::ptr::null_mut::<libc::c_void>();
     request(libc::PTRACE_SEIZE, pid, none);
-    // In its wait, not between two instructions: only there two bytes back is `syscall`.
-    request(libc::PTRACE_INTERRUPT, pid, none);
-    stopped(pid);
-    let mut before = registers(pid);
-    // Stopped on the way out of a system call: rip is behind it.
+    // In its wait, not between two instructions: only there two bytes back is `syscall`. On a busy machine it may
+    // be anywhere else.
+    let mut before = loop {
+        request(libc::PTRACE_INTERRUPT, pid, none);
+        stopped(pid);
+        let found = registers(pid);
+        // Not -1: stopped on the way out of a system call, and rip is behind it.
+        if found.orig_rax.cast_signed() >= 0 && is_syscall(pid, found.rip - 2) {
+            break found;
+        }
+        request(libc::PTRACE_CONT, pid, none);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
     let saved = before;
     for &fd in fds {
         let mut call = saved;
@@ -51,6 +60,12 @@ pub(crate) fn close_all(pid: Pid, fds: &[i32]) {
     }
     request(libc::PTRACE_SETREGS, pid, (&raw mut before).cast());
     request(libc::PTRACE_DETACH, pid, none);
+}
+
+fn is_syscall(pid: i32, address: u64) -> bool {
+    let mut bytes = [0; 2];
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    memory.read_exact_at(&mut bytes, address).is_ok() && bytes == [0x0f, 0x05]
 }
 
 fn registers(pid: i32) -> libc::user_regs_struct {
