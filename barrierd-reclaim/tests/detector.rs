@@ -64,6 +64,9 @@ fn pin_to(n: usize, cpus: &[usize]) {
     let _ = sched_setaffinity(None, &only);
 }
 
+/// So many must have been freed, for anything to have been found.
+const ENOUGH: u64 = 100;
+
 /// A reader whose sections come one after the other, and a writer that replaces the node and frees
 /// what it may at once, for so long.
 fn play(reclaimer: &Reclaimer, time: Duration) {
@@ -71,7 +74,6 @@ fn play(reclaimer: &Reclaimer, time: Duration) {
     let cell = AtomicPtr::new(fresh(1));
     let done = AtomicBool::new(false);
     let lines: Vec<Line> = (0..1 << CLUTTER_BITS).map(|_| Line(AtomicU64::new(0))).collect();
-    let stop = Instant::now() + time;
     let allowed = sched_getaffinity(None).unwrap();
     let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
     thread::scope(|scope| {
@@ -103,7 +105,14 @@ fn play(reclaimer: &Reclaimer, time: Duration) {
         let _done = Done(done);
         pin_to(1, cpus);
         let mut name = 2;
-        while Instant::now() < stop && !reader.is_finished() {
+        let stop = Instant::now() + time;
+        // On a busy machine, under a tool that makes all slow, it may come to nothing in that time.
+        let late = stop + Duration::from_secs(60);
+        let goes_on = || {
+            let now = Instant::now();
+            now < stop || reclaimer.stats().freed <= ENOUGH && now < late
+        };
+        while goes_on() && !reader.is_finished() {
             let old = cell.swap(fresh(name), AcqRel);
             name += 1;
             // SAFETY: unlinked by the swap, retired once.
@@ -130,5 +139,5 @@ fn no_reader_sees_a_freed_node() {
     play(&reclaimer, Duration::from_secs(if broken { 30 } else { 4 }));
     let stats = reclaimer.stats();
     println!("{stats:?}");
-    assert!(stats.freed > 100, "{stats:?}");
+    assert!(stats.freed > ENOUGH, "{stats:?}");
 }
