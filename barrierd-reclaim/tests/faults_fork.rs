@@ -3,27 +3,17 @@
 //!
 //! Each test has a process of its own, since the collector is the process's.
 
+#[path = "common/alone.rs"]
+mod alone;
+
+use alone::is_alone;
 use barrierd_reclaim::epoch::{self, Atomic, ConfigureError, Guard, Owned};
 use barrierd_reclaim::{Reclaimer, Source};
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-const CHILD: &str = "BARRIERD_TEST_CHILD";
-
-/// Whether this is the process in which the test `name` runs alone. If not, it has run there.
-fn is_alone(name: &str) -> bool {
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().unwrap();
-    let status = Command::new(program).args(["--exact", name]).env(CHILD, "1").status().unwrap();
-    assert!(status.success(), "{status}");
-    false
-}
 
 /// A moment that only comes if something hangs.
 fn late() -> Instant {

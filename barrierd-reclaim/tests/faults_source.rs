@@ -5,28 +5,15 @@ mod common;
 
 use barrierd_client::{abi, clock::now_ns};
 use barrierd_reclaim::{BuildError, Builder, Reclaimer, Source, Status, Why};
+use common::alone::{CHILD, is_alone};
 use common::forged::Forged;
 use common::seccomp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
-
-const CHILD: &str = "BARRIERD_TEST_CHILD";
-
-/// Runs the test `name` alone, in a process of its own, unless this is that process: then true.
-fn alone(name: &str) -> bool {
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().unwrap();
-    let status = Command::new(program).args(["--exact", name]).env(CHILD, "1").status().unwrap();
-    assert!(status.success(), "{status}");
-    false
-}
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
@@ -68,7 +55,7 @@ fn mappings(of: &Path) -> usize {
 
 #[test]
 fn a19_domains_share_what_they_have_of_a_file() {
-    if !alone("a19_domains_share_what_they_have_of_a_file") {
+    if !is_alone("a19_domains_share_what_they_have_of_a_file") {
         return;
     }
     let forged = live();
@@ -113,7 +100,7 @@ fn a19_domains_share_what_they_have_of_a_file() {
 /// file at the same path is another.
 #[test]
 fn a19_a_new_domain_judges_anew() {
-    if !alone("a19_a_new_domain_judges_anew") {
+    if !is_alone("a19_a_new_domain_judges_anew") {
         return;
     }
     let forged = live();
@@ -142,7 +129,7 @@ fn a19_a_new_domain_judges_anew() {
 /// The child of a fork opens the file anew: a thread of the parent may have been at the list.
 #[test]
 fn a19_a_child_takes_no_lock_of_its_parents() {
-    if !alone("a19_a_child_takes_no_lock_of_its_parents") {
+    if !is_alone("a19_a_child_takes_no_lock_of_its_parents") {
         return;
     }
     let forged = live();
@@ -188,7 +175,7 @@ fn a19_a_child_takes_no_lock_of_its_parents() {
 /// Sleeping is forbidden in it: it would panic.
 #[test]
 fn a20_no_constructor_sleeps() {
-    if !alone("a20_no_constructor_sleeps") {
+    if !is_alone("a20_no_constructor_sleeps") {
         return;
     }
     let (old, stopped) = (dead(Duration::from_secs(10)), live());
@@ -239,7 +226,7 @@ fn a20_a_daemon_that_comes_back_on_its_file_is_taken() {
 
 #[test]
 fn a20_fences_where_neither_is_there() {
-    if !alone("a20_fences_where_neither_is_there") {
+    if !is_alone("a20_fences_where_neither_is_there") {
         return;
     }
     seccomp::forbid(&[libc::SYS_membarrier]);
@@ -267,7 +254,7 @@ const REGISTER: [u32; 2] = [16, 0];
 /// Whoever registers is killed here.
 #[test]
 fn a21_nobody_registers_who_needs_no_barrier() {
-    if !alone("a21_nobody_registers_who_needs_no_barrier") {
+    if !is_alone("a21_nobody_registers_who_needs_no_barrier") {
         return;
     }
     seccomp::answer_to(libc::SYS_membarrier, &REGISTER, libc::SECCOMP_RET_KILL_PROCESS);
@@ -288,7 +275,7 @@ fn a21_nobody_registers_who_needs_no_barrier() {
 fn a21_nobody_registers_while_a_daemon_serves() {
     const NAME: &str = "a21_nobody_registers_while_a_daemon_serves";
     if std::env::var_os(CHILD).is_none() {
-        assert!((0..5).any(|_| std::panic::catch_unwind(|| alone(NAME)).is_ok()));
+        assert!((0..5).any(|_| std::panic::catch_unwind(|| is_alone(NAME)).is_ok()));
         return;
     }
     seccomp::answer_to(libc::SYS_membarrier, &REGISTER, libc::SECCOMP_RET_KILL_PROCESS);
@@ -311,7 +298,7 @@ fn a21_nobody_registers_while_a_daemon_serves() {
 /// The filter lets all questions pass, and refuses the registration.
 #[test]
 fn a21_a_registration_that_is_refused_is_tried_again_seldom() {
-    if !alone("a21_a_registration_that_is_refused_is_tried_again_seldom") {
+    if !is_alone("a21_a_registration_that_is_refused_is_tried_again_seldom") {
         return;
     }
     seccomp::answer_to(libc::SYS_membarrier, &REGISTER, seccomp::EPERM);
@@ -342,7 +329,7 @@ fn a21_a_registration_that_is_refused_is_tried_again_seldom() {
 /// A filter that refuses the questions, or the odd ones among them, is told from one that forbids membarrier.
 #[test]
 fn a21_a_filter_against_questions_is_no_refusal() {
-    if !alone("a21_a_filter_against_questions_is_no_refusal") {
+    if !is_alone("a21_a_filter_against_questions_is_no_refusal") {
         return;
     }
     seccomp::answer_to(libc::SYS_membarrier, &[0], seccomp::EPERM);
@@ -357,7 +344,7 @@ fn a21_a_filter_against_questions_is_no_refusal() {
 /// soon after.
 #[test]
 fn a21_the_background_thread_registers() {
-    if !alone("a21_the_background_thread_registers") {
+    if !is_alone("a21_the_background_thread_registers") {
         return;
     }
     let reclaimer = Reclaimer::builder().source(Source::Membarrier).build().unwrap();

@@ -175,7 +175,8 @@ impl Orphans {
         *look || !self.unsorted.is_empty()
     }
 
-    /// No bag here is stamped before this, nanoseconds: 0 where the stamp alone says nothing.
+    /// No bag here is stamped before this, nanoseconds: 0 where the stamp alone says nothing. (Behind the first of a
+    /// run that a reader held there may be earlier ones, which are safe already and go with it.)
     pub(crate) fn least_ns(&self) -> u64 {
         if !self.free.by_stamp.is_empty()
             || !self.aside.holds_nothing()

@@ -57,7 +57,7 @@ static STAND_IN: StandIn<Record> = StandIn::new();
 
 /// The beginning of a child, on its only thread. Takes no lock, allocates nothing and frees nothing (but that
 /// the C library may have to make the thread-locals of a library that was opened late, and it may do that
-/// here). Called twice it does no more than once.
+/// here). Called twice in a row it does no more than once.
 extern "C" fn begin_anew() {
     let place = default::forget();
     // SAFETY: the place's handle, which was forgotten. Participants of this thread are there until they have
