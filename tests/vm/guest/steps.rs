@@ -123,11 +123,12 @@ impl Scene {
                 // Armings without end, and what comes of them published at once.
                 let _kicks = Load::kicks(self.file());
                 let stop = Instant::now() + Duration::from_secs(seconds);
-                let mut rounds = 0;
+                let (mut rounds, mut judged) = (0, 0);
                 while Instant::now() < stop {
-                    truth::check(&barrier, &[last], 2, Asks::InTurn);
+                    judged += truth::rounds_judged(&barrier, &[last], 2, Asks::InTurn);
                     rounds += 2;
                 }
+                assert!(judged > 0, "CPU {last}'s spinner was not seen to turn in {rounds} rounds");
                 let seen = slew.stop();
                 println!("  {rounds} rounds; {seen}");
                 assert!(seen.ahead_ns == 0, "a watermark lay ahead of the clock: {seen}");

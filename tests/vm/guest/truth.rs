@@ -7,9 +7,16 @@
 //! column in /proc/interrupts and the spinner's task switches are read, and again after its barrier
 //! has passed. If nothing has moved, the kernel wasn't there, and the barrier passed early.
 //!
-//! An interrupt is counted a few instructions after the tracepoint that the daemon learns it from.
-//! So nothing is concluded from counters that stand still until the spinner has been seen to spin
-//! on: an interrupt that the barrier was taken from is over by then, hence counted.
+//! Two things that a counter doesn't tell are asked of the spinner, by its turns:
+//!
+//! - An interrupt is counted a few instructions after the tracepoint `local_timer_entry`. So nothing is
+//!   concluded from counters that stand still until the spinner has been seen to spin on: an
+//!   interrupt that the barrier was taken from is over by then, hence counted.
+//! - An interrupt is counted before the soft interrupts that it raised run (`softirq_entry`), and a
+//!   spinner's switch away before the switch back to it: the barrier may rightly be taken from the
+//!   second, and nothing is counted then. So nothing is concluded of a spinner that has not been seen to
+//!   turn between the first reading and the stamp: only one that was in user code then must enter the
+//!   kernel anew, and each entry is counted.
 
 use crate::PATIENCE;
 use crate::game::pin_to;
@@ -56,11 +63,14 @@ impl Spinner {
         spinner
     }
 
+    fn turns(&self) -> u64 {
+        self.shared.turns.load(Relaxed)
+    }
+
     /// Waits until it has run user code from here on.
     fn spins_on(&self) {
-        let (from, stop) = (self.shared.turns.load(Relaxed), Instant::now() + PATIENCE);
-        // Two turns: the store of one may have been under way.
-        while self.shared.turns.load(Relaxed) < from + 2 {
+        let (from, stop) = (self.turns(), Instant::now() + PATIENCE);
+        while self.turns() < from + FRESH_TURNS {
             assert!(Instant::now() < stop, "the spinner on CPU {} doesn't run", self.cpu);
             std::hint::spin_loop();
         }
@@ -75,6 +85,28 @@ impl Drop for Spinner {
             let _ = thread.join();
         }
     }
+}
+
+/// So many turns more, and the spinner has run since: the stores of fewer may have been under way, in
+/// the CPU's store buffer.
+const FRESH_TURNS: u64 = 128;
+
+/// Which of them run user code just now. The others' emulated CPUs are in the kernel, or wait for one of
+/// the host's.
+fn turning(spinners: &[Spinner]) -> Vec<bool> {
+    let from: Vec<u64> = spinners.iter().map(Spinner::turns).collect();
+    let mut turning = vec![false; spinners.len()];
+    // Far longer than so many turns take, and far shorter than a tick.
+    for _ in 0..2_000 {
+        for (n, spinner) in spinners.iter().enumerate() {
+            turning[n] |= spinner.turns() >= from[n] + FRESH_TURNS;
+        }
+        if turning.iter().all(|&turning| turning) {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+    turning
 }
 
 /// The kernel's own counts, to be read and compared: as text until then, so that little time goes by
@@ -150,11 +182,19 @@ pub(crate) enum Asks {
     Expedited,
 }
 
-/// So many rounds on `cpus` at once.
+/// So many rounds on `cpus` at once, of which something must have been concluded.
 pub(crate) fn check(barrier: &Barrier, cpus: &[usize], rounds: usize, asks: Asks) {
+    let judged = rounds_judged(barrier, cpus, rounds, asks);
+    assert!(judged > 0, "no spinner on CPUs {cpus:?} was seen to turn in {rounds} rounds");
+}
+
+/// So many rounds on `cpus` at once; returns how often something was concluded of a CPU.
+pub(crate) fn rounds_judged(barrier: &Barrier, cpus: &[usize], rounds: usize, asks: Asks) -> usize {
     let spinners: Vec<Spinner> = cpus.iter().map(|&cpu| Spinner::on(cpu)).collect();
+    let mut judged = 0;
     for round in 0..rounds {
         let before = Counts::read(&spinners);
+        let turning = turning(&spinners);
         let stamp = Stamp::now();
         if asks == Asks::Expedited || round % 2 == 0 {
             barrier.wait(stamp, Instant::now() + PATIENCE).unwrap_or_else(|e| panic!("{e}"));
@@ -164,8 +204,9 @@ pub(crate) fn check(barrier: &Barrier, cpus: &[usize], rounds: usize, asks: Asks
         let after = Counts::read(&spinners);
         let before = before.visits(&spinners);
         let suspects = (0..cpus.len()).zip(after.visits(&spinners));
-        let suspects: Vec<usize> =
-            suspects.filter(|&(n, after)| after == before[n]).map(|(n, _)| n).collect();
+        let suspects = suspects.filter(|&(n, after)| turning[n] && after == before[n]);
+        let suspects: Vec<usize> = suspects.map(|(n, _)| n).collect();
+        judged += turning.iter().filter(|&&turning| turning).count();
         if suspects.is_empty() {
             continue;
         }
@@ -183,6 +224,7 @@ pub(crate) fn check(barrier: &Barrier, cpus: &[usize], rounds: usize, asks: Asks
             );
         }
     }
+    judged
 }
 
 /// As a client that doesn't sleep.
