@@ -13,19 +13,27 @@
 use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
 use crossbeam_utils::CachePadded;
 
-/// A slot's value while its thread holds no pin; never an era.
-const UNPINNED: u64 = 0;
+/// Stamps are multiples of this, nanoseconds; no two stops of a domain have the same. The rest of a
+/// slot says whether its thread holds a guard, and how many beside the first.
+pub(crate) const GRAIN: u64 = 16;
+/// In a slot: its owner holds no guard. The stamp stays.
+const IDLE: u64 = 1;
+/// In a slot: one guard beside the first.
+const NESTED: u64 = 2;
+/// In a slot: as many as it can count.
+const MOST_NESTED: u64 = GRAIN - NESTED;
 
-/// Eras are watermarks rounded down to a multiple of this, nanoseconds; the rest of a slot counts
-/// the guards that are open beside the first.
-pub(crate) const GRAIN: u64 = 256;
+/// The first era. Intervals take 0 for none.
+const FIRST_ERA: u64 = 1;
 
-/// The first era: the least that is no [`UNPINNED`].
-const FIRST_ERA: u64 = GRAIN;
-
-/// A word without what lies below the grain.
-pub(crate) fn era_of(word: u64) -> u64 {
+/// A slot's stamp.
+fn stamp_of(word: u64) -> u64 {
     word & !(GRAIN - 1)
+}
+
+/// What has seen the stop `stamp` has seen all that were stamped before this.
+fn behind(stamp: u64) -> u64 {
+    stamp.saturating_add(GRAIN)
 }
 
 /// What all threads of a domain share: written by full stops and scans, read by everyone. In one
@@ -39,14 +47,16 @@ const _: () = assert!(size_of::<Shared>() <= 64);
 
 #[derive(Debug)]
 struct Shared {
-    /// The latest full stop, nanoseconds.
+    /// The latest full stop, nanoseconds; what a reader pins.
     latest: AtomicU64,
-    /// A barrier watermark, nanoseconds; what a reader pins.
+    /// A barrier watermark, nanoseconds; what intervals and births are made of.
     era: AtomicU64,
     /// Items stamped before this are free to go.
     safe_ns: AtomicU64,
     /// The same in virtual time.
     safe_vtime: AtomicU64,
+    /// The latest time that a stop found on the clock, nanoseconds, or some earlier one.
+    clock: AtomicU64,
 }
 
 /// How far reclamation has come: what was stamped strictly before either may be freed.
@@ -59,9 +69,9 @@ pub(crate) struct Safe {
 /// A full stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stop {
-    /// Its stamp, nanoseconds: at least the clock, and the floor.
+    /// Its stamp, nanoseconds: at least the clock, and the floor; above every one before.
     pub(crate) ns: u64,
-    /// How far the clock lay behind a stop that had come before, nanoseconds.
+    /// How far the clock lay behind what it had shown before, nanoseconds.
     pub(crate) behind_ns: u64,
 }
 
@@ -75,13 +85,18 @@ pub(crate) struct Evidence {
 
 impl Words {
     pub(crate) fn new() -> Words {
-        let era = if broken(Twin::EraZero) { UNPINNED } else { FIRST_ERA };
         Words(CachePadded::new(Shared {
             latest: AtomicU64::new(0),
-            era: AtomicU64::new(era),
+            era: AtomicU64::new(FIRST_ERA),
             safe_ns: AtomicU64::new(0),
             safe_vtime: AtomicU64::new(0),
+            clock: AtomicU64::new(0),
         }))
+    }
+
+    /// The stamp of the latest full stop, nanoseconds.
+    pub(crate) fn latest(&self) -> u64 {
+        self.0.latest.load(Ordering::Acquire)
     }
 
     /// The current era.
@@ -121,25 +136,38 @@ impl Words {
     /// visible after a barrier that "passed" it.
     ///
     /// Between the domain's own threads it is not the clock that counts but the order of the
-    /// exchanges of one word, whose values only rise: a stop whose value is less than another's came
-    /// before it, and happens before all that the other thread does from there on.
+    /// exchanges of one word, whose values only rise and never tie: a stop whose value is not greater
+    /// than one that a thread has loaded came before it, or is it, and happens before all that the
+    /// thread does from there on. Where stops come faster than the clock goes, or the clock steps back,
+    /// their stamps run ahead of it, which is late and never early.
     ///
     /// Nor does it count against what other domains of the process buy: `floor` is what the latest of
     /// them will be a watermark for ([`raise`]).
     #[inline]
     pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl FnOnce() -> u64) -> Stop {
-        let before = self.0.latest.load(Ordering::Relaxed);
         if !broken(Twin::UnfencedStamp) {
             fence(Ordering::SeqCst);
         }
         // Relaxed: after the fence, whose partner is that in `raise`.
         let floor = if broken(Twin::FloorUnseen) { 0 } else { floor.load(Ordering::Relaxed) };
         let clock = clock();
-        let stamp = clock.max(floor);
+        // Relaxed, and no exchange: whoever comes too late leaves an earlier time there.
+        let seen = self.0.clock.load(Ordering::Relaxed);
+        if clock > seen {
+            self.0.clock.store(clock, Ordering::Relaxed);
+        }
+        let least = clock.max(floor).next_multiple_of(GRAIN);
+        let step = if broken(Twin::TiedStops) { 0 } else { GRAIN };
         // AcqRel: each is Release for what came before it and Acquire for the stops that it follows.
         let order = if broken(Twin::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
-        let ns = self.0.latest.fetch_max(stamp, order).max(stamp);
-        Stop { ns, behind_ns: before.saturating_sub(clock) }
+        let mut before = self.0.latest.load(Ordering::Relaxed);
+        loop {
+            let ns = least.max(before + step);
+            match self.0.latest.compare_exchange_weak(before, ns, order, Ordering::Relaxed) {
+                Ok(_) => return Stop { ns, behind_ns: seen.saturating_sub(clock) },
+                Err(now) => before = now,
+            }
+        }
     }
 
     /// Lets items pass by virtual time: `vtime` had passed, by [`VtimeMemory`], for every section
@@ -150,22 +178,26 @@ impl Words {
     }
 }
 
-/// Before a barrier is bought that all domains of the process will share: `ns` will be its watermark.
+/// Before a barrier is bought that all domains of the process will share, for the stop `own`: its
+/// watermark.
 ///
 /// Take any stop in any of them. Its fence comes before the one here, so the bought barrier, which
 /// comes after, passes for what was unlinked before the stop; or after, then its load of `floor` sees
-/// `ns`, its stamp is no less, and needs a later barrier. The clock has no say in it.
-pub(crate) fn raise(floor: &AtomicU64, ns: u64) {
-    floor.fetch_max(ns, Ordering::Relaxed);
+/// the watermark, its stamp is no less, and needs a later barrier. The clock has no say in it.
+pub(crate) fn raise(floor: &AtomicU64, own: u64) -> u64 {
+    let watermark = behind(own);
+    floor.fetch_max(watermark, Ordering::Relaxed);
     // The kernel's barrier begins with one of its own; this one puts it into the language's terms.
     fence(Ordering::SeqCst);
+    watermark
 }
 
 /// What a domain's scans see of one thread. In one cache line: [`Record`](crate::record::Record)
 /// keeps what only its owner touches beside it.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    /// The era that the thread reads in, plus the number of guards beside the first.
+    /// The stamp of the latest stop that the thread had seen when it last pinned, with [`IDLE`] or the
+    /// number of guards beside the first.
     slot: AtomicU64,
     /// The thread's last full stop, nanoseconds.
     stopped: AtomicU64,
@@ -177,28 +209,29 @@ pub(crate) struct Full;
 
 impl Reader {
     pub(crate) fn new() -> Reader {
-        Reader { slot: AtomicU64::new(UNPINNED), stopped: AtomicU64::new(0) }
+        Reader { slot: AtomicU64::new(IDLE), stopped: AtomicU64::new(0) }
     }
 
     /// One that looks pinned for ever: what a thread without a reader finds in its place.
     #[cfg(not(loom))]
     pub(crate) const fn nobody() -> Reader {
-        Reader { slot: AtomicU64::new(UNPINNED + 1), stopped: AtomicU64::new(0) }
+        Reader { slot: AtomicU64::new(0), stopped: AtomicU64::new(0) }
     }
 
     /// Opens a read-side section: one load and one store. The owner holds no other guard.
     ///
-    /// The era is loaded Acquire: it pairs with the scan's Release store, so a reader whose era is
-    /// above `t` runs after the barrier for `t` (step 2; the reader's own barrier point before that
-    /// load would do as well). The store is Release, though nothing is handed over yet: since C++20
-    /// a Relaxed store would not continue the release sequence of the last `unpin`, and a scan that
-    /// reads it could miss the end of that section (step 3).
+    /// The stamp is loaded Acquire: it pairs with the exchange in `stop`, so that from here on the owner
+    /// sees all that was unlinked before that stop and before those that it followed. The store is
+    /// Release: whoever finds the stamp in the slot finds that all earlier sections have ended. It would
+    /// have to be anyway: since C++20 a Relaxed store would not continue the release sequence of the
+    /// last `unpin`.
     #[inline]
     pub(crate) fn pin(&self, words: &Words) {
-        let era = words.0.era.load(Ordering::Acquire);
+        let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
+        let stamp = words.0.latest.load(order);
         step();
         let order = if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
-        self.slot.store(era, order);
+        self.slot.store(stamp, order);
         // The section's loads stay behind the store in program order; the CPU may still swap them,
         // and the barrier point of step 1 is what catches that.
         light_barrier();
@@ -220,59 +253,76 @@ impl Reader {
     /// Whether the owner holds a guard. Owner only: Relaxed reads its own last store.
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
-        self.slot.load(Ordering::Relaxed) != UNPINNED
+        self.slot.load(Ordering::Relaxed) & IDLE == 0
     }
 
-    /// What [`is_pinned`](Reader::is_pinned) and [`nested`](Reader::nested) look at, 0 if neither says
-    /// anything, by a plain load, which compilers fold into the test of it.
+    /// [`is_pinned`](Reader::is_pinned) by a plain load, which compilers fold into the test of it.
     ///
     /// # Safety
     /// Nobody but the caller stores to the slot, not even a signal handler on its thread.
     #[cfg(not(loom))]
     #[inline]
-    pub(crate) unsafe fn own_word(&self) -> u64 {
+    pub(crate) unsafe fn own_is_pinned(&self) -> bool {
         // SAFETY: others load only, as the caller says, so this load races with nothing.
-        unsafe { self.slot.as_ptr().read() }
+        unsafe { self.slot.as_ptr().read() & IDLE == 0 }
+    }
+
+    /// Whether the owner holds one guard alone, likewise.
+    ///
+    /// # Safety
+    /// As for [`own_is_pinned`](Reader::own_is_pinned); and it holds one.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) unsafe fn own_is_sole(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { self.slot.as_ptr().read().is_multiple_of(GRAIN) }
     }
 
     /// Counts one more guard of an open section, which goes on in its era.
     #[inline]
     pub(crate) fn nest(&self) -> Result<(), Full> {
         let word = self.slot.load(Ordering::Relaxed);
-        if word % GRAIN == GRAIN - 1 {
+        if word & MOST_NESTED == MOST_NESTED {
             return Err(Full);
         }
         // Release, as in `pin`.
-        self.slot.store(word + 1, Ordering::Release);
+        self.slot.store(word + NESTED, Ordering::Release);
         Ok(())
     }
 
     /// Guards that are open beside the first. Owner only.
     #[inline]
     pub(crate) fn nested(&self) -> u64 {
-        self.slot.load(Ordering::Relaxed) % GRAIN
+        (self.slot.load(Ordering::Relaxed) & MOST_NESTED) / NESTED
     }
 
     /// Takes back one [`nest`](Reader::nest).
     #[inline]
     pub(crate) fn unnest(&self) {
         // Release, as in `pin`.
-        self.slot.store(self.slot.load(Ordering::Relaxed) - 1, Ordering::Release);
+        self.slot.store(self.slot.load(Ordering::Relaxed) - NESTED, Ordering::Release);
     }
 
-    /// Closes the section: one store.
+    /// Closes the section, whose only guard is gone: the stamp stays. One instruction, where a word in
+    /// memory can be changed by one.
     #[inline]
     pub(crate) fn unpin(&self) {
         step();
         // Release: pairs with the Acquire load in `scan` (step 3).
         let order = if broken(Twin::RelaxedUnpin) { Ordering::Relaxed } else { Ordering::Release };
-        self.slot.store(UNPINNED, order);
+        self.slot.store(self.slot.load(Ordering::Relaxed) | IDLE, order);
         step();
     }
 
-    /// The pinned era, if any. `Relaxed`: for reports, proves nothing.
+    /// The same, whatever guards there are. Owner only.
+    pub(crate) fn unpin_all(&self) {
+        // Release, as in `unpin`.
+        self.slot.store(stamp_of(self.slot.load(Ordering::Relaxed)) | IDLE, Ordering::Release);
+    }
+
+    /// The pinned stamp, if any. `Relaxed`: for reports, proves nothing.
     pub(crate) fn pinned(&self) -> Option<u64> {
-        Some(self.slot.load(Ordering::Relaxed)).filter(|&word| word != UNPINNED).map(era_of)
+        Some(self.slot.load(Ordering::Relaxed)).filter(|word| word & IDLE == 0).map(stamp_of)
     }
 
     /// The owner's last full stop, nanoseconds. Owner only.
@@ -303,7 +353,7 @@ impl Reader {
 pub(crate) struct Scan {
     /// The barrier has passed for every time before this, nanoseconds.
     pub(crate) watermark: u64,
-    /// The oldest pinned era, if anyone was pinned.
+    /// The oldest pinned stamp, if anyone was pinned.
     pub(crate) oldest: Option<u64>,
     /// What was stamped before this is free to go, nanoseconds.
     pub(crate) safe: u64,
@@ -311,11 +361,12 @@ pub(crate) struct Scan {
     pub(crate) advanced: bool,
 }
 
-/// The watermark that the readers' own stops prove, none of them later than `own`, the caller's last.
+/// The watermark that the readers themselves prove, as far as the stop `own`, the caller's last.
 ///
-/// A stamp `t` below it was given by a stop that each of these readers' last stops followed. So what
-/// was unlinked before `t` happens before all that the reader does after its stop (step 2), and what
-/// its slot held before is visible to whoever loads the stop here (step 1).
+/// A reader has seen the stop whose stamp its slot shows, pinned or idle, and its own last one. All stops
+/// that are not later happen before what it does from there on: of what was unlinked before them it
+/// finds nothing any more (step 2). And what it held before is over, for whoever finds the stamp in the
+/// slot or the stop here (step 1).
 ///
 /// `readers` are those that somebody has ([`Taken`](crate::places::Taken)): one that nobody has counts as
 /// passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
@@ -324,10 +375,13 @@ pub(crate) struct Scan {
 /// comes to its first stop after.
 pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
     let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
-    readers
+    let cap = if broken(Twin::UncappedEvidence) { u64::MAX } else { own };
+    let seen = readers
         .filter(|_| !broken(Twin::NobodyInUse))
-        .map(|reader| reader.stopped.load(order))
-        .fold(own, u64::min)
+        // Acquire, both: pair with `full_stop` and `pin`.
+        .map(|reader| reader.stopped.load(order).max(stamp_of(reader.slot.load(order))))
+        .fold(cap, u64::min);
+    behind(seen)
 }
 
 /// One scan: a watermark, learned before, then a look at every slot, then what is safe.
@@ -347,18 +401,18 @@ where
         // Acquire: pairs with `unpin` (and with `pin` for the sections before it).
         let order = if broken(Twin::RelaxedScan) { Ordering::Relaxed } else { Ordering::Acquire };
         let words = readers.map(|reader| reader.slot.load(order));
-        words.filter(|&word| word != UNPINNED).map(era_of).min()
+        words.filter(|word| word & IDLE == 0).map(stamp_of).min()
     };
 
     let early = broken(Twin::ScanBeforeWatermark).then(|| oldest_pin(readers()));
     // An era is a watermark too, learned by an earlier scan, whose Release this Acquire meets; so a
     // look without news is sound, and helps where a pin held the last one back.
     let era = words.0.era.load(Ordering::Acquire);
-    let news = era_of(watermark());
+    let news = watermark();
     let watermark = news.max(era);
     let oldest = early.unwrap_or_else(|| oldest_pin(readers()));
     let oldest = if broken(Twin::NoScan) { None } else { oldest };
-    let safe = oldest.map_or(watermark, |oldest| oldest.min(watermark));
+    let safe = oldest.map_or(watermark, |oldest| behind(oldest).min(watermark));
 
     // Release: hands the unpins that this scan acquired on to whoever frees. A maximum, since a pin
     // may let less through now than another scan before did.
@@ -372,27 +426,27 @@ where
     Scan { watermark, oldest, safe, advanced: news > era }
 }
 
-/// Translates a pinned era into virtual time. Guarded by a lock of the domain's.
+/// Translates a pinned stamp into virtual time. Guarded by a lock of the domain's.
 #[derive(Debug, Default)]
 pub(crate) struct VtimeMemory {
-    /// Newest last: the era as it stood when a virtual time had passed.
+    /// Newest last: the latest stop as it stood when a virtual time had passed.
     recent: [Evidence; 8],
 }
 
 impl VtimeMemory {
-    /// `vtime` has passed; `era` was loaded after it was learned.
-    pub(crate) fn remember(&mut self, era: u64, vtime: u64) {
+    /// `vtime` has passed; `latest` was loaded after it was learned.
+    pub(crate) fn remember(&mut self, latest: u64, vtime: u64) {
         // Each source's virtual time only rises, but a source without one says 0.
         let vtime = vtime.max(self.recent[self.recent.len() - 1].vtime);
         self.recent.rotate_left(1);
-        self.recent[self.recent.len() - 1] = Evidence { ns: era, vtime };
+        self.recent[self.recent.len() - 1] = Evidence { ns: latest, vtime };
     }
 
     /// The virtual time that had passed before every section that a scan saw began, if the oldest
     /// pinned `oldest`, and the scan looked at the slots after the last call of `remember`.
     ///
-    /// A reader that pinned an era above the one that stood when a virtual time was learned loaded
-    /// it later than that. An era older than the memory gives 0, which frees nothing.
+    /// A reader that pinned a stamp above the one that stood when a virtual time was learned loaded
+    /// it later than that. A stamp older than the memory gives 0, which frees nothing.
     pub(crate) fn passed(&self, oldest: Option<u64>) -> u64 {
         let before = |pair: &&Evidence| oldest.is_none_or(|oldest| pair.ns < oldest);
         self.recent.iter().rev().find(before).map_or(0, |pair| pair.vtime)
@@ -414,17 +468,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_holds_back_what_came_after_its_era() {
+    fn a_pin_holds_back_what_came_after_it() {
         let (words, reader) = (Words::new(), Reader::new());
-        assert!(look(&words, 100, &reader).advanced);
-        assert_eq!(words.safe().ns, 100 * GRAIN);
+        assert!(look(&words, 99, &reader).advanced);
+        assert_eq!(words.safe().ns, 99 * GRAIN);
+        words.stop(&NONE, || 100 * GRAIN);
         reader.pin(&words);
-        reader.nest().expect("one of 255");
+        reader.nest().expect("one of 7");
+        words.stop(&NONE, || 150 * GRAIN);
         look(&words, 200, &reader);
         let held = look(&words, 300, &reader);
-        assert_eq!((held.safe, held.oldest), (100 * GRAIN, Some(100 * GRAIN)));
+        // What was stamped by the stop that it has seen may go.
+        assert_eq!((held.safe, held.oldest), (101 * GRAIN, Some(100 * GRAIN)));
         reader.unnest();
-        assert_eq!(look(&words, 300, &reader).safe, 100 * GRAIN);
+        assert_eq!(look(&words, 300, &reader).safe, 101 * GRAIN);
         // Without news: the pin is gone, and that is enough.
         reader.unpin();
         let free = look(&words, 300, &reader);
@@ -435,49 +492,76 @@ mod tests {
     }
 
     #[test]
-    fn guards_are_counted_beside_the_era() {
+    fn guards_are_counted_beside_the_stamp() {
         let (words, reader) = (Words::new(), Reader::new());
+        let stamp = words.stop(&NONE, || 50).ns;
+        assert!(!reader.is_pinned() && reader.pinned().is_none());
         reader.pin(&words);
-        for _ in 1..GRAIN {
+        assert!(reader.is_pinned());
+        for nested in 0..7 {
+            assert_eq!((reader.pinned(), reader.nested()), (Some(stamp), nested));
             reader.nest().expect("room");
         }
         assert!(reader.nest().is_err());
-        assert_eq!((reader.pinned(), reader.nested()), (Some(FIRST_ERA), GRAIN - 1));
+        assert_eq!((reader.pinned(), reader.nested()), (Some(stamp), 7));
+        reader.unpin_all();
+        assert!(!reader.is_pinned());
+        reader.pin(&words);
+        assert_eq!((reader.pinned(), reader.nested()), (Some(stamp), 0));
+    }
+
+    #[test]
+    fn a_section_shows_what_its_thread_has_seen_after_its_end_too() {
+        let (words, scanner, reader) = (Words::new(), Reader::new(), Reader::new());
+        let stop = |clock| scanner.full_stop(&words, &NONE, || clock * GRAIN).ns;
+        let evidence = |own| collect(own, [&scanner, &reader].into_iter());
+        let one = stop(1);
+        assert_eq!(evidence(one), GRAIN, "nobody knows what the reader has seen");
+        reader.pin(&words);
+        let two = stop(2);
+        assert_eq!(evidence(two), 2 * GRAIN);
+        reader.unpin();
+        assert_eq!(evidence(two), 2 * GRAIN, "idle, and no older than that");
+        reader.pin(&words);
+        assert_eq!(evidence(two), 3 * GRAIN);
     }
 
     #[test]
     fn what_nobody_has_needs_no_evidence() {
         let (words, taken) = (Words::new(), Taken::new());
         let readers = [Reader::new(), Reader::new()];
-        let collected = |own| collect(own, taken.look().map(|i| &readers[i]));
+        let evidence = |own| collect(own * GRAIN, taken.look().map(|i| &readers[i])) / GRAIN;
         assert_eq!((taken.take(2), taken.take(2), taken.take(2)), (Some(0), Some(1), None));
-        readers[1].full_stop(&words, &NONE, || 40);
-        readers[0].full_stop(&words, &NONE, || 60);
-        assert_eq!(collected(100), 40);
+        readers[1].full_stop(&words, &NONE, || 40 * GRAIN);
+        readers[0].full_stop(&words, &NONE, || 60 * GRAIN);
+        assert_eq!(evidence(100), 41);
         taken.give_back(1);
-        assert_eq!(collected(100), 60);
+        assert_eq!(evidence(100), 61);
         assert_eq!(taken.take(2), Some(1));
-        assert_eq!(collected(100), 40);
-        assert_eq!(collected(30), 30);
+        assert_eq!(evidence(100), 41);
+        assert_eq!(evidence(30), 31);
     }
 
     #[test]
-    fn stops_never_fall_and_say_when_the_clock_did() {
+    fn stops_never_tie_and_say_when_the_clock_fell() {
         let words = Words::new();
-        assert_eq!(words.stop(&NONE, || 50), Stop { ns: 50, behind_ns: 0 });
-        assert_eq!(words.stop(&NONE, || 20), Stop { ns: 50, behind_ns: 30 });
-        assert_eq!(words.stop(&NONE, || 60), Stop { ns: 60, behind_ns: 0 });
+        assert_eq!(words.stop(&NONE, || 500), Stop { ns: 512, behind_ns: 0 });
+        assert_eq!(words.stop(&NONE, || 500), Stop { ns: 528, behind_ns: 0 });
+        assert_eq!(words.stop(&NONE, || 200), Stop { ns: 544, behind_ns: 300 });
+        // That stamps run ahead of the clock is no sign that it fell.
+        assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, behind_ns: 0 });
+        assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, behind_ns: 0 });
     }
 
     /// Another domain buys a barrier, at a time that this thread's clock hasn't come to.
     #[test]
     fn b1_a_stop_is_no_earlier_than_what_others_are_buying() {
         let (words, floor) = (Words::new(), AtomicU64::new(0));
-        raise(&floor, 70);
-        raise(&floor, 50);
+        assert_eq!(raise(&floor, 640), 656);
+        assert_eq!(raise(&floor, 320), 336);
         // The clock is behind the floor; that is no sign that it was set back.
-        assert_eq!(words.stop(&floor, || 60), Stop { ns: 70, behind_ns: 0 });
-        assert_eq!(words.stop(&floor, || 80), Stop { ns: 80, behind_ns: 0 });
+        assert_eq!(words.stop(&floor, || 600), Stop { ns: 656, behind_ns: 0 });
+        assert_eq!(words.stop(&floor, || 800), Stop { ns: 800, behind_ns: 0 });
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -506,7 +590,7 @@ mod tests {
 
     proptest! {
         /// Against plain facts, one step at a time: what becomes safe was stamped before every open
-        /// section, and before the last stop of each thread, or a bought barrier.
+        /// section, and before the last stop or pin of each thread, or a bought barrier.
         #[test]
         fn safe_only_what_nobody_can_hold(steps in proptest::collection::vec(step(), 0..200)) {
             let words = Words::new();
@@ -516,7 +600,8 @@ mod tests {
             let there = || taken.look().map(|i| &readers[i]);
             // Moments are counted; the clock goes in grains.
             let mut now = 10u64;
-            let mut stopped = [0u64; 3];
+            // Up to which moment a thread has seen all stops: by its own, or by a pin.
+            let mut seen = [0u64; 3];
             let mut in_use = [true; 3];
             let mut pinned: [Option<u64>; 3] = [None; 3];
             let mut stamps: Vec<(u64, u64)> = Vec::new(); // (stamp, when)
@@ -527,19 +612,19 @@ mod tests {
                 match step {
                     Step::Pin(i) if in_use[i] && pinned[i].is_none() => {
                         readers[i].pin(&words);
-                        pinned[i] = Some(now);
+                        (pinned[i], seen[i]) = (Some(now), now);
                     }
                     Step::Unpin(i) if pinned[i].take().is_some() => readers[i].unpin(),
                     Step::Stop(i) if in_use[i] => {
                         readers[i].full_stop(&words, &NONE, clock);
-                        stopped[i] = now;
+                        seen[i] = now;
                     }
                     Step::Take => {
                         let free = in_use.iter().position(|in_use| !in_use);
                         prop_assert_eq!(taken.take(3), free);
                         if let Some(i) = free {
                             readers[i].full_stop(&words, &NONE, clock);
-                            (in_use[i], stopped[i]) = (true, now);
+                            (in_use[i], seen[i]) = (true, now);
                         }
                     }
                     Step::GiveBack(i) if in_use[i] && pinned[i].is_none() => {
@@ -554,14 +639,14 @@ mod tests {
                             bought_at = now;
                         }
                         let watermark = || {
-                            let bought = if bought { own } else { 0 };
+                            let bought = if bought { behind(own) } else { 0 };
                             collect(own, there()).max(bought)
                         };
                         let found = scan(&words, watermark, there);
                         prop_assert!(words.safe().ns >= before.max(found.safe));
                         let passed = (0..3)
                             .filter(|&i| in_use[i])
-                            .map(|i| stopped[i])
+                            .map(|i| seen[i])
                             .min()
                             .unwrap_or(now)
                             .max(bought_at);
@@ -570,7 +655,7 @@ mod tests {
                             if stamp < before || stamp >= words.safe().ns {
                                 continue;
                             }
-                            prop_assert!(when < passed, "stamped after a thread's last barrier");
+                            prop_assert!(when < passed, "a thread has not seen it");
                             let held = pinned.iter().flatten().any(|&begin| begin <= when);
                             prop_assert!(!held, "a section of before the stamp is open");
                         }
@@ -588,12 +673,12 @@ mod tests {
         #[test]
         fn stops_only_rise(clocks in proptest::collection::vec(0..1_000_000u64, 1..50)) {
             let words = Words::new();
-            let mut last = 0;
+            let (mut last, mut shown) = (0, 0u64);
             for clock in clocks {
                 let stop = words.stop(&NONE, || clock);
-                prop_assert_eq!(stop.ns, clock.max(last));
-                prop_assert_eq!(stop.behind_ns, last.saturating_sub(clock));
-                last = stop.ns;
+                prop_assert_eq!(stop.ns, clock.next_multiple_of(GRAIN).max(behind(last)));
+                prop_assert_eq!(stop.behind_ns, shown.saturating_sub(clock));
+                (last, shown) = (stop.ns, shown.max(clock));
             }
         }
 

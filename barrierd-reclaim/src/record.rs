@@ -286,7 +286,7 @@ impl Record {
 
     /// No guard is left, though some may not have been dropped. Owner only.
     pub(crate) fn end_guards(&self) {
-        self.0.reader.unpin();
+        self.0.reader.unpin_all();
         self.0.beyond.set(0);
         if self.0.robust.replace(0) != 0 {
             self.0.interval.close();

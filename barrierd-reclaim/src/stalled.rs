@@ -97,14 +97,14 @@ impl Stalls {
 fn due(
     seen: &mut HashMap<Key, Seen>,
     open: impl Iterator<Item = Open>,
-    era: u64,
+    (latest, era): (u64, u64),
     now_ns: u64,
     after: Duration,
 ) -> Vec<Open> {
     let mut due = Vec::new();
     let mut still = HashMap::new();
     // In the present era it may be another section each time.
-    for section in open.filter(|section| section.era < era) {
+    for section in open.filter(|section| section.era < if section.robust { era } else { latest }) {
         let key = (section.record, section.robust);
         let known = seen.get(&key).filter(|known| known.era == section.era).copied();
         let mut known = known.unwrap_or(Seen { era: section.era, since_ns: now_ns, told: false });
@@ -141,8 +141,8 @@ impl Domain {
         let Some(mut seen) = try_lock(&stalls.seen) else { return false };
         // The sections before the era: one that is older than it then began before it.
         let open: Vec<Open> = blockers::sections(self).collect();
-        let era = self.words().era();
-        let due = due(&mut seen, open.into_iter(), era, now_ns(), stalls.hook.after);
+        let now = (self.words().latest(), self.words().era());
+        let due = due(&mut seen, open.into_iter(), now, now_ns(), stalls.hook.after);
         drop(seen);
         if due.is_empty() {
             return false;
@@ -181,7 +181,7 @@ mod tests {
 
     /// Eras at which sections of place 8 are open, the domain's, the time: how many are told of.
     fn told(seen: &mut HashMap<Key, Seen>, eras: &[u64], era: u64, now_ns: u64) -> usize {
-        due(seen, eras.iter().map(|&era| open(8, era)), era, now_ns, AFTER).len()
+        due(seen, eras.iter().map(|&era| open(8, era)), (era, 0), now_ns, AFTER).len()
     }
 
     #[test]

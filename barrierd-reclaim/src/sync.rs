@@ -181,8 +181,12 @@ impl FutexWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(all(loom, test)), allow(dead_code, reason = "some break the models' own steps"))]
 pub(crate) enum Twin {
-    /// The era starts at 0, which a slot reads as "not pinned".
-    EraZero,
+    /// `pin` loads the stamp of the latest stop Relaxed.
+    RelaxedLatest,
+    /// Two stops may have the same stamp.
+    TiedStops,
+    /// What readers have seen is evidence for more than the scanner's own stop covers.
+    UncappedEvidence,
     /// `pin` publishes its era with a Relaxed store.
     RelaxedPin,
     /// `unpin` clears the slot with a Relaxed store.
@@ -243,8 +247,10 @@ pub(crate) enum Twin {
     NewcomerWithoutStop,
     /// The list of records is looked at before the scanner's own stop.
     ListBeforeStop,
-    /// The era that goes with a virtual time is loaded before that time is learned.
-    EraBeforeVtime,
+    /// The stamp that goes with a virtual time is loaded before that time is learned.
+    LatestBeforeVtime,
+    /// It is the era instead, which trails the stamps that readers pin.
+    EraForVtime,
     /// The background thread looks whether anything waits before it says that it doesn't look any more.
     LookBeforeAsleep,
     /// The same without the fence between the two.

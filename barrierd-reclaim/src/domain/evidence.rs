@@ -108,10 +108,7 @@ impl Domain {
                 watermark = watermark.max(news.ns);
                 memory = self.take_over(news);
             }
-            // What the scan makes of it: else an item in the grain of the watermark would neither go
-            // nor be bought for.
-            let useful = protocol::era_of(watermark);
-            watermark.max(self.buy(useful, own, asked, uncovered).unwrap_or(0))
+            watermark.max(self.buy(watermark, own, asked, uncovered).unwrap_or(0))
         };
         let scan =
             protocol::scan(&self.words, watermark, || self.records.in_use().map(Record::reader));
@@ -129,9 +126,9 @@ impl Domain {
             return None;
         }
         passive.last_ns = news.ns;
-        // After the virtual time was learned.
-        let era = self.words.era();
-        passive.memory.remember(era, news.vtime);
+        // After the virtual time was learned. Not the era: it trails what readers pin.
+        let latest = self.words.latest();
+        passive.memory.remember(latest, news.vtime);
         self.counters.round(ActiveSource::Daemon);
         Some(passive)
     }
@@ -192,7 +189,7 @@ impl Domain {
             return None;
         }
         self.counters.bought(asked);
-        match membarrier.buy(self.above_all(own)) {
+        match membarrier.buy(own) {
             Ok(watermark) => {
                 self.counters.round(ActiveSource::Membarrier);
                 Some(watermark)
@@ -222,16 +219,6 @@ impl Domain {
         if !membarrier.is_prepared(|| !self.barriers.keeps_up()) && membarrier.prepare() {
             self.counters.refused();
         }
-    }
-
-    /// The caller's last full stop, `own`; or a new one that is above all that came before, where the clock
-    /// lies behind what it showed: there all stops have the same stamp, and no watermark would be above it
-    /// before the clock has caught up, be it in an hour.
-    fn above_all(&self, own: u64) -> u64 {
-        if own <= now_ns() {
-            return own;
-        }
-        self.words.stop(&FLOOR, || own.saturating_add(protocol::GRAIN)).ns
     }
 }
 

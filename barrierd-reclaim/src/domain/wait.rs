@@ -56,10 +56,8 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| {
-                // So that it covers what was sealed a moment ago: a watermark lets go what is of an earlier grain.
-                // (0: a poisoned domain's.)
-                let later = work.newest_sealed().checked_add(protocol::GRAIN).unwrap_or(0);
-                self.judge(record.reader().full_stop(&self.words, &FLOOR, || now_ns().max(later)));
+                // So that it covers what was sealed a moment ago.
+                self.full_stop(record);
                 self.look(record, work, Asked::AtLimit);
             });
             self.free_all(record);

@@ -120,11 +120,11 @@ pub fn pin() -> Guard {
     let here = HERE.get();
     // SAFETY: a static, or at the beginning of this thread's participant, whose domain is never dropped.
     // Nobody stores to the one, and this thread alone to the other.
-    if unsafe { (*here).own_word() } != 0 {
+    if unsafe { (*here).own_is_pinned() } {
         return pin_further(here);
     }
     let record = here.cast::<Record>();
-    // SAFETY: the slot of `NOBODY` is not 0, so this is the participant: the pointer is its record's, and
+    // SAFETY: `NOBODY` looks pinned, so this is the participant: the pointer is its record's, and
     // its reader lies at the beginning.
     let own = unsafe { &*record };
     own.reader().pin(own.domain().words());

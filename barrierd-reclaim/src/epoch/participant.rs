@@ -11,7 +11,6 @@
 use super::child;
 use super::collector::Collector;
 use crate::domain::Domain;
-use crate::protocol::GRAIN;
 use crate::record::Record;
 use core::cell::Cell;
 use core::ptr;
@@ -52,10 +51,10 @@ pub(super) fn collector(record: &Record) -> &Collector {
 #[inline]
 pub(super) unsafe fn begin(record: &Record) {
     // SAFETY: as the caller says.
-    if unsafe { record.reader().own_word() } == 0 {
-        record.domain().pin_for(record);
-    } else {
+    if unsafe { record.reader().own_is_pinned() } {
         nest(record);
+    } else {
+        record.domain().pin_for(record);
     }
 }
 
@@ -75,7 +74,7 @@ pub(super) unsafe fn end(record: *const Record) {
     // SAFETY: a guard keeps the participant.
     let own = unsafe { &*record };
     // SAFETY: as the caller says.
-    if unsafe { own.reader().own_word() }.is_multiple_of(GRAIN) {
+    if unsafe { own.reader().own_is_sole() } {
         own.reader().unpin();
     } else {
         // SAFETY: as the caller says.

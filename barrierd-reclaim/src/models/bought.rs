@@ -24,14 +24,10 @@ impl Domains {
         let floor = &self.world.floor;
         // This clock is ahead of the other domain's.
         let own = self.buyer.stop(floor, || (START + 1) * GRAIN).ns;
-        if !broken(Twin::FloorAfterBarrier) {
-            raise(floor, own);
-        }
+        let early = (!broken(Twin::FloorAfterBarrier)).then(|| raise(floor, own));
         let passed = self.cpu.has_passed(own);
-        if broken(Twin::FloorAfterBarrier) {
-            raise(floor, own);
-        }
-        if passed { own } else { 0 }
+        let watermark = early.unwrap_or_else(|| raise(floor, own));
+        if passed { watermark } else { 0 }
     }
 
     /// The other domain's scan, and what it lets go.

@@ -13,6 +13,10 @@ use loom::sync::atomic::Ordering::Release;
 enum Story {
     /// Its owner reads, stops, and reads again.
     Kept,
+    /// Its owner reads twice, and never stops: what it has seen shows in its slot.
+    Observed,
+    /// The same, on a clock that stands still; the scanner has stopped before.
+    Frozen,
     /// Its owner comes to a stop inside a section: it retires while it is pinned.
     StopsPinned,
     /// Its owner reads and gives it back.
@@ -42,9 +46,15 @@ struct Domain {
     listed: AtomicBool,
     /// The writer's stamp, handed to whoever scans: 0 is none yet.
     stamp: AtomicU64,
+    /// The clock stands still.
+    frozen: bool,
 }
 
 impl Domain {
+    fn clock(&self) -> u64 {
+        if self.frozen { START * GRAIN } else { self.world.now() }
+    }
+
     /// `Places::in_use`: nothing is loaded before it is called for.
     fn readers(&self) -> impl Iterator<Item = &Reader> {
         self.taken.look().filter_map(|place| match place {
@@ -54,7 +64,7 @@ impl Domain {
     }
 
     fn full_stop(&self, reader: &Reader) -> u64 {
-        reader.full_stop(&self.world.words, &self.world.floor, || self.world.now()).ns
+        reader.full_stop(&self.world.words, &self.world.floor, || self.clock()).ns
     }
 
     fn read(&self) {
@@ -101,11 +111,15 @@ fn execute(story: Story) {
         scanner: Reader::new(),
         listed: AtomicBool::new(story != Story::Late),
         stamp: AtomicU64::new(0),
+        frozen: story == Story::Frozen,
     });
     let two = matches!(story, Story::BothGivenBack | Story::TakenBeside);
     (0..1 + usize::from(two)).for_each(|place| assert_eq!(domain.taken.take(2), Some(place)));
     if matches!(story, Story::Taken | Story::TakenBeside | Story::Late) {
         domain.taken.give_back(0);
+    }
+    if story == Story::Frozen {
+        domain.full_stop(&domain.scanner);
     }
     let mut threads = Vec::new();
     let mut spawn = |work: fn(&Domain)| {
@@ -118,6 +132,11 @@ fn execute(story: Story) {
             domain.full_stop(&domain.reader);
             domain.read();
         }),
+        Story::Observed => spawn(|domain| {
+            domain.read();
+            domain.read();
+        }),
+        Story::Frozen => spawn(|domain| domain.read()),
         Story::StopsPinned => spawn(|domain| {
             domain.reader.pin(&domain.world.words);
             let found = domain.world.linked.load(Acquire);
@@ -153,7 +172,7 @@ fn execute(story: Story) {
     });
 
     domain.world.unlink();
-    let stamp = domain.world.words.stop(&domain.world.floor, || domain.world.now()).ns;
+    let stamp = domain.world.words.stop(&domain.world.floor, || domain.clock()).ns;
     domain.stamp.store(stamp, Release);
     for thread in threads {
         thread.join().unwrap();
@@ -178,6 +197,25 @@ fn finds(twin: Twin, story: Story, preemptions: usize) {
 fn stops_stand_for_barriers() {
     assert!(model(Story::Kept, 3), "nothing was freed");
     assert!(model(Story::StopsPinned, 3), "nothing was freed");
+}
+
+#[test]
+fn what_a_reader_has_seen_stands_for_a_barrier() {
+    assert!(model(Story::Observed, 3), "nothing was freed");
+    assert!(model(Story::Frozen, 3), "nothing was freed");
+}
+
+#[test]
+fn twins_of_what_a_reader_has_seen() {
+    finds(Twin::RelaxedLatest, Story::Observed, 3);
+    finds(Twin::RelaxedPin, Story::Observed, 3);
+    finds(Twin::TiedStops, Story::Frozen, 3);
+    finds(Twin::NoScan, Story::Frozen, 3);
+}
+
+#[test]
+fn twin_uncapped_evidence() {
+    finds(Twin::UncappedEvidence, Story::Late, 3);
 }
 
 #[test]

@@ -191,11 +191,6 @@ fn twin_no_scan() {
 }
 
 #[test]
-fn twin_era_zero() {
-    rejects_it(Twin::EraZero);
-}
-
-#[test]
 fn twin_relaxed_unpin() {
     rejects_it(Twin::RelaxedUnpin);
 }

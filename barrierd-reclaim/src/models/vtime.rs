@@ -1,4 +1,4 @@
-//! Pins in virtual time ([`VtimeMemory`]): an era is translated into what had passed before it.
+//! Pins in virtual time ([`VtimeMemory`]): a stamp is translated into what had passed before it.
 //!
 //! The stamp is fenced here and one round is enough; that an unfenced one needs two is for the
 //! x86-TSO machine.
@@ -40,10 +40,10 @@ fn execute(place: usize) {
         domain.world.read(&domain.reader, false);
         interrupt_here();
     });
-    // Another scan, by other evidence: it raises the era.
+    // Somebody else's stop, which the reader may have seen when it pins.
     spawn(|domain, _| {
-        let now = domain.world.now();
-        scan(&domain.world.words, || now, core::iter::empty::<&Reader>);
+        let world = &domain.world;
+        world.words.stop(&world.floor, || world.now());
     });
     // The writer and, after its stamp, the daemon's round.
     spawn(|domain, _| {
@@ -57,9 +57,11 @@ fn execute(place: usize) {
 
     // `Domain::take_over`, then the scan, then what is safe.
     let mut memory = VtimeMemory::default();
-    let early = broken(Twin::EraBeforeVtime).then(|| domain.world.words.era());
+    let words = &domain.world.words;
+    let early = broken(Twin::LatestBeforeVtime).then(|| words.latest());
     let vtime = domain.last_interrupt_vtime.load(Acquire);
-    memory.remember(early.unwrap_or_else(|| domain.world.words.era()), vtime);
+    let latest = if broken(Twin::EraForVtime) { words.era() } else { words.latest() };
+    memory.remember(early.unwrap_or(latest), vtime);
     // No news in nanoseconds: this scan is about virtual time alone.
     let found = scan(&domain.world.words, || 0, || core::iter::once(&domain.reader));
     domain.world.words.publish_vtime(memory.passed(found.oldest));
@@ -84,6 +86,7 @@ fn a_pin_holds_back_what_passed_after_it() {
 #[test]
 fn twins() {
     // Between the load of the link and the access to the node.
-    rejects(Twin::EraBeforeVtime, 4..=4, |place| model(place, 3));
+    rejects(Twin::LatestBeforeVtime, 4..=4, |place| model(place, 3));
+    rejects(Twin::EraForVtime, 4..=4, |place| model(place, 3));
     rejects(Twin::NoScan, 4..=4, |place| model(place, 3));
 }
