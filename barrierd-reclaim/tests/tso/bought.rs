@@ -32,7 +32,7 @@ fn by_clock(twin: Twin) -> World {
         thread("writer", 2, [unlink_and_stamp(), freer]),
         thread("buyer", 3, buyer),
     ];
-    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+    World::of(threads, &BEGIN)
 }
 
 #[test]
@@ -42,17 +42,12 @@ fn a_bought_barrier_covers_what_was_stamped_before() {
     is_rejected("the time after membarrier", &by_clock(Twin::TimeAfterBarrier));
 }
 
-/// `Words::stop`: fence, clock, exchange of the latest; the stamp in `to`.
-fn stop(to: Reg) -> Program {
-    program![Op::Fence, Op::Clock(to), Op::Max(LATEST, to)]
-}
-
 /// Within a domain the buyer's own stop is the watermark, without the margin of clocks.
 fn by_stop(stop_after: bool) -> World {
     let barrier = program![Op::Interrupt(0), Op::Interrupt(1)];
     let own = stop(OWN);
     let [first, then] = if stop_after { [barrier, own] } else { [own, barrier] };
-    let buyer = [first, then, program![Op::Set(W, r(OWN))], look(&SLOT), publish()];
+    let buyer = [first, then, behind(W, OWN), look(&SLOT), publish()];
     let writer =
         [program![Op::Store(LINK, c(0))], stop(T), program![Op::Await(M, SAFE, T), Op::Free(NODE)]];
     let threads = vec![
@@ -61,7 +56,7 @@ fn by_stop(stop_after: bool) -> World {
         thread("writer", 2, writer),
         thread("buyer", 3, buyer),
     ];
-    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+    World::of(threads, &BEGIN)
 }
 
 #[test]
@@ -79,12 +74,11 @@ fn fenced(reader_fences: bool, scanner_fences: bool) -> World {
         }
         section
     };
-    let mut scan = stop(W);
-    scan.extend(look(&SLOT));
-    scan.extend(publish());
+    let mut scan = [stop(OWN), behind(W, OWN), look(&SLOT), publish()].concat();
     if !scanner_fences {
         // A stamp that is visible, and a look that comes before it.
-        scan = [look(&SLOT), stop(W), program![Op::Min(M, W)], publish()].concat();
+        scan =
+            [look(&SLOT), stop(OWN), behind(W, OWN), program![Op::Min(M, W)], publish()].concat();
         scan[0] = Step::from(Op::Set(M, c(u8::MAX)));
     }
     let writer = [
@@ -98,7 +92,7 @@ fn fenced(reader_fences: bool, scanner_fences: bool) -> World {
         thread("writer", 2, writer),
         thread("scanner", 3, [scan]),
     ];
-    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+    World::of(threads, &BEGIN)
 }
 
 #[test]

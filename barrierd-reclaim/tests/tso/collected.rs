@@ -21,25 +21,58 @@ enum Twin {
     OwnStopLate,
     /// The watermark is not held down to the scanner's own stop.
     OwnStopIgnored,
+    /// The stamp that a pin shows is loaded after the link.
+    StampAfterLink,
 }
 
 fn full_stop(record: usize, to: Reg) -> Program {
-    program![Op::Fence, Op::Clock(to), Op::Max(LATEST, to), Op::Store(STOPPED[record], r(to))]
+    [stop(to), program![Op::Store(STOPPED[record], r(to))]].concat()
 }
 
-fn world(twin: Twin, newcomer: bool) -> World {
+/// What the slot keeps when it is idle, in a word of its own that is stored just before: whoever looks between
+/// the two finds less of a pin than there is.
+const SEEN: Addr = SPARE + 6;
+
+/// A section whose slot keeps the stamp.
+fn observed(twin: Twin) -> Program {
+    let mut program = section(SLOT[0]);
+    if twin == Twin::StampAfterLink {
+        // The link, then the stamp, then the slot.
+        let link = program.remove(2);
+        program.insert(0, link);
+        program.insert(2, Step::from(Op::Store(SEEN, r(0))));
+    } else {
+        program.insert(1, Step::from(Op::Store(SEEN, r(0))));
+    }
+    program
+}
+
+/// What becomes of the first record.
+#[derive(Clone, Copy, PartialEq)]
+enum Story {
+    /// Its owner reads, stops, and reads again.
+    Stops,
+    /// Its owner reads and gives it back; another thread takes it and reads.
+    HandedOver,
+    /// Its owner reads twice, and never stops.
+    Observed,
+}
+
+fn world(twin: Twin, story: Story) -> World {
+    const SHOWN: Reg = 7;
     const STOP: Reg = 5;
     const OWN: Reg = 4;
     const USED: Reg = 6;
-    let section = || section(SLOT[0]);
+    let section = || observed(twin);
     let give_back = program![Op::Store(IN_USE[0], c(0))];
     let take = program![Op::AwaitIs(IN_USE[0], 0), Op::Swap(STOP, IN_USE[0], 1)];
-    let reader: Vec<Program> = if newcomer {
-        vec![section(), give_back]
-    } else {
-        vec![section(), full_stop(0, STOP), section()]
+    let (reader, newcomers): (Vec<Program>, Vec<Program>) = match story {
+        Story::Stops => (vec![section(), full_stop(0, STOP), section()], vec![]),
+        Story::HandedOver => {
+            (vec![section(), give_back], vec![take, full_stop(0, STOP), section()])
+        }
+        Story::Observed => (vec![section(), section()], vec![]),
     };
-    let newcomers = if newcomer { vec![take, full_stop(0, STOP), section()] } else { vec![] };
     let writer = [
         program![Op::Store(LINK, c(0))],
         full_stop(WRITER, T),
@@ -49,7 +82,7 @@ fn world(twin: Twin, newcomer: bool) -> World {
     ];
     // `collect`, for the scanner's own stop; then `scan`.
     let own = full_stop(SCANNER, OWN);
-    let mut collect = program![Op::Set(W, c(u8::MAX - 1))];
+    let mut collect = program![Op::Set(W, c(u8::MAX - 2))];
     if twin != Twin::OwnStopIgnored && twin != Twin::OwnStopLate {
         collect = program![Op::Set(W, r(OWN))];
     }
@@ -60,16 +93,22 @@ fn world(twin: Twin, newcomer: bool) -> World {
             program![Op::Load(USED, IN_USE[record])]
         };
         collect.extend(seen);
-        collect.extend(program![
-            when(When::Not(USED, 0), Op::Load(X, STOPPED[record])),
-            when(When::Not(USED, 0), Op::Min(W, X)),
-        ]);
+        collect.extend(program![when(When::Not(USED, 0), Op::Load(X, STOPPED[record])),]);
+        // Only the reader pins.
+        if record == 0 {
+            collect.extend(program![
+                Op::Load(SHOWN, SEEN),
+                when(When::Below(X, SHOWN), Op::Set(X, r(SHOWN))),
+            ]);
+        }
+        collect.extend(program![when(When::Not(USED, 0), Op::Min(W, X))]);
     }
     let mut scanner = if twin == Twin::OwnStopLate {
         [collect, own, program![Op::Min(W, OWN)]].concat()
     } else {
         [own, collect].concat()
     };
+    scanner.extend(program![Op::Later(W, W)]);
     scanner.extend(look(&SLOT[..1]));
     scanner.extend(publish());
     let threads = vec![
@@ -79,19 +118,28 @@ fn world(twin: Twin, newcomer: bool) -> World {
         thread("scanner", 3, [scanner]),
     ];
     let used = IN_USE.map(|word| (word, 1));
-    let memory = [&[(ERA, FIRST_ERA), (LINK, NODE)], used.as_slice()].concat();
+    let memory = [BEGIN.as_slice(), used.as_slice()].concat();
     World::of(threads, &memory)
 }
 
 #[test]
 fn stops_stand_for_barriers() {
-    holds("collected", &world(Twin::None, false));
-    holds("collected, a record goes to another thread", &world(Twin::None, true));
+    holds("collected", &world(Twin::None, Story::Stops));
+    holds("collected, a record goes to another thread", &world(Twin::None, Story::HandedOver));
+}
+
+#[test]
+fn what_a_reader_has_seen_stands_for_a_barrier() {
+    holds("observed", &world(Twin::None, Story::Observed));
+    is_rejected("the stamp after the link", &world(Twin::StampAfterLink, Story::Observed));
 }
 
 #[test]
 fn twins() {
-    is_rejected("in_use not looked at", &world(Twin::InUseNotSeen, false));
-    is_rejected("own stop after the look at who is there", &world(Twin::OwnStopLate, true));
-    is_rejected("own stop ignored", &world(Twin::OwnStopIgnored, true));
+    is_rejected("in_use not looked at", &world(Twin::InUseNotSeen, Story::Stops));
+    is_rejected(
+        "own stop after the look at who is there",
+        &world(Twin::OwnStopLate, Story::HandedOver),
+    );
+    is_rejected("own stop ignored", &world(Twin::OwnStopIgnored, Story::HandedOver));
 }

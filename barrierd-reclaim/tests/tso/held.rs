@@ -38,7 +38,7 @@ fn hazards(twin: Hazard) -> World {
     let holder = HAZARD + 1;
     const E: Reg = 2;
     let mover = program![
-        Op::Load(E, ERA),
+        Op::Load(E, LATEST),
         Op::Store(SLOT[1], r(E)),
         Op::Load(P, LINK),
         when(When::Is(P, 0), Op::End),
@@ -61,7 +61,7 @@ fn hazards(twin: Hazard) -> World {
         thread("writer", 2, [unlink_and_stamp(), first, then, free]),
         scanner(1),
     ];
-    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+    World::of(threads, &BEGIN)
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn robust(twin: Robust, scans: usize) -> World {
         thread("writer", 2, [born, unlink_and_stamp(), safe, held]),
         scanner(scans),
     ];
-    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+    World::of(threads, &BEGIN)
 }
 
 pub(crate) fn large() -> World {

@@ -10,7 +10,7 @@ fn writer() -> Thread {
     thread("writer", 2, [unlink_and_stamp()].into_iter().chain(scan))
 }
 
-const START: [(Addr, u8); 2] = [(ERA, FIRST_ERA), (LINK, NODE)];
+const START: [(Addr, u8); 3] = BEGIN;
 
 /// A reader whose CPU idles at times, and who may come back on another. Any of the switches may be missed.
 fn idling(sections: usize, [first, second]: [Asks; 2]) -> World {

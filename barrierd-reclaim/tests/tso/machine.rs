@@ -72,6 +72,9 @@ pub(crate) enum Op {
     Fence,
     /// A locked exchange of the word for the greater of the two; the register gets that.
     Max(Addr, Reg),
+    /// A locked exchange of the word for the greater of the register and what comes after the word; the
+    /// register gets that.
+    Beyond(Addr, Reg),
     /// A locked exchange; the register gets what was there.
     Swap(Reg, Addr, u8),
     /// A barrier on another CPU, as `membarrier` does it.
@@ -94,8 +97,6 @@ pub(crate) enum Op {
     Sub(Reg, Reg),
     /// The greater of the first, and the second and 1.
     Later(Reg, Reg),
-    /// As `Min`, but 0 is no value.
-    MinUnless0(Reg, Reg),
     /// IDLE and offline stand for the scan's clock: the first register holds a slot, the second the
     /// clock.
     Credit(Reg, Reg),
@@ -271,7 +272,7 @@ impl World {
             Op::Await(_, addr, than) => seen(addr) > regs[usize::from(than)],
             Op::AwaitIs(addr, value) => seen(addr) == value,
             Op::Store(..) => usize::from(core.stores) < BUFFER,
-            Op::Fence | Op::Max(..) | Op::Swap(..) => core.stores == 0,
+            Op::Fence | Op::Max(..) | Op::Beyond(..) | Op::Swap(..) => core.stores == 0,
             Op::Lock => state.update == 0,
             Op::Interrupt(other) => state.cpus[usize::from(other)].stores == 0,
             _ => true,
@@ -413,6 +414,12 @@ impl World {
                 *word = (*word).max(*reg);
                 *reg = *word;
             }
+            Op::Beyond(addr, reg) => {
+                let (word, reg) =
+                    (&mut state.memory[usize::from(addr)], &mut regs[usize::from(reg)]);
+                *word = (*word + 1).max(*reg);
+                *reg = *word;
+            }
             Op::Swap(reg, addr, value) => {
                 regs[usize::from(reg)] =
                     core::mem::replace(&mut state.memory[usize::from(addr)], value);
@@ -456,8 +463,6 @@ impl World {
                     Op::Min(reg, other) => (reg, get(reg).min(get(other))),
                     Op::Sub(reg, other) => (reg, get(reg).saturating_sub(get(other))),
                     Op::Later(reg, last) => (reg, get(reg).max(get(last) + 1)),
-                    Op::MinUnless0(reg, other) if get(other) == 0 => (reg, get(reg)),
-                    Op::MinUnless0(reg, other) => (reg, get(reg).min(get(other))),
                     Op::Credit(reg, clock) if get(reg) == IDLE => (reg, get(clock)),
                     Op::Credit(reg, _) => (reg, get(reg)),
                     Op::End => {

@@ -41,8 +41,10 @@ pub(crate) const SPARE: Addr = FREE + 7;
 
 /// The one node that most worlds retire.
 pub(crate) const NODE: u8 = 1;
-/// The first era: no slot's "unpinned".
+/// No interval's "closed", and no slot's "idle": in this machine idle slots keep nothing (see `collected.rs`).
 pub(crate) const FIRST_ERA: u8 = 1;
+/// How it begins.
+pub(crate) const BEGIN: [(Addr, u8); 3] = [(ERA, FIRST_ERA), (LATEST, FIRST_ERA), (LINK, NODE)];
 
 /// Registers of readers.
 const E: Reg = 0;
@@ -51,7 +53,7 @@ const P: Reg = 1;
 /// `Reader::pin`, a section that loads the link and uses what it finds, `Reader::unpin`.
 pub(crate) fn section(slot: Addr) -> Program {
     program![
-        Op::Load(E, ERA),
+        Op::Load(E, LATEST),
         Op::Store(slot, r(E)),
         Op::Load(P, LINK),
         when(When::Not(P, 0), Op::Use(P)),
@@ -68,7 +70,17 @@ pub(crate) fn section_slot_late(slot: Addr) -> Program {
 
 /// `Words::stop` after the unlink: the stamp in `T`.
 pub(crate) fn unlink_and_stamp() -> Program {
-    program![Op::Store(LINK, c(0)), Op::Fence, Op::Clock(T)]
+    [program![Op::Store(LINK, c(0))], stop(T)].concat()
+}
+
+/// `Words::stop`: fence, clock, exchange of the latest; the stamp in `to`.
+pub(crate) fn stop(to: Reg) -> Program {
+    program![Op::Fence, Op::Clock(to), Op::Beyond(LATEST, to)]
+}
+
+/// `protocol::behind`: what is less than the result is no later than the stop in `stamp`.
+pub(crate) fn behind(to: Reg, stamp: Reg) -> Program {
+    program![Op::Set(to, c(0)), Op::Later(to, stamp)]
 }
 
 /// Registers of scanners: stamp, watermark, what is safe, scratch.
@@ -81,9 +93,18 @@ pub(crate) const X: Reg = 3;
 pub(crate) fn look(slots: &[Addr]) -> Program {
     let mut program = program![Op::Set(M, r(W))];
     for &slot in slots {
-        program.extend(program![Op::Load(X, slot), Op::MinUnless0(M, X)]);
+        program.extend(program![Op::Load(X, slot)]);
+        program.extend(least_pin(X));
     }
     program
+}
+
+/// What the pin in `slot` covers, if it is one, is safe at most.
+pub(crate) fn least_pin(slot: Reg) -> Program {
+    program![
+        when(When::Not(slot, 0), Op::Later(slot, slot)),
+        when(When::Not(slot, 0), Op::Min(M, slot)),
+    ]
 }
 
 /// The end of `protocol::scan`.

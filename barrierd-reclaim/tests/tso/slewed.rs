@@ -69,7 +69,7 @@ fn daemon(twin: Twin, rounds: usize, updates: u8, own_time: bool, switches: u8) 
         thread("daemon", 3, (0..rounds).flat_map(|_| [arms(twin), sweeps(twin, &[0], own_time)])),
         time_goes_by(),
     ];
-    let start = [(ERA, FIRST_ERA), (LINK, NODE)];
+    let start = BEGIN;
     World { watched: 0b1, switches, updates, ..World::of(threads, &start) }
 }
 
@@ -101,11 +101,12 @@ fn domains(twin: Twin) -> World {
     const SEEN: Reg = 5;
     // `Words::stop`, `Membarrier::buy`.
     let own = program![Op::Fence, Op::Clock(OWN), Op::Load(SEEN, FLOOR)];
-    let raise = program![Op::Set(SEEN, r(OWN)), Op::Max(FLOOR, SEEN)];
+    const WATERMARK: Reg = 6;
+    let raise = [behind(WATERMARK, OWN), program![Op::Max(FLOOR, WATERMARK)]].concat();
     let barrier = program![Op::Interrupt(0)];
     let parts =
         if twin == Twin::FloorAfterBarrier { [own, barrier, raise] } else { [own, raise, barrier] };
-    let bought = program![Op::Max(BOUGHT, OWN)];
+    let bought = [behind(WATERMARK, OWN), program![Op::Max(BOUGHT, WATERMARK)]].concat();
     let mut stop = program![Op::Store(LINK, c(0)), Op::Fence];
     if twin != Twin::FloorNotLookedAt {
         stop.extend(program![Op::Load(SEEN, FLOOR)]);
@@ -113,7 +114,7 @@ fn domains(twin: Twin) -> World {
     stop.extend(program![
         Op::Clock(T),
         when(When::Below(T, SEEN), Op::Set(T, r(SEEN))),
-        Op::Max(LATEST, T),
+        Op::Beyond(LATEST, T),
     ]);
     let scan = [program![Op::Await(W, BOUGHT, T)], look(&SLOT[..1]), publish(), free(NODE)];
     let threads = vec![
@@ -122,7 +123,7 @@ fn domains(twin: Twin) -> World {
         thread("buyer", 3, parts.into_iter().chain([bought])),
         time_goes_by(),
     ];
-    World { updates: 1, ..World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)]) }
+    World { updates: 1, ..World::of(threads, &BEGIN) }
 }
 
 #[test]

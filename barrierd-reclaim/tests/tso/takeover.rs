@@ -40,7 +40,7 @@ fn push(twin: Twin) -> Program {
 fn world(twin: Twin, sections: usize, scans: usize) -> World {
     const B: Reg = 4;
     const I: Reg = 5;
-    let stamp = program![Op::Fence, Op::Clock(T)];
+    let stamp = stop(T);
     let mark = program![Op::Store(TAKEN, c(1)), Op::Fence];
     let barrier = program![Op::Interrupt(0)];
     // Not quiet: a real taker looks again later; here it gives up.
@@ -68,7 +68,7 @@ fn world(twin: Twin, sections: usize, scans: usize) -> World {
         thread("taker", 2, taker),
         thread("scanner", 3, vec![scan; scans]),
     ];
-    World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)])
+    World::of(threads, &BEGIN)
 }
 
 pub(crate) fn large() -> World {

@@ -16,7 +16,8 @@ enum Twin {
     PublishedAtOnce,
     TimeBeforeVtime,
     IgnoresPins,
-    EraBeforeVtime,
+    LatestBeforeVtime,
+    EraForVtime,
     TagZero,
 }
 
@@ -44,8 +45,10 @@ fn world(twin: Twin, sections: usize, rounds: u8) -> World {
         writer = program![Op::Store(LINK, c(0)), Op::Set(T, c(0))];
     }
     // `VtimeMemory`: the pair, the slots, what had passed before the oldest pin.
-    let (vtime, era) = (program![Op::Await(V, PASSED, V)], program![Op::Load(AT, ERA)]);
-    let [first, then] = if twin == Twin::EraBeforeVtime { [era, vtime] } else { [vtime, era] };
+    let word = if twin == Twin::EraForVtime { ERA } else { LATEST };
+    let (vtime, latest) = (program![Op::Await(V, PASSED, V)], program![Op::Load(AT, word)]);
+    let [first, then] =
+        if twin == Twin::LatestBeforeVtime { [latest, vtime] } else { [vtime, latest] };
     let scan = program![
         Op::Load(OLDEST, SLOT[0]),
         when(When::Is(OLDEST, 0), Op::Set(OLDEST, c(u8::MAX))),
@@ -66,12 +69,12 @@ fn world(twin: Twin, sections: usize, rounds: u8) -> World {
     }
     let threads = vec![
         thread("reader", 0, vec![section(SLOT[0]); sections]),
-        // Any era at any moment: the translation may not rest on more than that it rises.
-        thread("other scans", 1, [program![Op::Set(W, c(9)), Op::Max(ERA, W)]]),
+        // Any stamp at any moment: the translation may not rest on more than that they rise.
+        thread("other stops", 1, [program![Op::Set(W, c(9)), Op::Max(LATEST, W)]]),
         thread("writer", 2, [writer, first, then, scan, go]),
         thread("daemon", 3, [daemon]),
     ];
-    World { watched: 0b101, ..World::of(threads, &[(ERA, FIRST_ERA), (LINK, NODE)]) }
+    World { watched: 0b101, ..World::of(threads, &BEGIN) }
 }
 
 pub(crate) fn large() -> World {
@@ -94,7 +97,8 @@ fn twins() {
         ("vtime at once after a restart", Twin::PublishedAtOnce),
         ("T_v read before v is visible", Twin::TimeBeforeVtime),
         ("vtime ignores pins", Twin::IgnoresPins),
-        ("era loaded before the vtime", Twin::EraBeforeVtime),
+        ("latest loaded before the vtime", Twin::LatestBeforeVtime),
+        ("the era in its place", Twin::EraForVtime),
         ("tag 0 without vtime", Twin::TagZero),
     ] {
         is_rejected(name, &world(twin, 1, 2));
