@@ -120,7 +120,7 @@ impl<'r> Guard<'r> {
         core::ptr::eq(self.record().domain(), reclaimer.domain())
     }
 
-    /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
+    /// Ends the section and opens the next: what was retired meanwhile may go.
     ///
     /// False, and nothing is done, if other guards of this thread and reclaimer (or of this handle) are
     /// open, which hold the section; also for a guard made late in a thread's exit, after the crate's own
@@ -172,7 +172,7 @@ fn unnest(record: &Record) {
 impl fmt::Debug for Guard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("era", &self.record().reader().pinned())
+            .field("seen", &self.record().reader().pinned())
             .finish_non_exhaustive()
     }
 }

@@ -41,8 +41,8 @@ pub struct Pressure {
     pub bytes: u64,
     /// Threads and handles that hold a guard.
     pub readers: usize,
-    /// How old the era is that the oldest of them reads in: at least as long has its guard been
-    /// open, but for one barrier round.
+    /// How long ago the last full stop was that the oldest of them had seen when it was opened: no longer has its
+    /// guard been open.
     pub oldest_guard: Option<Duration>,
     /// The calling thread holds a guard itself.
     pub own_guard: bool,
@@ -152,7 +152,7 @@ impl Domain {
             items: self.waiting(),
             bytes: self.waiting_bytes(),
             readers: pinned().count(),
-            oldest_guard: pinned().min().map(|era| Duration::from_nanos(now.saturating_sub(era))),
+            oldest_guard: pinned().min().map(|seen| Duration::from_nanos(now.saturating_sub(seen))),
             own_guard,
         }
     }

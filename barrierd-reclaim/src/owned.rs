@@ -64,7 +64,7 @@ impl OwnedGuard {
         pointer.load(Ordering::Acquire)
     }
 
-    /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
+    /// Ends the section and opens the next: what was retired meanwhile may go.
     ///
     /// A full fence and a look at the clock, unlike [`Guard::repin`](crate::Guard::repin): it shows
     /// the domain that this place has passed a barrier. Pointers from before must not be used any
@@ -98,7 +98,7 @@ impl Drop for OwnedGuard {
 impl fmt::Debug for OwnedGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedGuard")
-            .field("era", &self.record().reader().pinned())
+            .field("seen", &self.record().reader().pinned())
             .finish_non_exhaustive()
     }
 }

@@ -6,9 +6,9 @@
 //!
 //! - item p was unlinked, then came a full stop that gave it its stamp `t` ([`Words::stop`]);
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before
-//!   `w` was learned: its CPU did (the daemon, membarrier), or it came to a full stop itself
-//!   ([`Reader::full_stop`], [`collect`]);
-//! - a scan that learned `w` first and then looked at every slot found only pins with era `> t`.
+//!   `w` was learned: its CPU did (the daemon, membarrier), it came to a full stop itself
+//!   ([`Reader::full_stop`]), or it saw one that is no earlier, and showed it ([`Reader::pin`], [`collect`]);
+//! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`.
 
 use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
 use crossbeam_utils::CachePadded;

@@ -4,9 +4,9 @@
 //! thread while something waits; where there is none, by threads that retire (once a bag at most), flush
 //! or synchronize. Nobody waits for its lock: whoever finds it taken leaves the look to the other.
 //!
-//! A section is known by its place and its era. Two of the same place in the same era look like one, so
-//! its time is counted from the first look at which the domain was in a later era: that section, and no
-//! later one of the same place, can have the earlier era.
+//! A section is known by its place and what it had seen when it began: the latest stop, or a robust one the era. Two of
+//! the same place that have seen the same look like one, so its time is counted from the first look at which there was
+//! a later stop, or era: that section, and no later one of the same place, can show the earlier one.
 
 use crate::blockers::{self, About, Blocker, Open};
 use crate::domain::Domain;
@@ -93,7 +93,8 @@ impl Stalls {
     }
 }
 
-/// Notes a look at `now_ns`, the domain being in `era`. Those that have been open for `after`, each once.
+/// Notes a look at `now_ns`; the domain's latest stop and its era were loaded after `open`. Those that have been open
+/// for `after`, each once.
 fn due(
     seen: &mut HashMap<Key, Seen>,
     open: impl Iterator<Item = Open>,
@@ -103,7 +104,7 @@ fn due(
 ) -> Vec<Open> {
     let mut due = Vec::new();
     let mut still = HashMap::new();
-    // In the present era it may be another section each time.
+    // Of those that have seen the latest it may be another section each time.
     for section in open.filter(|section| section.era < if section.robust { era } else { latest }) {
         let key = (section.record, section.robust);
         let known = seen.get(&key).filter(|known| known.era == section.era).copied();
@@ -139,7 +140,7 @@ impl Domain {
         // Held while it is called: it is called by one thread at a time, and not from within itself.
         let Some(mut hook) = try_lock(&stalls.hook.hook) else { return false };
         let Some(mut seen) = try_lock(&stalls.seen) else { return false };
-        // The sections before the era: one that is older than it then began before it.
+        // The sections before the words: one that shows less then began before.
         let open: Vec<Open> = blockers::sections(self).collect();
         let now = (self.words().latest(), self.words().era());
         let due = due(&mut seen, open.into_iter(), now, now_ns(), stalls.hook.after);

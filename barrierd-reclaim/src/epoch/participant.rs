@@ -104,7 +104,7 @@ pub(super) fn is_sole(record: &Record) -> bool {
     record.reader().nested() == u64::from(record.transient().get())
 }
 
-/// The only guard goes on in the present era.
+/// The only guard goes on with what its thread has seen by now.
 pub(super) fn repin(record: &Record) {
     record.domain().pin_for(record);
     if record.transient().get() {
