@@ -41,7 +41,7 @@ pub(crate) use items::{Bag, Item};
 pub(crate) use orphans::{Left, Orphans};
 pub(crate) use work::Work;
 
-/// Items in a bag: one full stop is shared by this many.
+/// Items in a bag at most: one full stop is shared by this many.
 pub(crate) const BAG_ITEMS: usize = 64;
 /// Emptied bags kept for reuse.
 const SPARE_BAGS: usize = 16;
@@ -115,6 +115,8 @@ pub(crate) struct Bags {
     used: Hint,
     /// All that follows.
     owned: Owned,
+    /// Items that a bag takes at present: [`BAG_ITEMS`], or fewer where they come slowly.
+    most: Cell<usize>,
     vtime: VtimeWord,
     /// The open bag of items without a birth.
     plain: Lane,
@@ -213,6 +215,7 @@ impl Bags {
             left: AtomicBool::new(false),
             used: Hint::new(false),
             owned: Owned::default(),
+            most: Cell::new(BAG_ITEMS),
             vtime,
             plain: Lane::new(),
             born: Lane::new(),
@@ -228,6 +231,8 @@ impl Bags {
                 sealed: VecDeque::new(),
                 count: 0,
                 unscanned: 0,
+                begun_ns: u64::MAX,
+                gap_ns: 0,
                 safe: VecDeque::new(),
                 surplus: 0,
                 going: None,
@@ -295,7 +300,8 @@ impl Bags {
         // that it is.
         let limit = early.unwrap_or_else(|| self.limit.load(Ordering::Acquire));
         let lane = self.lane::<BORN>();
-        if limit == TAKEN || lane.fill.get() >= BAG_ITEMS || self.vtime.load() != lane.tag.get() {
+        let most = self.most.get();
+        if limit == TAKEN || lane.fill.get() >= most || self.vtime.load() != lane.tag.get() {
             return Err(self.refuse());
         }
         step();

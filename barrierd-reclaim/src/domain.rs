@@ -24,7 +24,7 @@ use crate::limit::Limits;
 use crate::mapped::Mapped;
 use crate::membarrier::Membarrier;
 use crate::policy::{
-    self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_LOOKED_AT, ORPHANS_PER_RETIRE,
+    self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_LOOKED_AT, ORPHANS_PER_RETIRE, Uncovered,
 };
 use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
 use crate::record::{Record, Records};

@@ -252,6 +252,11 @@ impl Membarrier {
         now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= spacing_ns(self.price_ns())
     }
 
+    /// Whether what was stamped then has waited for as long as purchases are apart.
+    pub(crate) fn is_old(self, stamp_ns: u64, now_ns: u64) -> bool {
+        now_ns.saturating_sub(stamp_ns) >= spacing_ns(self.price_ns())
+    }
+
     /// Whether purchases at this moment would leave the machine time for other things.
     pub(crate) fn is_affordable(self, now_ns: u64) -> bool {
         self.affordable_in_ns(now_ns) == 0

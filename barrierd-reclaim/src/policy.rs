@@ -6,6 +6,8 @@
 //! machine of 2 CPUs an item that is used again while it is in the cache saves some nanoseconds
 //! (docs/journal.md).
 
+use crate::bag::BAG_ITEMS;
+
 /// What it is worth to have one waiting item sooner, nanoseconds.
 const WORTH_NS: u64 = 4;
 
@@ -36,6 +38,55 @@ pub(crate) const ORPHANS_LOOKED_AT: usize = 4;
 /// A scan looks at every thread, so a thread scans once in as many bags as there are threads now,
 /// divided by this: a constant price an item, however many there are (or were: `Records::cost`).
 const READERS_A_BAG: usize = 16;
+
+/// What waits for a barrier and nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uncovered {
+    /// How many, of one thread.
+    pub(crate) items: usize,
+    /// The least stamp among them, nanoseconds.
+    pub(crate) oldest_ns: u64,
+}
+
+impl Uncovered {
+    /// Something that has waited for who knows how long, or nothing.
+    pub(crate) fn some(any: bool) -> Uncovered {
+        Uncovered { items: usize::from(any), oldest_ns: 0 }
+    }
+
+    pub(crate) fn any(self) -> bool {
+        self.items > 0
+    }
+}
+
+/// What a seal costs, and a place that a scan looks at, nanoseconds.
+const SEAL_NS: u64 = 100;
+const LOOK_NS: u64 = 3;
+/// They may take one part in so many of the time between two of them.
+const SEAL_SHARE: u64 = 50;
+/// Sealed bags that wait before they are filled up again: then it is a barrier that they wait for, and small ones are
+/// memory lost.
+const MOST_SMALL_BAGS: usize = 16;
+/// What freeing an item may take of the time between two, nanoseconds.
+const FREE_NS: u64 = 1_000;
+
+/// How many items a bag takes whose thread retires one in `gap_ns`, where a scan looks at `places` and `sealed` bags
+/// wait already. Few where they come slowly: what is sealed sooner goes sooner.
+pub(crate) fn items_a_bag(gap_ns: u64, places: usize, sealed: usize) -> usize {
+    if sealed >= MOST_SMALL_BAGS {
+        return BAG_ITEMS;
+    }
+    let places = u64::try_from(places).unwrap_or(u64::MAX);
+    let cost = LOOK_NS.saturating_mul(places).saturating_add(SEAL_NS);
+    let items = cost.saturating_mul(SEAL_SHARE).div_ceil(gap_ns.max(1));
+    usize::try_from(items).unwrap_or(BAG_ITEMS).clamp(1, BAG_ITEMS)
+}
+
+/// How many items that may go a call frees whose thread retires one in `gap_ns`; `behind`: they are more than came.
+pub(crate) fn frees_a_call(gap_ns: u64, behind: bool) -> usize {
+    let least = if behind { FREED_PER_RETIRE } else { 1 };
+    usize::try_from(gap_ns / FREE_NS).unwrap_or(MOST_PER_RETIRE).clamp(least, MOST_PER_RETIRE)
+}
 
 /// Whether to buy a barrier that costs `price_ns`, for `uncovered` items of one thread that wait for
 /// one and nothing else. `budget`: items.
@@ -78,6 +129,23 @@ mod tests {
         assert_eq!(least(8_000), Some(2_000));
         assert_eq!(least(1_000_000), Some(BUDGET_ITEMS));
         assert!(worth_buying(10, 0, 10), "a small budget is kept");
+    }
+
+    #[test]
+    fn bags_follow_the_pace_of_their_thread() {
+        // One in 10 us, one in 1 us, a busy loop.
+        assert_eq!([10_000, 1_000, 20, 0].map(|gap| items_a_bag(gap, 2, 0)), [1, 6, 64, 64]);
+        // A scan that looks at many is worth a larger bag.
+        assert_eq!(items_a_bag(10_000, 1_000, 0), 16);
+        // What waits for a barrier or a reader lies close together.
+        assert_eq!(items_a_bag(10_000, 2, MOST_SMALL_BAGS), BAG_ITEMS);
+        assert_eq!(items_a_bag(u64::MAX, usize::MAX, 0), 1);
+    }
+
+    #[test]
+    fn who_retires_slowly_frees_what_may_go_at_once() {
+        assert_eq!([0, 999, 5_000, u64::MAX].map(|gap| frees_a_call(gap, false)), [1, 1, 5, 16]);
+        assert_eq!([0, 5_000].map(|gap| frees_a_call(gap, true)), [2, 5]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn what_no_watermark_covers_is_counted() {
             queue.work(|work| work.seal(ns));
         }
     }
-    let uncovered = |watermark| queue.work(|work| work.uncovered(watermark));
+    let uncovered = |watermark| queue.work(|work| work.uncovered(watermark).items);
     assert_eq!([10, 11, 21, 31].map(uncovered), [4, 2, 1, 0]);
 }
 

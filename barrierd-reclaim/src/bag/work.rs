@@ -6,7 +6,7 @@
 use super::aside::Aside;
 use super::{BAG_ITEMS, Bag, Bags, Item, Left, SPARE_BAGS};
 use crate::holders::Holders;
-use crate::policy::BACKLOG_BAGS;
+use crate::policy::{BACKLOG_BAGS, Uncovered};
 use crate::protocol::Safe;
 use crate::sync::Ordering;
 use core::ptr;
@@ -21,6 +21,10 @@ pub(super) struct Rest {
     pub(super) count: u64,
     /// Bags that were sealed since the owner's last scan.
     pub(super) unscanned: usize,
+    /// When the first item came since the last seal, nanoseconds; `u64::MAX`: none has.
+    pub(super) begun_ns: u64,
+    /// How far apart items came that were sealed last, nanoseconds.
+    pub(super) gap_ns: u64,
     /// Found safe, oldest first.
     pub(super) safe: VecDeque<Bag>,
     /// So many of them are a backlog.
@@ -68,16 +72,32 @@ impl Work<'_> {
         self.bags.plain.items()
     }
 
-    /// [`wants_seal_as`](Work::wants_seal_as), for an item without a birth.
+    /// [`wants_seal_as`](Work::wants_seal_as), for an item without a birth that comes with others, however fast
+    /// they come.
     pub(crate) fn wants_seal(&self) -> bool {
-        self.wants_seal_as::<false>()
+        self.has_no_room::<false>(BAG_ITEMS)
     }
 
     /// Whether a push now would need another bag: this one is full, or of another virtual time.
     pub(crate) fn wants_seal_as<const BORN: bool>(&self) -> bool {
+        self.has_no_room::<BORN>(self.bags.most.get())
+    }
+
+    fn has_no_room<const BORN: bool>(&self, most: usize) -> bool {
         let lane = self.bags.lane::<BORN>();
         let open = lane.items();
-        open == BAG_ITEMS || open > 0 && self.bags.vtime.load() != lane.tag.get()
+        open >= most || open > 0 && self.bags.vtime.load() != lane.tag.get()
+    }
+
+    /// How far apart items came that were sealed last, nanoseconds.
+    pub(crate) fn gap_ns(&self) -> u64 {
+        self.rest.gap_ns
+    }
+
+    /// So many items a bag from here on.
+    pub(crate) fn set_most(&mut self, items: usize) {
+        debug_assert!((1..=BAG_ITEMS).contains(&items));
+        self.bags.most.set(items);
     }
 
     /// What lies in open bags: items, bytes.
@@ -93,6 +113,7 @@ impl Work<'_> {
 
     /// The first item has just come into the open bag of its kind, at `ns`. For reports.
     pub(crate) fn opened<const BORN: bool>(&mut self, ns: u64) {
+        self.rest.begun_ns = self.rest.begun_ns.min(ns);
         if BORN {
             self.rest.aside.iter_mut().for_each(|aside| aside.opened(ns));
         } else {
@@ -119,6 +140,11 @@ impl Work<'_> {
 
     /// Closes the open bags with `ns`, a stamp taken after everything in them was unlinked.
     pub(crate) fn seal(&mut self, ns: u64) {
+        let (items, _) = self.unsealed();
+        if items > 0 {
+            let begun = core::mem::replace(&mut self.rest.begun_ns, u64::MAX);
+            self.rest.gap_ns = ns.saturating_sub(begun) / items as u64;
+        }
         self.seal_born(ns);
         self.seal_plain(ns);
     }
@@ -245,18 +271,18 @@ impl Work<'_> {
     }
 
     /// Items of sealed bags whose stamp `watermark` does not cover.
-    pub(crate) fn uncovered(&self, watermark: u64) -> usize {
+    pub(crate) fn uncovered(&self, watermark: u64) -> Uncovered {
+        let uncovered = |bags: &VecDeque<Bag>| bags.partition_point(|bag| bag.ns < watermark);
         let sealed = &self.rest.sealed;
-        let covered = sealed.partition_point(|bag| bag.ns < watermark);
-        let plain = sealed.get(covered).map_or(0, |first| {
+        let plain = sealed.get(uncovered(sealed));
+        let items = plain.map_or(0, |first| {
             let waiting = u64::try_from(first.waiting()).expect("at most 64");
             usize::try_from(self.rest.count - first.sealed + waiting).unwrap_or(usize::MAX)
         });
-        plain
-            + self.rest.born().map_or(0, |bags| {
-                let covered = bags.partition_point(|bag| bag.ns < watermark);
-                bags.range(covered..).map(Bag::waiting).sum()
-            })
+        let born = self.rest.born().map(|bags| bags.range(uncovered(bags)..));
+        let born = born.into_iter().flatten();
+        let oldest_ns = plain.into_iter().chain(born.clone()).map(|bag| bag.ns).min().unwrap_or(0);
+        Uncovered { items: items + born.map(Bag::waiting).sum::<usize>(), oldest_ns }
     }
 
     /// Takes every sealed bag that waits.

@@ -46,7 +46,9 @@ impl Domain {
         // Who is asked to free looks after what others have left, too.
         let left = asked == Asked::OnFlush && self.has_orphans();
         let uncovered = |watermark| {
-            work.uncovered(watermark) + usize::from(left && self.has_uncovered_orphan(watermark))
+            let own = work.uncovered(watermark);
+            let others = left && self.has_uncovered_orphan(watermark);
+            if own.any() { own } else { Uncovered::some(others) }
         };
         if self.scan(own, asked, &uncovered).is_some() {
             self.release(work);
@@ -86,7 +88,7 @@ impl Domain {
         &self,
         own: u64,
         asked: Asked,
-        uncovered: &dyn Fn(u64) -> usize,
+        uncovered: &dyn Fn(u64) -> Uncovered,
     ) -> Option<Scan> {
         if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
             return None;
@@ -148,11 +150,12 @@ impl Domain {
         watermark: u64,
         own: u64,
         asked: Asked,
-        uncovered: &dyn Fn(u64) -> usize,
+        uncovered: &dyn Fn(u64) -> Uncovered,
     ) -> Option<u64> {
         let Some(membarrier) = self.barriers.membarrier() else {
             // What comes of it shows in the daemon's watermark.
-            if asked == Asked::AtLimit && uncovered(watermark) > 0 && self.barriers.expedite(own) {
+            if asked == Asked::AtLimit && uncovered(watermark).any() && self.barriers.expedite(own)
+            {
                 self.counters.bought(asked);
             }
             return None;
@@ -162,23 +165,27 @@ impl Domain {
             Asked::Now => !self.barriers.keeps_up(),
             Asked::OnRetire | Asked::OnFlush => {
                 let uncovered = uncovered(watermark);
-                let worth = policy::worth_buying(uncovered, membarrier.price_ns(), self.budget);
-                // Little garbage goes in time, too.
-                let due = uncovered > 0 && membarrier.is_due(own) && !self.barriers.keeps_up();
+                let worth =
+                    policy::worth_buying(uncovered.items, membarrier.price_ns(), self.budget);
+                // Little garbage goes in time, too: what readers that are active see by themselves is not waited
+                // for as long.
+                let old = asked == Asked::OnFlush || membarrier.is_old(uncovered.oldest_ns, own);
+                let due =
+                    uncovered.any() && old && membarrier.is_due(own) && !self.barriers.keeps_up();
                 (worth || due) && !membarrier.is_under_way(own)
             }
             Asked::AtLimit => {
-                uncovered(watermark) > 0
+                uncovered(watermark).any()
                     && membarrier.is_affordable(own)
                     && !membarrier.is_under_way(own)
             }
             Asked::Behind => {
-                uncovered(watermark) > 0
+                uncovered(watermark).any()
                     && !self.barriers.keeps_up()
                     && !membarrier.is_under_way(own)
             }
             Asked::Again => {
-                uncovered(watermark) > 0
+                uncovered(watermark).any()
                     && !self.barriers.keeps_up()
                     && membarrier.is_affordable(own)
                     && !membarrier.is_under_way(own)

@@ -168,7 +168,7 @@ impl Domain {
     pub(crate) fn scan_behind(&self, asked: Asked) -> Option<Scan> {
         self.sort_in();
         let own = self.stop_aside();
-        self.scan(own, asked, &|watermark| usize::from(self.has_uncovered_orphan(watermark)))
+        self.scan(own, asked, &|watermark| Uncovered::some(self.has_uncovered_orphan(watermark)))
     }
 
     /// Whether something lies with the domain whose stamp `watermark` does not cover.
@@ -235,7 +235,7 @@ impl Domain {
             let left = self.handed_over.fetch_add(1, Ordering::Relaxed) + 1;
             if waits && policy::worth_scanning(left, self.scan_cost()) {
                 self.handed_over.store(0, Ordering::Relaxed);
-                self.scan(own, Asked::OnFlush, &|_| usize::from(waits));
+                self.scan(own, Asked::OnFlush, &|_| Uncovered::some(waits));
             }
         }
         // SAFETY: as the caller says.

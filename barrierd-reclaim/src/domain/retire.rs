@@ -92,6 +92,7 @@ impl Domain {
                 let sealed = work.wants_seal_as::<BORN>();
                 if sealed {
                     work.seal(self.full_stop(record));
+                    self.follow_pace(work);
                 }
                 work.push_as::<BORN>(item, bytes);
                 self.note::<BORN>(record, work, sealed);
@@ -100,7 +101,7 @@ impl Domain {
                 } else if sealed && policy::worth_scanning(work.unscanned(), self.scan_cost()) {
                     self.look(record, work, Asked::OnRetire);
                 }
-                let free = if work.is_behind() { FREED_PER_RETIRE } else { 1 };
+                let free = policy::frees_a_call(work.gap_ns(), work.is_behind());
                 (free, sealed, work.is_first::<BORN>())
             })
         };
@@ -116,6 +117,14 @@ impl Domain {
             }
         }
         self.heed_news(record);
+    }
+
+    /// Bags as large as the thread's pace is worth; where it frees nothing itself, as large as can be.
+    fn follow_pace(&self, work: &mut Work<'_>) {
+        if !self.lazy {
+            let items = policy::items_a_bag(work.gap_ns(), self.scan_cost(), work.sealed());
+            work.set_most(items);
+        }
     }
 
     /// The same as [`retire`](Domain::retire) where readers may need fences.

@@ -163,7 +163,7 @@ impl Domain {
         loop {
             let late = Instant::now() >= deadline;
             let own = self.full_stop(record);
-            let scan = self.scan(own, asked, &|_| 0);
+            let scan = self.scan(own, asked, &|_| Uncovered::default());
             if self.words.safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
             }
