@@ -363,7 +363,7 @@ mod tests {
         assert!(child >= 0, "fork");
         if child == 0 {
             begin_anew_in_a_child();
-            let anew = !source.is_prepared(|| true) && matches!(source.buy(1), Ok(1));
+            let anew = !source.is_prepared(|| true) && matches!(source.buy(16), Ok(32));
             // SAFETY: ends the child, nothing else.
             unsafe { libc::_exit(i32::from(!anew)) };
         }

@@ -191,7 +191,7 @@ impl Domain {
                     && !membarrier.is_under_way(own)
             }
         };
-        let leaves_it = || self.leaves_registration(asked, uncovered(watermark));
+        let leaves_it = || self.leaves_registration(asked, uncovered(watermark).items);
         if !wanted || !membarrier.is_ready(own, leaves_it) {
             return None;
         }
