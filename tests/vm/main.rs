@@ -3,8 +3,9 @@
 //! Owns the order of things: build, fetch, run one scenario after the other, one verdict line each.
 //! Knows nothing of what a guest does.
 //!
-//! `make vm VM="hotplug idle"` runs the scenarios whose names contain one of these words. What each
-//! machine said is kept in `target/vm/logs`.
+//! `make vm VM="hotplug idle"` runs the scenarios whose names contain one of these words, `VM=1/2` the
+//! second of two parts: those that run on this machine's own kernel, and every second one of the rest.
+//! What each machine said is kept in `target/vm/logs`.
 
 mod image;
 mod kernels;
@@ -29,8 +30,12 @@ const BOOTS: usize = 4;
 fn main() -> ExitCode {
     // cargo's own flags are not for us.
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let chosen = |s: &&Scenario| words.is_empty() || words.iter().any(|w| s.name.contains(w));
-    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(chosen).collect();
+    let chosen: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .enumerate()
+        .filter(|(n, scenario)| words.is_empty() || words.iter().any(|w| is_meant(w, *n, scenario)))
+        .map(|(_, scenario)| scenario)
+        .collect();
     assert!(!chosen.is_empty(), "no scenario's name contains one of {words:?}");
 
     let mut host = Host::new(&target().join("vm"));
@@ -52,6 +57,14 @@ fn main() -> ExitCode {
     let not_run = if not_run > 0 { format!(", {not_run} NOT RUN") } else { String::new() };
     println!("{passed} passed, {failed} failed{not_run}");
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// Whether `word` means the scenario, the `number`th: by a part of its name, or as in `1/2`.
+fn is_meant(word: &str, number: usize, scenario: &Scenario) -> bool {
+    let Some((part, parts)) = word.split_once('/') else { return scenario.name.contains(word) };
+    let [part, parts] = [part, parts].map(|n| n.parse::<usize>().expect("a number"));
+    assert!(part < parts, "there is no part {word}: the first is 0/{parts}");
+    scenario.kernel.is_none() || number % parts == part
 }
 
 /// What scenarios share.
