@@ -86,7 +86,7 @@ impl Handle {
     /// Opens a read-side section.
     #[inline]
     pub fn pin(&mut self) -> Guard<'_> {
-        self.reclaimer.domain().pin_for(self.record());
+        self.reclaimer.domain().pin(self.record());
         Guard::new(self.record)
     }
 

@@ -131,7 +131,7 @@ impl Reclaimer {
         if own.reader().is_pinned() {
             own.nest();
         } else {
-            own.reader().pin(self.domain.words());
+            self.domain.pin(own);
         }
         Guard::new(record)
     }
