@@ -171,7 +171,7 @@ fn finds(twin: Twin, story: Story, preemptions: usize) {
 
 #[test]
 fn who_sleeps_needs_no_evidence() {
-    holds(Story::Sections(1), 3);
+    holds(Story::Sections(1), 2);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn who_sleeps_wakes_and_sleeps_again() {
 
 #[test]
 fn who_makes_a_hazard_wakes() {
-    holds(Story::Hazard, 3);
+    holds(Story::Hazard, 2);
 }
 
 #[test]
