@@ -8,7 +8,8 @@
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before
 //!   `w` was learned: its CPU did (the daemon, membarrier), it came to a full stop itself
 //!   ([`Reader::full_stop`]), or it saw one that is no earlier, and showed it ([`Reader::pin`], [`collect`]);
-//! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`.
+//! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`;
+//! - of threads that sleep nothing is asked and no slot looked at (`dormant.rs`).
 
 use crate::dormant::Sleep;
 use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, step};
