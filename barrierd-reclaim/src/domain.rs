@@ -3,6 +3,7 @@
 //!
 //! Destructors run in `free.rs`, `orphans.rs`, `takeover.rs` and [`Domain::close`], under no lock.
 
+mod dormant;
 mod evidence;
 mod flights;
 mod free;
@@ -40,6 +41,7 @@ use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{FUTURE_SLACK_NS, time_ns};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use dormant::Dormant;
 use flights::{Flight, Flights, Hand, Landing};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +65,8 @@ pub(crate) struct Domain {
     barriers: Barriers,
     readers_fence: bool,
     passive: Mutex<Passive>,
+    /// Who sleeps, and need not be asked for evidence.
+    dormant: Dormant,
     /// Sealed bags of threads that have exited. `None`: the last `Reclaimer` is gone, and with it
     /// everything that was retired.
     orphans: Mutex<Option<Orphans>>,
@@ -143,6 +147,7 @@ impl Domain {
             readers_fence: barriers.readers_fence(),
             barriers,
             passive: Mutex::new(Passive { last_ns, ..Passive::default() }),
+            dormant: Dormant::default(),
             orphans: Mutex::new(Some(Orphans::default())),
             inbox: Inbox::new(),
             has_orphans: AtomicBool::new(false),
@@ -266,25 +271,20 @@ impl Domain {
         let record = self.records.acquire(self, self.barriers.vtime_word());
         record.freeing().set(self.lazy);
         record.set_tid(blockers::own_tid());
+        if self.readers_fence {
+            record.reader().sleep().fence_always();
+        }
         // In use first, then the stop: see `protocol::collect`.
         self.full_stop(record);
         record
     }
 
-    /// Opens the first section of a record, with the fence that readers need where nothing else
-    /// makes them pass a barrier.
-    pub(crate) fn pin(&self, record: &Record) {
-        if self.readers_fence {
-            record.reader().pin_fenced(&self.words);
-        } else {
-            record.reader().pin(&self.words);
-        }
-    }
-
-    /// Opens a section of a record that its owner pins once at a time.
+    /// Opens the first section of a record.
     #[inline]
-    pub(crate) fn pin_for(&self, record: &Record) {
-        if self.readers_fence { self.pin(record) } else { record.reader().pin(&self.words) }
+    pub(crate) fn pin(&self, record: &Record) {
+        if !record.reader().open(&self.words) {
+            self.wake(record);
+        }
     }
 
     /// Opens a section of a record, or goes on with the one that is open.

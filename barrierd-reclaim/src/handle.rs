@@ -11,11 +11,11 @@ use crate::robust::RobustGuard;
 use core::fmt;
 use std::time::Instant;
 
-/// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is a load and a store, `unpin` one
-/// store and a test.
+/// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is two loads, a store and a
+/// test, `unpin` one store and a test.
 ///
 /// Made by [`Reclaimer::handle`]. It may be sent to another thread, not shared. While it exists it
-/// counts as a thread of its own: one that never retires leaves collected barriers to the source.
+/// counts as a thread of its own.
 ///
 /// `pin` borrows it mutably, so it need not look whether a section is open. Beside robust guards and
 /// hazards of the handle there is [`pin_nested`](Handle::pin_nested); inside a section there is
@@ -86,7 +86,7 @@ impl Handle {
     /// Opens a read-side section.
     #[inline]
     pub fn pin(&mut self) -> Guard<'_> {
-        self.reclaimer.domain().pin_for(self.record());
+        self.reclaimer.domain().pin(self.record());
         Guard::new(self.record)
     }
 

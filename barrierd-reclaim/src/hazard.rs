@@ -192,7 +192,7 @@ pub struct Hazard<'r> {
 impl<'r> Hazard<'r> {
     /// The caller owns `record`.
     pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
-        record.hazards().set(record.hazards().get() + 1);
+        record.expect_hazard();
         let (line, number) = record.domain().hazards().take(record);
         let slot = &line.0.slots[number];
         let fenced = record.domain().readers_fence();
@@ -268,7 +268,7 @@ impl Drop for Hazard<'_> {
         // SAFETY: records live as long as their domain, which `'r` keeps alive.
         let record = unsafe { &*self.record };
         record.domain().hazards().give_back(record, self.line, self.number);
-        record.hazards().set(record.hazards().get() - 1);
+        record.lose_hazard();
         // SAFETY: this thread owns the record, and this hazard, its last, is gone.
         unsafe { record.domain().hand_over_if_last(record) };
     }

@@ -48,6 +48,7 @@ mod blockers;
 mod daemons;
 pub mod docs;
 mod domain;
+mod dormant;
 // Its fast path has constants that loom has not.
 #[cfg(not(loom))]
 pub mod epoch;

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 /// shared: an async task may hold one across an `.await`, wherever it wakes up.
 ///
 /// It costs more to make than a guard (about as much as an allocation and a fence), and while it
-/// lives it holds back what any guard does, and leaves collected barriers to the source. Make one a
+/// lives it holds back what any guard does: it never sleeps as an idle thread does. Make one a
 /// task, not one an access, and [`repin`](OwnedGuard::repin) it where nothing is held.
 ///
 /// ```

@@ -14,6 +14,7 @@
 //! Release on, and a walk loads the word Acquire. A place whose bit is set and that leads nowhere yet
 //! belongs to a thread that has not come to its first stop: it counts as one that comes later.
 
+use crate::dormant::{Asleep, BEDS};
 use crate::sync::{AtomicU64, Ordering, Twin, broken};
 use core::iter;
 use core::ptr;
@@ -84,6 +85,13 @@ impl Look {
     fn is_empty(&self) -> bool {
         self.0 == 0
     }
+
+    /// But for those that sleep.
+    #[inline]
+    fn but(self, asleep: &[Asleep]) -> Look {
+        let words = asleep.iter().map(|word| u64::from(word.look()));
+        Look(words.zip([0, BEDS]).fold(self.0, |taken, (bits, shift)| taken & !(bits << shift)))
+    }
 }
 
 impl Iterator for Look {
@@ -111,6 +119,8 @@ pub(crate) struct Places<T> {
 #[derive(Debug)]
 struct Block<T> {
     taken: Box<[Taken]>,
+    /// Two for each word of those.
+    asleep: Box<[Asleep]>,
     /// Null: not made yet.
     places: Box<[AtomicPtr<T>]>,
 }
@@ -119,6 +129,7 @@ impl<T> Block<T> {
     fn new(len: usize) -> Block<T> {
         Block {
             taken: iter::repeat_with(Taken::new).take(len.div_ceil(WORD)).collect(),
+            asleep: iter::repeat_with(Asleep::new).take(2 * len.div_ceil(WORD)).collect(),
             places: iter::repeat_with(AtomicPtr::default).take(len).collect(),
         }
     }
@@ -241,8 +252,23 @@ impl<T> Places<T> {
     /// What lies in the places that somebody has. Nothing is loaded before it is called for.
     #[inline]
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &T> {
-        self.blocks().flat_map(|block| {
-            let looks = block.taken.iter().map(Taken::look).enumerate();
+        self.walk(|taken, _| taken.look())
+    }
+
+    /// The same, but for those that sleep.
+    #[inline]
+    pub(crate) fn awake(&self) -> impl Iterator<Item = &T> {
+        self.walk(|taken, asleep| {
+            let look = taken.look();
+            if look.is_empty() { look } else { look.but(asleep) }
+        })
+    }
+
+    #[inline]
+    fn walk(&self, look: fn(&Taken, &[Asleep]) -> Look) -> impl Iterator<Item = &T> {
+        self.blocks().flat_map(move |block| {
+            let words = block.taken.iter().zip(block.asleep.chunks(WORD / BEDS));
+            let looks = words.map(move |(taken, asleep)| look(taken, asleep)).enumerate();
             // Nearly all there is to a domain that was large.
             looks.filter(|(_, look)| !look.is_empty()).flat_map(move |(word, look)| {
                 look.filter_map(move |place| {
@@ -253,6 +279,15 @@ impl<T> Places<T> {
                 })
             })
         })
+    }
+
+    /// Where it is told whether who has the place `number` sleeps.
+    pub(crate) fn bed(&self, number: usize) -> (&Asleep, usize) {
+        let (block, offset) = locate(number);
+        // Acquire: as in `blocks`.
+        // SAFETY: the block of a place that there is; blocks live as long as `self`.
+        let block = unsafe { &*self.blocks[block].load(Ordering::Acquire) };
+        (&block.asleep[offset / BEDS], offset % BEDS)
     }
 
     /// What lies in all places, be they taken or not.

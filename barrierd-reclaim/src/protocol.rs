@@ -8,9 +8,11 @@
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before
 //!   `w` was learned: its CPU did (the daemon, membarrier), it came to a full stop itself
 //!   ([`Reader::full_stop`]), or it saw one that is no earlier, and showed it ([`Reader::pin`], [`collect`]);
-//! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`.
+//! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`;
+//! - of threads that sleep nothing is asked and no slot looked at (`dormant.rs`).
 
-use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
+use crate::dormant::Sleep;
+use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, step};
 use crossbeam_utils::CachePadded;
 
 /// Stamps are multiples of this, nanoseconds; no two stops of a domain have the same. The rest of a
@@ -201,6 +203,8 @@ pub(crate) struct Reader {
     slot: AtomicU64,
     /// The thread's last full stop, nanoseconds.
     stopped: AtomicU64,
+    /// Whether it sleeps: looked at by its owner in each `pin`.
+    sleep: Sleep,
 }
 
 /// The slot can't count more guards.
@@ -209,16 +213,17 @@ pub(crate) struct Full;
 
 impl Reader {
     pub(crate) fn new() -> Reader {
-        Reader { slot: AtomicU64::new(IDLE), stopped: AtomicU64::new(0) }
+        Reader { slot: AtomicU64::new(IDLE), stopped: AtomicU64::new(0), sleep: Sleep::new() }
     }
 
     /// One that looks pinned for ever: what a thread without a reader finds in its place.
     #[cfg(not(loom))]
     pub(crate) const fn nobody() -> Reader {
-        Reader { slot: AtomicU64::new(0), stopped: AtomicU64::new(0) }
+        Reader { slot: AtomicU64::new(0), stopped: AtomicU64::new(0), sleep: Sleep::of_nobody() }
     }
 
-    /// Opens a read-side section: one load and one store. The owner holds no other guard.
+    /// Opens a read-side section: a load, a store, and a look whether somebody took the reader for asleep. The
+    /// owner holds no other guard. False: it wakes ([`Sleep::wake`]) before it loads anything.
     ///
     /// The stamp is loaded Acquire: it pairs with the exchange in `stop`, so that from here on the owner
     /// sees all that was unlinked before that stop and before those that it followed. The store is
@@ -226,28 +231,31 @@ impl Reader {
     /// have to be anyway: since C++20 a Relaxed store would not continue the release sequence of the
     /// last `unpin`.
     #[inline]
-    pub(crate) fn pin(&self, words: &Words) {
+    pub(crate) fn open(&self, words: &Words) -> bool {
         let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
         let stamp = words.0.latest.load(order);
         step();
+        let early = broken(Twin::LookBeforePin).then(|| self.sleep.look());
         let order = if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
         self.slot.store(stamp, order);
-        // The section's loads stay behind the store in program order; the CPU may still swap them,
-        // and the barrier point of step 1 is what catches that.
-        light_barrier();
-        step();
+        // The section's loads stay behind the store in program order, for the look keeps them there; the CPU
+        // may still swap them, and the barrier point of step 1 is what catches that.
+        early.unwrap_or_else(|| self.sleep.look())
     }
 
-    /// The same where no source of barriers exists: the reader pays for a fence, which stands for
+    /// The same where nobody is put to sleep; where there is no source of barriers, with the fence which stands for
     /// the barrier point of step 1.
-    #[inline]
-    pub(crate) fn pin_fenced(&self, words: &Words) {
-        self.pin(words);
-        // Pairs with the fence between the scanner's stop and its look at the slots: whichever comes
-        // first, either the scan sees the slot or the reader sees the unlink.
-        if !broken(Twin::UnfencedReader) {
-            fence(Ordering::SeqCst);
+    #[cfg(test)]
+    pub(crate) fn pin(&self, words: &Words) {
+        if !self.open(words) {
+            self.sleep.wake(|| unreachable!("nobody marks it"));
         }
+    }
+
+    /// What the owner looks at behind whatever it opens.
+    #[inline]
+    pub(crate) fn sleep(&self) -> &Sleep {
+        &self.sleep
     }
 
     /// Whether the owner holds a guard. Owner only: Relaxed reads its own last store.
@@ -320,6 +328,14 @@ impl Reader {
         self.slot.store(stamp_of(self.slot.load(Ordering::Relaxed)) | IDLE, Ordering::Release);
     }
 
+    /// The stamp of the latest stop that the owner is known to have seen, by its own or by a pin, if it holds no
+    /// guard. Acquire, both: for whoever finds that, all its sections have ended.
+    pub(crate) fn idle_since(&self) -> Option<u64> {
+        let word = self.slot.load(Ordering::Acquire);
+        let seen = stamp_of(word).max(self.stopped.load(Ordering::Acquire));
+        (word & IDLE != 0).then_some(seen)
+    }
+
     /// The pinned stamp, if any. `Relaxed`: for reports, proves nothing.
     pub(crate) fn pinned(&self) -> Option<u64> {
         Some(self.slot.load(Ordering::Relaxed)).filter(|word| word & IDLE == 0).map(stamp_of)
@@ -368,8 +384,8 @@ pub(crate) struct Scan {
 /// finds nothing any more (step 2). And what it held before is over, for whoever finds the stamp in the
 /// slot or the stop here (step 1).
 ///
-/// `readers` are those that somebody has ([`Taken`](crate::places::Taken)): one that nobody has counts as
-/// passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
+/// `readers` are those that somebody has ([`Taken`](crate::places::Taken)) and that don't sleep
+/// ([`Sleep`]): one that nobody has counts as passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
 /// there; if after, that thread sees all that was unlinked before `own`. So nothing of `readers` may be
 /// loaded before they are called for. A reader whose memory the taker has yet to make known is one that
 /// comes to its first stop after.

@@ -120,7 +120,7 @@ impl Reclaimer {
         Handle::new(self.clone())
     }
 
-    /// Opens a read-side section: one load and one store.
+    /// Opens a read-side section: one store, some loads and tests.
     ///
     /// Guards nest. With [`Source::Fence`] the outermost `pin` runs a full fence too.
     #[inline]
@@ -131,7 +131,7 @@ impl Reclaimer {
         if own.reader().is_pinned() {
             own.nest();
         } else {
-            own.reader().pin(self.domain.words());
+            self.domain.pin(own);
         }
         Guard::new(record)
     }

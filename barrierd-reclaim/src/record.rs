@@ -19,6 +19,7 @@
 
 use crate::bag::{Bags, VtimeWord};
 use crate::domain::Domain;
+use crate::dormant::{Asleep, Holds};
 use crate::hazard::Line;
 use crate::holders::Interval;
 use crate::ledger::Ledger;
@@ -53,6 +54,8 @@ struct Inner {
     running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
+    /// What, beside a section, keeps it awake: stored by the owner, loaded by whoever puts readers to sleep.
+    holds: Holds,
     debt: Cell<usize>,
     /// Guards that the slot could not count.
     beyond: Cell<u64>,
@@ -105,6 +108,7 @@ impl Record {
             freeing: Cell::new(false),
             running: Cell::new(false),
             transient: Cell::new(false),
+            holds: Holds::new(),
             debt: Cell::new(0),
             beyond: Cell::new(0),
             robust: Cell::new(0),
@@ -141,10 +145,44 @@ impl Record {
         &self.0.robust
     }
 
-    /// Hazards that there are. Owner only.
+    /// The owner is about to make a hazard.
+    pub(crate) fn expect_hazard(&self) {
+        self.0.hazards.set(self.0.hazards.get() + 1);
+        let awake = self.0.holds.hazard(self.0.reader.sleep());
+        self.go_on(awake);
+    }
+
+    /// A hazard is gone, and was cleared. Owner only.
+    pub(crate) fn lose_hazard(&self) {
+        let hazards = self.0.hazards.get() - 1;
+        self.0.hazards.set(hazards);
+        if hazards == 0 {
+            self.0.holds.no_hazard();
+        }
+    }
+
+    /// The owner is about to open a robust guard, maybe its first.
+    pub(crate) fn expect_interval(&self) {
+        let awake = self.0.holds.robust(self.0.reader.sleep());
+        self.go_on(awake);
+    }
+
+    /// After a look of the owner's.
     #[inline]
-    pub(crate) fn hazards(&self) -> &Cell<u64> {
-        &self.0.hazards
+    fn go_on(&self, awake: bool) {
+        if !awake {
+            self.domain().wake(self);
+        }
+    }
+
+    /// Whether nothing but a section could find anything: no hazard, and never a robust guard.
+    pub(crate) fn may_sleep(&self) -> bool {
+        !self.0.holds.any()
+    }
+
+    /// Whether no section is open (Acquire: all of them have ended).
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.reader.idle_since().is_some()
     }
 
     /// A line of hazards that the owner has, and where one is free, if it isn't full; null if there is no
@@ -294,6 +332,9 @@ impl Record {
     }
 
     /// Counts one more guard of a section that is open. Owner only.
+    ///
+    /// Looks whether it was taken for asleep, too: in a signal handler, the section may be one that is being opened,
+    /// between its store and its own look.
     pub(crate) fn nest(&self) {
         if self.0.reader.nested() == 0 {
             // Left by a section whose guards were forgotten, where `Handle::pin` began another.
@@ -302,6 +343,7 @@ impl Record {
         if self.0.reader.nest().is_err() {
             self.0.beyond.set(self.0.beyond.get() + 1);
         }
+        self.go_on(self.0.reader.sleep().look());
     }
 
     /// Takes back one [`nest`](Record::nest). Owner only.
@@ -349,6 +391,8 @@ impl Records {
     /// are in the domain's account ([`Past`](crate::tallies::Past)).
     pub(crate) fn give_back(&self, record: &Record) {
         debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
+        // No sleeper is counted who is not there.
+        record.go_on(record.reader().sleep().look());
         self.0.give_back(record.0.place);
     }
 
@@ -356,6 +400,17 @@ impl Records {
     #[inline]
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &Record> {
         self.0.in_use()
+    }
+
+    /// The same, but for those that sleep: each is loaded when it is called for, not before.
+    #[inline]
+    pub(crate) fn awake(&self) -> impl Iterator<Item = &Record> {
+        self.0.awake()
+    }
+
+    /// Where it is told that a record sleeps.
+    pub(crate) fn bed(&self, record: &Record) -> (&Asleep, usize) {
+        self.0.bed(record.0.place)
     }
 
     /// Every record, in use or not: when the domain ends, and for reports.

@@ -127,6 +127,7 @@ impl<'r> RobustGuard<'r> {
     /// The same for a record that may not have had one before.
     pub(crate) fn open_anew(record: &'r Record, domain: &'r Domain) -> RobustGuard<'r> {
         domain.expect_intervals();
+        record.expect_interval();
         RobustGuard::open(record, domain, domain.readers_fence())
     }
 

@@ -191,6 +191,22 @@ pub(crate) enum Twin {
     RelaxedPin,
     /// `unpin` clears the slot with a Relaxed store.
     RelaxedUnpin,
+    /// The owner of a reader looks whether it is marked before it opens a section.
+    LookBeforePin,
+    /// A reader is put to sleep before a barrier has passed since its mark.
+    AsleepBeforeBarrier,
+    /// Two rounds of marks at once.
+    TwoRounds,
+    /// A reader falls asleep whether it was woken since anybody looked or not.
+    AsleepAnyway,
+    /// Whoever wakes clears its bits after its fence.
+    WakesAfterFence,
+    /// A reader is put to sleep, and found asleep, Relaxed.
+    RelaxedAsleep,
+    /// A reader that has a hazard, or had a robust guard, is put to sleep.
+    HolderAsleep,
+    /// Who makes a hazard looks whether it is marked before it says that it has one.
+    LookBeforeHold,
     /// The scan frees without looking at the slots.
     NoScan,
     /// The scan looks at the slots before it learns the watermark.

@@ -57,7 +57,7 @@ impl Domain {
 
     /// What a scan and the look at who holds what cost, in words of others that are loaded.
     pub(super) fn scan_cost(&self) -> usize {
-        self.records.cost() + self.hazards.cost()
+        self.records.cost().saturating_sub(self.sleepers()) + self.hazards.cost()
     }
 
     /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
@@ -96,24 +96,30 @@ impl Domain {
         let mut memory = None;
         let watermark = || {
             if self.readers_fence {
-                // Pairs with the fence in `pin_fenced`: between the stop and the look at the slots.
+                // Pairs with the fence of a reader's look (`Sleep::look`): between the stop and the look at the slots.
                 fence(Ordering::SeqCst);
                 return own;
             }
-            let readers = self.records.in_use().map(Record::reader);
-            let mut watermark = protocol::collect(own, readers);
-            let membarrier = self.barriers.membarrier();
-            if let Some(membarrier) = membarrier {
-                watermark = watermark.max(membarrier.watermark_ns());
-            }
+            let collected = self.collect(own);
+            // What all CPUs have passed.
+            let mut passed = self.barriers.membarrier().map_or(0, Membarrier::watermark_ns);
             if let Some(news) = self.barriers.passive() {
-                watermark = watermark.max(news.ns);
+                passed = passed.max(news.ns);
                 memory = self.take_over(news);
             }
-            watermark.max(self.buy(watermark, own, asked, uncovered).unwrap_or(0))
+            // Whoever has just been put to sleep need not be waited for.
+            let collected = if self.put_to_sleep(passed) { self.collect(own) } else { collected };
+            let stop = self.mark_idle_readers(own, collected);
+            let watermark = collected.max(passed);
+            let Some(bought) = self.buy(watermark, stop, asked, uncovered) else {
+                return watermark;
+            };
+            self.put_to_sleep(bought);
+            watermark.max(bought)
         };
-        let scan =
-            protocol::scan(&self.words, watermark, || self.records.in_use().map(Record::reader));
+        // Who sleeps by now has no section open that could have found anything that goes by this watermark.
+        let readers = || self.records.awake().map(Record::reader);
+        let scan = protocol::scan(&self.words, watermark, readers);
         if let Some(passive) = memory {
             self.words.publish_vtime(passive.memory.passed(scan.oldest));
         }

@@ -141,7 +141,7 @@ impl LocalHandle {
         ManuallyDrop::new(self).record
     }
 
-    /// Opens a section: a load and a store, and a load of the source's kind.
+    /// Opens a section: two loads, a test and a store.
     #[inline]
     pub fn pin(&self) -> Guard {
         // SAFETY: handles stay on their thread.

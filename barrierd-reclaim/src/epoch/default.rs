@@ -127,7 +127,7 @@ pub fn pin() -> Guard {
     // SAFETY: `NOBODY` looks pinned, so this is the participant: the pointer is its record's, and
     // its reader lies at the beginning.
     let own = unsafe { &*record };
-    own.reader().pin(own.domain().words());
+    own.domain().pin(own);
     Guard::of(record)
 }
 

@@ -54,7 +54,7 @@ pub(super) unsafe fn begin(record: &Record) {
     if unsafe { record.reader().own_is_pinned() } {
         nest(record);
     } else {
-        record.domain().pin_for(record);
+        record.domain().pin(record);
     }
 }
 
@@ -106,7 +106,7 @@ pub(super) fn is_sole(record: &Record) -> bool {
 
 /// The only guard goes on with what its thread has seen by now.
 pub(super) fn repin(record: &Record) {
-    record.domain().pin_for(record);
+    record.domain().pin(record);
     if record.transient().get() {
         record.nest();
     }

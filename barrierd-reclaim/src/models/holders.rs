@@ -24,7 +24,8 @@ impl Story {
     fn places(self) -> core::ops::RangeInclusive<usize> {
         match self {
             Story::Hazard(times) => 1..=times * 4 + 2,
-            Story::FromSection | Story::FromInterval => 1..=8,
+            Story::FromSection => 1..=9,
+            Story::FromInterval => 1..=8,
             Story::Interval => 1..=9,
         }
     }

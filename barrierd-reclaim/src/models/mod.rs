@@ -14,6 +14,7 @@
 
 mod bought;
 mod collected;
+mod dormant;
 mod holders;
 mod inbox;
 mod nap;
@@ -133,10 +134,9 @@ impl World {
     /// A section that may find the node.
     fn read(&self, reader: &Reader, fenced: bool) {
         if fenced {
-            reader.pin_fenced(&self.words);
-        } else {
-            reader.pin(&self.words);
+            reader.sleep().fence_always();
         }
+        reader.pin(&self.words);
         if self.linked.load(Acquire) {
             interrupt_here();
             self.use_node();

@@ -130,11 +130,11 @@ impl Model {
     }
 }
 
-/// Steps of a reader in one section, counted from 1: before it, between era and slot, after the
-/// slot, after the load of the link, around the unpin; and after the last section.
-const STEPS_A_SECTION: usize = 6;
+/// Steps of a reader in one section, counted from 1: before it, between era and slot, around the look
+/// after the slot, after the load of the link, around the unpin; and after the last section.
+const STEPS_A_SECTION: usize = 7;
 /// The step between the load of the link and the access to the node.
-const READING: usize = 4;
+const READING: usize = 5;
 
 fn places(sections: usize) -> impl Iterator<Item = usize> {
     1..=sections * STEPS_A_SECTION + 1

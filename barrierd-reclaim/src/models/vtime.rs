@@ -19,7 +19,7 @@ struct Domain {
 const TAG: u64 = 1;
 
 /// From before the section to after it.
-const PLACES: core::ops::RangeInclusive<usize> = 1..=7;
+const PLACES: core::ops::RangeInclusive<usize> = 1..=8;
 
 fn execute(place: usize) {
     let domain = Arc::new(Domain {

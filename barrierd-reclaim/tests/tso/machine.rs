@@ -77,6 +77,8 @@ pub(crate) enum Op {
     Beyond(Addr, Reg),
     /// A locked exchange; the register gets what was there.
     Swap(Reg, Addr, u8),
+    /// A locked compare-exchange of the first value for the second; the register gets what was there.
+    Cas(Reg, Addr, u8, u8),
     /// A barrier on another CPU, as `membarrier` does it.
     Interrupt(u8),
     Clock(Reg),
@@ -272,7 +274,9 @@ impl World {
             Op::Await(_, addr, than) => seen(addr) > regs[usize::from(than)],
             Op::AwaitIs(addr, value) => seen(addr) == value,
             Op::Store(..) => usize::from(core.stores) < BUFFER,
-            Op::Fence | Op::Max(..) | Op::Beyond(..) | Op::Swap(..) => core.stores == 0,
+            Op::Fence | Op::Max(..) | Op::Beyond(..) | Op::Swap(..) | Op::Cas(..) => {
+                core.stores == 0
+            }
             Op::Lock => state.update == 0,
             Op::Interrupt(other) => state.cpus[usize::from(other)].stores == 0,
             _ => true,
@@ -423,6 +427,13 @@ impl World {
             Op::Swap(reg, addr, value) => {
                 regs[usize::from(reg)] =
                     core::mem::replace(&mut state.memory[usize::from(addr)], value);
+            }
+            Op::Cas(reg, addr, old, new) => {
+                let word = &mut state.memory[usize::from(addr)];
+                regs[usize::from(reg)] = *word;
+                if *word == old {
+                    *word = new;
+                }
             }
             Op::Raw(reg) => regs[usize::from(reg)] = state.raw,
             Op::Clock(reg) => {

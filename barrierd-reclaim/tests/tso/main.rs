@@ -3,6 +3,7 @@
 
 mod bought;
 mod collected;
+mod dormant;
 mod held;
 mod kernel;
 mod machine;

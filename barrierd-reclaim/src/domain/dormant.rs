@@ -1,0 +1,221 @@
+//! Which readers are put to sleep, and when: rounds of marks, one at a time.
+//!
+//! Owns the round and its pace. A round marks readers that have been idle for a while, comes to a full stop, and ends
+//! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `dormant.rs` of the
+//! crate; that the barrier is one is its source's business.
+
+use super::*;
+use crate::dormant;
+use crate::stalled::try_lock;
+
+/// A thread that has opened nothing for so long is idle, nanoseconds; and rounds are at least this far apart. As
+/// long as purchases are: so the barrier that is bought because of one idle thread is the last one that it costs.
+const IDLE_NS: u64 = 2_000_000;
+
+/// There is no round.
+const NONE: u64 = u64::MAX;
+
+/// A domain's sleepers.
+#[derive(Debug)]
+pub(super) struct Dormant {
+    /// The full stop after the last mark of a round that awaits its barrier, or [`NONE`]. Whoever has it locked marks
+    /// readers, and puts them to sleep. Only ever tried, so nobody waits for a thread that has it.
+    round: Mutex<u64>,
+    /// The same, as a hint.
+    stop: AtomicU64,
+    /// No round begins before this, nanoseconds.
+    next_ns: AtomicU64,
+    /// How many sleep, or so.
+    sleepers: AtomicUsize,
+}
+
+impl Default for Dormant {
+    fn default() -> Dormant {
+        Dormant {
+            round: Mutex::new(NONE),
+            stop: AtomicU64::new(NONE),
+            next_ns: AtomicU64::new(0),
+            sleepers: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Domain {
+    /// How many readers sleep, or so.
+    pub(crate) fn sleepers(&self) -> usize {
+        // Relaxed, and wherever it is counted: a hint of what a scan costs.
+        self.dormant.sleepers.load(Ordering::Relaxed)
+    }
+
+    /// What the readers themselves prove ([`protocol::collect`]), but for those that sleep, who have nothing to prove.
+    /// `own`: a stop of the calling thread.
+    pub(super) fn collect(&self, own: u64) -> u64 {
+        protocol::collect(own, self.records.awake().map(Record::reader))
+    }
+
+    /// Begins a round, if readers that are idle hold back what is `collected`, and none is under way. A stop of the
+    /// calling thread: that of the round, for which a barrier had better be bought, or `own`, an earlier one.
+    pub(super) fn mark_idle_readers(&self, own: u64, collected: u64) -> u64 {
+        let dormant = &self.dormant;
+        let is_old = |seen: u64| own.saturating_sub(seen) >= IDLE_NS;
+        // Relaxed, this and those below: hints.
+        if !is_old(collected) || own < dormant.next_ns.load(Ordering::Relaxed) {
+            return own;
+        }
+        let Some(mut round) = try_lock(&dormant.round) else { return own };
+        if *round != NONE {
+            return own;
+        }
+        dormant.next_ns.store(own.saturating_add(IDLE_NS), Ordering::Relaxed);
+        let mut marked = false;
+        for record in self.records.awake() {
+            if record.may_sleep() && record.reader().idle_since().is_some_and(is_old) {
+                let (asleep, bed) = self.records.bed(record);
+                dormant::mark(record.reader().sleep(), asleep, bed);
+                marked = true;
+            }
+        }
+        if !marked {
+            return own;
+        }
+        // After the marks. Poisoned: there is none, and no barrier will pass for it.
+        let stop = self.stop_aside();
+        *round = stop;
+        dormant.stop.store(stop, Ordering::Relaxed);
+        if stop == NONE { own } else { stop }
+    }
+
+    /// Ends the round, if its barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
+    /// readers have seen is none. Whether anybody fell asleep.
+    pub(super) fn put_to_sleep(&self, passed: u64) -> bool {
+        let dormant = &self.dormant;
+        if passed <= dormant.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(mut round) = try_lock(&dormant.round) else { return false };
+        // No round is later than any barrier.
+        if passed <= *round {
+            return false;
+        }
+        let mut fallen = 0;
+        for record in self.records.awake() {
+            let (asleep, bed) = self.records.bed(record);
+            let nothing_open = || record.is_idle() && record.may_sleep();
+            if dormant::fall_asleep(record.reader().sleep(), asleep, bed, nothing_open) {
+                fallen += 1;
+            }
+        }
+        dormant.sleepers.fetch_add(fallen, Ordering::Relaxed);
+        *round = NONE;
+        dormant.stop.store(NONE, Ordering::Relaxed);
+        fallen > 0
+    }
+
+    /// The owner of `record` looked, and finds that it is not awake ([`Sleep::look`](dormant::Sleep::look)).
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wake(&self, record: &Record) {
+        record.reader().sleep().wake(|| {
+            let (asleep, bed) = self.records.bed(record);
+            if asleep.clear(bed) {
+                // It may come before the addition, and wrap around for a moment.
+                self.dormant.sleepers.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    fn domain() -> Domain {
+        let barriers = Barriers::choose(Source::Membarrier, None).expect("membarrier");
+        Domain::new(barriers, &Settings { background: false, ..Settings::default() })
+    }
+
+    /// Once everybody has been idle for a while: a round, and the barrier that ends it. How many sleep.
+    fn rest(domain: &Domain, own: &Record) -> usize {
+        std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
+        let stop = domain.full_stop(own);
+        domain.scan(stop, Asked::Now, &|_| Uncovered::default()).expect("not poisoned");
+        let asleep = domain.records().count() - domain.records.awake().count();
+        assert_eq!(domain.sleepers(), asleep);
+        asleep
+    }
+
+    #[test]
+    fn who_opens_nothing_sleeps_until_he_does() {
+        let domain = domain();
+        let [own, one, two] = [(); 3].map(|()| domain.acquire());
+        domain.pin(one);
+        one.reader().unpin();
+        assert_eq!(rest(&domain, own), 2);
+        assert_eq!(rest(&domain, own), 2, "they sleep on");
+        // Now only the scanner's own stops count.
+        let stop = domain.full_stop(own);
+        assert!(domain.collect(stop) > stop);
+        domain.pin(one);
+        assert_eq!(domain.sleepers(), 1);
+        assert!(domain.collect(domain.full_stop(own)) > stop, "it shows what it has seen");
+        assert_eq!(rest(&domain, own), 1, "a section is open");
+        domain.pin(two);
+        two.reader().unpin();
+        one.reader().unpin();
+        assert_eq!(domain.sleepers(), 0);
+        assert_eq!(rest(&domain, own), 2, "all of them again");
+        // The cost of a scan is that of who is awake.
+        assert_eq!(domain.scan_cost(), 1);
+        domain.close();
+    }
+
+    #[test]
+    fn who_holds_something_stays_awake() {
+        let domain = domain();
+        let [own, holder, robust] = [(); 3].map(|()| domain.acquire());
+        robust.expect_interval();
+        holder.expect_hazard();
+        holder.expect_hazard();
+        holder.lose_hazard();
+        assert_eq!(rest(&domain, own), 0);
+        holder.lose_hazard();
+        assert_eq!(rest(&domain, own), 1);
+        holder.expect_hazard();
+        assert_eq!(domain.sleepers(), 0);
+        holder.lose_hazard();
+        assert_eq!(rest(&domain, own), 1, "once a robust guard, never asleep");
+        domain.close();
+    }
+
+    #[test]
+    fn no_sleeper_is_counted_who_is_gone() {
+        let domain = domain();
+        let [own, gone] = [(); 2].map(|()| domain.acquire());
+        assert_eq!(rest(&domain, own), 1);
+        domain.give_back_unused(gone);
+        assert_eq!((domain.sleepers(), domain.scan_cost()), (0, 1));
+        let again = domain.acquire();
+        assert!(core::ptr::eq(gone, again));
+        assert!(domain.collect(domain.full_stop(own)) <= domain.full_stop(own));
+        domain.close();
+    }
+
+    /// What readers have seen ends no round: it is no barrier.
+    #[test]
+    fn a_round_waits_for_its_barrier() {
+        let domain = domain();
+        let [own, one] = [(); 2].map(|()| domain.acquire());
+        std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
+        let stop = domain.full_stop(own);
+        let round = domain.mark_idle_readers(stop, domain.collect(stop));
+        assert!(round > stop && !domain.put_to_sleep(round));
+        assert_eq!(domain.mark_idle_readers(u64::MAX - 1, 0), u64::MAX - 1, "one at a time");
+        // It wakes meanwhile.
+        domain.pin(one);
+        one.reader().unpin();
+        assert!(!domain.put_to_sleep(round + 16));
+        assert_eq!(rest(&domain, own), 1);
+        domain.close();
+    }
+}

@@ -1,0 +1,240 @@
+//! Readers that sleep: `dormant.rs`'s own code under an owner that reads, a marker that waits for its CPU, and a
+//! writer that retires, scans past sleepers and frees.
+
+use super::*;
+use crate::dormant::{Asleep, Holds, fall_asleep, mark};
+use crate::holders::{HazardSlot, Holders, let_go};
+use crate::protocol::{collect, scan};
+use core::iter::{empty, once};
+use core::ops::RangeInclusive;
+
+/// What the owner of the reader does.
+#[derive(Clone, Copy, PartialEq)]
+enum Story {
+    /// So many sections.
+    Sections(usize),
+    /// It makes a hazard, and reads by that.
+    Hazard,
+    /// It takes the place of another thread, whose reader it was: comes to a stop, and reads.
+    Inherited,
+    /// A section; and the writer begins a round of its own, before it unlinks.
+    TwoRounds,
+}
+
+impl Story {
+    /// Before, between and after the owner's steps, counted from 1.
+    fn places(self) -> RangeInclusive<usize> {
+        match self {
+            Story::Sections(n) => 1..=7 * n + 1,
+            Story::Hazard | Story::Inherited => 1..=8,
+            Story::TwoRounds => 1..=1,
+        }
+    }
+}
+
+/// The bed of the reader, and the node's address.
+const BED: usize = 3;
+const NODE: u64 = 8;
+
+struct Domain {
+    world: World,
+    reader: Reader,
+    hazard: HazardSlot,
+    holds: Holds,
+    asleep: Asleep,
+    cpu: Arc<Cpu>,
+    /// A round is under way.
+    round: AtomicBool,
+}
+
+std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
+
+impl Domain {
+    fn stop(&self) -> u64 {
+        self.world.words.stop(&self.world.floor, || self.world.now()).ns
+    }
+
+    /// `Domain::wake`, after a look.
+    fn go_on(&self, awake: bool) {
+        if !awake {
+            self.reader.sleep().wake(|| {
+                self.asleep.clear(BED);
+            });
+        }
+    }
+
+    fn section(&self) {
+        self.go_on(self.reader.open(&self.world.words));
+        if self.world.linked.load(Acquire) {
+            interrupt_here();
+            self.world.use_node();
+        }
+        self.reader.unpin();
+    }
+
+    fn own(&self, story: Story) {
+        interrupt_here();
+        match story {
+            Story::Sections(n) => (0..n).for_each(|_| self.section()),
+            Story::Inherited => {
+                self.reader.full_stop(&self.world.words, &self.world.floor, || self.world.now());
+                self.section();
+            }
+            // Two: the first may wake it between the marker's looks.
+            Story::TwoRounds => (0..2).for_each(|_| self.section()),
+            Story::Hazard => {
+                self.go_on(self.holds.hazard(self.reader.sleep()));
+                let find = || self.world.linked.load(Acquire);
+                let address = |linked| if linked { NODE } else { 0 };
+                if self.hazard.protect(true, address, find, false) == Ok(true) {
+                    self.world.use_node();
+                }
+                self.hazard.clear();
+            }
+        }
+        interrupt_here();
+    }
+
+    /// Whether this thread may mark: one round at a time.
+    fn begins(&self) -> bool {
+        !self.round.swap(true, Acquire) || broken(Twin::TwoRounds)
+    }
+
+    /// `Domain::mark_idle_readers`, then a barrier, then `Domain::put_to_sleep`.
+    fn mark_and_wait(&self) {
+        if !self.begins() {
+            return;
+        }
+        mark(self.reader.sleep(), &self.asleep, BED);
+        let stop = self.stop();
+        if self.cpu.has_passed(stop) || broken(Twin::AsleepBeforeBarrier) {
+            let nothing_open = || self.reader.idle_since().is_some() && !self.holds.any();
+            fall_asleep(self.reader.sleep(), &self.asleep, BED, nothing_open);
+        }
+    }
+
+    /// Retires the node, scans, and frees it if it may go.
+    fn write(&self, story: Story) {
+        if story == Story::TwoRounds && self.begins() {
+            mark(self.reader.sleep(), &self.asleep, BED);
+        }
+        self.world.unlink();
+        let own = self.stop();
+        // `Places::awake`.
+        let readers = || {
+            let sleeps = self.asleep.look() >> BED & 1 == 1;
+            once(&self.reader).filter(move |_| !sleeps)
+        };
+        scan(&self.world.words, || collect(own, readers()), readers);
+        let (safe, holders) =
+            let_go(&self.world.words, || Holders::look(empty, || once(&self.hazard)));
+        if own < safe.ns && !holders.has_hazard(NODE) {
+            FREED.set(true);
+            self.world.free();
+        }
+    }
+}
+
+fn execute(story: Story, place: usize) {
+    let domain = Arc::new(Domain {
+        world: World::new(),
+        reader: Reader::new(),
+        hazard: HazardSlot::new(),
+        holds: Holds::new(),
+        asleep: Asleep::new(),
+        cpu: Cpu::new(),
+        round: AtomicBool::new(false),
+    });
+    let own = domain.clone();
+    let owner = thread::spawn(move || {
+        interrupt_at(place, &own.cpu);
+        own.own(story);
+    });
+    let marks = domain.clone();
+    let marker = thread::spawn(move || marks.mark_and_wait());
+    domain.write(story);
+    owner.join().unwrap();
+    marker.join().unwrap();
+    DUE.set(None);
+}
+
+/// Whether anything was freed at any place.
+fn holds(story: Story, preemptions: usize) {
+    FREED.set(false);
+    story.places().for_each(|place| explore(preemptions, move || execute(story, place)));
+    assert!(FREED.get(), "nothing was freed");
+}
+
+/// The owner's CPU takes its barrier point before the step `place`.
+fn finds(twin: Twin, story: Story, place: usize) {
+    rejects(twin, [place], |place| explore(3, move || execute(story, place)));
+}
+
+/// Before the owner's first step: it is asleep when it comes to that.
+const BEFORE: usize = 1;
+/// Behind the look of who looks too early, before the store that should have come first: of a pin, of a hazard.
+const BEHIND_LOOK: [usize; 2] = [4, 3];
+/// Between the load of the link and the access to the node.
+const READING: usize = 5;
+
+#[test]
+fn who_sleeps_needs_no_evidence() {
+    holds(Story::Sections(1), 2);
+}
+
+#[test]
+fn who_sleeps_wakes_and_sleeps_again() {
+    holds(Story::Sections(2), 2);
+}
+
+#[test]
+fn who_makes_a_hazard_wakes() {
+    holds(Story::Hazard, 2);
+}
+
+#[test]
+fn a_place_may_be_taken_with_its_mark() {
+    holds(Story::Inherited, 2);
+}
+
+#[test]
+fn one_round_at_a_time() {
+    holds(Story::TwoRounds, 3);
+    finds(Twin::TwoRounds, Story::TwoRounds, BEFORE);
+}
+
+#[test]
+fn twin_look_before_pin() {
+    finds(Twin::LookBeforePin, Story::Sections(1), BEHIND_LOOK[0]);
+}
+
+#[test]
+fn twin_asleep_before_barrier() {
+    finds(Twin::AsleepBeforeBarrier, Story::Sections(1), BEFORE);
+}
+
+#[test]
+fn twin_asleep_though_it_woke() {
+    finds(Twin::AsleepAnyway, Story::Sections(2), BEFORE);
+}
+
+#[test]
+fn twin_wakes_after_its_fence() {
+    finds(Twin::WakesAfterFence, Story::Sections(1), BEFORE);
+}
+
+#[test]
+fn twin_unfenced_stamp() {
+    finds(Twin::UnfencedStamp, Story::Sections(1), BEFORE);
+}
+
+#[test]
+fn twin_relaxed_asleep() {
+    finds(Twin::RelaxedAsleep, Story::Sections(1), READING);
+}
+
+#[test]
+fn twins_of_holders() {
+    finds(Twin::HolderAsleep, Story::Hazard, BEHIND_LOOK[1]);
+    finds(Twin::LookBeforeHold, Story::Hazard, BEHIND_LOOK[1]);
+}

@@ -1,0 +1,133 @@
+//! Threads that sleep: they cost the others no barrier, and find nothing that was freed when they wake.
+
+use barrierd_reclaim::{Reclaimer, Source, Stats};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::*};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+fn domain() -> Reclaimer {
+    Reclaimer::builder().source(Source::Membarrier).background(false).build().expect("membarrier")
+}
+
+fn bought(stats: Stats) -> u64 {
+    stats.retire_syscalls + stats.other_syscalls
+}
+
+fn spin(turns: u32) {
+    (0..turns).for_each(|_| std::hint::spin_loop());
+}
+
+/// 50 threads have pinned once, and sleep; one reads, one retires. By their count: once all of them are known to
+/// sleep, no barrier is bought any more, and all that is retired is freed.
+#[test]
+fn idle_threads_cost_nobody_a_barrier() {
+    const IDLE: usize = 50;
+    /// Barriers come each 2 to 4 ms, some hundred retirements, where idle threads stand in the way.
+    const QUIET: u64 = 5_000;
+    const MOST: u64 = 200_000;
+    let reclaimer = domain();
+    thread::scope(|scope| {
+        let (sleeps, asleep) = channel();
+        let sleepers: Vec<_> = (0..IDLE)
+            .map(|_| {
+                let (sleeps, reclaimer) = (sleeps.clone(), &reclaimer);
+                let (wakes, woken) = channel::<()>();
+                scope.spawn(move || {
+                    drop(reclaimer.pin());
+                    sleeps.send(()).unwrap();
+                    let _ = woken.recv();
+                    drop(reclaimer.pin());
+                });
+                wakes
+            })
+            .collect();
+        (0..IDLE).for_each(|_| asleep.recv().unwrap());
+        // Both on this thread: whoever is preempted here costs no barrier either.
+        let mut reader = reclaimer.handle();
+        let mut retire = |times: u64| {
+            for _ in 0..times {
+                reclaimer.retire_value(7);
+                drop(reader.pin());
+                spin(200);
+            }
+        };
+        let mut quiet_since = (0, 0);
+        let mut retired = 0;
+        while retired - quiet_since.0 < QUIET {
+            assert!(retired < MOST, "barriers are bought on and on: {:?}", reclaimer.stats());
+            retire(100);
+            retired += 100;
+            let now = bought(reclaimer.stats());
+            if now != quiet_since.1 {
+                quiet_since = (retired, now);
+            }
+        }
+        let before = reclaimer.stats();
+        assert!(bought(before) > 0, "somebody has to put them to sleep");
+        retire(QUIET);
+        let after = reclaimer.stats();
+        assert_eq!(bought(after), bought(before), "{after:?}");
+        assert!(after.freed > before.retired, "{after:?}");
+        assert!(after.waiting() < 1000, "{after:?}");
+        drop(sleepers);
+    });
+}
+
+/// What was retired is marked and kept, so whoever finds it later sees it.
+static FREED: AtomicU64 = AtomicU64::new(0);
+
+unsafe fn mark_freed(node: *mut AtomicBool) {
+    // SAFETY: nodes are leaked.
+    unsafe { (*node).store(false, Relaxed) };
+    FREED.fetch_add(1, Relaxed);
+}
+
+/// Threads sleep and wake at all times, some of them with a hazard or a robust guard.
+#[test]
+fn who_wakes_finds_nothing_that_was_freed() {
+    let node = || Box::into_raw(Box::new(AtomicBool::new(true)));
+    let reclaimer = domain();
+    let cell = AtomicPtr::new(node());
+    let stop = AtomicBool::new(false);
+    // SAFETY: nodes are leaked.
+    let is_alive = |node: *mut AtomicBool| unsafe { (*node).load(Relaxed) };
+    thread::scope(|scope| {
+        for me in 0..6u64 {
+            let (reclaimer, cell, stop, is_alive) = (&reclaimer, &cell, &stop, &is_alive);
+            scope.spawn(move || {
+                let mut handle = reclaimer.handle();
+                for round in 0u64.. {
+                    if stop.load(Relaxed) {
+                        break;
+                    }
+                    let guard = if round % 2 == 0 { reclaimer.pin() } else { handle.pin() };
+                    for _ in 0..50 {
+                        assert!(is_alive(guard.protect(cell)), "a section's");
+                        spin(20);
+                    }
+                    drop(guard);
+                    if me == 1 {
+                        let mut hazard = reclaimer.hazard();
+                        for _ in 0..50 {
+                            let held = hazard.protect(cell).as_ptr();
+                            assert!(is_alive(held), "a hazard's");
+                        }
+                    }
+                    if me == 2 {
+                        let guard = reclaimer.pin_robust();
+                        assert!(is_alive(guard.protect(cell)), "a robust guard's");
+                    }
+                    thread::sleep(Duration::from_micros(500 * (me + round % 7)));
+                }
+            });
+        }
+        while FREED.load(Relaxed) < 30_000 {
+            let old = cell.swap(node(), AcqRel);
+            // SAFETY: unlinked, retired once; nodes are leaked.
+            unsafe { reclaimer.retire_with(old, mark_freed) };
+            spin(200);
+        }
+        stop.store(true, Relaxed);
+    });
+}
