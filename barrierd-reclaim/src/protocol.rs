@@ -150,10 +150,12 @@ impl Words {
         }
         // Relaxed: after the fence, whose partner is that in `raise`.
         let floor = if broken(Twin::FloorUnseen) { 0 } else { floor.load(Ordering::Relaxed) };
-        let clock = clock();
-        // Relaxed, and no exchange: whoever comes too late leaves an earlier time there.
+        // Relaxed. Before the clock is read: whoever is preempted between the two finds what others have
+        // seen meanwhile on a clock that has only gone on.
         let seen = self.0.clock.load(Ordering::Relaxed);
-        if clock > seen {
+        let clock = clock();
+        // Loaded again, lest it leave an old time there after all that; no exchange: between the two it may.
+        if clock > self.0.clock.load(Ordering::Relaxed) {
             self.0.clock.store(clock, Ordering::Relaxed);
         }
         let least = clock.max(floor).next_multiple_of(GRAIN);
@@ -551,6 +553,23 @@ mod tests {
         // That stamps run ahead of the clock is no sign that it fell.
         assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, behind_ns: 0 });
         assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, behind_ns: 0 });
+    }
+
+    /// A thread that is preempted in its stop finds on its clock what others had found long before.
+    #[test]
+    fn b1_a_stop_that_is_held_up_is_no_clock_that_fell() {
+        let words = Words::new();
+        let others = || {
+            words.stop(&NONE, || 50_000_000);
+        };
+        let held_up = words.stop(&NONE, || {
+            let clock = 1_000;
+            others();
+            clock
+        });
+        assert_eq!(held_up, Stop { ns: 50_000_016, behind_ns: 0 });
+        // One that has come later and shows less has fallen.
+        assert_eq!(words.stop(&NONE, || 49_000_000).behind_ns, 1_000_000);
     }
 
     /// Another domain buys a barrier, at a time that this thread's clock hasn't come to.
