@@ -378,10 +378,14 @@ pub(crate) struct Scan {
 pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
     let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
     let cap = if broken(Twin::UncappedEvidence) { u64::MAX } else { own };
+    let shown = |word| {
+        let passed = broken(Twin::IdleNeedsNothing) && word & IDLE != 0;
+        if passed { u64::MAX } else { stamp_of(word) }
+    };
     let seen = readers
         .filter(|_| !broken(Twin::NobodyInUse))
         // Acquire, both: pair with `full_stop` and `pin`.
-        .map(|reader| reader.stopped.load(order).max(stamp_of(reader.slot.load(order))))
+        .map(|reader| reader.stopped.load(order).max(shown(reader.slot.load(order))))
         .fold(cap, u64::min);
     behind(seen)
 }

@@ -187,6 +187,8 @@ pub(crate) enum Twin {
     TiedStops,
     /// What readers have seen is evidence for more than the scanner's own stop covers.
     UncappedEvidence,
+    /// A reader that holds no guard counts as passed, whatever its slot shows.
+    IdleNeedsNothing,
     /// `pin` publishes its era with a Relaxed store.
     RelaxedPin,
     /// `unpin` clears the slot with a Relaxed store.
@@ -284,6 +286,7 @@ pub(crate) const fn broken(twin: Twin) -> bool {
     match twin {
         Twin::NoScan => cfg!(barrierd_broken = "no_pins"),
         Twin::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
+        Twin::IdleNeedsNothing => cfg!(barrierd_broken = "no_idle_evidence"),
         Twin::RelaxedUnpin => cfg!(barrierd_broken = "relaxed_unpin"),
         _ => false,
     }
