@@ -232,12 +232,22 @@ impl Reader {
         let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
         let stamp = words.0.latest.load(order);
         step();
+        self.show(stamp);
+        step();
+    }
+
+    /// The second half of [`pin`](Reader::pin).
+    ///
+    /// A signal handler that pins and unpins between the two leaves a later stamp there, which this takes
+    /// back. What the owner finds in its section it finds after the handler's load, so no less than it
+    /// showed is true; and what the section holds back is what its own stamp says.
+    #[inline]
+    pub(crate) fn show(&self, stamp: u64) {
         let order = if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
         self.slot.store(stamp, order);
         // The section's loads stay behind the store in program order; the CPU may still swap them,
         // and the barrier point of step 1 is what catches that.
         light_barrier();
-        step();
     }
 
     /// The same where no source of barriers exists: the reader pays for a fence, which stands for
