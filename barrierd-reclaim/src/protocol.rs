@@ -11,6 +11,8 @@
 //! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`.
 
 use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
+// What no proof rests on: no part of what loom looks at, which would try each value that it ever had.
+use core::sync::atomic::AtomicU64 as Hint;
 use crossbeam_utils::CachePadded;
 
 /// Stamps are multiples of this, nanoseconds; no two stops of a domain have the same. The rest of a
@@ -56,7 +58,7 @@ struct Shared {
     /// The same in virtual time.
     safe_vtime: AtomicU64,
     /// The latest time that a stop found on the clock, nanoseconds, or some earlier one.
-    clock: AtomicU64,
+    clock: Hint,
 }
 
 /// How far reclamation has come: what was stamped strictly before either may be freed.
@@ -90,7 +92,7 @@ impl Words {
             era: AtomicU64::new(FIRST_ERA),
             safe_ns: AtomicU64::new(0),
             safe_vtime: AtomicU64::new(0),
-            clock: AtomicU64::new(0),
+            clock: Hint::new(0),
         }))
     }
 
