@@ -12,7 +12,9 @@
 //! - of threads that sleep nothing is asked and no slot looked at (`dormant.rs`).
 
 use crate::dormant::Sleep;
-use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, step};
+use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
+// What no proof rests on: no part of what loom looks at, which would try each value that it ever had.
+use core::sync::atomic::AtomicU64 as Hint;
 use crossbeam_utils::CachePadded;
 
 /// Stamps are multiples of this, nanoseconds; no two stops of a domain have the same. The rest of a
@@ -58,7 +60,7 @@ struct Shared {
     /// The same in virtual time.
     safe_vtime: AtomicU64,
     /// The latest time that a stop found on the clock, nanoseconds, or some earlier one.
-    clock: AtomicU64,
+    clock: Hint,
 }
 
 /// How far reclamation has come: what was stamped strictly before either may be freed.
@@ -92,7 +94,7 @@ impl Words {
             era: AtomicU64::new(FIRST_ERA),
             safe_ns: AtomicU64::new(0),
             safe_vtime: AtomicU64::new(0),
-            clock: AtomicU64::new(0),
+            clock: Hint::new(0),
         }))
     }
 
@@ -152,10 +154,12 @@ impl Words {
         }
         // Relaxed: after the fence, whose partner is that in `raise`.
         let floor = if broken(Twin::FloorUnseen) { 0 } else { floor.load(Ordering::Relaxed) };
-        let clock = clock();
-        // Relaxed, and no exchange: whoever comes too late leaves an earlier time there.
+        // Relaxed. Before the clock is read: whoever is preempted between the two finds what others have
+        // seen meanwhile on a clock that has only gone on.
         let seen = self.0.clock.load(Ordering::Relaxed);
-        if clock > seen {
+        let clock = clock();
+        // Loaded again, lest it leave an old time there after all that; no exchange: between the two it may.
+        if clock > self.0.clock.load(Ordering::Relaxed) {
             self.0.clock.store(clock, Ordering::Relaxed);
         }
         let least = clock.max(floor).next_multiple_of(GRAIN);
@@ -236,11 +240,22 @@ impl Reader {
         let stamp = words.0.latest.load(order);
         step();
         let early = broken(Twin::LookBeforePin).then(|| self.sleep.look());
+        self.show(stamp);
+        early.unwrap_or_else(|| self.sleep.look())
+    }
+
+    /// The store of [`open`](Reader::open).
+    ///
+    /// A signal handler that pins and unpins between the load and this leaves a later stamp there, which
+    /// this takes back. What the owner finds in its section it finds after the handler's load, so no less
+    /// than it showed is true; and what the section holds back is what its own stamp says.
+    #[inline]
+    pub(crate) fn show(&self, stamp: u64) {
         let order = if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
         self.slot.store(stamp, order);
-        // The section's loads stay behind the store in program order, for the look keeps them there; the CPU
-        // may still swap them, and the barrier point of step 1 is what catches that.
-        early.unwrap_or_else(|| self.sleep.look())
+        // The section's loads stay behind the store in program order; the CPU may still swap them,
+        // and the barrier point of step 1 is what catches that.
+        light_barrier();
     }
 
     /// The same where nobody is put to sleep; where there is no source of barriers, with the fence which stands for
@@ -392,10 +407,14 @@ pub(crate) struct Scan {
 pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
     let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
     let cap = if broken(Twin::UncappedEvidence) { u64::MAX } else { own };
+    let shown = |word| {
+        let passed = broken(Twin::IdleNeedsNothing) && word & IDLE != 0;
+        if passed { u64::MAX } else { stamp_of(word) }
+    };
     let seen = readers
         .filter(|_| !broken(Twin::NobodyInUse))
         // Acquire, both: pair with `full_stop` and `pin`.
-        .map(|reader| reader.stopped.load(order).max(stamp_of(reader.slot.load(order))))
+        .map(|reader| reader.stopped.load(order).max(shown(reader.slot.load(order))))
         .fold(cap, u64::min);
     behind(seen)
 }
@@ -567,6 +586,23 @@ mod tests {
         // That stamps run ahead of the clock is no sign that it fell.
         assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, behind_ns: 0 });
         assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, behind_ns: 0 });
+    }
+
+    /// A thread that is preempted in its stop finds on its clock what others had found long before.
+    #[test]
+    fn b1_a_stop_that_is_held_up_is_no_clock_that_fell() {
+        let words = Words::new();
+        let others = || {
+            words.stop(&NONE, || 50_000_000);
+        };
+        let held_up = words.stop(&NONE, || {
+            let clock = 1_000;
+            others();
+            clock
+        });
+        assert_eq!(held_up, Stop { ns: 50_000_016, behind_ns: 0 });
+        // One that has come later and shows less has fallen.
+        assert_eq!(words.stop(&NONE, || 49_000_000).behind_ns, 1_000_000);
     }
 
     /// Another domain buys a barrier, at a time that this thread's clock hasn't come to.

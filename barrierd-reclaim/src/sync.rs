@@ -183,10 +183,20 @@ impl FutexWord {
 pub(crate) enum Twin {
     /// `pin` loads the stamp of the latest stop Relaxed.
     RelaxedLatest,
+    /// The stamp is loaded after the section's pointer.
+    LatestAfterPointer,
+    /// The slot is stored after the section's loads.
+    SlotAfterLoads,
+    /// The slot is marked idle before the section's last access.
+    IdleBeforeLastAccess,
     /// Two stops may have the same stamp.
     TiedStops,
+    /// A source that speaks for what is less than its watermark is taken to speak for that, too.
+    StrictAsNotLess,
     /// What readers have seen is evidence for more than the scanner's own stop covers.
     UncappedEvidence,
+    /// A reader that holds no guard counts as passed, whatever its slot shows.
+    IdleNeedsNothing,
     /// `pin` publishes its era with a Relaxed store.
     RelaxedPin,
     /// `unpin` clears the slot with a Relaxed store.
@@ -300,6 +310,7 @@ pub(crate) const fn broken(twin: Twin) -> bool {
     match twin {
         Twin::NoScan => cfg!(barrierd_broken = "no_pins"),
         Twin::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
+        Twin::IdleNeedsNothing => cfg!(barrierd_broken = "no_idle_evidence"),
         Twin::RelaxedUnpin => cfg!(barrierd_broken = "relaxed_unpin"),
         _ => false,
     }

@@ -19,6 +19,8 @@ enum Story {
     Frozen,
     /// Its owner comes to a stop inside a section: it retires while it is pinned.
     StopsPinned,
+    /// A signal handler reads between the two halves of its owner's pin.
+    Interrupted,
     /// Its owner reads and gives it back.
     GivenBack,
     /// Nobody has it; a thread takes it and reads.
@@ -69,6 +71,30 @@ impl Domain {
 
     fn read(&self) {
         self.world.read(&self.reader, false);
+    }
+
+    /// A section with a stop in it.
+    fn read_and_stop(&self) {
+        let (world, reader) = (&self.world, &self.reader);
+        let late = broken(Twin::SlotAfterLoads).then(|| world.words.latest());
+        if late.is_none() {
+            reader.pin(&world.words);
+        }
+        let found = world.linked.load(Acquire);
+        self.full_stop(reader);
+        if let Some(stamp) = late {
+            reader.show(stamp);
+        }
+        let early = broken(Twin::IdleBeforeLastAccess);
+        if early {
+            reader.unpin();
+        }
+        if found {
+            world.use_node();
+        }
+        if !early {
+            reader.unpin();
+        }
     }
 
     fn read_and_give_back(&self) {
@@ -137,11 +163,13 @@ fn execute(story: Story) {
             domain.read();
         }),
         Story::Frozen => spawn(|domain| domain.read()),
-        Story::StopsPinned => spawn(|domain| {
-            domain.reader.pin(&domain.world.words);
-            let found = domain.world.linked.load(Acquire);
-            domain.full_stop(&domain.reader);
-            if found {
+        Story::StopsPinned => spawn(Domain::read_and_stop),
+        Story::Interrupted => spawn(|domain| {
+            let stamp = domain.world.words.latest();
+            // The handler's.
+            domain.read();
+            domain.reader.show(stamp);
+            if domain.world.linked.load(Acquire) {
                 domain.world.use_node();
             }
             domain.reader.unpin();
@@ -208,9 +236,24 @@ fn what_a_reader_has_seen_stands_for_a_barrier() {
 #[test]
 fn twins_of_what_a_reader_has_seen() {
     finds(Twin::RelaxedLatest, Story::Observed, 3);
+    finds(Twin::LatestAfterPointer, Story::Observed, 3);
     finds(Twin::RelaxedPin, Story::Observed, 3);
+    finds(Twin::RelaxedUnpin, Story::Observed, 3);
+    finds(Twin::IdleNeedsNothing, Story::Observed, 3);
     finds(Twin::TiedStops, Story::Frozen, 3);
-    finds(Twin::NoScan, Story::Frozen, 3);
+}
+
+#[test]
+fn a_handler_reads_in_the_middle_of_a_pin() {
+    assert!(model(Story::Interrupted, 3), "nothing was freed");
+}
+
+/// What a reader shows is not enough to find these two: a section that may hold the node shows a stamp
+/// that is too old, wherever it shows it. It takes evidence from within the section.
+#[test]
+fn twins_of_sections() {
+    finds(Twin::SlotAfterLoads, Story::StopsPinned, 3);
+    finds(Twin::IdleBeforeLastAccess, Story::StopsPinned, 3);
 }
 
 #[test]
@@ -240,9 +283,11 @@ fn a_thread_registers_late() {
     assert!(model(Story::Late, 3), "nothing was freed");
 }
 
+/// It takes a newcomer: the fence of a stop makes its exchange Release even so, and every pin is Acquire, so
+/// who had its record before loses nothing. But the scanner may miss that a record was taken.
 #[test]
 fn twin_relaxed_stop() {
-    finds(Twin::RelaxedStop, Story::Kept, 3);
+    finds(Twin::RelaxedStop, Story::Taken, 2);
 }
 
 #[test]

@@ -111,37 +111,69 @@ struct World {
     /// What barriers are bought for.
     floor: AtomicU64,
     clock: AtomicU64,
+    /// So many readings of it in a row show the same.
+    ties: u64,
     linked: AtomicBool,
     node: UnsafeCell<u32>,
 }
 
 impl World {
     fn new() -> World {
+        World::on_a_clock_that_ties(1)
+    }
+
+    fn on_a_clock_that_ties(ties: u64) -> World {
         World {
             words: Words::new(),
             floor: AtomicU64::new(0),
-            clock: AtomicU64::new(START),
+            clock: AtomicU64::new(START * ties),
+            ties,
             linked: AtomicBool::new(true),
             node: UnsafeCell::new(ALIVE),
         }
     }
 
-    /// Every reading is another era.
+    /// Every reading is another era, unless the clock ties.
     fn now(&self) -> u64 {
-        self.clock.fetch_add(1, Relaxed) * GRAIN
+        self.clock.fetch_add(1, Relaxed) / self.ties * GRAIN
     }
 
     /// A section that may find the node.
     fn read(&self, reader: &Reader, fenced: bool) {
+        let found = self.pin(reader, fenced);
+        let early = broken(Twin::IdleBeforeLastAccess);
+        if early {
+            reader.unpin();
+        }
+        if found {
+            interrupt_here();
+            self.use_node();
+        }
+        if !early {
+            reader.unpin();
+        }
+    }
+
+    /// Opens a section and looks for the node. Whether it is there.
+    fn pin(&self, reader: &Reader, fenced: bool) -> bool {
+        let find = || self.linked.load(Acquire);
+        if broken(Twin::LatestAfterPointer) {
+            let found = find();
+            reader.pin(&self.words);
+            return found;
+        }
+        if broken(Twin::SlotAfterLoads) {
+            let stamp = self.words.latest();
+            let found = find();
+            interrupt_here();
+            reader.show(stamp);
+            return found;
+        }
         if fenced {
             reader.sleep().fence_always();
         }
         reader.pin(&self.words);
-        if self.linked.load(Acquire) {
-            interrupt_here();
-            self.use_node();
-        }
-        reader.unpin();
+        find()
     }
 
     fn use_node(&self) {

@@ -25,6 +25,8 @@ struct Model {
     source: Source,
     /// The daemon has a thread of its own; otherwise the scanner does its work first.
     daemon_apart: bool,
+    /// Two readings of the clock in a row show the same.
+    tied: bool,
     preemptions: usize,
 }
 
@@ -55,7 +57,10 @@ impl Domain {
             _ => 0,
         };
         let watermark = || match source {
-            Source::Daemon => self.last_interrupt_ns.load(Acquire),
+            Source::Daemon => {
+                let watermark = self.last_interrupt_ns.load(Acquire);
+                watermark + if broken(Twin::StrictAsNotLess) { GRAIN } else { 0 }
+            }
             Source::Fence => {
                 fence(SeqCst);
                 own
@@ -68,7 +73,14 @@ impl Domain {
 
 impl Model {
     fn new(place: usize, sections: usize) -> Model {
-        Model { place, sections, source: Source::Daemon, daemon_apart: true, preemptions: 3 }
+        Model {
+            place,
+            sections,
+            source: Source::Daemon,
+            daemon_apart: true,
+            tied: false,
+            preemptions: 3,
+        }
     }
 
     fn explore(self) {
@@ -82,7 +94,7 @@ impl Model {
     fn execute(self) {
         let Model { source, daemon_apart, .. } = self;
         let domain = Arc::new(Domain {
-            world: World::new(),
+            world: World::on_a_clock_that_ties(1 + u64::from(self.tied)),
             reader: Reader::new(),
             cpu: Cpu::new(),
             last_interrupt_ns: AtomicU64::new(0),
@@ -200,6 +212,24 @@ fn twin_relaxed_pin() {
     // Needs a section that ends between two scans: more preemptions than every place can afford.
     let model = Model { preemptions: 5, daemon_apart: false, ..Model::new(READING, 2) };
     assert!(model.is_rejected(Some(Twin::RelaxedPin)), "loom found no use after free");
+}
+
+#[test]
+fn twins_of_sections() {
+    // After the pointer; between it and the slot; between the idle mark and the access.
+    let explore_it = |place| Model::new(place, 1).explore();
+    rejects(Twin::LatestAfterPointer, 2..=4, explore_it);
+    rejects(Twin::SlotAfterLoads, 2..=2, explore_it);
+    rejects(Twin::IdleBeforeLastAccess, 5..=6, explore_it);
+}
+
+/// The daemon's time and a stop's stamp may be the same, and then nobody knows which came first.
+#[test]
+fn a_watermark_says_nothing_of_what_is_as_late() {
+    let tied = |place| Model { tied: true, ..Model::new(place, 1) };
+    // Before the section, between slot and pointer, before the access.
+    [1, 3, READING].into_iter().for_each(|place| tied(place).explore());
+    rejects(Twin::StrictAsNotLess, 1..=1, |place| tied(place).explore());
 }
 
 #[test]

@@ -23,10 +23,25 @@ enum Twin {
     OwnStopIgnored,
     /// The stamp that a pin shows is loaded after the link.
     StampAfterLink,
+    /// A reader whose slot is idle counts as passed.
+    IdleNeedsNothing,
+    /// The slot is stored after the link is loaded.
+    SlotLate,
+    /// The slot is idle before the node is used.
+    IdleEarly,
+    /// Stops on a clock that stands still have the same stamp.
+    Tied,
 }
 
 fn full_stop(record: usize, to: Reg) -> Program {
     [stop(to), program![Op::Store(STOPPED[record], r(to))]].concat()
+}
+
+/// The same on a clock that stands still.
+fn frozen_stop(twin: Twin, record: usize, to: Reg) -> Program {
+    let beyond = if twin == Twin::Tied { Op::Max(LATEST, to) } else { Op::Beyond(LATEST, to) };
+    let stop = program![Op::Fence, Op::Set(to, c(FIRST_ERA)), beyond];
+    [stop, program![Op::Store(STOPPED[record], r(to))]].concat()
 }
 
 /// What the slot keeps when it is idle, in a word of its own that is stored just before: whoever looks between
@@ -47,6 +62,41 @@ fn observed(twin: Twin) -> Program {
     program
 }
 
+/// A section with a stop in it.
+fn stops_pinned(twin: Twin) -> Program {
+    const STOP: Reg = 5;
+    let mut program = observed(Twin::None);
+    let seen = program.remove(1);
+    // The latest, the slot, the link, the use, idle.
+    let stop = full_stop(0, STOP);
+    match twin {
+        // The latest, the link, the stop, the slot.
+        Twin::SlotLate => {
+            let slot = program.remove(1);
+            program.splice(2..2, stop.into_iter().chain([seen, slot]));
+        }
+        // The latest, the slot, the link, the stop, idle, the use.
+        Twin::IdleEarly => {
+            program.swap(3, 4);
+            program.splice(3..3, stop);
+            program.insert(1, seen);
+        }
+        _ => {
+            program.splice(3..3, stop);
+            program.insert(1, seen);
+        }
+    }
+    program
+}
+
+/// A pin, between whose halves a signal handler has a section of its own.
+fn interrupted() -> Program {
+    const OUTER: Reg = 2;
+    let mut rest = observed(Twin::None);
+    rest[0] = Step::from(Op::Set(0, r(OUTER)));
+    [program![Op::Load(OUTER, LATEST)], observed(Twin::None), rest].concat()
+}
+
 /// What becomes of the first record.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
@@ -56,6 +106,12 @@ enum Story {
     HandedOver,
     /// Its owner reads twice, and never stops.
     Observed,
+    /// The same, on a clock that stands still.
+    Frozen,
+    /// Its owner comes to a stop inside a section.
+    StopsPinned,
+    /// A signal handler reads between the two halves of its owner's pin; then its owner reads again.
+    Interrupted,
 }
 
 fn world(twin: Twin, story: Story) -> World {
@@ -71,7 +127,13 @@ fn world(twin: Twin, story: Story) -> World {
         Story::HandedOver => {
             (vec![section(), give_back], vec![take, full_stop(0, STOP), section()])
         }
-        Story::Observed => (vec![section(), section()], vec![]),
+        Story::Observed | Story::Frozen => (vec![section(), section()], vec![]),
+        Story::StopsPinned => (vec![stops_pinned(twin)], vec![]),
+        Story::Interrupted => (vec![interrupted(), section()], vec![]),
+    };
+    let full_stop = |record, to| match story {
+        Story::Frozen => frozen_stop(twin, record, to),
+        _ => full_stop(record, to),
     };
     let writer = [
         program![Op::Store(LINK, c(0))],
@@ -100,6 +162,12 @@ fn world(twin: Twin, story: Story) -> World {
                 Op::Load(SHOWN, SEEN),
                 when(When::Below(X, SHOWN), Op::Set(X, r(SHOWN))),
             ]);
+            if twin == Twin::IdleNeedsNothing {
+                collect.extend(program![
+                    Op::Load(SHOWN, SLOT[0]),
+                    when(When::Is(SHOWN, 0), Op::Set(X, c(u8::MAX - 2))),
+                ]);
+            }
         }
         collect.extend(program![when(When::Not(USED, 0), Op::Min(W, X))]);
     }
@@ -131,7 +199,18 @@ fn stops_stand_for_barriers() {
 #[test]
 fn what_a_reader_has_seen_stands_for_a_barrier() {
     holds("observed", &world(Twin::None, Story::Observed));
+    holds("observed, a clock that stands still", &world(Twin::None, Story::Frozen));
+    holds("observed, a handler in the pin", &world(Twin::None, Story::Interrupted));
     is_rejected("the stamp after the link", &world(Twin::StampAfterLink, Story::Observed));
+    is_rejected("idle needs nothing", &world(Twin::IdleNeedsNothing, Story::Observed));
+    is_rejected("stamps that tie", &world(Twin::Tied, Story::Frozen));
+}
+
+#[test]
+fn a_stop_inside_a_section_stands_for_a_barrier() {
+    holds("collected, a stop in a section", &world(Twin::None, Story::StopsPinned));
+    is_rejected("slot late", &world(Twin::SlotLate, Story::StopsPinned));
+    is_rejected("idle early", &world(Twin::IdleEarly, Story::StopsPinned));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) const CPUS: usize = 4;
 pub(crate) const THREADS: usize = 5;
 const REGS: usize = 10;
 const BUFFER: usize = 4;
+/// What the clock that ties shows at first: more than the first era.
+const FIRST_COARSE: u8 = 2;
 
 /// A word of memory.
 pub(crate) type Addr = u8;
@@ -82,6 +84,8 @@ pub(crate) enum Op {
     /// A barrier on another CPU, as `membarrier` does it.
     Interrupt(u8),
     Clock(Reg),
+    /// A clock that two readings in a row may find the same.
+    Coarse(Reg),
     /// The counter that the clock is made of: `CLOCK_MONOTONIC_RAW`.
     Raw(Reg),
     /// Waits until no update of the clock is under way: `adjtimex`.
@@ -440,6 +444,10 @@ impl World {
                 state.raw += 1;
                 state.clock += 1;
                 regs[usize::from(reg)] = state.clock;
+            }
+            Op::Coarse(reg) => {
+                state.clock += 1;
+                regs[usize::from(reg)] = state.clock / 2 + FIRST_COARSE;
             }
             Op::Use(reg) if state.freed >> regs[usize::from(reg)] & 1 == 1 => return Err(Wrong),
             Op::Free(node) => state.freed |= 1 << node,

@@ -11,15 +11,26 @@ enum Twin {
     NoScan,
     ScanBeforeWatermark,
     SlotLate,
+    IdleEarly,
+    /// A watermark is taken to speak for what is as late.
+    NotLess,
     UnlinkAfterStamp,
     UnfencedStamp,
 }
 
 fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
+    world_on(false, twin, sections, scans)
+}
+
+/// `coarse`: the clock ties.
+fn world_on(coarse: bool, twin: Twin, sections: [usize; 2], scans: usize) -> World {
     let reader = |cpu: u8| {
         let i = usize::from(cpu);
-        let section =
-            if twin == Twin::SlotLate { section_slot_late(SLOT[i]) } else { section(SLOT[i]) };
+        let section = match twin {
+            Twin::SlotLate => section_slot_late(SLOT[i]),
+            Twin::IdleEarly => section_idle_early(SLOT[i]),
+            _ => section(SLOT[i]),
+        };
         thread(["reader 0", "reader 1"][i], cpu, vec![section; sections[i]])
     };
     let mut writer = match twin {
@@ -28,12 +39,15 @@ fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
         Twin::UnfencedStamp => {
             program![Op::Store(LINK, c(0)), Op::Clock(T), Op::Beyond(LATEST, T)]
         }
+        _ if coarse => [program![Op::Store(LINK, c(0))], coarse_stop(T)].concat(),
         _ => unlink_and_stamp(),
     };
     for _ in 0..scans {
         // Whoever waits for news: a scan without any frees nothing new but by a pin that is gone.
         let learn = if twin == Twin::NoWait {
             program![Op::Clock(W)]
+        } else if twin == Twin::NotLess {
+            program![Op::Await(W, PUBLIC, W), Op::Later(W, W)]
         } else {
             program![Op::Await(W, PUBLIC, W)]
         };
@@ -52,11 +66,13 @@ fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
         writer.extend(publish());
         writer.extend(free(NODE));
     }
+    // The sweep's own clock only tells how far idle CPUs have passed; here none idles.
+    let daemon = || [if coarse { coarse_arm() } else { arm() }, sweep(&[0, 1])];
     let threads = vec![
         reader(0),
         reader(1),
         thread("writer", 2, [writer]),
-        thread("daemon", 3, (0..scans).flat_map(|_| [arm(), sweep(&[0, 1])])),
+        thread("daemon", 3, (0..scans).flat_map(|_| daemon())),
     ];
     World { watched: 0b11, ..World::of(threads, &BEGIN) }
 }
@@ -83,9 +99,16 @@ fn twins() {
         ("no scan", Twin::NoScan),
         ("scan before watermark", Twin::ScanBeforeWatermark),
         ("slot late", Twin::SlotLate),
+        ("idle early", Twin::IdleEarly),
         ("unlink after stamp", Twin::UnlinkAfterStamp),
         ("unfenced stamp", Twin::UnfencedStamp),
     ] {
         is_rejected(name, &world(twin, [1, 0], 1));
     }
+}
+
+#[test]
+fn a_watermark_says_nothing_of_what_is_as_late() {
+    holds("passive, a clock that ties", &world_on(true, Twin::None, [1, 0], 2));
+    is_rejected("not less", &world_on(true, Twin::NotLess, [1, 0], 2));
 }

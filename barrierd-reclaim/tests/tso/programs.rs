@@ -68,6 +68,13 @@ pub(crate) fn section_slot_late(slot: Addr) -> Program {
     program
 }
 
+/// The same, broken: the slot is cleared before the last access.
+pub(crate) fn section_idle_early(slot: Addr) -> Program {
+    let mut program = section(slot);
+    program.swap(3, 4);
+    program
+}
+
 /// `Words::stop` after the unlink: the stamp in `T`.
 pub(crate) fn unlink_and_stamp() -> Program {
     [program![Op::Store(LINK, c(0))], stop(T)].concat()
@@ -76,6 +83,11 @@ pub(crate) fn unlink_and_stamp() -> Program {
 /// `Words::stop`: fence, clock, exchange of the latest; the stamp in `to`.
 pub(crate) fn stop(to: Reg) -> Program {
     program![Op::Fence, Op::Clock(to), Op::Beyond(LATEST, to)]
+}
+
+/// The same on a clock that ties.
+pub(crate) fn coarse_stop(to: Reg) -> Program {
+    program![Op::Fence, Op::Coarse(to), Op::Beyond(LATEST, to)]
 }
 
 /// `protocol::behind`: what is less than the result is no later than the stop in `stamp`.
@@ -121,6 +133,12 @@ pub(crate) fn free(node: u8) -> Program {
 pub(crate) fn arm() -> Program {
     const A: Reg = 7;
     program![Op::Clock(A), Op::Store(ARMED, r(A)), Op::Fence]
+}
+
+/// The same on a clock that ties.
+pub(crate) fn coarse_arm() -> Program {
+    const A: Reg = 7;
+    program![Op::Coarse(A), Op::Store(ARMED, r(A)), Op::Fence]
 }
 
 /// How a scan comes to believe IDLE.

@@ -17,6 +17,10 @@ enum Twin {
     StampBeforeLook,
     StampBeforeMark,
     LimitBeforeBusy,
+    /// None, but that the owner has shown a stop which came after the mark stands for its CPU's barrier.
+    Shown,
+    /// The same, and an owner that is idle counts as passed.
+    IdleNeedsNothing,
 }
 
 /// `Bags::push`, after the unlink.
@@ -56,14 +60,28 @@ fn world(twin: Twin, sections: usize, scans: usize) -> World {
         Twin::NoBarrier => vec![mark, quiet, stamp, free],
         Twin::StampBeforeLook => vec![mark, stamp, barrier, quiet, free],
         Twin::StampBeforeMark => vec![stamp, mark, barrier, quiet, free],
+        Twin::Shown | Twin::IdleNeedsNothing => {
+            const AT: Reg = 6;
+            let mut shown = program![Op::Load(X, SLOT[0])];
+            if twin == Twin::Shown {
+                shown.extend(program![when(When::Below(X, AT), Op::End)]);
+            }
+            vec![mark, stop(AT), shown, quiet, stamp, free]
+        }
         _ => vec![mark, barrier, quiet, stamp, free],
     };
     // Another thread's scan, at any moment.
     let scan =
         [program![Op::Clock(W), Op::Interrupt(1), Op::Interrupt(0)], look(&SLOT[1..]), publish()]
             .concat();
+    let owner = if matches!(twin, Twin::Shown | Twin::IdleNeedsNothing) {
+        // A section between two pushes: what it shows stays there.
+        vec![push(twin), program![Op::Load(2, LATEST), Op::Store(SLOT[0], r(2))], push(twin)]
+    } else {
+        vec![push(twin)]
+    };
     let threads = vec![
-        thread("owner", 0, [push(twin)]),
+        thread("owner", 0, owner),
         thread("reader", 1, vec![section(SLOT[1]); sections]),
         thread("taker", 2, taker),
         thread("scanner", 3, vec![scan; scans]),
@@ -78,6 +96,12 @@ pub(crate) fn large() -> World {
 #[test]
 fn a_taken_queue_has_one_owner() {
     holds("takeover", &world(Twin::None, 1, 1));
+}
+
+#[test]
+fn what_an_owner_shows_is_a_barrier_for_its_queue() {
+    holds("takeover by what the owner shows", &world(Twin::Shown, 1, 1));
+    is_rejected("idle needs nothing", &world(Twin::IdleNeedsNothing, 1, 1));
 }
 
 #[test]
