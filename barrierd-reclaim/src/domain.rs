@@ -292,6 +292,7 @@ impl Domain {
         if record.reader().is_pinned() {
             record.nest();
         } else {
+            record.forget_nested();
             self.pin(record);
         }
     }

@@ -42,6 +42,8 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 pub struct Guard<'r> {
     /// This thread's record; a raw pointer, so that the guard is neither Send nor Sync.
     record: *const Record,
+    /// No other can be opened beside it: its end need not look whether there is one.
+    sole: bool,
     _borrowed: PhantomData<&'r Record>,
 }
 
@@ -49,7 +51,14 @@ impl<'r> Guard<'r> {
     /// The record's slot already counts this guard, and its domain lives as long as `'r`.
     #[inline]
     pub(crate) fn new(record: *const Record) -> Guard<'r> {
-        Guard { record, _borrowed: PhantomData }
+        Guard { record, sole: false, _borrowed: PhantomData }
+    }
+
+    /// The same, for a guard that was opened as the first of the record, whose owner lends it out for `'r`:
+    /// no other is opened meanwhile, so it is the last one as well.
+    #[inline]
+    pub(crate) fn sole(record: *const Record) -> Guard<'r> {
+        Guard { record, sole: true, _borrowed: PhantomData }
     }
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
@@ -131,7 +140,7 @@ impl<'r> Guard<'r> {
     #[inline]
     pub fn repin(&mut self) -> bool {
         let record = self.record();
-        if record.reader().nested() != 0 {
+        if !self.sole && record.nested() != 0 {
             return false;
         }
         record.domain().pin(record);
@@ -149,7 +158,7 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         let record = self.record();
-        if record.reader().nested() == 0 {
+        if self.sole || record.nested() == 0 {
             record.reader().unpin();
         } else {
             unnest(record);
@@ -162,7 +171,7 @@ impl Drop for Guard<'_> {
 #[cold]
 fn unnest(record: &Record) {
     record.unnest();
-    if record.transient().get() && record.reader().nested() == 0 {
+    if record.transient().get() && record.nested() == 0 {
         record.reader().unpin();
         // SAFETY: the guard owned the record, and is gone.
         unsafe { record.domain().hand_over(record) };

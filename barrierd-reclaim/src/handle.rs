@@ -5,14 +5,15 @@ use crate::domain::Domain;
 use crate::error::SynchronizeError;
 use crate::guard::Guard;
 use crate::hazard::Hazard;
+use crate::protocol::Words;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
 use crate::robust::RobustGuard;
-use core::fmt;
+use core::{fmt, ptr};
 use std::time::Instant;
 
 /// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is a load and a store, `unpin` one
-/// store and a test.
+/// store.
 ///
 /// Made by [`Reclaimer::handle`]. It may be sent to another thread, not shared. While it exists it
 /// counts as a thread of its own: one that never retires leaves collected barriers to the source.
@@ -59,6 +60,9 @@ use std::time::Instant;
 /// ```
 pub struct Handle {
     record: *const Record,
+    /// The domain's, here so that `pin` need not look for them.
+    words: *const Words,
+    fenced: bool,
     /// Keeps the domain, and so the record, alive and open.
     reclaimer: Reclaimer,
 }
@@ -69,7 +73,9 @@ unsafe impl Send for Handle {}
 
 impl Handle {
     pub(crate) fn new(reclaimer: Reclaimer) -> Handle {
-        Handle { record: reclaimer.domain().acquire(), reclaimer }
+        let domain = reclaimer.domain();
+        let (words, fenced) = (ptr::from_ref(domain.words()), domain.readers_fence());
+        Handle { record: domain.acquire(), words, fenced, reclaimer }
     }
 
     #[inline]
@@ -86,8 +92,14 @@ impl Handle {
     /// Opens a read-side section.
     #[inline]
     pub fn pin(&mut self) -> Guard<'_> {
-        self.reclaimer.domain().pin_for(self.record());
-        Guard::new(self.record)
+        if self.fenced {
+            self.domain().pin(self.record());
+        } else {
+            // SAFETY: the reclaimer keeps the domain alive, and with it the words.
+            self.record().reader().pin(unsafe { &*self.words });
+        }
+        // The handle is lent to it, so nothing opens another, and what was forgotten before is over.
+        Guard::sole(self.record)
     }
 
     /// Opens a read-side section beside others, and beside robust guards and hazards, of this handle:
@@ -254,5 +266,42 @@ impl Drop for Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("reclaimer", &self.reclaimer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{Reclaimer, Source};
+    use core::mem::forget;
+
+    /// What is left of their count must not be taken for guards of a later section.
+    #[test]
+    fn forgotten_guards_hold_no_later_section_open() {
+        for source in [Source::Fence, Source::Membarrier] {
+            let reclaimer = Reclaimer::builder().source(source).build().expect("the kernel has it");
+            let mut handle = reclaimer.handle();
+            let readers = || reclaimer.blockers().len();
+            (0..3).for_each(|_| forget(handle.pin_nested()));
+            assert_eq!(readers(), 1, "{source:?}");
+            let mut sole = handle.pin();
+            assert!(sole.repin(), "{source:?}");
+            drop(sole);
+            assert_eq!(readers(), 0, "{source:?}");
+            drop(handle.pin_nested());
+            assert_eq!(readers(), 0, "{source:?}");
+        }
+    }
+
+    /// More than fit into a slot beside its stamp.
+    #[test]
+    fn the_last_of_many_guards_ends_the_section() {
+        let handle = Reclaimer::new().handle();
+        let mut guards: Vec<_> = (0..100).map(|_| handle.pin_nested()).collect();
+        assert!(!guards[7].repin());
+        while let Some(guard) = guards.pop() {
+            assert_eq!(handle.reclaimer().blockers().len(), 1);
+            drop(guard);
+        }
+        assert!(handle.reclaimer().blockers().is_empty());
     }
 }

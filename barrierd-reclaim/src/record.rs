@@ -3,7 +3,7 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
 //! 2. The owner is the thread whose [`Places::take`] returned the record, until it gives it back. It
-//!    alone touches `freeing`, `running`, `debt`, `beyond`, `transient`, `robust`, `hazards`, `line` and
+//!    alone touches `nested`, `freeing`, `running`, `debt`, `transient`, `robust`, `hazards`, `line` and
 //!    `keeper`. The registry, a
 //!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
 //!    takes its own along when it is sent, with no borrow of it left behind. When the
@@ -44,18 +44,19 @@ struct Inner {
     interval: Interval,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
+    /// Guards that are open beside the first; stale, while none is open, where some were forgotten. Not in the
+    /// slot, which the owner may load by atomic loads alone: no compiler folds those into a test.
+    nested: Cell<u64>,
     /// Robust guards that are open. Safe code counts up without end by forgetting guards, so this, like
     /// every counter that it can drive, has 64 bits: they last for centuries.
     robust: Cell<u64>,
-    /// Hazards that there are.
+    /// Hazards that there are. Here begins the second line.
     hazards: Cell<u64>,
     freeing: Cell<bool>,
     running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
     debt: Cell<usize>,
-    /// Guards that the slot could not count.
-    beyond: Cell<u64>,
     retired: Tally,
     freed: Tally,
     retired_bytes: Tally,
@@ -106,7 +107,7 @@ impl Record {
             running: Cell::new(false),
             transient: Cell::new(false),
             debt: Cell::new(0),
-            beyond: Cell::new(0),
+            nested: Cell::new(0),
             robust: Cell::new(0),
             hazards: Cell::new(0),
             retired: Tally::default(),
@@ -286,30 +287,33 @@ impl Record {
 
     /// No guard is left, though some may not have been dropped. Owner only.
     pub(crate) fn end_guards(&self) {
-        self.0.reader.unpin_all();
-        self.0.beyond.set(0);
+        self.0.nested.set(0);
+        self.0.reader.unpin();
         if self.0.robust.replace(0) != 0 {
             self.0.interval.close();
         }
     }
 
+    /// Guards that are open beside the first, if one is. Owner only.
+    #[inline]
+    pub(crate) fn nested(&self) -> u64 {
+        self.0.nested.get()
+    }
+
+    /// The first guard is about to be opened: those of a section whose guards were forgotten, where
+    /// `Handle::pin` began and ended another, don't count any more. Owner only.
+    pub(crate) fn forget_nested(&self) {
+        self.0.nested.set(0);
+    }
+
     /// Counts one more guard of a section that is open. Owner only.
     pub(crate) fn nest(&self) {
-        if self.0.reader.nested() == 0 {
-            // Left by a section whose guards were forgotten, where `Handle::pin` began another.
-            self.0.beyond.set(0);
-        }
-        if self.0.reader.nest().is_err() {
-            self.0.beyond.set(self.0.beyond.get() + 1);
-        }
+        self.0.nested.set(self.0.nested.get() + 1);
     }
 
     /// Takes back one [`nest`](Record::nest). Owner only.
     pub(crate) fn unnest(&self) {
-        match self.0.beyond.get() {
-            0 => self.0.reader.unnest(),
-            beyond => self.0.beyond.set(beyond - 1),
-        }
+        self.0.nested.set(self.0.nested.get() - 1);
     }
 }
 
