@@ -1,6 +1,7 @@
 //! The guard: an open read-side section.
 
 use crate::bag::Item;
+use crate::domain::Domain;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
 use crate::robust::Born;
@@ -74,7 +75,7 @@ impl<'r> Guard<'r> {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`](crate::Reclaimer::retire), in the domain of this guard.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
         // SAFETY: this function's caller says so.
         unsafe { self.retire_with(ptr, free_box) }
@@ -85,12 +86,12 @@ impl<'r> Guard<'r> {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), in the domain of this guard.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let record = self.record();
         let item = Item::new(ptr.cast(), thin(free));
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
-        unsafe { record.domain().retire_for::<false>(record, item, size_of::<T>()) }
+        unsafe { Domain::retire::<false>(record, item, size_of::<T>()) }
     }
 
     /// [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), without the search for this thread's
@@ -113,12 +114,12 @@ impl<'r> Guard<'r> {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), in the domain of this guard.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
         let record = self.record();
         let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
-        unsafe { record.domain().retire_for::<true>(record, item, size_of::<Born<T>>()) }
+        unsafe { Domain::retire::<true>(record, item, size_of::<Born<T>>()) }
     }
 
     /// Whether this is a guard of `reclaimer` or one of its clones. One of another protects nothing

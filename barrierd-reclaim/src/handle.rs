@@ -134,9 +134,6 @@ impl Handle {
     #[inline]
     pub fn pin_robust(&self) -> RobustGuard<'_> {
         let (record, domain) = (self.record(), self.domain());
-        if record.interval().is_new() {
-            return RobustGuard::open_anew(record, domain);
-        }
         RobustGuard::open(record, domain, domain.readers_fence())
     }
 
@@ -181,7 +178,7 @@ impl Handle {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`].
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
         // SAFETY: this function's caller says so.
         unsafe { self.retire_with(ptr, free_box) }
@@ -204,7 +201,7 @@ impl Handle {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire_with`].
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item::new(ptr.cast(), thin(free));
         // SAFETY: this function's caller says so.
@@ -213,10 +210,10 @@ impl Handle {
 
     /// # Safety
     /// As for [`Reclaimer::retire_with`]; `BORN` as for `Domain::retire`.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn retire_item<const BORN: bool>(&self, item: Item, bytes: usize) {
         // SAFETY: the handle owns the record; the rest is the caller's promise.
-        unsafe { self.domain().retire_for::<BORN>(self.record(), item, bytes) }
+        unsafe { Domain::retire::<BORN>(self.record(), item, bytes) }
     }
 
     /// [`Reclaimer::flush`], of what was retired through this handle.

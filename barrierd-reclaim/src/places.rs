@@ -79,13 +79,6 @@ impl Taken {
 /// Places that somebody had.
 pub(crate) struct Look(u64);
 
-impl Look {
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-}
-
 impl Iterator for Look {
     type Item = usize;
 
@@ -125,6 +118,47 @@ impl<T> Block<T> {
 
     fn words(&self) -> impl Iterator<Item = (&Taken, &[AtomicPtr<T>])> {
         self.taken.iter().zip(self.places.chunks(WORD))
+    }
+}
+
+/// A walk over the places that somebody has: by hand, since each scan makes two or three, of one or two places mostly.
+struct InUse<'p, T> {
+    /// Those to come.
+    blocks: core::slice::Iter<'p, AtomicPtr<Block<T>>>,
+    block: Option<&'p Block<T>>,
+    /// The next word of the block.
+    word: usize,
+    /// What is left of the one before it.
+    look: Look,
+}
+
+impl<'p, T> Iterator for InUse<'p, T> {
+    type Item = &'p T;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'p T> {
+        loop {
+            if let Some(block) = self.block {
+                for place in self.look.by_ref() {
+                    let place = &block.places[(self.word - 1) * WORD + place];
+                    // Acquire: pairs with the Release in `take`.
+                    // SAFETY: null, or made by `take`, and it lives as long as the places.
+                    if let Some(there) = unsafe { place.load(Ordering::Acquire).as_ref() } {
+                        return Some(there);
+                    }
+                }
+                // Words of zeros are nearly all there is to a domain that was large.
+                if let Some(taken) = block.taken.get(self.word) {
+                    self.look = taken.look();
+                    self.word += 1;
+                    continue;
+                }
+            }
+            // Acquire: pairs with the Release in `grow`.
+            // SAFETY: null, or a block that lives as long as the places.
+            self.block = Some(unsafe { self.blocks.next()?.load(Ordering::Acquire).as_ref() }?);
+            self.word = 0;
+        }
     }
 }
 
@@ -241,18 +275,7 @@ impl<T> Places<T> {
     /// What lies in the places that somebody has. Nothing is loaded before it is called for.
     #[inline]
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &T> {
-        self.blocks().flat_map(|block| {
-            let looks = block.taken.iter().map(Taken::look).enumerate();
-            // Nearly all there is to a domain that was large.
-            looks.filter(|(_, look)| !look.is_empty()).flat_map(move |(word, look)| {
-                look.filter_map(move |place| {
-                    let place = &block.places[word * WORD + place];
-                    // Acquire: pairs with the Release in `take`.
-                    // SAFETY: null, or made by `take`, and it lives as long as `self`.
-                    unsafe { place.load(Ordering::Acquire).as_ref() }
-                })
-            })
-        })
+        InUse { blocks: self.blocks.iter(), block: None, word: 0, look: Look(0) }
     }
 
     /// What lies in all places, be they taken or not.

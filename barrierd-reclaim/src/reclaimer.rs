@@ -167,15 +167,12 @@ impl Reclaimer {
         let Some(record) = local::last(&self.domain) else { return self.pin_robust_slow() };
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
-        if own.interval().is_new() {
-            return self.pin_robust_slow();
-        }
         RobustGuard::open(own, &self.domain, false)
     }
 
     #[cold]
     fn pin_robust_slow(&self) -> RobustGuard<'_> {
-        RobustGuard::open_anew(self.kept_record(), &self.domain)
+        RobustGuard::open(self.kept_record(), &self.domain, self.domain.readers_fence())
     }
 
     /// A hazard pointer, which holds nothing yet. One in eight costs some atomic operations, the others
@@ -261,12 +258,18 @@ impl Reclaimer {
         match local::last(&self.domain) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
             // the caller's promise.
-            Some(record) => unsafe { self.domain.retire::<BORN>(&*record, item, bytes) },
-            None => self.with_record(|domain, record| {
-                // SAFETY: the record is the caller's for this call; the rest is its promise.
-                unsafe { domain.retire_fenced::<BORN>(record, item, bytes) }
-            }),
+            Some(record) => unsafe { Domain::retire::<BORN>(&*record, item, bytes) },
+            // SAFETY: the caller's promise.
+            None => unsafe { self.retire_anew::<BORN>(item, bytes) },
         }
+    }
+
+    /// # Safety
+    /// As for `retire_item`.
+    #[cold]
+    unsafe fn retire_anew<const BORN: bool>(&self, item: Item, bytes: usize) {
+        // SAFETY: the record is the caller's for this call; the rest is its promise.
+        self.with_record(|_, record| unsafe { Domain::retire::<BORN>(record, item, bytes) });
     }
 
     /// Frees, on this thread, all that it has retired and that is safe by now, and what exited

@@ -3,7 +3,7 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
 //! 2. The owner is the thread whose [`Places::take`] returned the record, until it gives it back. It
-//!    alone touches `nested`, `freeing`, `running`, `debt`, `transient`, `robust`, `hazards`, `line` and
+//!    alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
 //!    `keeper`. The registry, a
 //!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
 //!    takes its own along when it is sent, with no borrow of it left behind. When the
@@ -31,6 +31,9 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
+/// In [`Inner::owed`]: there was a backlog when the owner last looked.
+const BEHIND: usize = 1;
+
 /// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Record(CachePadded<Inner>);
@@ -56,7 +59,8 @@ struct Inner {
     running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
-    debt: Cell<usize>,
+    /// See [`debt`](Record::debt), twice that; and [`BEHIND`].
+    owed: Cell<usize>,
     retired: Tally,
     freed: Tally,
     retired_bytes: Tally,
@@ -106,7 +110,7 @@ impl Record {
             freeing: Cell::new(false),
             running: Cell::new(false),
             transient: Cell::new(false),
-            debt: Cell::new(0),
+            owed: Cell::new(0),
             nested: Cell::new(0),
             robust: Cell::new(0),
             hazards: Cell::new(0),
@@ -232,9 +236,24 @@ impl Record {
     }
 
     /// Frees that calls from within destructors have left to the calls outside. Owner only.
+    pub(crate) fn debt(&self) -> usize {
+        self.0.owed.get() / 2
+    }
+
+    /// See [`debt`](Record::debt).
+    pub(crate) fn set_debt(&self, items: usize) {
+        self.0.owed.set((items.min(usize::MAX / 2) * 2) | (self.0.owed.get() & BEHIND));
+    }
+
+    /// Notes whether its queue has so many items that may go that one a call is too slow. Owner only.
+    pub(crate) fn set_behind(&self, behind: bool) {
+        self.0.owed.set(self.debt() * 2 + if behind { BEHIND } else { 0 });
+    }
+
+    /// Whether a call that has freed an item should free more. Owner only.
     #[inline]
-    pub(crate) fn debt(&self) -> &Cell<usize> {
-        &self.0.debt
+    pub(crate) fn owes(&self) -> bool {
+        self.0.owed.get() != 0
     }
 
     /// The thread that took it last; 0 for a moment before it says so. For reports.
@@ -340,10 +359,14 @@ impl Records {
     pub(crate) fn acquire(&self, domain: *const Domain, vtime: VtimeWord) -> &Record {
         self.0.take(|place| {
             let record = Box::into_raw(Box::new(Record::new(domain, vtime, place)));
-            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record.
+            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record. The domain is the
+            // caller.
             unsafe {
                 (*(*record).bags()).count_on((*record).freed_bytes());
                 (*(*record).bags()).show_on((*record).oldest_ns());
+                if (*domain).readers_fence() {
+                    (*(*record).bags()).fence();
+                }
             }
             record
         })

@@ -86,7 +86,7 @@ impl Domain {
             }
             Story::FromInterval => {
                 self.interval.open(words, fenced);
-                let found = self.interval.protect(words, || self.find(), fenced);
+                let found = self.interval.protect(words, || self.find(), || fenced);
                 interrupt_here();
                 self.hazard.hold(NODE);
                 self.interval.close();
@@ -94,7 +94,7 @@ impl Domain {
             }
             Story::Interval => {
                 self.interval.open(words, fenced);
-                if self.interval.protect(words, || self.find(), fenced) {
+                if self.interval.protect(words, || self.find(), || fenced) {
                     interrupt_here();
                     world.use_node();
                 }

@@ -4,7 +4,7 @@
 //! may touch ([`crate::sync::Owned`]).
 
 use super::*;
-use crate::bag::{Bags, Item, Refused, VtimeWord};
+use crate::bag::{BAG_ITEMS, Bags, Item, Refused, VtimeWord, Work};
 use core::ptr;
 use loom::sync::atomic::Ordering::Release;
 
@@ -42,7 +42,11 @@ impl Domain {
             Err(Refused::Taken) => false,
             // SAFETY: as above.
             Err(Refused::Closed) => unsafe {
-                self.queue().own(false, |work| work.push(item(n), 8)).is_ok()
+                let work = |work: &mut Work<'_>| {
+                    work.set_most(BAG_ITEMS / 2);
+                    work.push(item(n), 8);
+                };
+                self.queue().own(false, work).is_ok()
             },
         }
     }
@@ -141,6 +145,7 @@ fn twins() {
     rejects(Twin::TakeoverWithoutBarrier, PLACES, model);
     rejects(Twin::LimitBeforeBusy, PLACES, model);
     rejects(Twin::RelaxedQuiet, PLACES, model);
+    rejects(Twin::LimitByStore, PLACES, model);
 }
 
 #[test]
