@@ -31,6 +31,12 @@ if [ "$effort" = smoke ]; then
 fi
 cargo build "${profile[@]}" --quiet -p barrierd-benches "${features[@]}"
 cargo build "${profile[@]}" --quiet -p barrierd-daemon --bin barrierd
+if [ "$effort" != smoke ]; then
+  # For callgrind, under which a busy loop looks like one that retires at its leisure.
+  RUSTFLAGS="${RUSTFLAGS:-} --cfg barrierd_unpaced" cargo build "${profile[@]}" --quiet -p barrierd-benches \
+    "${features[@]}" --target-dir "$target/counted"
+  cp "$target/counted/release/barrierd-bench" "$built/barrierd-bench-counted"
+fi
 
 scratch=$(mktemp -d)
 run_dir=

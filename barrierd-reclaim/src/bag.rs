@@ -15,7 +15,11 @@
 //! If the owner's `busy` store came before its CPU's barrier point, the taker sees it, or the
 //! `false` behind it, with all that was done before. If it came after, so did its look at `limit`,
 //! which then says [`TAKEN`]: the owner stores `busy` = false and never comes back, but goes on with
-//! a new queue. Only a taker stores `limit`, so [`TAKEN`] stays.
+//! a new queue. [`TAKEN`] stays: the owner changes `limit`, too, but by an exchange that finds something else there.
+//!
+//! A push looks at `limit` and `fill` by one comparison, since nothing is less than [`TAKEN`]. So it may load the
+//! `fill` of a queue that is not the owner's any more: hence that is an atomic, and whatever it says, the push is
+//! refused and touches nothing. Where readers fence, `limit` refuses every push, and the slow way fences.
 //!
 //! # Two kinds of items
 //! Those with a birth have bags of their own (`bag/aside.rs`), and so there are two open bags, each with
@@ -33,10 +37,11 @@ use crate::sync::{
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{self, NonNull};
 // The source's word, and a hint: no part of what loom looks at.
-use core::sync::atomic::{AtomicBool as Hint, AtomicU64};
+use core::sync::atomic::{AtomicBool as Hint, AtomicU64, AtomicUsize as Fill};
 use std::collections::VecDeque;
 use work::Rest;
 
+use items::FIRST_BIRTH;
 pub(crate) use items::{Bag, Item};
 pub(crate) use orphans::{Left, Orphans};
 pub(crate) use work::Work;
@@ -45,8 +50,12 @@ pub(crate) use work::Work;
 pub(crate) const BAG_ITEMS: usize = 64;
 /// Emptied bags kept for reuse.
 const SPARE_BAGS: usize = 16;
-/// [`Bags::limit`]: taken over. Otherwise it is [`BAG_ITEMS`].
+/// What an item takes in a bag, bytes: fills and limits count in these, which saves a push the multiplication.
+const SLOT: usize = size_of::<Item>();
+/// [`Bags::limit`]: taken over.
 const TAKEN: usize = 0;
+/// The same: every push takes the slow way. A bag that is open has an item.
+const NO_PUSH: usize = SLOT;
 /// [`Lane::fill`] where there are no items. A bag without items is never open for pushing: the first
 /// item takes the slow path, so that somebody hears of it.
 const CLOSED: usize = usize::MAX;
@@ -106,7 +115,7 @@ std::thread_local! {
 
 /// All that one thread has retired and not yet freed.
 pub(crate) struct Bags {
-    /// [`TAKEN`], or how many items a bag may have.
+    /// [`TAKEN`], or how far a push may fill a bag.
     limit: AtomicUsize,
     busy: AtomicBool,
     /// One of owner and taker has left it.
@@ -117,13 +126,15 @@ pub(crate) struct Bags {
     owned: Owned,
     /// Items that a bag takes at present: [`BAG_ITEMS`], or fewer where they come slowly.
     most: Cell<usize>,
+    /// Readers fence, so `limit` never says more than [`NO_PUSH`].
+    fenced: Cell<bool>,
     vtime: VtimeWord,
     /// The open bag of items without a birth.
     plain: Lane,
     /// That of items that begin with theirs.
     born: Lane,
-    /// The earliest birth in it.
-    birth: Cell<u64>,
+    /// The latest birth in it.
+    last_birth: Cell<u64>,
     /// Items that may go, in a bag of their own: `next..end` are left.
     next: Cell<*const Item>,
     end: Cell<*const Item>,
@@ -140,8 +151,9 @@ pub(crate) struct Bags {
 
 /// An open bag, as a push sees it.
 struct Lane {
-    /// Its items, or [`CLOSED`].
-    fill: Cell<usize>,
+    /// How far it is filled, in [`SLOT`]s, or [`CLOSED`]. Relaxed, everywhere: the owner's alone, but for a look that
+    /// `limit` makes nothing of.
+    fill: Fill,
     /// Its slots, if there are items.
     open: Cell<*mut Item>,
     /// The virtual time of every item.
@@ -153,7 +165,7 @@ struct Lane {
 impl Lane {
     fn new() -> Lane {
         Lane {
-            fill: Cell::new(CLOSED),
+            fill: Fill::new(CLOSED),
             open: Cell::new(ptr::null_mut()),
             tag: Cell::new(0),
             bytes: Cell::new(0),
@@ -162,17 +174,17 @@ impl Lane {
 
     /// How many items there are.
     fn items(&self) -> usize {
-        if self.fill.get() == CLOSED { 0 } else { self.fill.get() }
+        let fill = self.fill.load(Ordering::Relaxed);
+        if fill == CLOSED { 0 } else { fill / SLOT }
     }
 
     /// # Safety
-    /// `fill` is below [`BAG_ITEMS`], and `open` leads to an open bag's slots.
+    /// `fill` is what [`fill`](Lane::fill) says, below [`BAG_ITEMS`], and `open` leads to an open bag's slots.
     #[inline]
-    unsafe fn add(&self, item: Item, bytes: usize) {
-        let fill = self.fill.get();
+    unsafe fn add(&self, fill: usize, item: Item, bytes: usize) {
         // SAFETY: there are BAG_ITEMS slots.
-        unsafe { self.open.get().add(fill).write(item) };
-        self.fill.set(fill + 1);
+        unsafe { self.open.get().byte_add(fill).write(item) };
+        self.fill.store(fill + SLOT, Ordering::Relaxed);
         // For reports; a panic here would leave its owner inside for ever.
         self.bytes.set(self.bytes.get().wrapping_add(bytes));
     }
@@ -181,21 +193,13 @@ impl Lane {
     fn close(&self, bag: &mut Bag) {
         (bag.taken, bag.len) = (0, self.items());
         (bag.vtime, bag.bytes) = (self.tag.get(), self.bytes.replace(0));
-        self.fill.set(CLOSED);
+        self.fill.store(CLOSED, Ordering::Relaxed);
     }
 }
 
 // SAFETY: one owner at a time (see the file's documentation); the items' pointers belong to no
 // thread, and the vtime word is an atomic that any thread may load.
 unsafe impl Send for Bags {}
-
-/// A push that was done.
-pub(crate) struct Pushed {
-    /// An item that may go.
-    pub(crate) next: Option<Item>,
-    /// So many more may go that one a call is too slow.
-    pub(crate) behind: bool,
-}
 
 /// Why a push was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,16 +214,17 @@ impl Bags {
     pub(crate) fn new(vtime: VtimeWord) -> Bags {
         let open = Bag::without_slots();
         Bags {
-            limit: AtomicUsize::new(BAG_ITEMS),
+            limit: AtomicUsize::new(BAG_ITEMS * SLOT),
             busy: AtomicBool::new(false),
             left: AtomicBool::new(false),
             used: Hint::new(false),
             owned: Owned::default(),
             most: Cell::new(BAG_ITEMS),
+            fenced: Cell::new(false),
             vtime,
             plain: Lane::new(),
             born: Lane::new(),
-            birth: Cell::new(u64::MAX),
+            last_birth: Cell::new(0),
             next: Cell::new(ptr::null()),
             end: Cell::new(ptr::null()),
             more: Cell::new(false),
@@ -248,6 +253,31 @@ impl Bags {
         self.gone.set(gone);
     }
 
+    /// Readers fence, and so must whoever touches the queue: no push goes the fast way. As for
+    /// [`count_on`](Bags::count_on).
+    pub(crate) fn fence(&self) {
+        self.fenced.set(true);
+        self.limit.store(NO_PUSH, Ordering::Relaxed);
+    }
+
+    /// So many items a bag from here on. By the owner, inside.
+    fn set_most(&self, items: usize) {
+        if self.most.replace(items) == items || self.fenced.get() {
+            return;
+        }
+        if broken(Twin::LimitByStore) {
+            return self.limit.store(items * SLOT, Ordering::Relaxed);
+        }
+        // Relaxed: the owner's own last exchange, or what a taker put there, which stays.
+        let before = self.limit.load(Ordering::Relaxed);
+        if before != TAKEN {
+            // Release: pairs with `mark_taken`, an exchange too. So the mark comes either before this, which then
+            // fails, or after it, and no later look of the owner's may find this instead of the mark.
+            let (order, failed) = (Ordering::Release, Ordering::Relaxed);
+            let _ = self.limit.compare_exchange(before, items * SLOT, order, failed);
+        }
+    }
+
     /// Has the time of the oldest bag shown on `oldest`, for reports; as for
     /// [`count_on`](Bags::count_on).
     pub(crate) fn show_on(&self, oldest: &AtomicU64) {
@@ -273,23 +303,23 @@ impl Bags {
         item: Item,
         bytes: usize,
         free: bool,
-    ) -> Result<Pushed, Refused> {
+    ) -> Result<Option<Item>, Refused> {
         // SAFETY: as the caller says.
-        unsafe { self.push_as::<false>(item, bytes, free) }
+        unsafe { self.push_as::<false>(item, bytes, || free) }
     }
 
-    /// Puts an item into the open bag of its kind, and takes one out that may go.
+    /// Puts an item into the open bag of its kind, and takes one out that may go, if `free` says so.
     ///
     /// # Safety
     /// The caller owns the queue, or it was taken from it a moment ago. `BORN`: the object begins with
     /// its birth.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn push_as<const BORN: bool>(
         &self,
         item: Item,
         bytes: usize,
-        free: bool,
-    ) -> Result<Pushed, Refused> {
+        free: impl FnOnce() -> bool,
+    ) -> Result<Option<Item>, Refused> {
         let early = broken(Twin::LimitBeforeBusy).then(|| self.look_early());
         step();
         // Relaxed, and no fence: see the file's documentation.
@@ -297,12 +327,14 @@ impl Bags {
         light_barrier();
         step();
         // Acquire: a taker's queue is not ours any more: nothing of it is looked at before this says
-        // that it is.
+        // that it is, but for `fill`.
         let limit = early.unwrap_or_else(|| self.limit.load(Ordering::Acquire));
         let lane = self.lane::<BORN>();
-        let most = self.most.get();
-        if limit == TAKEN || lane.fill.get() >= most || self.vtime.load() != lane.tag.get() {
-            return Err(self.refuse());
+        let fill = lane.fill.load(Ordering::Relaxed);
+        if fill >= limit || self.vtime.load() != lane.tag.get() {
+            // Release: the last that its owner does to it, if it was taken.
+            self.busy.store(false, Ordering::Release);
+            return Err(if limit == TAKEN { Refused::Taken } else { Refused::Closed });
         }
         step();
         #[cfg(all(test, not(loom)))]
@@ -311,8 +343,8 @@ impl Bags {
         }
         self.owned.touch();
         // SAFETY: there is room, and the kind is as the caller says.
-        unsafe { self.add::<BORN>(item, bytes) };
-        let next = if !free {
+        unsafe { self.add::<BORN>(fill, item, bytes) };
+        let next = if !free() {
             None
         } else if let Some(next) = self.next_going() {
             Some(next)
@@ -322,10 +354,9 @@ impl Bags {
         } else {
             None
         };
-        let behind = self.behind.get();
         step();
         self.rest_from_work();
-        Ok(Pushed { next, behind })
+        Ok(next)
     }
 
     /// The open bag of that kind.
@@ -335,17 +366,23 @@ impl Bags {
     }
 
     /// # Safety
-    /// The owner is inside, its open bag of that kind has room, and `BORN` is true only for an object
-    /// that begins with its birth and is not freed.
+    /// The owner is inside, its open bag of that kind is filled as far as `fill` says and has room, and `BORN` is
+    /// true only for an object that begins with its birth and is not freed.
     #[inline]
-    unsafe fn add<const BORN: bool>(&self, item: Item, bytes: usize) {
+    unsafe fn add<const BORN: bool>(&self, fill: usize, item: Item, bytes: usize) {
         // SAFETY: as the caller says.
         unsafe {
-            self.lane::<BORN>().add(item, bytes);
-            if BORN {
-                self.birth.set(self.birth.get().min(item.birth()));
+            self.lane::<BORN>().add(fill, item, bytes);
+            if BORN && item.birth() > self.last_birth.get() {
+                self.raise_last_birth(item.birth());
             }
         }
+    }
+
+    /// Once an era.
+    #[cold]
+    fn raise_last_birth(&self, birth: u64) {
+        self.last_birth.set(birth);
     }
 
     /// What [`Twin::LimitBeforeBusy`] does, its window opened wide.
@@ -391,10 +428,10 @@ impl Bags {
     /// The first item of the next bag that may go.
     #[cold]
     fn next_bag(&self, rest: &mut Rest) -> Option<Item> {
-        if let Some(empty) = rest.going.take() {
-            rest.spare(empty);
-        }
-        let mut bag = rest.safe.pop_front()?;
+        let Some(mut bag) = rest.safe.pop_front() else {
+            rest.going.take().into_iter().for_each(|empty| rest.spare(empty));
+            return None;
+        };
         // SAFETY: null, or as `count_on` says; called by the owner alone.
         if let Some(gone) = unsafe { self.gone.get().as_ref() } {
             gone.add(bag.take_bytes() as u64);
@@ -407,7 +444,9 @@ impl Bags {
             self.next.set(bag.slots.start().add(bag.taken));
             self.end.set(bag.slots.start().add(bag.len));
         }
-        rest.going = Some(bag);
+        if let Some(empty) = rest.going.replace(bag) {
+            rest.spare(empty);
+        }
         self.show_oldest(rest);
         self.next_going()
     }
@@ -445,9 +484,9 @@ impl Bags {
     /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
     /// passed since and [`is_quiet`](Bags::is_quiet).
     pub(crate) fn mark_taken(&self) {
-        // SeqCst, once a takeover: Release would do, for the stop that the barrier is counted from comes
-        // later and has a fence of its own.
-        self.limit.store(TAKEN, Ordering::SeqCst);
+        // SeqCst, once a takeover: AcqRel would do, for the stop that the barrier is counted from comes
+        // later and has a fence of its own. An exchange: see `set_most`.
+        self.limit.swap(TAKEN, Ordering::SeqCst);
     }
 
     /// To be asked after that barrier.

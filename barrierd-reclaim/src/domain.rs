@@ -13,7 +13,7 @@ mod running;
 mod wait;
 
 use crate::background::Watch;
-use crate::bag::{Bag, Bags, Item, Orphans, Pushed, Refused, Work};
+use crate::bag::{Bag, Bags, Item, Orphans, Refused, Work};
 use crate::blockers::{self, Blocker};
 use crate::error::SynchronizeError;
 use crate::fork::Process;
@@ -292,6 +292,7 @@ impl Domain {
         if record.reader().is_pinned() {
             record.nest();
         } else {
+            record.forget_nested();
             self.pin(record);
         }
     }
@@ -311,6 +312,9 @@ impl Domain {
                     let new = Bags::new(self.barriers.vtime_word());
                     new.count_on(record.freed_bytes());
                     new.show_on(record.oldest_ns());
+                    if self.readers_fence {
+                        new.fence();
+                    }
                     record.replace_bags(Box::into_raw(Box::new(new)));
                     // SAFETY: it is marked as taken, and this owner has another now.
                     unsafe { Bags::leave(bags) };
@@ -458,7 +462,7 @@ mod tests {
         let ahead = domain.words.stop(&FLOOR, || now_ns() + 20_000_000).ns;
         let item = Item::new(core::ptr::null_mut(), nothing);
         // SAFETY: the record is this test's; `nothing` touches nothing.
-        unsafe { domain.retire_fenced::<false>(record, item, 0) };
+        unsafe { Domain::retire::<false>(record, item, 0) };
         assert!(domain.full_stop(record) > ahead);
         let late = Instant::now() + Duration::from_secs(60);
         // SAFETY: the record is this test's.
@@ -478,7 +482,7 @@ mod tests {
         let record = domain.acquire();
         let item = Item::new(core::ptr::null_mut(), nothing);
         // SAFETY: the record is this test's; `nothing` touches nothing.
-        unsafe { domain.retire_fenced::<false>(record, item, 0) };
+        unsafe { Domain::retire::<false>(record, item, 0) };
         domain.poison();
         let late = Instant::now() + Duration::from_millis(50);
         // SAFETY: the record is this test's.

@@ -1,6 +1,7 @@
 //! The guard: an open read-side section.
 
 use crate::bag::Item;
+use crate::domain::Domain;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
 use crate::robust::Born;
@@ -42,6 +43,8 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 pub struct Guard<'r> {
     /// This thread's record; a raw pointer, so that the guard is neither Send nor Sync.
     record: *const Record,
+    /// No other can be opened beside it: its end need not look whether there is one.
+    sole: bool,
     _borrowed: PhantomData<&'r Record>,
 }
 
@@ -49,7 +52,14 @@ impl<'r> Guard<'r> {
     /// The record's slot already counts this guard, and its domain lives as long as `'r`.
     #[inline]
     pub(crate) fn new(record: *const Record) -> Guard<'r> {
-        Guard { record, _borrowed: PhantomData }
+        Guard { record, sole: false, _borrowed: PhantomData }
+    }
+
+    /// The same, for a guard that was opened as the first of the record, whose owner lends it out for `'r`:
+    /// no other is opened meanwhile, so it is the last one as well.
+    #[inline]
+    pub(crate) fn sole(record: *const Record) -> Guard<'r> {
+        Guard { record, sole: true, _borrowed: PhantomData }
     }
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
@@ -65,7 +75,7 @@ impl<'r> Guard<'r> {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`](crate::Reclaimer::retire), in the domain of this guard.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
         // SAFETY: this function's caller says so.
         unsafe { self.retire_with(ptr, free_box) }
@@ -76,12 +86,12 @@ impl<'r> Guard<'r> {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), in the domain of this guard.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let record = self.record();
         let item = Item::new(ptr.cast(), thin(free));
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
-        unsafe { record.domain().retire_for::<false>(record, item, size_of::<T>()) }
+        unsafe { Domain::retire::<false>(record, item, size_of::<T>()) }
     }
 
     /// [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), without the search for this thread's
@@ -104,12 +114,12 @@ impl<'r> Guard<'r> {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), in the domain of this guard.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
         let record = self.record();
         let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
-        unsafe { record.domain().retire_for::<true>(record, item, size_of::<Born<T>>()) }
+        unsafe { Domain::retire::<true>(record, item, size_of::<Born<T>>()) }
     }
 
     /// Whether this is a guard of `reclaimer` or one of its clones. One of another protects nothing
@@ -131,7 +141,7 @@ impl<'r> Guard<'r> {
     #[inline]
     pub fn repin(&mut self) -> bool {
         let record = self.record();
-        if record.reader().nested() != 0 {
+        if !self.sole && record.nested() != 0 {
             return false;
         }
         record.domain().pin(record);
@@ -149,7 +159,7 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         let record = self.record();
-        if record.reader().nested() == 0 {
+        if self.sole || record.nested() == 0 {
             record.reader().unpin();
         } else {
             unnest(record);
@@ -162,7 +172,7 @@ impl Drop for Guard<'_> {
 #[cold]
 fn unnest(record: &Record) {
     record.unnest();
-    if record.transient().get() && record.reader().nested() == 0 {
+    if record.transient().get() && record.nested() == 0 {
         record.reader().unpin();
         // SAFETY: the guard owned the record, and is gone.
         unsafe { record.domain().hand_over(record) };

@@ -5,14 +5,15 @@ use crate::domain::Domain;
 use crate::error::SynchronizeError;
 use crate::guard::Guard;
 use crate::hazard::Hazard;
+use crate::protocol::Words;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
 use crate::robust::RobustGuard;
-use core::fmt;
+use core::{fmt, ptr};
 use std::time::Instant;
 
 /// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is two loads, a store and a
-/// test, `unpin` one store and a test.
+/// test, `unpin` one store.
 ///
 /// Made by [`Reclaimer::handle`]. It may be sent to another thread, not shared. While it exists it
 /// counts as a thread of its own.
@@ -59,6 +60,8 @@ use std::time::Instant;
 /// ```
 pub struct Handle {
     record: *const Record,
+    /// The domain's, here so that `pin` need not look for them.
+    words: *const Words,
     /// Keeps the domain, and so the record, alive and open.
     reclaimer: Reclaimer,
 }
@@ -69,7 +72,9 @@ unsafe impl Send for Handle {}
 
 impl Handle {
     pub(crate) fn new(reclaimer: Reclaimer) -> Handle {
-        Handle { record: reclaimer.domain().acquire(), reclaimer }
+        let domain = reclaimer.domain();
+        let words = ptr::from_ref(domain.words());
+        Handle { record: domain.acquire(), words, reclaimer }
     }
 
     #[inline]
@@ -86,8 +91,12 @@ impl Handle {
     /// Opens a read-side section.
     #[inline]
     pub fn pin(&mut self) -> Guard<'_> {
-        self.reclaimer.domain().pin(self.record());
-        Guard::new(self.record)
+        // SAFETY: the reclaimer keeps the domain alive, and with it the words.
+        if !self.record().reader().open(unsafe { &*self.words }) {
+            self.domain().wake(self.record());
+        }
+        // The handle is lent to it, so nothing opens another, and what was forgotten before is over.
+        Guard::sole(self.record)
     }
 
     /// Opens a read-side section beside others, and beside robust guards and hazards, of this handle:
@@ -122,9 +131,6 @@ impl Handle {
     #[inline]
     pub fn pin_robust(&self) -> RobustGuard<'_> {
         let (record, domain) = (self.record(), self.domain());
-        if record.interval().is_new() {
-            return RobustGuard::open_anew(record, domain);
-        }
         RobustGuard::open(record, domain, domain.readers_fence())
     }
 
@@ -169,7 +175,7 @@ impl Handle {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`].
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
         // SAFETY: this function's caller says so.
         unsafe { self.retire_with(ptr, free_box) }
@@ -192,7 +198,7 @@ impl Handle {
     ///
     /// # Safety
     /// As for [`Reclaimer::retire_with`].
-    #[inline]
+    #[inline(always)]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item::new(ptr.cast(), thin(free));
         // SAFETY: this function's caller says so.
@@ -201,10 +207,10 @@ impl Handle {
 
     /// # Safety
     /// As for [`Reclaimer::retire_with`]; `BORN` as for `Domain::retire`.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn retire_item<const BORN: bool>(&self, item: Item, bytes: usize) {
         // SAFETY: the handle owns the record; the rest is the caller's promise.
-        unsafe { self.domain().retire_for::<BORN>(self.record(), item, bytes) }
+        unsafe { Domain::retire::<BORN>(self.record(), item, bytes) }
     }
 
     /// [`Reclaimer::flush`], of what was retired through this handle.
@@ -254,5 +260,42 @@ impl Drop for Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").field("reclaimer", &self.reclaimer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{Reclaimer, Source};
+    use core::mem::forget;
+
+    /// What is left of their count must not be taken for guards of a later section.
+    #[test]
+    fn forgotten_guards_hold_no_later_section_open() {
+        for source in [Source::Fence, Source::Membarrier] {
+            let reclaimer = Reclaimer::builder().source(source).build().expect("the kernel has it");
+            let mut handle = reclaimer.handle();
+            let readers = || reclaimer.blockers().len();
+            (0..3).for_each(|_| forget(handle.pin_nested()));
+            assert_eq!(readers(), 1, "{source:?}");
+            let mut sole = handle.pin();
+            assert!(sole.repin(), "{source:?}");
+            drop(sole);
+            assert_eq!(readers(), 0, "{source:?}");
+            drop(handle.pin_nested());
+            assert_eq!(readers(), 0, "{source:?}");
+        }
+    }
+
+    /// More than fit into a slot beside its stamp.
+    #[test]
+    fn the_last_of_many_guards_ends_the_section() {
+        let handle = Reclaimer::new().handle();
+        let mut guards: Vec<_> = (0..100).map(|_| handle.pin_nested()).collect();
+        assert!(!guards[7].repin());
+        while let Some(guard) = guards.pop() {
+            assert_eq!(handle.reclaimer().blockers().len(), 1);
+            drop(guard);
+        }
+        assert!(handle.reclaimer().blockers().is_empty());
     }
 }

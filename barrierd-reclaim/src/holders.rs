@@ -18,6 +18,9 @@ use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step}
 
 /// No address, no era: nothing is held.
 const NOTHING: u64 = 0;
+/// Nor is anything by an interval that begins here: it was never open. So its owner sees by one look whether it may
+/// just open it.
+const NEVER: u64 = u64::MAX;
 
 /// A hazard: the address of the one object that its owner may go on to use.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl HazardSlot {
 /// 2018: 2GE-IBR; here over the barrier's era).
 #[derive(Debug)]
 pub(crate) struct Interval {
-    /// The era of its beginning. It alone is compared with stamps, and [`NOTHING`] is no interval.
+    /// The era of its beginning. It alone is compared with stamps, and [`NOTHING`] and [`NEVER`] are no interval.
     lo: AtomicU64,
     /// The era of its last load. It alone is compared with births. It never falls.
     up: AtomicU64,
@@ -90,19 +93,24 @@ pub(crate) struct Interval {
 
 impl Interval {
     pub(crate) fn new() -> Interval {
-        Interval { lo: AtomicU64::new(NOTHING), up: AtomicU64::new(NOTHING) }
+        Interval { lo: AtomicU64::new(NEVER), up: AtomicU64::new(NOTHING) }
     }
 
     /// Whether it was never open. Owner only.
     #[inline]
     pub(crate) fn is_new(&self) -> bool {
-        self.up.load(Ordering::Relaxed) == NOTHING
+        self.lo.load(Ordering::Relaxed) == NEVER
+    }
+
+    /// Whether it was open once, and is not. Owner only.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lo.load(Ordering::Relaxed) == NOTHING
     }
 
     /// Whether it is open. Owner only.
-    #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        self.lo.load(Ordering::Relaxed) != NOTHING
+        begins(self.lo.load(Ordering::Relaxed))
     }
 
     /// Opens it, or begins it anew. Owner only; nothing that it holds is used any more.
@@ -130,7 +138,12 @@ impl Interval {
     /// found here (by coherence: Relaxed is enough). Equal to the upper end, which was stored before
     /// the load, it proves that the object was held when it was found.
     #[inline]
-    pub(crate) fn protect<P>(&self, words: &Words, load: impl Fn() -> P, fenced: bool) -> P {
+    pub(crate) fn protect<P>(
+        &self,
+        words: &Words,
+        load: impl Fn() -> P,
+        fenced: impl Fn() -> bool,
+    ) -> P {
         let mut up = self.up.load(Ordering::Relaxed);
         loop {
             let found = load();
@@ -139,7 +152,7 @@ impl Interval {
                 return found;
             }
             up = era;
-            self.raise(up, fenced);
+            self.raise(up, fenced());
             if broken(Twin::RobustNoReload) {
                 return found;
             }
@@ -172,14 +185,20 @@ impl Interval {
     /// Whether it is open and began no later than `stamp`.
     pub(crate) fn holds_back(&self, stamp: u64) -> bool {
         // Acquire: pairs with `close`.
-        (1..=stamp).contains(&self.lo.load(Ordering::Acquire))
+        let lo = self.lo.load(Ordering::Acquire);
+        begins(lo) && lo <= stamp
     }
 
     /// Its ends, if it is open. For reports: proves nothing.
     pub(crate) fn ends(&self) -> Option<(u64, u64)> {
         let lo = self.lo.load(Ordering::Relaxed);
-        (lo != NOTHING).then(|| (lo, self.up.load(Ordering::Relaxed)))
+        begins(lo).then(|| (lo, self.up.load(Ordering::Relaxed)))
     }
+}
+
+/// Whether an interval with this beginning is open.
+fn begins(lo: u64) -> bool {
+    lo != NOTHING && lo != NEVER
 }
 
 /// The birth of an object that is published after this call: any earlier era would do as well.
@@ -213,7 +232,10 @@ pub(crate) struct Holder {
 /// One look at who holds what.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    /// Open intervals: who, and the upper end.
+    /// An open interval: who, and the upper end. Apart from the others, for mostly there is one at most, the caller's
+    /// own, and that needs no allocation.
+    interval: Option<(Holder, u64)>,
+    /// Further ones.
     intervals: Vec<(Holder, u64)>,
     /// Addresses, in order.
     hazards: Vec<u64>,
@@ -248,18 +270,29 @@ impl Holders {
             let lo = interval.lo.load(order);
             let up = interval.up.load(order);
             let holder = Holder { interval: core::ptr::from_ref(interval).addr(), lo };
-            (lo != NOTHING).then_some((holder, up))
+            begins(lo).then_some((holder, up))
         };
-        let intervals = intervals().filter_map(open).collect();
+        let mut all = Holders::default();
+        for held in intervals().filter_map(open) {
+            match all.interval {
+                None => all.interval = Some(held),
+                Some(_) => all.intervals.push(held),
+            }
+        }
         let mut hazards = first.unwrap_or_else(|| later.map_or(Vec::new(), |list| see(list())));
         hazards.sort_unstable();
-        Holders { intervals, hazards }
+        Holders { hazards, ..all }
+    }
+
+    #[inline]
+    fn all_intervals(&self) -> impl Iterator<Item = &(Holder, u64)> {
+        self.interval.iter().chain(&self.intervals)
     }
 
     /// Nobody holds anything but by a section.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.intervals.is_empty() && self.hazards.is_empty()
+        self.interval.is_none() && self.hazards.is_empty()
     }
 
     /// What is safe of objects whose birth is not known, so that each open interval holds all that
@@ -267,24 +300,24 @@ impl Holders {
     ///
     /// Intervals begin in eras, which are no virtual times: while one is open only nanoseconds count.
     pub(crate) fn without_birth(&self, safe: Safe) -> Safe {
-        let first = self.intervals.iter().map(|(holder, _)| holder.lo).min();
+        let first = self.all_intervals().map(|(holder, _)| holder.lo).min();
         first.map_or(safe, |lo| Safe { ns: safe.ns.min(lo), vtime: 0 })
     }
 
     /// What is safe of objects whose birth is known, before [`holder`](Holders::holder) is asked.
     pub(crate) fn with_birth(&self, safe: Safe) -> Safe {
-        if self.intervals.is_empty() { safe } else { Safe { vtime: 0, ..safe } }
+        if self.interval.is_none() { safe } else { Safe { vtime: 0, ..safe } }
     }
 
     /// Who holds what was born in `birth` and retired with the stamp `ns`.
     pub(crate) fn holder(&self, ns: u64, birth: u64) -> Option<Holder> {
         let holds = |(holder, up): &&(Holder, u64)| holder.lo <= ns && birth <= *up;
-        self.intervals.iter().find(holds).map(|(holder, _)| *holder)
+        self.all_intervals().find(holds).map(|(holder, _)| *holder)
     }
 
     /// Whether `holder` is still there.
     pub(crate) fn has(&self, holder: Holder) -> bool {
-        self.intervals.iter().any(|&(open, _)| open == holder)
+        self.all_intervals().any(|&(open, _)| open == holder)
     }
 
     /// Whether a hazard holds anything at all.
@@ -325,7 +358,10 @@ mod tests {
         let words = Words::new();
         advance(&words, 10);
         let interval = Interval::new();
-        assert!(interval.is_new());
+        assert!(interval.is_new() && !interval.is_open() && interval.ends().is_none());
+        assert!(
+            !interval.holds_back(u64::MAX) && Holders::look(|| once(&interval), empty).is_empty()
+        );
         interval.open(&words, false);
         let look = || Holders::look(|| once(&interval), empty);
         let held = |ns: u64, birth: u64| look().holder(ns * GRAIN, birth * GRAIN).is_some();
@@ -334,7 +370,7 @@ mod tests {
         assert!(!held(20, 11), "born after its last load");
         advance(&words, 12);
         assert!(!held(20, 11), "still");
-        assert_eq!(interval.protect(&words, || 7, false), 7);
+        assert_eq!(interval.protect(&words, || 7, || false), 7);
         assert!(held(20, 12) && !held(20, 13));
         let holder = look().holder(20 * GRAIN, 1).expect("held");
         let safe = Safe { ns: 50 * GRAIN, vtime: 9 };
@@ -342,7 +378,7 @@ mod tests {
         assert_eq!(look().with_birth(safe), Safe { ns: 50 * GRAIN, vtime: 0 });
         assert!(interval.holds_back(10 * GRAIN) && !interval.holds_back(10 * GRAIN - 1));
         interval.close();
-        assert!(!interval.is_new() && !look().has(holder) && look().is_empty());
+        assert!(interval.is_closed() && !look().has(holder) && look().is_empty());
         assert_eq!(look().without_birth(safe), safe);
     }
 
@@ -360,7 +396,7 @@ mod tests {
             }
             birth(&words, || unreachable!("the clock is for the twin"))
         };
-        let birth = interval.protect(&words, load, false);
+        let birth = interval.protect(&words, load, || false);
         assert_eq!((loads.get(), birth), (4, 30 * GRAIN));
         assert_eq!(interval.ends().map(|ends| ends.1), Some(30 * GRAIN));
     }

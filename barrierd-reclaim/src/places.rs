@@ -81,11 +81,6 @@ impl Taken {
 pub(crate) struct Look(u64);
 
 impl Look {
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
     /// But for those that sleep.
     #[inline]
     fn but(self, asleep: &[Asleep]) -> Look {
@@ -136,6 +131,51 @@ impl<T> Block<T> {
 
     fn words(&self) -> impl Iterator<Item = (&Taken, &[AtomicPtr<T>])> {
         self.taken.iter().zip(self.places.chunks(WORD))
+    }
+}
+
+/// A walk over the places that somebody has, `AWAKE`: and who does not sleep. By hand, since each scan makes two or three, of one or two places mostly.
+struct InUse<'p, T, const AWAKE: bool> {
+    /// Those to come.
+    blocks: core::slice::Iter<'p, AtomicPtr<Block<T>>>,
+    block: Option<&'p Block<T>>,
+    /// The next word of the block.
+    word: usize,
+    /// What is left of the one before it.
+    look: Look,
+}
+
+impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
+    type Item = &'p T;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'p T> {
+        loop {
+            if let Some(block) = self.block {
+                for place in self.look.by_ref() {
+                    let place = &block.places[(self.word - 1) * WORD + place];
+                    // Acquire: pairs with the Release in `take`.
+                    // SAFETY: null, or made by `take`, and it lives as long as the places.
+                    if let Some(there) = unsafe { place.load(Ordering::Acquire).as_ref() } {
+                        return Some(there);
+                    }
+                }
+                // Words of zeros are nearly all there is to a domain that was large.
+                if let Some(taken) = block.taken.get(self.word) {
+                    self.look = taken.look();
+                    if AWAKE && self.look.0 != 0 {
+                        let beds = self.word * (WORD / BEDS)..(self.word + 1) * (WORD / BEDS);
+                        self.look = Look(self.look.0).but(&block.asleep[beds]);
+                    }
+                    self.word += 1;
+                    continue;
+                }
+            }
+            // Acquire: pairs with the Release in `grow`.
+            // SAFETY: null, or a block that lives as long as the places.
+            self.block = Some(unsafe { self.blocks.next()?.load(Ordering::Acquire).as_ref() }?);
+            self.word = 0;
+        }
     }
 }
 
@@ -252,33 +292,18 @@ impl<T> Places<T> {
     /// What lies in the places that somebody has. Nothing is loaded before it is called for.
     #[inline]
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &T> {
-        self.walk(|taken, _| taken.look())
+        self.walk::<false>()
     }
 
     /// The same, but for those that sleep.
     #[inline]
     pub(crate) fn awake(&self) -> impl Iterator<Item = &T> {
-        self.walk(|taken, asleep| {
-            let look = taken.look();
-            if look.is_empty() { look } else { look.but(asleep) }
-        })
+        self.walk::<true>()
     }
 
     #[inline]
-    fn walk(&self, look: fn(&Taken, &[Asleep]) -> Look) -> impl Iterator<Item = &T> {
-        self.blocks().flat_map(move |block| {
-            let words = block.taken.iter().zip(block.asleep.chunks(WORD / BEDS));
-            let looks = words.map(move |(taken, asleep)| look(taken, asleep)).enumerate();
-            // Nearly all there is to a domain that was large.
-            looks.filter(|(_, look)| !look.is_empty()).flat_map(move |(word, look)| {
-                look.filter_map(move |place| {
-                    let place = &block.places[word * WORD + place];
-                    // Acquire: pairs with the Release in `take`.
-                    // SAFETY: null, or made by `take`, and it lives as long as `self`.
-                    unsafe { place.load(Ordering::Acquire).as_ref() }
-                })
-            })
-        })
+    fn walk<const AWAKE: bool>(&self) -> InUse<'_, T, AWAKE> {
+        InUse { blocks: self.blocks.iter(), block: None, word: 0, look: Look(0) }
     }
 
     /// Where it is told whether who has the place `number` sleeps.

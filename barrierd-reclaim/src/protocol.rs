@@ -18,14 +18,10 @@ use core::sync::atomic::AtomicU64 as Hint;
 use crossbeam_utils::CachePadded;
 
 /// Stamps are multiples of this, nanoseconds; no two stops of a domain have the same. The rest of a
-/// slot says whether its thread holds a guard, and how many beside the first.
+/// slot says whether its thread holds a guard.
 pub(crate) const GRAIN: u64 = 16;
 /// In a slot: its owner holds no guard. The stamp stays.
 const IDLE: u64 = 1;
-/// In a slot: one guard beside the first.
-const NESTED: u64 = 2;
-/// In a slot: as many as it can count.
-const MOST_NESTED: u64 = GRAIN - NESTED;
 
 /// The first era. Intervals take 0 for none.
 const FIRST_ERA: u64 = 1;
@@ -202,18 +198,14 @@ pub(crate) fn raise(floor: &AtomicU64, own: u64) -> u64 {
 /// keeps what only its owner touches beside it.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    /// The stamp of the latest stop that the thread had seen when it last pinned, with [`IDLE`] or the
-    /// number of guards beside the first.
+    /// The stamp of the latest stop that the thread had seen when it last pinned; with [`IDLE`], if it holds no
+    /// guard. How many it holds is the owner's business alone (`record.rs`).
     slot: AtomicU64,
     /// The thread's last full stop, nanoseconds.
     stopped: AtomicU64,
     /// Whether it sleeps: looked at by its owner in each `pin`.
     sleep: Sleep,
 }
-
-/// The slot can't count more guards.
-#[derive(Debug)]
-pub(crate) struct Full;
 
 impl Reader {
     pub(crate) fn new() -> Reader {
@@ -290,44 +282,8 @@ impl Reader {
         unsafe { self.slot.as_ptr().read() & IDLE == 0 }
     }
 
-    /// Whether the owner holds one guard alone, likewise.
-    ///
-    /// # Safety
-    /// As for [`own_is_pinned`](Reader::own_is_pinned); and it holds one.
-    #[cfg(not(loom))]
-    #[inline]
-    pub(crate) unsafe fn own_is_sole(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { self.slot.as_ptr().read().is_multiple_of(GRAIN) }
-    }
-
-    /// Counts one more guard of an open section, which goes on in its era.
-    #[inline]
-    pub(crate) fn nest(&self) -> Result<(), Full> {
-        let word = self.slot.load(Ordering::Relaxed);
-        if word & MOST_NESTED == MOST_NESTED {
-            return Err(Full);
-        }
-        // Release, as in `pin`.
-        self.slot.store(word + NESTED, Ordering::Release);
-        Ok(())
-    }
-
-    /// Guards that are open beside the first. Owner only.
-    #[inline]
-    pub(crate) fn nested(&self) -> u64 {
-        (self.slot.load(Ordering::Relaxed) & MOST_NESTED) / NESTED
-    }
-
-    /// Takes back one [`nest`](Reader::nest).
-    #[inline]
-    pub(crate) fn unnest(&self) {
-        // Release, as in `pin`.
-        self.slot.store(self.slot.load(Ordering::Relaxed) - NESTED, Ordering::Release);
-    }
-
-    /// Closes the section, whose only guard is gone: the stamp stays. One instruction, where a word in
-    /// memory can be changed by one.
+    /// Closes the section, whose guards are gone: the stamp stays. One instruction, where a word in
+    /// memory can be changed by one. Owner only; without a section it changes nothing.
     #[inline]
     pub(crate) fn unpin(&self) {
         step();
@@ -335,12 +291,6 @@ impl Reader {
         let order = if broken(Twin::RelaxedUnpin) { Ordering::Relaxed } else { Ordering::Release };
         self.slot.store(self.slot.load(Ordering::Relaxed) | IDLE, order);
         step();
-    }
-
-    /// The same, whatever guards there are. Owner only.
-    pub(crate) fn unpin_all(&self) {
-        // Release, as in `unpin`.
-        self.slot.store(stamp_of(self.slot.load(Ordering::Relaxed)) | IDLE, Ordering::Release);
     }
 
     /// The stamp of the latest stop that the owner is known to have seen, by its own or by a pin, if it holds no
@@ -509,14 +459,11 @@ mod tests {
         assert_eq!(words.safe().ns, 99 * GRAIN);
         words.stop(&NONE, || 100 * GRAIN);
         reader.pin(&words);
-        reader.nest().expect("one of 7");
         words.stop(&NONE, || 150 * GRAIN);
         look(&words, 200, &reader);
         let held = look(&words, 300, &reader);
         // What was stamped by the stop that it has seen may go.
         assert_eq!((held.safe, held.oldest), (101 * GRAIN, Some(100 * GRAIN)));
-        reader.unnest();
-        assert_eq!(look(&words, 300, &reader).safe, 101 * GRAIN);
         // Without news: the pin is gone, and that is enough.
         reader.unpin();
         let free = look(&words, 300, &reader);
@@ -524,25 +471,6 @@ mod tests {
         // Older evidence than the era takes nothing back.
         assert_eq!(look(&words, 250, &reader).safe, 300 * GRAIN);
         assert_eq!(words.era(), 300 * GRAIN);
-    }
-
-    #[test]
-    fn guards_are_counted_beside_the_stamp() {
-        let (words, reader) = (Words::new(), Reader::new());
-        let stamp = words.stop(&NONE, || 50).ns;
-        assert!(!reader.is_pinned() && reader.pinned().is_none());
-        reader.pin(&words);
-        assert!(reader.is_pinned());
-        for nested in 0..7 {
-            assert_eq!((reader.pinned(), reader.nested()), (Some(stamp), nested));
-            reader.nest().expect("room");
-        }
-        assert!(reader.nest().is_err());
-        assert_eq!((reader.pinned(), reader.nested()), (Some(stamp), 7));
-        reader.unpin_all();
-        assert!(!reader.is_pinned());
-        reader.pin(&words);
-        assert_eq!((reader.pinned(), reader.nested()), (Some(stamp), 0));
     }
 
     #[test]

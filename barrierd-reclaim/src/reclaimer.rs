@@ -125,7 +125,7 @@ impl Reclaimer {
     /// Guards nest. With [`Source::Fence`] the outermost `pin` runs a full fence too.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
-        let Some(record) = local::last(self.id) else { return self.pin_slow() };
+        let Some(record) = local::last(&self.domain) else { return Guard::new(self.pin_slow()) };
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
         if own.reader().is_pinned() {
@@ -136,8 +136,9 @@ impl Reclaimer {
         Guard::new(record)
     }
 
+    /// The record that counts a guard now.
     #[cold]
-    fn pin_slow(&self) -> Guard<'_> {
+    fn pin_slow(&self) -> *const Record {
         let found = local::find(self.id, &self.domain);
         // Late in a thread's exit there is no registration: a record for this guard alone.
         let record = found.unwrap_or_else(|| core::ptr::from_ref(self.domain.acquire()));
@@ -149,7 +150,7 @@ impl Reclaimer {
             own.transient().set(true);
             own.nest();
         }
-        Guard::new(record)
+        record
     }
 
     /// Opens a section that may move between threads, and across an `.await`.
@@ -163,18 +164,15 @@ impl Reclaimer {
     /// and two stores.
     #[inline]
     pub fn pin_robust(&self) -> RobustGuard<'_> {
-        let Some(record) = local::last(self.id) else { return self.pin_robust_slow() };
+        let Some(record) = local::last(&self.domain) else { return self.pin_robust_slow() };
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
-        if own.interval().is_new() {
-            return self.pin_robust_slow();
-        }
         RobustGuard::open(own, &self.domain, false)
     }
 
     #[cold]
     fn pin_robust_slow(&self) -> RobustGuard<'_> {
-        RobustGuard::open_anew(self.kept_record(), &self.domain)
+        RobustGuard::open(self.kept_record(), &self.domain, self.domain.readers_fence())
     }
 
     /// A hazard pointer, which holds nothing yet. One in eight costs some atomic operations, the others
@@ -257,15 +255,21 @@ impl Reclaimer {
     /// As for [`retire_with`](Reclaimer::retire_with); `BORN` as for `Domain::retire`.
     #[inline]
     pub(crate) unsafe fn retire_item<const BORN: bool>(&self, item: Item, bytes: usize) {
-        match local::last(self.id) {
+        match local::last(&self.domain) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive; the rest is
             // the caller's promise.
-            Some(record) => unsafe { self.domain.retire::<BORN>(&*record, item, bytes) },
-            None => self.with_record(|domain, record| {
-                // SAFETY: the record is the caller's for this call; the rest is its promise.
-                unsafe { domain.retire_fenced::<BORN>(record, item, bytes) }
-            }),
+            Some(record) => unsafe { Domain::retire::<BORN>(&*record, item, bytes) },
+            // SAFETY: the caller's promise.
+            None => unsafe { self.retire_anew::<BORN>(item, bytes) },
         }
+    }
+
+    /// # Safety
+    /// As for `retire_item`.
+    #[cold]
+    unsafe fn retire_anew<const BORN: bool>(&self, item: Item, bytes: usize) {
+        // SAFETY: the record is the caller's for this call; the rest is its promise.
+        self.with_record(|_, record| unsafe { Domain::retire::<BORN>(record, item, bytes) });
     }
 
     /// Frees, on this thread, all that it has retired and that is safe by now, and what exited

@@ -3,7 +3,7 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
 //! 2. The owner is the thread whose [`Places::take`] returned the record, until it gives it back. It
-//!    alone touches `freeing`, `running`, `debt`, `beyond`, `transient`, `robust`, `hazards`, `line` and
+//!    alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
 //!    `keeper`. The registry, a
 //!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
 //!    takes its own along when it is sent, with no borrow of it left behind. When the
@@ -32,6 +32,9 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
+/// In [`Inner::owed`]: there was a backlog when the owner last looked.
+const BEHIND: usize = 1;
+
 /// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Record(CachePadded<Inner>);
@@ -45,10 +48,13 @@ struct Inner {
     interval: Interval,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
+    /// Guards that are open beside the first; stale, while none is open, where some were forgotten. Not in the
+    /// slot, which the owner may load by atomic loads alone: no compiler folds those into a test.
+    nested: Cell<u64>,
     /// Robust guards that are open. Safe code counts up without end by forgetting guards, so this, like
     /// every counter that it can drive, has 64 bits: they last for centuries.
     robust: Cell<u64>,
-    /// Hazards that there are.
+    /// Hazards that there are. Here begins the second line.
     hazards: Cell<u64>,
     freeing: Cell<bool>,
     running: Cell<bool>,
@@ -56,9 +62,8 @@ struct Inner {
     transient: Cell<bool>,
     /// What, beside a section, keeps it awake: stored by the owner, loaded by whoever puts readers to sleep.
     holds: Holds,
-    debt: Cell<usize>,
-    /// Guards that the slot could not count.
-    beyond: Cell<u64>,
+    /// See [`debt`](Record::debt), twice that; and [`BEHIND`].
+    owed: Cell<usize>,
     retired: Tally,
     freed: Tally,
     retired_bytes: Tally,
@@ -109,8 +114,8 @@ impl Record {
             running: Cell::new(false),
             transient: Cell::new(false),
             holds: Holds::new(),
-            debt: Cell::new(0),
-            beyond: Cell::new(0),
+            owed: Cell::new(0),
+            nested: Cell::new(0),
             robust: Cell::new(0),
             hazards: Cell::new(0),
             retired: Tally::default(),
@@ -269,9 +274,24 @@ impl Record {
     }
 
     /// Frees that calls from within destructors have left to the calls outside. Owner only.
+    pub(crate) fn debt(&self) -> usize {
+        self.0.owed.get() / 2
+    }
+
+    /// See [`debt`](Record::debt).
+    pub(crate) fn set_debt(&self, items: usize) {
+        self.0.owed.set((items.min(usize::MAX / 2) * 2) | (self.0.owed.get() & BEHIND));
+    }
+
+    /// Notes whether its queue has so many items that may go that one a call is too slow. Owner only.
+    pub(crate) fn set_behind(&self, behind: bool) {
+        self.0.owed.set(self.debt() * 2 + if behind { BEHIND } else { 0 });
+    }
+
+    /// Whether a call that has freed an item should free more. Owner only.
     #[inline]
-    pub(crate) fn debt(&self) -> &Cell<usize> {
-        &self.0.debt
+    pub(crate) fn owes(&self) -> bool {
+        self.0.owed.get() != 0
     }
 
     /// The thread that took it last; 0 for a moment before it says so. For reports.
@@ -324,11 +344,23 @@ impl Record {
 
     /// No guard is left, though some may not have been dropped. Owner only.
     pub(crate) fn end_guards(&self) {
-        self.0.reader.unpin_all();
-        self.0.beyond.set(0);
+        self.0.nested.set(0);
+        self.0.reader.unpin();
         if self.0.robust.replace(0) != 0 {
             self.0.interval.close();
         }
+    }
+
+    /// Guards that are open beside the first, if one is. Owner only.
+    #[inline]
+    pub(crate) fn nested(&self) -> u64 {
+        self.0.nested.get()
+    }
+
+    /// The first guard is about to be opened: those of a section whose guards were forgotten, where
+    /// `Handle::pin` began and ended another, don't count any more. Owner only.
+    pub(crate) fn forget_nested(&self) {
+        self.0.nested.set(0);
     }
 
     /// Counts one more guard of a section that is open. Owner only.
@@ -336,22 +368,13 @@ impl Record {
     /// Looks whether it was taken for asleep, too: in a signal handler, the section may be one that is being opened,
     /// between its store and its own look.
     pub(crate) fn nest(&self) {
-        if self.0.reader.nested() == 0 {
-            // Left by a section whose guards were forgotten, where `Handle::pin` began another.
-            self.0.beyond.set(0);
-        }
-        if self.0.reader.nest().is_err() {
-            self.0.beyond.set(self.0.beyond.get() + 1);
-        }
+        self.0.nested.set(self.0.nested.get() + 1);
         self.go_on(self.0.reader.sleep().look());
     }
 
     /// Takes back one [`nest`](Record::nest). Owner only.
     pub(crate) fn unnest(&self) {
-        match self.0.beyond.get() {
-            0 => self.0.reader.unnest(),
-            beyond => self.0.beyond.set(beyond - 1),
-        }
+        self.0.nested.set(self.0.nested.get() - 1);
     }
 }
 
@@ -378,10 +401,14 @@ impl Records {
     pub(crate) fn acquire(&self, domain: *const Domain, vtime: VtimeWord) -> &Record {
         self.0.take(|place| {
             let record = Box::into_raw(Box::new(Record::new(domain, vtime, place)));
-            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record.
+            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record. The domain is the
+            // caller.
             unsafe {
                 (*(*record).bags()).count_on((*record).freed_bytes());
                 (*(*record).bags()).show_on((*record).oldest_ns());
+                if (*domain).readers_fence() {
+                    (*(*record).bags()).fence();
+                }
             }
             record
         })

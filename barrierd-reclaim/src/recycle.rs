@@ -31,16 +31,44 @@ const GRAIN: usize = 16;
 const LARGEST: usize = 256;
 const SIZES: usize = LARGEST / GRAIN;
 
-/// A free piece: its first word leads to the next.
+/// A free piece, as long as nobody has it.
 struct Free {
-    next: *mut Free,
+    /// The one below. Null: this is none, but the bottom.
+    next: *const Free,
+    /// How many more may be put upon it.
+    room: usize,
 }
+
+/// What lies under a stack's pieces: so that the top alone says whether there is one, and room for another.
+struct Bottom(Free);
+
+// SAFETY: it never changes, and leads nowhere.
+unsafe impl Sync for Bottom {}
+
+/// Of a stack that takes pieces.
+static OPEN: Bottom = Bottom(Free { next: ptr::null(), room: KEPT });
+/// Of one that takes none yet, or none any more.
+static CLOSED: Bottom = Bottom(Free { next: ptr::null(), room: 0 });
 
 /// One thread's free pieces of one size.
 struct Stack {
-    top: Cell<*mut Free>,
-    /// How many more it may take.
-    room: Cell<usize>,
+    top: Cell<*const Free>,
+}
+
+impl Stack {
+    /// # Safety
+    /// `piece` is of this stack's size, at least 16 bytes, nobody else's, and there is room.
+    #[inline]
+    unsafe fn put(&self, piece: *mut Free, room: usize) {
+        // SAFETY: as the caller says.
+        unsafe { piece.write(Free { next: self.top.replace(piece), room: room - 1 }) };
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        // SAFETY: a free piece of this thread, or a static.
+        unsafe { (*self.top.get()).room }
+    }
 }
 
 struct Cache {
@@ -52,7 +80,7 @@ thread_local! {
     /// Without a destructor, so that it is reached by a plain address; [`EXIT`] empties it.
     static CACHE: Cache = const {
         Cache {
-            stacks: [const { Stack { top: Cell::new(ptr::null_mut()), room: Cell::new(0) } }; SIZES],
+            stacks: [const { Stack { top: Cell::new(&raw const CLOSED.0) } }; SIZES],
             open: Cell::new(false),
         }
     };
@@ -67,13 +95,12 @@ impl Drop for Exit {
         CACHE.with(|cache| {
             for (index, stack) in cache.stacks.iter().enumerate() {
                 // What is freed from here on goes to the global allocator at once.
-                stack.room.set(0);
-                let mut piece = stack.top.replace(ptr::null_mut());
-                while !piece.is_null() {
-                    // SAFETY: a free piece, on the stack once, allocated with this layout.
-                    unsafe {
+                let mut piece = stack.top.replace(&raw const CLOSED.0);
+                // SAFETY: each a free piece, on the stack once, allocated with this layout; or the bottom.
+                unsafe {
+                    while !(*piece).next.is_null() {
                         let next = (*piece).next;
-                        dealloc(piece.cast(), layout_of(index));
+                        dealloc(piece.cast_mut().cast(), layout_of(index));
                         piece = next;
                     }
                 }
@@ -108,13 +135,13 @@ pub fn alloc<T>(value: T) -> *mut T {
     let node = CACHE.with(|cache| {
         let stack = &cache.stacks[index];
         let top = stack.top.get();
-        if top.is_null() {
+        // SAFETY: a free piece of this thread, or the bottom.
+        let next = unsafe { (*top).next };
+        if next.is_null() {
             return fresh(index);
         }
-        // SAFETY: a free piece of this thread.
-        stack.top.set(unsafe { (*top).next });
-        stack.room.set(stack.room.get() + 1);
-        top.cast::<T>()
+        stack.top.set(next);
+        top.cast_mut().cast::<T>()
     });
     // SAFETY: as large as T and aligned for it, and nobody else's.
     unsafe { node.write(value) };
@@ -139,13 +166,11 @@ pub unsafe fn free<T>(node: *mut T) {
             let Keep(piece, index) = *self;
             CACHE.with(|cache| {
                 let stack = &cache.stacks[index];
-                let room = stack.room.get();
-                if room == 0 {
-                    return full(cache, piece, index);
+                match stack.room() {
+                    0 => full(piece, cache, index),
+                    // SAFETY: at least 16 bytes, nobody else's, and there is room.
+                    room => unsafe { stack.put(piece, room) },
                 }
-                stack.room.set(room - 1);
-                // SAFETY: at least 16 bytes, and nobody else's.
-                unsafe { piece.write(Free { next: stack.top.replace(piece) }) };
             });
         }
     }
@@ -167,21 +192,19 @@ fn fresh<T>(index: usize) -> *mut T {
 
 /// No room: the first time because the cache is not open yet.
 #[cold]
-fn full(cache: &Cache, piece: *mut Free, index: usize) {
+fn full(piece: *mut Free, cache: &Cache, index: usize) {
     // Late in a thread's exit nothing is kept any more.
     if !cache.open.get() && EXIT.try_with(|_| ()).is_ok() {
         cache.open.set(true);
-        cache.stacks.iter().for_each(|stack| stack.room.set(KEPT));
+        // Nothing has been put there.
+        cache.stacks.iter().for_each(|stack| stack.top.set(&raw const OPEN.0));
     }
     let stack = &cache.stacks[index];
-    match stack.room.get() {
+    match stack.room() {
         // SAFETY: allocated with this layout by `fresh`, and nobody else's.
         0 => unsafe { dealloc(piece.cast(), layout_of(index)) },
-        room => {
-            stack.room.set(room - 1);
-            // SAFETY: at least 16 bytes, and nobody else's.
-            unsafe { piece.write(Free { next: stack.top.replace(piece) }) };
-        }
+        // SAFETY: at least 16 bytes, nobody else's, and there is room.
+        room => unsafe { stack.put(piece, room) },
     }
 }
 
@@ -212,7 +235,7 @@ mod tests {
             let nodes: Vec<_> = (0..KEPT as u64 + 10).map(alloc).collect();
             // SAFETY: each made above, freed once.
             nodes.iter().for_each(|&node| unsafe { free(node) });
-            let kept = |cache: &Cache| KEPT - cache.stacks[0].room.get();
+            let kept = |cache: &Cache| KEPT - cache.stacks[0].room();
             assert_eq!(CACHE.with(kept), KEPT);
         })
         .join()

@@ -118,17 +118,12 @@ impl<'r> RobustGuard<'r> {
     #[inline]
     pub(crate) fn open(record: &'r Record, domain: &'r Domain, fenced: bool) -> RobustGuard<'r> {
         record.robust().set(record.robust().get() + 1);
-        if !record.interval().is_open() {
+        if record.interval().is_closed() {
             record.interval().open(domain.words(), fenced);
+        } else if record.interval().is_new() {
+            open_first(record, domain);
         }
         RobustGuard { record, domain, _borrowed: PhantomData }
-    }
-
-    /// The same for a record that may not have had one before.
-    pub(crate) fn open_anew(record: &'r Record, domain: &'r Domain) -> RobustGuard<'r> {
-        domain.expect_intervals();
-        record.expect_interval();
-        RobustGuard::open(record, domain, domain.readers_fence())
     }
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
@@ -138,7 +133,8 @@ impl<'r> RobustGuard<'r> {
     #[inline]
     pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
         let load = || pointer.load(Ordering::Acquire);
-        self.record().interval().protect(self.domain.words(), load, self.domain.readers_fence())
+        let fenced = || self.domain.readers_fence();
+        self.record().interval().protect(self.domain.words(), load, fenced)
     }
 
     /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
@@ -162,6 +158,14 @@ impl<'r> RobustGuard<'r> {
         // SAFETY: records live as long as their domain, which `'r` keeps alive.
         unsafe { &*self.record }
     }
+}
+
+/// A record's first robust guard.
+#[cold]
+fn open_first(record: &Record, domain: &Domain) {
+    domain.expect_intervals();
+    record.expect_interval();
+    record.interval().open(domain.words(), domain.readers_fence());
 }
 
 impl Drop for RobustGuard<'_> {

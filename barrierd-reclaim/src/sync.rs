@@ -241,6 +241,8 @@ pub(crate) enum Twin {
     StampBeforeLook,
     /// The owner of a queue looks at its limit before it says that it is busy.
     LimitBeforeBusy,
+    /// The owner of a queue says how far it fills bags by a store, whoever has taken it meanwhile.
+    LimitByStore,
     /// A hazard is believed without a second load of the pointer.
     HazardNoReload,
     /// A hazard is set and cleared by Relaxed stores.

@@ -1,22 +1,27 @@
-//! What a section of the drop-in takes, in instructions, against crossbeam-epoch: counted by valgrind.
+//! What the hot calls take, in instructions, each against its bound; and a section of the drop-in against
+//! crossbeam-epoch. Counted by valgrind.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn build() -> PathBuf {
+/// The example, built with those flags of rustc's.
+fn build(example: &str, flags: &[&str]) -> PathBuf {
     let target = std::env::current_exe()
         .unwrap()
         .ancestors()
         .nth(3)
         .expect("target/profile/deps/this test")
-        .join("disassembly");
+        .join(if flags.is_empty() { "disassembly" } else { "counted" });
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet", "--example", "sections"]);
+    cargo.args(["build", "--release", "--quiet", "--example", example]);
     cargo.args(["-p", "barrierd-reclaim", "--target-dir"]).arg(&target);
     // Sanitizers and models have other code.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    if !flags.is_empty() {
+        cargo.env("RUSTFLAGS", flags.join(" "));
+    }
     assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-    target.join("release/examples/sections")
+    target.join("release/examples").join(example)
 }
 
 /// All instructions of a run.
@@ -33,22 +38,49 @@ fn count(program: &Path, whose: &str, sections: u64) -> u64 {
     line.unwrap_or_else(|| panic!("no count: {text}")).1.trim().parse().expect("a number")
 }
 
-/// With the loop around it; once the guard is shown to `black_box`, which puts it into memory.
+/// Instructions of one of `NAME`'s, with the loop around it. The rest of a run is none.
+fn one(program: &Path, name: &str) -> f64 {
+    const FEW: u64 = 20_000;
+    const MANY: u64 = 220_000;
+    let more = count(program, name, MANY).saturating_sub(count(program, name, FEW));
+    #[allow(clippy::cast_precision_loss, reason = "a few instructions")]
+    let each = more as f64 / (MANY - FEW) as f64;
+    each
+}
+
+/// Once the guard is shown to `black_box`, which puts it into memory.
 #[test]
 fn a_section_is_a_third_of_the_original_s() {
-    const FEW: u64 = 100_000;
-    const MANY: u64 = 1_100_000;
-    let program = build();
-    // The rest of a run is no section.
-    let a_section = |name: &str| {
-        let more = count(&program, name, MANY).saturating_sub(count(&program, name, FEW));
-        #[allow(clippy::cast_precision_loss, reason = "a few instructions")]
-        let each = more as f64 / (MANY - FEW) as f64;
-        each
-    };
+    let program = build("sections", &[]);
     for (here, original) in [("here", "original"), ("here_shown", "original_shown")] {
-        let (here, original) = (a_section(here), a_section(original));
+        let (here, original) = (one(&program, here), one(&program, original));
         println!("instructions a section: {here:.1} here, {original:.1} there");
         assert!(3.0 * here <= original, "{here} instructions of {original}");
     }
+}
+
+/// With what a bag of 64 costs, and, where objects are boxed, the C library's `malloc` and `free`: so bounds are some
+/// instructions above what one compiler and one C library made of it.
+///
+/// A loop under valgrind is as slow as one that retires at its leisure, whose bags would be small: hence the flag.
+#[test]
+fn hot_calls_stay_within_their_bounds() {
+    let program = build("fast_paths", &["--cfg", "barrierd_unpaced"]);
+    let boxes = one(&program, "boxes");
+    println!("instructions, malloc and free alone: {boxes:.1}");
+    // Counted, in this order, with rustc 1.95 and glibc 2.36: 4, 13, 11, 12, 18, 226, 91, 270.
+    let bounds = [
+        ("handle", 8.0),
+        ("global", 13.5),
+        ("drop_in", 11.5),
+        ("drop_in_handle", 12.5),
+        ("robust_guard", 19.0),
+        ("replace", boxes + 72.0),
+        ("replace_recycled", 96.0),
+        ("replace_robust", boxes + 120.0),
+    ];
+    let counted = bounds.map(|(name, most)| (name, one(&program, name), most));
+    counted.iter().for_each(|(name, each, most)| println!("{name}: {each:.1} of {most:.1}"));
+    let above = counted.iter().filter(|(_, each, most)| each > most);
+    assert_eq!(above.collect::<Vec<_>>(), <[&(&str, f64, f64); 0]>::default());
 }

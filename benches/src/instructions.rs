@@ -30,7 +30,7 @@ pub(crate) fn count(bench: &Bench, task: &str) -> Result<Vec<f64>, String> {
         "--dump-after=barrierd_bench_counted",
     ]);
     valgrind.arg(format!("--callgrind-out-file={}/out", dir.path().display()));
-    let own = job::command(bench, Allocator::System, task)?;
+    let own = job::command(bench, Allocator::Counted, task)?;
     valgrind.arg(own.get_program()).args(own.get_args());
     valgrind.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = valgrind.spawn().map_err(|error| format!("valgrind: {error}"))?;

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 pub(crate) enum Allocator {
     System,
     Mimalloc,
+    /// The system's, in the build for callgrind (`barrierd_unpaced`, `scripts/bench.sh`): bags as large as they are
+    /// without it. This build, where there is none.
+    Counted,
 }
 
 impl Allocator {
@@ -24,6 +27,9 @@ impl Allocator {
         Ok(match self {
             Allocator::System => own,
             Allocator::Mimalloc => own.with_file_name("barrierd-bench-mimalloc"),
+            Allocator::Counted => Some(own.with_file_name("barrierd-bench-counted"))
+                .filter(|it| it.exists())
+                .unwrap_or(own),
         })
     }
 }

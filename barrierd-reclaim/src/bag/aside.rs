@@ -20,6 +20,8 @@ pub(super) struct Aside {
     /// Would go, but an interval holds each item. By holder, so that nothing is looked at again while
     /// that one stays.
     kept: Vec<Kept>,
+    /// Room for the next of them.
+    empty: Vec<Bag>,
     /// Would go, but a hazard holds them; with what each takes, bytes, as far as that is known.
     hazarded: Vec<(Item, usize)>,
     /// When the first of these came, nanoseconds. For reports.
@@ -85,13 +87,27 @@ impl Aside {
         free: &mut VecDeque<Bag>,
         spare: &mut Vec<Bag>,
     ) {
-        for bag in self.take_gone(holders).into_iter().flatten() {
-            put(self.sift(bag, holders, spare), free, spare);
+        let mut at = 0;
+        while let Some(kept) = self.kept.get(at) {
+            if holders.has(kept.holder) {
+                at += 1;
+                continue;
+            }
+            // What another holds goes to the end, or to one that is there: it isn't looked at again.
+            let mut gone = self.kept.remove(at).bags;
+            for bag in gone.drain(..) {
+                if let Some(bag) = self.sift(bag, holders, spare) {
+                    put(bag, free, spare);
+                }
+            }
+            self.empty = gone;
         }
         let safe = holders.with_birth(safe);
         while self.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
             let bag = self.sealed.pop_front().expect("looked at");
-            put(self.sift(bag, holders, spare), free, spare);
+            if let Some(bag) = self.sift(bag, holders, spare) {
+                put(bag, free, spare);
+            }
         }
         self.release_hazarded(holders, free, spare);
     }
@@ -116,9 +132,20 @@ impl Aside {
         gone.map(|kept| VecDeque::from(kept.bags)).collect()
     }
 
-    /// What may go of a bag that is safe but for single readers. The rest is put aside, item by item if need be.
-    pub(super) fn sift(&mut self, mut bag: Bag, holders: &Holders, spare: &mut Vec<Bag>) -> Bag {
+    /// What may go of a bag that is safe but for single readers. The rest is put aside, item by item if need be;
+    /// the bag as it is, if one interval holds all of it, as that of a section which is open now does.
+    pub(super) fn sift(
+        &mut self,
+        mut bag: Bag,
+        holders: &Holders,
+        spare: &mut Vec<Bag>,
+    ) -> Option<Bag> {
         if bag.birth != 0 && holders.holder(bag.ns, bag.birth).is_some() {
+            if let Some(holder) = holders.holder(bag.ns, bag.last_birth) {
+                bag.vtime = u64::MAX;
+                self.keep_whole(holder, bag);
+                return None;
+            }
             let (ns, opened_ns) = (bag.ns, bag.opened_ns);
             // One holder is enough; when it has gone the next is found.
             bag.retain(|item, bytes| {
@@ -130,22 +157,36 @@ impl Aside {
                 kept.bytes += bytes;
                 // A later stamp and an earlier birth only keep longer.
                 (kept.ns, kept.birth) = (kept.ns.max(ns), kept.birth.min(birth));
+                kept.last_birth = u64::MAX;
                 false
             });
         }
         // What a hazard holds has no other holder: see `Aside::hazards`.
         self.hazards(&mut bag, holders);
-        bag
+        Some(bag)
+    }
+
+    /// What `holder` holds.
+    fn kept_by(&mut self, holder: Holder) -> &mut Kept {
+        let group = self.kept.iter().position(|kept| kept.holder == holder);
+        let group = group.unwrap_or_else(|| {
+            let bags = take(&mut self.empty);
+            self.kept.push(Kept { holder, bags, oldest_ns: u64::MAX });
+            self.kept.len() - 1
+        });
+        &mut self.kept[group]
+    }
+
+    /// A bag all of which `holder` holds.
+    fn keep_whole(&mut self, holder: Holder, bag: Bag) {
+        let Kept { bags, oldest_ns, .. } = self.kept_by(holder);
+        *oldest_ns = bag.opened_ns.min(*oldest_ns);
+        bags.push(bag);
     }
 
     /// A bag with room for an item of a bag of `opened_ns` that `holder` holds.
     fn keep(&mut self, holder: Holder, opened_ns: u64, spare: &mut Vec<Bag>) -> &mut Bag {
-        let group = self.kept.iter().position(|kept| kept.holder == holder);
-        let group = group.unwrap_or_else(|| {
-            self.kept.push(Kept { holder, bags: Vec::new(), oldest_ns: u64::MAX });
-            self.kept.len() - 1
-        });
-        let Kept { bags, oldest_ns, .. } = &mut self.kept[group];
+        let Kept { bags, oldest_ns, .. } = self.kept_by(holder);
         *oldest_ns = opened_ns.min(*oldest_ns);
         if bags.last().is_none_or(|bag| bag.len == BAG_ITEMS) {
             let mut bag = spare.pop().unwrap_or_else(Bag::new);
@@ -394,7 +435,7 @@ mod tests {
         queue.seal(11 * GRAIN);
         assert_eq!(release(&queue, 15), 11);
         queue.advance(20 * GRAIN);
-        queue.intervals[1].protect(&queue.words, || (), false);
+        queue.intervals[1].protect(&queue.words, || (), || false);
         (0..BAG_ITEMS).for_each(|_| queue.push(15 * GRAIN, 21 * GRAIN));
         queue.seal(21 * GRAIN);
         assert_eq!(release(&queue, 30), 11);
@@ -433,7 +474,7 @@ mod tests {
                         let era = queue.words.era();
                         let interval = &queue.intervals[at];
                         if let Some((_, up)) = &mut queue.ends[at] {
-                            interval.protect(&queue.words, || (), false);
+                            interval.protect(&queue.words, || (), || false);
                             *up = era;
                         } else {
                             interval.open(&queue.words, false);

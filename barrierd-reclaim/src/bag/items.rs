@@ -71,6 +71,9 @@ impl Item {
     }
 }
 
+/// No birth is earlier: births are eras.
+pub(super) const FIRST_BIRTH: u64 = 1;
+
 type Array = [MaybeUninit<Item>; BAG_ITEMS];
 
 /// Room for [`BAG_ITEMS`], or none yet. Not a `Box`, because others point into it while it moves.
@@ -106,8 +109,10 @@ pub(crate) struct Bag {
     /// Nanoseconds; `u64::MAX` while the bag is open.
     pub(super) ns: u64,
     pub(super) vtime: u64,
-    /// The earliest of the items' births; 0 if they have none.
+    /// No later than any of the items' births; 0 if they have none.
     pub(super) birth: u64,
+    /// No earlier than any of them.
+    pub(super) last_birth: u64,
     /// When its first item came, nanoseconds; `u64::MAX` if that is not known. For reports.
     pub(super) opened_ns: u64,
     /// What the items take, bytes.
@@ -142,6 +147,7 @@ impl Bag {
             ns: u64::MAX,
             vtime: u64::MAX,
             birth: 0,
+            last_birth: u64::MAX,
             opened_ns: u64::MAX,
             bytes: 0,
             sealed: 0,
@@ -219,5 +225,6 @@ impl Bag {
 
     pub(super) fn clear(&mut self) {
         (self.taken, self.len, self.opened_ns) = (0, 0, u64::MAX);
+        self.last_birth = u64::MAX;
     }
 }

@@ -28,7 +28,7 @@ impl Queue {
     fn push(&self, n: usize, now: u64) {
         // SAFETY: this thread's own.
         match unsafe { self.0.push(numbered(n), 8, false) } {
-            Ok(pushed) => assert!(pushed.next.is_none()),
+            Ok(next) => assert!(next.is_none()),
             Err(Refused::Taken) => panic!("not taken"),
             Err(Refused::Closed) => self.work(|work| {
                 if work.wants_seal() {
@@ -129,7 +129,7 @@ fn kinds_fill_side_by_side() {
     let births: Vec<u64> = (0..BAG_ITEMS as u64 + 2).rev().map(|n| n + 7).collect();
     let born = |at: usize| Item::new(ptr::from_ref(&births[at]).cast_mut().cast(), nothing);
     // SAFETY: this thread's own; they begin with their births.
-    let fast = |at| unsafe { queue.0.push_as::<true>(born(at), 4, false) }.map(|_| ());
+    let fast = |at| unsafe { queue.0.push_as::<true>(born(at), 4, || false) }.map(|_| ());
     let slow = |at| {
         queue.work(|work| {
             assert!(!work.wants_seal_as::<true>());
@@ -192,6 +192,7 @@ fn a_mark_survives_the_owner() {
     let queue = Queue::new(VtimeWord::none());
     queue.work(|work| {
         queue.0.mark_taken();
+        work.set_most(BAG_ITEMS / 2);
         work.push(numbered(1), 8);
         work.seal(3);
         work.push(numbered(2), 8);

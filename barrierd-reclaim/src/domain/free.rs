@@ -13,7 +13,7 @@ impl Domain {
     /// The caller owns `record`; `item` was stamped before `safe`, so no reader can hold it
     /// (ARCHITECTURE.md, "Why a freed item has no reader"), and has left its queue.
     #[inline]
-    pub(super) unsafe fn run(&self, record: &Record, item: Item) {
+    pub(super) unsafe fn run(record: &Record, item: Item) {
         let freeing = Freeing::new(record);
         record.freed().publish(1);
         // SAFETY: as the caller says; it has left its queue, so this is the only call.
@@ -24,7 +24,25 @@ impl Domain {
     /// A destructor that retires only pushes; a later call frees for it.
     #[cold]
     pub(super) fn owe(&self, record: &Record, items: usize) {
-        record.debt().set(record.debt().get().saturating_add(items));
+        record.set_debt(record.debt().saturating_add(items));
+    }
+
+    /// The same for a push that took nothing out, if it was such a one.
+    #[inline(never)]
+    pub(super) fn owe_for_push(&self, record: &Record) {
+        if !self.lazy {
+            self.owe(record, 1);
+        }
+    }
+
+    /// What a push has to free beside the item that it took out.
+    ///
+    /// # Safety
+    /// The caller owns `record`.
+    #[cold]
+    pub(super) unsafe fn free_more(&self, record: &Record) {
+        // SAFETY: as the caller says.
+        unsafe { self.free(record, FREED_PER_RETIRE - 1) };
     }
 
     /// Frees up to `limit` items that may go, oldest first, and some more if destructors retired.
@@ -51,14 +69,21 @@ impl Domain {
         } else {
             limit
         };
-        let debt = record.debt().get();
+        let debt = record.debt();
         let extra = debt.min(MOST_PER_RETIRE);
-        record.debt().set(debt - extra);
+        record.set_debt(debt - extra);
         let _running = Running::new(record);
         for _ in 0..limit.saturating_add(extra) {
             // SAFETY: the caller owns the record; `take_safe` runs no foreign code.
-            let Some(item) = (unsafe { self.own(record, |work| work.take_safe()) }) else {
-                record.debt().set(0);
+            let next = unsafe {
+                self.own(record, |work| {
+                    let next = work.take_safe();
+                    record.set_behind(work.is_behind());
+                    next
+                })
+            };
+            let Some(item) = next else {
+                record.set_debt(0);
                 break;
             };
             record.freed().publish(1);
@@ -69,5 +94,57 @@ impl Domain {
                 return;
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    /// One item a call would never work a backlog off.
+    #[test]
+    fn calls_free_two_items_each_while_there_is_a_backlog() {
+        let barriers = Barriers::choose(Source::Membarrier, None).expect("this kernel has it");
+        let domain = Domain::new(barriers, &Settings { background: false, ..Settings::default() });
+        let (record, reader) = (domain.acquire(), domain.acquire());
+        let retire = || {
+            let item = Item::new(core::ptr::null_mut(), nothing);
+            // SAFETY: the record is this test's; `nothing` touches nothing.
+            unsafe { Domain::retire::<false>(record, item, 8) };
+        };
+        domain.pin(reader);
+        (0..2_000).for_each(|_| retire());
+        reader.reader().unpin();
+        let is_behind = || {
+            // SAFETY: the record is this test's.
+            unsafe { domain.own(record, |work| work.is_behind()) }
+        };
+        for _ in 0..10 {
+            retire();
+            // The reader shows what it has seen.
+            let stop = domain.full_stop(record);
+            domain.pin(reader);
+            reader.reader().unpin();
+            // SAFETY: the record is this test's.
+            unsafe {
+                domain.own(record, |work| {
+                    work.seal(stop);
+                    domain.look(record, work, Asked::OnRetire);
+                });
+            }
+        }
+        assert!(is_behind());
+        // SAFETY: the record is this test's.
+        unsafe { domain.free(record, 1) };
+        assert!(record.owes());
+        for _ in 0..50 {
+            let before = record.freed().get();
+            retire();
+            assert!(record.freed().get() >= before + 2);
+        }
+        domain.close();
     }
 }

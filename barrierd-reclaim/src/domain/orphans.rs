@@ -268,7 +268,7 @@ impl Domain {
         };
         orphans.add(left);
         self.note_orphans(orphans);
-        record.debt().set(0);
+        record.set_debt(0);
         if record.reader().is_pinned() {
             // A guard outlives the thread's registration. Its end will give the record back; a
             // guard that was leaked keeps its section open for ever, and what it protects with it:
@@ -320,7 +320,7 @@ mod tests {
             let item = Item::new(core::ptr::null_mut(), nothing);
             // SAFETY: the record is this test's; `nothing` touches nothing.
             unsafe {
-                domain.retire_fenced::<false>(record, item, 8);
+                Domain::retire::<false>(record, item, 8);
                 domain.hand_over(record);
             }
             assert!(!domain.has_safe_orphan());
@@ -360,7 +360,7 @@ mod tests {
             for _ in 0..64 * bags {
                 let item = Item::new(core::ptr::null_mut(), nothing);
                 // SAFETY: the record is this test's; `nothing` touches nothing.
-                unsafe { domain.retire_fenced::<false>(record, item, 8) };
+                unsafe { Domain::retire::<false>(record, item, 8) };
             }
             let before = COMPARED.get();
             // SAFETY: as above.
@@ -387,7 +387,7 @@ mod tests {
             for _ in 0..64 * 100 + 1 {
                 let item = Item::new(core::ptr::null_mut(), nothing);
                 // SAFETY: the record is this test's; `nothing` touches nothing.
-                unsafe { domain.retire_fenced::<false>(record, item, 8) };
+                unsafe { Domain::retire::<false>(record, item, 8) };
             }
             // SAFETY: as above.
             assert_eq!(unsafe { domain.own(record, |work| work.sealed()) }, 0, "handed over");
@@ -403,7 +403,7 @@ mod tests {
         (0..65).for_each(|_| {
             let item = Item::new(core::ptr::null_mut(), nothing);
             // SAFETY: as above.
-            unsafe { domain.retire_fenced::<false>(record, item, 8) };
+            unsafe { Domain::retire::<false>(record, item, 8) };
         });
         domain.close();
     }

@@ -221,7 +221,7 @@ mod tests {
         for n in 0..60 {
             let item = Item::new(core::ptr::without_provenance_mut(n), count);
             // SAFETY: the record is this thread's; `count` touches nothing of the item's.
-            unsafe { domain.retire_fenced::<false>(left, item, 8) };
+            unsafe { Domain::retire::<false>(left, item, 8) };
         }
         // SAFETY: the record is this thread's; `count` touches nothing of the item's.
         unsafe { domain.hand_over(left) };

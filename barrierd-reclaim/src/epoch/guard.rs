@@ -6,6 +6,7 @@ use super::participant;
 use super::pointable::Pointable;
 use super::shared::Shared;
 use crate::bag::Item;
+use crate::domain::Domain;
 use crate::record::Record;
 use core::fmt;
 use core::ptr;
@@ -163,7 +164,7 @@ impl Guard {
 #[inline]
 unsafe fn retire(record: &Record, (item, bytes): (Item, usize)) {
     // SAFETY: as the caller says.
-    unsafe { record.domain().retire_for::<false>(record, item, bytes) };
+    unsafe { Domain::retire::<false>(record, item, bytes) };
 }
 
 impl Drop for Guard {

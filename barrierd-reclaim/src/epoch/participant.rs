@@ -73,8 +73,7 @@ pub(super) fn nest(record: &Record) {
 pub(super) unsafe fn end(record: *const Record) {
     // SAFETY: a guard keeps the participant.
     let own = unsafe { &*record };
-    // SAFETY: as the caller says.
-    if unsafe { own.reader().own_is_sole() } {
+    if own.nested() == 0 {
         own.reader().unpin();
     } else {
         // SAFETY: as the caller says.
@@ -91,7 +90,7 @@ unsafe fn end_nested(record: *const Record) {
     // SAFETY: a guard keeps the participant.
     let own = unsafe { &*record };
     own.unnest();
-    if own.transient().get() && own.reader().nested() == 0 {
+    if own.transient().get() && own.nested() == 0 {
         own.reader().unpin();
         // SAFETY: handles and guards are gone.
         unsafe { finish(record, Domain::hand_over) };
@@ -101,15 +100,12 @@ unsafe fn end_nested(record: *const Record) {
 /// Whether there is one guard alone.
 #[inline]
 pub(super) fn is_sole(record: &Record) -> bool {
-    record.reader().nested() == u64::from(record.transient().get())
+    record.nested() == u64::from(record.transient().get())
 }
 
 /// The only guard goes on with what its thread has seen by now.
 pub(super) fn repin(record: &Record) {
     record.domain().pin(record);
-    if record.transient().get() {
-        record.nest();
-    }
 }
 
 /// One more handle, be there none.

@@ -87,7 +87,7 @@ impl Domain {
             }
             Story::FromInterval => {
                 self.interval.open(words, fenced);
-                let found = self.interval.protect(words, || self.find(), fenced);
+                let found = self.interval.protect(words, || self.find(), || fenced);
                 interrupt_here();
                 self.hazard.hold(NODE);
                 self.interval.close();
@@ -95,7 +95,7 @@ impl Domain {
             }
             Story::Interval => {
                 self.interval.open(words, fenced);
-                if self.interval.protect(words, || self.find(), fenced) {
+                if self.interval.protect(words, || self.find(), || fenced) {
                     interrupt_here();
                     world.use_node();
                 }

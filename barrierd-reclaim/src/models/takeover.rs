@@ -4,7 +4,7 @@
 //! may touch ([`crate::sync::Owned`]).
 
 use super::*;
-use crate::bag::{Bags, Item, Refused, VtimeWord};
+use crate::bag::{BAG_ITEMS, Bags, Item, Refused, VtimeWord, Work};
 use crate::protocol::collect;
 use core::iter::once;
 use core::ptr;
@@ -55,7 +55,11 @@ impl Domain {
             Err(Refused::Taken) => false,
             // SAFETY: as above.
             Err(Refused::Closed) => unsafe {
-                self.queue().own(false, |work| work.push(item(n), 8)).is_ok()
+                let work = |work: &mut Work<'_>| {
+                    work.set_most(BAG_ITEMS / 2);
+                    work.push(item(n), 8);
+                };
+                self.queue().own(false, work).is_ok()
             },
         }
     }
@@ -191,6 +195,7 @@ fn twins() {
     rejects(Twin::TakeoverWithoutBarrier, PLACES, model);
     rejects(Twin::LimitBeforeBusy, PLACES, model);
     rejects(Twin::RelaxedQuiet, PLACES, model);
+    rejects(Twin::LimitByStore, PLACES, model);
 }
 
 #[test]

@@ -73,7 +73,7 @@ unsafe fn call(world: &World, record: &Record, call: Call) {
     unsafe {
         match call {
             Call::Retire(times) => {
-                (0..times).for_each(|_| domain.retire_for::<false>(record, world.item(), 8));
+                (0..times).for_each(|_| Domain::retire::<false>(record, world.item(), 8));
             }
             Call::Batch(items) => {
                 let batch: Vec<Item> = (0..items).map(|_| world.item()).collect();
