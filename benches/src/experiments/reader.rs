@@ -90,6 +90,7 @@ fn run(bench: &mut Bench) {
             ("seize", "seize"),
             ("haphazard", "haphazard"),
             ("sdd", "sdd"),
+            ("kovan", "kovan"),
             ("liburcu memb", "liburcu memb"),
         ] {
             if let Some(spread) = times.of(&format!("{discipline}{BAR}{who}")) {
@@ -255,6 +256,9 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
         |guard: &seize::LocalGuard<'_>, p| seize_protect(guard, p)
     );
     sections!("sdd", (), |(): &mut ()| sdd::Guard::new(), |_: &sdd::Guard, p| load(p));
+    sections!("kovan", (), |(): &mut ()| kovan::pin(), |guard: &kovan::Guard, p| {
+        crate::schemes::kovan::atomic(p).load(Acquire, guard).as_raw()
+    });
     haphazard(&mut all);
     #[cfg(feature = "liburcu")]
     urcu::add(&mut all);

@@ -32,6 +32,7 @@ impl Scheme for Robust {
     type Header = ();
 
     const NAME: &'static str = "barrierd, robust guards";
+    const LINKED_ONLY: bool = true;
 
     fn new(setting: &Setting) -> Self {
         Robust(super::barrierd::reclaimer(setting))
