@@ -122,8 +122,9 @@ pub(crate) struct Bags {
     plain: Lane,
     /// That of items that begin with theirs.
     born: Lane,
-    /// The earliest birth in it.
+    /// The earliest birth in it, and the latest.
     birth: Cell<u64>,
+    newest: Cell<u64>,
     /// Items that may go, in a bag of their own: `next..end` are left.
     next: Cell<*const Item>,
     end: Cell<*const Item>,
@@ -220,6 +221,7 @@ impl Bags {
             plain: Lane::new(),
             born: Lane::new(),
             birth: Cell::new(u64::MAX),
+            newest: Cell::new(0),
             next: Cell::new(ptr::null()),
             end: Cell::new(ptr::null()),
             more: Cell::new(false),
@@ -343,7 +345,12 @@ impl Bags {
         unsafe {
             self.lane::<BORN>().add(item, bytes);
             if BORN {
-                self.birth.set(self.birth.get().min(item.birth()));
+                // Nearly always as the one before.
+                let birth = item.birth();
+                if birth != self.newest.get() {
+                    self.birth.set(self.birth.get().min(birth));
+                    self.newest.set(self.newest.get().max(birth));
+                }
             }
         }
     }

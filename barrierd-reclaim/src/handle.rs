@@ -122,9 +122,6 @@ impl Handle {
     #[inline]
     pub fn pin_robust(&self) -> RobustGuard<'_> {
         let (record, domain) = (self.record(), self.domain());
-        if record.interval().is_new() {
-            return RobustGuard::open_anew(record, domain);
-        }
         RobustGuard::open(record, domain, domain.readers_fence())
     }
 

@@ -26,8 +26,9 @@ const MOST_NESTED: u64 = GRAIN - NESTED;
 /// The first era. Intervals take 0 for none.
 const FIRST_ERA: u64 = 1;
 
-/// A slot's stamp.
-fn stamp_of(word: u64) -> u64 {
+/// A slot's stamp, and that of an interval's beginning.
+#[inline]
+pub(crate) fn stamp_of(word: u64) -> u64 {
     word & !(GRAIN - 1)
 }
 
@@ -49,7 +50,7 @@ const _: () = assert!(size_of::<Shared>() <= 64);
 struct Shared {
     /// The latest full stop, nanoseconds; what a reader pins.
     latest: AtomicU64,
-    /// A barrier watermark, nanoseconds; what intervals and births are made of.
+    /// A barrier watermark, nanoseconds; what births and the ends of intervals are made of.
     era: AtomicU64,
     /// Items stamped before this are free to go.
     safe_ns: AtomicU64,
@@ -97,6 +98,13 @@ impl Words {
     /// The stamp of the latest full stop, nanoseconds.
     pub(crate) fn latest(&self) -> u64 {
         self.0.latest.load(Ordering::Acquire)
+    }
+
+    /// The same, for an interval's beginning: as in [`Reader::pin`].
+    #[inline]
+    pub(crate) fn seen(&self) -> u64 {
+        let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
+        self.0.latest.load(order)
     }
 
     /// The current era.

@@ -166,15 +166,13 @@ impl Reclaimer {
         let Some(record) = local::last(self.id) else { return self.pin_robust_slow() };
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
-        if own.interval().is_new() {
-            return self.pin_robust_slow();
-        }
         RobustGuard::open(own, &self.domain, false)
     }
 
     #[cold]
     fn pin_robust_slow(&self) -> RobustGuard<'_> {
-        RobustGuard::open_anew(self.kept_record(), &self.domain)
+        let fenced = self.domain.readers_fence();
+        RobustGuard::open(self.kept_record(), &self.domain, fenced)
     }
 
     /// A hazard pointer, which holds nothing yet. One in eight costs some atomic operations, the others

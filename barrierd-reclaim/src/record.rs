@@ -44,8 +44,8 @@ struct Inner {
     interval: Interval,
     domain: *const Domain,
     bags: AtomicPtr<Bags>,
-    /// Robust guards that are open. Safe code counts up without end by forgetting guards, so this, like
-    /// every counter that it can drive, has 64 bits: they last for centuries.
+    /// Robust guards that the interval's word could not count. Safe code counts up without end by forgetting
+    /// guards, so this, like every counter that it can drive, has 64 bits: they last for centuries.
     robust: Cell<u64>,
     /// Hazards that there are.
     hazards: Cell<u64>,
@@ -135,8 +135,8 @@ impl Record {
         &self.0.interval
     }
 
-    /// Robust guards that are open. Owner only.
-    #[inline]
+    /// Robust guards beside those that the interval counts. For tests.
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn robust(&self) -> &Cell<u64> {
         &self.0.robust
     }
@@ -164,7 +164,7 @@ impl Record {
     /// Whether a robust guard or a hazard needs it in use. Owner only.
     #[inline]
     pub(crate) fn holds(&self) -> bool {
-        self.0.robust.get() != 0 || self.0.hazards.get() != 0
+        self.0.interval.is_open() || self.0.hazards.get() != 0
     }
 
     /// The domain that it is a place in.
@@ -288,8 +288,25 @@ impl Record {
     pub(crate) fn end_guards(&self) {
         self.0.reader.unpin_all();
         self.0.beyond.set(0);
-        if self.0.robust.replace(0) != 0 {
+        self.0.robust.set(0);
+        if self.0.interval.is_open() {
             self.0.interval.close();
+        }
+    }
+
+    /// Counts one more guard of an interval that is open. Owner only.
+    pub(crate) fn nest_robust(&self) {
+        if self.0.interval.nest().is_err() {
+            self.0.robust.set(self.0.robust.get() + 1);
+        }
+    }
+
+    /// Takes back one [`nest_robust`](Record::nest_robust). Owner only.
+    #[cold]
+    pub(crate) fn unnest_robust(&self) {
+        match self.0.robust.get() {
+            0 => self.0.interval.unnest(),
+            beyond => self.0.robust.set(beyond - 1),
         }
     }
 

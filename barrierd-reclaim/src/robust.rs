@@ -113,21 +113,27 @@ pub struct RobustGuard<'r> {
 impl<'r> RobustGuard<'r> {
     /// Opens the record's interval, or goes on with it. The caller owns the record.
     ///
-    /// Counted first, then opened if it is not; dropped first, then closed if it was the last: so a
-    /// signal handler that opens and ends one in between leaves this one as it must be.
+    /// Whether it is open and how many guards there are is one word: so a signal handler that opens and ends
+    /// one anywhere in between leaves this one as it must be.
     #[inline]
     pub(crate) fn open(record: &'r Record, domain: &'r Domain, fenced: bool) -> RobustGuard<'r> {
-        record.robust().set(record.robust().get() + 1);
-        if !record.interval().is_open() {
+        if record.interval().is_idle() {
             record.interval().open(domain.words(), fenced);
+        } else {
+            RobustGuard::open_slowly(record, domain);
         }
         RobustGuard { record, domain, _borrowed: PhantomData }
     }
 
-    /// The same for a record that may not have had one before.
-    pub(crate) fn open_anew(record: &'r Record, domain: &'r Domain) -> RobustGuard<'r> {
-        domain.expect_intervals();
-        RobustGuard::open(record, domain, domain.readers_fence())
+    /// The record's first, or one beside others.
+    #[cold]
+    fn open_slowly(record: &Record, domain: &Domain) {
+        if record.interval().is_new() {
+            domain.expect_intervals();
+            record.interval().open(domain.words(), domain.readers_fence());
+        } else {
+            record.nest_robust();
+        }
     }
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
@@ -136,6 +142,16 @@ impl<'r> RobustGuard<'r> {
     /// caller's business and come back as they are.
     #[inline]
     pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
+        let load = || pointer.load(Ordering::Acquire);
+        match self.record().interval().try_protect(self.domain.words(), load) {
+            Some(found) => found,
+            None => self.protect_anew(pointer),
+        }
+    }
+
+    /// Once an era at most.
+    #[cold]
+    fn protect_anew<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
         let load = || pointer.load(Ordering::Acquire);
         self.record().interval().protect(self.domain.words(), load, self.domain.readers_fence())
     }
@@ -148,7 +164,7 @@ impl<'r> RobustGuard<'r> {
     #[inline]
     pub fn repin(&mut self) -> bool {
         let record = self.record();
-        if record.robust().get() != 1 {
+        if !record.interval().is_sole() {
             return false;
         }
         record.interval().close();
@@ -167,12 +183,12 @@ impl Drop for RobustGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         let record = self.record();
-        let others = record.robust().get() - 1;
-        record.robust().set(others);
-        if others == 0 {
+        if record.interval().is_sole() {
             record.interval().close();
             // SAFETY: this thread owns the record, and this guard, its last, is gone.
             unsafe { self.domain.hand_over_if_last(record) };
+        } else {
+            record.unnest_robust();
         }
     }
 }
@@ -180,27 +196,53 @@ impl Drop for RobustGuard<'_> {
 impl fmt::Debug for RobustGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RobustGuard")
-            .field("eras", &self.record().interval().ends())
+            .field("ends", &self.record().interval().ends())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use crate::protocol::GRAIN;
     use crate::{Reclaimer, Source};
 
-    /// 2^32 - 1 guards were forgotten, which takes seconds: one more must not close the section of
-    /// those that are open.
+    /// However many guards were forgotten, one more must not close the section of those that are open.
     #[test]
     fn a3_forgotten_robust_guards_never_close_a_section() {
         let reclaimer =
             Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
         let handle = reclaimer.handle();
-        let kept = handle.pin_robust();
-        let record = kept.record();
-        record.robust().set(u32::MAX.into());
-        drop(handle.pin_robust());
-        assert!(record.interval().is_open());
-        record.robust().set(1);
+        let mut kept = handle.pin_robust();
+        let interval = kept.record().interval();
+        let begun = interval.ends();
+        for forgotten in 1..100 {
+            core::mem::forget(handle.pin_robust());
+            let more = [(); 40].map(|()| handle.pin_robust());
+            assert!(!interval.is_sole() && interval.ends() == begun, "{forgotten} and 40");
+            drop(more);
+            assert!(!interval.is_sole() && interval.ends() == begun, "{forgotten}");
+        }
+        assert_eq!(kept.record().robust().get(), 100 - (GRAIN - 1));
+        assert!(!kept.repin());
+        drop(kept);
+        assert!(interval.is_open());
+    }
+
+    /// Guards come and go, more than the word counts: the last one closes the section, and no other.
+    #[test]
+    fn the_last_robust_guard_closes_the_section() {
+        let reclaimer =
+            Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
+        let handle = reclaimer.handle();
+        for guards in [1, 2, 15, 16, 17, 40] {
+            let mut open: Vec<_> = (0..guards).map(|_| handle.pin_robust()).collect();
+            let record = open[0].record();
+            while let Some(guard) = open.pop() {
+                assert!(record.interval().is_open());
+                drop(guard);
+            }
+            assert!(record.interval().is_idle() && !record.interval().is_open());
+            assert_eq!(record.robust().get(), 0);
+        }
     }
 }

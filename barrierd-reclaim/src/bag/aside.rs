@@ -86,12 +86,14 @@ impl Aside {
         spare: &mut Vec<Bag>,
     ) {
         for bag in self.take_gone(holders).into_iter().flatten() {
-            put(self.sift(bag, holders, spare), free, spare);
+            let bag = self.sift(bag, holders, spare);
+            bag.into_iter().for_each(|bag| put(bag, free, spare));
         }
         let safe = holders.with_birth(safe);
         while self.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
             let bag = self.sealed.pop_front().expect("looked at");
-            put(self.sift(bag, holders, spare), free, spare);
+            let bag = self.sift(bag, holders, spare);
+            bag.into_iter().for_each(|bag| put(bag, free, spare));
         }
         self.release_hazarded(holders, free, spare);
     }
@@ -116,9 +118,20 @@ impl Aside {
         gone.map(|kept| VecDeque::from(kept.bags)).collect()
     }
 
-    /// What may go of a bag that is safe but for single readers. The rest is put aside, item by item if need be.
-    pub(super) fn sift(&mut self, mut bag: Bag, holders: &Holders, spare: &mut Vec<Bag>) -> Bag {
+    /// What may go of a bag that is safe but for single readers. The rest is put aside, item by item if need
+    /// be; the bag as it is, if one reader holds all of it. (As its owner's own section does, where that is
+    /// sealed and looked at in one call.)
+    pub(super) fn sift(
+        &mut self,
+        mut bag: Bag,
+        holders: &Holders,
+        spare: &mut Vec<Bag>,
+    ) -> Option<Bag> {
         if bag.birth != 0 && holders.holder(bag.ns, bag.birth).is_some() {
+            if let Some(holder) = holders.holder(bag.ns, bag.newest) {
+                self.kept_by(holder, bag.opened_ns).bags.push(bag);
+                return None;
+            }
             let (ns, opened_ns) = (bag.ns, bag.opened_ns);
             // One holder is enough; when it has gone the next is found.
             bag.retain(|item, bytes| {
@@ -130,26 +143,34 @@ impl Aside {
                 kept.bytes += bytes;
                 // A later stamp and an earlier birth only keep longer.
                 (kept.ns, kept.birth) = (kept.ns.max(ns), kept.birth.min(birth));
+                kept.newest = kept.newest.max(birth);
                 false
             });
         }
         // What a hazard holds has no other holder: see `Aside::hazards`.
         self.hazards(&mut bag, holders);
-        bag
+        Some(bag)
     }
 
-    /// A bag with room for an item of a bag of `opened_ns` that `holder` holds.
-    fn keep(&mut self, holder: Holder, opened_ns: u64, spare: &mut Vec<Bag>) -> &mut Bag {
+    /// Where that is kept which `holder` holds, something of a bag of `opened_ns` among it.
+    fn kept_by(&mut self, holder: Holder, opened_ns: u64) -> &mut Kept {
         let group = self.kept.iter().position(|kept| kept.holder == holder);
         let group = group.unwrap_or_else(|| {
             self.kept.push(Kept { holder, bags: Vec::new(), oldest_ns: u64::MAX });
             self.kept.len() - 1
         });
-        let Kept { bags, oldest_ns, .. } = &mut self.kept[group];
-        *oldest_ns = opened_ns.min(*oldest_ns);
+        let kept = &mut self.kept[group];
+        kept.oldest_ns = opened_ns.min(kept.oldest_ns);
+        kept
+    }
+
+    /// A bag with room for an item of a bag of `opened_ns` that `holder` holds.
+    fn keep(&mut self, holder: Holder, opened_ns: u64, spare: &mut Vec<Bag>) -> &mut Bag {
+        let Kept { bags, .. } = self.kept_by(holder, opened_ns);
         if bags.last().is_none_or(|bag| bag.len == BAG_ITEMS) {
             let mut bag = spare.pop().unwrap_or_else(Bag::new);
-            (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, u64::MAX);
+            (bag.ns, bag.vtime, bag.bytes) = (0, u64::MAX, 0);
+            (bag.birth, bag.newest) = (u64::MAX, 0);
             bags.push(bag);
         }
         let bag = bags.last_mut().expect("not empty");
@@ -321,6 +342,17 @@ mod tests {
             scan(&self.words, || era, core::iter::empty::<&Reader>);
         }
 
+        /// Opens an interval as if that were the time.
+        fn open(&self, at: usize, now: u64) -> (u64, u64) {
+            self.advance(now);
+            let none = crate::sync::AtomicU64::new(0);
+            if self.words.latest() < now {
+                self.words.stop(&none, || now);
+            }
+            self.intervals[at].open(&self.words, false);
+            self.intervals[at].ends().expect("open")
+        }
+
         fn holders(&self) -> Holders {
             Holders::look(|| self.intervals.iter(), || self.slots.iter())
         }
@@ -388,8 +420,7 @@ mod tests {
             };
             oldest.expect("not taken") / GRAIN
         };
-        queue.advance(10 * GRAIN);
-        queue.intervals[..2].iter().for_each(|interval| interval.open(&queue.words, false));
+        (0..2).for_each(|at| assert_eq!(queue.open(at, 10 * GRAIN), (10 * GRAIN, 10 * GRAIN)));
         queue.push(5 * GRAIN, 11 * GRAIN);
         queue.seal(11 * GRAIN);
         assert_eq!(release(&queue, 15), 11);
@@ -429,15 +460,12 @@ mod tests {
                         }
                     }
                     Step::Interval(at, Some(behind)) => {
-                        queue.advance(now - behind * GRAIN);
-                        let era = queue.words.era();
-                        let interval = &queue.intervals[at];
-                        if let Some((_, up)) = &mut queue.ends[at] {
-                            interval.protect(&queue.words, || (), false);
-                            *up = era;
+                        if queue.ends[at].is_some() {
+                            queue.advance(now - behind * GRAIN);
+                            queue.intervals[at].protect(&queue.words, || (), false);
+                            queue.ends[at] = queue.intervals[at].ends();
                         } else {
-                            interval.open(&queue.words, false);
-                            queue.ends[at] = Some((era, era));
+                            queue.ends[at] = Some(queue.open(at, now - behind * GRAIN));
                         }
                     }
                     Step::Hazard(at, back) => {

@@ -108,6 +108,8 @@ pub(crate) struct Bag {
     pub(super) vtime: u64,
     /// The earliest of the items' births; 0 if they have none.
     pub(super) birth: u64,
+    /// The latest, or a later one.
+    pub(super) newest: u64,
     /// When its first item came, nanoseconds; `u64::MAX` if that is not known. For reports.
     pub(super) opened_ns: u64,
     /// What the items take, bytes.
@@ -142,6 +144,7 @@ impl Bag {
             ns: u64::MAX,
             vtime: u64::MAX,
             birth: 0,
+            newest: 0,
             opened_ns: u64::MAX,
             bytes: 0,
             sealed: 0,

@@ -250,7 +250,7 @@ impl Orphans {
             let runs = if self.next(safe, holders)? { &mut self.born } else { &mut self.plain };
             let bag = runs.pop()?;
             *looks -= 1;
-            let bag = self.aside.sift(bag, holders, &mut self.spare);
+            let Some(bag) = self.aside.sift(bag, holders, &mut self.spare) else { continue };
             if bag.waiting() > 0 {
                 return Some(bag);
             }

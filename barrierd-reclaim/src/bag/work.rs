@@ -158,6 +158,7 @@ impl Work<'_> {
         aside.seal(ns, |bag| {
             self.bags.born.close(bag);
             bag.birth = self.bags.birth.replace(u64::MAX);
+            bag.newest = self.bags.newest.replace(0);
         });
     }
 

@@ -161,10 +161,8 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
     let make = || -> &'static Reclaimer {
         Box::leak(Box::new(crate::schemes::barrierd::reclaimer(setting)))
     };
-    let mut handles = [make().handle(), make().handle(), make().handle()];
-    handles.reverse();
-    let mut handles = handles.into_iter();
-    let mut handle = || handles.next().expect("three");
+    let mut handles = [(); 6].map(|()| make().handle()).into_iter();
+    let mut handle = || handles.next().expect("three each");
 
     /// The three disciplines of a scheme with sections: `$pin` opens one, `$protect` loads in it.
     macro_rules! sections {
@@ -231,6 +229,12 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
         guard.protect(p)
     });
     sections!(
+        "barrierd, robust guard, by a handle",
+        handle(),
+        ours_robust_by_handle,
+        |guard: &barrierd_reclaim::RobustGuard<'_>, p| guard.protect(p)
+    );
+    sections!(
         "barrierd, robust guard",
         make(),
         ours_robust,
@@ -285,6 +289,12 @@ fn ours_by_handle(handle: &mut barrierd_reclaim::Handle) -> barrierd_reclaim::Gu
 
 fn ours_global(reclaimer: &mut &'static Reclaimer) -> barrierd_reclaim::Guard<'static> {
     reclaimer.pin()
+}
+
+fn ours_robust_by_handle(
+    handle: &mut barrierd_reclaim::Handle,
+) -> barrierd_reclaim::RobustGuard<'_> {
+    handle.pin_robust()
 }
 
 fn ours_robust(reclaimer: &mut &'static Reclaimer) -> barrierd_reclaim::RobustGuard<'static> {
