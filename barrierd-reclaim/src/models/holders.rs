@@ -150,6 +150,10 @@ impl Domain {
         }
         self.world.unlink();
         let stamp = words.stop(&self.world.floor, || self.world.now()).ns;
+        if story == Story::Interval {
+            // A later one: who has seen it has seen that the node is gone, and need not hold it.
+            words.stop(&self.world.floor, || self.world.now());
+        }
         self.stamp.store(stamp, Release);
     }
 }
@@ -267,5 +271,6 @@ fn twins_of_intervals() {
     Model::new(Story::Interval).rejects(Twin::RelaxedInterval);
     Model::new(Story::Interval).rejects(Twin::RelaxedLook);
     Model::new(Story::Interval).rejects(Twin::RobustNoReload);
+    Model::new(Story::Interval).rejects(Twin::RelaxedLatest);
     Model::new(Story::Interval).rejects(Twin::BirthFromNow);
 }

@@ -23,7 +23,7 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
 Three things that a reader does, on one thread, nothing else going on: open and close a section; in it, load a \
 pointer and look at what it leads to; in it, follow a list of 16 nodes, all in the first cache. Hazard pointers \
 (ours, and haphazard's) have no section: they protect the pointer, or hand over hand each of the 16. They are \
-kept by the thread, not taken anew each time.
+kept for many walks, not taken anew each time.
 
 Bounds: an empty loop, and the same loads with no reclamation at all. liburcu's loops are in C, inlined; a section \
 of its qsbr ends with a quiescent state, which a program may do more seldom. `global` means without a handle, \
@@ -328,14 +328,13 @@ fn hazards(all: &mut Vec<(&'static str, String, Work)>, make: impl Fn() -> &'sta
             black_box(sum);
         }),
     ));
-    let ([mut one, mut two], head) = (make().hazards(), list());
+    let (reclaimer, head) = (make(), list());
     all.push((
         WALK,
         name.into(),
         Box::new(move |n| {
             let mut sum = 0u64;
-            // References are swapped, in registers, not hazards.
-            let (mut one, mut two) = (&mut one, &mut two);
+            let [mut one, mut two] = reclaimer.hazards();
             for _ in 0..n {
                 let mut at: *mut Link = one.protect(head).as_ptr();
                 // SAFETY: null or a node that is there for good.
