@@ -4,7 +4,7 @@ use crate::bag::Item;
 use crate::domain::Domain;
 use crate::error::SynchronizeError;
 use crate::guard::Guard;
-use crate::hazard::Hazard;
+use crate::hazard::{Hazard, HazardPair};
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
 use crate::robust::RobustGuard;
@@ -160,6 +160,12 @@ impl Handle {
     #[must_use]
     pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
         core::array::from_fn(|_| Hazard::new(self.record()))
+    }
+
+    /// Two hazard pointers in turn: [`Reclaimer::hazard_pair`].
+    #[must_use]
+    pub fn hazard_pair(&self) -> HazardPair<'_> {
+        HazardPair::new(self.record())
     }
 
     /// [`Reclaimer::retire`].

@@ -123,9 +123,10 @@ impl Interval {
         self.lo.load(Ordering::Relaxed) & GUARDS == 1
     }
 
-    /// Opens it, or begins it anew, for one guard. Owner only; nothing that it holds is used any more.
+    /// Opens it, or begins it anew, for one guard. Owner only; nothing that it holds is used any more. Returns
+    /// the stamp of its beginning, for [`Reader::show`](crate::protocol::Reader::show).
     #[inline]
-    pub(crate) fn open(&self, words: &Words, fenced: bool) {
+    pub(crate) fn open(&self, words: &Words, fenced: bool) -> u64 {
         let era = words.era_relaxed();
         // Acquire inside, as in `Reader::pin`: what was unlinked before this stop can't be found.
         let seen = words.seen();
@@ -141,6 +142,7 @@ impl Interval {
             fence(Ordering::SeqCst);
         }
         step();
+        seen
     }
 
     /// Counts one more guard. Owner only; it is open.
@@ -400,7 +402,9 @@ mod tests {
         assert_eq!(look().with_birth(safe), Safe { ns: 50 * GRAIN, vtime: 0 });
         assert!(interval.holds_back(12 * GRAIN) && !interval.holds_back(12 * GRAIN - 1));
         interval.close();
-        assert!(interval.is_idle() && !interval.is_open() && !look().has(holder) && look().is_empty());
+        assert!(
+            interval.is_idle() && !interval.is_open() && !look().has(holder) && look().is_empty()
+        );
         assert_eq!(look().without_birth(safe), safe);
     }
 

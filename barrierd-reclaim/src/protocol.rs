@@ -328,6 +328,19 @@ impl Reader {
         self.slot.store(stamp_of(self.slot.load(Ordering::Relaxed)) | IDLE, Ordering::Release);
     }
 
+    /// Shows a stamp that the owner has just loaded ([`Words::seen`]), as a section that is over would have: what
+    /// reads by intervals alone is evidence, too. Nothing, while the owner holds a guard.
+    #[inline]
+    pub(crate) fn show(&self, stamp: u64) {
+        if !self.is_pinned() {
+            // Release, as in `pin`, and for the same reason. A signal handler that pins in between has shown a
+            // later one, which this takes back: an earlier stamp is true as well.
+            let order =
+                if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
+            self.slot.store(stamp | IDLE, order);
+        }
+    }
+
     /// The pinned stamp, if any. `Relaxed`: for reports, proves nothing.
     pub(crate) fn pinned(&self) -> Option<u64> {
         Some(self.slot.load(Ordering::Relaxed)).filter(|word| word & IDLE == 0).map(stamp_of)

@@ -118,11 +118,17 @@ impl<'r> RobustGuard<'r> {
     #[inline]
     pub(crate) fn open(record: &'r Record, domain: &'r Domain, fenced: bool) -> RobustGuard<'r> {
         if record.interval().is_idle() {
-            record.interval().open(domain.words(), fenced);
+            RobustGuard::begin(record, domain, fenced);
         } else {
             RobustGuard::open_slowly(record, domain);
         }
         RobustGuard { record, domain, _borrowed: PhantomData }
+    }
+
+    #[inline]
+    fn begin(record: &Record, domain: &Domain, fenced: bool) {
+        // After the interval's stores or before is all one: whatever it finds from here on is no older.
+        record.reader().show(record.interval().open(domain.words(), fenced));
     }
 
     /// The record's first, or one beside others.
@@ -130,7 +136,7 @@ impl<'r> RobustGuard<'r> {
     fn open_slowly(record: &Record, domain: &Domain) {
         if record.interval().is_new() {
             domain.expect_intervals();
-            record.interval().open(domain.words(), domain.readers_fence());
+            RobustGuard::begin(record, domain, domain.readers_fence());
         } else {
             record.nest_robust();
         }
@@ -168,7 +174,7 @@ impl<'r> RobustGuard<'r> {
             return false;
         }
         record.interval().close();
-        record.interval().open(self.domain.words(), self.domain.readers_fence());
+        RobustGuard::begin(record, self.domain, self.domain.readers_fence());
         true
     }
 

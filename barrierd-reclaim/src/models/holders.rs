@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::holders::{HazardSlot, Holders, Interval, birth, let_go};
-use crate::protocol::scan;
+use crate::protocol::{collect, scan};
 use core::iter::once;
 use loom::sync::atomic::Ordering::Release;
 
@@ -17,6 +17,8 @@ enum Story {
     FromInterval,
     /// Found in an interval; born, published and retired while it may be open.
     Interval,
+    /// Found in a section, then in an interval that shows the stop it has seen: the evidence.
+    Shown,
 }
 
 impl Story {
@@ -26,6 +28,8 @@ impl Story {
             Story::Hazard(times) => 1..=times * 4 + 2,
             Story::FromSection | Story::FromInterval => 1..=8,
             Story::Interval => 1..=9,
+            // Nobody is interrupted.
+            Story::Shown => usize::MAX..=usize::MAX,
         }
     }
 }
@@ -92,8 +96,15 @@ impl Domain {
                 self.interval.close();
                 self.use_held(found);
             }
-            Story::Interval => {
-                self.interval.open(words, fenced);
+            Story::Interval | Story::Shown => {
+                let shown = story == Story::Shown;
+                if shown {
+                    world.read(&self.reader, fenced);
+                }
+                let seen = self.interval.open(words, fenced);
+                if shown {
+                    self.reader.show(seen);
+                }
                 if self.interval.protect(words, || self.find(), fenced) {
                     interrupt_here();
                     world.use_node();
@@ -112,8 +123,11 @@ impl Domain {
     }
 
     /// `Domain::scan`.
-    fn scan(&self, fenced: bool) {
-        let watermark = if fenced {
+    fn scan(&self, Model { fenced, story, .. }: Model) {
+        let watermark = if story == Story::Shown {
+            let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
+            collect(own, once(&self.reader))
+        } else if fenced {
             let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
             fence(SeqCst);
             own
@@ -186,7 +200,7 @@ impl Model {
             domain.read(model);
         });
         spawn(|domain, model, _| {
-            domain.scan(model.fenced);
+            domain.scan(model);
             if !model.apart {
                 domain.let_go();
             }
@@ -251,6 +265,17 @@ fn a_fenced_interval_keeps_what_was_born_before_its_end() {
     let fenced = Model { fenced: true, ..Model::new(Story::Interval) };
     fenced.holds();
     fenced.rejects(Twin::UnfencedReader);
+}
+
+#[test]
+fn what_an_interval_has_seen_stands_for_a_barrier() {
+    Model::new(Story::Shown).holds();
+}
+
+#[test]
+fn twins_of_what_an_interval_has_seen() {
+    Model::new(Story::Shown).rejects(Twin::RelaxedPin);
+    Model::new(Story::Shown).rejects(Twin::RelaxedLatest);
 }
 
 #[test]

@@ -334,14 +334,13 @@ fn hazards(all: &mut Vec<(&'static str, String, Work)>, make: impl Fn() -> &'sta
         name.into(),
         Box::new(move |n| {
             let mut sum = 0u64;
-            let [mut one, mut two] = reclaimer.hazards();
+            let mut pair = reclaimer.hazard_pair();
             for _ in 0..n {
-                let mut at: *mut Link = one.protect(head).as_ptr();
+                let mut at: *mut Link = pair.protect(head).as_ptr();
                 // SAFETY: null or a node that is there for good.
                 while let Some(here) = unsafe { at.as_ref() } {
                     sum = sum.wrapping_add(here.key);
-                    at = two.protect(&here.next).as_ptr();
-                    std::mem::swap(&mut one, &mut two);
+                    at = pair.protect(&here.next).as_ptr();
                 }
             }
             black_box(sum);
