@@ -115,8 +115,8 @@ impl Handle {
         Guard::new(self.record)
     }
 
-    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). A load
-    /// and two stores; robust guards of a handle nest.
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). Two
+    /// loads and three stores; robust guards of a handle nest.
     ///
     /// [`alloc`](Handle::alloc) has an example.
     #[inline]

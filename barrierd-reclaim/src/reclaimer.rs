@@ -159,8 +159,8 @@ impl Reclaimer {
         OwnedGuard::new(self.clone())
     }
 
-    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). A load
-    /// and two stores.
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). Two
+    /// loads and three stores.
     #[inline]
     pub fn pin_robust(&self) -> RobustGuard<'_> {
         let Some(record) = local::last(self.id) else { return self.pin_robust_slow() };

@@ -68,8 +68,15 @@ impl<T> DerefMut for Born<T> {
 /// Each pointer must be loaded through `protect`: a plain load, or one under another guard, protects
 /// nothing here. Guards nest: they share one section, from the first to the last one's end.
 ///
+/// # Which objects
+/// Those that were not retired when `protect` loaded the pointer. A `next` field of a node that has been
+/// unlinked goes on leading to its successor, which may be younger than the section and freed by now; so
+/// look, once `protect` has returned, that the node is still linked: that its `next` bears no mark, say, if
+/// nodes are marked before they are unlinked (Harris's list), or that a queue's head is still the node. A
+/// plain [`Guard`](crate::Guard) needs no such look.
+///
 /// # Cost
-/// `pin_robust` is a load and two stores; `protect` beside its own load two loads and a compare, and
+/// `pin_robust` is two loads and three stores; `protect` beside its own load two loads and a compare, and
 /// a store once an era. No fence (with [`Source::Fence`](crate::Source::Fence) one where it stores).
 ///
 /// Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation" (PPoPP 2018): 2GE-IBR,
@@ -209,7 +216,7 @@ impl fmt::Debug for RobustGuard<'_> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use crate::protocol::GRAIN;
+    use crate::protocol::{GRAIN, collect};
     use crate::{Reclaimer, Source};
 
     /// However many guards were forgotten, one more must not close the section of those that are open.
@@ -232,6 +239,35 @@ mod tests {
         assert!(!kept.repin());
         drop(kept);
         assert!(interval.is_open());
+    }
+
+    /// What a robust guard has seen is evidence, unless a plain guard is open beside it.
+    #[test]
+    fn a_robust_guard_shows_the_stop_that_it_has_seen() {
+        let reclaimer =
+            Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
+        let handle = reclaimer.handle();
+        let evidence = || collect(u64::MAX, core::iter::once(handle.record().reader()));
+        // Whoever registers comes to a full stop.
+        let stop = || drop(reclaimer.handle());
+        let mut robust = handle.pin_robust();
+        let first = evidence();
+        stop();
+        assert_eq!(evidence(), first);
+        assert!(robust.repin());
+        let second = evidence();
+        assert!(second > first);
+        drop(robust);
+        stop();
+        let plain = handle.pin_nested();
+        let third = evidence();
+        assert!(third > second);
+        stop();
+        drop(handle.pin_robust());
+        assert_eq!(evidence(), third, "the section is older");
+        drop(plain);
+        drop(handle.pin_robust());
+        assert!(evidence() > third && !handle.record().reader().is_pinned());
     }
 
     /// Guards come and go, more than the word counts: the last one closes the section, and no other.
