@@ -4,7 +4,7 @@ use crate::bag::Item;
 use crate::domain::Domain;
 use crate::error::SynchronizeError;
 use crate::guard::Guard;
-use crate::hazard::Hazard;
+use crate::hazard::{Hazard, HazardPair};
 use crate::protocol::Words;
 use crate::reclaimer::{Reclaimer, free_box, thin};
 use crate::record::Record;
@@ -124,8 +124,8 @@ impl Handle {
         Guard::new(self.record)
     }
 
-    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). A load
-    /// and two stores; robust guards of a handle nest.
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). Two
+    /// loads and three stores; robust guards of a handle nest.
     ///
     /// [`alloc`](Handle::alloc) has an example.
     #[inline]
@@ -169,6 +169,12 @@ impl Handle {
     #[must_use]
     pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
         core::array::from_fn(|_| Hazard::new(self.record()))
+    }
+
+    /// Two hazard pointers in turn: [`Reclaimer::hazard_pair`].
+    #[must_use]
+    pub fn hazard_pair(&self) -> HazardPair<'_> {
+        HazardPair::new(self.record())
     }
 
     /// [`Reclaimer::retire`].

@@ -13,14 +13,11 @@
 //! `safe` would have seen, or newer. And it comes after the slots that the scan saw, intervals before
 //! hazards: a reader may move an object from a section to a hazard, never back.
 
-use crate::protocol::{Safe, Words};
+use crate::protocol::{GRAIN, Safe, Words, stamp_of};
 use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
 
 /// No address, no era: nothing is held.
 const NOTHING: u64 = 0;
-/// Nor is anything by an interval that begins here: it was never open. So its owner sees by one look whether it may
-/// just open it.
-const NEVER: u64 = u64::MAX;
 
 /// A hazard: the address of the one object that its owner may go on to use.
 #[derive(Debug)]
@@ -80,55 +77,100 @@ impl HazardSlot {
     }
 }
 
-/// An interval of eras: its owner may use what was born in or before the last and retired in or
-/// after the first (Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation", PPoPP
-/// 2018: 2GE-IBR; here over the barrier's era).
+/// The interval can't count more guards.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// Guards of an interval, in the bits of its beginning that stamps leave free.
+const GUARDS: u64 = GRAIN - 1;
+
+/// An interval: its owner may use what was born in or before the era of its end and retired after the
+/// stop of its beginning (Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation", PPoPP
+/// 2018: 2GE-IBR; here over the barrier's era and the domain's stops).
 #[derive(Debug)]
 pub(crate) struct Interval {
-    /// The era of its beginning. It alone is compared with stamps, and [`NOTHING`] and [`NEVER`] are no interval.
+    /// The stamp of the latest stop that its owner had seen when it last began, and how many guards hold it
+    /// open. It alone is compared with stamps.
     lo: AtomicU64,
-    /// The era of its last load. It alone is compared with births. It never falls.
+    /// The era of its last load. It alone is compared with births. It never falls. [`NOTHING`]: it was
+    /// never open, whatever `lo` counts.
     up: AtomicU64,
 }
 
 impl Interval {
+    /// It counts as full, so that the first who opens it takes the slow way.
     pub(crate) fn new() -> Interval {
-        Interval { lo: AtomicU64::new(NEVER), up: AtomicU64::new(NOTHING) }
+        Interval { lo: AtomicU64::new(GUARDS), up: AtomicU64::new(NOTHING) }
     }
 
     /// Whether it was never open. Owner only.
     #[inline]
     pub(crate) fn is_new(&self) -> bool {
-        self.lo.load(Ordering::Relaxed) == NEVER
+        self.up.load(Ordering::Relaxed) == NOTHING
     }
 
-    /// Whether it was open once, and is not. Owner only.
+    /// Whether it was open once, and is not now: it may be opened. Owner only.
     #[inline]
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lo.load(Ordering::Relaxed) == NOTHING
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lo.load(Ordering::Relaxed) & GUARDS == 0
     }
 
     /// Whether it is open. Owner only.
     pub(crate) fn is_open(&self) -> bool {
-        begins(self.lo.load(Ordering::Relaxed))
+        !self.is_idle() && !self.is_new()
     }
 
-    /// Opens it, or begins it anew. Owner only; nothing that it holds is used any more.
+    /// Whether one guard alone holds it open. Owner only.
     #[inline]
-    pub(crate) fn open(&self, words: &Words, fenced: bool) {
-        // Acquire inside, as in `Reader::pin`: what was retired before this era can't be found.
-        let era = words.era();
+    pub(crate) fn is_sole(&self) -> bool {
+        self.lo.load(Ordering::Relaxed) & GUARDS == 1
+    }
+
+    /// Opens it, or begins it anew, for one guard. Owner only; nothing that it holds is used any more. Returns
+    /// the stamp of its beginning, for [`Reader::show_idle`](crate::protocol::Reader::show_idle).
+    #[inline]
+    pub(crate) fn open(&self, words: &Words, fenced: bool) -> u64 {
+        let era = words.era_relaxed();
+        // Acquire inside, as in `Reader::pin`: what was unlinked before this stop can't be found.
+        let seen = words.seen();
         step();
         // Release, both: see `HazardSlot::hold`; partner: the Acquire loads in `Holders::look`. The
-        // upper end first, so that no look sees the new beginning with the old end.
+        // upper end first, so that no look sees the new beginning with the old end. A signal handler in
+        // between that opens and closes it leaves a later end at worst, which holds more.
         self.up.store(era, Ordering::Release);
-        self.lo.store(era, Ordering::Release);
+        self.lo.store(seen | 1, Ordering::Release);
         light_barrier();
         if fenced && !broken(Twin::UnfencedReader) {
             // As in `HazardSlot::protect`.
             fence(Ordering::SeqCst);
         }
         step();
+        seen
+    }
+
+    /// Counts one more guard. Owner only; it is open.
+    pub(crate) fn nest(&self) -> Result<(), Full> {
+        let word = self.lo.load(Ordering::Relaxed);
+        if word & GUARDS == GUARDS {
+            return Err(Full);
+        }
+        // Release: a Relaxed store would not continue the release sequence of an earlier `close`.
+        self.lo.store(word + 1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes back one [`nest`](Interval::nest).
+    pub(crate) fn unnest(&self) {
+        // Release, as in `nest`.
+        self.lo.store(self.lo.load(Ordering::Relaxed) - 1, Ordering::Release);
+    }
+
+    /// [`protect`](Interval::protect), if the era has not moved since the last load, as nearly always.
+    #[inline]
+    pub(crate) fn try_protect<P>(&self, words: &Words, load: impl FnOnce() -> P) -> Option<P> {
+        let up = self.up.load(Ordering::Relaxed);
+        let found = load();
+        (words.era_relaxed() == up).then_some(found)
     }
 
     /// Loads a pointer whose object it holds from then on. Owner only; it is open.
@@ -137,13 +179,7 @@ impl Interval {
     /// object was published, so an object that `load` found has a birth that is no later than the era
     /// found here (by coherence: Relaxed is enough). Equal to the upper end, which was stored before
     /// the load, it proves that the object was held when it was found.
-    #[inline]
-    pub(crate) fn protect<P>(
-        &self,
-        words: &Words,
-        load: impl Fn() -> P,
-        fenced: impl Fn() -> bool,
-    ) -> P {
+    pub(crate) fn protect<P>(&self, words: &Words, load: impl Fn() -> P, fenced: bool) -> P {
         let mut up = self.up.load(Ordering::Relaxed);
         loop {
             let found = load();
@@ -152,7 +188,7 @@ impl Interval {
                 return found;
             }
             up = era;
-            self.raise(up, fenced());
+            self.raise(up, fenced);
             if broken(Twin::RobustNoReload) {
                 return found;
             }
@@ -172,33 +208,36 @@ impl Interval {
         step();
     }
 
-    /// Closes it. Owner only.
+    /// Closes it, whatever guards there are. Owner only.
     #[inline]
     pub(crate) fn close(&self) {
         step();
         let order =
             if broken(Twin::RelaxedInterval) { Ordering::Relaxed } else { Ordering::Release };
-        self.lo.store(NOTHING, order);
+        self.lo.store(stamp_of(self.lo.load(Ordering::Relaxed)), order);
         step();
+    }
+
+    /// Its ends, if it is open: the beginning's stamp, and the era of the end.
+    fn see(&self, order: Ordering) -> Option<(u64, u64)> {
+        // The beginning before the end: with the end of an older interval it would seem to hold
+        // less. (The barrier sees to that as well; this keeps it true without.)
+        let lo = self.lo.load(order);
+        let up = self.up.load(order);
+        // One that is opened for the first time at this moment may seem to have begun before all.
+        (lo & GUARDS != 0 && up != NOTHING).then_some((stamp_of(lo), up))
     }
 
     /// Whether it is open and began no later than `stamp`.
     pub(crate) fn holds_back(&self, stamp: u64) -> bool {
         // Acquire: pairs with `close`.
-        let lo = self.lo.load(Ordering::Acquire);
-        begins(lo) && lo <= stamp
+        self.see(Ordering::Acquire).is_some_and(|(lo, _)| lo <= stamp)
     }
 
     /// Its ends, if it is open. For reports: proves nothing.
     pub(crate) fn ends(&self) -> Option<(u64, u64)> {
-        let lo = self.lo.load(Ordering::Relaxed);
-        begins(lo).then(|| (lo, self.up.load(Ordering::Relaxed)))
+        self.see(Ordering::Relaxed)
     }
-}
-
-/// Whether an interval with this beginning is open.
-fn begins(lo: u64) -> bool {
-    lo != NOTHING && lo != NEVER
 }
 
 /// The birth of an object that is published after this call: any earlier era would do as well.
@@ -222,7 +261,8 @@ pub(crate) fn let_go(words: &Words, look: impl FnOnce() -> Holders) -> (Safe, Ho
 }
 
 /// Who holds something back: an interval, by the address of its words, and when it began. While one
-/// that began then is open, it holds what it has held: its end never falls.
+/// that began then is open, it holds what it has held: its end never falls, and it is the same if another
+/// section began at the same stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
     interval: usize,
@@ -265,12 +305,8 @@ impl Holders {
             first = later.take().map(|hazards| see(hazards()));
         }
         let open = |interval: &Interval| {
-            // The beginning before the end: with the end of an older interval it would seem to hold
-            // less. (The barrier sees to that as well; this keeps it true without.)
-            let lo = interval.lo.load(order);
-            let up = interval.up.load(order);
-            let holder = Holder { interval: core::ptr::from_ref(interval).addr(), lo };
-            begins(lo).then_some((holder, up))
+            let (lo, up) = interval.see(order)?;
+            Some((Holder { interval: core::ptr::from_ref(interval).addr(), lo }, up))
         };
         let mut all = Holders::default();
         for held in intervals().filter_map(open) {
@@ -298,7 +334,7 @@ impl Holders {
     /// What is safe of objects whose birth is not known, so that each open interval holds all that
     /// was retired since it began.
     ///
-    /// Intervals begin in eras, which are no virtual times: while one is open only nanoseconds count.
+    /// Intervals begin at stops, which are no virtual times: while one is open only nanoseconds count.
     pub(crate) fn without_birth(&self, safe: Safe) -> Safe {
         let first = self.all_intervals().map(|(holder, _)| holder.lo).min();
         first.map_or(safe, |lo| Safe { ns: safe.ns.min(lo), vtime: 0 })
@@ -309,9 +345,10 @@ impl Holders {
         if self.interval.is_none() { safe } else { Safe { vtime: 0, ..safe } }
     }
 
-    /// Who holds what was born in `birth` and retired with the stamp `ns`.
-    pub(crate) fn holder(&self, ns: u64, birth: u64) -> Option<Holder> {
-        let holds = |(holder, up): &&(Holder, u64)| holder.lo <= ns && birth <= *up;
+    /// Who holds all that was born in `newest` or before and retired with the stamp `ns`; or, with the
+    /// earliest birth of some, any of them.
+    pub(crate) fn holder(&self, ns: u64, newest: u64) -> Option<Holder> {
+        let holds = |(holder, up): &&(Holder, u64)| holder.lo <= ns && newest <= *up;
         self.all_intervals().find(holds).map(|(holder, _)| *holder)
     }
 
@@ -341,6 +378,10 @@ mod tests {
         scan(words, || era * GRAIN, empty::<&Reader>);
     }
 
+    fn stop(words: &Words, at: u64) {
+        assert_eq!(words.stop(&AtomicU64::new(0), || at * GRAIN).ns, at * GRAIN);
+    }
+
     #[test]
     fn a_hazard_holds_what_is_still_there() {
         let slot = HazardSlot::new();
@@ -356,29 +397,33 @@ mod tests {
     #[test]
     fn an_interval_holds_what_was_born_before_its_end_and_retired_after_its_beginning() {
         let words = Words::new();
+        // The era lies behind the stops, as it does.
         advance(&words, 10);
+        stop(&words, 12);
         let interval = Interval::new();
-        assert!(interval.is_new() && !interval.is_open() && interval.ends().is_none());
-        assert!(
-            !interval.holds_back(u64::MAX) && Holders::look(|| once(&interval), empty).is_empty()
-        );
+        assert!(interval.is_new() && !interval.is_idle() && !interval.is_open());
+        assert!(interval.ends().is_none() && !interval.holds_back(u64::MAX));
+        assert!(Holders::look(|| once(&interval), empty).is_empty());
         interval.open(&words, false);
+        assert!(interval.is_open() && interval.is_sole());
         let look = || Holders::look(|| once(&interval), empty);
         let held = |ns: u64, birth: u64| look().holder(ns * GRAIN, birth * GRAIN).is_some();
-        assert!(held(10, 10) && held(20, 5));
-        assert!(!held(9, 5), "retired before it began");
+        assert!(held(12, 10) && held(20, 5));
+        assert!(!held(11, 5), "retired before it began");
         assert!(!held(20, 11), "born after its last load");
         advance(&words, 12);
         assert!(!held(20, 11), "still");
-        assert_eq!(interval.protect(&words, || 7, || false), 7);
+        assert_eq!(interval.protect(&words, || 7, false), 7);
         assert!(held(20, 12) && !held(20, 13));
         let holder = look().holder(20 * GRAIN, 1).expect("held");
         let safe = Safe { ns: 50 * GRAIN, vtime: 9 };
-        assert_eq!(look().without_birth(safe), Safe { ns: 10 * GRAIN, vtime: 0 });
+        assert_eq!(look().without_birth(safe), Safe { ns: 12 * GRAIN, vtime: 0 });
         assert_eq!(look().with_birth(safe), Safe { ns: 50 * GRAIN, vtime: 0 });
-        assert!(interval.holds_back(10 * GRAIN) && !interval.holds_back(10 * GRAIN - 1));
+        assert!(interval.holds_back(12 * GRAIN) && !interval.holds_back(12 * GRAIN - 1));
         interval.close();
-        assert!(interval.is_closed() && !look().has(holder) && look().is_empty());
+        assert!(
+            interval.is_idle() && !interval.is_open() && !look().has(holder) && look().is_empty()
+        );
         assert_eq!(look().without_birth(safe), safe);
     }
 
@@ -396,7 +441,7 @@ mod tests {
             }
             birth(&words, || unreachable!("the clock is for the twin"))
         };
-        let birth = interval.protect(&words, load, || false);
+        let birth = interval.protect(&words, load, false);
         assert_eq!((loads.get(), birth), (4, 30 * GRAIN));
         assert_eq!(interval.ends().map(|ends| ends.1), Some(30 * GRAIN));
     }

@@ -92,7 +92,7 @@ pub use blockers::Blocker;
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use guard::Guard;
 pub use handle::Handle;
-pub use hazard::{Hazard, Held, Section};
+pub use hazard::{Hazard, HazardPair, Held, Section};
 pub use limit::{OnLimit, Pressure};
 pub use owned::OwnedGuard;
 pub use reclaimer::{Builder, Reclaimer};

@@ -26,8 +26,9 @@ const IDLE: u64 = 1;
 /// The first era. Intervals take 0 for none.
 const FIRST_ERA: u64 = 1;
 
-/// A slot's stamp.
-fn stamp_of(word: u64) -> u64 {
+/// A slot's stamp, and that of an interval's beginning.
+#[inline]
+pub(crate) fn stamp_of(word: u64) -> u64 {
     word & !(GRAIN - 1)
 }
 
@@ -49,7 +50,7 @@ const _: () = assert!(size_of::<Shared>() <= 64);
 struct Shared {
     /// The latest full stop, nanoseconds; what a reader pins.
     latest: AtomicU64,
-    /// A barrier watermark, nanoseconds; what intervals and births are made of.
+    /// A barrier watermark, nanoseconds; what births and the ends of intervals are made of.
     era: AtomicU64,
     /// Items stamped before this are free to go.
     safe_ns: AtomicU64,
@@ -97,6 +98,13 @@ impl Words {
     /// The stamp of the latest full stop, nanoseconds.
     pub(crate) fn latest(&self) -> u64 {
         self.0.latest.load(Ordering::Acquire)
+    }
+
+    /// The same, for an interval's beginning: as in [`Reader::pin`].
+    #[inline]
+    pub(crate) fn seen(&self) -> u64 {
+        let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
+        self.0.latest.load(order)
     }
 
     /// The current era.
@@ -299,6 +307,19 @@ impl Reader {
         let word = self.slot.load(Ordering::Acquire);
         let seen = stamp_of(word).max(self.stopped.load(Ordering::Acquire));
         (word & IDLE != 0).then_some(seen)
+    }
+
+    /// Shows a stamp that the owner has just loaded ([`Words::seen`]), as a section that is over would have: what
+    /// reads by intervals alone is evidence, too. Nothing, while the owner holds a guard.
+    #[inline]
+    pub(crate) fn show_idle(&self, stamp: u64) {
+        if !self.is_pinned() {
+            // Release, as in `pin`, and for the same reason. A signal handler that pins in between has shown a
+            // later one, which this takes back: an earlier stamp is true as well.
+            let order =
+                if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
+            self.slot.store(stamp | IDLE, order);
+        }
     }
 
     /// The pinned stamp, if any. `Relaxed`: for reports, proves nothing.

@@ -6,7 +6,7 @@ use crate::domain::{Domain, Settings};
 use crate::error::{BuildError, SynchronizeError};
 use crate::guard::Guard;
 use crate::handle::Handle;
-use crate::hazard::Hazard;
+use crate::hazard::{Hazard, HazardPair};
 use crate::limit::{OnLimit, Pressure};
 use crate::local::{self, DomainId};
 use crate::owned::OwnedGuard;
@@ -160,8 +160,8 @@ impl Reclaimer {
         OwnedGuard::new(self.clone())
     }
 
-    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). A load
-    /// and two stores.
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). Two
+    /// loads and three stores.
     #[inline]
     pub fn pin_robust(&self) -> RobustGuard<'_> {
         let Some(record) = local::last(&self.domain) else { return self.pin_robust_slow() };
@@ -197,6 +197,12 @@ impl Reclaimer {
         // One record for all, also late in a thread's exit; none for none.
         let mut record = None;
         core::array::from_fn(|_| Hazard::new(record.get_or_insert_with(|| self.kept_record())))
+    }
+
+    /// Two hazard pointers in turn, for a walk hand over hand: [`HazardPair`].
+    #[must_use]
+    pub fn hazard_pair(&self) -> HazardPair<'_> {
+        HazardPair::new(self.kept_record())
     }
 
     /// This thread's record, for somebody who counts in `Record::holds` at once; late in the thread's

@@ -51,8 +51,8 @@ struct Inner {
     /// Guards that are open beside the first; stale, while none is open, where some were forgotten. Not in the
     /// slot, which the owner may load by atomic loads alone: no compiler folds those into a test.
     nested: Cell<u64>,
-    /// Robust guards that are open. Safe code counts up without end by forgetting guards, so this, like
-    /// every counter that it can drive, has 64 bits: they last for centuries.
+    /// Robust guards that the interval's word could not count. Safe code counts up without end by forgetting
+    /// guards, so this, like every counter that it can drive, has 64 bits: they last for centuries.
     robust: Cell<u64>,
     /// Hazards that there are. Here begins the second line.
     hazards: Cell<u64>,
@@ -144,8 +144,8 @@ impl Record {
         &self.0.interval
     }
 
-    /// Robust guards that are open. Owner only.
-    #[inline]
+    /// Robust guards beside those that the interval counts. For tests.
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn robust(&self) -> &Cell<u64> {
         &self.0.robust
     }
@@ -207,7 +207,7 @@ impl Record {
     /// Whether a robust guard or a hazard needs it in use. Owner only.
     #[inline]
     pub(crate) fn holds(&self) -> bool {
-        self.0.robust.get() != 0 || self.0.hazards.get() != 0
+        self.0.interval.is_open() || self.0.hazards.get() != 0
     }
 
     /// The domain that it is a place in.
@@ -346,7 +346,8 @@ impl Record {
     pub(crate) fn end_guards(&self) {
         self.0.nested.set(0);
         self.0.reader.unpin();
-        if self.0.robust.replace(0) != 0 {
+        self.0.robust.set(0);
+        if self.0.interval.is_open() {
             self.0.interval.close();
         }
     }
@@ -361,6 +362,22 @@ impl Record {
     /// `Handle::pin` began and ended another, don't count any more. Owner only.
     pub(crate) fn forget_nested(&self) {
         self.0.nested.set(0);
+    }
+
+    /// Counts one more guard of an interval that is open. Owner only.
+    pub(crate) fn nest_robust(&self) {
+        if self.0.interval.nest().is_err() {
+            self.0.robust.set(self.0.robust.get() + 1);
+        }
+    }
+
+    /// Takes back one [`nest_robust`](Record::nest_robust). Owner only.
+    #[cold]
+    pub(crate) fn unnest_robust(&self) {
+        match self.0.robust.get() {
+            0 => self.0.interval.unnest(),
+            beyond => self.0.robust.set(beyond - 1),
+        }
     }
 
     /// Counts one more guard of a section that is open. Owner only.

@@ -68,8 +68,15 @@ impl<T> DerefMut for Born<T> {
 /// Each pointer must be loaded through `protect`: a plain load, or one under another guard, protects
 /// nothing here. Guards nest: they share one section, from the first to the last one's end.
 ///
+/// # Which objects
+/// Those that were not retired when `protect` loaded the pointer. A `next` field of a node that has been
+/// unlinked goes on leading to its successor, which may be younger than the section and freed by now; so
+/// look, once `protect` has returned, that the node is still linked: that its `next` bears no mark, say, if
+/// nodes are marked before they are unlinked (Harris's list), or that a queue's head is still the node. A
+/// plain [`Guard`](crate::Guard) needs no such look.
+///
 /// # Cost
-/// `pin_robust` is a load and two stores; `protect` beside its own load two loads and a compare, and
+/// `pin_robust` is two loads and three stores; `protect` beside its own load two loads and a compare, and
 /// a store once an era. No fence (with [`Source::Fence`](crate::Source::Fence) one where it stores).
 ///
 /// Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation" (PPoPP 2018): 2GE-IBR,
@@ -113,17 +120,34 @@ pub struct RobustGuard<'r> {
 impl<'r> RobustGuard<'r> {
     /// Opens the record's interval, or goes on with it. The caller owns the record.
     ///
-    /// Counted first, then opened if it is not; dropped first, then closed if it was the last: so a
-    /// signal handler that opens and ends one in between leaves this one as it must be.
+    /// Whether it is open and how many guards there are is one word: so a signal handler that opens and ends
+    /// one anywhere in between leaves this one as it must be.
     #[inline]
     pub(crate) fn open(record: &'r Record, domain: &'r Domain, fenced: bool) -> RobustGuard<'r> {
-        record.robust().set(record.robust().get() + 1);
-        if record.interval().is_closed() {
-            record.interval().open(domain.words(), fenced);
-        } else if record.interval().is_new() {
-            open_first(record, domain);
+        if record.interval().is_idle() {
+            RobustGuard::begin(record, domain, fenced);
+        } else {
+            RobustGuard::open_slowly(record, domain);
         }
         RobustGuard { record, domain, _borrowed: PhantomData }
+    }
+
+    #[inline]
+    fn begin(record: &Record, domain: &Domain, fenced: bool) {
+        // After the interval's stores or before is all one: whatever it finds from here on is no older.
+        record.reader().show_idle(record.interval().open(domain.words(), fenced));
+    }
+
+    /// The record's first, or one beside others.
+    #[cold]
+    fn open_slowly(record: &Record, domain: &Domain) {
+        if record.interval().is_new() {
+            domain.expect_intervals();
+            record.expect_interval();
+            RobustGuard::begin(record, domain, domain.readers_fence());
+        } else {
+            record.nest_robust();
+        }
     }
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
@@ -133,8 +157,17 @@ impl<'r> RobustGuard<'r> {
     #[inline]
     pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
         let load = || pointer.load(Ordering::Acquire);
-        let fenced = || self.domain.readers_fence();
-        self.record().interval().protect(self.domain.words(), load, fenced)
+        match self.record().interval().try_protect(self.domain.words(), load) {
+            Some(found) => found,
+            None => self.protect_anew(pointer),
+        }
+    }
+
+    /// Once an era at most.
+    #[cold]
+    fn protect_anew<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
+        let load = || pointer.load(Ordering::Acquire);
+        self.record().interval().protect(self.domain.words(), load, self.domain.readers_fence())
     }
 
     /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
@@ -145,11 +178,11 @@ impl<'r> RobustGuard<'r> {
     #[inline]
     pub fn repin(&mut self) -> bool {
         let record = self.record();
-        if record.robust().get() != 1 {
+        if !record.interval().is_sole() {
             return false;
         }
         record.interval().close();
-        record.interval().open(self.domain.words(), self.domain.readers_fence());
+        RobustGuard::begin(record, self.domain, self.domain.readers_fence());
         true
     }
 
@@ -160,24 +193,16 @@ impl<'r> RobustGuard<'r> {
     }
 }
 
-/// A record's first robust guard.
-#[cold]
-fn open_first(record: &Record, domain: &Domain) {
-    domain.expect_intervals();
-    record.expect_interval();
-    record.interval().open(domain.words(), domain.readers_fence());
-}
-
 impl Drop for RobustGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         let record = self.record();
-        let others = record.robust().get() - 1;
-        record.robust().set(others);
-        if others == 0 {
+        if record.interval().is_sole() {
             record.interval().close();
             // SAFETY: this thread owns the record, and this guard, its last, is gone.
             unsafe { self.domain.hand_over_if_last(record) };
+        } else {
+            record.unnest_robust();
         }
     }
 }
@@ -185,27 +210,82 @@ impl Drop for RobustGuard<'_> {
 impl fmt::Debug for RobustGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RobustGuard")
-            .field("eras", &self.record().interval().ends())
+            .field("ends", &self.record().interval().ends())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use crate::protocol::{GRAIN, collect};
     use crate::{Reclaimer, Source};
 
-    /// 2^32 - 1 guards were forgotten, which takes seconds: one more must not close the section of
-    /// those that are open.
+    /// However many guards were forgotten, one more must not close the section of those that are open.
     #[test]
     fn a3_forgotten_robust_guards_never_close_a_section() {
         let reclaimer =
             Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
         let handle = reclaimer.handle();
-        let kept = handle.pin_robust();
-        let record = kept.record();
-        record.robust().set(u32::MAX.into());
+        let mut kept = handle.pin_robust();
+        let interval = kept.record().interval();
+        let begun = interval.ends();
+        for forgotten in 1..100 {
+            core::mem::forget(handle.pin_robust());
+            let more = [(); 40].map(|()| handle.pin_robust());
+            assert!(!interval.is_sole() && interval.ends() == begun, "{forgotten} and 40");
+            drop(more);
+            assert!(!interval.is_sole() && interval.ends() == begun, "{forgotten}");
+        }
+        assert_eq!(kept.record().robust().get(), 100 - (GRAIN - 1));
+        assert!(!kept.repin());
+        drop(kept);
+        assert!(interval.is_open());
+    }
+
+    /// What a robust guard has seen is evidence, unless a plain guard is open beside it.
+    #[test]
+    fn a_robust_guard_shows_the_stop_that_it_has_seen() {
+        let reclaimer =
+            Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
+        let handle = reclaimer.handle();
+        let evidence = || collect(u64::MAX, core::iter::once(handle.record().reader()));
+        // Whoever registers comes to a full stop.
+        let stop = || drop(reclaimer.handle());
+        let mut robust = handle.pin_robust();
+        let first = evidence();
+        stop();
+        assert_eq!(evidence(), first);
+        assert!(robust.repin());
+        let second = evidence();
+        assert!(second > first);
+        drop(robust);
+        stop();
+        let plain = handle.pin_nested();
+        let third = evidence();
+        assert!(third > second);
+        stop();
         drop(handle.pin_robust());
-        assert!(record.interval().is_open());
-        record.robust().set(1);
+        assert_eq!(evidence(), third, "the section is older");
+        drop(plain);
+        drop(handle.pin_robust());
+        assert!(evidence() > third && !handle.record().reader().is_pinned());
+    }
+
+    /// Guards come and go, more than the word counts: the last one closes the section, and no other.
+    #[test]
+    fn the_last_robust_guard_closes_the_section() {
+        let reclaimer =
+            Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
+        let handle = reclaimer.handle();
+        for guards in [1, 2, 15, 16, 17, 40] {
+            let mut open: Vec<_> = (0..guards).map(|_| handle.pin_robust()).collect();
+            let record = open[0].record();
+            while let Some(guard) = open.pop() {
+                assert!(record.interval().is_open());
+                drop(guard);
+            }
+            assert!(record.interval().is_idle() && !record.interval().is_open());
+            assert_eq!(record.robust().get(), 0);
+        }
     }
 }

@@ -93,19 +93,19 @@ impl Stalls {
     }
 }
 
-/// Notes a look at `now_ns`; the domain's latest stop and its era were loaded after `open`. Those that have been open
+/// Notes a look at `now_ns`; the domain's latest stop was loaded after `open`. Those that have been open
 /// for `after`, each once.
 fn due(
     seen: &mut HashMap<Key, Seen>,
     open: impl Iterator<Item = Open>,
-    (latest, era): (u64, u64),
+    latest: u64,
     now_ns: u64,
     after: Duration,
 ) -> Vec<Open> {
     let mut due = Vec::new();
     let mut still = HashMap::new();
     // Of those that have seen the latest it may be another section each time.
-    for section in open.filter(|section| section.era < if section.robust { era } else { latest }) {
+    for section in open.filter(|section| section.era < latest) {
         let key = (section.record, section.robust);
         let known = seen.get(&key).filter(|known| known.era == section.era).copied();
         let mut known = known.unwrap_or(Seen { era: section.era, since_ns: now_ns, told: false });
@@ -140,9 +140,9 @@ impl Domain {
         // Held while it is called: it is called by one thread at a time, and not from within itself.
         let Some(mut hook) = try_lock(&stalls.hook.hook) else { return false };
         let Some(mut seen) = try_lock(&stalls.seen) else { return false };
-        // The sections before the words: one that shows less then began before.
+        // The sections before the word: one that shows less then began before.
         let open: Vec<Open> = blockers::sections(self).collect();
-        let now = (self.words().latest(), self.words().era());
+        let now = self.words().latest();
         let due = due(&mut seen, open.into_iter(), now, now_ns(), stalls.hook.after);
         drop(seen);
         if due.is_empty() {
@@ -182,7 +182,7 @@ mod tests {
 
     /// Eras at which sections of place 8 are open, the domain's, the time: how many are told of.
     fn told(seen: &mut HashMap<Key, Seen>, eras: &[u64], era: u64, now_ns: u64) -> usize {
-        due(seen, eras.iter().map(|&era| open(8, era)), (era, 0), now_ns, AFTER).len()
+        due(seen, eras.iter().map(|&era| open(8, era)), era, now_ns, AFTER).len()
     }
 
     #[test]

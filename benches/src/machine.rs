@@ -9,7 +9,7 @@ use std::process::Command;
 /// The lock file, for the versions of the peers.
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-const PEERS: [&str; 5] = ["crossbeam-epoch", "seize", "haphazard", "sdd", "mimalloc"];
+const PEERS: [&str; 6] = ["crossbeam-epoch", "seize", "haphazard", "sdd", "kovan", "mimalloc"];
 
 /// What the line about it is called.
 pub(crate) const LOAD: &str = "Load before the run";

@@ -362,6 +362,17 @@ mod tests {
             scan(&self.words, || era, core::iter::empty::<&Reader>);
         }
 
+        /// Opens an interval as if that were the time.
+        fn open(&self, at: usize, now: u64) -> (u64, u64) {
+            self.advance(now);
+            let none = crate::sync::AtomicU64::new(0);
+            if self.words.latest() < now {
+                self.words.stop(&none, || now);
+            }
+            self.intervals[at].open(&self.words, false);
+            self.intervals[at].ends().expect("open")
+        }
+
         fn holders(&self) -> Holders {
             Holders::look(|| self.intervals.iter(), || self.slots.iter())
         }
@@ -429,13 +440,12 @@ mod tests {
             };
             oldest.expect("not taken") / GRAIN
         };
-        queue.advance(10 * GRAIN);
-        queue.intervals[..2].iter().for_each(|interval| interval.open(&queue.words, false));
+        (0..2).for_each(|at| assert_eq!(queue.open(at, 10 * GRAIN), (10 * GRAIN, 10 * GRAIN)));
         queue.push(5 * GRAIN, 11 * GRAIN);
         queue.seal(11 * GRAIN);
         assert_eq!(release(&queue, 15), 11);
         queue.advance(20 * GRAIN);
-        queue.intervals[1].protect(&queue.words, || (), || false);
+        queue.intervals[1].protect(&queue.words, || (), false);
         (0..BAG_ITEMS).for_each(|_| queue.push(15 * GRAIN, 21 * GRAIN));
         queue.seal(21 * GRAIN);
         assert_eq!(release(&queue, 30), 11);
@@ -470,15 +480,12 @@ mod tests {
                         }
                     }
                     Step::Interval(at, Some(behind)) => {
-                        queue.advance(now - behind * GRAIN);
-                        let era = queue.words.era();
-                        let interval = &queue.intervals[at];
-                        if let Some((_, up)) = &mut queue.ends[at] {
-                            interval.protect(&queue.words, || (), || false);
-                            *up = era;
+                        if queue.ends[at].is_some() {
+                            queue.advance(now - behind * GRAIN);
+                            queue.intervals[at].protect(&queue.words, || (), false);
+                            queue.ends[at] = queue.intervals[at].ends();
                         } else {
-                            interval.open(&queue.words, false);
-                            queue.ends[at] = Some((era, era));
+                            queue.ends[at] = Some(queue.open(at, now - behind * GRAIN));
                         }
                     }
                     Step::Hazard(at, back) => {

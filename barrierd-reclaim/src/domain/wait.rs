@@ -92,7 +92,7 @@ impl Domain {
         if self.in_destructor(record) {
             return Err(SynchronizeError::InDestructor);
         }
-        if record.reader().is_pinned() || record.robust().get() > 0 {
+        if record.reader().is_pinned() || record.interval().is_open() {
             return Err(SynchronizeError::Pinned);
         }
         let _attended = Attended::new(record);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::holders::{HazardSlot, Holders, Interval, birth, let_go};
-use crate::protocol::scan;
+use crate::protocol::{collect, scan};
 use core::iter::once;
 use loom::sync::atomic::Ordering::Release;
 
@@ -17,6 +17,8 @@ enum Story {
     FromInterval,
     /// Found in an interval; born, published and retired while it may be open.
     Interval,
+    /// Found in a section, then in an interval that shows the stop it has seen: the evidence.
+    Shown,
 }
 
 impl Story {
@@ -27,6 +29,8 @@ impl Story {
             Story::FromSection => 1..=9,
             Story::FromInterval => 1..=8,
             Story::Interval => 1..=9,
+            // Nobody is interrupted.
+            Story::Shown => usize::MAX..=usize::MAX,
         }
     }
 }
@@ -87,15 +91,22 @@ impl Domain {
             }
             Story::FromInterval => {
                 self.interval.open(words, fenced);
-                let found = self.interval.protect(words, || self.find(), || fenced);
+                let found = self.interval.protect(words, || self.find(), fenced);
                 interrupt_here();
                 self.hazard.hold(NODE);
                 self.interval.close();
                 self.use_held(found);
             }
-            Story::Interval => {
-                self.interval.open(words, fenced);
-                if self.interval.protect(words, || self.find(), || fenced) {
+            Story::Interval | Story::Shown => {
+                let shown = story == Story::Shown;
+                if shown {
+                    world.read(&self.reader, fenced);
+                }
+                let seen = self.interval.open(words, fenced);
+                if shown {
+                    self.reader.show_idle(seen);
+                }
+                if self.interval.protect(words, || self.find(), fenced) {
                     interrupt_here();
                     world.use_node();
                 }
@@ -113,8 +124,11 @@ impl Domain {
     }
 
     /// `Domain::scan`.
-    fn scan(&self, fenced: bool) {
-        let watermark = if fenced {
+    fn scan(&self, Model { fenced, story, .. }: Model) {
+        let watermark = if story == Story::Shown {
+            let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
+            collect(own, once(&self.reader))
+        } else if fenced {
             let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
             fence(SeqCst);
             own
@@ -151,6 +165,10 @@ impl Domain {
         }
         self.world.unlink();
         let stamp = words.stop(&self.world.floor, || self.world.now()).ns;
+        if story == Story::Interval {
+            // A later one: who has seen it has seen that the node is gone, and need not hold it.
+            words.stop(&self.world.floor, || self.world.now());
+        }
         self.stamp.store(stamp, Release);
     }
 }
@@ -183,7 +201,7 @@ impl Model {
             domain.read(model);
         });
         spawn(|domain, model, _| {
-            domain.scan(model.fenced);
+            domain.scan(model);
             if !model.apart {
                 domain.let_go();
             }
@@ -251,6 +269,17 @@ fn a_fenced_interval_keeps_what_was_born_before_its_end() {
 }
 
 #[test]
+fn what_an_interval_has_seen_stands_for_a_barrier() {
+    Model::new(Story::Shown).holds();
+}
+
+#[test]
+fn twins_of_what_an_interval_has_seen() {
+    Model::new(Story::Shown).rejects(Twin::RelaxedPin);
+    Model::new(Story::Shown).rejects(Twin::RelaxedLatest);
+}
+
+#[test]
 fn twins_of_hazards() {
     Model::new(Story::Hazard(1)).rejects(Twin::HazardNoReload);
     Model::new(Story::Hazard(1)).rejects(Twin::RelaxedHazard);
@@ -268,5 +297,6 @@ fn twins_of_intervals() {
     Model::new(Story::Interval).rejects(Twin::RelaxedInterval);
     Model::new(Story::Interval).rejects(Twin::RelaxedLook);
     Model::new(Story::Interval).rejects(Twin::RobustNoReload);
+    Model::new(Story::Interval).rejects(Twin::RelaxedLatest);
     Model::new(Story::Interval).rejects(Twin::BirthFromNow);
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 pub(super) fn all(make: impl Fn() -> Reclaimer) {
     one_object_is_kept(make());
     many_hazards_keep_one_each(make());
+    pairs_keep_the_last_two(make());
     tags_are_compared_and_not_held(make());
     from_a_guard_to_a_hazard(make());
     what_exited_threads_left_is_kept_too(make());
@@ -81,6 +82,36 @@ fn many_hazards_keep_one_each(reclaimer: Reclaimer) {
     }
     reclaimer.synchronize(soon()).unwrap();
     assert_eq!(log.names().len(), 40);
+}
+
+/// A pair keeps what its last two calls returned, whatever other hazards there are in its line.
+fn pairs_keep_the_last_two(reclaimer: Reclaimer) {
+    let log = Log::default();
+    let cells: Vec<_> = (0..40).map(|name| AtomicPtr::new(log.boxed(name))).collect();
+    let single = reclaimer.hazard();
+    let mut pairs: Vec<_> = (0..6).map(|_| reclaimer.hazard_pair()).collect();
+    drop((single, pairs.remove(1)));
+    for (at, pair) in pairs.iter_mut().enumerate() {
+        for cell in &cells[at * 8..at * 8 + 5] {
+            assert_eq!(pair.protect(cell).as_ptr(), cell.load(Relaxed));
+        }
+    }
+    for cell in &cells {
+        // SAFETY: from a Box, unlinked (nobody uses the cell again), retired once.
+        unsafe { reclaimer.retire(cell.load(Relaxed)) };
+    }
+    reclaimer.synchronize(soon()).unwrap();
+    let kept = |name: &usize| name % 8 == 3 || name % 8 == 4;
+    let names = || {
+        let mut names = log.names();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(), (0..40).filter(|name| !kept(name)).collect::<Vec<_>>());
+    pairs[0].clear();
+    drop(pairs);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(names(), (0..40).collect::<Vec<_>>());
 }
 
 fn tags_are_compared_and_not_held(reclaimer: Reclaimer) {
@@ -387,7 +418,17 @@ fn no_walker_sees_a_freed_node(reclaimer: Reclaimer) {
         for _ in 0..2 {
             scope.spawn(move || {
                 let [mut here, mut next] = reclaimer.hazards();
+                let mut pair = reclaimer.hazard_pair();
                 while !done.load(Relaxed) {
+                    let mut at = pair.protect(head).as_ptr();
+                    // SAFETY: `at` is what the call before returned, at each turn.
+                    while let Some(node) = unsafe { at.as_ref() } {
+                        node.check(8);
+                        at = pair.protect(&node.next).as_ptr();
+                        if at.addr() & MARK != 0 {
+                            break;
+                        }
+                    }
                     let mut at = here.protect(head).as_ptr();
                     // SAFETY: `at` is held by `here`, at each turn.
                     while let Some(node) = unsafe { at.as_ref() } {

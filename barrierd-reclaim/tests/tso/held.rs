@@ -75,15 +75,17 @@ fn a_hazard_keeps_its_object() {
 enum Robust {
     Sound,
     BirthFromNow,
+    BirthFromStop,
     NoReload,
     BeginningIgnored,
 }
 
-/// A node is born, published and retired while a reader's interval is open.
+/// A node is born, published and retired while a reader's interval is open, and others stop meanwhile.
 fn robust(twin: Robust, scans: usize) -> World {
     const E: Reg = 0;
     const P: Reg = 1;
     const NOW: Reg = 2;
+    const SEEN: Reg = 4;
     const YOUNG: u8 = 2;
     let protect = |again: bool| {
         program![Op::Load(P, LINK), Op::Load(NOW, ERA)]
@@ -91,7 +93,12 @@ fn robust(twin: Robust, scans: usize) -> World {
             .chain(if again { program![when(When::Other(NOW, E), Op::End)] } else { program![] })
             .collect::<Program>()
     };
-    let mut reader = program![Op::Load(E, ERA), Op::Store(UP, r(E)), Op::Store(LO, r(E))];
+    let mut reader = program![
+        Op::Load(E, ERA),
+        Op::Load(SEEN, LATEST),
+        Op::Store(UP, r(E)),
+        Op::Store(LO, r(SEEN)),
+    ];
     reader.extend(protect(false));
     // The era has moved: the upper end, then both loads again; a third time is left out.
     let raised = if twin == Robust::NoReload {
@@ -112,7 +119,11 @@ fn robust(twin: Robust, scans: usize) -> World {
     const BIRTH: Reg = 4;
     const L: Reg = 5;
     const U: Reg = 6;
-    let birth = if twin == Robust::BirthFromNow { Op::Clock(BIRTH) } else { Op::Load(BIRTH, ERA) };
+    let birth = match twin {
+        Robust::BirthFromNow => Op::Clock(BIRTH),
+        Robust::BirthFromStop => Op::Load(BIRTH, LATEST),
+        _ => Op::Load(BIRTH, ERA),
+    };
     let born = program![birth, Op::Store(LINK, c(YOUNG))];
     let safe = program![Op::Await(M, SAFE, T), Op::Load(L, LO), Op::Load(U, UP)];
     let held = if twin == Robust::BeginningIgnored {
@@ -131,6 +142,7 @@ fn robust(twin: Robust, scans: usize) -> World {
     let threads = vec![
         thread("reader", 0, [reader]),
         thread("writer", 2, [born, unlink_and_stamp(), safe, held]),
+        thread("other stops", 1, [stop(W)]),
         scanner(scans),
     ];
     World::of(threads, &BEGIN)
@@ -144,6 +156,7 @@ pub(crate) fn large() -> World {
 fn an_interval_keeps_what_was_born_before_its_end() {
     holds("robust guard", &robust(Robust::Sound, 2));
     is_rejected("birth from now()", &robust(Robust::BirthFromNow, 2));
+    is_rejected("birth from a stop", &robust(Robust::BirthFromStop, 2));
     is_rejected("robust guard without a second load", &robust(Robust::NoReload, 2));
     is_rejected("beginning compared with the birth", &robust(Robust::BeginningIgnored, 2));
 }

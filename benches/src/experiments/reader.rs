@@ -23,7 +23,7 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
 Three things that a reader does, on one thread, nothing else going on: open and close a section; in it, load a \
 pointer and look at what it leads to; in it, follow a list of 16 nodes, all in the first cache. Hazard pointers \
 (ours, and haphazard's) have no section: they protect the pointer, or hand over hand each of the 16. They are \
-kept by the thread, not taken anew each time.
+kept for many walks, not taken anew each time.
 
 Bounds: an empty loop, and the same loads with no reclamation at all. liburcu's loops are in C, inlined; a section \
 of its qsbr ends with a quiescent state, which a program may do more seldom. `global` means without a handle, \
@@ -90,6 +90,7 @@ fn run(bench: &mut Bench) {
             ("seize", "seize"),
             ("haphazard", "haphazard"),
             ("sdd", "sdd"),
+            ("kovan", "kovan"),
             ("liburcu memb", "liburcu memb"),
         ] {
             if let Some(spread) = times.of(&format!("{discipline}{BAR}{who}")) {
@@ -160,10 +161,8 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
     let make = || -> &'static Reclaimer {
         Box::leak(Box::new(crate::schemes::barrierd::reclaimer(setting)))
     };
-    let mut handles = [make().handle(), make().handle(), make().handle()];
-    handles.reverse();
-    let mut handles = handles.into_iter();
-    let mut handle = || handles.next().expect("three");
+    let mut handles = [(); 6].map(|()| make().handle()).into_iter();
+    let mut handle = || handles.next().expect("three each");
 
     /// The three disciplines of a scheme with sections: `$pin` opens one, `$protect` loads in it.
     macro_rules! sections {
@@ -230,6 +229,12 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
         guard.protect(p)
     });
     sections!(
+        "barrierd, robust guard, by a handle",
+        handle(),
+        ours_robust_by_handle,
+        |guard: &barrierd_reclaim::RobustGuard<'_>, p| guard.protect(p)
+    );
+    sections!(
         "barrierd, robust guard",
         make(),
         ours_robust,
@@ -255,6 +260,9 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
         |guard: &seize::LocalGuard<'_>, p| seize_protect(guard, p)
     );
     sections!("sdd", (), |(): &mut ()| sdd::Guard::new(), |_: &sdd::Guard, p| load(p));
+    sections!("kovan", (), |(): &mut ()| kovan::pin(), |guard: &kovan::Guard, p| {
+        crate::schemes::kovan::atomic(p).load(Acquire, guard).as_raw()
+    });
     haphazard(&mut all);
     #[cfg(feature = "liburcu")]
     urcu::add(&mut all);
@@ -281,6 +289,12 @@ fn ours_by_handle(handle: &mut barrierd_reclaim::Handle) -> barrierd_reclaim::Gu
 
 fn ours_global(reclaimer: &mut &'static Reclaimer) -> barrierd_reclaim::Guard<'static> {
     reclaimer.pin()
+}
+
+fn ours_robust_by_handle(
+    handle: &mut barrierd_reclaim::Handle,
+) -> barrierd_reclaim::RobustGuard<'_> {
+    handle.pin_robust()
 }
 
 fn ours_robust(reclaimer: &mut &'static Reclaimer) -> barrierd_reclaim::RobustGuard<'static> {
@@ -314,21 +328,19 @@ fn hazards(all: &mut Vec<(&'static str, String, Work)>, make: impl Fn() -> &'sta
             black_box(sum);
         }),
     ));
-    let ([mut one, mut two], head) = (make().hazards(), list());
+    let (reclaimer, head) = (make(), list());
     all.push((
         WALK,
         name.into(),
         Box::new(move |n| {
             let mut sum = 0u64;
-            // References are swapped, in registers, not hazards.
-            let (mut one, mut two) = (&mut one, &mut two);
+            let mut pair = reclaimer.hazard_pair();
             for _ in 0..n {
-                let mut at: *mut Link = one.protect(head).as_ptr();
+                let mut at: *mut Link = pair.protect(head).as_ptr();
                 // SAFETY: null or a node that is there for good.
                 while let Some(here) = unsafe { at.as_ref() } {
                     sum = sum.wrapping_add(here.key);
-                    at = two.protect(&here.next).as_ptr();
-                    std::mem::swap(&mut one, &mut two);
+                    at = pair.protect(&here.next).as_ptr();
                 }
             }
             black_box(sum);

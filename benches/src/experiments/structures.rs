@@ -34,8 +34,9 @@ ratio to crossbeam-epoch in the same round. Every configuration has a process of
 turns. More threads than CPUs: guards are preempted in the midst of a section.
 
 Hazard pointers (ours and haphazard's) walk the map by Michael's own rules: they look again at each link, and their \
-reads help unlinking. sdd's nodes are its own, 16 bytes larger; liburcu's have its head in front, 16 bytes too, and \
-its sections are calls into C here. Where nothing is freed, memory is always fresh, which costs more than reuse.",
+reads help unlinking. Robust guards and kovan's go by these rules where they meet a removed node. sdd's nodes are \
+its own, 16 bytes larger; liburcu's have its head in front, 16 bytes too, and kovan's theirs, 40 bytes; liburcu's \
+sections are calls into C here. Where nothing is freed, memory is always fresh, which costs more than reuse.",
     run,
     job: Some(job),
 };

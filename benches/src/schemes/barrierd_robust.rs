@@ -1,14 +1,15 @@
-//! This project by robust guards: nodes know their birth, and a stalled guard keeps only older ones.
+//! This project by robust guards of a handle: nodes know their birth, and a stalled guard keeps only older
+//! ones.
 
 use super::{Headed, Scheme, Setting};
-use barrierd_reclaim::{Born, Reclaimer, RobustGuard};
+use barrierd_reclaim::{Born, Handle, Reclaimer, RobustGuard};
 use std::sync::atomic::AtomicPtr;
 
 pub(crate) struct Robust(Reclaimer);
 
 pub(crate) struct Guard<'l> {
     section: RobustGuard<'l>,
-    reclaimer: &'l Reclaimer,
+    handle: &'l Handle,
 }
 
 /// How far behind the box's beginning the value lies: `Born` is a birth of 8 bytes and then the value, as
@@ -27,21 +28,23 @@ unsafe fn whole<T>(pointer: *mut T) -> *mut Born<T> {
 }
 
 impl Scheme for Robust {
-    type Local<'s> = &'s Reclaimer;
+    type Local<'s> = Handle;
     type Guard<'l> = Guard<'l>;
     type Header = ();
 
     const NAME: &'static str = "barrierd, robust guards";
+    const LINKED_ONLY: bool = true;
 
     fn new(setting: &Setting) -> Self {
         Robust(super::barrierd::reclaimer(setting))
     }
-    fn local(&self) -> &Reclaimer {
-        &self.0
+    fn local(&self) -> Handle {
+        self.0.handle()
     }
     #[inline]
-    fn pin<'l>(local: &'l mut &Reclaimer) -> Guard<'l> {
-        Guard { section: local.pin_robust(), reclaimer: local }
+    fn pin<'l>(local: &'l mut Handle) -> Guard<'l> {
+        let handle = &*local;
+        Guard { section: handle.pin_robust(), handle }
     }
     #[inline]
     fn protect<T>(guard: &mut Guard<'_>, _: usize, pointer: &AtomicPtr<T>) -> *mut T {
@@ -49,7 +52,7 @@ impl Scheme for Robust {
     }
     #[inline]
     fn alloc<T>(guard: &Guard<'_>, value: T) -> *mut T {
-        let born = guard.reclaimer.alloc(value);
+        let born = guard.handle.alloc(value);
         let value: &T = &born;
         let value = std::ptr::from_ref(value).addr();
         let whole = Box::into_raw(born);
@@ -65,6 +68,6 @@ impl Scheme for Robust {
     #[inline]
     unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &Guard<'_>, pointer: *mut T) {
         // SAFETY: as the caller says; from `alloc`.
-        unsafe { guard.reclaimer.retire_born(whole(pointer)) }
+        unsafe { guard.handle.retire_born(whole(pointer)) }
     }
 }

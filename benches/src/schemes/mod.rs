@@ -9,6 +9,7 @@ pub(crate) mod barrierd_hazards;
 pub(crate) mod barrierd_robust;
 pub(crate) mod epoch;
 pub(crate) mod haphazard;
+pub(crate) mod kovan;
 pub(crate) mod leak;
 pub(crate) mod sdd;
 pub(crate) mod seize;
@@ -52,6 +53,11 @@ pub(crate) trait Scheme: Sync + Sized + 'static {
     /// Whether it is pointers that are protected, not sections: then whoever follows a pointer out of a
     /// node looks again whether that node is still linked.
     const PER_POINTER: bool = false;
+    /// Whether what a link leads to is protected only if it was linked still when the link was loaded: so
+    /// it is with pointers that are protected one by one, and where a section holds what was born before
+    /// its last load. A link out of a node that was removed meanwhile may lead to what was born later, and
+    /// freed.
+    const LINKED_ONLY: bool = Self::PER_POINTER;
 
     fn new(setting: &Setting) -> Self;
     fn local(&self) -> Self::Local<'_>;
@@ -104,6 +110,7 @@ pub(crate) fn each(setting: &Setting, visitor: &mut impl Visitor) {
     visitor.visit::<seize::Seize>();
     visitor.visit::<haphazard::Haphazard>();
     visitor.visit::<sdd::Sdd>();
+    visitor.visit::<kovan::Kovan>();
     #[cfg(feature = "liburcu")]
     visitor.visit::<urcu::Memb>();
     #[cfg(feature = "liburcu")]
@@ -119,4 +126,5 @@ pub(crate) const PEER: &str = "crossbeam-epoch";
 pub(crate) const NOTHING_FREED: &str = "(nothing freed)";
 
 /// The contestants of the overview, besides ours.
-pub(crate) const OVERVIEW: [&str; 6] = [OURS, PEER, "seize", "haphazard", "sdd", "liburcu memb"];
+pub(crate) const OVERVIEW: [&str; 7] =
+    [OURS, PEER, "seize", "haphazard", "sdd", "kovan", "liburcu memb"];

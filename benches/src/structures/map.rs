@@ -1,7 +1,8 @@
 //! A hash map of ordered lists: Harris (2001), with Michael's unlinking (2002).
 //!
 //! Where pointers are protected one by one, `find` holds three: the node that the link is in, the node,
-//! the next; and a reader can't walk over removed nodes, so it goes by `find` too.
+//! the next; and a reader can't walk over removed nodes, so it goes by `find` too. Where sections hold what is
+//! older than their last load, a reader goes by `find` when it meets a removed node.
 
 use super::Node;
 use crate::schemes::Scheme;
@@ -71,11 +72,15 @@ impl<S: Scheme> Map<S> {
         }
     }
 
+    fn is_found(&self, guard: &mut S::Guard<'_>, key: u64) -> bool {
+        let (_, node) = self.find(guard, key);
+        // SAFETY: protected.
+        unsafe { node.as_ref() }.is_some_and(|here| here.key == key)
+    }
+
     pub(crate) fn get(&self, guard: &mut S::Guard<'_>, key: u64) -> bool {
         if S::PER_POINTER {
-            let (_, node) = self.find(guard, key);
-            // SAFETY: protected.
-            return unsafe { node.as_ref() }.is_some_and(|here| here.key == key);
+            return self.is_found(guard, key);
         }
         let mut node = S::protect(guard, 0, self.bucket(key));
         // SAFETY: protected by the section.
@@ -83,6 +88,11 @@ impl<S: Scheme> Map<S> {
             let next = S::protect(guard, 0, &here.next);
             if here.key >= key {
                 return here.key == key && !is_removed(next);
+            }
+            if S::LINKED_ONLY && is_removed(next) {
+                // What a removed node leads to may be gone. (In `find`, a link that is followed is one of a
+                // node that was in the list when it was loaded, or was made so by the unlinking.)
+                return self.is_found(guard, key);
             }
             node = next;
         }

@@ -39,7 +39,7 @@ impl<S: Scheme> Queue<S> {
             // SAFETY: protected.
             let next = S::protect(guard, 1, unsafe { &(*head).next });
             // The second was linked when it was protected only if the first is the head still.
-            if S::PER_POINTER && self.head.0.load(Acquire) != head {
+            if S::LINKED_ONLY && self.head.0.load(Acquire) != head {
                 continue;
             }
             // SAFETY: protected.
