@@ -95,7 +95,7 @@ fn run(bench: &mut Bench) {
             let counts = match allocator {
                 // Whether it runs at all is seen on one count.
                 _ if bench.effort == Effort::Smoke => vec![cpus],
-                Allocator::System => cpus::thread_counts(),
+                Allocator::System | Allocator::Counted => cpus::thread_counts(),
                 Allocator::Mimalloc => vec![1, cpus],
             };
             let mut columns: Vec<(usize, Samples)> = Vec::new();
