@@ -363,7 +363,7 @@ fn address<T>(ptr: *mut T) -> u64 {
 /// Each [`protect`](HazardPair::protect) takes the one of the two that was used before the last: so what one
 /// call returned is kept until the call after the next one, and a node is kept while its successor is
 /// protected. It does what two [`Hazard`]s do that are swapped at each step, which "Which objects" there tells
-/// about, in fewer instructions.
+/// about, in fewer instructions (which short lists notice).
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
