@@ -47,6 +47,7 @@ struct Domain {
     round: AtomicBool,
 }
 
+/// The node was freed past a sleeper.
 std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
 
 impl Domain {
@@ -90,6 +91,7 @@ impl Domain {
                     self.world.use_node();
                 }
                 self.hazard.clear();
+                self.holds.no_hazard();
             }
         }
         interrupt_here();
@@ -121,15 +123,18 @@ impl Domain {
         self.world.unlink();
         let own = self.stop();
         // `Places::awake`.
+        let passed_over = Cell::new(false);
         let readers = || {
-            let sleeps = self.asleep.look() >> BED & 1 == 1;
-            once(&self.reader).filter(move |_| !sleeps)
+            passed_over.set(self.asleep.look() >> BED & 1 == 1);
+            once(&self.reader).filter(|_| !passed_over.get())
         };
         scan(&self.world.words, || collect(own, readers()), readers);
         let (safe, holders) =
             let_go(&self.world.words, || Holders::look(empty, || once(&self.hazard)));
         if own < safe.ns && !holders.has_hazard(NODE) {
-            FREED.set(true);
+            if passed_over.get() {
+                FREED.set(true);
+            }
             self.world.free();
         }
     }
@@ -158,10 +163,12 @@ fn execute(story: Story, place: usize) {
     DUE.set(None);
 }
 
-/// Whether anything was freed at any place.
+/// No violation at any place; and with one preemption more, where it falls asleep before the owner's first step, the node
+/// is freed past a sleeper.
 fn holds(story: Story, preemptions: usize) {
-    FREED.set(false);
     story.places().for_each(|place| explore(preemptions, move || execute(story, place)));
+    FREED.set(false);
+    explore(3, move || execute(story, BEFORE));
     assert!(FREED.get(), "nothing was freed");
 }
 
@@ -174,8 +181,9 @@ fn finds(twin: Twin, story: Story, place: usize) {
 const BEFORE: usize = 1;
 /// Behind the look of who looks too early, before the store that should have come first: of a pin, of a hazard.
 const BEHIND_LOOK: [usize; 2] = [4, 3];
-/// Between the load of the link and the access to the node.
-const READING: usize = 5;
+/// In the section, before it loads the link. (Behind that, loom would take the access to the node for one that came
+/// before the barrier: between the two there is no atomic operation.)
+const READING: usize = 4;
 
 #[test]
 fn who_sleeps_needs_no_evidence() {
