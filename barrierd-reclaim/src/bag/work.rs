@@ -147,11 +147,11 @@ impl Work<'_> {
         }
     }
 
-    /// Whether more may go than one item a call would free by the time that as many again have come.
+    /// After one was taken out: whether more were there than one item a call frees before as many have come again.
     pub(crate) fn has_many(&self) -> bool {
         let Rest { safe, step, .. } = &*self.rest;
         let next = safe.front().map_or(0, Bag::waiting);
-        self.is_behind() || safe.len() > 1 || self.bags.going() + next > *step
+        self.is_behind() || safe.len() > 1 || self.bags.going() + next >= *step
     }
 
     /// What lies in open bags: items, bytes.
