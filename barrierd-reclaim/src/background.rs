@@ -13,7 +13,7 @@
 //! load, so that at least one sees the other (Dekker):
 //!
 //! - The thread: `asleep` = true; fence; look at the tallies; something waits: `asleep` = false.
-//! - A retirer, in the slow path that every first item of a bag takes: count the item; fence; look at
+//! - A retirer, with every first item of a bag, which takes the slow path: count the item; fence; look at
 //!   `asleep`; true: exchange it for false, and whoever got the true wakes the thread.
 //!
 //! So there is at most one wake-up each time a domain falls asleep. The items behind the first of a

@@ -124,7 +124,7 @@ pub(crate) struct Bags {
     used: Hint,
     /// All that follows.
     owned: Owned,
-    /// Items that a bag takes at present: [`BAG_ITEMS`], or fewer where they come slowly.
+    /// Items in an open bag from which on a push takes the slow way: it is full, or a scan is due.
     most: Cell<usize>,
     /// Readers fence, so `limit` never says more than [`NO_PUSH`].
     fenced: Cell<bool>,
@@ -238,6 +238,8 @@ impl Bags {
                 unscanned: 0,
                 begun_ns: u64::MAX,
                 gap_ns: 0,
+                step: BAG_ITEMS,
+                scan_left: false,
                 safe: VecDeque::new(),
                 surplus: 0,
                 going: None,

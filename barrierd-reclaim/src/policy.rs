@@ -59,33 +59,25 @@ impl Uncovered {
     }
 }
 
-/// What a seal costs, and a place that a scan looks at, nanoseconds.
-const SEAL_NS: u64 = 100;
+/// What a seal and a scan cost beside a reader that never rests, whose cache lines both have to fetch, and what each
+/// place adds whose thread rests, nanoseconds.
+const SEAL_NS: u64 = 600;
 const LOOK_NS: u64 = 3;
 /// They may take one part in so many of the time between two of them.
 const SEAL_SHARE: u64 = 50;
 /// Sealed bags that wait before they are filled up again: then it is a barrier that they wait for, and small ones are
 /// memory lost.
-const MOST_SMALL_BAGS: usize = 16;
-/// What freeing an item may take of the time between two, nanoseconds.
-const FREE_NS: u64 = 1_000;
+pub(crate) const MOST_SMALL_BAGS: usize = 16;
+/// A bag has as many at least, so that one call seals and another scans.
+const LEAST_A_BAG: usize = 2;
 
-/// How many items a bag takes whose thread retires one in `gap_ns`, where a scan looks at `places` and `sealed` bags
-/// wait already. Few where they come slowly: what is sealed sooner goes sooner.
-pub(crate) fn items_a_bag(gap_ns: u64, places: usize, sealed: usize) -> usize {
-    if sealed >= MOST_SMALL_BAGS {
-        return BAG_ITEMS;
-    }
+/// How many items a bag takes whose thread retires one in `gap_ns`, where a scan looks at `places`. Few where they
+/// come slowly: what is sealed sooner goes sooner.
+pub(crate) fn items_a_bag(gap_ns: u64, places: usize) -> usize {
     let places = u64::try_from(places).unwrap_or(u64::MAX);
     let cost = LOOK_NS.saturating_mul(places).saturating_add(SEAL_NS);
     let items = cost.saturating_mul(SEAL_SHARE).div_ceil(gap_ns.max(1));
-    usize::try_from(items).unwrap_or(BAG_ITEMS).clamp(1, BAG_ITEMS)
-}
-
-/// How many items that may go a call frees whose thread retires one in `gap_ns`; `behind`: they are more than came.
-pub(crate) fn frees_a_call(gap_ns: u64, behind: bool) -> usize {
-    let least = if behind { FREED_PER_RETIRE } else { 1 };
-    usize::try_from(gap_ns / FREE_NS).unwrap_or(MOST_PER_RETIRE).clamp(least, MOST_PER_RETIRE)
+    usize::try_from(items).unwrap_or(BAG_ITEMS).clamp(LEAST_A_BAG, BAG_ITEMS)
 }
 
 /// Whether to buy a barrier that costs `price_ns`, for `uncovered` items of one thread that wait for
@@ -134,18 +126,10 @@ mod tests {
     #[test]
     fn bags_follow_the_pace_of_their_thread() {
         // One in 10 us, one in 1 us, a busy loop.
-        assert_eq!([10_000, 1_000, 20, 0].map(|gap| items_a_bag(gap, 2, 0)), [1, 6, 64, 64]);
+        assert_eq!([10_000, 1_000, 20, 0].map(|gap| items_a_bag(gap, 2)), [4, 31, 64, 64]);
         // A scan that looks at many is worth a larger bag.
-        assert_eq!(items_a_bag(10_000, 1_000, 0), 16);
-        // What waits for a barrier or a reader lies close together.
-        assert_eq!(items_a_bag(10_000, 2, MOST_SMALL_BAGS), BAG_ITEMS);
-        assert_eq!(items_a_bag(u64::MAX, usize::MAX, 0), 1);
-    }
-
-    #[test]
-    fn who_retires_slowly_frees_what_may_go_at_once() {
-        assert_eq!([0, 999, 5_000, u64::MAX].map(|gap| frees_a_call(gap, false)), [1, 1, 5, 16]);
-        assert_eq!([0, 5_000].map(|gap| frees_a_call(gap, true)), [2, 5]);
+        assert_eq!([100, 1_000].map(|places| items_a_bag(10_000, places)), [5, 18]);
+        assert_eq!(items_a_bag(u64::MAX, usize::MAX), LEAST_A_BAG);
     }
 
     #[test]

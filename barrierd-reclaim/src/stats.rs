@@ -90,7 +90,9 @@ impl Counters {
     /// A look at the readers' slots; `advanced`: with a watermark that was news.
     pub(crate) fn scanned(&self, advanced: bool) {
         self.scans.fetch_add(1, Relaxed);
-        self.advances.fetch_add(u64::from(advanced), Relaxed);
+        if advanced {
+            self.advances.fetch_add(1, Relaxed);
+        }
     }
 
     /// A barrier that `source` gave.

@@ -47,6 +47,22 @@ impl Queue {
     }
 }
 
+/// One call brings one item and takes one out: what is a bag behind would stay so for ever.
+#[test]
+fn what_is_left_over_of_a_bag_by_the_next_one_is_many() {
+    let queue = Queue::new(VtimeWord::none());
+    queue.work(|work| {
+        work.set_step(2);
+        for (bag, many) in [(1, false), (2, true)] {
+            (0..2).for_each(|n| work.push(numbered(n), 8));
+            work.seal(bag);
+            work.release(Safe { ns: u64::MAX, vtime: 0 }, &Holders::default());
+            assert!(work.take_safe().is_some());
+            assert_eq!(work.has_many(), many);
+        }
+    });
+}
+
 #[test]
 fn an_open_bag_waits_for_its_seal() {
     let queue = Queue::new(VtimeWord::none());
@@ -192,7 +208,7 @@ fn a_mark_survives_the_owner() {
     let queue = Queue::new(VtimeWord::none());
     queue.work(|work| {
         queue.0.mark_taken();
-        work.set_most(BAG_ITEMS / 2);
+        work.set_step(BAG_ITEMS / 2);
         work.push(numbered(1), 8);
         work.seal(3);
         work.push(numbered(2), 8);

@@ -6,7 +6,7 @@
 use super::aside::Aside;
 use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, SPARE_BAGS};
 use crate::holders::Holders;
-use crate::policy::{BACKLOG_BAGS, Uncovered};
+use crate::policy::{BACKLOG_BAGS, MOST_SMALL_BAGS, Uncovered};
 use crate::protocol::Safe;
 use crate::sync::Ordering;
 use core::ptr;
@@ -25,6 +25,10 @@ pub(super) struct Rest {
     pub(super) begun_ns: u64,
     /// How far apart items came that were sealed last, nanoseconds.
     pub(super) gap_ns: u64,
+    /// Items that a bag takes at this pace.
+    pub(super) step: usize,
+    /// A scan is left to the next call on the slow way.
+    pub(super) scan_left: bool,
     /// Found safe, oldest first.
     pub(super) safe: VecDeque<Bag>,
     /// So many of them are a backlog.
@@ -80,7 +84,7 @@ impl Work<'_> {
 
     /// Whether a push now would need another bag: this one is full, or of another virtual time.
     pub(crate) fn wants_seal_as<const BORN: bool>(&self) -> bool {
-        self.has_no_room::<BORN>(self.bags.most.get())
+        self.has_no_room::<BORN>(self.most())
     }
 
     fn has_no_room<const BORN: bool>(&self, most: usize) -> bool {
@@ -96,9 +100,60 @@ impl Work<'_> {
     }
 
     /// So many items a bag from here on.
-    pub(crate) fn set_most(&mut self, items: usize) {
+    pub(crate) fn set_step(&mut self, items: usize) {
         debug_assert!((1..=BAG_ITEMS).contains(&items));
-        self.bags.set_most(items);
+        self.rest.step = items;
+        self.open_way(self.most());
+    }
+
+    /// Whether bags are sealed before they are full, since items come slowly.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.rest.step < BAG_ITEMS
+    }
+
+    /// Whether so many bags wait that they are filled up.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.sealed() >= MOST_SMALL_BAGS
+    }
+
+    /// Items that a bag takes now.
+    fn most(&self) -> usize {
+        if self.is_crowded() { BAG_ITEMS } else { self.rest.step }
+    }
+
+    /// Pushes take the fast way as long as the open bag has fewer items.
+    fn open_way(&self, items: usize) {
+        // Never 0, which says that the queue was taken: without items the fast way is closed in any case.
+        self.bags.set_most(items.clamp(1, BAG_ITEMS));
+    }
+
+    /// Whether a scan was left to this call.
+    pub(crate) fn is_scan_left(&self) -> bool {
+        self.rest.scan_left
+    }
+
+    /// Leaves a scan to the next call; after `bag`: after a bag's worth of items.
+    pub(crate) fn leave_scan(&mut self, bag: bool) {
+        self.rest.scan_left = true;
+        let open = self.bags.plain.items().max(self.bags.born.items());
+        self.open_way(open + if bag { self.rest.step } else { 0 });
+    }
+
+    /// After a scan: the next one comes with the next bag; or, where bags are filled up, after as many items as a bag
+    /// takes at this pace, so that it is soon known when what they wait for has come.
+    pub(crate) fn goes_on(&mut self) {
+        if self.is_crowded() && self.is_paced() {
+            self.leave_scan(true);
+        } else {
+            self.open_way(self.most());
+        }
+    }
+
+    /// After one was taken out: whether more were there than one item a call frees before as many have come again.
+    pub(crate) fn has_many(&self) -> bool {
+        let Rest { safe, step, .. } = &*self.rest;
+        let next = safe.front().map_or(0, Bag::waiting);
+        self.is_behind() || safe.len() > 1 || self.bags.going() + next >= *step
     }
 
     /// What lies in open bags: items, bytes.
@@ -308,7 +363,7 @@ impl Work<'_> {
 
     /// The owner scans now.
     pub(crate) fn scanned(&mut self) {
-        self.rest.unscanned = 0;
+        (self.rest.unscanned, self.rest.scan_left) = (0, false);
     }
 
     /// The newest stamp of a sealed bag; 0 if there is none.

@@ -175,7 +175,8 @@ impl Domain {
                     policy::worth_buying(uncovered.items, membarrier.price_ns(), self.budget);
                 // Little garbage goes in time, too: what readers that are active see by themselves is not waited
                 // for as long.
-                let old = asked == Asked::OnFlush || membarrier.is_old(uncovered.oldest_ns, own);
+                let old = asked == Asked::OnFlush
+                    || membarrier.is_old(uncovered.oldest_ns, own) && !self.is_held_at(watermark);
                 let due =
                     uncovered.any() && old && membarrier.is_due(own) && !self.barriers.keeps_up();
                 (worth || due) && !membarrier.is_under_way(own)
@@ -217,6 +218,13 @@ impl Domain {
 }
 
 impl Domain {
+    /// Whether an open section holds back all that `watermark` does not cover: then a barrier lets nothing go. Once the
+    /// section has ended its thread shows what it has seen, or a barrier is worth its price. A hint.
+    fn is_held_at(&self, watermark: u64) -> bool {
+        let mut readers = self.records.awake().map(Record::reader);
+        readers.any(|reader| reader.pinned().is_some_and(|seen| seen < watermark))
+    }
+
     /// Whether the process is registered for membarrier by the background thread, which waits for it where
     /// this caller need not: above its budget, or the domain's limits, it does.
     fn leaves_registration(&self, asked: Asked, uncovered: usize) -> bool {

@@ -35,11 +35,11 @@ impl Domain {
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
     pub(super) fn free_orphans(&self, record: &Record, limit: usize, waits: bool) {
-        if record.freeing().get() || runs(self) || self.is_forked() {
-            return;
-        }
         // Whoever must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
         if !waits && !self.has_orphans() {
+            return;
+        }
+        if record.freeing().get() || runs(self) || self.is_forked() {
             return;
         }
         if self.lazy {

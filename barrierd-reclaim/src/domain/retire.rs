@@ -66,44 +66,76 @@ impl Domain {
             "retire_born: a birth of another reclaimer's"
         );
         // SAFETY: the caller owns the record.
-        let (free, sealed, opened) = unsafe {
+        let (next, more, sealed, opened) = unsafe {
             self.own(record, |work| {
                 let sealed = work.wants_seal_as::<BORN>();
                 if sealed {
                     work.seal(self.full_stop(record));
-                    self.follow_pace(work);
                 }
                 work.push_as::<BORN>(item, bytes);
                 self.note::<BORN>(record, work, sealed);
+                let opened = work.is_first::<BORN>();
                 if self.lazy {
                     self.hand_off(work);
-                } else if sealed && policy::worth_scanning(work.unscanned(), self.scan_cost()) {
-                    self.look(record, work, Asked::OnRetire);
+                    return (None, 1, sealed, opened);
                 }
-                let free = policy::frees_a_call(work.gap_ns(), work.is_behind());
-                (free, sealed, work.is_first::<BORN>())
+                self.scan_at_pace(record, work, sealed);
+                // As on the fast way. A destructor's own items are for the calls outside: see `free`.
+                if record.freeing().get() {
+                    return (None, 1, sealed, opened);
+                }
+                let next = work.take_safe();
+                record.set_behind(work.is_behind());
+                let more = if work.has_many() { FREED_PER_RETIRE - 1 } else { 0 };
+                (next, more, sealed, opened)
             })
         };
         stage();
-        // The item was counted before, so the fence of a full stop will do.
-        self.after_slow_retire(sealed);
-        self.free_orphans(record, ORPHANS_PER_RETIRE, false);
-        // SAFETY: the caller owns the record.
+        if opened {
+            // The item was counted before, so the fence of a full stop will do. Those that are not the first of
+            // their bag need nobody: see "When the background thread sleeps".
+            self.after_slow_retire(sealed);
+        }
+        // SAFETY: the caller owns the record; what was taken out was let go by a scan, and has left its queue.
         unsafe {
-            self.free(record, free);
-            if opened {
-                self.heed_limits(record);
+            if let Some(next) = next {
+                Domain::run(record, next);
             }
+            if more > 0 || record.debt() != 0 {
+                self.free(record, more);
+            }
+        }
+        self.free_orphans(record, ORPHANS_PER_RETIRE, false);
+        if opened {
+            // SAFETY: the caller owns the record.
+            unsafe { self.heed_limits(record) };
         }
         self.heed_news(record);
     }
 
-    /// Bags as large as the thread's pace is worth; where it frees nothing itself, as large as can be.
-    fn follow_pace(&self, work: &mut Work<'_>) {
-        if !self.lazy {
-            let items = policy::items_a_bag(work.gap_ns(), self.scan_cost(), work.sealed());
-            work.set_most(items);
+    /// A scan, if it is time for one; after a seal the bags are as large as the thread's pace is worth.
+    ///
+    /// Where items come slowly no call both seals and scans. The readers have seen a stop by the next call, and shown it,
+    /// so that the bag goes then; and the worst that a call takes is the dearer of the two. A bag that is sealed
+    /// before it is full has the scan in its price, however many places there are.
+    fn scan_at_pace(&self, record: &Record, work: &mut Work<'_>, sealed: bool) {
+        let left = work.is_scan_left();
+        if sealed {
+            work.set_step(policy::items_a_bag(work.gap_ns(), self.scan_cost()));
+            if work.is_paced() && !self.readers_fence && !left {
+                return work.leave_scan(false);
+            }
         }
+        let worth =
+            || work.is_paced() || policy::worth_scanning(work.unscanned(), self.scan_cost());
+        if left || sealed && worth() {
+            if !sealed && work.is_crowded() {
+                // Bags are filled up, so the last seal is long ago: what is old is judged by this stop.
+                self.full_stop(record);
+            }
+            self.look(record, work, Asked::OnRetire);
+        }
+        work.goes_on();
     }
 
     /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.

@@ -56,7 +56,7 @@ impl Domain {
             // SAFETY: as above.
             Err(Refused::Closed) => unsafe {
                 let work = |work: &mut Work<'_>| {
-                    work.set_most(BAG_ITEMS / 2);
+                    work.set_step(BAG_ITEMS / 2);
                     work.push(item(n), 8);
                 };
                 self.queue().own(false, work).is_ok()

@@ -22,17 +22,20 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
     about: "\
 One thread replaces what a cell leads to, again and again: open a section, allocate, swap, retire, close; what it \
 retired is freed on the way, by itself (liburcu: by a thread of its own, whose time is not in these rows). \
-Then one that does so every 10 us beside a reader that never rests, and each time is taken: what a writer waits \
-for at worst. Those times contain one clock reading, which the row in which nothing is freed shows.",
+Then one that does so every 10 us beside a reader that never rests, and one that does so every ms, and each time is \
+taken: what a writer waits for at worst. Those times contain one clock reading, which the row in which nothing is \
+freed shows.",
     run,
     job: Some(job),
 };
 
 const ALLOCATOR_ALONE: &str = "(alloc and free alone)";
 const OPERATIONS: u64 = 20_000;
-const EVERY: Duration = Duration::from_micros(10);
-/// Swaps in a turn of the paced writer.
-const SWAPS: u64 = 2_000;
+/// The paced writers: the job, its name in the report, the time between swaps, and swaps in a turn.
+const PACES: [(&str, &str, Duration, u64); 2] = [
+    ("paced", "every 10 us", Duration::from_micros(10), 2_000),
+    ("slow", "every ms", Duration::from_millis(1), 200),
+];
 
 fn run(bench: &mut Bench) {
     let patience = Duration::from_secs(180);
@@ -76,42 +79,41 @@ fn run(bench: &mut Bench) {
             Err(error) => bench.report.miss(error),
         }
     }
-    match job::done(bench, Allocator::System, "writer paced", patience) {
-        Ok(times) => {
-            let mut table = Table::new(["", "p50", "p90", "p99", "p99.9", "worst"]);
-            for (name, own) in times.names.iter().zip(&times.rounds) {
-                let own = sorted(own.iter().copied());
-                let at = |part| number(per_mille(&own, part));
-                table.row([name.clone(), at(500), at(900), at(990), at(999), at(1000)]);
-            }
-            for (part, called) in [(500, "p50"), (990, "p99"), (999, "p99.9")] {
-                let entries = times.names.iter().zip(&times.rounds).map(|(name, own)| {
-                    (name.clone(), per_mille(&sorted(own.iter().copied()), part))
-                });
-                let what = format!("replace and retire every 10 us, {called}, ns");
-                bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
-            }
-            bench.report.table("Replace and retire every 10 us beside a reader, ns", &table);
+    for (what, called, ..) in PACES {
+        match job::done(bench, Allocator::System, &format!("writer {what}"), patience) {
+            Ok(times) => report_paced(bench, called, &times),
+            Err(error) => bench.report.miss(error),
         }
-        Err(error) => bench.report.miss(error),
     }
     bench.report.raw("writer", "ns", &raw);
 }
 
+fn report_paced(bench: &mut Bench, called: &str, times: &Samples) {
+    let mut table = Table::new(["", "mean", "p50", "p90", "p99", "p99.9", "worst"]);
+    for (name, own) in times.names.iter().zip(&times.rounds) {
+        let mean = number(own.iter().sum::<f64>() / own.len() as f64);
+        let own = sorted(own.iter().copied());
+        let at = |part| number(per_mille(&own, part));
+        table.row([name.clone(), mean, at(500), at(900), at(990), at(999), at(1000)]);
+    }
+    for (part, at) in [(500, "p50"), (990, "p99"), (999, "p99.9")] {
+        let entries = times
+            .names
+            .iter()
+            .zip(&times.rounds)
+            .map(|(name, own)| (name.clone(), per_mille(&sorted(own.iter().copied()), part)));
+        let what = format!("replace and retire {called}, {at}, ns");
+        bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
+    }
+    bench.report.table(&format!("Replace and retire {called} beside a reader, ns"), &table);
+}
+
 fn job(what: &str, options: &Options) -> Result<Samples, String> {
     let setting = Setting { file: options.file.clone() };
+    if let Some(&(_, _, every, swaps)) = PACES.iter().find(|(name, ..)| *name == what) {
+        return Ok(paced_turns(&setting, options, every, swaps));
+    }
     match what {
-        "paced" => {
-            let mut turns = Turns(Vec::new());
-            schemes::each(&setting, &mut turns);
-            let mut samples = Samples::default();
-            for _ in 0..options.effort.pick(1, 8, 30) {
-                for (name, _, paced) in &turns.0 {
-                    paced(&setting).into_iter().for_each(|ns| samples.push(name, ns));
-                }
-            }
-            Ok(samples)
-        }
         "times" | "count" => {
             let mut turns = Turns(Vec::new());
             schemes::each(&setting, &mut turns);
@@ -140,8 +142,20 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
     }
 }
 
+fn paced_turns(setting: &Setting, options: &Options, every: Duration, swaps: u64) -> Samples {
+    let mut turns = Turns(Vec::new());
+    schemes::each(setting, &mut turns);
+    let mut samples = Samples::default();
+    for _ in 0..options.effort.pick(1, 8, 30) {
+        for (name, _, paced) in &turns.0 {
+            paced(setting, every, swaps).into_iter().for_each(|ns| samples.push(name, ns));
+        }
+    }
+    samples
+}
+
 type Turn = fn(&Setting, bool) -> f64;
-type Paced = fn(&Setting) -> Vec<f64>;
+type Paced = fn(&Setting, Duration, u64) -> Vec<f64>;
 
 struct Turns(Vec<(&'static str, Turn, Paced)>);
 
@@ -175,7 +189,7 @@ fn turn<S: Scheme>(setting: &Setting, counted: bool) -> f64 {
     timed(counted, &mut replace)
 }
 
-fn paced<S: Scheme>(setting: &Setting) -> Vec<f64> {
+fn paced<S: Scheme>(setting: &Setting, every: Duration, swaps: u64) -> Vec<f64> {
     let (scheme, stop) = (S::new(setting), AtomicBool::new(false));
     let mut local = scheme.local();
     let cell = Cell::<S>::new(&S::pin(&mut local));
@@ -188,7 +202,7 @@ fn paced<S: Scheme>(setting: &Setting) -> Vec<f64> {
             }
         });
         let mut next = Instant::now();
-        (0..SWAPS)
+        (0..swaps)
             .map(|n| {
                 while Instant::now() < next {
                     spin_loop();
@@ -197,7 +211,7 @@ fn paced<S: Scheme>(setting: &Setting) -> Vec<f64> {
                 cell.replace(&S::pin(&mut local), n);
                 let took = begin.elapsed();
                 // From now, not from when it was due: else a preemption is followed by a burst.
-                next = begin + EVERY;
+                next = begin + every;
                 took.as_secs_f64() * 1e9
             })
             .collect()
