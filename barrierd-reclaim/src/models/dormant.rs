@@ -47,7 +47,7 @@ struct Domain {
     round: AtomicBool,
 }
 
-/// The node was freed past a sleeper.
+// The node was freed past a sleeper.
 std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
 
 impl Domain {
