@@ -112,8 +112,7 @@ impl Asleep {
     #[inline]
     pub(crate) fn look(&self) -> u32 {
         // Acquire: pairs with `fall_asleep`.
-        let order = if broken(Twin::RelaxedAsleep) { Ordering::Relaxed } else { Ordering::Acquire };
-        (self.0.load(order) >> BEDS) as u32
+        (self.0.load(Ordering::Acquire) >> BEDS) as u32
     }
 
     /// Clears the bits of the reader `bed`, whose owner calls. Whether it slept.
@@ -159,8 +158,7 @@ pub(crate) fn fall_asleep(
         }
         let new = bits & !marked | marked << BEDS;
         // Release: brings the ends of what was open along, for `look`.
-        let order = if broken(Twin::RelaxedAsleep) { Ordering::Relaxed } else { Ordering::Release };
-        match asleep.0.compare_exchange_weak(bits, new, order, Ordering::Relaxed) {
+        match asleep.0.compare_exchange_weak(bits, new, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => return true,
             Err(now) => bits = now,
         }

@@ -211,8 +211,6 @@ pub(crate) enum Twin {
     AsleepAnyway,
     /// Whoever wakes clears its bits after its fence.
     WakesAfterFence,
-    /// A reader is put to sleep, and found asleep, Relaxed.
-    RelaxedAsleep,
     /// A reader that has a hazard, or had a robust guard, is put to sleep.
     HolderAsleep,
     /// Who makes a hazard looks whether it is marked before it says that it has one.
