@@ -63,6 +63,8 @@ pub(crate) struct Domain {
     barriers: Barriers,
     readers_fence: bool,
     passive: Mutex<Passive>,
+    /// The last look at who holds what, for those who let go without one of their own.
+    found: Mutex<Option<Arc<Found>>>,
     /// Sealed bags of threads that have exited. `None`: the last `Reclaimer` is gone, and with it
     /// everything that was retired.
     orphans: Mutex<Option<Orphans>>,
@@ -92,6 +94,13 @@ pub(crate) struct Domain {
     /// Items waiting on one thread above which a barrier is bought.
     budget: usize,
     counters: Counters,
+}
+
+/// A look at who holds what, and the `safe` that was loaded before it: not to be parted.
+#[derive(Debug)]
+struct Found {
+    safe: Safe,
+    holders: Holders,
 }
 
 /// What was learned of the daemon's rounds.
@@ -143,6 +152,7 @@ impl Domain {
             readers_fence: barriers.readers_fence(),
             barriers,
             passive: Mutex::new(Passive { last_ns, ..Passive::default() }),
+            found: Mutex::default(),
             orphans: Mutex::new(Some(Orphans::default())),
             inbox: Inbox::new(),
             has_orphans: AtomicBool::new(false),

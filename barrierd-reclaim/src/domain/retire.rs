@@ -98,8 +98,8 @@ impl Domain {
                 self.note::<BORN>(record, work, sealed);
                 if self.lazy {
                     self.hand_off(work);
-                } else if sealed && policy::worth_scanning(work.unscanned(), self.scan_cost()) {
-                    self.look(record, work, Asked::OnRetire);
+                } else if sealed {
+                    self.look_in_turn(record, work, 1);
                 }
                 let free = policy::frees_a_call(work.gap_ns(), work.is_behind());
                 (free, sealed, work.is_first::<BORN>())
@@ -172,10 +172,11 @@ impl Domain {
         // SAFETY: the caller owns the record.
         let opened = unsafe {
             self.own(record, |work| {
-                let mut opened = false;
+                let (mut opened, mut bags) = (false, 0);
                 for item in batch.clone() {
                     if work.wants_seal() {
                         work.seal(stop);
+                        bags += 1;
                     }
                     work.push(item, bytes);
                     if work.is_first::<false>() {
@@ -187,7 +188,8 @@ impl Domain {
                 if self.lazy {
                     self.hand_off(work);
                 } else {
-                    self.look(record, work, Asked::OnRetire);
+                    // The stop is made, be a bag full or not.
+                    self.look_in_turn(record, work, bags.max(1));
                 }
                 opened
             })
