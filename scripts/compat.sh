@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The drop-in for crossbeam-epoch: its interface against the original's documentation, the published
-# crossbeam-skiplist, crossbeam-deque and rayon on it, and all of them against the original.
+# crossbeam-skiplist, crossbeam-deque, rayon and moka on it, and all but the last against the original.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
@@ -22,7 +22,7 @@ for manifest in compat/crossbeam-epoch/Cargo.toml tests/compat/*/Cargo.toml; do
 done
 
 # Not --locked: their lock files have this workspace's dependencies as well, which may have changed.
-for program in $programs; do
+for program in $programs moka; do
   echo "tests: $program"
   # Nothing of the original may be left in it.
   cargo tree --quiet --manifest-path "tests/compat/$program/Cargo.toml" --invert crossbeam-epoch --depth 0 |

@@ -30,6 +30,7 @@ mod items;
 mod orphans;
 mod work;
 
+use crate::protocol::Safe;
 use crate::stats::Tally;
 use crate::sync::{
     AtomicBool, AtomicUsize, Ordering, Owned, Twin, broken, fence, light_barrier, step,
@@ -235,12 +236,13 @@ impl Bags {
                 open,
                 sealed: VecDeque::new(),
                 count: 0,
-                unscanned: 0,
+                kept_back: 0,
                 begun_ns: u64::MAX,
                 gap_ns: 0,
                 step: BAG_ITEMS,
                 scan_left: false,
                 safe: VecDeque::new(),
+                released: Safe::default(),
                 surplus: 0,
                 going: None,
                 spare: Vec::new(),

@@ -67,6 +67,8 @@ pub(crate) struct Domain {
     passive: Mutex<Passive>,
     /// Who sleeps, and need not be asked for evidence.
     dormant: Dormant,
+    /// The last look at who holds what, for those who let go without one of their own.
+    found: Mutex<Option<Arc<Found>>>,
     /// Sealed bags of threads that have exited. `None`: the last `Reclaimer` is gone, and with it
     /// everything that was retired.
     orphans: Mutex<Option<Orphans>>,
@@ -96,6 +98,13 @@ pub(crate) struct Domain {
     /// Items waiting on one thread above which a barrier is bought.
     budget: usize,
     counters: Counters,
+}
+
+/// A look at who holds what, and the `safe` that was loaded before it: not to be parted.
+#[derive(Debug)]
+struct Found {
+    safe: Safe,
+    holders: Holders,
 }
 
 /// What was learned of the daemon's rounds.
@@ -148,6 +157,7 @@ impl Domain {
             barriers,
             passive: Mutex::new(Passive { last_ns, ..Passive::default() }),
             dormant: Dormant::default(),
+            found: Mutex::default(),
             orphans: Mutex::new(Some(Orphans::default())),
             inbox: Inbox::new(),
             has_orphans: AtomicBool::new(false),

@@ -38,6 +38,10 @@ const LEAST_SPACING_NS: u64 = 2_000_000;
 const SHARE: u64 = 50;
 /// ... but are no further apart than this: a price may include the buyer's own preemption.
 const MOST_SPACING_NS: u64 = 4_000_000;
+/// Calls that are asked to free buy no sooner than this many times the price after the last purchase ...
+const FLUSHES_APART: u64 = 10;
+/// ... but no later than this, nanoseconds, for the same reason.
+const MOST_FLUSHES_APART_NS: u64 = 1_000_000;
 /// A registration that was refused is tried again after this, nanoseconds.
 const RETRY_NS: u64 = 100_000_000;
 /// The background thread is given this long for it, nanoseconds: some destructor may keep it.
@@ -268,12 +272,22 @@ impl Membarrier {
         apart.saturating_sub(now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)))
     }
 
+    /// Whether a call that is asked to free may buy at this moment. Be it made over and over, barriers take a
+    /// tenth of its time; what it is kept from, the purchase before or the next one is for.
+    pub(crate) fn is_worth_a_flush(self, now_ns: u64) -> bool {
+        let apart = self.price_ns().saturating_mul(FLUSHES_APART).min(MOST_FLUSHES_APART_NS);
+        now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= apart && !is_buying(now_ns)
+    }
+
+    /// Whether a purchase would take the price of a barrier alone.
+    pub(crate) fn is_registered(self) -> bool {
+        BOUGHT.registered.load(Relaxed)
+    }
+
     /// Whether somebody is buying at this moment, not somebody who has been kept from it for long; or is
     /// registering the process.
     pub(crate) fn is_under_way(self, now_ns: u64) -> bool {
-        let started_ns = BOUGHT.started_ns.load(Relaxed);
-        BOUGHT.registers.load(Relaxed)
-            || started_ns != 0 && now_ns.saturating_sub(started_ns) < MOST_SPACING_NS
+        BOUGHT.registers.load(Relaxed) || is_buying(now_ns)
     }
 
     /// Whether the kernel refused the last purchase.
@@ -304,6 +318,12 @@ impl Membarrier {
         // Release: who loads it runs after the barrier.
         Ok(BOUGHT.watermark_ns.fetch_max(watermark, AcqRel).max(watermark))
     }
+}
+
+/// See [`Membarrier::is_under_way`].
+fn is_buying(now_ns: u64) -> bool {
+    let started_ns = BOUGHT.started_ns.load(Relaxed);
+    started_ns != 0 && now_ns.saturating_sub(started_ns) < MOST_SPACING_NS
 }
 
 fn has_just_failed(now_ns: u64) -> bool {

@@ -17,6 +17,10 @@ pub(crate) const LEAST_ITEMS: usize = 512;
 /// Items that wait for a barrier, on one thread, above which one is bought whatever it costs.
 pub(crate) const BUDGET_ITEMS: usize = 4096;
 
+/// Calls of one thread in a row that are asked to free, with nothing new to free, and kept from buying: whoever
+/// goes on after that is waiting.
+pub(crate) const PATIENT_FLUSHES: u32 = 8;
+
 /// Items that each `retire` frees while there is a backlog: more than one, so that it shrinks; few, so that no single call pays for a burst (Kim, Brown, Singh, "Are your epochs
 /// too epic? Batch free can be harmful", PPoPP 2024).
 pub(crate) const FREED_PER_RETIRE: usize = 2;
@@ -35,8 +39,9 @@ pub(crate) const ORPHANS_PER_RETIRE: usize = 2;
 /// hold what is in them.
 pub(crate) const ORPHANS_LOOKED_AT: usize = 4;
 
-/// A scan looks at every thread, so a thread scans once in as many bags as there are threads now,
-/// divided by this: a constant price an item, however many there are (or were: `Records::cost`).
+/// A scan looks at every thread, so there is one in as many bags as there are threads now, divided by this,
+/// whoever seals them: a constant price an item, however many there are (or were: `Records::cost`). One scan
+/// serves all, so each thread's bags wait no longer for more of them.
 const READERS_A_BAG: usize = 16;
 
 /// What waits for a barrier and nothing else.
@@ -87,8 +92,8 @@ pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bo
     uncovered >= fair.max(LEAST_ITEMS).min(budget.max(1))
 }
 
-/// Whether a thread that has sealed `sealed` bags since its last scan should scan again; or threads that
-/// exit, so many after the last of them that did.
+/// Whether somebody should scan, so many bags having been `sealed` in the domain since the last scan; or
+/// threads that exit, so many after the last of them that did.
 pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
     sealed > readers / READERS_A_BAG
 }

@@ -14,7 +14,7 @@
 use crate::dormant::Sleep;
 use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
 // What no proof rests on: no part of what loom looks at, which would try each value that it ever had.
-use core::sync::atomic::AtomicU64 as Hint;
+use core::sync::atomic::{AtomicU64 as Hint, AtomicUsize as Count};
 use crossbeam_utils::CachePadded;
 
 /// Stamps are multiples of this, nanoseconds; no two stops of a domain have the same. The rest of a
@@ -58,6 +58,9 @@ struct Shared {
     safe_vtime: AtomicU64,
     /// The latest time that a stop found on the clock, nanoseconds, or some earlier one.
     clock: Hint,
+    /// Bags that were sealed since somebody was last told to scan for all. A count, by which nothing goes: no part of what loom
+    /// looks at.
+    unscanned: Count,
 }
 
 /// How far reclamation has come: what was stamped strictly before either may be freed.
@@ -92,7 +95,28 @@ impl Words {
             safe_ns: AtomicU64::new(0),
             safe_vtime: AtomicU64::new(0),
             clock: Hint::new(0),
+            unscanned: Count::new(0),
         }))
+    }
+
+    /// The caller has sealed `bags` more. Whether it is the one who scans for all: `worth` says of how many
+    /// bags a scan is worth it, and of any larger number too, so that nobody who adds to the count meanwhile
+    /// makes the others pass it by. Calls that are asked to free scan beside these, and count for none: what
+    /// they may buy is not what a retirer may.
+    ///
+    /// Relaxed, all: whether anyone scans, and who, changes what is kept and for how long, not what may go.
+    pub(crate) fn must_scan(&self, bags: usize, worth: impl Fn(usize) -> bool) -> bool {
+        let unscanned = &self.0.unscanned;
+        if !worth(unscanned.fetch_add(bags, Ordering::Relaxed) + bags) {
+            return false;
+        }
+        let taken = unscanned.swap(0, Ordering::Relaxed);
+        if worth(taken) {
+            return true;
+        }
+        // Somebody else was first; these came after.
+        unscanned.fetch_add(taken, Ordering::Relaxed);
+        false
     }
 
     /// The stamp of the latest full stop, nanoseconds.
@@ -492,6 +516,24 @@ mod tests {
         // Older evidence than the era takes nothing back.
         assert_eq!(look(&words, 250, &reader).safe, 300 * GRAIN);
         assert_eq!(words.era(), 300 * GRAIN);
+    }
+
+    /// In turn and all at once: one in so many is told to scan, however far the count has run past.
+    #[test]
+    fn one_scans_for_all() {
+        let words = Words::new();
+        let told = |bags| words.must_scan(bags, |sealed| sealed > 3);
+        assert_eq!([1, 1, 1, 1, 1].map(told), [false, false, false, true, false]);
+        assert_eq!([2, 7, 4, 3].map(told), [false, true, true, false]);
+        let count = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    (0..10_000).filter(|_| words.must_scan(1, |sealed| sealed > 3)).count()
+                })
+            });
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert!((1..=10_001).contains(&count), "{count}");
     }
 
     #[test]

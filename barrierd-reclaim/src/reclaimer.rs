@@ -279,11 +279,13 @@ impl Reclaimer {
     }
 
     /// Frees, on this thread, all that it has retired and that is safe by now, and what exited
-    /// threads have left. Never waits for a barrier, a reader or a destructor: what another thread is freeing at
+    /// threads have left. Never waits for a reader or a destructor: what another thread is freeing at
     /// this moment may not be done when it returns.
     ///
-    /// Costs a fence, a clock read and a look at the readers. With [`Source::Membarrier`] it may
-    /// buy a barrier.
+    /// Costs a fence, a clock read and a look at the readers. Where nothing but a barrier helps, since a thread idles
+    /// that has not pinned for a while, it buys one if it can (a system call, and the first time in a process that of
+    /// the registration), unless one was bought less than ten times its price ago; or asks the daemon to hurry, and
+    /// does not wait for it.
     pub fn flush(&self) {
         self.with_record(|domain, record| {
             // SAFETY: the record is this thread's for this call.

@@ -43,8 +43,8 @@ pub enum Source {
     ///
     /// A process registers for it once, when it first needs it (with [`Auto`](Source::Auto), not while a
     /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms; the [background
-    /// thread](crate::Builder::background) waits for it, and no barrier is bought in `retire` and `flush`
-    /// before. Without that thread, or if it does not come to it, whoever needs the first barrier waits;
+    /// thread](crate::Builder::background) waits for it, and no barrier is bought in `retire`
+    /// before. `flush` waits for it, if nothing but a barrier helps. Without that thread, or if it does not come to it, whoever needs the first barrier waits;
     /// [`synchronize`](crate::Reclaimer::synchronize) always does.
     Membarrier,
     /// Readers run a full fence in every `pin`. Works everywhere.
@@ -78,8 +78,13 @@ impl core::fmt::Display for ActiveSource {
 pub(crate) enum Asked {
     /// `retire`: what is there, or what the policy allows to buy.
     OnRetire,
-    /// `flush`: the same, counted apart.
+    /// `flush`: what is there, or bought for what nothing but idle readers stands in the way of, as long as the
+    /// price is small against the time since the last purchase; or asked of the daemon.
     OnFlush,
+    /// The same, after some that came to nothing: whatever the price.
+    OnFlushAgain,
+    /// A thread's exit: as for `OnRetire`, counted apart.
+    OnExit,
     /// `synchronize`: where barriers are bought, buy now.
     Now,
     /// Only another look at the readers.

@@ -127,9 +127,13 @@ impl Counters {
     pub(crate) fn bought(&self, asked: Asked) {
         match asked {
             Asked::OnRetire | Asked::AtLimit => self.retire_syscalls.fetch_add(1, Relaxed),
-            Asked::OnFlush | Asked::Now | Asked::Nothing | Asked::Behind | Asked::Again => {
-                self.other_syscalls.fetch_add(1, Relaxed)
-            }
+            Asked::OnFlush
+            | Asked::OnFlushAgain
+            | Asked::OnExit
+            | Asked::Now
+            | Asked::Nothing
+            | Asked::Behind
+            | Asked::Again => self.other_syscalls.fetch_add(1, Relaxed),
         };
     }
 

@@ -248,6 +248,10 @@ pub(crate) enum Twin {
     /// Hazards and intervals are looked at before `safe` is loaded: the set of an older scan with a
     /// newer `safe`.
     HolderSetOld,
+    /// What was put aside by a look is let go by an older one.
+    OlderLook,
+    /// Another thread's look is used with a later `safe` than it came after.
+    PartedLook,
     /// Hazards are looked at before intervals: a reader may move from one to the other.
     HazardsBeforeIntervals,
     /// The look at hazards and intervals is Relaxed.

@@ -1,7 +1,7 @@
 //! Queues alone, and against a plain list.
 
 use super::*;
-use crate::holders::Holders;
+use crate::holders::{HazardSlot, Holders};
 use crate::protocol::Safe;
 use proptest::prelude::*;
 
@@ -298,4 +298,32 @@ proptest! {
         let expected: Vec<usize> = plain.iter().map(|&(name, ..)| name).collect();
         prop_assert_eq!(left, expected);
     }
+}
+
+/// What was put aside, being safe by then, is not let go by an older look of another thread's, which came before
+/// it was safe and can't have seen who holds it.
+#[test]
+fn an_older_look_lets_nothing_go() {
+    let queue = Queue::new(VtimeWord::none());
+    let hazard = HazardSlot::new();
+    let look = || Holders::look(core::iter::empty, || core::iter::once(&hazard));
+    let safe = |ns| Safe { ns, vtime: 0 };
+    queue.push(8, 1);
+    queue.work(|work| work.seal(30));
+    let older = look();
+    hazard.hold(8);
+    queue.work(|work| {
+        work.release(safe(40), &look());
+        assert_eq!(work.ready(), 0, "held");
+        work.release_shared(safe(20), &older);
+        assert_eq!(work.ready(), 0, "not safe when that look was taken");
+        work.release_shared(safe(40), &look());
+        assert_eq!(work.ready(), 0, "held still");
+    });
+    hazard.clear();
+    queue.work(|work| {
+        work.release_shared(safe(40), &look());
+        assert_eq!(work.ready(), 1);
+        assert_eq!(work.take_safe().map(|item| item.ptr().addr()), Some(8));
+    });
 }

@@ -6,9 +6,9 @@
 use super::aside::Aside;
 use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, SPARE_BAGS};
 use crate::holders::Holders;
-use crate::policy::{BACKLOG_BAGS, MOST_SMALL_BAGS, Uncovered};
+use crate::policy::{BACKLOG_BAGS, MOST_SMALL_BAGS, PATIENT_FLUSHES, Uncovered};
 use crate::protocol::Safe;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, Twin, broken};
 use core::ptr;
 use std::collections::VecDeque;
 
@@ -19,8 +19,8 @@ pub(super) struct Rest {
     pub(super) sealed: VecDeque<Bag>,
     /// Items that were ever sealed.
     pub(super) count: u64,
-    /// Bags that were sealed since the owner's last scan.
-    pub(super) unscanned: usize,
+    /// Times in a row that its owner was asked to free, had nothing new, and could not buy.
+    pub(super) kept_back: u32,
     /// When the first item came since the last seal, nanoseconds; `u64::MAX`: none has.
     pub(super) begun_ns: u64,
     /// How far apart items came that were sealed last, nanoseconds.
@@ -31,6 +31,8 @@ pub(super) struct Rest {
     pub(super) scan_left: bool,
     /// Found safe, oldest first.
     pub(super) safe: VecDeque<Bag>,
+    /// By what these were found so last.
+    pub(super) released: Safe,
     /// So many of them are a backlog.
     pub(super) surplus: usize,
     /// The bag whose items `next..end` are.
@@ -210,7 +212,6 @@ impl Work<'_> {
             return;
         }
         let aside = self.rest.aside.as_mut().expect("it has the open bag");
-        self.rest.unscanned += 1;
         aside.seal(ns, |bag| {
             self.bags.born.close(bag);
             (bag.birth, bag.last_birth) = (FIRST_BIRTH, self.bags.last_birth.replace(0));
@@ -229,7 +230,6 @@ impl Work<'_> {
         (full.birth, full.opened_ns) = (0, full.opened_ns.min(full.ns));
         self.rest.count += u64::try_from(full.len).expect("at most 64");
         full.sealed = self.rest.count;
-        self.rest.unscanned += 1;
         self.rest.sealed.push_back(full);
     }
 
@@ -271,6 +271,7 @@ impl Work<'_> {
     /// Where barriers come in rounds, much becomes safe at once, and one item a call is just enough
     /// until the next round. What is left over by then is a backlog.
     pub(crate) fn release(&mut self, safe: Safe, holders: &Holders) {
+        self.rest.released = safe;
         let left = self.rest.safe.len();
         let plain = holders.without_birth(safe);
         while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(plain)) {
@@ -297,6 +298,16 @@ impl Work<'_> {
             self.rest.surplus = if left > BACKLOG_BAGS { left } else { 0 };
             self.bags.behind.set(self.rest.surplus > 0);
             self.bags.more.set(true);
+        }
+    }
+
+    /// The same by another thread's look, which may be older than the last one that was used here: what that
+    /// one put aside, being safe by then, need not have been safe before this one.
+    pub(crate) fn release_shared(&mut self, safe: Safe, holders: &Holders) {
+        let Safe { ns, vtime } = self.rest.released;
+        let older = safe.ns < ns || safe.vtime < vtime;
+        if !older || broken(Twin::OlderLook) {
+            self.release(safe, holders);
         }
     }
 
@@ -351,19 +362,39 @@ impl Work<'_> {
         sealed.drain(..).chain(aside.iter_mut().flat_map(|aside| aside.take_sealed()))
     }
 
+    /// The same, as a thread leaves them.
+    pub(crate) fn leave_sealed(&mut self) -> Left {
+        let Rest { sealed, aside, .. } = &mut *self.rest;
+        let born = aside.iter_mut().map(|aside| aside.take_sealed().collect()).collect();
+        let left = Left { free: VecDeque::new(), sealed: core::mem::take(sealed), aside: born };
+        self.show_oldest();
+        left
+    }
+
     /// Sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
         self.rest.sealed.len() + self.rest.born().map_or(0, VecDeque::len)
     }
 
-    /// Bags that were sealed since the last [`scanned`](Work::scanned).
-    pub(crate) fn unscanned(&self) -> usize {
-        self.rest.unscanned
+    /// Whether a sealed bag may go by `safe`, but for what single readers hold.
+    pub(crate) fn has_safe(&self, safe: Safe) -> bool {
+        let is_safe = |bags: &VecDeque<Bag>| bags.front().is_some_and(|bag| bag.is_safe(safe));
+        is_safe(&self.rest.sealed) || self.rest.born().is_some_and(is_safe)
     }
 
     /// The owner scans now.
     pub(crate) fn scanned(&mut self) {
-        (self.rest.unscanned, self.rest.scan_left) = (0, false);
+        self.rest.scan_left = false;
+    }
+
+    /// Whether its owner was so often asked to free in vain, with nothing new, that it is waiting.
+    pub(crate) fn is_impatient(&self) -> bool {
+        self.rest.kept_back >= PATIENT_FLUSHES
+    }
+
+    /// Its owner was asked to free. `in_vain`: it has not come to all that a barrier would set free.
+    pub(crate) fn flushed(&mut self, in_vain: bool) {
+        self.rest.kept_back = if in_vain { self.rest.kept_back + 1 } else { 0 };
     }
 
     /// The newest stamp of a sealed bag; 0 if there is none.

@@ -4,6 +4,7 @@
 //! and `holders.rs`'s.
 
 use super::*;
+use crate::stalled::try_lock;
 
 impl Domain {
     /// A full stop of a thread without a record.
@@ -44,14 +45,70 @@ impl Domain {
         let own = record.reader().last_stop();
         work.scanned();
         // Who is asked to free looks after what others have left, too.
-        let left = asked == Asked::OnFlush && self.has_orphans();
+        let flushes = matches!(asked, Asked::OnFlush | Asked::OnFlushAgain);
+        let left = flushes && self.has_orphans();
         let uncovered = |watermark| {
             let own = work.uncovered(watermark);
             let others = left && self.has_uncovered_orphan(watermark);
-            if own.any() { own } else { Uncovered::some(others) }
+            let all = match own.any() {
+                true => own,
+                // None of those is stamped before that.
+                false => Uncovered { items: usize::from(others), oldest_ns: watermark },
+            };
+            // What a section of another holds no barrier sets free; the caller's own may end any time.
+            let held = || self.is_pinned_before(all.oldest_ns, record);
+            if flushes && all.any() && held() { Uncovered::default() } else { all }
         };
-        if self.scan(own, asked, &uncovered).is_some() {
-            self.release(work);
+        let scan = self.scan(own, asked, &uncovered);
+        if let Some(scan) = scan {
+            if flushes {
+                let in_vain = uncovered(scan.watermark).any();
+                work.flushed(in_vain);
+            }
+            let (safe, holders) = self.let_go();
+            if !self.may_be_held() || policy::worth_scanning(1, self.scan_cost()) {
+                work.release(safe, &holders);
+            } else {
+                // For those as well who do not scan. Whoever holds the lock has a pair that is as good.
+                let found = Arc::new(Found { safe, holders });
+                if let Some(mut shared) = try_lock(&self.found) {
+                    *shared = Some(found.clone());
+                }
+                work.release(safe, &found.holders);
+            }
+        }
+    }
+
+    /// The owner has sealed `bags` of its queue: it scans for all who take part in the domain, if it is time
+    /// for a scan; else it lets go what others' scans have found.
+    pub(super) fn look_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
+        let cost = self.scan_cost();
+        let worth = |sealed| policy::worth_scanning(sealed, cost);
+        // Where each seal is worth a scan nobody need count them.
+        if worth(1) || self.words.must_scan(bags, worth) {
+            self.look(record, work, Asked::OnRetire);
+        } else {
+            self.release_found(work);
+        }
+    }
+
+    /// Lets go what others' scans have found safe, for no more than that is worth: a look at all intervals
+    /// and hazards would be as dear as a scan, so it is that of the last who scanned.
+    ///
+    /// It makes no difference who scans and who frees. `safe` is loaded Acquire, from the scan's Release
+    /// (`Words::safe`). And what one look at the holders, after `safe` was loaded, found held by nobody is
+    /// free for good (`holders.rs`), so the pair of the two is as true for who takes it over by a lock, and
+    /// whenever; but not the look with another `safe`.
+    fn release_found(&self, work: &mut Work<'_>) {
+        if !work.has_safe(self.words.safe()) {
+            return;
+        }
+        if !self.may_be_held() {
+            return self.release(work);
+        }
+        let found = try_lock(&self.found).and_then(|found| found.clone());
+        if let Some(found) = found {
+            work.release_shared(found.safe, &found.holders);
         }
     }
 
@@ -69,17 +126,30 @@ impl Domain {
     /// What may be let go, and who holds what of it.
     pub(super) fn let_go(&self) -> (Safe, Holders) {
         holders::let_go(&self.words, || {
-            // Acquire, as for the head of a list.
-            let any = self.has_intervals.load(Ordering::Acquire);
-            if !any && self.hazards.is_empty() {
+            if !self.may_be_held() {
                 return Holders::default();
             }
+            let any = self.has_intervals.load(Ordering::Acquire);
             let open = || {
                 let records = any.then(|| self.records.in_use().map(Record::interval));
                 records.into_iter().flatten()
             };
             Holders::look(open, || self.hazards.iter())
         })
+    }
+
+    /// Whether another's section is open that had not seen the stop `stamp` when it began. For a decision
+    /// what to buy: proves nothing.
+    fn is_pinned_before(&self, stamp: u64, own: &Record) -> bool {
+        self.records.awake().any(|record| {
+            !core::ptr::eq(record, own) && record.reader().pinned().is_some_and(|seen| seen < stamp)
+        })
+    }
+
+    /// Whether a hazard or an interval ever was in the domain.
+    fn may_be_held(&self) -> bool {
+        // Acquire, as for the head of a list.
+        self.has_intervals.load(Ordering::Acquire) || !self.hazards.is_empty()
     }
 
     /// One scan: evidence first, then the slots. `own`: a stop of the calling thread. `uncovered`: how
@@ -160,8 +230,8 @@ impl Domain {
     ) -> Option<u64> {
         let Some(membarrier) = self.barriers.membarrier() else {
             // What comes of it shows in the daemon's watermark.
-            if asked == Asked::AtLimit && uncovered(watermark).any() && self.barriers.expedite(own)
-            {
+            let urgent = matches!(asked, Asked::AtLimit | Asked::OnFlush | Asked::OnFlushAgain);
+            if urgent && uncovered(watermark).any() && self.barriers.expedite(own) {
                 self.counters.bought(asked);
             }
             return None;
@@ -169,13 +239,24 @@ impl Domain {
         let wanted = match asked {
             Asked::Nothing => false,
             Asked::Now => !self.barriers.keeps_up(),
-            Asked::OnRetire | Asked::OnFlush => {
+            Asked::OnFlush | Asked::OnFlushAgain => {
+                let any = uncovered(watermark).any();
+                if any && !membarrier.is_registered() && self.barriers.keeps_up() {
+                    // Nearly there, for less than the registration would take.
+                    if self.barriers.expedite(own) {
+                        self.counters.bought(asked);
+                    }
+                    return None;
+                }
+                any && (asked == Asked::OnFlushAgain || membarrier.is_worth_a_flush(own))
+            }
+            Asked::OnRetire | Asked::OnExit => {
                 let uncovered = uncovered(watermark);
                 let worth =
                     policy::worth_buying(uncovered.items, membarrier.price_ns(), self.budget);
                 // Little garbage goes in time, too: what readers that are active see by themselves is not waited
                 // for as long.
-                let old = asked == Asked::OnFlush
+                let old = asked == Asked::OnExit
                     || membarrier.is_old(uncovered.oldest_ns, own) && !self.is_held_at(watermark);
                 let due =
                     uncovered.any() && old && membarrier.is_due(own) && !self.barriers.keeps_up();
@@ -228,7 +309,7 @@ impl Domain {
     /// Whether the process is registered for membarrier by the background thread, which waits for it where
     /// this caller need not: above its budget, or the domain's limits, it does.
     fn leaves_registration(&self, asked: Asked, uncovered: usize) -> bool {
-        matches!(asked, Asked::OnRetire | Asked::OnFlush)
+        matches!(asked, Asked::OnRetire | Asked::OnExit)
             && uncovered < self.budget
             && self.watch.as_ref().is_some_and(Watch::will_look)
     }

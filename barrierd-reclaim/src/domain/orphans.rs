@@ -235,7 +235,7 @@ impl Domain {
             let left = self.handed_over.fetch_add(1, Ordering::Relaxed) + 1;
             if waits && policy::worth_scanning(left, self.scan_cost()) {
                 self.handed_over.store(0, Ordering::Relaxed);
-                self.scan(own, Asked::OnFlush, &|_| Uncovered::some(waits));
+                self.scan(own, Asked::OnExit, &|_| Uncovered::some(waits));
             }
         }
         // SAFETY: as the caller says.

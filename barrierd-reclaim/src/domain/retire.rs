@@ -126,14 +126,14 @@ impl Domain {
                 return work.leave_scan(false);
             }
         }
-        let worth =
-            || work.is_paced() || policy::worth_scanning(work.unscanned(), self.scan_cost());
-        if left || sealed && worth() {
+        if left || sealed && work.is_paced() {
             if !sealed && work.is_crowded() {
                 // Bags are filled up, so the last seal is long ago: what is old is judged by this stop.
                 self.full_stop(record);
             }
             self.look(record, work, Asked::OnRetire);
+        } else if sealed {
+            self.look_in_turn(record, work, 1);
         }
         work.goes_on();
     }
@@ -165,10 +165,11 @@ impl Domain {
         // SAFETY: the caller owns the record.
         let opened = unsafe {
             self.own(record, |work| {
-                let mut opened = false;
+                let (mut opened, mut bags) = (false, 0);
                 for item in batch.clone() {
                     if work.wants_seal() {
                         work.seal(stop);
+                        bags += 1;
                     }
                     work.push(item, bytes);
                     if work.is_first::<false>() {
@@ -180,7 +181,8 @@ impl Domain {
                 if self.lazy {
                     self.hand_off(work);
                 } else {
-                    self.look(record, work, Asked::OnRetire);
+                    // The stop is made, be a bag full or not.
+                    self.look_in_turn(record, work, bags.max(1));
                 }
                 opened
             })

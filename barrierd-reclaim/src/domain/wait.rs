@@ -5,11 +5,29 @@ use super::*;
 use crate::sync::stage;
 
 impl Domain {
-    /// Seals, scans if there is news, and frees everything that is safe.
+    /// Seals, scans, and frees everything that is safe.
     ///
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
+        // SAFETY: as the caller says.
+        unsafe { self.flush_as(record, false) };
+    }
+
+    /// The same; and what may not go yet is left to the domain, so that it goes with the next call of
+    /// anybody's, as in crossbeam-epoch.
+    ///
+    /// # Safety
+    /// The caller owns `record`.
+    #[cfg(not(loom))]
+    pub(crate) unsafe fn flush_for_all(&self, record: &Record) {
+        // SAFETY: as the caller says.
+        unsafe { self.flush_as(record, true) };
+    }
+
+    /// # Safety
+    /// The caller owns `record`.
+    unsafe fn flush_as(&self, record: &Record, for_all: bool) {
         if self.is_forked() {
             return;
         }
@@ -17,17 +35,33 @@ impl Domain {
         let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
-            self.own(record, |work| {
+            let left = self.own(record, |work| {
                 let stop = self.full_stop(record);
+                if work.unsealed().0 > 0 {
+                    work.flushed(false);
+                }
                 work.seal(stop);
                 self.note_sealed(record, work, stop);
                 if self.lazy && record.freeing().get() {
                     // The background thread does the rest.
                     self.hand_off(work);
                 } else {
-                    self.look(record, work, Asked::OnFlush);
+                    let again = work.is_impatient();
+                    let asked = if again { Asked::OnFlushAgain } else { Asked::OnFlush };
+                    self.look(record, work, asked);
                 }
+                (for_all && work.sealed() > 0).then(|| work.leave_sealed())
             });
+            if let Some(left) = left
+                && let Some(orphans) = lock(&self.orphans).as_mut()
+            {
+                orphans.add(left);
+                self.note_orphans(orphans);
+            }
+            if for_all {
+                // Else the background thread may sleep on it.
+                self.take_out_of_hand();
+            }
             self.free_all(record);
         }
         self.heed_news(record);

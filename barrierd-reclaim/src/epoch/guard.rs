@@ -99,16 +99,17 @@ impl Guard {
         }
     }
 
-    /// Calls what this participant, or a thread that has exited, has deferred and what may be called by
-    /// now. Never waits; a guard that protects nothing does nothing.
+    /// Calls what may be called by now of what this participant, or a thread that has exited, has deferred, and of
+    /// what anybody has flushed before. Waits for no other section; a guard that protects nothing does nothing.
     ///
-    /// There is no second call to make: what may not be called yet, for this guard's own section too, is
+    /// What may not be called yet, for this guard's own section too, is left to the collector: the next flush of
+    /// anybody's calls it, under another guard, if no other is open that is as old; or it is
     /// called later by itself ([`drain`](super::drain) waits for it). Costs as
     /// [`Reclaimer::flush`](crate::Reclaimer::flush).
     pub fn flush(&self) {
         if let Some(record) = self.record() {
             // SAFETY: the participant is this thread's.
-            unsafe { record.domain().flush(record) };
+            unsafe { record.domain().flush_for_all(record) };
         }
     }
 

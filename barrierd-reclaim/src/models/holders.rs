@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::holders::{HazardSlot, Holders, Interval, birth, let_go};
-use crate::protocol::{collect, scan};
+use crate::protocol::{Safe, collect, scan};
 use core::iter::once;
+use loom::sync::Mutex;
 use loom::sync::atomic::Ordering::Release;
 
 /// What the reader does. Each counts its steps: the places where its CPU may be interrupted.
@@ -42,6 +43,8 @@ struct Model {
     fenced: bool,
     /// Whoever lets go has a thread of its own, beside the one that scans.
     apart: bool,
+    /// That one makes no look of its own: it takes that of the one who scans, with its `safe`.
+    shared: bool,
     preemptions: usize,
 }
 
@@ -57,6 +60,8 @@ struct Domain {
     born: AtomicU64,
     /// The writer's stamp, handed to whoever lets go: 0 is none yet.
     stamp: AtomicU64,
+    /// The last look of the one who scans.
+    found: Mutex<Option<Arc<(Safe, Holders)>>>,
 }
 
 std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
@@ -139,14 +144,39 @@ impl Domain {
         scan(&self.world.words, || watermark, || once(&self.reader));
     }
 
+    fn look(&self) -> (Safe, Holders) {
+        let look = || Holders::look(|| once(&self.interval), || once(&self.hazard));
+        let_go(&self.world.words, look)
+    }
+
+    /// `Domain::look`, of one who frees nothing itself.
+    fn share(&self) {
+        let found = Arc::new(self.look());
+        *self.found.lock().unwrap() = Some(found);
+    }
+
+    /// `Domain::release_found`.
+    fn let_go_found(&self) {
+        let found = self.found.lock().unwrap().clone();
+        let Some(found) = found else { return };
+        let (safe, holders) = &*found;
+        let safe = if broken(Twin::PartedLook) { self.world.words.safe() } else { *safe };
+        self.free_unless_held(safe, holders);
+    }
+
     fn let_go(&self) {
+        if self.stamp.load(Acquire) != 0 {
+            let (safe, holders) = self.look();
+            self.free_unless_held(safe, &holders);
+        }
+    }
+
+    fn free_unless_held(&self, safe: Safe, holders: &Holders) {
         let stamp = self.stamp.load(Acquire);
         if stamp == 0 {
             return;
         }
         let born = self.born.load(Relaxed);
-        let look = || Holders::look(|| once(&self.interval), || once(&self.hazard));
-        let (safe, holders) = let_go(&self.world.words, look);
         let held = holders.has_hazard(NODE) || holders.holder(stamp, born).is_some();
         if stamp < safe.ns && !held {
             FREED.set(true);
@@ -175,7 +205,7 @@ impl Domain {
 
 impl Model {
     fn new(story: Story) -> Model {
-        Model { story, fenced: false, apart: false, preemptions: 2 }
+        Model { story, fenced: false, apart: false, shared: false, preemptions: 2 }
     }
 
     fn execute(self, place: usize) {
@@ -187,6 +217,7 @@ impl Model {
             cpu: Cpu::new(),
             born: AtomicU64::new(0),
             stamp: AtomicU64::new(0),
+            found: Mutex::new(None),
         });
         if self.story == Story::Interval {
             domain.world.unlink();
@@ -201,12 +232,19 @@ impl Model {
             domain.read(model);
         });
         spawn(|domain, model, _| {
+            if model.shared {
+                domain.share();
+            }
             domain.scan(model);
-            if !model.apart {
+            if model.shared {
+                domain.share();
+            } else if !model.apart {
                 domain.let_go();
             }
         });
-        if self.apart {
+        if self.shared {
+            spawn(|domain, _, _| domain.let_go_found());
+        } else if self.apart {
             spawn(|domain, _, _| domain.let_go());
         }
         domain.write(self.story);
@@ -284,6 +322,13 @@ fn twins_of_hazards() {
     Model::new(Story::Hazard(1)).rejects(Twin::HazardNoReload);
     Model::new(Story::Hazard(1)).rejects(Twin::RelaxedHazard);
     Model::new(Story::Hazard(1)).rejects(Twin::RelaxedLook);
+}
+
+/// Who lets go by another's scan and its look.
+#[test]
+fn a_look_is_shared_with_its_safe() {
+    Model { shared: true, ..Model::new(Story::FromSection) }.holds();
+    Model { shared: true, ..Model::new(Story::FromSection) }.rejects(Twin::PartedLook);
 }
 
 #[test]
