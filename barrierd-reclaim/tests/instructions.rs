@@ -50,12 +50,13 @@ fn one(program: &Path, name: &str) -> f64 {
 
 /// Once the guard is shown to `black_box`, which puts it into memory.
 #[test]
-fn a_section_is_a_third_of_the_original_s() {
+fn a_section_is_about_a_third_of_the_original_s() {
     let program = build("sections", &[]);
     for (here, original) in [("here", "original"), ("here_shown", "original_shown")] {
         let (here, original) = (one(&program, here), one(&program, original));
         println!("instructions a section: {here:.1} here, {original:.1} there");
-        assert!(3.0 * here <= original, "{here} instructions of {original}");
+        // 14.0 and 41.6, 16.0 and 48.6 with rustc 1.95: three of ours are the look whether the thread sleeps.
+        assert!(2.9 * here <= original, "{here} instructions of {original}");
     }
 }
 
@@ -68,16 +69,16 @@ fn hot_calls_stay_within_their_bounds() {
     let program = build("fast_paths", &["--cfg", "barrierd_unpaced"]);
     let boxes = one(&program, "boxes");
     println!("instructions, malloc and free alone: {boxes:.1}");
-    // Counted, in this order, with rustc 1.95 and glibc 2.36: 4, 13, 11, 12, 18, 226, 91, 270.
+    // Counted, in this order, with rustc 1.95 and glibc 2.36: 8, 16, 14, 13, 25, 229, 94, 288.
     let bounds = [
-        ("handle", 8.0),
-        ("global", 13.5),
-        ("drop_in", 11.5),
-        ("drop_in_handle", 12.5),
-        ("robust_guard", 19.0),
-        ("replace", boxes + 72.0),
-        ("replace_recycled", 96.0),
-        ("replace_robust", boxes + 120.0),
+        ("handle", 8.5),
+        ("global", 16.5),
+        ("drop_in", 14.5),
+        ("drop_in_handle", 13.5),
+        ("robust_guard", 25.5),
+        ("replace", boxes + 75.0),
+        ("replace_recycled", 98.0),
+        ("replace_robust", boxes + 134.0),
     ];
     let counted = bounds.map(|(name, most)| (name, one(&program, name), most));
     counted.iter().for_each(|(name, each, most)| println!("{name}: {each:.1} of {most:.1}"));
