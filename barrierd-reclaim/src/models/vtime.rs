@@ -86,7 +86,7 @@ fn a_pin_holds_back_what_passed_after_it() {
 #[test]
 fn twins() {
     // Between the load of the link and the access to the node.
-    rejects(Twin::LatestBeforeVtime, 4..=4, |place| model(place, 3));
-    rejects(Twin::EraForVtime, 4..=4, |place| model(place, 3));
-    rejects(Twin::NoScan, 4..=4, |place| model(place, 3));
+    rejects(Twin::LatestBeforeVtime, 5..=5, |place| model(place, 3));
+    rejects(Twin::EraForVtime, 5..=5, |place| model(place, 3));
+    rejects(Twin::NoScan, 5..=5, |place| model(place, 3));
 }
