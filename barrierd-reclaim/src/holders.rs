@@ -42,7 +42,7 @@ impl HazardSlot {
     ) -> Result<P, P> {
         self.hold(address(seen));
         // The second load stays behind the store in program order; the CPU may still swap them, and
-        // the barrier point is what catches that, as in `Reader::pin`.
+        // the barrier point is what catches that, as in `Reader::open`.
         light_barrier();
         if fenced && !broken(Twin::UnfencedReader) {
             // Pairs with the scan's fence between its stop and its look at the slots.
@@ -131,7 +131,7 @@ impl Interval {
     #[inline]
     pub(crate) fn open(&self, words: &Words, fenced: bool) -> u64 {
         let era = words.era_relaxed();
-        // Acquire inside, as in `Reader::pin`: what was unlinked before this stop can't be found.
+        // Acquire inside, as in `Reader::open`: what was unlinked before this stop can't be found.
         let seen = words.seen();
         step();
         // Release, both: see `HazardSlot::hold`; partner: the Acquire loads in `Holders::look`. The

@@ -7,7 +7,7 @@
 //! - item p was unlinked, then came a full stop that gave it its stamp `t` ([`Words::stop`]);
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before
 //!   `w` was learned: its CPU did (the daemon, membarrier), it came to a full stop itself
-//!   ([`Reader::full_stop`]), or it saw one that is no earlier, and showed it ([`Reader::pin`], [`collect`]);
+//!   ([`Reader::full_stop`]), or it saw one that is no earlier, and showed it ([`Reader::open`], [`collect`]);
 //! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`;
 //! - of threads that sleep nothing is asked and no slot looked at (`dormant.rs`).
 
@@ -124,7 +124,7 @@ impl Words {
         self.0.latest.load(Ordering::Acquire)
     }
 
-    /// The same, for an interval's beginning: as in [`Reader::pin`].
+    /// The same, for an interval's beginning: as in [`Reader::open`].
     #[inline]
     pub(crate) fn seen(&self) -> u64 {
         let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
