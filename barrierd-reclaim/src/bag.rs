@@ -237,6 +237,7 @@ impl Bags {
                 sealed: VecDeque::new(),
                 count: 0,
                 kept_back: 0,
+                unheeded: 0,
                 begun_ns: u64::MAX,
                 gap_ns: 0,
                 step: BAG_ITEMS,

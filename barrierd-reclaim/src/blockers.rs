@@ -21,8 +21,7 @@ pub struct Blocker {
     pub tid: u32,
     /// Its name as the kernel has it, at most 15 bytes; `None` if it has ended.
     pub thread: Option<String>,
-    /// How long the section has been open, at most: it began after the last full stop that it noted down (a robust
-    /// one: after the last watermark), which may have been long before it where nobody retires.
+    /// How long the section has been open, at most: it began after the last full stop that it noted down, which may have been long before it where nobody retires.
     pub open_for: Duration,
     /// It is a [`RobustGuard`](crate::RobustGuard)'s, which holds back only what is older than its last
     /// load.

@@ -311,7 +311,11 @@ impl Domain {
     ///
     /// # Safety
     /// The caller owns `record`.
-    unsafe fn own<R>(&self, record: &Record, mut work: impl FnMut(&mut Work<'_>) -> R) -> R {
+    pub(crate) unsafe fn own<R>(
+        &self,
+        record: &Record,
+        mut work: impl FnMut(&mut Work<'_>) -> R,
+    ) -> R {
         loop {
             let bags = record.bags();
             // SAFETY: the owner's queue, or one that was just taken from it; `work` runs no foreign

@@ -80,7 +80,7 @@ impl fmt::Debug for Limits {
 }
 
 impl Domain {
-    /// After a bag was opened by its first item: keeps the domain within its limits, as far as the settings allow.
+    /// Once in 64 items, after one has opened a bag: keeps the domain within its limits, as far as the settings allow.
     ///
     /// # Safety
     /// The caller owns `record`, in a process that was not forked since the domain was made.
@@ -129,6 +129,8 @@ impl Domain {
                 // SAFETY: the caller owns the record.
                 unsafe { self.relieve(record) };
             }
+            // SAFETY: the caller owns the record.
+            unsafe { self.own(record, |work| work.was_held_up(now_ns())) };
         }
         // SAFETY: the caller owns the record.
         if !unsafe { self.is_over(record) } {

@@ -35,6 +35,11 @@ pub(crate) const MOST_PER_RETIRE: usize = 16;
 /// that what threads leave behind shrinks.
 pub(crate) const ORPHANS_PER_RETIRE: usize = 2;
 
+/// Bags that a flush of `epoch` frees of those that all threads' flushes leave: as many as one of crossbeam-epoch's,
+/// so that no call runs what all the others have deferred.
+#[cfg(not(loom))]
+pub(crate) const ORPHANS_PER_FLUSH: usize = 8;
+
 /// Bags of exited threads that it looks into for each that it may free: hazards and robust guards may
 /// hold what is in them.
 pub(crate) const ORPHANS_LOOKED_AT: usize = 4;

@@ -33,7 +33,7 @@ pub(crate) fn stamp_of(word: u64) -> u64 {
 }
 
 /// What has seen the stop `stamp` has seen all that were stamped before this.
-fn behind(stamp: u64) -> u64 {
+pub(crate) fn behind(stamp: u64) -> u64 {
     stamp.saturating_add(GRAIN)
 }
 

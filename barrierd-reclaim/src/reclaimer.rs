@@ -232,7 +232,7 @@ impl Reclaimer {
     /// Calls `free(ptr)` once no reader can hold `ptr`, on whichever thread comes to it.
     ///
     /// Queues the object: no fence, no atomic read-modify-write, no clock (with [`Source::Fence`] a fence
-    /// or two each time). Once every 64 objects the thread runs a fence, exchanges a word that the domain
+    /// or two each time). Once every 64 objects, or fewer where they come slowly, the thread runs a fence, exchanges a word that the domain
     /// shares and reads the clock; then, and at its first retire of a barrier
     /// round, it reads the source's watermark and, if that is news, looks at the readers.
     ///

@@ -79,6 +79,9 @@ impl<T> DerefMut for Born<T> {
 /// `pin_robust` is two loads and three stores; `protect` beside its own load two loads and a compare, and
 /// a store once an era. No fence (with [`Source::Fence`](crate::Source::Fence) one where it stores).
 ///
+/// A thread that has opened one is never put to sleep when it is idle, as others are: while it is, what others retire
+/// waits for the daemon, or for barriers that are bought.
+///
 /// Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation" (PPoPP 2018): 2GE-IBR,
 /// over the barrier's era and without its fences.
 ///

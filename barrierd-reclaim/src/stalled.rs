@@ -4,9 +4,8 @@
 //! thread while something waits; where there is none, by threads that retire (once a bag at most), flush
 //! or synchronize. Nobody waits for its lock: whoever finds it taken leaves the look to the other.
 //!
-//! A section is known by its place and what it had seen when it began: the latest stop, or a robust one the era. Two of
-//! the same place that have seen the same look like one, so its time is counted from the first look at which there was
-//! a later stop, or era: that section, and no later one of the same place, can show the earlier one.
+//! A section is known by its place and what it had seen when it began: the latest stop. Two of the same place that have
+//! seen the same look like one, so its time is counted from the first look at which there was a later stop: that section, and no later one of the same place, can show the earlier one.
 
 use crate::blockers::{self, About, Blocker, Open};
 use crate::domain::Domain;

@@ -2,7 +2,9 @@
 //! writer take turns on one thread, so nothing here depends on how busy the machine is, but that no two retirements
 //! are nearer to each other than a pause.
 
-use barrierd_reclaim::{Handle, Reclaimer, Source};
+use barrierd_reclaim::{Handle, OnLimit, Reclaimer, Source};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -86,4 +88,30 @@ fn what_a_section_held_goes_soon_after_it() {
     }
     // What an open section holds back no barrier lets go.
     assert_eq!(reclaimer.stats().retire_syscalls, 0);
+}
+
+/// A writer that is made to wait above a limit is no slow writer: it is looked at once in 64 objects, though its bags be
+/// small, so it waits once in 64.
+#[test]
+fn a_limit_is_looked_at_once_in_64_objects_however_slowly_they_come() {
+    let hooks = Arc::new(AtomicU64::new(0));
+    let told = hooks.clone();
+    let builder = Reclaimer::builder().source(Source::Membarrier).background(false);
+    let builder = builder.limit_items(10).on_limit(OnLimit::Block(Duration::from_millis(2)));
+    let reclaimer = builder.limit_hook(move |_| _ = told.fetch_add(1, Relaxed)).build().unwrap();
+    let writer = reclaimer.handle();
+    // Hazards hold more than the limit allows, whatever passes.
+    let cells: Vec<AtomicPtr<u64>> = (0..20u64).map(|n| Box::into_raw(Box::new(n)).into()).collect();
+    let mut hazards: Vec<_> = cells.iter().map(|_| reclaimer.hazard()).collect();
+    for (cell, hazard) in cells.iter().zip(&mut hazards) {
+        _ = hazard.protect(cell);
+        // SAFETY: from a Box, retired once; no other thread looks at the cell.
+        unsafe { writer.retire(cell.load(Relaxed)) };
+    }
+    for _ in 0..20 * 64 {
+        // SAFETY: fresh from a Box, retired once.
+        unsafe { writer.retire(Box::into_raw(Box::new(0u64))) };
+    }
+    let hooks = hooks.load(Relaxed);
+    assert!((10..=22).contains(&hooks), "called {hooks} times");
 }

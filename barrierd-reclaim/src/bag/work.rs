@@ -21,6 +21,8 @@ pub(super) struct Rest {
     pub(super) count: u64,
     /// Times in a row that its owner was asked to free, had nothing new, and could not buy.
     pub(super) kept_back: u32,
+    /// Items that were sealed since the domain's limits were last looked at.
+    pub(super) unheeded: usize,
     /// When the first item came since the last seal, nanoseconds; `u64::MAX`: none has.
     pub(super) begun_ns: u64,
     /// How far apart items came that were sealed last, nanoseconds.
@@ -202,6 +204,7 @@ impl Work<'_> {
         if items > 0 {
             let begun = core::mem::replace(&mut self.rest.begun_ns, u64::MAX);
             self.rest.gap_ns = ns.saturating_sub(begun) / items as u64;
+            self.rest.unheeded = self.rest.unheeded.saturating_add(items);
         }
         self.seal_born(ns);
         self.seal_plain(ns);
@@ -385,6 +388,23 @@ impl Work<'_> {
     /// The owner scans now.
     pub(crate) fn scanned(&mut self) {
         self.rest.scan_left = false;
+    }
+
+    /// A bag was opened: whether the domain's limits are looked at now, before more than 64 items have come since
+    /// the last time.
+    pub(crate) fn takes_heed(&mut self) -> bool {
+        let due = self.rest.unheeded + self.most() >= BAG_ITEMS;
+        if due {
+            self.rest.unheeded = 0;
+        }
+        due
+    }
+
+    /// Its owner was held up until `ns`, by what is no work of its own: that is not its pace.
+    pub(crate) fn was_held_up(&mut self, ns: u64) {
+        if self.rest.begun_ns != u64::MAX {
+            self.rest.begun_ns = ns;
+        }
     }
 
     /// Whether its owner was so often asked to free in vain, with nothing new, that it is waiting.

@@ -29,12 +29,13 @@ impl Drop for InHand<'_> {
 }
 
 impl Domain {
-    /// Frees up to `limit` safe bags that exited threads have left. `waits`: it may wait for their lock, which is
+    /// Frees up to `limit` safe bags that threads have left to the domain, of those that were sealed `before` then,
+    /// nanoseconds: so that whoever is to free all of them is done some time, whatever others leave meanwhile. `waits`: it may wait for their lock, which is
     /// held for a moment each time; if not, it leaves them to whoever holds it.
     ///
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
-    pub(super) fn free_orphans(&self, record: &Record, limit: usize, waits: bool) {
+    pub(super) fn free_orphans(&self, record: &Record, limit: usize, before: u64, waits: bool) {
         // Whoever must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
         if !waits && !self.has_orphans() {
             return;
@@ -55,7 +56,8 @@ impl Domain {
         for _ in 0..limit {
             let orphans = if waits { Some(lock(&self.orphans)) } else { try_lock(&self.orphans) };
             let taken = orphans.and_then(|mut orphans| {
-                let (bag, flight) = self.pick_safe(orphans.as_mut()?, record, &mut looks)?;
+                let (bag, flight) =
+                    self.pick_safe(orphans.as_mut()?, record, before, &mut looks)?;
                 Some(InHand { domain: self, bag, flight })
             });
             let Some(mut taken) = taken else { return };
@@ -77,9 +79,12 @@ impl Domain {
         &self,
         orphans: &mut Orphans,
         record: &Record,
+        before: u64,
         looks: &mut usize,
     ) -> Option<(Bag, Flight<'_>)> {
         let (safe, holders) = self.let_go();
+        // Less than is safe may be taken for all. Virtual time says nothing of when they were sealed.
+        let safe = if before < safe.ns { Safe { ns: before, vtime: 0 } } else { safe };
         let taken = orphans.take(safe, &holders, looks);
         self.note_orphans(orphans);
         let mut bag = taken?;
@@ -90,7 +95,8 @@ impl Domain {
     /// The same for the background thread, into the hand.
     pub(crate) fn take_in_hand(&self, record: &Record) -> Option<Flight<'_>> {
         let mut orphans = lock(&self.orphans);
-        let (bag, flight) = self.pick_safe(orphans.as_mut()?, record, &mut usize::MAX.clone())?;
+        let (bag, flight) =
+            self.pick_safe(orphans.as_mut()?, record, u64::MAX, &mut usize::MAX.clone())?;
         self.hand.put(bag);
         Some(flight)
     }
@@ -306,6 +312,32 @@ mod tests {
     use crate::bag::COMPARED;
 
     unsafe fn nothing(_: *mut ()) {}
+
+    /// Who is to free all that was left before a stop is not kept by what others leave meanwhile.
+    #[test]
+    fn what_is_left_later_is_left_to_others() {
+        let settings = Settings { background: false, ..Settings::default() };
+        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
+        let own = domain.acquire();
+        let leave = || {
+            let record = domain.acquire();
+            let item = Item::new(core::ptr::null_mut(), nothing);
+            // SAFETY: the record is this test's; `nothing` touches nothing.
+            unsafe {
+                Domain::retire::<false>(record, item, 8);
+                domain.hand_over(record);
+            }
+        };
+        leave();
+        let stop = domain.full_stop(own);
+        leave();
+        domain.scan_behind(Asked::Behind);
+        domain.free_orphans(own, usize::MAX, protocol::behind(stop), true);
+        assert_eq!(domain.waiting(), 1);
+        domain.free_orphans(own, usize::MAX, u64::MAX, true);
+        assert_eq!(domain.waiting(), 0);
+        domain.close();
+    }
 
     /// So many threads that exit, each with one object, behind a section; then its end, a look at what the
     /// background thread asks, and a flush: comparisons of stamps.

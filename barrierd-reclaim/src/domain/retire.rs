@@ -28,7 +28,7 @@ impl Domain {
             unsafe { (*record.bags()).push_as::<BORN>(item, bytes, || !record.freeing().get()) };
         match pushed {
             Ok(Some(safe)) => {
-                // SAFETY: it was let go by a scan of this thread, and has left its queue.
+                // SAFETY: it was let go by what a scan had found, and has left its queue.
                 unsafe { Domain::run(record, safe) };
                 if record.owes() {
                     // SAFETY: the caller owns the record.
@@ -66,7 +66,7 @@ impl Domain {
             "retire_born: a birth of another reclaimer's"
         );
         // SAFETY: the caller owns the record.
-        let (next, more, sealed, opened) = unsafe {
+        let (next, more, sealed, opened, heeds) = unsafe {
             self.own(record, |work| {
                 let sealed = work.wants_seal_as::<BORN>();
                 if sealed {
@@ -75,19 +75,20 @@ impl Domain {
                 work.push_as::<BORN>(item, bytes);
                 self.note::<BORN>(record, work, sealed);
                 let opened = work.is_first::<BORN>();
+                let heeds = opened && work.takes_heed();
                 if self.lazy {
                     self.hand_off(work);
-                    return (None, 1, sealed, opened);
+                    return (None, 1, sealed, opened, heeds);
                 }
                 self.scan_at_pace(record, work, sealed);
                 // As on the fast way. A destructor's own items are for the calls outside: see `free`.
                 if record.freeing().get() {
-                    return (None, 1, sealed, opened);
+                    return (None, 1, sealed, opened, heeds);
                 }
                 let next = work.take_safe();
                 record.set_behind(work.is_behind());
                 let more = if work.has_many() { FREED_PER_RETIRE - 1 } else { 0 };
-                (next, more, sealed, opened)
+                (next, more, sealed, opened, heeds)
             })
         };
         stage();
@@ -105,8 +106,12 @@ impl Domain {
                 self.free(record, more);
             }
         }
-        self.free_orphans(record, ORPHANS_PER_RETIRE, false);
-        if opened {
+        if self.is_forked() {
+            // This is a child, made in that destructor.
+            return;
+        }
+        self.free_orphans(record, ORPHANS_PER_RETIRE, u64::MAX, false);
+        if heeds {
             // SAFETY: the caller owns the record.
             unsafe { self.heed_limits(record) };
         }
@@ -163,9 +168,9 @@ impl Domain {
         // After all of them were unlinked, so good for each bag that they fill.
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
-        let opened = unsafe {
+        let heeds = unsafe {
             self.own(record, |work| {
-                let (mut opened, mut bags) = (false, 0);
+                let (mut heeds, mut bags) = (false, 0);
                 for item in batch.clone() {
                     if work.wants_seal() {
                         work.seal(stop);
@@ -174,7 +179,7 @@ impl Domain {
                     work.push(item, bytes);
                     if work.is_first::<false>() {
                         work.opened::<false>(record.reader().last_stop());
-                        opened = true;
+                        heeds |= work.takes_heed();
                     }
                 }
                 self.note_sealed(record, work, stop);
@@ -184,15 +189,15 @@ impl Domain {
                     // The stop is made, be a bag full or not.
                     self.look_in_turn(record, work, bags.max(1));
                 }
-                opened
+                heeds
             })
         };
         self.after_slow_retire(true);
-        self.free_orphans(record, ORPHANS_PER_RETIRE, false);
+        self.free_orphans(record, ORPHANS_PER_RETIRE, u64::MAX, false);
         // SAFETY: the caller owns the record.
         unsafe {
             self.free(record, count.saturating_mul(FREED_PER_RETIRE));
-            if opened {
+            if heeds {
                 self.heed_limits(record);
             }
         }

@@ -11,7 +11,7 @@ impl Domain {
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
         // SAFETY: as the caller says.
-        unsafe { self.flush_as(record, false) };
+        unsafe { self.flush_as(record, None) };
     }
 
     /// The same; and what may not go yet is left to the domain, so that it goes with the next call of
@@ -22,12 +22,14 @@ impl Domain {
     #[cfg(not(loom))]
     pub(crate) unsafe fn flush_for_all(&self, record: &Record) {
         // SAFETY: as the caller says.
-        unsafe { self.flush_as(record, true) };
+        unsafe { self.flush_as(record, Some(policy::ORPHANS_PER_FLUSH)) };
     }
 
+    /// `for_all`: what may not go is left to the domain, and so many bags are freed of what lies there.
+    ///
     /// # Safety
     /// The caller owns `record`.
-    unsafe fn flush_as(&self, record: &Record, for_all: bool) {
+    unsafe fn flush_as(&self, record: &Record, for_all: Option<usize>) {
         if self.is_forked() {
             return;
         }
@@ -50,7 +52,7 @@ impl Domain {
                     let asked = if again { Asked::OnFlushAgain } else { Asked::OnFlush };
                     self.look(record, work, asked);
                 }
-                (for_all && work.sealed() > 0).then(|| work.leave_sealed())
+                (for_all.is_some() && work.sealed() > 0).then(|| work.leave_sealed())
             });
             if let Some(left) = left
                 && let Some(orphans) = lock(&self.orphans).as_mut()
@@ -58,11 +60,11 @@ impl Domain {
                 orphans.add(left);
                 self.note_orphans(orphans);
             }
-            if for_all {
+            if for_all.is_some() {
                 // Else the background thread may sleep on it.
                 self.take_out_of_hand();
             }
-            self.free_all(record);
+            self.free_all(record, for_all.unwrap_or(usize::MAX));
         }
         self.heed_news(record);
     }
@@ -94,18 +96,21 @@ impl Domain {
                 self.full_stop(record);
                 self.look(record, work, Asked::AtLimit);
             });
-            self.free_all(record);
+            self.free_all(record, usize::MAX);
         }
         self.heed_news(record);
     }
 
-    /// Everything that is safe: what was taken over first, since it is older than what is here.
+    /// Everything that is safe: what was taken over first, since it is older than what is here; of what lies with the
+    /// domain up to `limit` bags.
     ///
     /// # Safety
     /// The caller owns `record`.
-    unsafe fn free_all(&self, record: &Record) {
+    unsafe fn free_all(&self, record: &Record, limit: usize) {
         self.take_marked();
-        self.free_orphans(record, usize::MAX, true);
+        // Its caller has come to a full stop.
+        let before = protocol::behind(record.reader().last_stop());
+        self.free_orphans(record, limit, before, true);
         // SAFETY: the caller owns the record.
         unsafe { self.free(record, usize::MAX) };
     }
@@ -146,17 +151,23 @@ impl Domain {
         self.wait_until_safe(record, stamp, deadline)?;
         // What was taken over is older than what is here.
         self.take_out_of_hand();
-        self.free_orphans(record, usize::MAX, true);
+        let before = protocol::behind(stamp);
+        self.free_orphans(record, usize::MAX, before, true);
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| self.release(work));
             self.free(record, usize::MAX);
         }
-        self.land(record, deadline)
+        self.land(record, before, deadline)
     }
 
     /// Frees what lies with the domain, and waits for what others have taken from there.
-    fn land(&self, record: &Record, deadline: Instant) -> Result<(), SynchronizeError> {
+    fn land(
+        &self,
+        record: &Record,
+        before: u64,
+        deadline: Instant,
+    ) -> Result<(), SynchronizeError> {
         loop {
             // The owner's own queue may have been marked since it was sealed; it has left that by now.
             self.take_marked();
@@ -164,12 +175,16 @@ impl Domain {
             // Before the frees: what has come back by now is found by them, what comes back later is counted.
             let returned = self.flights.returned();
             stage();
-            self.free_orphans(record, usize::MAX, true);
+            self.free_orphans(record, usize::MAX, before, true);
+            let late = Instant::now() >= deadline;
             match self.flights.wait(Some(deadline)) {
                 Landing::Own => return Err(SynchronizeError::InDestructor),
                 Landing::Late { threads } => return Err(SynchronizeError::Destructors { threads }),
-                // A destructor of theirs panicked, and the rest of its bag is back.
-                Landing::Done if self.flights.returned() != returned => {}
+                // A destructor of theirs panicked, or a flush took it out of their hands: the rest of a bag is back.
+                Landing::Done if self.flights.returned() != returned && !late => {}
+                Landing::Done if self.flights.returned() != returned => {
+                    return Err(SynchronizeError::Destructors { threads: 1 });
+                }
                 Landing::Done => return Ok(()),
             }
         }
@@ -298,7 +313,7 @@ mod tests {
                         go2.send(()).unwrap();
                         lock(&acked).recv().unwrap();
                     },
-                    || answer = Some(domain.land(t1, late)),
+                    || answer = Some(domain.land(t1, u64::MAX, late)),
                 );
                 assert!(came);
                 (answer.unwrap(), FREED.load(Ordering::SeqCst))
