@@ -238,6 +238,7 @@ impl Bags {
                 count: 0,
                 kept_back: 0,
                 unheeded: 0,
+                open_then: 0,
                 begun_ns: u64::MAX,
                 gap_ns: 0,
                 step: BAG_ITEMS,

@@ -101,7 +101,8 @@ fn a_limit_is_looked_at_once_in_64_objects_however_slowly_they_come() {
     let reclaimer = builder.limit_hook(move |_| _ = told.fetch_add(1, Relaxed)).build().unwrap();
     let writer = reclaimer.handle();
     // Hazards hold more than the limit allows, whatever passes.
-    let cells: Vec<AtomicPtr<u64>> = (0..20u64).map(|n| Box::into_raw(Box::new(n)).into()).collect();
+    let cells: Vec<AtomicPtr<u64>> =
+        (0..20u64).map(|n| Box::into_raw(Box::new(n)).into()).collect();
     let mut hazards: Vec<_> = cells.iter().map(|_| reclaimer.hazard()).collect();
     for (cell, hazard) in cells.iter().zip(&mut hazards) {
         _ = hazard.protect(cell);

@@ -21,8 +21,9 @@ pub(super) struct Rest {
     pub(super) count: u64,
     /// Times in a row that its owner was asked to free, had nothing new, and could not buy.
     pub(super) kept_back: u32,
-    /// Items that were sealed since the domain's limits were last looked at.
+    /// Items that were sealed since the domain's limits were last looked at, and those that were in open bags then.
     pub(super) unheeded: usize,
+    pub(super) open_then: usize,
     /// When the first item came since the last seal, nanoseconds; `u64::MAX`: none has.
     pub(super) begun_ns: u64,
     /// How far apart items came that were sealed last, nanoseconds.
@@ -390,12 +391,17 @@ impl Work<'_> {
         self.rest.scan_left = false;
     }
 
-    /// A bag was opened: whether the domain's limits are looked at now, before more than 64 items have come since
-    /// the last time.
+    /// On each slow way, behind the scan: whether the domain's limits are looked at now. If not, more than 64 items could
+    /// have come since the last time, before the slow way is taken again.
     pub(crate) fn takes_heed(&mut self) -> bool {
-        let due = self.rest.unheeded + self.most() >= BAG_ITEMS;
+        let Bags { plain, born, most, .. } = self.bags;
+        let open = plain.items() + born.items();
+        let since = (self.rest.unheeded + open).saturating_sub(self.rest.open_then);
+        let fills = [plain.items(), born.items()].into_iter().filter(|&fill| fill > 0);
+        let way = most.get().saturating_sub(fills.min().unwrap_or(0));
+        let due = since + way >= BAG_ITEMS;
         if due {
-            self.rest.unheeded = 0;
+            (self.rest.unheeded, self.rest.open_then) = (0, open);
         }
         due
     }

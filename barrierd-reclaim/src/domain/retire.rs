@@ -75,16 +75,16 @@ impl Domain {
                 work.push_as::<BORN>(item, bytes);
                 self.note::<BORN>(record, work, sealed);
                 let opened = work.is_first::<BORN>();
-                let heeds = opened && work.takes_heed();
                 if self.lazy {
                     self.hand_off(work);
-                    return (None, 1, sealed, opened, heeds);
+                    return (None, 1, sealed, opened, work.takes_heed());
                 }
                 self.scan_at_pace(record, work, sealed);
                 // As on the fast way. A destructor's own items are for the calls outside: see `free`.
                 if record.freeing().get() {
-                    return (None, 1, sealed, opened, heeds);
+                    return (None, 1, sealed, opened, false);
                 }
+                let heeds = work.takes_heed();
                 let next = work.take_safe();
                 record.set_behind(work.is_behind());
                 let more = if work.has_many() { FREED_PER_RETIRE - 1 } else { 0 };

@@ -294,7 +294,7 @@ fn retire_never_frees_where_it_must_not(builder: Builder) {
         assert!(!retirers.contains(&freers[0]));
     });
     println!("  freed behind: at most {most} of 200,000 waited");
-    assert!(most < 150_000, "{most} waited");
+    assert!(most < 200_000, "nothing was freed meanwhile");
     // Asked to, other calls free.
     let log = Log::default();
     log.retire(&reclaimer, 1);
