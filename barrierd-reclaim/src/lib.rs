@@ -42,64 +42,39 @@
 //!   waits for it. It must not wait for the thread that drops: that is a deadlock, which the stall hook and
 //!   `tracing` tell of.
 
+mod api;
 mod background;
 mod bag;
-mod blockers;
-mod daemons;
 pub mod docs;
 mod domain;
-mod dormant;
 // Its fast path has constants that loom has not.
 #[cfg(not(loom))]
 pub mod epoch;
 mod error;
-mod fork;
-mod guard;
-mod handle;
-mod hazard;
-mod holders;
-mod inbox;
+mod evidence;
 mod later;
-mod ledger;
-mod limit;
-mod loaded;
-mod local;
-mod mapped;
-mod membarrier;
+mod meter;
 #[cfg(all(loom, test))]
 mod models;
-mod nap;
-mod ordinary;
-mod owned;
-mod places;
 mod policy;
+mod process;
 mod protocol;
-mod reclaimer;
-mod record;
-pub mod recycle;
-mod robust;
-mod source;
-mod stalled;
-mod stats;
-mod status;
+mod report;
 mod sync;
-mod takeover;
-mod tallies;
-mod trace;
-mod variants;
 
-pub use blockers::Blocker;
+pub use api::guard::Guard;
+pub use api::handle::Handle;
+pub use api::hazard::{Hazard, HazardPair, Held, Section};
+pub use api::owned::OwnedGuard;
+pub use api::reclaimer::{Builder, Reclaimer};
+pub use api::recycle;
+pub use api::robust::{Born, RobustGuard};
+pub use domain::limit::{OnLimit, Pressure};
 pub use error::{BuildError, MembarrierError, SynchronizeError};
-pub use guard::Guard;
-pub use handle::Handle;
-pub use hazard::{Hazard, HazardPair, Held, Section};
-pub use limit::{OnLimit, Pressure};
-pub use owned::OwnedGuard;
-pub use reclaimer::{Builder, Reclaimer};
-pub use robust::{Born, RobustGuard};
-pub use source::{ActiveSource, Source};
-pub use stats::Stats;
-pub use status::{Status, Why};
+pub use evidence::source::{ActiveSource, Source};
+pub use evidence::status::{Status, Why};
+pub use meter::stats::Stats;
+pub use report::blockers::Blocker;
 
 /// The README's code compiles.
 #[cfg(doctest)]

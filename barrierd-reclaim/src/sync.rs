@@ -41,7 +41,7 @@ pub(crate) fn step() {
 }
 
 /// A place between two steps of a call or of the background thread, where a test may have it preempted
-/// (`preempt_at`). Not within a queue's own steps: those are loom's, and the race of `takeover.rs`'s tests
+/// (`preempt_at`). Not within a queue's own steps: those are loom's, and the race of `background/takeover.rs`'s tests
 /// lives from their pace.
 #[inline(always)]
 pub(crate) fn stage() {

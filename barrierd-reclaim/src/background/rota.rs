@@ -16,9 +16,9 @@
 
 use super::{RETRY_NS, Service, caught, leave_all_places, lock};
 use crate::domain::Domain;
-use crate::ordinary::become_ordinary;
-use crate::takeover::Keeper;
-use crate::trace;
+use crate::process::ordinary::become_ordinary;
+use crate::background::takeover::Keeper;
+use crate::report::trace;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;

@@ -64,7 +64,7 @@ impl Item {
     /// Its birth.
     ///
     /// # Safety
-    /// The object begins with its birth (`Born` in `robust.rs`), and is not freed.
+    /// The object begins with its birth (`Born` in `api/robust.rs`), and is not freed.
     pub(crate) unsafe fn birth(&self) -> u64 {
         // SAFETY: as the caller says; a birth never changes.
         unsafe { self.ptr().cast::<u64>().read() }

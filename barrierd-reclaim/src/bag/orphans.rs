@@ -7,8 +7,8 @@
 
 use super::aside::Aside;
 use super::{Bag, SPARE_BAGS};
-use crate::holders::Holders;
-use crate::inbox::{Inbox, Taken};
+use crate::protocol::holders::Holders;
+use crate::bag::inbox::{Inbox, Taken};
 use crate::protocol::Safe;
 use core::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,7 +1,7 @@
 //! Queues alone, and against a plain list.
 
 use super::*;
-use crate::holders::{HazardSlot, Holders};
+use crate::protocol::holders::{HazardSlot, Holders};
 use crate::protocol::Safe;
 use proptest::prelude::*;
 

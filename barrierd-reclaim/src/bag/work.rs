@@ -5,7 +5,7 @@
 
 use super::aside::Aside;
 use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, SPARE_BAGS};
-use crate::holders::Holders;
+use crate::protocol::holders::Holders;
 use crate::policy::{BACKLOG_BAGS, MOST_SMALL_BAGS, PATIENT_FLUSHES, Uncovered};
 use crate::protocol::Safe;
 use crate::sync::{Ordering, Twin, broken};

@@ -1,12 +1,12 @@
 //! Which readers are put to sleep, and when: rounds of marks, one at a time.
 //!
 //! Owns the round and its pace. A round marks readers that have been idle for a while, comes to a full stop, and ends
-//! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `dormant.rs` of the
+//! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `protocol/dormant.rs` of the
 //! crate; that the barrier is one is its source's business.
 
 use super::*;
-use crate::dormant;
-use crate::stalled::try_lock;
+use crate::protocol::dormant;
+use crate::report::stalled::try_lock;
 
 /// A thread that has opened nothing for so long is idle, nanoseconds; and rounds are at least this far apart. As
 /// long as purchases are: so the barrier that is bought because of one idle thread is the last one that it costs.
@@ -128,7 +128,7 @@ impl Domain {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::source::Source;
+    use crate::evidence::source::Source;
 
     fn domain() -> Domain {
         let barriers = Barriers::choose(Source::Membarrier, None).expect("membarrier");

@@ -1,10 +1,10 @@
 //! From stops and sources to what may go: stamps, watermarks, scans, purchases.
 //!
-//! Owns the order of evidence first, slots after, holders last. The steps themselves are `protocol.rs`'s
-//! and `holders.rs`'s.
+//! Owns the order of evidence first, slots after, holders last. The steps themselves are `protocol/mod.rs`'s
+//! and `protocol/holders.rs`'s.
 
 use super::*;
-use crate::stalled::try_lock;
+use crate::report::stalled::try_lock;
 
 impl Domain {
     /// A full stop of a thread without a record.
@@ -97,7 +97,7 @@ impl Domain {
     ///
     /// It makes no difference who scans and who frees. `safe` is loaded Acquire, from the scan's Release
     /// (`Words::safe`). And what one look at the holders, after `safe` was loaded, found held by nobody is
-    /// free for good (`holders.rs`), so the pair of the two is as true for who takes it over by a lock, and
+    /// free for good (`protocol/holders.rs`), so the pair of the two is as true for who takes it over by a lock, and
     /// whenever; but not the look with another `safe`.
     fn release_found(&self, work: &mut Work<'_>) {
         if !work.has_safe(self.words.safe()) {

@@ -100,7 +100,7 @@ impl Domain {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::source::Source;
+    use crate::evidence::source::Source;
 
     unsafe fn nothing(_: *mut ()) {}
 

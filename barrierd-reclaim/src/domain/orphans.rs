@@ -1,11 +1,11 @@
 //! What threads leave to the domain: how it comes there, and who frees it.
 //!
 //! Owns the lock of the domain's orphans. Their order is `bag/orphans.rs`'s, who has taken which of them
-//! `flights.rs`'s, the background thread's part `takeover.rs`'s.
+//! `flights.rs`'s, the background thread's part `background/takeover.rs`'s.
 
 use super::running::{Running, runs};
 use super::*;
-use crate::stalled::try_lock;
+use crate::report::stalled::try_lock;
 
 /// A bag of the domain's that the calling thread is freeing.
 struct InHand<'d> {

@@ -3,7 +3,7 @@
 //! Owns the flags' guards. Knows nothing of queues.
 
 use crate::domain::Domain;
-use crate::record::Record;
+use crate::domain::record::Record;
 use core::cell::Cell;
 use core::ptr;
 

@@ -19,7 +19,7 @@
 use super::collector::Collector;
 use super::{default, participant};
 use crate::domain::Domain;
-use crate::record::Record;
+use crate::domain::record::Record;
 use core::cell::Cell;
 use core::ffi::c_int;
 use core::ptr;

@@ -3,13 +3,13 @@
 use super::default;
 use super::guard::Guard;
 use super::participant;
-use crate::blockers::Blocker;
+use crate::report::blockers::Blocker;
 use crate::domain::Domain;
 use crate::error::BuildError;
-use crate::reclaimer::{Builder, Reclaimer};
-use crate::record::Record;
-use crate::stats::Stats;
-use crate::status::Status;
+use crate::api::reclaimer::{Builder, Reclaimer};
+use crate::domain::record::Record;
+use crate::meter::stats::Stats;
+use crate::evidence::status::Status;
 use crate::sync::{Ordering, fence};
 use core::fmt;
 use core::marker::PhantomData;

@@ -3,8 +3,8 @@
 use super::collector::Collector;
 use super::default;
 use crate::error::{BuildError, SynchronizeError};
-use crate::reclaimer::Builder;
-use crate::record::Record;
+use crate::api::reclaimer::Builder;
+use crate::domain::record::Record;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 

@@ -6,7 +6,7 @@ use super::owned::Owned;
 use super::pointable::{Pointable, Pointer};
 use super::shared::Shared;
 use crate::bag::Item;
-use crate::reclaimer::thin;
+use crate::api::reclaimer::thin;
 use core::mem::MaybeUninit;
 use core::ptr;
 

@@ -7,7 +7,7 @@ use super::pointable::Pointable;
 use super::shared::Shared;
 use crate::bag::Item;
 use crate::domain::Domain;
-use crate::record::Record;
+use crate::domain::record::Record;
 use core::fmt;
 use core::ptr;
 

@@ -11,7 +11,7 @@
 use super::child;
 use super::collector::Collector;
 use crate::domain::Domain;
-use crate::record::Record;
+use crate::domain::record::Record;
 use core::cell::Cell;
 use core::ptr;
 

@@ -1,4 +1,4 @@
-//! A barrier that one domain buys and another uses (`membarrier.rs`), on a clock that steps back by any
+//! A barrier that one domain buys and another uses (`evidence/membarrier.rs`), on a clock that steps back by any
 //! amount: the other domain's stamp is what the floor says.
 
 use super::*;

@@ -1,9 +1,9 @@
-//! Readers that sleep: `dormant.rs`'s own code under an owner that reads, a marker that waits for its CPU, and a
+//! Readers that sleep: `protocol/dormant.rs`'s own code under an owner that reads, a marker that waits for its CPU, and a
 //! writer that retires, scans past sleepers and frees.
 
 use super::*;
-use crate::dormant::{Asleep, Holds, fall_asleep, mark};
-use crate::holders::{HazardSlot, Holders, let_go};
+use crate::protocol::dormant::{Asleep, Holds, fall_asleep, mark};
+use crate::protocol::holders::{HazardSlot, Holders, let_go};
 use crate::protocol::{collect, scan};
 use core::iter::{empty, once};
 use core::ops::RangeInclusive;

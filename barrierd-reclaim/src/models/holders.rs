@@ -1,7 +1,7 @@
-//! Hazards and intervals: `holders.rs`'s own code under a reader, and a scanner that lets go.
+//! Hazards and intervals: `protocol/holders.rs`'s own code under a reader, and a scanner that lets go.
 
 use super::*;
-use crate::holders::{HazardSlot, Holders, Interval, birth, let_go};
+use crate::protocol::holders::{HazardSlot, Holders, Interval, birth, let_go};
 use crate::protocol::{Safe, collect, scan};
 use core::iter::once;
 use loom::sync::Mutex;

@@ -1,7 +1,7 @@
-//! What retirers hand in without a lock: `inbox.rs`'s own code under threads that push and one that takes.
+//! What retirers hand in without a lock: `bag/inbox.rs`'s own code under threads that push and one that takes.
 
 use super::*;
-use crate::inbox::Inbox;
+use crate::bag::inbox::Inbox;
 
 /// What is pushed leads to a node that was written just before, as a bag leads to its items.
 struct Node(UnsafeCell<u32>);

@@ -1,7 +1,7 @@
 //! Loom models of the protocol, and the broken twins that loom must reject.
 //!
-//! Run: `make loom`. Loom runs [`crate::protocol`]'s, [`crate::holders`]', [`crate::bag`]'s,
-//! [`crate::inbox`]'s and [`crate::nap`]'s own code; a model adds who calls it, the data structure, and where barriers come from.
+//! Run: `make loom`. Loom runs [`crate::protocol`]'s, [`crate::protocol::holders`]', [`crate::bag`]'s,
+//! [`crate::bag::inbox`]'s and [`crate::background::parker`]'s own code; a model adds who calls it, the data structure, and where barriers come from.
 //!
 //! Loom has no interrupts. So a thread's CPU takes its barrier point at a chosen place between two
 //! of the thread's steps, one model for each place. The logical clock is a Relaxed `fetch_add`: a

@@ -1,8 +1,8 @@
-//! The background thread's sleep: `nap.rs`'s own code under threads that retire and the thread that
+//! The background thread's sleep: `background/parker.rs`'s own code under threads that retire and the thread that
 //! looks. An item that nobody looks at leaves the thread asleep for ever: loom says so.
 
 use super::*;
-use crate::nap::{Attention, Nap};
+use crate::background::parker::{Attention, Nap};
 use core::time::Duration;
 use loom::sync::atomic::Ordering::Release;
 

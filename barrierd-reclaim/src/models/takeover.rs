@@ -1,4 +1,4 @@
-//! A queue that is taken over while its owner pushes: `bag.rs`'s own code on both sides.
+//! A queue that is taken over while its owner pushes: `bag/mod.rs`'s own code on both sides.
 //!
 //! The owner's CPU takes its barrier point at a chosen place; loom watches what one owner at a time
 //! may touch ([`crate::sync::Owned`]).

@@ -1,4 +1,4 @@
-//! Barriers that the domain buys (`membarrier.rs`), and readers that fence.
+//! Barriers that the domain buys (`evidence/membarrier.rs`), and readers that fence.
 
 use crate::machine::*;
 use crate::programs::*;

@@ -1,4 +1,4 @@
-//! Readers that sleep (`dormant.rs`): an owner that reads, a marker that buys a barrier, a writer that frees past a
+//! Readers that sleep (`protocol/dormant.rs`): an owner that reads, a marker that buys a barrier, a writer that frees past a
 //! sleeper, with no evidence but that. And a signal handler of the owner's, which no barrier comes with.
 //!
 //! A locked operation is a fence here, so that the owner clears its bits before its fence is for loom.

@@ -1,5 +1,5 @@
 //! A clock that is slewed, and steps back: the daemon's evidence (`clock.rs`), and stamps of one domain
-//! against what another has bought (`membarrier.rs`).
+//! against what another has bought (`evidence/membarrier.rs`).
 
 use crate::machine::*;
 use crate::programs::*;

@@ -1,4 +1,4 @@
-//! A queue that is taken over (`bag.rs`, `takeover.rs`): the owner runs no fence.
+//! A queue that is taken over (`bag/mod.rs`, `background/takeover.rs`): the owner runs no fence.
 
 use crate::machine::*;
 use crate::programs::*;

@@ -1,0 +1,188 @@
+//! The guard: an open read-side section.
+
+use crate::bag::Item;
+use crate::domain::Domain;
+use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::domain::record::Record;
+use crate::api::robust::Born;
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// An open read-side section, made by [`Reclaimer::pin`](crate::Reclaimer::pin) or
+/// [`Handle::pin`](crate::Handle::pin).
+///
+/// While it lives, no object that could be reached when it was made, or that is reached through
+/// [`protect`](Guard::protect) since, is freed. Guards nest: the first one's section counts.
+///
+/// A guard that lives long holds back everything retired since it was made, in the whole domain.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::AtomicPtr;
+///
+/// let reclaimer = Reclaimer::new();
+/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// let guard = reclaimer.pin();
+/// // SAFETY: not null, and not freed while the guard lives.
+/// assert_eq!(unsafe { *guard.protect(&cell) }, 1);
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
+///
+/// Dropping it costs one store. It stays on its thread:
+///
+/// ```compile_fail,E0277
+/// let reclaimer = barrierd_reclaim::Reclaimer::new();
+/// let guard = reclaimer.pin();
+/// std::thread::scope(|s| {
+///     s.spawn(|| drop(guard)); // Guard is not Send
+/// });
+/// ```
+#[must_use = "the section ends when the guard is dropped"]
+pub struct Guard<'r> {
+    /// This thread's record; a raw pointer, so that the guard is neither Send nor Sync.
+    record: *const Record,
+    /// No other can be opened beside it: its end need not look whether there is one.
+    sole: bool,
+    _borrowed: PhantomData<&'r Record>,
+}
+
+impl<'r> Guard<'r> {
+    /// The record's slot already counts this guard, and its domain lives as long as `'r`.
+    #[inline]
+    pub(crate) fn new(record: *const Record) -> Guard<'r> {
+        Guard { record, sole: false, _borrowed: PhantomData }
+    }
+
+    /// The same, for a guard that was opened as the first of the record, whose owner lends it out for `'r`:
+    /// no other is opened meanwhile, so it is the last one as well.
+    #[inline]
+    pub(crate) fn sole(record: *const Record) -> Guard<'r> {
+        Guard { record, sole: true, _borrowed: PhantomData }
+    }
+
+    /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
+    ///
+    /// One Acquire load: what the writer stored into the object before it published the pointer is
+    /// visible. Tag bits are the caller's business and come back as they are.
+    #[inline]
+    pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
+        pointer.load(Ordering::Acquire)
+    }
+
+    /// [`Reclaimer::retire`](crate::Reclaimer::retire), without the search for this thread's place.
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire`](crate::Reclaimer::retire), in the domain of this guard.
+    #[inline(always)]
+    pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_with(ptr, free_box) }
+    }
+
+    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), without the search for this
+    /// thread's place.
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), in the domain of this guard.
+    #[inline(always)]
+    pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
+        let record = self.record();
+        let item = Item::new(ptr.cast(), thin(free));
+        // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
+        unsafe { Domain::retire::<false>(record, item, size_of::<T>()) }
+    }
+
+    /// [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), without the search for this thread's
+    /// place.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let reclaimer = Reclaimer::new();
+    /// let cell = AtomicPtr::new(Box::into_raw(reclaimer.alloc(1)));
+    /// let guard = reclaimer.pin();
+    /// let old = cell.swap(Box::into_raw(reclaimer.alloc(2)), Ordering::AcqRel);
+    /// // SAFETY: from this reclaimer's `alloc`, can't be reached any more, retired once.
+    /// unsafe { guard.retire_born(old) };
+    /// # drop(guard);
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+    /// ```
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), in the domain of this guard.
+    #[inline(always)]
+    pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
+        let record = self.record();
+        let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
+        // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
+        unsafe { Domain::retire::<true>(record, item, size_of::<Born<T>>()) }
+    }
+
+    /// Whether this is a guard of `reclaimer` or one of its clones. One of another protects nothing
+    /// there: a data structure that takes guards from its users checks it.
+    #[inline]
+    #[must_use]
+    pub fn belongs_to(&self, reclaimer: &Reclaimer) -> bool {
+        core::ptr::eq(self.record().domain(), reclaimer.domain())
+    }
+
+    /// Ends the section and opens the next: what was retired meanwhile may go.
+    ///
+    /// False, and nothing is done, if other guards of this thread and reclaimer (or of this handle) are
+    /// open, which hold the section; also for a guard made late in a thread's exit, after the crate's own
+    /// thread-locals were dropped.
+    ///
+    /// Pointers from before must not be used any more; that the guard is borrowed mutably sees to it
+    /// where their lifetimes are tied to it.
+    #[inline]
+    pub fn repin(&mut self) -> bool {
+        let record = self.record();
+        if !self.sole && record.nested() != 0 {
+            return false;
+        }
+        record.domain().pin(record);
+        true
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &'r Record {
+        // SAFETY: records live as long as their domain, which `'r` keeps alive.
+        unsafe { &*self.record }
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let record = self.record();
+        if self.sole || record.nested() == 0 {
+            record.reader().unpin();
+        } else {
+            unnest(record);
+        }
+    }
+}
+
+/// One guard of several; or the last one of a record that was taken for it alone, which is given
+/// back.
+#[cold]
+fn unnest(record: &Record) {
+    record.unnest();
+    if record.transient().get() && record.nested() == 0 {
+        record.reader().unpin();
+        // SAFETY: the guard owned the record, and is gone.
+        unsafe { record.domain().hand_over(record) };
+    }
+}
+
+impl fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("seen", &self.record().reader().pinned())
+            .finish_non_exhaustive()
+    }
+}

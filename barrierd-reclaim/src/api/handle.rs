@@ -1,0 +1,307 @@
+//! A place in a domain that its user keeps, instead of having it looked up in each call.
+
+use crate::bag::Item;
+use crate::domain::Domain;
+use crate::error::SynchronizeError;
+use crate::api::guard::Guard;
+use crate::api::hazard::{Hazard, HazardPair};
+use crate::protocol::Words;
+use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::domain::record::Record;
+use crate::api::robust::RobustGuard;
+use core::{fmt, ptr};
+use std::time::Instant;
+
+/// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is two loads, a store and a
+/// test, `unpin` one store.
+///
+/// Made by [`Reclaimer::handle`]. It may be sent to another thread, not shared. While it exists it
+/// counts as a thread of its own.
+///
+/// `pin` borrows it mutably, so it need not look whether a section is open. Beside robust guards and
+/// hazards of the handle there is [`pin_nested`](Handle::pin_nested); inside a section there is
+/// [`Guard::retire`]. What is not here does not depend on the thread: see
+/// [`reclaimer`](Handle::reclaimer).
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::{AtomicPtr, Ordering};
+///
+/// let reclaimer = Reclaimer::new();
+/// let mut handle = reclaimer.handle();
+/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// {
+///     let guard = handle.pin();
+///     // SAFETY: not null, and not freed while the guard lives.
+///     assert_eq!(unsafe { *guard.protect(&cell) }, 1);
+/// }
+/// let old = cell.swap(Box::into_raw(Box::new(2)), Ordering::AcqRel);
+/// // SAFETY: from a Box, can't be reached any more, retired once.
+/// unsafe { handle.retire(old) };
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
+///
+/// # In destructors
+/// That a destructor runs which `retire` calls on its way is known to the place alone that was retired
+/// through: this thread's, or that handle's. If it goes through another handle, that looks like any call:
+/// `retire` there may run a destructor in its turn, as deep as there are handles, and
+/// [`synchronize`](Handle::synchronize) waits, where it would say
+/// [`InDestructor`](SynchronizeError::InDestructor). What `flush`, `synchronize` and the background thread
+/// free is known to all.
+///
+/// It can't be shared:
+///
+/// ```compile_fail,E0277
+/// let handle = barrierd_reclaim::Reclaimer::new().handle();
+/// std::thread::scope(|s| {
+///     s.spawn(|| handle.flush()); // Handle is not Sync
+/// });
+/// ```
+pub struct Handle {
+    record: *const Record,
+    /// The domain's, here so that `pin` need not look for them.
+    words: *const Words,
+    /// Keeps the domain, and so the record, alive and open.
+    reclaimer: Reclaimer,
+}
+
+// SAFETY: a record is tied to no thread, and its owner is whoever has the handle; guards borrow it,
+// so none is left behind when it moves.
+unsafe impl Send for Handle {}
+
+impl Handle {
+    pub(crate) fn new(reclaimer: Reclaimer) -> Handle {
+        let domain = reclaimer.domain();
+        let words = ptr::from_ref(domain.words());
+        Handle { record: domain.acquire(), words, reclaimer }
+    }
+
+    #[inline]
+    pub(crate) fn domain(&self) -> &Domain {
+        self.reclaimer.domain()
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &Record {
+        // SAFETY: the reclaimer keeps the domain alive, and with it the record.
+        unsafe { &*self.record }
+    }
+
+    /// Opens a read-side section.
+    #[inline]
+    pub fn pin(&mut self) -> Guard<'_> {
+        // SAFETY: the reclaimer keeps the domain alive, and with it the words.
+        if !self.record().reader().open(unsafe { &*self.words }) {
+            self.domain().wake(self.record());
+        }
+        // The handle is lent to it, so nothing opens another, and what was forgotten before is over.
+        Guard::sole(self.record)
+    }
+
+    /// Opens a read-side section beside others, and beside robust guards and hazards, of this handle:
+    /// guards nest. A test dearer than [`pin`](Handle::pin).
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::sync::atomic::AtomicPtr;
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+    /// let mut hazard = handle.hazard();
+    /// let guard = handle.pin_nested();
+    /// let kept = hazard.keep(&guard, guard.protect(&cell));
+    /// drop(guard);
+    /// // SAFETY: not null, and held by the hazard.
+    /// assert_eq!(unsafe { kept.as_ref() }, Some(&1));
+    /// # drop(hazard);
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+    /// ```
+    #[inline]
+    pub fn pin_nested(&self) -> Guard<'_> {
+        self.domain().pin_nested(self.record());
+        Guard::new(self.record)
+    }
+
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). Two
+    /// loads and three stores; robust guards of a handle nest.
+    ///
+    /// [`alloc`](Handle::alloc) has an example.
+    #[inline]
+    pub fn pin_robust(&self) -> RobustGuard<'_> {
+        let (record, domain) = (self.record(), self.domain());
+        RobustGuard::open(record, domain, domain.readers_fence())
+    }
+
+    /// A hazard pointer, which holds nothing yet: [`Reclaimer::hazard`].
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+    /// let mut hazard = handle.hazard();
+    /// // SAFETY: `cell` leads to live objects only, and what it led to is retired after it was unlinked.
+    /// let seen = unsafe { hazard.protect(&cell).as_ref() }.expect("not null");
+    /// let old = cell.swap(Box::into_raw(Box::new(2)), Ordering::AcqRel);
+    /// // SAFETY: from a Box, can't be reached any more, retired once.
+    /// unsafe { handle.retire(old) };
+    /// handle.flush();
+    /// assert_eq!(*seen, 1); // still there
+    /// # drop(hazard);
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+    /// ```
+    #[must_use]
+    pub fn hazard(&self) -> Hazard<'_> {
+        Hazard::new(self.record())
+    }
+
+    /// A few hazard pointers at once: [`Reclaimer::hazards`].
+    ///
+    /// ```
+    /// let handle = barrierd_reclaim::Reclaimer::new().handle();
+    /// let [mut here, mut next] = handle.hazards();
+    /// std::mem::swap(&mut here, &mut next);
+    /// ```
+    #[must_use]
+    pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
+        core::array::from_fn(|_| Hazard::new(self.record()))
+    }
+
+    /// Two hazard pointers in turn: [`Reclaimer::hazard_pair`].
+    #[must_use]
+    pub fn hazard_pair(&self) -> HazardPair<'_> {
+        HazardPair::new(self.record())
+    }
+
+    /// [`Reclaimer::retire`].
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire`].
+    #[inline(always)]
+    pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_with(ptr, free_box) }
+    }
+
+    /// [`Reclaimer::retire_with`].
+    ///
+    /// ```
+    /// use barrierd_reclaim::{Reclaimer, recycle};
+    /// use std::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// let cell = AtomicPtr::new(recycle::alloc(1));
+    /// let old = cell.swap(recycle::alloc(2), Ordering::AcqRel);
+    /// // SAFETY: made by `recycle::alloc`, can't be reached any more, retired once.
+    /// unsafe { handle.retire_with(old, recycle::free) };
+    /// # // SAFETY: the last pointer, and nobody else has it.
+    /// # unsafe { recycle::free(cell.into_inner()) };
+    /// ```
+    ///
+    /// # Safety
+    /// As for [`Reclaimer::retire_with`].
+    #[inline(always)]
+    pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
+        let item = Item::new(ptr.cast(), thin(free));
+        // SAFETY: this function's caller says so.
+        unsafe { self.retire_item::<false>(item, size_of::<T>()) }
+    }
+
+    /// # Safety
+    /// As for [`Reclaimer::retire_with`]; `BORN` as for `Domain::retire`.
+    #[inline(always)]
+    pub(crate) unsafe fn retire_item<const BORN: bool>(&self, item: Item, bytes: usize) {
+        // SAFETY: the handle owns the record; the rest is the caller's promise.
+        unsafe { Domain::retire::<BORN>(self.record(), item, bytes) }
+    }
+
+    /// [`Reclaimer::flush`], of what was retired through this handle.
+    pub fn flush(&self) {
+        // SAFETY: the handle owns the record.
+        unsafe { self.domain().flush(self.record()) };
+    }
+
+    /// [`Reclaimer::synchronize`], which frees what was retired through this handle.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Reclaimer;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let handle = Reclaimer::new().handle();
+    /// handle.retire_value(String::from("gone"));
+    /// handle.synchronize(Instant::now() + Duration::from_secs(10))?;
+    /// assert_eq!(handle.reclaimer().stats().freed, 1);
+    /// # Ok::<(), barrierd_reclaim::SynchronizeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Reclaimer::synchronize`]. A section of this thread that is not the handle's shows as
+    /// [`SynchronizeError::Readers`], after the deadline.
+    pub fn synchronize(&self, deadline: Instant) -> Result<(), SynchronizeError> {
+        // SAFETY: the handle owns the record.
+        unsafe { self.domain().synchronize(self.record(), deadline) }
+    }
+
+    /// The reclaimer that it is a handle of.
+    #[must_use]
+    pub fn reclaimer(&self) -> &Reclaimer {
+        &self.reclaimer
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Its guards borrowed the handle, so those that were forgotten are over, too. (A hazard that was
+        // forgotten holds what it held, and keeps the record in use for ever, as a thread's does.)
+        self.record().end_guards();
+        // SAFETY: the handle owned the record, and is gone.
+        unsafe { self.reclaimer.domain().hand_over(self.record()) };
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("reclaimer", &self.reclaimer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{Reclaimer, Source};
+    use core::mem::forget;
+
+    /// What is left of their count must not be taken for guards of a later section.
+    #[test]
+    fn forgotten_guards_hold_no_later_section_open() {
+        for source in [Source::Fence, Source::Membarrier] {
+            let reclaimer = Reclaimer::builder().source(source).build().expect("the kernel has it");
+            let mut handle = reclaimer.handle();
+            let readers = || reclaimer.blockers().len();
+            (0..3).for_each(|_| forget(handle.pin_nested()));
+            assert_eq!(readers(), 1, "{source:?}");
+            let mut sole = handle.pin();
+            assert!(sole.repin(), "{source:?}");
+            drop(sole);
+            assert_eq!(readers(), 0, "{source:?}");
+            drop(handle.pin_nested());
+            assert_eq!(readers(), 0, "{source:?}");
+        }
+    }
+
+    /// More than fit into a slot beside its stamp.
+    #[test]
+    fn the_last_of_many_guards_ends_the_section() {
+        let handle = Reclaimer::new().handle();
+        let mut guards: Vec<_> = (0..100).map(|_| handle.pin_nested()).collect();
+        assert!(!guards[7].repin());
+        while let Some(guard) = guards.pop() {
+            assert_eq!(handle.reclaimer().blockers().len(), 1);
+            drop(guard);
+        }
+        assert!(handle.reclaimer().blockers().is_empty());
+    }
+}

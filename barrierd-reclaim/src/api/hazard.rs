@@ -1,0 +1,607 @@
+//! Hazard pointers: a reader that may stall keeps one object, not all that is retired meanwhile.
+//!
+//! Owns the domain's list of hazards and what users see of them. The steps of the protocol are in
+//! `protocol/holders.rs`.
+//!
+//! # Who may touch what
+//! 1. A slot is stored by its [`Hazard`] and loaded by whoever looks.
+//! 2. A line belongs to one record from [`Places::take`] until it is given back, which its last hazard
+//!    does; its `used` and `record` are touched by that record's owner alone.
+//! 3. Lines live as long as the domain, and `place` never changes.
+//! 4. A hazard's record stays in use while the hazard lives (`Record::holds`): it is by the record's
+//!    full stops, or by barriers that pass every thread, that the hazard is known to be seen.
+//!
+//! # One word
+//! A [`Hazard`] is the address of its slot, and nothing else: so two that are swapped at each step of a walk
+//! are two registers. Whether readers fence is the lowest bit; the rest is found in the slot's line, which
+//! begins where an address ends in zeros.
+
+use crate::api::guard::Guard;
+use crate::protocol::holders::HazardSlot;
+use crate::api::owned::OwnedGuard;
+use crate::domain::places::Places;
+use crate::domain::record::Record;
+use crate::api::robust::RobustGuard;
+use core::cell::Cell;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// Hazards in a line.
+const SLOTS: usize = 8;
+
+/// Hazards of one thread, beside each other and away from other threads': two cache lines, since
+/// processors fetch them in pairs.
+#[repr(C, align(128))]
+pub(crate) struct Line {
+    slots: [HazardSlot; SLOTS],
+    /// A bit for each slot that has a [`Hazard`].
+    used: Cell<u8>,
+    /// Whose it is.
+    record: Cell<*const Record>,
+    /// Its number among the domain's lines.
+    place: usize,
+}
+
+// A slot's line begins where its address has zeros. (Loom's atomics are larger; no model has lines.)
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Line>() == align_of::<Line>());
+
+/// In a hazard: readers fence. Slots are aligned.
+const FENCED: usize = 1;
+
+// SAFETY: the slots are atomic, `used` and `record` follow rule 2, `place` rule 3.
+unsafe impl Sync for Line {}
+// SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
+unsafe impl Send for Line {}
+
+impl Line {
+    fn new(place: usize) -> Line {
+        let slots = core::array::from_fn(|_| HazardSlot::new());
+        Line { slots, used: Cell::new(0), record: Cell::new(ptr::null()), place }
+    }
+
+    /// A free slot's number.
+    fn find(&self) -> Option<usize> {
+        let free = (!self.used.get()).trailing_zeros() as usize;
+        (free < SLOTS).then_some(free)
+    }
+
+    /// The first of two that are free, one beside the other.
+    fn find_pair(&self) -> Option<usize> {
+        (0..SLOTS).step_by(2).find(|slot| self.used.get() >> slot & 0b11 == 0)
+    }
+}
+
+/// All hazards of a domain: as many lines as were ever in use at once, and used again.
+pub(crate) struct Hazards(Places<Line>);
+
+impl Hazards {
+    pub(crate) fn new() -> Hazards {
+        Hazards(Places::new())
+    }
+
+    /// Whether there never was one, so that a domain without hazards pays one load a look. A line is in
+    /// use before a hazard of it holds anything, so whoever would have to see the one sees the other.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_new()
+    }
+
+    /// Every hazard of a line that is in use. Nothing is loaded before it is called for.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &HazardSlot> {
+        self.0.in_use().flat_map(|line| line.slots.iter())
+    }
+
+    /// What a look costs, in hazards that it loads.
+    pub(crate) fn cost(&self) -> usize {
+        self.0.cost() * SLOTS
+    }
+
+    /// A free slot for `record`, whose owner calls; the pointer is good for the whole line.
+    fn take(&self, record: &Record) -> *const HazardSlot {
+        // SAFETY: null, or a line that the owner has, which lives as long as the domain.
+        let own = unsafe { record.line().get().as_ref() };
+        let (line, slot) = own
+            .and_then(|line| Some((line, line.find()?)))
+            .unwrap_or_else(|| (self.take_line(record), 0));
+        line.used.set(line.used.get() | 1 << slot);
+        line.record.set(record);
+        ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
+    }
+
+    /// Two free slots beside each other, likewise: a pointer to the first.
+    fn take_pair(&self, record: &Record) -> *const HazardSlot {
+        // SAFETY: as in `take`.
+        let own = unsafe { record.line().get().as_ref() };
+        let (line, slot) = own
+            .and_then(|line| Some((line, line.find_pair()?)))
+            .unwrap_or_else(|| (self.take_line(record), 0));
+        line.used.set(line.used.get() | 0b11 << slot);
+        line.record.set(record);
+        ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
+    }
+
+    /// Another line for `record`, with nothing in it.
+    fn take_line(&self, record: &Record) -> &Line {
+        let line = self.0.take(|place| Box::into_raw(Box::new(Line::new(place))));
+        record.line().set(line);
+        line
+    }
+
+    /// Gives a slot of `line` back, cleared; the line's owner calls.
+    ///
+    /// The line goes with its last hazard, so there are no more of them than hazards. Until then it is
+    /// where the next one is taken.
+    fn give_back(&self, record: &Record, line: &Line, slot: usize) {
+        line.used.set(line.used.get() & !(1 << slot));
+        if line.used.get() != 0 {
+            record.line().set(line);
+            return;
+        }
+        if ptr::eq(record.line().get(), line) {
+            record.line().set(ptr::null());
+        }
+        self.0.give_back(line.place);
+    }
+}
+
+impl fmt::Debug for Hazards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hazards").field("lines", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
+/// A hazard pointer: keeps one object at a time from being freed, however long; made by
+/// [`Reclaimer::hazard`](crate::Reclaimer::hazard) and [`Reclaimer::hazards`](crate::Reclaimer::hazards).
+///
+/// Everything else that is retired meanwhile is freed, so a reader that stalls (or is preempted,
+/// swapped out, stopped by a debugger) keeps one object. A [`Guard`] costs less and keeps all of them.
+///
+/// # Which objects
+/// [`protect`](Hazard::protect) loads a pointer, writes it down, and loads it again: if it is still
+/// there, its object had not been retired when it was written down. That needs a place that no longer
+/// leads to an object once it is retired. A `next` field of a node that may have been unlinked itself
+/// is none, unless unlinking changes the field (a mark bit, as in Michael's list).
+///
+/// What is kept is the object at this address, if it is this address that is retired: by `retire`,
+/// `retire_with`, `retire_born`, `retire_batch`, or as a count by `retire_arc`. A hazard keeps no part of
+/// another object, no slice (`retire_slice`), and nothing that a value (`retire_value`) or a closure
+/// (`defer`) owns: these need a guard.
+///
+/// # Moving a pointer
+/// - Hand over hand: [`core::mem::swap`] two hazards; nothing is copied, each goes on holding what it
+///   held. A hazard is one word, so where both are a function's own these are two registers. Or take a
+///   [`HazardPair`], which does that by itself.
+/// - From a guard to a hazard: [`keep`](Hazard::keep), then drop the guard.
+/// - From one hazard to another: [`protect`](Hazard::protect) again, from its source. A copy is not
+///   enough: whoever looks may see the second before and the first after.
+/// - From a hazard to a guard: load it again under the guard, which protects nothing older.
+///
+/// # Tags
+/// The low bits that the object's alignment leaves free are the caller's. They are compared, but what
+/// is held is the address without them: retire the pointer without its tag.
+///
+/// # Cost
+/// Two loads and a store: no fence, no read-modify-write (with [`Source::Fence`](crate::Source::Fence) a
+/// fence). It is lock-free: a try fails only where somebody has changed the source. A writer looks at
+/// all hazards of the domain whenever it looks at the readers.
+///
+/// M. Michael, "Hazard pointers: safe memory reclamation for lock-free objects" (IEEE TPDS 2004); the
+/// fence is left to the domain's barrier.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::{AtomicPtr, Ordering};
+///
+/// let reclaimer = Reclaimer::new();
+/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// let mut hazard = reclaimer.hazard();
+/// // SAFETY: `cell` leads to live objects only, and what it led to is retired after it was unlinked.
+/// let seen = unsafe { hazard.protect(&cell).as_ref() }.expect("not null");
+/// let old = cell.swap(Box::into_raw(Box::new(2)), Ordering::AcqRel);
+/// // SAFETY: from a Box, can't be reached any more, retired once.
+/// unsafe { reclaimer.retire(old) };
+/// reclaimer.flush();
+/// assert_eq!(*seen, 1); // still there
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
+///
+/// A hazard stays on its thread:
+///
+/// ```compile_fail,E0277
+/// let reclaimer = barrierd_reclaim::Reclaimer::new();
+/// let hazard = reclaimer.hazard();
+/// std::thread::scope(|s| {
+///     s.spawn(|| drop(hazard)); // Hazard is not Send
+/// });
+/// ```
+pub struct Hazard<'r> {
+    /// Its slot, in a line of this thread's record, with [`FENCED`] or not; a raw pointer, so that a hazard is
+    /// neither Send nor Sync.
+    at: *const HazardSlot,
+    _borrowed: PhantomData<&'r Record>,
+}
+
+/// A hazard's slot, without the bit.
+///
+/// # Safety
+/// `at` is a hazard's that lives for `'r`.
+#[inline]
+unsafe fn slot_of<'r>(at: *const HazardSlot) -> &'r HazardSlot {
+    // SAFETY: lines live as long as their domain, which the hazard keeps alive.
+    unsafe { &*at.map_addr(|address| address & !FENCED) }
+}
+
+/// The line that it is in, and its number there.
+///
+/// # Safety
+/// As for [`slot_of`].
+unsafe fn line_of<'r>(at: *const HazardSlot) -> (&'r Line, usize) {
+    let line = at.map_addr(|address| address & !(align_of::<Line>() - 1)).cast::<Line>();
+    // SAFETY: as above; `Hazards::take` made it from the line's own pointer, and the line begins there.
+    (unsafe { &*line }, (at.addr() - line.addr()) / size_of::<HazardSlot>())
+}
+
+impl<'r> Hazard<'r> {
+    /// The caller owns `record`.
+    pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
+        record.expect_hazard();
+        let slot = record.domain().hazards().take(record);
+        let fenced = if record.domain().readers_fence() { FENCED } else { 0 };
+        Hazard { at: slot.map_addr(|address| address | fenced), _borrowed: PhantomData }
+    }
+
+    /// Loads a pointer whose object this hazard keeps from then on, in place of the one before.
+    ///
+    /// Null is held like any other pointer, and keeps nothing.
+    #[inline]
+    pub fn protect<T>(&mut self, source: &AtomicPtr<T>) -> Held<'_, T> {
+        // SAFETY: this hazard's, which is borrowed.
+        let ptr = unsafe { protect_by(self.at, self.at.addr() & FENCED != 0, source) };
+        Held { ptr, _held: PhantomData }
+    }
+
+    /// One try of [`protect`](Hazard::protect) with a pointer that was loaded before.
+    ///
+    /// # Errors
+    /// What `source` says now, if it is something else. Nothing is held then that may be used.
+    #[inline]
+    pub fn try_protect<T>(
+        &mut self,
+        seen: *mut T,
+        source: &AtomicPtr<T>,
+    ) -> Result<Held<'_, T>, *mut T> {
+        let fenced = self.at.addr() & FENCED != 0;
+        self.slot()
+            .protect(seen, address, || source.load(Ordering::Acquire), fenced)
+            .map(|ptr| Held { ptr, _held: PhantomData })
+    }
+
+    /// Keeps an object that an open guard protects, so that the guard may be dropped. One store.
+    ///
+    /// The guard is one of the same reclaimer under which `ptr` was loaded.
+    ///
+    /// # Panics
+    /// If `guard` is of another reclaimer.
+    #[inline]
+    pub fn keep<T>(&mut self, guard: &impl Section, ptr: *mut T) -> Held<'_, T> {
+        // SAFETY: this hazard's; records live as long as their domain, which `'r` and the guard keep alive.
+        let own = unsafe { &*line_of(self.at).0.record.get() };
+        assert_eq!(
+            ptr::from_ref(own.domain()).addr(),
+            guard.domain(),
+            "Hazard::keep: a guard of another reclaimer"
+        );
+        // The guard's end is a Release store, so whoever sees it sees this one.
+        self.slot().hold(address(ptr));
+        Held { ptr, _held: PhantomData }
+    }
+
+    /// Keeps nothing. One store.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.slot().clear();
+    }
+
+    #[inline]
+    fn slot(&self) -> &HazardSlot {
+        // SAFETY: its own, for as long as it is borrowed.
+        unsafe { slot_of(self.at) }
+    }
+}
+
+/// [`Hazard::protect`], by value: so that a hazard in a register stays there.
+///
+/// # Safety
+/// `at` is a hazard's that lives, and `fenced` says whether it has the bit.
+#[inline]
+unsafe fn protect_by<T>(at: *const HazardSlot, fenced: bool, source: &AtomicPtr<T>) -> *mut T {
+    // Relaxed: not followed before the Acquire load behind the hazard has found it again.
+    let seen = source.load(Ordering::Relaxed);
+    if !fenced {
+        // SAFETY: without the bit it is the slot's address, and lines live as long as their domain, which
+        // the hazard keeps alive.
+        let slot = unsafe { &*at };
+        if let Ok(ptr) = slot.protect(seen, address, || source.load(Ordering::Acquire), false) {
+            return ptr;
+        }
+    }
+    // SAFETY: as the caller says.
+    unsafe { protect_anew(at, source) }
+}
+
+/// [`Hazard::protect`] where somebody has changed the source meanwhile, or readers fence.
+///
+/// # Safety
+/// `at` is a hazard's that lives.
+#[cold]
+unsafe fn protect_anew<T>(at: *const HazardSlot, source: &AtomicPtr<T>) -> *mut T {
+    // SAFETY: as the caller says.
+    let (slot, fenced) = (unsafe { slot_of(at) }, at.addr() & FENCED != 0);
+    // Relaxed, as in `Hazard::protect`.
+    let mut seen = source.load(Ordering::Relaxed);
+    loop {
+        match slot.protect(seen, address, || source.load(Ordering::Acquire), fenced) {
+            Ok(ptr) => return ptr,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// What a hazard on `ptr` holds: its address without the bits that alignment leaves free.
+#[inline]
+fn address<T>(ptr: *mut T) -> u64 {
+    (ptr.addr() & !(align_of::<T>() - 1)) as u64
+}
+
+/// Two hazard pointers in turn, for a walk hand over hand; made by
+/// [`Reclaimer::hazard_pair`](crate::Reclaimer::hazard_pair).
+///
+/// Each [`protect`](HazardPair::protect) takes the one of the two that was used before the last: so what one
+/// call returned is kept until the call after the next one, and a node is kept while its successor is
+/// protected. It does what two [`Hazard`]s do that are swapped at each step, which "Which objects" there tells
+/// about, in fewer instructions (which short lists notice).
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::ptr::null_mut;
+/// use std::sync::atomic::AtomicPtr;
+///
+/// struct Node {
+///     value: u32,
+///     next: AtomicPtr<Node>,
+/// }
+///
+/// let reclaimer = Reclaimer::new();
+/// let last = Box::into_raw(Box::new(Node { value: 2, next: AtomicPtr::new(null_mut()) }));
+/// let first = Box::into_raw(Box::new(Node { value: 1, next: AtomicPtr::new(last) }));
+/// let head = AtomicPtr::new(first);
+///
+/// let mut pair = reclaimer.hazard_pair();
+/// let (mut sum, mut at) = (0, pair.protect(&head).as_ptr());
+/// // SAFETY: null, or kept until the call of `protect` after the next one. (Nodes here are never taken off;
+/// // else a link that has changed would say so.)
+/// while let Some(here) = unsafe { at.as_ref() } {
+///     sum += here.value;
+///     at = pair.protect(&here.next).as_ptr();
+/// }
+/// assert_eq!(sum, 3);
+/// # // SAFETY: nobody else has them.
+/// # drop(unsafe { (Box::from_raw(first), Box::from_raw(last)) });
+/// ```
+pub struct HazardPair<'r> {
+    /// The first of two slots, as in a [`Hazard`].
+    at: *const HazardSlot,
+    /// The one that was used last.
+    turn: usize,
+    _borrowed: PhantomData<&'r Record>,
+}
+
+impl<'r> HazardPair<'r> {
+    /// The caller owns `record`.
+    pub(crate) fn new(record: &'r Record) -> HazardPair<'r> {
+        (0..2).for_each(|_| record.expect_hazard());
+        let slot = record.domain().hazards().take_pair(record);
+        let fenced = if record.domain().readers_fence() { FENCED } else { 0 };
+        let at = slot.map_addr(|address| address | fenced);
+        HazardPair { at, turn: 1, _borrowed: PhantomData }
+    }
+
+    /// [`Hazard::protect`] by the other of the two. What the call before this one protected stays protected
+    /// until the next.
+    #[inline]
+    pub fn protect<T>(&mut self, source: &AtomicPtr<T>) -> Held<'_, T> {
+        self.turn ^= 1;
+        // In the same line, also with the bit.
+        let at = self.at.wrapping_add(self.turn);
+        // SAFETY: one of its own, which is borrowed.
+        let ptr = unsafe { protect_by(at, self.at.addr() & FENCED != 0, source) };
+        Held { ptr, _held: PhantomData }
+    }
+
+    /// Keeps nothing. Two stores.
+    #[inline]
+    pub fn clear(&mut self) {
+        for turn in 0..2 {
+            // SAFETY: its own.
+            unsafe { slot_of(self.at.wrapping_add(turn)) }.clear();
+        }
+    }
+}
+
+impl Drop for HazardPair<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        for turn in 0..2 {
+            // SAFETY: its own, whose end this is.
+            unsafe { end(self.at.wrapping_add(turn)) };
+        }
+    }
+}
+
+impl fmt::Debug for HazardPair<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SAFETY: its own.
+        let held = [0, 1].map(|turn| unsafe { slot_of(self.at.wrapping_add(turn)) }.held());
+        f.debug_struct("HazardPair").field("addresses", &held).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Hazard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this hazard's, whose end this is.
+        unsafe { end(self.at) };
+    }
+}
+
+/// By value, as [`protect_anew`].
+///
+/// # Safety
+/// `at` is a hazard's that is dropped.
+#[inline(never)]
+unsafe fn end(at: *const HazardSlot) {
+    // SAFETY: as the caller says; records live as long as their domain, which the hazard keeps alive.
+    unsafe {
+        slot_of(at).clear();
+        let (line, number) = line_of(at);
+        let record = &*line.record.get();
+        record.domain().hazards().give_back(record, line, number);
+        record.lose_hazard();
+        // This thread owns the record, and this hazard, its last, is gone.
+        record.domain().hand_over_if_last(record);
+    }
+}
+
+impl fmt::Debug for Hazard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hazard").field("address", &self.slot().held()).finish_non_exhaustive()
+    }
+}
+
+/// A pointer whose object a [`Hazard`] keeps while this borrows it.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::AtomicPtr;
+///
+/// let reclaimer = Reclaimer::new();
+/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// let [mut one, mut two] = reclaimer.hazards();
+/// let (a, b) = (one.protect(&cell), two.protect(&cell)); // disjoint borrows
+/// assert!(a == b && !a.is_null());
+/// // SAFETY: what `cell` leads to is live.
+/// assert_eq!(unsafe { a.as_ref() }, Some(&1));
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
+pub struct Held<'h, T> {
+    ptr: *mut T,
+    _held: PhantomData<&'h T>,
+}
+
+impl<'h, T> Held<'h, T> {
+    /// The pointer as it was loaded, tags and all. What is held is held until the hazard is next used.
+    #[inline]
+    #[must_use]
+    pub fn as_ptr(self) -> *mut T {
+        self.ptr
+    }
+
+    /// Whether it is null, but for its tag.
+    #[inline]
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        address(self.ptr) == 0
+    }
+
+    /// The object, if the pointer is not null (but for its tag, which is taken off).
+    ///
+    /// # Safety
+    /// The pointer leads to an object that was not retired when it was protected
+    /// (see [`Hazard`], "Which objects"), and that nobody has a `&mut` to while this lives.
+    #[inline]
+    #[must_use]
+    pub unsafe fn as_ref(self) -> Option<&'h T> {
+        let untagged = self.ptr.map_addr(|address| address & !(align_of::<T>() - 1));
+        // SAFETY: null, or an object that the hazard keeps for `'h`.
+        unsafe { untagged.as_ref() }
+    }
+}
+
+impl<T> Clone for Held<'_, T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Held<'_, T> {}
+
+impl<T> PartialEq for Held<'_, T> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.ptr, other.ptr)
+    }
+}
+
+impl<T> Eq for Held<'_, T> {}
+
+impl<T> fmt::Debug for Held<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Held").field(&self.ptr).finish()
+    }
+}
+
+/// An open guard, of any kind: what [`Hazard::keep`] can take over from.
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use std::sync::atomic::AtomicPtr;
+///
+/// let reclaimer = Reclaimer::new();
+/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
+/// let mut hazard = reclaimer.hazard();
+/// let kept = {
+///     let guard = reclaimer.pin();
+///     hazard.keep(&guard, guard.protect(&cell))
+/// };
+/// // The section has ended, the object stays.
+/// // SAFETY: not null, and live when the guard protected it.
+/// assert_eq!(unsafe { kept.as_ref() }, Some(&1));
+/// # // SAFETY: the last pointer, and nobody else has it.
+/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+/// ```
+pub trait Section: sealed::Section {}
+
+impl Section for Guard<'_> {}
+impl Section for OwnedGuard {}
+impl Section for RobustGuard<'_> {}
+
+mod sealed {
+    pub trait Section {
+        /// The address of its domain.
+        fn domain(&self) -> usize;
+    }
+}
+
+impl sealed::Section for Guard<'_> {
+    fn domain(&self) -> usize {
+        ptr::from_ref(self.record().domain()).addr()
+    }
+}
+
+impl sealed::Section for OwnedGuard {
+    fn domain(&self) -> usize {
+        ptr::from_ref(self.reclaimer().domain()).addr()
+    }
+}
+
+impl sealed::Section for RobustGuard<'_> {
+    fn domain(&self) -> usize {
+        ptr::from_ref(self.record().domain()).addr()
+    }
+}

@@ -1,0 +1,262 @@
+//! More ways to retire: objects with a birth, values, closures, counts of an `Arc`, slices, batches.
+//!
+//! Each puts plain items into the queue; what differs is what is boxed and what frees it. It knows
+//! nothing of queues or scans.
+
+use crate::bag::Item;
+use crate::domain::Domain;
+use crate::api::handle::Handle;
+use crate::protocol::holders;
+use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::domain::record::Record;
+use crate::api::robust::Born;
+use barrierd_client::clock::now_ns;
+use std::sync::Arc;
+
+/// An item, and what it takes, bytes.
+pub(crate) type Weighed = (Item, usize);
+
+fn item<T>(ptr: *mut T, free: unsafe fn(*mut T), bytes: usize) -> Weighed {
+    (Item::new(ptr.cast(), thin(free)), bytes)
+}
+
+/// Calls `work` later. One that captures nothing is not boxed.
+fn closure<F: FnOnce() + Send + 'static>(work: F) -> Weighed {
+    /// # Safety
+    /// `ptr` came from `Box::into_raw`, or `F` has no size and was forgotten; called once.
+    unsafe fn call<F: FnOnce()>(ptr: *mut F) {
+        // SAFETY: as the caller says. A box of no size is any aligned pointer.
+        let work = unsafe { Box::from_raw(ptr) };
+        work();
+    }
+    // No allocation where `F` has no size.
+    item(Box::into_raw(Box::new(work)), call::<F>, size_of::<F>())
+}
+
+/// Drops `value` later.
+fn value<T: Send + 'static>(value: T) -> Weighed {
+    item(Box::into_raw(Box::new(value)), free_box, size_of::<T>())
+}
+
+/// Drops one count later.
+fn count<T: Send + Sync + 'static>(arc: Arc<T>) -> Weighed {
+    /// # Safety
+    /// `ptr` came from `Arc::into_raw`; called once.
+    unsafe fn drop_count<T>(ptr: *mut T) {
+        // SAFETY: as the caller says.
+        drop(unsafe { Arc::from_raw(ptr.cast_const()) });
+    }
+    let bytes = size_of::<T>();
+    item(Arc::into_raw(arc).cast_mut(), drop_count::<T>, bytes)
+}
+
+/// Frees a boxed slice later; its length is boxed with it.
+///
+/// # Safety
+/// `ptr` came from `Box::into_raw`.
+unsafe fn slice<T: Send>(ptr: *mut [T]) -> Weighed {
+    let bytes = ptr.len() * size_of::<T>();
+    // SAFETY: as the caller says; the box drops with the box around it.
+    let boxed = unsafe { Box::from_raw(ptr) };
+    item(Box::into_raw(Box::new(boxed)), free_box, bytes)
+}
+
+/// Writes the methods for something that can run a closure on its domain and record.
+macro_rules! retire_variants {
+    ($on:ty, $self:ident, $make:literal) => {
+        impl $on {
+            /// Puts a value into a box that knows its birth, for [`RobustGuard`](crate::RobustGuard)s.
+            /// One load beside the allocation.
+            ///
+            /// Publish it through this reclaimer's structures, and free it by
+            /// [`retire_born`](Reclaimer::retire_born); as long as it is not published it may be dropped.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            /// use std::sync::atomic::{AtomicPtr, Ordering};
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let cell = AtomicPtr::new(Box::into_raw(place.alloc(1)));
+            /// let guard = place.pin_robust();
+            /// // SAFETY: not null, and not freed while the guard lives.
+            /// let seen = unsafe { &*guard.protect(&cell) };
+            /// let old = cell.swap(Box::into_raw(place.alloc(2)), Ordering::AcqRel);
+            /// // SAFETY: from `alloc`, can't be reached any more, retired once.
+            /// unsafe { place.retire_born(old) };
+            /// place.flush();
+            /// assert_eq!(**seen, 1); // still there: the guard is older
+            /// # drop(guard);
+            /// # // SAFETY: the last pointer, and nobody else has it.
+            /// # drop(unsafe { Box::from_raw(cell.into_inner()) });
+            /// ```
+            #[inline]
+            pub fn alloc<T>(&$self, value: T) -> Box<Born<T>> {
+                let words = $self.domain().words();
+                Box::new(Born::new(holders::birth(words, now_ns), value))
+            }
+
+            /// [`retire`](Reclaimer::retire) of an object with a birth, so that a stalled
+            /// [`RobustGuard`](crate::RobustGuard) that is older than it does not keep it. A load and a
+            /// compare dearer.
+            ///
+            /// # Safety
+            /// As for [`retire`](Reclaimer::retire), and `ptr` came from [`Box::into_raw`] of a box that
+            /// [`alloc`](Reclaimer::alloc) of this reclaimer, or of one of its handles, made; it still
+            /// holds what an `alloc` of this reclaimer put there (its [`Born`] was not exchanged with one
+            /// of another reclaimer's, say by [`core::mem::swap`]: births are moved with it, and mean
+            /// nothing elsewhere); and it was published after that.
+            #[inline]
+            pub unsafe fn retire_born<T: Send>(&$self, ptr: *mut Born<T>) {
+                let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
+                // SAFETY: a `Born` begins with its birth; the rest is the caller's promise.
+                unsafe { $self.retire_item::<true>(item, size_of::<Born<T>>()) };
+            }
+
+            /// Calls `work` once every section that is open now has ended, on whichever thread comes
+            /// to it.
+            ///
+            /// Safe: it frees nothing by itself. What it captures is boxed; a closure that captures
+            /// nothing costs no allocation. Otherwise as [`Reclaimer::retire_with`], also in what
+            /// `work` may do. If it panics, the panic comes out where it runs. It waits for guards
+            /// alone: no [`Hazard`](crate::Hazard) holds what `work` captures.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            /// use std::sync::mpsc;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let (done, wait) = mpsc::channel();
+            /// place.defer(move || done.send("no reader is left").unwrap());
+            /// assert_eq!(wait.recv().unwrap(), "no reader is left"); // the background thread's work
+            /// ```
+            pub fn defer<F: FnOnce() + Send + 'static>(&$self, work: F) {
+                let item = closure(work);
+                // SAFETY: `call` is sound on any thread at any time, once: what `work` captures is
+                // `Send` and borrows nothing.
+                unsafe { $self.retire_item::<false>(item.0, item.1) };
+            }
+
+            /// Drops `value` once every section that is open now has ended.
+            ///
+            /// For objects that readers reach through a value that was moved out of the structure: a
+            /// guard keeps what `value` owns, a [`Hazard`](crate::Hazard) does not. Costs an allocation,
+            /// but for values without size.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// place.retire_value(vec![1, 2, 3]);
+            /// place.retire_value(Box::new("later"));
+            /// ```
+            pub fn retire_value<T: Send + 'static>(&$self, value: T) {
+                let item = self::value(value);
+                // SAFETY: fresh from a Box that nobody else has; it is `Send` and borrows nothing.
+                unsafe { $self.retire_item::<false>(item.0, item.1) };
+            }
+
+            /// Drops this count of `arc` once every section that is open now has ended.
+            ///
+            /// For structures that hold their nodes by `Arc::into_raw`: a reader may then take a count
+            /// of its own inside a section. No allocation.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            /// use std::sync::Arc;
+            /// use std::sync::atomic::{AtomicPtr, Ordering};
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let cell = AtomicPtr::new(Arc::into_raw(Arc::new(1)).cast_mut());
+            /// let old = cell.swap(Arc::into_raw(Arc::new(2)).cast_mut(), Ordering::AcqRel);
+            /// // SAFETY: from `Arc::into_raw`, and the cell's count is now ours.
+            /// place.retire_arc(unsafe { Arc::from_raw(old) });
+            /// # // SAFETY: the last count.
+            /// # drop(unsafe { Arc::from_raw(cell.into_inner()) });
+            /// ```
+            pub fn retire_arc<T: Send + Sync + 'static>(&$self, arc: Arc<T>) {
+                let item = count(arc);
+                // SAFETY: the count is the caller's, and any thread may drop it at any time.
+                unsafe { $self.retire_item::<false>(item.0, item.1) };
+            }
+
+            /// Frees the slice behind `ptr`, as its `Box`, once no reader can hold it.
+            ///
+            /// As [`Reclaimer::retire`]; costs an allocation of two words, for the length.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let table: Box<[u64]> = vec![0; 1024].into();
+            /// // SAFETY: from a Box, nobody can reach it, retired once.
+            /// unsafe { place.retire_slice(Box::into_raw(table)) };
+            /// ```
+            ///
+            /// # Safety
+            /// As for [`Reclaimer::retire`]; and no [`Hazard`](crate::Hazard) protects the slice or a part
+            /// of it: guards alone hold it, as what is queued is the box with its address and length.
+            pub unsafe fn retire_slice<T: Send>(&$self, ptr: *mut [T]) {
+                // SAFETY: this function's caller says so.
+                unsafe {
+                    let item = slice(ptr);
+                    $self.retire_item::<false>(item.0, item.1);
+                }
+            }
+
+            /// Frees all objects behind `ptrs`, as their boxes, once no reader can hold them.
+            ///
+            /// One full stop, one scan and one look-up for all of them; dearer than
+            /// [`Reclaimer::retire`] for fewer than about ten. Frees as many safe objects as it
+            /// retires.
+            ///
+            /// ```
+            /// use barrierd_reclaim::Reclaimer;
+            ///
+            /// let reclaimer = Reclaimer::new();
+            #[doc = $make]
+            /// let nodes: Vec<*mut u64> = (0..100).map(|n| Box::into_raw(Box::new(n))).collect();
+            /// // SAFETY: each from a Box, nobody can reach them, retired once.
+            /// unsafe { place.retire_batch(nodes) };
+            /// assert_eq!(reclaimer.stats().retired, 100);
+            /// ```
+            ///
+            /// # Safety
+            /// As for [`Reclaimer::retire`], of each of them; all were unlinked before this call, also
+            /// those that the iterator has yet to yield. If the iterator panics, those that it has
+            /// yielded are leaked.
+            pub unsafe fn retire_batch<T: Send>(
+                &$self,
+                ptrs: impl IntoIterator<Item = *mut T>,
+            ) {
+                // Foreign code, so before anything is touched.
+                let ptrs: Vec<*mut T> = ptrs.into_iter().collect();
+                let free = thin(free_box::<T>);
+                let batch = ptrs.iter().map(|ptr| Item::new(ptr.cast(), free));
+                // SAFETY: the record is the caller's for this call; the rest is its promise.
+                $self.on_record(|domain, record| unsafe {
+                    domain.retire_batch(record, batch, size_of::<T>());
+                });
+            }
+        }
+    };
+}
+
+retire_variants!(Reclaimer, self, "let place = reclaimer.clone();");
+retire_variants!(Handle, self, "let place = reclaimer.handle();");
+
+impl Reclaimer {
+    fn on_record(&self, work: impl FnOnce(&Domain, &Record)) {
+        self.with_record(work);
+    }
+}
+
+impl Handle {
+    fn on_record(&self, work: impl FnOnce(&Domain, &Record)) {
+        work(self.domain(), self.record());
+    }
+}

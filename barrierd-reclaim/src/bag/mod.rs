@@ -1,0 +1,567 @@
+//! One thread's retired items, from retirement to the moment they are ready to be freed.
+//!
+//! Owns the queue and its order (first retired, first freed), and the flag by which another thread
+//! takes it all over. It knows nothing of sources: stamps and the safe times come from the caller,
+//! and it never runs a destructor.
+//!
+//! # Who may touch what
+//! A [`Bags`] has one owner at a time: the thread whose record points to it, then, for good, the one
+//! that took it over. The owner never waits and runs no fence; so the way over is asymmetric:
+//!
+//! - The owner: `busy` = true; light barrier; look at `limit`; work; `busy` = false (Release).
+//! - The taker: `limit` = [`TAKEN`]; a barrier of the owner's CPU; then, once `busy` is false
+//!   (Acquire), everything is the taker's.
+//!
+//! If the owner's `busy` store came before its CPU's barrier point, the taker sees it, or the
+//! `false` behind it, with all that was done before. If it came after, so did its look at `limit`,
+//! which then says [`TAKEN`]: the owner stores `busy` = false and never comes back, but goes on with
+//! a new queue. [`TAKEN`] stays: the owner changes `limit`, too, but by an exchange that finds something else there.
+//!
+//! A push looks at `limit` and `fill` by one comparison, since nothing is less than [`TAKEN`]. So it may load the
+//! `fill` of a queue that is not the owner's any more: hence that is an atomic, and whatever it says, the push is
+//! refused and touches nothing. Where readers fence, `limit` refuses every push, and the slow way fences.
+//!
+//! # Two kinds of items
+//! Those with a birth have bags of their own (`bag/aside.rs`), and so there are two open bags, each with
+//! a [`Lane`]: what a push has to know of it.
+
+mod aside;
+pub(crate) mod inbox;
+mod items;
+mod orphans;
+mod work;
+
+use crate::protocol::Safe;
+use crate::meter::stats::Tally;
+use crate::sync::{
+    AtomicBool, AtomicUsize, Ordering, Owned, Twin, broken, fence, light_barrier, step,
+};
+use core::cell::{Cell, UnsafeCell};
+use core::ptr::{self, NonNull};
+// The source's word, and a hint: no part of what loom looks at.
+use core::sync::atomic::{AtomicBool as Hint, AtomicU64, AtomicUsize as Fill};
+use std::collections::VecDeque;
+use work::Rest;
+
+use items::FIRST_BIRTH;
+pub(crate) use items::{Bag, Item};
+pub(crate) use orphans::{Left, Orphans};
+pub(crate) use work::Work;
+
+/// Items in a bag at most: one full stop is shared by this many.
+pub(crate) const BAG_ITEMS: usize = 64;
+/// Emptied bags kept for reuse.
+const SPARE_BAGS: usize = 16;
+/// What an item takes in a bag, bytes: fills and limits count in these, which saves a push the multiplication.
+const SLOT: usize = size_of::<Item>();
+/// [`Bags::limit`]: taken over.
+const TAKEN: usize = 0;
+/// The same: every push takes the slow way. A bag that is open has an item.
+const NO_PUSH: usize = SLOT;
+/// [`Lane::fill`] where there are no items. A bag without items is never open for pushing: the first
+/// item takes the slow path, so that somebody hears of it.
+const CLOSED: usize = usize::MAX;
+
+/// What stands in for a virtual clock where the source has none: no virtual time is above it, so
+/// only the bag's nanoseconds count.
+pub(crate) static NO_VTIME: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Where items take their virtual time from: the source's own word, never a copy, since a copy is
+/// a stamp too early.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VtimeWord(NonNull<AtomicU64>);
+
+impl VtimeWord {
+    pub(crate) fn none() -> VtimeWord {
+        VtimeWord(NonNull::from(&NO_VTIME))
+    }
+
+    /// # Safety
+    /// `word` stays mapped as long as any copy of the result is used.
+    pub(crate) unsafe fn new(word: NonNull<AtomicU64>) -> VtimeWord {
+        VtimeWord(word)
+    }
+
+    #[inline]
+    fn load(self) -> u64 {
+        // SAFETY: mapped for the life of the domain (`Source` keeps its `Barrier`), which outlives
+        // every bag in it; read by a plain atomic load, all that a read-only mapping allows.
+        // Relaxed: the stamp is meant to be early at worst, and the two full rounds behind
+        // `last_interrupt_vtime` cover an unlink still in the store buffer (ARCHITECTURE.md, "Why a
+        // published barrier is one").
+        unsafe { self.0.as_ref() }.load(Ordering::Relaxed)
+    }
+}
+
+/// For tests that count work instead of time: a bag's stamp is compared.
+#[inline(always)]
+fn counted() {
+    #[cfg(all(test, not(loom)))]
+    COMPARED.set(COMPARED.get() + 1);
+}
+
+/// So that finding a twin is no matter of chance: its owner is preempted at two steps of one push in a hundred.
+#[cfg(all(test, not(loom)))]
+fn preempted_at_times() {
+    static STEPS: AtomicU64 = AtomicU64::new(0);
+    if STEPS.fetch_add(1, Ordering::Relaxed) % 200 < 2 {
+        std::thread::sleep(core::time::Duration::from_micros(200));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+std::thread_local! {
+    /// See [`counted`].
+    pub(crate) static COMPARED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// All that one thread has retired and not yet freed.
+pub(crate) struct Bags {
+    /// [`TAKEN`], or how far a push may fill a bag.
+    limit: AtomicUsize,
+    busy: AtomicBool,
+    /// One of owner and taker has left it.
+    left: AtomicBool,
+    /// Something was pushed into it once.
+    used: Hint,
+    /// All that follows.
+    owned: Owned,
+    /// Items in an open bag from which on a push takes the slow way: it is full, or a scan is due.
+    most: Cell<usize>,
+    /// Readers fence, so `limit` never says more than [`NO_PUSH`].
+    fenced: Cell<bool>,
+    vtime: VtimeWord,
+    /// The open bag of items without a birth.
+    plain: Lane,
+    /// That of items that begin with theirs.
+    born: Lane,
+    /// The latest birth in it.
+    last_birth: Cell<u64>,
+    /// Items that may go, in a bag of their own: `next..end` are left.
+    next: Cell<*const Item>,
+    end: Cell<*const Item>,
+    /// More safe bags wait behind that one ...
+    more: Cell<bool>,
+    /// ... so many that one item a call is too slow.
+    behind: Cell<bool>,
+    /// Where bags that begin to go are counted, bytes. Null: nowhere.
+    gone: Cell<*const Tally>,
+    /// Where [`Rest::oldest_ns`] is shown. Null: nowhere.
+    oldest: Cell<*const AtomicU64>,
+    rest: UnsafeCell<Rest>,
+}
+
+/// An open bag, as a push sees it.
+struct Lane {
+    /// How far it is filled, in [`SLOT`]s, or [`CLOSED`]. Relaxed, everywhere: the owner's alone, but for a look that
+    /// `limit` makes nothing of.
+    fill: Fill,
+    /// Its slots, if there are items.
+    open: Cell<*mut Item>,
+    /// The virtual time of every item.
+    tag: Cell<u64>,
+    /// What the items take, bytes.
+    bytes: Cell<usize>,
+}
+
+impl Lane {
+    fn new() -> Lane {
+        Lane {
+            fill: Fill::new(CLOSED),
+            open: Cell::new(ptr::null_mut()),
+            tag: Cell::new(0),
+            bytes: Cell::new(0),
+        }
+    }
+
+    /// How many items there are.
+    fn items(&self) -> usize {
+        let fill = self.fill.load(Ordering::Relaxed);
+        if fill == CLOSED { 0 } else { fill / SLOT }
+    }
+
+    /// # Safety
+    /// `fill` is what [`fill`](Lane::fill) says, below [`BAG_ITEMS`], and `open` leads to an open bag's slots.
+    #[inline]
+    unsafe fn add(&self, fill: usize, item: Item, bytes: usize) {
+        // SAFETY: there are BAG_ITEMS slots.
+        unsafe { self.open.get().byte_add(fill).write(item) };
+        self.fill.store(fill + SLOT, Ordering::Relaxed);
+        // For reports; a panic here would leave its owner inside for ever.
+        self.bytes.set(self.bytes.get().wrapping_add(bytes));
+    }
+
+    /// Nothing is open any more: what was known of the items goes to `bag`, theirs.
+    fn close(&self, bag: &mut Bag) {
+        (bag.taken, bag.len) = (0, self.items());
+        (bag.vtime, bag.bytes) = (self.tag.get(), self.bytes.replace(0));
+        self.fill.store(CLOSED, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: one owner at a time (see the file's documentation); the items' pointers belong to no
+// thread, and the vtime word is an atomic that any thread may load.
+unsafe impl Send for Bags {}
+
+/// Why a push was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The queue was taken over: go on with a new one.
+    Taken,
+    /// The open bag is full, has no items, or is of an earlier virtual time: see [`Work::push`].
+    Closed,
+}
+
+impl Bags {
+    pub(crate) fn new(vtime: VtimeWord) -> Bags {
+        let open = Bag::without_slots();
+        Bags {
+            limit: AtomicUsize::new(BAG_ITEMS * SLOT),
+            busy: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            used: Hint::new(false),
+            owned: Owned::default(),
+            most: Cell::new(BAG_ITEMS),
+            fenced: Cell::new(false),
+            vtime,
+            plain: Lane::new(),
+            born: Lane::new(),
+            last_birth: Cell::new(0),
+            next: Cell::new(ptr::null()),
+            end: Cell::new(ptr::null()),
+            more: Cell::new(false),
+            behind: Cell::new(false),
+            gone: Cell::new(ptr::null()),
+            oldest: Cell::new(ptr::null()),
+            rest: UnsafeCell::new(Rest {
+                open,
+                sealed: VecDeque::new(),
+                count: 0,
+                kept_back: 0,
+                unheeded: 0,
+                open_then: 0,
+                begun_ns: u64::MAX,
+                gap_ns: 0,
+                step: BAG_ITEMS,
+                scan_left: false,
+                safe: VecDeque::new(),
+                released: Safe::default(),
+                surplus: 0,
+                going: None,
+                spare: Vec::new(),
+                aside: None,
+            }),
+        }
+    }
+
+    /// Has the bytes of bags that begin to go counted on `gone`, the owner's, which outlives this. To
+    /// be called before anyone else knows the queue.
+    pub(crate) fn count_on(&self, gone: &Tally) {
+        self.gone.set(gone);
+    }
+
+    /// Readers fence, and so must whoever touches the queue: no push goes the fast way. As for
+    /// [`count_on`](Bags::count_on).
+    pub(crate) fn fence(&self) {
+        self.fenced.set(true);
+        self.limit.store(NO_PUSH, Ordering::Relaxed);
+    }
+
+    /// So many items a bag from here on. By the owner, inside.
+    fn set_most(&self, items: usize) {
+        if self.most.replace(items) == items || self.fenced.get() {
+            return;
+        }
+        if broken(Twin::LimitByStore) {
+            return self.limit.store(items * SLOT, Ordering::Relaxed);
+        }
+        // Relaxed: the owner's own last exchange, or what a taker put there, which stays.
+        let before = self.limit.load(Ordering::Relaxed);
+        if before != TAKEN {
+            // Release: pairs with `mark_taken`, an exchange too. So the mark comes either before this, which then
+            // fails, or after it, and no later look of the owner's may find this instead of the mark.
+            let (order, failed) = (Ordering::Release, Ordering::Relaxed);
+            let _ = self.limit.compare_exchange(before, items * SLOT, order, failed);
+        }
+    }
+
+    /// Has the time of the oldest bag shown on `oldest`, for reports; as for
+    /// [`count_on`](Bags::count_on).
+    pub(crate) fn show_on(&self, oldest: &AtomicU64) {
+        self.oldest.set(oldest);
+    }
+
+    /// See [`show_on`](Bags::show_on). Owner only.
+    fn show_oldest(&self, rest: &Rest) {
+        // SAFETY: null, or as `show_on` says.
+        if let Some(shown) = unsafe { self.oldest.get().as_ref() } {
+            // Relaxed: a figure for reports, which follows nothing and leads to nothing.
+            shown.store(rest.oldest_ns(self.plain.items() > 0), Ordering::Relaxed);
+        }
+    }
+
+    /// [`push_as`](Bags::push_as) of an item without a birth.
+    ///
+    /// # Safety
+    /// The caller owns the queue, or it was taken from it a moment ago.
+    #[cfg(test)]
+    pub(crate) unsafe fn push(
+        &self,
+        item: Item,
+        bytes: usize,
+        free: bool,
+    ) -> Result<Option<Item>, Refused> {
+        // SAFETY: as the caller says.
+        unsafe { self.push_as::<false>(item, bytes, || free) }
+    }
+
+    /// Puts an item into the open bag of its kind, and takes one out that may go, if `free` says so.
+    ///
+    /// # Safety
+    /// The caller owns the queue, or it was taken from it a moment ago. `BORN`: the object begins with
+    /// its birth.
+    #[inline(always)]
+    pub(crate) unsafe fn push_as<const BORN: bool>(
+        &self,
+        item: Item,
+        bytes: usize,
+        free: impl FnOnce() -> bool,
+    ) -> Result<Option<Item>, Refused> {
+        let early = broken(Twin::LimitBeforeBusy).then(|| self.look_early());
+        step();
+        // Relaxed, and no fence: see the file's documentation.
+        self.busy.store(true, Ordering::Relaxed);
+        light_barrier();
+        step();
+        // Acquire: a taker's queue is not ours any more: nothing of it is looked at before this says
+        // that it is, but for `fill`.
+        let limit = early.unwrap_or_else(|| self.limit.load(Ordering::Acquire));
+        let lane = self.lane::<BORN>();
+        let fill = lane.fill.load(Ordering::Relaxed);
+        if fill >= limit || self.vtime.load() != lane.tag.get() {
+            // Release: the last that its owner does to it, if it was taken.
+            self.busy.store(false, Ordering::Release);
+            return Err(if limit == TAKEN { Refused::Taken } else { Refused::Closed });
+        }
+        step();
+        #[cfg(all(test, not(loom)))]
+        if early.is_some() {
+            preempted_at_times();
+        }
+        self.owned.touch();
+        // SAFETY: there is room, and the kind is as the caller says.
+        unsafe { self.add::<BORN>(fill, item, bytes) };
+        let next = if !free() {
+            None
+        } else if let Some(next) = self.next_going() {
+            Some(next)
+        } else if self.more.get() {
+            // SAFETY: the caller is the owner, and busy: the only reference.
+            self.next_bag(unsafe { &mut *self.rest.get() })
+        } else {
+            None
+        };
+        step();
+        self.rest_from_work();
+        Ok(next)
+    }
+
+    /// The open bag of that kind.
+    #[inline]
+    fn lane<const BORN: bool>(&self) -> &Lane {
+        if BORN { &self.born } else { &self.plain }
+    }
+
+    /// # Safety
+    /// The owner is inside, its open bag of that kind is filled as far as `fill` says and has room, and `BORN` is
+    /// true only for an object that begins with its birth and is not freed.
+    #[inline]
+    unsafe fn add<const BORN: bool>(&self, fill: usize, item: Item, bytes: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            self.lane::<BORN>().add(fill, item, bytes);
+            if BORN && item.birth() > self.last_birth.get() {
+                self.raise_last_birth(item.birth());
+            }
+        }
+    }
+
+    /// Once an era.
+    #[cold]
+    fn raise_last_birth(&self, birth: u64) {
+        self.last_birth.set(birth);
+    }
+
+    /// What [`Twin::LimitBeforeBusy`] does, its window opened wide.
+    #[cold]
+    fn look_early(&self) -> usize {
+        let limit = self.limit.load(Ordering::Acquire);
+        (0..20).for_each(|_| core::hint::spin_loop());
+        #[cfg(all(test, not(loom)))]
+        preempted_at_times();
+        limit
+    }
+
+    /// The owner is outside again.
+    #[inline(always)]
+    fn rest_from_work(&self) {
+        // Release: pairs with `is_quiet`.
+        let order = if broken(Twin::RelaxedQuiet) { Ordering::Relaxed } else { Ordering::Release };
+        self.busy.store(false, order);
+    }
+
+    #[cold]
+    fn refuse(&self) -> Refused {
+        let taken = self.limit.load(Ordering::Acquire) == TAKEN;
+        // Release: the last that its owner does to it.
+        self.busy.store(false, Ordering::Release);
+        if taken { Refused::Taken } else { Refused::Closed }
+    }
+
+    /// The next item of the bag that is going.
+    #[inline]
+    fn next_going(&self) -> Option<Item> {
+        let next = self.next.get();
+        if next == self.end.get() {
+            return None;
+        }
+        // SAFETY: `next..end` are written slots of the bag `going`, which stays where it is.
+        unsafe {
+            self.next.set(next.add(1));
+            Some(next.read())
+        }
+    }
+
+    /// The first item of the next bag that may go.
+    #[cold]
+    fn next_bag(&self, rest: &mut Rest) -> Option<Item> {
+        let Some(mut bag) = rest.safe.pop_front() else {
+            rest.going.take().into_iter().for_each(|empty| rest.spare(empty));
+            return None;
+        };
+        // SAFETY: null, or as `count_on` says; called by the owner alone.
+        if let Some(gone) = unsafe { self.gone.get().as_ref() } {
+            gone.add(bag.take_bytes() as u64);
+        }
+        self.more.set(!rest.safe.is_empty());
+        rest.surplus = rest.surplus.saturating_sub(1);
+        self.behind.set(rest.surplus > 0);
+        // SAFETY: within its slots.
+        unsafe {
+            self.next.set(bag.slots.start().add(bag.taken));
+            self.end.set(bag.slots.start().add(bag.len));
+        }
+        if let Some(empty) = rest.going.replace(bag) {
+            rest.spare(empty);
+        }
+        self.show_oldest(rest);
+        self.next_going()
+    }
+
+    /// Runs `work` as the owner, unless the queue was taken over.
+    ///
+    /// # Safety
+    /// The caller owns the queue, or it was taken from it a moment ago; `work` runs no foreign code.
+    /// Where readers fence (`fenced`), so does this.
+    pub(crate) unsafe fn own<R>(
+        &self,
+        fenced: bool,
+        work: impl FnOnce(&mut Work<'_>) -> R,
+    ) -> Result<R, Refused> {
+        step();
+        self.busy.store(true, Ordering::Relaxed);
+        light_barrier();
+        step();
+        if fenced {
+            // Stands for the barrier between the taker's two looks, which is a fence there.
+            fence(Ordering::SeqCst);
+        }
+        if self.limit.load(Ordering::Acquire) == TAKEN {
+            return Err(self.refuse());
+        }
+        step();
+        self.owned.touch();
+        // SAFETY: busy and not taken, so this is the only reference, and `work` does not come back.
+        let result = work(&mut Work { bags: self, rest: unsafe { &mut *self.rest.get() } });
+        step();
+        self.rest_from_work();
+        Ok(result)
+    }
+
+    /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
+    /// passed since and [`is_quiet`](Bags::is_quiet).
+    pub(crate) fn mark_taken(&self) {
+        // SeqCst, once a takeover: AcqRel would do, for the stop that the barrier is counted from comes
+        // later and has a fence of its own. An exchange: see `set_most`.
+        self.limit.swap(TAKEN, Ordering::SeqCst);
+    }
+
+    /// To be asked after that barrier.
+    pub(crate) fn is_quiet(&self) -> bool {
+        // Acquire: pairs with the owner's last store of `busy`.
+        !self.busy.load(Ordering::Acquire)
+    }
+
+    /// Everything that is there: safe bags, sealed ones, and the open one with the
+    /// stamp `ns`, taken by the caller after the queue became its own.
+    ///
+    /// # Safety
+    /// The queue is the caller's: marked, its barrier passed, quiet; or its owner is gone.
+    pub(crate) unsafe fn take_over(&self, ns: u64) -> Left {
+        self.owned.touch();
+        // SAFETY: nobody else is inside.
+        let rest = unsafe { &mut *self.rest.get() };
+        // The owner may be showing its next queue there.
+        let shown = self.oldest.replace(ptr::null());
+        let oldest = rest.oldest_ns(self.plain.items() > 0);
+        let mut work = Work { bags: self, rest };
+        work.seal(ns);
+        let all = work.take_all();
+        // An owner that came back since the mark found this time shown, and its own, later one was not: it
+        // shows none from here on, until its next bag.
+        // SAFETY: null, or as `show_on` says.
+        if let Some(shown) = unsafe { shown.as_ref() } {
+            // Relaxed: see `show_oldest`.
+            let _ = shown.compare_exchange(oldest, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        all
+    }
+
+    /// Owner and taker each leave a queue that was taken over, once; the second one frees it.
+    ///
+    /// # Safety
+    /// `bags` came from a `Box`, is marked as taken, and the caller doesn't touch it again.
+    pub(crate) unsafe fn leave(bags: *mut Bags) {
+        // SAFETY: the other one has not left, or leaves it to us. AcqRel: what it did comes before
+        // the free.
+        if unsafe { (*bags).left.swap(true, Ordering::AcqRel) } {
+            // SAFETY: both have left.
+            drop(unsafe { Box::from_raw(bags) });
+        }
+    }
+
+    /// Whether owner or taker has left. Asked by the taker, before it leaves itself: the owner has,
+    /// and nothing that it did is still under way.
+    pub(crate) fn is_left(&self) -> bool {
+        // Acquire: pairs with `leave`.
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// Whether something was pushed into it since it was made. Who hears no may ask again later.
+    pub(crate) fn is_used(&self) -> bool {
+        // Relaxed: the look at what is there comes after the takeover's own steps.
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is marked as taken over.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.limit.load(Ordering::Acquire) == TAKEN
+    }
+
+    fn going(&self) -> usize {
+        (self.end.get().addr() - self.next.get().addr()) / size_of::<Item>()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

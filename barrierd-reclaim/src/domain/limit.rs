@@ -1,0 +1,161 @@
+//! Bounds on what may wait, and what `retire` does above them.
+//!
+//! Owns the limits, the question whether they are exceeded, and the order of the remedies. Asked where a call
+//! opens a bag, so once in 64 items, and about all but the caller's open bags, which may fill up: so a domain
+//! that nothing stands in the way of is within its limits but for one bag of each thread; two, where it retires
+//! objects with a birth and without. What was sealed a moment ago goes with the barrier that it asks for, and what was
+//! pushed since stays open: a domain above its limits has no more bags than one without.
+
+use crate::domain::Domain;
+use crate::later;
+use crate::domain::record::Record;
+use crate::report::stalled::try_lock;
+use barrierd_client::clock::now_ns;
+use core::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What `retire` does when more waits than a limit allows and an expedited barrier has not helped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnLimit {
+    /// Nothing more: the hook is called, and `retire` returns.
+    #[default]
+    Expedite,
+    /// It waits until enough has been freed, at most this long, once in 64 objects; then the hook is called, and it
+    /// returns all the same. It never waits in a section of its own ([`Reclaimer::pin`] on this
+    /// thread, or the handle that it goes through) nor in a destructor: that may be what it would
+    /// wait for. A guard that this thread holds in another way costs it the whole time.
+    ///
+    /// [`Reclaimer::pin`]: crate::Reclaimer::pin
+    Block(Duration),
+}
+
+/// What a limit's hook is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// Objects that wait, in the whole domain.
+    pub items: u64,
+    /// What they take, bytes; as for [`Stats::waiting_bytes`](crate::Stats::waiting_bytes).
+    pub bytes: u64,
+    /// Threads and handles that hold a guard.
+    pub readers: usize,
+    /// How long ago the last full stop was that the oldest of them had seen when it was opened: no longer has its
+    /// guard been open.
+    pub oldest_guard: Option<Duration>,
+    /// The calling thread holds a guard itself.
+    pub own_guard: bool,
+}
+
+type Hook = Arc<Mutex<dyn FnMut(&Pressure) + Send>>;
+
+/// A domain's limits.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+    pub(crate) then: OnLimit,
+    pub(crate) hook: Option<Hook>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { items: u64::MAX, bytes: u64::MAX, then: OnLimit::default(), hook: None }
+    }
+}
+
+impl Limits {
+    /// Whether there are any.
+    fn exist(&self) -> bool {
+        self.items != u64::MAX || self.bytes != u64::MAX
+    }
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limits { items, bytes, then, hook } = self;
+        write!(f, "Limits {{ {items} items, {bytes} bytes, {then:?}, hook: {} }}", hook.is_some())
+    }
+}
+
+impl Domain {
+    /// Once in 64 items, after one has opened a bag: keeps the domain within its limits, as far as the settings allow.
+    ///
+    /// # Safety
+    /// The caller owns `record`, in a process that was not forked since the domain was made.
+    #[inline]
+    pub(crate) unsafe fn heed_limits(&self, record: &Record) {
+        if self.limits().exist() {
+            // SAFETY: the caller owns the record.
+            unsafe { self.heed_limits_now(record) };
+        }
+    }
+
+    /// # Safety
+    /// The caller owns `record`.
+    unsafe fn is_over(&self, record: &Record) -> bool {
+        let limits = self.limits();
+        // SAFETY: the caller owns the record.
+        let (items, bytes) = unsafe { self.unsealed(record) };
+        self.waiting().saturating_sub(items) > limits.items
+            || limits.bytes != u64::MAX && self.waiting_bytes().saturating_sub(bytes) > limits.bytes
+    }
+
+    /// # Safety
+    /// The caller owns `record`.
+    #[cold]
+    unsafe fn heed_limits_now(&self, record: &Record) {
+        if self.in_destructor(record) {
+            return;
+        }
+        // SAFETY: the caller owns the record.
+        if !unsafe { self.is_over(record) } {
+            self.told().pressed(None);
+            return;
+        }
+        // SAFETY: the caller owns the record.
+        unsafe { self.relieve(record) };
+        let own_guard = record.reader().is_pinned();
+        if let OnLimit::Block(longest) = self.limits().then
+            && !own_guard
+        {
+            let stop = later::after(Instant::now(), longest);
+            let mut nap = Duration::from_micros(20);
+            // SAFETY: the caller owns the record.
+            while unsafe { self.is_over(record) } && Instant::now() < stop {
+                std::thread::sleep(nap.min(stop.saturating_duration_since(Instant::now())));
+                nap = (nap * 2).min(Duration::from_millis(2));
+                // SAFETY: the caller owns the record.
+                unsafe { self.relieve(record) };
+            }
+            // SAFETY: the caller owns the record.
+            unsafe { self.own(record, |work| work.was_held_up(now_ns())) };
+        }
+        // SAFETY: the caller owns the record.
+        if !unsafe { self.is_over(record) } {
+            self.told().pressed(None);
+            return;
+        }
+        self.told().pressed(Some(&|| self.pressure(own_guard)));
+        if let Some(hook) = &self.limits().hook {
+            let pressure = self.pressure(own_guard);
+            // Called by one thread at a time, and not from within itself.
+            if let Some(mut hook) = try_lock(hook) {
+                hook(&pressure);
+            }
+        }
+    }
+
+    fn pressure(&self, own_guard: bool) -> Pressure {
+        let now = now_ns();
+        let pinned = || self.records().filter_map(|record| record.reader().pinned());
+        Pressure {
+            items: self.waiting(),
+            bytes: self.waiting_bytes(),
+            readers: pinned().count(),
+            oldest_guard: pinned().min().map(|seen| Duration::from_nanos(now.saturating_sub(seen))),
+            own_guard,
+        }
+    }
+}

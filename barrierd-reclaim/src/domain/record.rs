@@ -1,0 +1,469 @@
+//! One thread's place in a domain, and all of a domain's places.
+//!
+//! # Who may touch what
+//! 1. `reader` is stored by the owning thread and loaded by whoever scans.
+//! 2. The owner is the thread whose [`Places::take`] returned the record, until it gives it back. It
+//!    alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
+//!    `keeper`. The registry, a
+//!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
+//!    takes its own along when it is sent, with no borrow of it left behind. When the
+//!    last `Reclaimer` is dropped, all records belong to that drop (`Domain::close`): no guard and no
+//!    call can be left, and threads that exit find the door closed.
+//! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
+//!    (`bag/mod.rs`); then the owner puts another in its place.
+//!    `taken` and `gone` are stored by whoever holds the lock of the domain's orphans.
+//! 4. The tallies are written by the owner and read by anyone; so is what reports alone look at,
+//!    `oldest_ns` and `ledger`, but that whoever takes a queue over writes there, too.
+//! 5. `domain` and `place` never change, and records are freed together, when the domain is dropped and
+//!    no thread has a reference to it.
+
+use crate::bag::{Bags, VtimeWord};
+use crate::domain::Domain;
+use crate::protocol::dormant::{Asleep, Holds};
+use crate::api::hazard::Line;
+use crate::protocol::holders::Interval;
+use crate::meter::ledger::Ledger;
+use crate::domain::places::Places;
+use crate::protocol::Reader;
+use crate::meter::stats::Tally;
+use crate::domain::tallies::Gone;
+use core::cell::Cell;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crossbeam_utils::CachePadded;
+
+/// In [`Inner::owed`]: there was a backlog when the owner last looked.
+const BEHIND: usize = 1;
+
+/// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
+#[derive(Debug)]
+pub(crate) struct Record(CachePadded<Inner>);
+
+// In this order, so that what scans load is one line, and what hot calls touch two: see below.
+#[derive(Debug)]
+#[repr(C)]
+struct Inner {
+    reader: Reader,
+    /// What the owner's robust guards hold: stored by the owner, loaded by whoever looks.
+    interval: Interval,
+    domain: *const Domain,
+    bags: AtomicPtr<Bags>,
+    /// Guards that are open beside the first; stale, while none is open, where some were forgotten. Not in the
+    /// slot, which the owner may load by atomic loads alone: no compiler folds those into a test.
+    nested: Cell<u64>,
+    /// Robust guards that the interval's word could not count. Safe code counts up without end by forgetting
+    /// guards, so this, like every counter that it can drive, has 64 bits: they last for centuries.
+    robust: Cell<u64>,
+    /// Hazards that there are. Here begins the second line.
+    hazards: Cell<u64>,
+    freeing: Cell<bool>,
+    running: Cell<bool>,
+    /// Taken for one guard or call alone: given back at the end of the last guard.
+    transient: Cell<bool>,
+    /// What, beside a section, keeps it awake: stored by the owner, loaded by whoever puts readers to sleep.
+    holds: Holds,
+    /// See [`debt`](Record::debt), twice that; and [`BEHIND`].
+    owed: Cell<usize>,
+    retired: Tally,
+    freed: Tally,
+    retired_bytes: Tally,
+    freed_bytes: Tally,
+    // From here on: slow paths.
+    /// The queue that was taken over last; only compared, since it may be gone.
+    taken: AtomicPtr<Bags>,
+    /// The owner is in a call that frees its queue: it need not be taken over.
+    attended: AtomicBool,
+    /// What its owner keeps beside it (`epoch/participant.rs`).
+    keeper: Cell<*const ()>,
+    /// The thread that took it, for reports.
+    tid: AtomicU32,
+    /// When the first item came of the queue's oldest bag, nanoseconds, or `u64::MAX`.
+    oldest_ns: AtomicU64,
+    /// Not here: it is large, and touched once a bag.
+    ledger: Box<Ledger>,
+    /// What of the tallies is in the domain's account.
+    gone: Gone,
+    /// Where the owner looks first for a free hazard.
+    line: Cell<*const Line>,
+    /// Its number among the domain's places.
+    place: usize,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(core::mem::offset_of!(Inner, domain) <= 64, "what scans and looks load is one line");
+    assert!(core::mem::offset_of!(Inner, taken) <= 128, "what hot calls touch is two");
+};
+
+// SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `domain` is
+// immutable and outlives it; the rest is immutable or atomic.
+unsafe impl Sync for Record {}
+// SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
+unsafe impl Send for Record {}
+
+impl Record {
+    fn new(domain: *const Domain, vtime: VtimeWord, place: usize) -> Record {
+        Record(CachePadded::new(Inner {
+            reader: Reader::new(),
+            interval: Interval::new(),
+            domain,
+            bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
+            taken: AtomicPtr::new(ptr::null_mut()),
+            attended: AtomicBool::new(false),
+            freeing: Cell::new(false),
+            running: Cell::new(false),
+            transient: Cell::new(false),
+            holds: Holds::new(),
+            owed: Cell::new(0),
+            nested: Cell::new(0),
+            robust: Cell::new(0),
+            hazards: Cell::new(0),
+            retired: Tally::default(),
+            freed: Tally::default(),
+            retired_bytes: Tally::default(),
+            freed_bytes: Tally::default(),
+            keeper: Cell::new(ptr::null()),
+            tid: AtomicU32::new(0),
+            oldest_ns: AtomicU64::new(u64::MAX),
+            ledger: Box::default(),
+            gone: Gone::default(),
+            line: Cell::new(ptr::null()),
+            place,
+        }))
+    }
+
+    /// What scans see of it.
+    #[inline]
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.0.reader
+    }
+
+    /// What looks see of its robust guards.
+    #[inline]
+    pub(crate) fn interval(&self) -> &Interval {
+        &self.0.interval
+    }
+
+    /// Robust guards beside those that the interval counts. For tests.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn robust(&self) -> &Cell<u64> {
+        &self.0.robust
+    }
+
+    /// The owner is about to make a hazard.
+    pub(crate) fn expect_hazard(&self) {
+        self.0.hazards.set(self.0.hazards.get() + 1);
+        let awake = self.0.holds.hazard(self.0.reader.sleep());
+        self.go_on(awake);
+    }
+
+    /// A hazard is gone, and was cleared. Owner only.
+    pub(crate) fn lose_hazard(&self) {
+        let hazards = self.0.hazards.get() - 1;
+        self.0.hazards.set(hazards);
+        if hazards == 0 {
+            self.0.holds.no_hazard();
+        }
+    }
+
+    /// The owner is about to open a robust guard, maybe its first.
+    pub(crate) fn expect_interval(&self) {
+        let awake = self.0.holds.robust(self.0.reader.sleep());
+        self.go_on(awake);
+    }
+
+    /// After a look of the owner's.
+    #[inline]
+    fn go_on(&self, awake: bool) {
+        if !awake {
+            self.domain().wake(self);
+        }
+    }
+
+    /// Whether nothing but a section could find anything: no hazard, and never a robust guard.
+    pub(crate) fn may_sleep(&self) -> bool {
+        !self.0.holds.any()
+    }
+
+    /// Whether no section is open (Acquire: all of them have ended).
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.reader.idle_since().is_some()
+    }
+
+    /// A line of hazards that the owner has, and where one is free, if it isn't full; null if there is no
+    /// such line. Owner only.
+    #[inline]
+    pub(crate) fn line(&self) -> &Cell<*const Line> {
+        &self.0.line
+    }
+
+    /// What the owner keeps beside it; only the owner knows what that is. Owner only.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn keeper(&self) -> &Cell<*const ()> {
+        &self.0.keeper
+    }
+
+    /// Whether a robust guard or a hazard needs it in use. Owner only.
+    #[inline]
+    pub(crate) fn holds(&self) -> bool {
+        self.0.interval.is_open() || self.0.hazards.get() != 0
+    }
+
+    /// The domain that it is a place in.
+    #[inline]
+    pub(crate) fn domain(&self) -> &Domain {
+        // SAFETY: a domain owns its records and outlives every reference to them.
+        unsafe { &*self.0.domain }
+    }
+
+    /// The owner's queue.
+    #[inline]
+    pub(crate) fn bags(&self) -> *mut Bags {
+        // Relaxed: the owner reads its own last store.
+        self.0.bags.load(Ordering::Relaxed)
+    }
+
+    /// The queue, for somebody else: it may belong to the owner still.
+    pub(crate) fn foreign_bags(&self) -> *mut Bags {
+        // Acquire: pairs with the Release in `replace_bags`, so the queue is seen whole.
+        self.0.bags.load(Ordering::Acquire)
+    }
+
+    /// The owner goes on with another queue: the old one was taken over.
+    pub(crate) fn replace_bags(&self, bags: *mut Bags) {
+        self.0.bags.store(bags, Ordering::Release);
+    }
+
+    /// The queue that was taken over last. Touched only with the domain's orphans locked.
+    pub(crate) fn taken(&self) -> *mut Bags {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// See [`taken`](Record::taken).
+    pub(crate) fn set_taken(&self, bags: *mut Bags) {
+        self.0.taken.store(bags, Ordering::Relaxed);
+    }
+
+    /// Whether the owner is looking after its queue. A hint.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.0.attended.load(Ordering::Relaxed)
+    }
+
+    /// See [`is_attended`](Record::is_attended). Owner only.
+    pub(crate) fn set_attended(&self, attended: bool) {
+        self.0.attended.store(attended, Ordering::Relaxed);
+    }
+
+    /// A destructor is running in a call of the owner's. Owner only.
+    #[inline]
+    pub(crate) fn running(&self) -> &Cell<bool> {
+        &self.0.running
+    }
+
+    /// What the owner retires is only pushed: a destructor is running, or it never frees. Owner only.
+    #[inline]
+    pub(crate) fn freeing(&self) -> &Cell<bool> {
+        &self.0.freeing
+    }
+
+    /// Taken for one guard or one call. Owner only.
+    #[inline]
+    pub(crate) fn transient(&self) -> &Cell<bool> {
+        &self.0.transient
+    }
+
+    /// Frees that calls from within destructors have left to the calls outside. Owner only.
+    pub(crate) fn debt(&self) -> usize {
+        self.0.owed.get() / 2
+    }
+
+    /// See [`debt`](Record::debt).
+    pub(crate) fn set_debt(&self, items: usize) {
+        self.0.owed.set((items.min(usize::MAX / 2) * 2) | (self.0.owed.get() & BEHIND));
+    }
+
+    /// Notes whether its queue has so many items that may go that one a call is too slow. Owner only.
+    pub(crate) fn set_behind(&self, behind: bool) {
+        self.0.owed.set(self.debt() * 2 + if behind { BEHIND } else { 0 });
+    }
+
+    /// Whether a call that has freed an item should free more. Owner only.
+    #[inline]
+    pub(crate) fn owes(&self) -> bool {
+        self.0.owed.get() != 0
+    }
+
+    /// The thread that took it last; 0 for a moment before it says so. For reports.
+    pub(crate) fn tid(&self) -> u32 {
+        self.0.tid.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_tid(&self, tid: u32) {
+        self.0.tid.store(tid, Ordering::Relaxed);
+    }
+
+    /// When the first item came of the queue's oldest bag, but for the one that is being freed,
+    /// nanoseconds; `u64::MAX`: there is none.
+    pub(crate) fn oldest_ns(&self) -> &AtomicU64 {
+        &self.0.oldest_ns
+    }
+
+    /// What its owners had retired by which time.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// Objects that its owners handed to `retire`.
+    #[inline]
+    pub(crate) fn retired(&self) -> &Tally {
+        &self.0.retired
+    }
+
+    /// Objects whose destructor its owners started.
+    #[inline]
+    pub(crate) fn freed(&self) -> &Tally {
+        &self.0.freed
+    }
+
+    /// What its owners retired, bytes.
+    #[inline]
+    pub(crate) fn retired_bytes(&self) -> &Tally {
+        &self.0.retired_bytes
+    }
+
+    /// What the bags took, bytes, that its owners began to free.
+    pub(crate) fn freed_bytes(&self) -> &Tally {
+        &self.0.freed_bytes
+    }
+
+    /// What of the tallies is in the domain's account.
+    pub(crate) fn gone(&self) -> &Gone {
+        &self.0.gone
+    }
+
+    /// No guard is left, though some may not have been dropped. Owner only.
+    pub(crate) fn end_guards(&self) {
+        self.0.nested.set(0);
+        self.0.reader.unpin();
+        self.0.robust.set(0);
+        if self.0.interval.is_open() {
+            self.0.interval.close();
+        }
+    }
+
+    /// Guards that are open beside the first, if one is. Owner only.
+    #[inline]
+    pub(crate) fn nested(&self) -> u64 {
+        self.0.nested.get()
+    }
+
+    /// The first guard is about to be opened: those of a section whose guards were forgotten, where
+    /// `Handle::pin` began and ended another, don't count any more. Owner only.
+    pub(crate) fn forget_nested(&self) {
+        self.0.nested.set(0);
+    }
+
+    /// Counts one more guard of an interval that is open. Owner only.
+    pub(crate) fn nest_robust(&self) {
+        if self.0.interval.nest().is_err() {
+            self.0.robust.set(self.0.robust.get() + 1);
+        }
+    }
+
+    /// Takes back one [`nest_robust`](Record::nest_robust). Owner only.
+    #[cold]
+    pub(crate) fn unnest_robust(&self) {
+        match self.0.robust.get() {
+            0 => self.0.interval.unnest(),
+            beyond => self.0.robust.set(beyond - 1),
+        }
+    }
+
+    /// Counts one more guard of a section that is open. Owner only.
+    ///
+    /// Looks whether it was taken for asleep, too: in a signal handler, the section may be one that is being opened,
+    /// between its store and its own look.
+    pub(crate) fn nest(&self) {
+        self.0.nested.set(self.0.nested.get() + 1);
+        self.go_on(self.0.reader.sleep().look());
+    }
+
+    /// Takes back one [`nest`](Record::nest). Owner only.
+    pub(crate) fn unnest(&self) {
+        self.0.nested.set(self.0.nested.get() - 1);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let bags = *self.0.bags.get_mut();
+        // SAFETY: made by `Box::into_raw`; its owner is gone, and this stands in for it. A taker that still
+        // has it frees it.
+        unsafe { if (*bags).is_taken() { Bags::leave(bags) } else { drop(Box::from_raw(bags)) } }
+    }
+}
+
+/// All records of a domain: as many as were ever in use at once, and used again.
+#[derive(Debug)]
+pub(crate) struct Records(Places<Record>);
+
+impl Records {
+    pub(crate) fn new() -> Records {
+        Records(Places::new())
+    }
+
+    /// Takes a free record, or makes one. The caller owns it until it gives it back, and comes to a full
+    /// stop before it uses it.
+    pub(crate) fn acquire(&self, domain: *const Domain, vtime: VtimeWord) -> &Record {
+        self.0.take(|place| {
+            let record = Box::into_raw(Box::new(Record::new(domain, vtime, place)));
+            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record. The domain is the
+            // caller.
+            unsafe {
+                (*(*record).bags()).count_on((*record).freed_bytes());
+                (*(*record).bags()).show_on((*record).oldest_ns());
+                if (*domain).readers_fence() {
+                    (*(*record).bags()).fence();
+                }
+            }
+            record
+        })
+    }
+
+    /// Gives a record back. The caller owns it, nothing of it is open, its queue is empty, and its tallies
+    /// are in the domain's account ([`Past`](crate::domain::tallies::Past)).
+    pub(crate) fn give_back(&self, record: &Record) {
+        debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
+        // No sleeper is counted who is not there.
+        record.go_on(record.reader().sleep().look());
+        self.0.give_back(record.0.place);
+    }
+
+    /// Those that somebody has. Nothing is loaded before it is called for, which is what a scan relies on.
+    #[inline]
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = &Record> {
+        self.0.in_use()
+    }
+
+    /// The same, but for those that sleep: each is loaded when it is called for, not before.
+    #[inline]
+    pub(crate) fn awake(&self) -> impl Iterator<Item = &Record> {
+        self.0.awake()
+    }
+
+    /// Where it is told that a record sleeps.
+    pub(crate) fn bed(&self, record: &Record) -> (&Asleep, usize) {
+        self.0.bed(record.0.place)
+    }
+
+    /// Every record, in use or not: when the domain ends, and for reports.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.0.all()
+    }
+
+    /// What a scan costs, in records that it looks at.
+    pub(crate) fn cost(&self) -> usize {
+        self.0.cost()
+    }
+}

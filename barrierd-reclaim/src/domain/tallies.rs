@@ -1,0 +1,155 @@
+//! What a domain has retired and freed: counted in each place by its owner, summed up by whoever asks.
+//!
+//! Owns the sums, and the account of places that nobody has ([`Past`]), so that those cost nobody a walk.
+//!
+//! # The order
+//! A sum may be asked for at any time, and what waits must never look like less than it is: the
+//! background thread sleeps by it (ARCHITECTURE.md, "When the background thread sleeps"). So `freed` is
+//! summed before `retired`, Acquire; and where a place's counts go over to the account:
+//!
+//! - `freed` is taken off the place, then added to the account (Release). The sum looks at the account
+//!   first (Acquire), then at the places: nothing is counted twice, and what is on the way not at all.
+//! - `retired` is added to the account, then taken off the place (Release). The sum looks at the places
+//!   first (Acquire), then at the account: nothing is left out, and what is on the way counts twice.
+//!
+//! A place that a walk does not meet was given back after both, by a Release that the walk acquires. For
+//! figures that are right as well as safe, a sum during which a place went over is made again, some times.
+
+use crate::domain::record::{Record, Records};
+use crate::meter::stats::Tally;
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+
+/// How often a sum is made at most.
+const TRIES: usize = 4;
+
+/// Items, and what they take, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Sum {
+    fn of(items: &AtomicU64, bytes: &AtomicU64) -> Sum {
+        // Acquire: see the file's documentation.
+        Sum { items: items.load(Acquire), bytes: bytes.load(Acquire) }
+    }
+
+    fn minus(self, other: Sum) -> Sum {
+        Sum {
+            items: self.items.saturating_sub(other.items),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+
+    fn plus(self, other: Sum) -> Sum {
+        // Bytes wrap as their counts do: sizes may be invented.
+        Sum { items: self.items + other.items, bytes: self.bytes.wrapping_add(other.bytes) }
+    }
+}
+
+/// A count that only rises: items, bytes.
+#[derive(Debug, Default)]
+struct Account {
+    items: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Account {
+    fn get(&self) -> Sum {
+        Sum::of(&self.items, &self.bytes)
+    }
+
+    /// Only whoever holds the lock of the domain's orphans may call this.
+    fn add(&self, sum: Sum) {
+        // Release: see the file's documentation.
+        self.items.fetch_add(sum.items, Release);
+        self.bytes.fetch_add(sum.bytes, Release);
+    }
+
+    /// As for [`add`](Account::add).
+    fn set(&self, sum: Sum) {
+        self.items.store(sum.items, Release);
+        self.bytes.store(sum.bytes, Release);
+    }
+}
+
+/// What of a place's counts the domain's account has: the rest counts there.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    retired: Account,
+    freed: Account,
+}
+
+/// The domain's account: what was counted in places by owners who have given them back.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    retired: Account,
+    freed: Account,
+    /// Places that have begun to go over, and that are done.
+    begun: AtomicU64,
+    done: AtomicU64,
+}
+
+fn sum(items: &Tally, bytes: &Tally) -> Sum {
+    Sum { items: items.read(), bytes: bytes.get() }
+}
+
+fn retired(record: &Record) -> Sum {
+    // What is gone first: it is then no more than what was counted.
+    let gone = record.gone().retired.get();
+    sum(record.retired(), record.retired_bytes()).minus(gone)
+}
+
+fn freed(record: &Record) -> Sum {
+    let all = sum(record.freed(), record.freed_bytes());
+    all.minus(record.gone().freed.get())
+}
+
+impl Past {
+    /// A place's counts go over: it is about to be given back. The caller owns it, and holds the lock of
+    /// the domain's orphans.
+    pub(crate) fn take_over(&self, record: &Record) {
+        let (retired, freed) = (retired(record), freed(record));
+        if retired == Sum::default() && freed == Sum::default() {
+            return;
+        }
+        let begun = self.begun.load(Relaxed) + 1;
+        self.begun.store(begun, Relaxed);
+        // Pairs with the fence in `sums`: whoever sees one of the stores below sees that it has begun.
+        fence(Release);
+        let gone = record.gone();
+        self.retired.add(retired);
+        gone.retired.set(sum(record.retired(), record.retired_bytes()));
+        gone.freed.set(sum(record.freed(), record.freed_bytes()));
+        self.freed.add(freed);
+        // Release: pairs with the first load in `sums`.
+        self.done.store(begun, Release);
+    }
+
+    /// What was retired, and what of it was freed, in the whole domain.
+    pub(crate) fn sums(&self, records: &Records) -> (Sum, Sum) {
+        let mut tries = TRIES;
+        loop {
+            let done = self.done.load(Acquire);
+            let all_freed = records.in_use().map(freed).fold(self.freed.get(), Sum::plus);
+            let here = records.in_use().map(retired).fold(Sum::default(), Sum::plus);
+            let all_retired = here.plus(self.retired.get());
+            fence(Acquire);
+            tries -= 1;
+            if self.begun.load(Relaxed) == done || tries == 0 {
+                return (all_retired, all_freed);
+            }
+        }
+    }
+
+    /// What waits, at least; exactly, if nothing is retired meanwhile.
+    pub(crate) fn waiting(&self, records: &Records) -> Sum {
+        let (retired, freed) = self.sums(records);
+        retired.minus(freed)
+    }
+}

@@ -1,0 +1,151 @@
+//! The daemon's files that a domain has used: the present one, and those before it.
+//!
+//! Owns which of them is in use, the rule when to open the path again, and what is thought of a daemon. The
+//! mappings, which stay as long as the domain, are shared with others (`evidence/mapped.rs`). It knows nothing of
+//! membarrier or of scans.
+//!
+//! A watermark in nanoseconds is true whichever file it comes from. Virtual times of two files can't
+//! be compared: only those of the first one count (see `Barriers::vtime_word`).
+
+use crate::evidence::mapped::{self, Mapped};
+use crate::evidence::status::Why;
+use barrierd_client::abi::HEARTBEAT_PERIOD_NS;
+use barrierd_client::clock::now_ns;
+use barrierd_client::{Barrier, Liveness};
+use core::sync::atomic::{AtomicPtr, Ordering::*};
+use std::path::PathBuf;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The path is looked at no more often than this.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A watermark older than this, nanoseconds, is not waited for where a barrier can be bought: the
+/// daemon may beat while a CPU that takes no interrupts holds it up.
+const OLD_NS: u64 = 2 * HEARTBEAT_PERIOD_NS;
+
+/// A beat that is older than this, nanoseconds, is a dead daemon's, as far as one look can tell. Where nobody
+/// waits a daemon beats each 90 ms; only one that gets no CPU, or a machine that was itself paused, keeps it
+/// silent for as long.
+const DEAD_NS: u64 = 10 * HEARTBEAT_PERIOD_NS;
+
+/// Whether the daemon gives barriers at the pace that can be expected of it.
+pub(crate) fn keeps_up(barrier: &Barrier) -> bool {
+    let alive = matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect);
+    alive && barrier.watermark().is_ok_and(|mark| now_ns().saturating_sub(mark.ns) <= OLD_NS)
+}
+
+/// Whether the daemon is known to be gone, by this look and those before it.
+pub(crate) fn is_gone(barrier: &Barrier) -> bool {
+    match barrier.liveness() {
+        Liveness::Alive => false,
+        Liveness::Stopped | Liveness::Stale => true,
+        // The C daemon has no beat: its watermark stands in, and is on notice only when it is a second old.
+        Liveness::Suspect => {
+            barrier.heartbeat_ns().is_none_or(|beat| now_ns().abs_diff(beat) >= DEAD_NS)
+        }
+    }
+}
+
+/// See the file's documentation.
+#[derive(Debug)]
+pub(crate) struct Daemons {
+    path: PathBuf,
+    /// The one in use, or null. Points into `all`.
+    current: AtomicPtr<Mapped>,
+    /// The first one, whose virtual time counts, or null.
+    first: *const Mapped,
+    all: Mutex<All>,
+}
+
+#[derive(Debug)]
+struct All {
+    /// In the order in which they were taken up, so the last one is in use. Kept as long as the whole.
+    kept: Vec<Arc<Mapped>>,
+    /// Opened, but its daemon is not known to live yet.
+    candidate: Option<Arc<Mapped>>,
+    looked: Instant,
+}
+
+// SAFETY: the pointers lead to what `all` keeps until the drop, and `Mapped` may be shared.
+unsafe impl Send for Daemons {}
+// SAFETY: as above.
+unsafe impl Sync for Daemons {}
+
+impl Daemons {
+    pub(crate) fn new(path: PathBuf, file: Option<Arc<Mapped>>) -> Daemons {
+        let kept = Vec::from_iter(file);
+        let first = kept.first().map_or(ptr::null(), Arc::as_ptr);
+        Daemons {
+            path,
+            current: AtomicPtr::new(first.cast_mut()),
+            first,
+            all: Mutex::new(All { kept, candidate: None, looked: Instant::now() }),
+        }
+    }
+
+    /// The file in use, if there is one.
+    pub(crate) fn current(&self) -> Option<&Mapped> {
+        // SAFETY: null, or kept until `self` is dropped. Acquire: pairs with `adopt`.
+        unsafe { self.current.load(Acquire).as_ref() }
+    }
+
+    /// The file in use, if its daemon is well but has seen nobody wait of late; kept by the result.
+    pub(crate) fn easy(&self) -> Option<Arc<Mapped>> {
+        if !self.current().is_some_and(|file| file.is_easy() && keeps_up(file)) {
+            return None;
+        }
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).kept.last().cloned()
+    }
+
+    /// The file whose virtual time counts.
+    pub(crate) fn labelled(&self) -> Option<&Mapped> {
+        // SAFETY: null, or kept until `self` is dropped.
+        unsafe { self.first.as_ref() }
+    }
+
+    /// What keeps the daemon from serving, if anything.
+    pub(crate) fn trouble(&self) -> Option<Why> {
+        let Some(file) = self.current() else { return Some(Why::NoDaemon) };
+        if file.watermark().is_err() {
+            return Some(Why::DaemonDistrusted);
+        }
+        match file.liveness() {
+            Liveness::Stopped => Some(Why::DaemonStopped),
+            _ if is_gone(file) => Some(Why::DaemonStale),
+            _ => (!keeps_up(file)).then_some(Why::DaemonLags),
+        }
+    }
+
+    /// Looks, seldom, whether the path leads to a file that is not in use and is kept up to date.
+    ///
+    /// Costs a `stat`, or an open where there is something to open.
+    pub(crate) fn look(&self) {
+        let Ok(mut all) = self.all.try_lock() else { return };
+        if all.looked.elapsed() < LOOK_EVERY {
+            return;
+        }
+        all.looked = Instant::now();
+        // The same file is not opened twice: one that was caught lying stays distrusted, and a
+        // daemon that takes it over again is seen through the mapping that is there.
+        if self.current().is_some_and(|file| file.same_file().unwrap_or(true)) {
+            all.candidate = None;
+            return;
+        }
+        if all.candidate.as_ref().is_none_or(|known| !known.same_file().unwrap_or(false)) {
+            all.candidate = mapped::look(&self.path);
+        }
+        // An old beat may be a daemon's that was idle: the next look tells.
+        if let Some(file) = all.candidate.take_if(|known| known.liveness() == Liveness::Alive) {
+            self.adopt(&mut all, file);
+        }
+    }
+
+    fn adopt(&self, all: &mut All, file: Arc<Mapped>) {
+        let current = Arc::as_ptr(&file);
+        all.kept.push(file);
+        // Release: whoever loads it sees it whole.
+        self.current.store(current.cast_mut(), Release);
+    }
+}

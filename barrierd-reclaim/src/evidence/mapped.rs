@@ -1,0 +1,113 @@
+//! A daemon's file as this process has it: one mapping, one socket, however many domains go by it.
+//!
+//! Owns the list of what is mapped, and how often the daemon is asked to hurry. Which file a domain goes by
+//! is `evidence/daemons.rs`'s.
+//!
+//! A mapping lasts as long as some domain has it; the last one that was opened is kept for the domains to come,
+//! since opening a file takes thirty system calls and a domain may live for a moment. The child of a fork
+//! begins a list of its own, since a thread of the parent may have been at this one; so it opens each file
+//! once more.
+
+use crate::process::fork::PerProcess;
+use barrierd_client::{Barrier, OpenError, Stamp};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::fs::symlink_metadata;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf, absolute};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Requests to hurry are at least this far apart, nanoseconds ...
+const ASK_NS: u64 = 1_000_000;
+/// ... and this, while the last one has not been served.
+const ASK_AGAIN_NS: u64 = 10_000_000;
+
+/// See the file's documentation.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    barrier: Barrier,
+    /// The stop for which the daemon was last asked to hurry, by whatever domain, nanoseconds.
+    asked_ns: AtomicU64,
+}
+
+impl Deref for Mapped {
+    type Target = Barrier;
+
+    fn deref(&self) -> &Barrier {
+        &self.barrier
+    }
+}
+
+#[derive(Default)]
+struct List {
+    /// In the order in which they were opened.
+    known: Vec<Weak<Mapped>>,
+    /// The last of them.
+    last: Option<Arc<Mapped>>,
+}
+
+static LIST: PerProcess<Mutex<List>> = PerProcess::new();
+
+fn list() -> MutexGuard<'static, List> {
+    LIST.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file at `path`: as some domain has it, if that is still the file there and was not caught lying (what
+/// a domain of today asks is whether it lies today); else opened, with every check.
+///
+/// Costs a `stat` where it is mapped.
+pub(crate) fn open(path: &Path) -> Result<Arc<Mapped>, OpenError> {
+    let path = whole(path);
+    let mut list = list();
+    let barrier = match find(&list, &path) {
+        None => Barrier::open(&path)?,
+        Some(known) => match known.reopen()? {
+            None => return Ok(known),
+            Some(barrier) => barrier,
+        },
+    };
+    let new = Arc::new(Mapped { barrier, asked_ns: AtomicU64::new(0) });
+    list.last = Some(new.clone());
+    list.known.retain(|known| known.strong_count() > 0);
+    list.known.push(Arc::downgrade(&new));
+    Ok(new)
+}
+
+/// The same for somebody who does not ask why there is none. Costs a `stat` where there is nothing, too.
+pub(crate) fn look(path: &Path) -> Option<Arc<Mapped>> {
+    let path = whole(path);
+    let unknown = find(&list(), &path).is_none();
+    if unknown && symlink_metadata(&path).is_err_and(|why| why.kind() == ErrorKind::NotFound) {
+        return None;
+    }
+    open(&path).ok()
+}
+
+fn find(list: &List, path: &Path) -> Option<Arc<Mapped>> {
+    let mut known = list.known.iter().rev().filter_map(Weak::upgrade);
+    let known = known.find(|known| known.path() == path)?;
+    known.watermark().is_ok().then_some(known)
+}
+
+/// As `Barrier::path` has it.
+fn whole(path: &Path) -> PathBuf {
+    absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+impl Mapped {
+    /// Asks for a barrier soon, unless some domain did a moment ago. `now_ns`: a stop. Whether it was sent.
+    pub(crate) fn hurry(&self, now_ns: u64) -> bool {
+        // Relaxed, all: it decides who sends, and nothing rests on that.
+        let before = self.asked_ns.load(Relaxed);
+        let served = self.watermark().is_ok_and(|mark| mark.ns > before);
+        let due = if served { ASK_NS } else { ASK_AGAIN_NS };
+        if now_ns.saturating_sub(before) < due
+            || self.asked_ns.compare_exchange(before, now_ns, Relaxed, Relaxed).is_err()
+        {
+            return false;
+        }
+        // A hint: if it is not taken the barrier comes all the same.
+        let _ = self.expedite(Stamp::from_ns(now_ns));
+        true
+    }
+}

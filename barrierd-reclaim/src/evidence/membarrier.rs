@@ -1,0 +1,408 @@
+//! The barrier that a process buys for itself: `membarrier(2)`, `PRIVATE_EXPEDITED`.
+//!
+//! Owns the question whether it can be had, the registration, the watermark that all domains of the process
+//! share, the price and the spacing of purchases. A barrier bought here covers the threads of this address
+//! space alone.
+//!
+//! # Semantics
+//! `membarrier(PRIVATE_EXPEDITED)` returns after every running thread of the process has executed
+//! a full barrier between the call and the return; threads that do not run passed one when they
+//! were switched out (`kernel/sched/membarrier.c`). So a full stop that came before the call is a
+//! watermark after it, for the buyer's own domain, whose stops are in order. For other domains it is one
+//! because no stop of theirs that comes after gets a lower stamp: the buyer shows its stop in a word
+//! that all stops look at ([`FLOOR`]) before it calls. No clock is compared with another.
+//!
+//! # Registration
+//! The kernel sells only to a process that has registered, which in one of several threads takes a grace
+//! period of RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come
+//! before the purchase and not before the sections, since a barrier that is bought is one for whatever ran
+//! before it. So it waits until somebody needs a barrier, once a process; and in a domain of the background
+//! thread's it is that thread that waits. Whether it will be granted is asked without it ([`ask`]), before
+//! the first section: only then can readers be told to fence.
+
+use crate::error::MembarrierError;
+use crate::process::fork::{PerProcess, Process};
+use crate::protocol::raise;
+use crate::sync::{FLOOR, Twin, broken};
+use barrierd_client::clock::now_ns;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use rustix::io::Errno;
+use rustix::thread::{
+    Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu, membarrier_query,
+};
+use std::io;
+
+/// Purchases that are made only because time goes by are at least this far apart, in nanoseconds ...
+const LEAST_SPACING_NS: u64 = 2_000_000;
+/// ... and cost at most one part in this many of the time between them ...
+const SHARE: u64 = 50;
+/// ... but are no further apart than this: a price may include the buyer's own preemption.
+const MOST_SPACING_NS: u64 = 4_000_000;
+/// Calls that are asked to free buy no sooner than this many times the price after the last purchase ...
+const FLUSHES_APART: u64 = 10;
+/// ... but no later than this, nanoseconds, for the same reason.
+const MOST_FLUSHES_APART_NS: u64 = 1_000_000;
+/// A registration that was refused is tried again after this, nanoseconds.
+const RETRY_NS: u64 = 100_000_000;
+/// The background thread is given this long for it, nanoseconds: some destructor may keep it.
+const OVERDUE_NS: u64 = 1_000_000_000;
+
+/// The process whose purchases are remembered, by its number; with [`BEGINS`] while it forgets what its
+/// parent bought.
+static OWNER: AtomicU64 = AtomicU64::new(0);
+/// See [`OWNER`].
+const BEGINS: u64 = 1 << 63;
+
+/// In a child of a fork: forgets what its parent bought. That covered the parent's threads; and the child
+/// may have been born into another time namespace, where the parent's stamps lie in a future for which
+/// everything would have to wait. Only domains that the child makes free anything in it, and each comes by
+/// here, whatever its source, before it uses a barrier or comes to a stop.
+pub(crate) fn begin_anew_in_a_child() {
+    let this = Process::current().number();
+    loop {
+        // Acquire: pairs with the Release below, so that nobody raises what is about to be reset.
+        let owner = OWNER.load(Acquire);
+        if owner == this {
+            return;
+        }
+        if owner == this | BEGINS {
+            // Another thread of this process is between two of its steps below.
+            core::hint::spin_loop();
+            continue;
+        }
+        if OWNER.compare_exchange(owner, this | BEGINS, Acquire, Relaxed).is_ok() {
+            BOUGHT.watermark_ns.store(0, Relaxed);
+            BOUGHT.last_ns.store(0, Relaxed);
+            BOUGHT.started_ns.store(0, Relaxed);
+            BOUGHT.refused.store(false, Relaxed);
+            BOUGHT.registered.store(false, Relaxed);
+            BOUGHT.registers.store(false, Relaxed);
+            BOUGHT.failed_ns.store(0, Relaxed);
+            BOUGHT.wanted_ns.store(0, Relaxed);
+            FLOOR.store(0, Relaxed);
+            OWNER.store(this, Release);
+            return;
+        }
+    }
+}
+
+/// What was bought, for every domain of the process.
+static BOUGHT: Bought = Bought {
+    watermark_ns: AtomicU64::new(0),
+    last_ns: AtomicU64::new(0),
+    price_ns: AtomicU64::new(0),
+    started_ns: AtomicU64::new(0),
+    refused: AtomicBool::new(false),
+    registered: AtomicBool::new(false),
+    registers: AtomicBool::new(false),
+    failed_ns: AtomicU64::new(0),
+    wanted_ns: AtomicU64::new(0),
+};
+
+struct Bought {
+    watermark_ns: AtomicU64,
+    /// When the last purchase, or refusal, ended.
+    last_ns: AtomicU64,
+    /// What it took, as far as it is believed.
+    price_ns: AtomicU64,
+    /// Since when somebody is buying, or 0: what comes of it will do for others, too.
+    started_ns: AtomicU64,
+    /// The kernel refused the last one, or the registration for it.
+    refused: AtomicBool,
+    /// The process is registered.
+    registered: AtomicBool,
+    /// Somebody registers it at this moment.
+    registers: AtomicBool,
+    /// When that was last refused, or 0.
+    failed_ns: AtomicU64,
+    /// Since when the background thread is wanted to do it, or 0.
+    wanted_ns: AtomicU64,
+}
+
+/// Whether this process may buy: the answer to [`ask`], which only a filter that comes later can make untrue.
+static ANSWER: PerProcess<Result<(), Refused>> = PerProcess::new();
+
+/// What the kernel, or a filter before it, answered, and to what.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    errno: Errno,
+    to: fn(io::Error) -> MembarrierError,
+}
+
+impl From<Refused> for MembarrierError {
+    fn from(Refused { errno, to }: Refused) -> MembarrierError {
+        match errno {
+            // No such system call; no such command of it.
+            Errno::NOSYS | Errno::INVAL => MembarrierError::Unsupported,
+            // The kernel says so only to who has not registered.
+            Errno::PERM | Errno::ACCESS => MembarrierError::Forbidden(errno.into()),
+            _ => to(errno.into()),
+        }
+    }
+}
+
+/// Whether the kernel would register this process and sell to it, without doing either. Three system calls.
+fn ask() -> Result<(), Refused> {
+    let both = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED | MembarrierQuery::PRIVATE_EXPEDITED;
+    if membarrier_query().contains(both)
+        && gets_through(MembarrierCommand::RegisterPrivateExpedited)
+        && gets_through(MembarrierCommand::PrivateExpedited)
+    {
+        return Ok(());
+    }
+    // There is none; or a filter is in the way, of whatever kind. Which is told at once, but where it refuses
+    // the questions alone.
+    try_it()
+}
+
+/// The same, found out by doing it.
+fn try_it() -> Result<(), Refused> {
+    register()?;
+    call()
+}
+
+/// Whether `command` comes as far as the kernel: its flag is another command's, so the kernel says that it is
+/// invalid and does nothing, while a filter that refuses the command refuses this, by another number.
+fn gets_through(command: MembarrierCommand) -> bool {
+    // SAFETY: a number for the kernel, which does not come to look at it.
+    let cpu = unsafe { Cpuid::from_raw(0) };
+    membarrier_cpu(command, cpu) == Err(Errno::INVAL)
+}
+
+/// Registers the process, if it isn't. May take long: see the file's documentation.
+fn register() -> Result<(), Refused> {
+    // Acquire: pairs with the Release below, so that the purchase comes after the registration.
+    if BOUGHT.registered.load(Acquire) {
+        return Ok(());
+    }
+    // Relaxed, this and the times: hints for others whether to do it, too. Twice does no harm.
+    BOUGHT.registers.store(true, Relaxed);
+    let done = membarrier(MembarrierCommand::RegisterPrivateExpedited);
+    BOUGHT.registers.store(false, Relaxed);
+    match done {
+        Ok(()) => BOUGHT.registered.store(true, Release),
+        Err(_) => BOUGHT.failed_ns.store(now_ns(), Relaxed),
+    }
+    done.map_err(|errno| Refused { errno, to: MembarrierError::Register })
+}
+
+fn call() -> Result<(), Refused> {
+    membarrier(MembarrierCommand::PrivateExpedited)
+        .map_err(|errno| Refused { errno, to: MembarrierError::Call })
+}
+
+/// This process may buy, as far as is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Membarrier(());
+
+impl Membarrier {
+    /// Whether barriers can be bought. Asks the kernel the first time in a process; and tries it, after it has
+    /// refused something that it said it would do.
+    pub(crate) fn find() -> Result<Membarrier, MembarrierError> {
+        begin_anew_in_a_child();
+        let answer = if BOUGHT.refused.load(Relaxed) { try_it() } else { *ANSWER.get(ask) };
+        Ok(answer.map(|()| Membarrier(()))?)
+    }
+
+    /// Whether the caller had better buy now, registering the process if need be; not soon after that was
+    /// refused. `leaves_it`: to the background thread, which hears that it is wanted, and has some time for it.
+    pub(crate) fn is_ready(self, now_ns: u64, leaves_it: impl FnOnce() -> bool) -> bool {
+        // Relaxed, all: `buy` looks again.
+        if BOUGHT.registered.load(Relaxed) {
+            return true;
+        }
+        if has_just_failed(now_ns) {
+            return false;
+        }
+        if !leaves_it() {
+            return true;
+        }
+        let since = BOUGHT.wanted_ns.load(Relaxed);
+        if since == 0 {
+            BOUGHT.wanted_ns.store(now_ns, Relaxed);
+        }
+        since != 0 && now_ns.saturating_sub(since) >= OVERDUE_NS
+    }
+
+    /// Whether the process is registered, or nobody wanted to buy so far.
+    pub(crate) fn is_prepared(self, wanted: impl FnOnce() -> bool) -> bool {
+        BOUGHT.registered.load(Relaxed) || BOUGHT.wanted_ns.load(Relaxed) == 0 && !wanted()
+    }
+
+    /// Registers the process, for others who will buy. Whether that was refused. May take long.
+    pub(crate) fn prepare(self) -> bool {
+        if has_just_failed(now_ns()) {
+            return false;
+        }
+        let refused = register().is_err();
+        BOUGHT.refused.store(refused, Relaxed);
+        refused
+    }
+
+    /// Every thread of the process has passed its barrier for what was stamped before this, in any
+    /// domain, nanoseconds.
+    pub(crate) fn watermark_ns(self) -> u64 {
+        // Acquire: pairs with `buy`.
+        BOUGHT.watermark_ns.load(Acquire)
+    }
+
+    /// What a barrier cost when one was last bought, nanoseconds.
+    pub(crate) fn price_ns(self) -> u64 {
+        BOUGHT.price_ns.load(Relaxed)
+    }
+
+    /// Whether time alone is reason enough for a purchase.
+    pub(crate) fn is_due(self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= spacing_ns(self.price_ns())
+    }
+
+    /// Whether what was stamped then has waited for as long as purchases are apart.
+    pub(crate) fn is_old(self, stamp_ns: u64, now_ns: u64) -> bool {
+        now_ns.saturating_sub(stamp_ns) >= spacing_ns(self.price_ns())
+    }
+
+    /// Whether purchases at this moment would leave the machine time for other things.
+    pub(crate) fn is_affordable(self, now_ns: u64) -> bool {
+        self.affordable_in_ns(now_ns) == 0
+    }
+
+    /// How long until then, nanoseconds.
+    pub(crate) fn affordable_in_ns(self, now_ns: u64) -> u64 {
+        let apart = 4 * self.price_ns().min(MOST_SPACING_NS);
+        apart.saturating_sub(now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)))
+    }
+
+    /// Whether a call that is asked to free may buy at this moment. Be it made over and over, barriers take a
+    /// tenth of its time; what it is kept from, the purchase before or the next one is for.
+    pub(crate) fn is_worth_a_flush(self, now_ns: u64) -> bool {
+        let apart = self.price_ns().saturating_mul(FLUSHES_APART).min(MOST_FLUSHES_APART_NS);
+        now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= apart && !is_buying(now_ns)
+    }
+
+    /// Whether a purchase would take the price of a barrier alone.
+    pub(crate) fn is_registered(self) -> bool {
+        BOUGHT.registered.load(Relaxed)
+    }
+
+    /// Whether somebody is buying at this moment, not somebody who has been kept from it for long; or is
+    /// registering the process.
+    pub(crate) fn is_under_way(self, now_ns: u64) -> bool {
+        BOUGHT.registers.load(Relaxed) || is_buying(now_ns)
+    }
+
+    /// Whether the kernel refused the last purchase.
+    pub(crate) fn is_refused(self) -> bool {
+        BOUGHT.refused.load(Relaxed)
+    }
+
+    /// Buys a barrier for what was stamped before `own`, the caller's last full stop: about 0.4 us when
+    /// no other thread of the process runs, tens of microseconds when some do; the first time in a process
+    /// that of the registration more. The watermark that it gives.
+    pub(crate) fn buy(self, own: u64) -> Result<u64, MembarrierError> {
+        debug_assert!(own < u64::MAX, "the stamp of a poisoned domain is no stop");
+        if let Err(why) = register() {
+            BOUGHT.refused.store(true, Relaxed);
+            return Err(why.into());
+        }
+        let before = now_ns();
+        BOUGHT.started_ns.store(before, Relaxed);
+        let watermark = raise(&FLOOR, own);
+        let bought = if broken(Twin::NoBarrier) { Ok(()) } else { call() };
+        let after = now_ns();
+        BOUGHT.started_ns.store(0, Relaxed);
+        // A refusal is spaced like a purchase; and where the clock lies behind the stops, by these.
+        BOUGHT.last_ns.store(after.max(own), Relaxed);
+        BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
+        BOUGHT.refused.store(bought.is_err(), Relaxed);
+        bought?;
+        // Release: who loads it runs after the barrier.
+        Ok(BOUGHT.watermark_ns.fetch_max(watermark, AcqRel).max(watermark))
+    }
+}
+
+/// See [`Membarrier::is_under_way`].
+fn is_buying(now_ns: u64) -> bool {
+    let started_ns = BOUGHT.started_ns.load(Relaxed);
+    started_ns != 0 && now_ns.saturating_sub(started_ns) < MOST_SPACING_NS
+}
+
+fn has_just_failed(now_ns: u64) -> bool {
+    let failed_ns = BOUGHT.failed_ns.load(Relaxed);
+    failed_ns != 0 && now_ns.saturating_sub(failed_ns) < RETRY_NS
+}
+
+/// What to believe of a price: it may include the buyer's own preemption, so it doubles at most.
+fn believed(last_ns: u64, new_ns: u64) -> u64 {
+    if last_ns == 0 { new_ns } else { new_ns.min(last_ns.saturating_mul(2)) }
+}
+
+fn spacing_ns(price_ns: u64) -> u64 {
+    price_ns.saturating_mul(SHARE).clamp(LEAST_SPACING_NS, MOST_SPACING_NS)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::protocol::Words;
+    use std::process::Command;
+
+    #[test]
+    fn a_purchase_covers_all_before_it() {
+        let words = Words::new();
+        let source = Membarrier::find().expect("this kernel has membarrier");
+        let own = words.stop(&FLOOR, now_ns).ns;
+        let bought = source.buy(own).expect("registered");
+        assert!(bought > own && source.watermark_ns() >= bought);
+        // What comes after needs another, in any domain, wherever its clock is.
+        assert!(Words::new().stop(&FLOOR, || 0).ns >= bought);
+    }
+
+    /// In a process of its own: the state is the process's.
+    #[test]
+    fn a21_who_leaves_the_registration_to_another_gives_it_a_second() {
+        const NAME: &str = "a21_who_leaves_the_registration_to_another_gives_it_a_second";
+        const CHILD: &str = "BARRIERD_TEST_CHILD";
+        if std::env::var_os(CHILD).is_none() {
+            let mut test = Command::new(std::env::current_exe().expect("this test"));
+            test.args(["--exact", &format!("membarrier::tests::{NAME}")]).env(CHILD, "1");
+            assert!(test.status().expect("it runs").success());
+            return;
+        }
+        let source = Membarrier::find().expect("this kernel has membarrier");
+        let now = now_ns();
+        assert!(source.is_prepared(|| false) && !source.is_prepared(|| true));
+        assert!(source.is_ready(now, || false), "who does it himself");
+        assert!(!source.is_ready(now, || true) && !source.is_prepared(|| false), "it is wanted");
+        assert!(!source.is_ready(now + OVERDUE_NS - 1, || true));
+        assert!(source.is_ready(now + OVERDUE_NS, || true));
+        assert!(!source.prepare(), "not refused");
+        assert!(source.is_ready(now, || true) && source.is_prepared(|| true));
+        // The child of a fork has to do it anew.
+        // SAFETY: the child only looks at some words, and exits at once.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "fork");
+        if child == 0 {
+            begin_anew_in_a_child();
+            let anew = !source.is_prepared(|| true) && matches!(source.buy(16), Ok(32));
+            // SAFETY: ends the child, nothing else.
+            unsafe { libc::_exit(i32::from(!anew)) };
+        }
+        let mut status = 0;
+        // SAFETY: a child of this process, waited for once.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    }
+
+    #[test]
+    fn one_preemption_is_no_price() {
+        assert_eq!((believed(0, 900), believed(900, 400)), (900, 400));
+        assert_eq!(believed(400, 8_000_000), 800);
+    }
+
+    #[test]
+    fn purchases_are_spaced_by_their_price() {
+        assert_eq!(spacing_ns(500), LEAST_SPACING_NS);
+        assert_eq!(spacing_ns(40_000), 40_000 * SHARE);
+        assert_eq!(spacing_ns(10_000_000), MOST_SPACING_NS);
+    }
+}

@@ -1,0 +1,191 @@
+//! Counters: what a domain has done, for reports and tests. They order nothing and prove nothing.
+
+use crate::evidence::source::{ActiveSource, Asked};
+use core::sync::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::time::Duration;
+
+/// A domain's work so far, as [`Reclaimer::stats`](crate::Reclaimer::stats) found it: a sum over
+/// threads that go on meanwhile, so the numbers may be a moment apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Objects handed to `retire` since the domain was made.
+    pub retired: u64,
+    /// Objects whose destructor has been started.
+    pub freed: u64,
+    /// What the objects that wait take, bytes: the size of the type that was retired, not what it
+    /// owns. Bags of 64 that are being freed are not counted any more.
+    pub waiting_bytes: u64,
+    /// How long the oldest object has waited that counts in `waiting_bytes`; `None` if none does. An
+    /// object whose queue another thread took over counts from when its bag was opened, at most 63
+    /// objects before it; one that came while the queue was being taken over may count only once its
+    /// thread has filled another bag.
+    pub oldest: Option<Duration>,
+    /// Scans that looked at the readers' slots.
+    pub scans: u64,
+    /// Scans that brought a new watermark, from wherever: most are collected from the domain's own
+    /// threads.
+    pub advances: u64,
+    /// Barriers taken over from the source: the daemon's rounds, purchases.
+    pub rounds: u64,
+    /// `membarrier(2)` calls made inside `retire`, and requests to the daemon.
+    pub retire_syscalls: u64,
+    /// `membarrier(2)` calls made elsewhere (`flush`, `synchronize`, a thread's exit, the background
+    /// thread), and waits for the daemon. The one that registers the process is counted nowhere.
+    pub other_syscalls: u64,
+    /// Times that a `retire` woke the background thread, a futex call each: at most one for each
+    /// time that nothing had been waiting.
+    pub wakes: u64,
+    /// Queues of threads that did not retire which were taken over.
+    pub takeovers: u64,
+    /// `membarrier(2)` calls that the kernel refused, and registrations for them.
+    pub refused: u64,
+    /// Where the last barrier came from.
+    pub source: ActiveSource,
+    /// The clock ran backwards past a barrier: nothing is freed until the domain is dropped.
+    pub poisoned: bool,
+}
+
+impl Stats {
+    /// Objects retired and not yet freed.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.retired.saturating_sub(self.freed)
+    }
+}
+
+/// The counters that scans keep for the whole domain.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    scans: AtomicU64,
+    advances: AtomicU64,
+    rounds: AtomicU64,
+    retire_syscalls: AtomicU64,
+    other_syscalls: AtomicU64,
+    wakes: AtomicU64,
+    takeovers: AtomicU64,
+    refused: AtomicU64,
+    source: AtomicU8,
+}
+
+impl Counters {
+    pub(crate) fn new(source: ActiveSource) -> Counters {
+        let zero = || AtomicU64::new(0);
+        Counters {
+            scans: zero(),
+            advances: zero(),
+            rounds: zero(),
+            retire_syscalls: zero(),
+            other_syscalls: zero(),
+            wakes: zero(),
+            takeovers: zero(),
+            refused: zero(),
+            source: AtomicU8::new(code(source)),
+        }
+    }
+
+    /// A look at the readers' slots; `advanced`: with a watermark that was news.
+    pub(crate) fn scanned(&self, advanced: bool) {
+        self.scans.fetch_add(1, Relaxed);
+        if advanced {
+            self.advances.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A barrier that `source` gave.
+    pub(crate) fn round(&self, source: ActiveSource) {
+        self.rounds.fetch_add(1, Relaxed);
+        self.source.store(code(source), Relaxed);
+    }
+
+    pub(crate) fn report(&self, retired: u64, freed: u64, poisoned: bool) -> Stats {
+        Stats {
+            retired,
+            freed,
+            waiting_bytes: 0,
+            oldest: None,
+            scans: self.scans.load(Relaxed),
+            advances: self.advances.load(Relaxed),
+            rounds: self.rounds.load(Relaxed),
+            retire_syscalls: self.retire_syscalls.load(Relaxed),
+            other_syscalls: self.other_syscalls.load(Relaxed),
+            wakes: self.wakes.load(Relaxed),
+            takeovers: self.takeovers.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            source: match self.source.load(Relaxed) {
+                0 => ActiveSource::Daemon,
+                1 => ActiveSource::Membarrier,
+                _ => ActiveSource::Fence,
+            },
+            poisoned,
+        }
+    }
+
+    pub(crate) fn bought(&self, asked: Asked) {
+        match asked {
+            Asked::OnRetire | Asked::AtLimit => self.retire_syscalls.fetch_add(1, Relaxed),
+            Asked::OnFlush
+            | Asked::OnFlushAgain
+            | Asked::OnExit
+            | Asked::Now
+            | Asked::Nothing
+            | Asked::Behind
+            | Asked::Again => self.other_syscalls.fetch_add(1, Relaxed),
+        };
+    }
+
+    pub(crate) fn woke(&self) {
+        self.wakes.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn took_over(&self, queues: usize) {
+        self.takeovers.fetch_add(queues as u64, Relaxed);
+    }
+
+    pub(crate) fn waited(&self) {
+        self.other_syscalls.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+}
+
+fn code(source: ActiveSource) -> u8 {
+    match source {
+        ActiveSource::Daemon => 0,
+        ActiveSource::Membarrier => 1,
+        ActiveSource::Fence => 2,
+    }
+}
+
+/// A counter that one thread writes and any may read: a plain add, no locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// Adds `n`. Only the owning thread may call this.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Adds `n`, after what the caller did before: whoever [`read`](Tally::read)s it sees that. Only
+    /// the owning thread may call this.
+    #[inline]
+    pub(crate) fn publish(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Partner of [`publish`](Tally::publish).
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+}

@@ -1,0 +1,159 @@
+//! Who holds garbage back: for people and for monitoring.
+//!
+//! Owns the report. Knows nothing of what follows from it: it is a look at words that readers store
+//! meanwhile, and proves nothing.
+
+use crate::domain::Domain;
+use crate::meter::ledger::Together;
+use crate::domain::record::Record;
+use crate::domain::tallies::Sum;
+use barrierd_client::clock::now_ns;
+use rustix::thread::gettid;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A section that is open, or a destructor that blocks ([`Reclaimer::blockers`](crate::Reclaimer::blockers)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Blocker {
+    /// The thread, as the kernel numbers it: the one that the guard's place was made on. An
+    /// [`OwnedGuard`](crate::OwnedGuard) or a [`Handle`](crate::Handle) may have moved since.
+    pub tid: u32,
+    /// Its name as the kernel has it, at most 15 bytes; `None` if it has ended.
+    pub thread: Option<String>,
+    /// How long the section has been open, at most: it began after the last full stop that it noted down, which may have been long before it where nobody retires.
+    pub open_for: Duration,
+    /// It is a [`RobustGuard`](crate::RobustGuard)'s, which holds back only what is older than its last
+    /// load.
+    pub robust: bool,
+    /// It is no section but a destructor that has run on a background thread for longer than 100 ms: on the
+    /// thread `tid`, for `open_for`. It holds back the rest of its bag, which
+    /// [`synchronize`](crate::Reclaimer::synchronize) takes away from it; that is what `holds_items` counts,
+    /// with its own object, and `holds_bytes` does not. What threads that do nothing hold of this domain waits
+    /// for it as well.
+    pub destructor: bool,
+    /// Objects that it holds back, at most: those that wait and may have been retired since it began.
+    /// They may wait for other sections as well, or for a barrier, so these figures don't add up.
+    ///
+    /// Put together from what threads noted once in two bags: each may add 128 objects that it retired
+    /// before (some 250, if they are with a birth and without), and, once it has retired more than 32 bags under the oldest section, about a seventh of
+    /// what it has retired since that began. Of what was [born](crate::Born) after its last load a
+    /// robust section holds nothing, but that is counted here.
+    pub holds_items: u64,
+    /// What these take, bytes; as for [`Stats::waiting_bytes`](crate::Stats::waiting_bytes).
+    pub holds_bytes: u64,
+}
+
+/// An open section, before anything is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Open {
+    /// Nanoseconds.
+    pub(crate) era: u64,
+    pub(crate) record: *const Record,
+    tid: u32,
+    pub(crate) robust: bool,
+}
+
+impl Open {
+    /// A plain one, for tests that look nothing up.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn new(record: *const Record, era: u64) -> Open {
+        Open { era, record, tid: 0, robust: false }
+    }
+}
+
+/// All open sections.
+pub(crate) fn sections(domain: &Domain) -> impl Iterator<Item = Open> {
+    domain
+        .records()
+        .flat_map(|record| {
+            let open = |era, robust| Open { era, record, tid: record.tid(), robust };
+            let plain = record.reader().pinned().map(|era| open(era, false));
+            let robust = record.interval().ends().map(|(lo, _)| open(lo, true));
+            [plain, robust]
+        })
+        .flatten()
+}
+
+/// All of them, the oldest first: its end lets the most go.
+///
+/// Linear in places and marks, but for two sorts.
+pub(crate) fn look(domain: &Domain) -> Vec<Blocker> {
+    let mut open: Vec<Open> = sections(domain).collect();
+    let destructor = domain.blocked_destructor();
+    if open.is_empty() {
+        return Vec::from_iter(destructor);
+    }
+    open.sort_unstable();
+    let mut about = About::new(domain);
+    let mut all: Vec<Blocker> = open.into_iter().map(|section| about.blocker(section)).collect();
+    if let Some(destructor) = destructor {
+        let at = all.iter().position(|section| section.open_for < destructor.open_for);
+        all.insert(at.unwrap_or(all.len()), destructor);
+    }
+    all
+}
+
+/// What is looked up once for all sections of a report.
+pub(crate) struct About {
+    now_ns: u64,
+    /// What was retired by when, in the whole domain, and what by now.
+    retired: Together,
+    all: Sum,
+    waiting: Sum,
+    names: HashMap<u32, Option<String>>,
+}
+
+impl About {
+    /// Costs a walk over all places of the domain that there ever were.
+    pub(crate) fn new(domain: &Domain) -> About {
+        // The marks first: what they say had been retired is then among all that was.
+        let retired = Together::new(domain.all_records().map(Record::ledger));
+        let all = domain.all_records().fold(Sum::default(), |sum, record| Sum {
+            items: sum.items + record.retired().get(),
+            bytes: sum.bytes + record.retired_bytes().get(),
+        });
+        let waiting = Sum { items: domain.waiting(), bytes: domain.waiting_bytes() };
+        About { now_ns: now_ns(), retired, all, waiting, names: HashMap::new() }
+    }
+
+    /// Costs a search, and a look into `/proc` for a thread's first section.
+    pub(crate) fn blocker(&mut self, section: Open) -> Blocker {
+        let Open { era, tid, robust, .. } = section;
+        let before = self.retired.before(era);
+        Blocker {
+            tid,
+            thread: self.names.entry(tid).or_insert_with(|| name(tid)).clone(),
+            open_for: Duration::from_nanos(self.now_ns.saturating_sub(era)),
+            robust,
+            destructor: false,
+            holds_items: self.all.items.saturating_sub(before.items).min(self.waiting.items),
+            holds_bytes: self.all.bytes.saturating_sub(before.bytes).min(self.waiting.bytes),
+        }
+    }
+}
+
+impl Blocker {
+    /// A destructor that has run for so long on thread `tid`. Costs a look into `/proc`.
+    pub(crate) fn of_destructor(tid: u32, open_for: Duration, holds_items: u64) -> Blocker {
+        Blocker {
+            tid,
+            thread: name(tid),
+            open_for,
+            robust: false,
+            destructor: true,
+            holds_items,
+            holds_bytes: 0,
+        }
+    }
+}
+
+/// The calling thread, as the kernel numbers it.
+pub(crate) fn own_tid() -> u32 {
+    gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
+fn name(tid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/self/task/{tid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}

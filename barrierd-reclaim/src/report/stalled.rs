@@ -1,0 +1,209 @@
+//! The call-back for sections that are open for too long.
+//!
+//! Owns the limit, what was seen of each section, and who was told. The looks are made by the background
+//! thread while something waits; where there is none, by threads that retire (once a bag at most), flush
+//! or synchronize. Nobody waits for its lock: whoever finds it taken leaves the look to the other.
+//!
+//! A section is known by its place and what it had seen when it began: the latest stop. Two of the same place that have
+//! seen the same look like one, so its time is counted from the first look at which there was a later stop: that section, and no later one of the same place, can show the earlier one.
+
+use crate::report::blockers::{self, About, Blocker, Open};
+use crate::domain::Domain;
+use crate::domain::record::Record;
+use crate::report::trace;
+use barrierd_client::clock::now_ns;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
+
+type Hook = Arc<Mutex<dyn FnMut(&Blocker) + Send>>;
+
+/// What the builder was told.
+#[derive(Clone)]
+pub(crate) struct StallHook {
+    pub(crate) after: Duration,
+    pub(crate) hook: Hook,
+}
+
+impl fmt::Debug for StallHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StallHook {{ after: {:?} }}", self.after)
+    }
+}
+
+/// A place, and whether it is about its robust guards.
+type Key = (*const Record, bool);
+
+/// A domain's looks at its sections.
+#[derive(Debug)]
+pub(crate) struct Stalls {
+    hook: StallHook,
+    seen: Mutex<HashMap<Key, Seen>>,
+    /// When the last look was, nanoseconds.
+    looked_ns: AtomicU64,
+}
+
+// SAFETY: the records' addresses are only compared.
+unsafe impl Send for Stalls {}
+// SAFETY: as above.
+unsafe impl Sync for Stalls {}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    era: u64,
+    since_ns: u64,
+    told: bool,
+}
+
+/// Looks are at most this far apart, as far as this file is concerned.
+const MOST_BETWEEN: Duration = Duration::from_millis(250);
+/// This many looks in the time that a section may be open.
+const LOOKS: u32 = 8;
+
+impl Stalls {
+    pub(crate) fn new(hook: StallHook) -> Stalls {
+        Stalls { hook, seen: Mutex::default(), looked_ns: AtomicU64::new(0) }
+    }
+
+    /// Calls back for a destructor that blocks, unless it is the hook itself that does.
+    pub(crate) fn tell(&self, blocker: &Blocker) {
+        if let Some(mut hook) = try_lock(&self.hook.hook) {
+            hook(blocker);
+        }
+    }
+
+    /// How far apart looks should be.
+    pub(crate) fn every(&self) -> Duration {
+        (self.hook.after / LOOKS).clamp(Duration::from_millis(1), MOST_BETWEEN)
+    }
+
+    /// Whether a look is due that calls may make; then it is the caller's.
+    fn is_due(&self, now_ns: u64) -> bool {
+        let looked_ns = self.looked_ns.load(Ordering::Relaxed);
+        let every = u64::try_from(self.every().as_nanos()).unwrap_or(u64::MAX);
+        now_ns.saturating_sub(looked_ns) >= every
+            && self
+                .looked_ns
+                .compare_exchange(looked_ns, now_ns, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+/// Notes a look at `now_ns`; the domain's latest stop was loaded after `open`. Those that have been open
+/// for `after`, each once.
+fn due(
+    seen: &mut HashMap<Key, Seen>,
+    open: impl Iterator<Item = Open>,
+    latest: u64,
+    now_ns: u64,
+    after: Duration,
+) -> Vec<Open> {
+    let mut due = Vec::new();
+    let mut still = HashMap::new();
+    // Of those that have seen the latest it may be another section each time.
+    for section in open.filter(|section| section.era < latest) {
+        let key = (section.record, section.robust);
+        let known = seen.get(&key).filter(|known| known.era == section.era).copied();
+        let mut known = known.unwrap_or(Seen { era: section.era, since_ns: now_ns, told: false });
+        let open_for = Duration::from_nanos(now_ns.saturating_sub(known.since_ns));
+        if !known.told && open_for >= after {
+            known.told = true;
+            due.push(section);
+        }
+        still.insert(key, known);
+    }
+    *seen = still;
+    due
+}
+
+impl Domain {
+    /// At the end of a call, outside of queues: looks, if it is time and nobody else does.
+    pub(crate) fn heed_stalls(&self) {
+        if let Some(stalls) = self.stalls()
+            && stalls.is_due(now_ns())
+        {
+            self.look_for_stalls(stalls);
+        }
+    }
+
+    /// Looks, and calls back. Whether it did.
+    ///
+    /// Foreign code runs here: the caller holds no lock, and is not at work on a queue.
+    pub(crate) fn look_for_stalls(&self, stalls: &Stalls) -> bool {
+        if self.is_forked() {
+            return false;
+        }
+        // Held while it is called: it is called by one thread at a time, and not from within itself.
+        let Some(mut hook) = try_lock(&stalls.hook.hook) else { return false };
+        let Some(mut seen) = try_lock(&stalls.seen) else { return false };
+        // The sections before the word: one that shows less then began before.
+        let open: Vec<Open> = blockers::sections(self).collect();
+        let now = self.words().latest();
+        let due = due(&mut seen, open.into_iter(), now, now_ns(), stalls.hook.after);
+        drop(seen);
+        if due.is_empty() {
+            return false;
+        }
+        let mut about = About::new(self);
+        for &section in &due {
+            let blocker = about.blocker(section);
+            let told = catch_unwind(AssertUnwindSafe(|| trace::stalled(&blocker)));
+            let called = catch_unwind(AssertUnwindSafe(|| hook(&blocker)));
+            // The panic hook has reported them. Their own destructors might panic.
+            told.map_err(core::mem::forget).ok();
+            called.map_err(core::mem::forget).ok();
+        }
+        true
+    }
+}
+
+/// A hook's lock, unless somebody holds it. One that has panicked may be called again.
+pub(crate) fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const AFTER: Duration = Duration::from_nanos(50);
+
+    fn open(place: usize, era: u64) -> Open {
+        Open::new(std::ptr::without_provenance(place), era)
+    }
+
+    /// Eras at which sections of place 8 are open, the domain's, the time: how many are told of.
+    fn told(seen: &mut HashMap<Key, Seen>, eras: &[u64], era: u64, now_ns: u64) -> usize {
+        due(seen, eras.iter().map(|&era| open(8, era)), era, now_ns, AFTER).len()
+    }
+
+    #[test]
+    fn each_section_once() {
+        let seen = &mut HashMap::new();
+        assert_eq!(told(seen, &[10], 20, 100), 0);
+        assert_eq!(told(seen, &[10], 20, 149), 0);
+        assert_eq!(told(seen, &[10], 20, 150), 1);
+        assert_eq!(told(seen, &[10], 30, 500), 0, "it was told of");
+        assert_eq!(told(seen, &[30], 40, 510), 0, "the next section");
+        assert_eq!(told(seen, &[], 40, 520), 0);
+        assert_eq!(told(seen, &[30], 40, 540), 0, "it began once more, as far as is known");
+        assert_eq!(told(seen, &[30], 40, 560), 0);
+        assert_eq!(told(seen, &[30], 40, 590), 1);
+    }
+
+    #[test]
+    fn sections_of_the_present_era_cannot_be_told_apart() {
+        let seen = &mut HashMap::new();
+        assert_eq!(told(seen, &[20], 20, 100), 0);
+        assert_eq!(told(seen, &[20], 20, 1000), 0);
+        assert_eq!(told(seen, &[20], 21, 1100), 0, "from here on it is one");
+        assert_eq!(told(seen, &[20], 21, 1150), 1);
+    }
+}
