@@ -56,17 +56,18 @@ mod later;
 mod meter;
 #[cfg(all(loom, test))]
 mod models;
-mod policy;
 mod process;
 mod protocol;
 mod report;
 mod sync;
 
+pub use api::builder::Builder;
 pub use api::guard::Guard;
 pub use api::handle::Handle;
-pub use api::hazard::{Hazard, HazardPair, Held, Section};
+pub use api::hazard::{Hazard, HazardPair};
+pub use api::held::{Held, Section};
 pub use api::owned::OwnedGuard;
-pub use api::reclaimer::{Builder, Reclaimer};
+pub use api::reclaimer::Reclaimer;
 pub use api::recycle;
 pub use api::robust::{Born, RobustGuard};
 pub use domain::limit::{OnLimit, Pressure};

@@ -1,10 +1,10 @@
 //! The guard: an open read-side section.
 
+use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::api::robust::Born;
 use crate::bag::Item;
 use crate::domain::Domain;
-use crate::api::reclaimer::{Reclaimer, free_box, thin};
 use crate::domain::record::Record;
-use crate::api::robust::Born;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, Ordering};

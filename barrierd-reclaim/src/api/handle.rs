@@ -1,14 +1,14 @@
 //! A place in a domain that its user keeps, instead of having it looked up in each call.
 
-use crate::bag::Item;
-use crate::domain::Domain;
-use crate::error::SynchronizeError;
 use crate::api::guard::Guard;
 use crate::api::hazard::{Hazard, HazardPair};
-use crate::protocol::Words;
 use crate::api::reclaimer::{Reclaimer, free_box, thin};
-use crate::domain::record::Record;
 use crate::api::robust::RobustGuard;
+use crate::bag::Item;
+use crate::domain::Domain;
+use crate::domain::record::Record;
+use crate::error::SynchronizeError;
+use crate::protocol::Words;
 use core::{fmt, ptr};
 use std::time::Instant;
 

@@ -1,157 +1,24 @@
 //! Hazard pointers: a reader that may stall keeps one object, not all that is retired meanwhile.
 //!
-//! Owns the domain's list of hazards and what users see of them. The steps of the protocol are in
-//! `protocol/holders.rs`.
-//!
-//! # Who may touch what
-//! 1. A slot is stored by its [`Hazard`] and loaded by whoever looks.
-//! 2. A line belongs to one record from [`Places::take`] until it is given back, which its last hazard
-//!    does; its `used` and `record` are touched by that record's owner alone.
-//! 3. Lines live as long as the domain, and `place` never changes.
-//! 4. A hazard's record stays in use while the hazard lives (`Record::holds`): it is by the record's
-//!    full stops, or by barriers that pass every thread, that the hazard is known to be seen.
+//! Owns what users see of hazards. The domain's list of them is `domain/hazards.rs`, the steps of the protocol are
+//! `protocol/holders.rs`'s.
 //!
 //! # One word
 //! A [`Hazard`] is the address of its slot, and nothing else: so two that are swapped at each step of a walk
 //! are two registers. Whether readers fence is the lowest bit; the rest is found in the slot's line, which
 //! begins where an address ends in zeros.
 
-use crate::api::guard::Guard;
-use crate::protocol::holders::HazardSlot;
-use crate::api::owned::OwnedGuard;
-use crate::domain::places::Places;
+use crate::api::held::{Held, Section};
+use crate::domain::hazards::line_of;
 use crate::domain::record::Record;
-use crate::api::robust::RobustGuard;
-use core::cell::Cell;
+use crate::protocol::holders::HazardSlot;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// Hazards in a line.
-const SLOTS: usize = 8;
-
-/// Hazards of one thread, beside each other and away from other threads': two cache lines, since
-/// processors fetch them in pairs.
-#[repr(C, align(128))]
-pub(crate) struct Line {
-    slots: [HazardSlot; SLOTS],
-    /// A bit for each slot that has a [`Hazard`].
-    used: Cell<u8>,
-    /// Whose it is.
-    record: Cell<*const Record>,
-    /// Its number among the domain's lines.
-    place: usize,
-}
-
-// A slot's line begins where its address has zeros. (Loom's atomics are larger; no model has lines.)
-#[cfg(not(loom))]
-const _: () = assert!(size_of::<Line>() == align_of::<Line>());
-
 /// In a hazard: readers fence. Slots are aligned.
 const FENCED: usize = 1;
-
-// SAFETY: the slots are atomic, `used` and `record` follow rule 2, `place` rule 3.
-unsafe impl Sync for Line {}
-// SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
-unsafe impl Send for Line {}
-
-impl Line {
-    fn new(place: usize) -> Line {
-        let slots = core::array::from_fn(|_| HazardSlot::new());
-        Line { slots, used: Cell::new(0), record: Cell::new(ptr::null()), place }
-    }
-
-    /// A free slot's number.
-    fn find(&self) -> Option<usize> {
-        let free = (!self.used.get()).trailing_zeros() as usize;
-        (free < SLOTS).then_some(free)
-    }
-
-    /// The first of two that are free, one beside the other.
-    fn find_pair(&self) -> Option<usize> {
-        (0..SLOTS).step_by(2).find(|slot| self.used.get() >> slot & 0b11 == 0)
-    }
-}
-
-/// All hazards of a domain: as many lines as were ever in use at once, and used again.
-pub(crate) struct Hazards(Places<Line>);
-
-impl Hazards {
-    pub(crate) fn new() -> Hazards {
-        Hazards(Places::new())
-    }
-
-    /// Whether there never was one, so that a domain without hazards pays one load a look. A line is in
-    /// use before a hazard of it holds anything, so whoever would have to see the one sees the other.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_new()
-    }
-
-    /// Every hazard of a line that is in use. Nothing is loaded before it is called for.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &HazardSlot> {
-        self.0.in_use().flat_map(|line| line.slots.iter())
-    }
-
-    /// What a look costs, in hazards that it loads.
-    pub(crate) fn cost(&self) -> usize {
-        self.0.cost() * SLOTS
-    }
-
-    /// A free slot for `record`, whose owner calls; the pointer is good for the whole line.
-    fn take(&self, record: &Record) -> *const HazardSlot {
-        // SAFETY: null, or a line that the owner has, which lives as long as the domain.
-        let own = unsafe { record.line().get().as_ref() };
-        let (line, slot) = own
-            .and_then(|line| Some((line, line.find()?)))
-            .unwrap_or_else(|| (self.take_line(record), 0));
-        line.used.set(line.used.get() | 1 << slot);
-        line.record.set(record);
-        ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
-    }
-
-    /// Two free slots beside each other, likewise: a pointer to the first.
-    fn take_pair(&self, record: &Record) -> *const HazardSlot {
-        // SAFETY: as in `take`.
-        let own = unsafe { record.line().get().as_ref() };
-        let (line, slot) = own
-            .and_then(|line| Some((line, line.find_pair()?)))
-            .unwrap_or_else(|| (self.take_line(record), 0));
-        line.used.set(line.used.get() | 0b11 << slot);
-        line.record.set(record);
-        ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
-    }
-
-    /// Another line for `record`, with nothing in it.
-    fn take_line(&self, record: &Record) -> &Line {
-        let line = self.0.take(|place| Box::into_raw(Box::new(Line::new(place))));
-        record.line().set(line);
-        line
-    }
-
-    /// Gives a slot of `line` back, cleared; the line's owner calls.
-    ///
-    /// The line goes with its last hazard, so there are no more of them than hazards. Until then it is
-    /// where the next one is taken.
-    fn give_back(&self, record: &Record, line: &Line, slot: usize) {
-        line.used.set(line.used.get() & !(1 << slot));
-        if line.used.get() != 0 {
-            record.line().set(line);
-            return;
-        }
-        if ptr::eq(record.line().get(), line) {
-            record.line().set(ptr::null());
-        }
-        self.0.give_back(line.place);
-    }
-}
-
-impl fmt::Debug for Hazards {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hazards").field("lines", &self.0.len()).finish_non_exhaustive()
-    }
-}
 
 /// A hazard pointer: keeps one object at a time from being freed, however long; made by
 /// [`Reclaimer::hazard`](crate::Reclaimer::hazard) and [`Reclaimer::hazards`](crate::Reclaimer::hazards).
@@ -235,16 +102,6 @@ unsafe fn slot_of<'r>(at: *const HazardSlot) -> &'r HazardSlot {
     unsafe { &*at.map_addr(|address| address & !FENCED) }
 }
 
-/// The line that it is in, and its number there.
-///
-/// # Safety
-/// As for [`slot_of`].
-unsafe fn line_of<'r>(at: *const HazardSlot) -> (&'r Line, usize) {
-    let line = at.map_addr(|address| address & !(align_of::<Line>() - 1)).cast::<Line>();
-    // SAFETY: as above; `Hazards::take` made it from the line's own pointer, and the line begins there.
-    (unsafe { &*line }, (at.addr() - line.addr()) / size_of::<HazardSlot>())
-}
-
 impl<'r> Hazard<'r> {
     /// The caller owns `record`.
     pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
@@ -261,7 +118,7 @@ impl<'r> Hazard<'r> {
     pub fn protect<T>(&mut self, source: &AtomicPtr<T>) -> Held<'_, T> {
         // SAFETY: this hazard's, which is borrowed.
         let ptr = unsafe { protect_by(self.at, self.at.addr() & FENCED != 0, source) };
-        Held { ptr, _held: PhantomData }
+        Held::new(ptr)
     }
 
     /// One try of [`protect`](Hazard::protect) with a pointer that was loaded before.
@@ -275,9 +132,7 @@ impl<'r> Hazard<'r> {
         source: &AtomicPtr<T>,
     ) -> Result<Held<'_, T>, *mut T> {
         let fenced = self.at.addr() & FENCED != 0;
-        self.slot()
-            .protect(seen, address, || source.load(Ordering::Acquire), fenced)
-            .map(|ptr| Held { ptr, _held: PhantomData })
+        self.slot().protect(seen, address, || source.load(Ordering::Acquire), fenced).map(Held::new)
     }
 
     /// Keeps an object that an open guard protects, so that the guard may be dropped. One store.
@@ -297,7 +152,7 @@ impl<'r> Hazard<'r> {
         );
         // The guard's end is a Release store, so whoever sees it sees this one.
         self.slot().hold(address(ptr));
-        Held { ptr, _held: PhantomData }
+        Held::new(ptr)
     }
 
     /// Keeps nothing. One store.
@@ -353,7 +208,7 @@ unsafe fn protect_anew<T>(at: *const HazardSlot, source: &AtomicPtr<T>) -> *mut 
 
 /// What a hazard on `ptr` holds: its address without the bits that alignment leaves free.
 #[inline]
-fn address<T>(ptr: *mut T) -> u64 {
+pub(super) fn address<T>(ptr: *mut T) -> u64 {
     (ptr.addr() & !(align_of::<T>() - 1)) as u64
 }
 
@@ -419,7 +274,7 @@ impl<'r> HazardPair<'r> {
         let at = self.at.wrapping_add(self.turn);
         // SAFETY: one of its own, which is borrowed.
         let ptr = unsafe { protect_by(at, self.at.addr() & FENCED != 0, source) };
-        Held { ptr, _held: PhantomData }
+        Held::new(ptr)
     }
 
     /// Keeps nothing. Two stores.
@@ -479,129 +334,5 @@ unsafe fn end(at: *const HazardSlot) {
 impl fmt::Debug for Hazard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hazard").field("address", &self.slot().held()).finish_non_exhaustive()
-    }
-}
-
-/// A pointer whose object a [`Hazard`] keeps while this borrows it.
-///
-/// ```
-/// use barrierd_reclaim::Reclaimer;
-/// use std::sync::atomic::AtomicPtr;
-///
-/// let reclaimer = Reclaimer::new();
-/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
-/// let [mut one, mut two] = reclaimer.hazards();
-/// let (a, b) = (one.protect(&cell), two.protect(&cell)); // disjoint borrows
-/// assert!(a == b && !a.is_null());
-/// // SAFETY: what `cell` leads to is live.
-/// assert_eq!(unsafe { a.as_ref() }, Some(&1));
-/// # // SAFETY: the last pointer, and nobody else has it.
-/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
-/// ```
-pub struct Held<'h, T> {
-    ptr: *mut T,
-    _held: PhantomData<&'h T>,
-}
-
-impl<'h, T> Held<'h, T> {
-    /// The pointer as it was loaded, tags and all. What is held is held until the hazard is next used.
-    #[inline]
-    #[must_use]
-    pub fn as_ptr(self) -> *mut T {
-        self.ptr
-    }
-
-    /// Whether it is null, but for its tag.
-    #[inline]
-    #[must_use]
-    pub fn is_null(self) -> bool {
-        address(self.ptr) == 0
-    }
-
-    /// The object, if the pointer is not null (but for its tag, which is taken off).
-    ///
-    /// # Safety
-    /// The pointer leads to an object that was not retired when it was protected
-    /// (see [`Hazard`], "Which objects"), and that nobody has a `&mut` to while this lives.
-    #[inline]
-    #[must_use]
-    pub unsafe fn as_ref(self) -> Option<&'h T> {
-        let untagged = self.ptr.map_addr(|address| address & !(align_of::<T>() - 1));
-        // SAFETY: null, or an object that the hazard keeps for `'h`.
-        unsafe { untagged.as_ref() }
-    }
-}
-
-impl<T> Clone for Held<'_, T> {
-    #[inline]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Held<'_, T> {}
-
-impl<T> PartialEq for Held<'_, T> {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        ptr::eq(self.ptr, other.ptr)
-    }
-}
-
-impl<T> Eq for Held<'_, T> {}
-
-impl<T> fmt::Debug for Held<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Held").field(&self.ptr).finish()
-    }
-}
-
-/// An open guard, of any kind: what [`Hazard::keep`] can take over from.
-///
-/// ```
-/// use barrierd_reclaim::Reclaimer;
-/// use std::sync::atomic::AtomicPtr;
-///
-/// let reclaimer = Reclaimer::new();
-/// let cell = AtomicPtr::new(Box::into_raw(Box::new(1)));
-/// let mut hazard = reclaimer.hazard();
-/// let kept = {
-///     let guard = reclaimer.pin();
-///     hazard.keep(&guard, guard.protect(&cell))
-/// };
-/// // The section has ended, the object stays.
-/// // SAFETY: not null, and live when the guard protected it.
-/// assert_eq!(unsafe { kept.as_ref() }, Some(&1));
-/// # // SAFETY: the last pointer, and nobody else has it.
-/// # drop(unsafe { Box::from_raw(cell.into_inner()) });
-/// ```
-pub trait Section: sealed::Section {}
-
-impl Section for Guard<'_> {}
-impl Section for OwnedGuard {}
-impl Section for RobustGuard<'_> {}
-
-mod sealed {
-    pub trait Section {
-        /// The address of its domain.
-        fn domain(&self) -> usize;
-    }
-}
-
-impl sealed::Section for Guard<'_> {
-    fn domain(&self) -> usize {
-        ptr::from_ref(self.record().domain()).addr()
-    }
-}
-
-impl sealed::Section for OwnedGuard {
-    fn domain(&self) -> usize {
-        ptr::from_ref(self.reclaimer().domain()).addr()
-    }
-}
-
-impl sealed::Section for RobustGuard<'_> {
-    fn domain(&self) -> usize {
-        ptr::from_ref(self.record().domain()).addr()
     }
 }

@@ -3,9 +3,11 @@
 //! Owns the public types and their contracts, and nothing that happens after a call has begun. May know every other
 //! folder except `epoch`, which stands beside it; no other folder may know it.
 
+pub(crate) mod builder;
 pub(crate) mod guard;
 pub(crate) mod handle;
 pub(crate) mod hazard;
+pub(crate) mod held;
 pub(crate) mod owned;
 pub(crate) mod reclaimer;
 pub mod recycle;

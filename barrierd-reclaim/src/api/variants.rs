@@ -3,13 +3,13 @@
 //! Each puts plain items into the queue; what differs is what is boxed and what frees it. It knows
 //! nothing of queues or scans.
 
+use crate::api::handle::Handle;
+use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::api::robust::Born;
 use crate::bag::Item;
 use crate::domain::Domain;
-use crate::api::handle::Handle;
-use crate::protocol::holders;
-use crate::api::reclaimer::{Reclaimer, free_box, thin};
 use crate::domain::record::Record;
-use crate::api::robust::Born;
+use crate::protocol::holders;
 use barrierd_client::clock::now_ns;
 use std::sync::Arc;
 

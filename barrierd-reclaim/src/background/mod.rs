@@ -1,7 +1,7 @@
 //! The background thread: one for the process, for every domain that wants it; while it is blocked, another.
 //!
 //! Owns the thread and the registry. How it sleeps and is woken is `background/parker.rs`, what it does for a domain
-//! when it is awake `background/takeover.rs`; it knows nothing of queues or barriers.
+//! when it is awake `background/keeper.rs`; it knows nothing of queues or barriers.
 //!
 //! # Who leads
 //! One thread looks after all domains; a second one watches it, and takes its place while it is blocked in
@@ -30,17 +30,17 @@
 //! (destructors, hooks, a `tracing` subscriber, what a hook owns, where this is the last to let its domain
 //! go) may panic: that costs one look at one domain.
 
+pub(crate) mod keeper;
 pub(crate) mod parker;
 mod rota;
-pub(crate) mod takeover;
 
+use crate::background::keeper::{IDLE_AFTER, Keeper, News};
+use crate::background::parker::{Attention, Nap};
 use crate::domain::Domain;
+use crate::domain::local::DomainId;
 use crate::process::fork::PerProcess;
 use crate::process::loaded;
-use crate::domain::local::DomainId;
-use crate::background::parker::{Attention, Nap};
 use crate::process::ordinary::become_ordinary;
-use crate::background::takeover::{IDLE_AFTER, Keeper, News};
 use crate::report::trace;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
     use crate::domain::Settings;
     use crate::domain::local;
-    use crate::evidence::source::Barriers;
+    use crate::evidence::barriers::Barriers;
     use std::sync::Arc;
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};

@@ -15,9 +15,9 @@
 //! There are [`MOST`] threads at most. With as many blocked, whatever is left waits for one of them.
 
 use super::{RETRY_NS, Service, caught, leave_all_places, lock};
+use crate::background::keeper::Keeper;
 use crate::domain::Domain;
 use crate::process::ordinary::become_ordinary;
-use crate::background::takeover::Keeper;
 use crate::report::trace;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicU64, Ordering};

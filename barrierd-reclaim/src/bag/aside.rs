@@ -5,8 +5,8 @@
 //! are eras, so none is 0) stay in the queue's order, as an interval holds them like a section would.
 
 use super::{BAG_ITEMS, Bag, Item, SPARE_BAGS};
-use crate::protocol::holders::{Holder, Holders};
 use crate::protocol::Safe;
+use crate::protocol::holders::{Holder, Holders};
 use core::mem::take;
 use std::collections::VecDeque;
 
@@ -280,9 +280,9 @@ fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<
 mod tests {
     use super::super::{Bags, VtimeWord};
     use super::*;
+    use crate::meter::tally::Tally;
     use crate::protocol::holders::{HazardSlot, Interval};
     use crate::protocol::{GRAIN, Reader, Words, scan};
-    use crate::meter::stats::Tally;
     use proptest::prelude::*;
 
     unsafe fn nothing(_: *mut ()) {}

@@ -29,15 +29,16 @@ mod aside;
 pub(crate) mod inbox;
 mod items;
 mod orphans;
+pub(crate) mod pace;
 mod work;
 
-use crate::protocol::Safe;
-use crate::meter::stats::Tally;
+use crate::meter::tally::Tally;
+use crate::protocol::{Safe, VtimeWord};
 use crate::sync::{
     AtomicBool, AtomicUsize, Ordering, Owned, Twin, broken, fence, light_barrier, step,
 };
 use core::cell::{Cell, UnsafeCell};
-use core::ptr::{self, NonNull};
+use core::ptr;
 // The source's word, and a hint: no part of what loom looks at.
 use core::sync::atomic::{AtomicBool as Hint, AtomicU64, AtomicUsize as Fill};
 use std::collections::VecDeque;
@@ -61,37 +62,6 @@ const NO_PUSH: usize = SLOT;
 /// [`Lane::fill`] where there are no items. A bag without items is never open for pushing: the first
 /// item takes the slow path, so that somebody hears of it.
 const CLOSED: usize = usize::MAX;
-
-/// What stands in for a virtual clock where the source has none: no virtual time is above it, so
-/// only the bag's nanoseconds count.
-pub(crate) static NO_VTIME: AtomicU64 = AtomicU64::new(u64::MAX);
-
-/// Where items take their virtual time from: the source's own word, never a copy, since a copy is
-/// a stamp too early.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct VtimeWord(NonNull<AtomicU64>);
-
-impl VtimeWord {
-    pub(crate) fn none() -> VtimeWord {
-        VtimeWord(NonNull::from(&NO_VTIME))
-    }
-
-    /// # Safety
-    /// `word` stays mapped as long as any copy of the result is used.
-    pub(crate) unsafe fn new(word: NonNull<AtomicU64>) -> VtimeWord {
-        VtimeWord(word)
-    }
-
-    #[inline]
-    fn load(self) -> u64 {
-        // SAFETY: mapped for the life of the domain (`Source` keeps its `Barrier`), which outlives
-        // every bag in it; read by a plain atomic load, all that a read-only mapping allows.
-        // Relaxed: the stamp is meant to be early at worst, and the two full rounds behind
-        // `last_interrupt_vtime` cover an unlink still in the store buffer (ARCHITECTURE.md, "Why a
-        // published barrier is one").
-        unsafe { self.0.as_ref() }.load(Ordering::Relaxed)
-    }
-}
 
 /// For tests that count work instead of time: a bag's stamp is compared.
 #[inline(always)]

@@ -7,9 +7,9 @@
 
 use super::aside::Aside;
 use super::{Bag, SPARE_BAGS};
-use crate::protocol::holders::Holders;
 use crate::bag::inbox::{Inbox, Taken};
 use crate::protocol::Safe;
+use crate::protocol::holders::Holders;
 use core::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

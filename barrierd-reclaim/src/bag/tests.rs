@@ -1,8 +1,9 @@
 //! Queues alone, and against a plain list.
 
 use super::*;
-use crate::protocol::holders::{HazardSlot, Holders};
 use crate::protocol::Safe;
+use crate::protocol::holders::{HazardSlot, Holders};
+use core::ptr::NonNull;
 use proptest::prelude::*;
 
 unsafe fn nothing(_: *mut ()) {}

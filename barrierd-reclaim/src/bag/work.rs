@@ -4,10 +4,11 @@
 //! and no foreign code runs.
 
 use super::aside::Aside;
+use super::pace::{BACKLOG_BAGS, MOST_SMALL_BAGS, PATIENT_FLUSHES};
 use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, SPARE_BAGS};
-use crate::protocol::holders::Holders;
-use crate::policy::{BACKLOG_BAGS, MOST_SMALL_BAGS, PATIENT_FLUSHES, Uncovered};
+use crate::evidence::purchase::Uncovered;
 use crate::protocol::Safe;
+use crate::protocol::holders::Holders;
 use crate::sync::{Ordering, Twin, broken};
 use core::ptr;
 use std::collections::VecDeque;

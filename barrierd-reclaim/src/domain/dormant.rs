@@ -4,9 +4,15 @@
 //! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `protocol/dormant.rs` of the
 //! crate; that the barrier is one is its source's business.
 
-use super::*;
+use super::Domain;
+use crate::domain::record::Record;
+use crate::protocol;
 use crate::protocol::dormant;
 use crate::report::stalled::try_lock;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering;
+use std::sync::Mutex;
 
 /// A thread that has opened nothing for so long is idle, nanoseconds; and rounds are at least this far apart. As
 /// long as purchases are: so the barrier that is bought because of one idle thread is the last one that it costs.
@@ -127,8 +133,13 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::Settings;
     use super::*;
+    use crate::evidence::barriers::Barriers;
+    use crate::evidence::purchase::Asked;
+    use crate::evidence::purchase::Uncovered;
     use crate::evidence::source::Source;
+    use std::time::Duration;
 
     fn domain() -> Domain {
         let barriers = Barriers::choose(Source::Membarrier, None).expect("membarrier");

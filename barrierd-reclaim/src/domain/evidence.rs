@@ -3,8 +3,34 @@
 //! Owns the order of evidence first, slots after, holders last. The steps themselves are `protocol/mod.rs`'s
 //! and `protocol/holders.rs`'s.
 
-use super::*;
+use super::Domain;
+use super::Found;
+use super::Passive;
+use crate::background::Watch;
+use crate::bag::Work;
+use crate::bag::pace;
+use crate::domain::record::Record;
+use crate::evidence::membarrier::Membarrier;
+use crate::evidence::purchase;
+use crate::evidence::purchase::Asked;
+use crate::evidence::purchase::Uncovered;
+use crate::evidence::source::ActiveSource;
+use crate::protocol;
+use crate::protocol::Safe;
+use crate::protocol::Scan;
+use crate::protocol::holders;
+use crate::protocol::holders::Holders;
 use crate::report::stalled::try_lock;
+use crate::sync::FLOOR;
+use crate::sync::fence;
+use barrierd_client::FUTURE_SLACK_NS;
+use barrierd_client::abi::CLOCK_MARGIN_NS;
+use barrierd_client::clock::now_ns;
+use barrierd_client::time_ns;
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::MutexGuard;
+use std::time::Duration;
 
 impl Domain {
     /// A full stop of a thread without a record.
@@ -66,7 +92,7 @@ impl Domain {
                 work.flushed(in_vain);
             }
             let (safe, holders) = self.let_go();
-            if !self.may_be_held() || policy::worth_scanning(1, self.scan_cost()) {
+            if !self.may_be_held() || pace::worth_scanning(1, self.scan_cost()) {
                 work.release(safe, &holders);
             } else {
                 // For those as well who do not scan. Whoever holds the lock has a pair that is as good.
@@ -83,7 +109,7 @@ impl Domain {
     /// for a scan; else it lets go what others' scans have found.
     pub(super) fn look_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
         let cost = self.scan_cost();
-        let worth = |sealed| policy::worth_scanning(sealed, cost);
+        let worth = |sealed| pace::worth_scanning(sealed, cost);
         // Where each seal is worth a scan nobody need count them.
         if worth(1) || self.words.must_scan(bags, worth) {
             self.look(record, work, Asked::OnRetire);
@@ -253,7 +279,7 @@ impl Domain {
             Asked::OnRetire | Asked::OnExit => {
                 let uncovered = uncovered(watermark);
                 let worth =
-                    policy::worth_buying(uncovered.items, membarrier.price_ns(), self.budget);
+                    purchase::worth_buying(uncovered.items, membarrier.price_ns(), self.budget);
                 // Little garbage goes in time, too: what readers that are active see by themselves is not waited
                 // for as long.
                 let old = asked == Asked::OnExit

@@ -9,8 +9,8 @@
 use super::{Domain, running};
 use crate::background::STUCK;
 use crate::bag::{Bag, Item};
-use crate::report::blockers::Blocker;
 use crate::process::fork::PerProcess;
+use crate::report::blockers::Blocker;
 use barrierd_client::clock::now_ns;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

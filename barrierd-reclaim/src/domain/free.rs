@@ -2,8 +2,12 @@
 //!
 //! Owns how many at once, and what destructors that retire leave over.
 
+use super::Domain;
 use super::running::{Freeing, Running, runs};
-use super::*;
+use crate::bag::Item;
+use crate::bag::pace::FREED_PER_RETIRE;
+use crate::bag::pace::MOST_PER_RETIRE;
+use crate::domain::record::Record;
 
 impl Domain {
     /// Runs one destructor. If it panics the panic goes on to the caller; that item is gone, no other
@@ -99,7 +103,10 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::Settings;
     use super::*;
+    use crate::evidence::barriers::Barriers;
+    use crate::evidence::purchase::Asked;
     use crate::evidence::source::Source;
 
     unsafe fn nothing(_: *mut ()) {}

@@ -7,8 +7,8 @@
 //! pushed since stays open: a domain above its limits has no more bags than one without.
 
 use crate::domain::Domain;
-use crate::later;
 use crate::domain::record::Record;
+use crate::later;
 use crate::report::stalled::try_lock;
 use barrierd_client::clock::now_ns;
 use core::fmt;

@@ -1,12 +1,13 @@
 //! A domain: the words that readers and scans share, the threads' records, the source of barriers,
 //! and the road of an item from `retire` to its destructor.
 //!
-//! Destructors run in `free.rs`, `orphans.rs`, `background/takeover.rs` and [`Domain::close`], under no lock.
+//! Destructors run in `free.rs`, `orphans.rs`, `background/keeper.rs` and [`Domain::close`], under no lock.
 
 mod dormant;
 mod evidence;
 mod flights;
 mod free;
+pub(crate) mod hazards;
 pub(crate) mod limit;
 pub(crate) mod local;
 mod orphans;
@@ -14,43 +15,38 @@ pub(crate) mod places;
 pub(crate) mod record;
 mod retire;
 mod running;
+pub(crate) mod takeover;
 pub(crate) mod tallies;
 mod wait;
 
 use crate::background::Watch;
-use crate::bag::{Bag, Bags, Item, Orphans, Refused, Work};
-use crate::report::blockers::{self, Blocker};
-use crate::error::SynchronizeError;
-use crate::process::fork::Process;
-use crate::api::hazard::Hazards;
-use crate::protocol::holders::{self, Holders};
+use crate::background::keeper::IDLE_AFTER;
 use crate::bag::inbox::Inbox;
-use crate::meter::ledger::Mark;
-use crate::domain::limit::Limits;
+use crate::bag::{Bag, Bags, Orphans, Refused, Work};
+use crate::evidence::barriers::Barriers;
 use crate::evidence::mapped::Mapped;
 use crate::evidence::membarrier::Membarrier;
-use crate::policy::{
-    self, FREED_PER_RETIRE, MOST_PER_RETIRE, ORPHANS_LOOKED_AT, ORPHANS_PER_RETIRE, Uncovered,
-};
-use crate::protocol::{self, Safe, Scan, VtimeMemory, Words};
-use crate::domain::record::{Record, Records};
-use crate::evidence::source::{ActiveSource, Asked, Barriers};
-use crate::report::stalled::{StallHook, Stalls};
-use crate::meter::stats::{Counters, Stats};
+use crate::evidence::purchase;
 use crate::evidence::status::Status;
-use crate::sync::{FLOOR, fence, light_barrier};
-use crate::background::takeover::{IDLE_AFTER, Marked};
-use crate::domain::tallies::Past;
+use crate::meter::stats::{Counters, Stats};
+use crate::process::fork::Process;
+use crate::protocol::holders::Holders;
+use crate::protocol::{Safe, VtimeMemory, Words};
+use crate::report::blockers::{self, Blocker};
+use crate::report::stalled::{StallHook, Stalls};
 use crate::report::trace::{self, Told};
-use barrierd_client::abi::CLOCK_MARGIN_NS;
 use barrierd_client::clock::now_ns;
-use barrierd_client::{FUTURE_SLACK_NS, time_ns};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use dormant::Dormant;
-use flights::{Flight, Flights, Hand, Landing};
+use flights::{Flights, Hand};
+use hazards::Hazards;
+use limit::Limits;
+use record::{Record, Records};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use takeover::Marked;
+use tallies::Past;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -137,7 +133,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            budget: policy::BUDGET_ITEMS,
+            budget: purchase::BUDGET_ITEMS,
             background: true,
             idle_after: IDLE_AFTER,
             lazy: false,
@@ -456,6 +452,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::bag::Item;
+    use crate::error::SynchronizeError;
+    use crate::sync::FLOOR;
+    use std::time::Instant;
 
     impl Domain {
         pub(crate) fn poison(&self) {

@@ -3,9 +3,26 @@
 //! Owns the lock of the domain's orphans. Their order is `bag/orphans.rs`'s, who has taken which of them
 //! `flights.rs`'s, the background thread's part `background/takeover.rs`'s.
 
+use super::Domain;
+use super::flights::Flight;
+use super::lock;
 use super::running::{Running, runs};
-use super::*;
+use super::takeover::Marked;
+use crate::bag::Bag;
+use crate::bag::Orphans;
+use crate::bag::pace;
+use crate::bag::pace::ORPHANS_LOOKED_AT;
+use crate::domain::record::Record;
+use crate::evidence::purchase::Asked;
+use crate::evidence::purchase::Uncovered;
+use crate::protocol::Safe;
+use crate::protocol::Scan;
 use crate::report::stalled::try_lock;
+use crate::sync::FLOOR;
+use crate::sync::fence;
+use barrierd_client::clock::now_ns;
+use core::sync::atomic::Ordering;
+use std::sync::MutexGuard;
 
 /// A bag of the domain's that the calling thread is freeing.
 struct InHand<'d> {
@@ -239,7 +256,7 @@ impl Domain {
             };
             // Relaxed: a count, by which nothing goes. Each of n threads that exit would look at the others.
             let left = self.handed_over.fetch_add(1, Ordering::Relaxed) + 1;
-            if waits && policy::worth_scanning(left, self.scan_cost()) {
+            if waits && pace::worth_scanning(left, self.scan_cost()) {
                 self.handed_over.store(0, Ordering::Relaxed);
                 self.scan(own, Asked::OnExit, &|_| Uncovered::some(waits));
             }
@@ -308,8 +325,14 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::Settings;
     use super::*;
     use crate::bag::COMPARED;
+    use crate::bag::Item;
+    use crate::evidence::barriers::Barriers;
+    use crate::protocol;
+    use std::time::Duration;
+    use std::time::Instant;
 
     unsafe fn nothing(_: *mut ()) {}
 

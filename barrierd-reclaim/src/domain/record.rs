@@ -17,16 +17,17 @@
 //! 5. `domain` and `place` never change, and records are freed together, when the domain is dropped and
 //!    no thread has a reference to it.
 
-use crate::bag::{Bags, VtimeWord};
+use crate::bag::Bags;
 use crate::domain::Domain;
-use crate::protocol::dormant::{Asleep, Holds};
-use crate::api::hazard::Line;
-use crate::protocol::holders::Interval;
-use crate::meter::ledger::Ledger;
+use crate::domain::hazards::Line;
 use crate::domain::places::Places;
-use crate::protocol::Reader;
-use crate::meter::stats::Tally;
 use crate::domain::tallies::Gone;
+use crate::meter::ledger::Ledger;
+use crate::meter::tally::Tally;
+use crate::protocol::Reader;
+use crate::protocol::VtimeWord;
+use crate::protocol::dormant::{Asleep, Holds};
+use crate::protocol::holders::Interval;
 use core::cell::Cell;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};

@@ -3,8 +3,20 @@
 //!
 //! Owns the order of these steps. Destructors are run by `free.rs`.
 
-use super::*;
+use super::Domain;
+use crate::bag::Item;
+use crate::bag::Work;
+use crate::bag::pace;
+use crate::bag::pace::FREED_PER_RETIRE;
+use crate::bag::pace::ORPHANS_PER_RETIRE;
+use crate::domain::record::Record;
+use crate::evidence::purchase::Asked;
+use crate::meter::ledger::Mark;
+use crate::sync::fence;
+use crate::sync::light_barrier;
 use crate::sync::{Twin, broken, stage};
+use barrierd_client::clock::now_ns;
+use core::sync::atomic::Ordering;
 
 impl Domain {
     /// Queues an item of `bytes` bytes, and frees one that may go. Where readers fence, always by the slow way.
@@ -126,7 +138,7 @@ impl Domain {
     fn scan_at_pace(&self, record: &Record, work: &mut Work<'_>, sealed: bool) {
         let left = work.is_scan_left();
         if sealed {
-            work.set_step(policy::items_a_bag(work.gap_ns(), self.scan_cost()));
+            work.set_step(pace::items_a_bag(work.gap_ns(), self.scan_cost()));
             if work.is_paced() && !self.readers_fence && !left {
                 return work.leave_scan(false);
             }

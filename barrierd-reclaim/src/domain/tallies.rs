@@ -16,7 +16,7 @@
 //! figures that are right as well as safe, a sum during which a place went over is made again, some times.
 
 use crate::domain::record::{Record, Records};
-use crate::meter::stats::Tally;
+use crate::meter::tally::Tally;
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},

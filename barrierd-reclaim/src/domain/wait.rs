@@ -1,8 +1,19 @@
 //! Calls that are asked to free: `flush` frees what it can, `synchronize` waits for the rest.
 
+use super::Domain;
+use super::flights::Landing;
+use super::lock;
 use super::running::{Attended, Released};
-use super::*;
+#[cfg(not(loom))]
+use crate::bag::pace;
+use crate::domain::record::Record;
+use crate::error::SynchronizeError;
+use crate::evidence::purchase::Asked;
+use crate::evidence::purchase::Uncovered;
+use crate::protocol;
 use crate::sync::stage;
+use std::time::Duration;
+use std::time::Instant;
 
 impl Domain {
     /// Seals, scans, and frees everything that is safe.
@@ -22,7 +33,7 @@ impl Domain {
     #[cfg(not(loom))]
     pub(crate) unsafe fn flush_for_all(&self, record: &Record) {
         // SAFETY: as the caller says.
-        unsafe { self.flush_as(record, Some(policy::ORPHANS_PER_FLUSH)) };
+        unsafe { self.flush_as(record, Some(pace::ORPHANS_PER_FLUSH)) };
     }
 
     /// `for_all`: what may not go is left to the domain, and so many bags are freed of what lies there.
@@ -243,7 +254,14 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::Settings;
     use super::*;
+    use crate::bag::Item;
+    use crate::evidence::barriers::Barriers;
+    use core::sync::atomic::AtomicBool;
+    use core::sync::atomic::AtomicUsize;
+    use core::sync::atomic::Ordering;
+    use std::sync::Mutex;
     use std::sync::mpsc::channel;
     use std::thread;
 

@@ -3,13 +3,14 @@
 use super::default;
 use super::guard::Guard;
 use super::participant;
-use crate::report::blockers::Blocker;
+use crate::api::builder::Builder;
+use crate::api::reclaimer::Reclaimer;
 use crate::domain::Domain;
-use crate::error::BuildError;
-use crate::api::reclaimer::{Builder, Reclaimer};
 use crate::domain::record::Record;
-use crate::meter::stats::Stats;
+use crate::error::BuildError;
 use crate::evidence::status::Status;
+use crate::meter::stats::Stats;
+use crate::report::blockers::Blocker;
 use crate::sync::{Ordering, fence};
 use core::fmt;
 use core::marker::PhantomData;

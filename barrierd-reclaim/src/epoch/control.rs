@@ -2,9 +2,9 @@
 
 use super::collector::Collector;
 use super::default;
-use crate::error::{BuildError, SynchronizeError};
-use crate::api::reclaimer::Builder;
+use crate::api::builder::Builder;
 use crate::domain::record::Record;
+use crate::error::{BuildError, SynchronizeError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 

@@ -5,8 +5,8 @@
 use super::owned::Owned;
 use super::pointable::{Pointable, Pointer};
 use super::shared::Shared;
-use crate::bag::Item;
 use crate::api::reclaimer::thin;
+use crate::bag::Item;
 use core::mem::MaybeUninit;
 use core::ptr;
 

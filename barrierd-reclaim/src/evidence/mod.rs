@@ -2,8 +2,10 @@
 //!
 //! Owns watermarks and purchases. Knows the protocol's words, and nothing of queues, records or domains.
 
+pub(crate) mod barriers;
 pub(crate) mod daemons;
 pub(crate) mod mapped;
 pub(crate) mod membarrier;
+pub(crate) mod purchase;
 pub(crate) mod source;
 pub(crate) mod status;

@@ -2,3 +2,4 @@
 
 pub(crate) mod ledger;
 pub(crate) mod stats;
+pub(crate) mod tally;

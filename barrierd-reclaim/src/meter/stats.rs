@@ -1,10 +1,8 @@
 //! Counters: what a domain has done, for reports and tests. They order nothing and prove nothing.
 
-use crate::evidence::source::{ActiveSource, Asked};
-use core::sync::atomic::{
-    AtomicU8, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use crate::evidence::purchase::Asked;
+use crate::evidence::source::ActiveSource;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A domain's work so far, as [`Reclaimer::stats`](crate::Reclaimer::stats) found it: a sum over
@@ -159,33 +157,5 @@ fn code(source: ActiveSource) -> u8 {
         ActiveSource::Daemon => 0,
         ActiveSource::Membarrier => 1,
         ActiveSource::Fence => 2,
-    }
-}
-
-/// A counter that one thread writes and any may read: a plain add, no locked instruction.
-#[derive(Debug, Default)]
-pub(crate) struct Tally(AtomicU64);
-
-impl Tally {
-    /// Adds `n`. Only the owning thread may call this.
-    #[inline]
-    pub(crate) fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
-    }
-
-    /// Adds `n`, after what the caller did before: whoever [`read`](Tally::read)s it sees that. Only
-    /// the owning thread may call this.
-    #[inline]
-    pub(crate) fn publish(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    /// Partner of [`publish`](Tally::publish).
-    pub(crate) fn read(&self) -> u64 {
-        self.0.load(Acquire)
     }
 }

@@ -4,7 +4,8 @@
 //! may touch ([`crate::sync::Owned`]).
 
 use super::*;
-use crate::bag::{BAG_ITEMS, Bags, Item, Refused, VtimeWord, Work};
+use crate::bag::{BAG_ITEMS, Bags, Item, Refused, Work};
+use crate::protocol::VtimeWord;
 use crate::protocol::collect;
 use core::iter::once;
 use core::ptr;

@@ -4,9 +4,9 @@
 //! meanwhile, and proves nothing.
 
 use crate::domain::Domain;
-use crate::meter::ledger::Together;
 use crate::domain::record::Record;
 use crate::domain::tallies::Sum;
+use crate::meter::ledger::Together;
 use barrierd_client::clock::now_ns;
 use rustix::thread::gettid;
 use std::collections::HashMap;

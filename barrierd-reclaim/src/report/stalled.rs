@@ -7,9 +7,9 @@
 //! A section is known by its place and what it had seen when it began: the latest stop. Two of the same place that have
 //! seen the same look like one, so its time is counted from the first look at which there was a later stop: that section, and no later one of the same place, can show the earlier one.
 
-use crate::report::blockers::{self, About, Blocker, Open};
 use crate::domain::Domain;
 use crate::domain::record::Record;
+use crate::report::blockers::{self, About, Blocker, Open};
 use crate::report::trace;
 use barrierd_client::clock::now_ns;
 use core::fmt;

@@ -12,10 +12,10 @@ pub(crate) use off::*;
 
 #[cfg(feature = "tracing")]
 mod on {
-    use crate::report::blockers::Blocker;
     use crate::domain::Domain;
     use crate::domain::limit::Pressure;
     use crate::evidence::status::{Status, Why};
+    use crate::report::blockers::Blocker;
     use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::sync::Mutex;
     use tracing::{debug, error, info, warn};
@@ -118,9 +118,9 @@ mod on {
 
 #[cfg(not(feature = "tracing"))]
 mod off {
-    use crate::report::blockers::Blocker;
     use crate::domain::Domain;
     use crate::domain::limit::Pressure;
+    use crate::report::blockers::Blocker;
 
     pub(crate) const IS_ON: bool = false;
 
@@ -151,7 +151,7 @@ mod off {
 #[cfg(all(test, not(loom), feature = "tracing"))]
 mod tests {
     use crate::domain::{Domain, Settings};
-    use crate::evidence::source::Barriers;
+    use crate::evidence::barriers::Barriers;
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::sync::Arc;
     use tracing::span::{Attributes, Id, Record};

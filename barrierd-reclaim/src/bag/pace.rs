@@ -1,21 +1,7 @@
-//! When a barrier is worth its price, and how many items go at once: the rules, without clock or
-//! atomics.
-//!
-//! Collected and passive barriers are free, so they are taken first; a barrier is bought when what
-//! waits for it is worth more. Memory that waits is memory that is cold when it comes back: on a
-//! machine of 2 CPUs an item that is used again while it is in the cache saves some nanoseconds
-//! (docs/journal.md).
+//! How many items go at once: how large bags are, how often somebody scans, and how much a call frees. The rules,
+//! without clock or atomics.
 
-use crate::bag::BAG_ITEMS;
-
-/// What it is worth to have one waiting item sooner, nanoseconds.
-const WORTH_NS: u64 = 4;
-
-/// No barrier is bought for fewer items than this.
-pub(crate) const LEAST_ITEMS: usize = 512;
-
-/// Items that wait for a barrier, on one thread, above which one is bought whatever it costs.
-pub(crate) const BUDGET_ITEMS: usize = 4096;
+use super::BAG_ITEMS;
 
 /// Calls of one thread in a row that are asked to free, with nothing new to free, and kept from buying: whoever
 /// goes on after that is waiting.
@@ -49,26 +35,6 @@ pub(crate) const ORPHANS_LOOKED_AT: usize = 4;
 /// serves all, so each thread's bags wait no longer for more of them.
 const READERS_A_BAG: usize = 16;
 
-/// What waits for a barrier and nothing else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Uncovered {
-    /// How many, of one thread.
-    pub(crate) items: usize,
-    /// The least stamp among them, nanoseconds.
-    pub(crate) oldest_ns: u64,
-}
-
-impl Uncovered {
-    /// Something that has waited for who knows how long, or nothing.
-    pub(crate) fn some(any: bool) -> Uncovered {
-        Uncovered { items: usize::from(any), oldest_ns: 0 }
-    }
-
-    pub(crate) fn any(self) -> bool {
-        self.items > 0
-    }
-}
-
 /// What a seal and a scan cost beside a reader that never rests, whose cache lines both have to fetch, and what each
 /// place adds whose thread rests, nanoseconds.
 const SEAL_NS: u64 = 600;
@@ -90,13 +56,6 @@ pub(crate) fn items_a_bag(gap_ns: u64, places: usize) -> usize {
     usize::try_from(items).unwrap_or(BAG_ITEMS).clamp(LEAST_A_BAG, BAG_ITEMS)
 }
 
-/// Whether to buy a barrier that costs `price_ns`, for `uncovered` items of one thread that wait for
-/// one and nothing else. `budget`: items.
-pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bool {
-    let fair = usize::try_from(price_ns / WORTH_NS).unwrap_or(usize::MAX);
-    uncovered >= fair.max(LEAST_ITEMS).min(budget.max(1))
-}
-
 /// Whether somebody should scan, so many bags having been `sealed` in the domain since the last scan; or
 /// threads that exit, so many after the last of them that did.
 pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
@@ -106,32 +65,6 @@ pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// More items, a lower price or a smaller budget never speak against a purchase; the budget
-        /// always speaks for one, and nothing is bought for less than the least.
-        #[test]
-        fn purchases_are_monotonic(
-            items in 0..10_000usize, price in 0..1_000_000u64, budget in 1..8192usize,
-            more in 0..100usize, cheaper in 0..1000u64,
-        ) {
-            if worth_buying(items, price, budget) {
-                prop_assert!(worth_buying(items + more, price.saturating_sub(cheaper), budget));
-                prop_assert!(items >= LEAST_ITEMS.min(budget));
-            }
-            prop_assert!(worth_buying(items.max(budget), price, budget));
-        }
-    }
-
-    #[test]
-    fn a_barrier_must_be_worth_its_price() {
-        let least = |price_ns| (0..10_000).find(|&n| worth_buying(n, price_ns, BUDGET_ITEMS));
-        assert_eq!(least(400), Some(LEAST_ITEMS));
-        assert_eq!(least(8_000), Some(2_000));
-        assert_eq!(least(1_000_000), Some(BUDGET_ITEMS));
-        assert!(worth_buying(10, 0, 10), "a small budget is kept");
-    }
 
     #[test]
     fn bags_follow_the_pace_of_their_thread() {

@@ -25,7 +25,8 @@ unsafe fn count(freed: *mut ()) {
 
 impl World {
     fn new(source: Source, lazy: bool) -> (World, Keeper) {
-        let barriers = crate::evidence::source::Barriers::choose(source, None).expect("this kernel has it");
+        let barriers =
+            crate::evidence::barriers::Barriers::choose(source, None).expect("this kernel has it");
         let settings =
             Settings { background: true, idle_after: Duration::ZERO, lazy, ..Settings::default() };
         let domain = Arc::new(Domain::new(barriers, &settings));

@@ -1,0 +1,352 @@
+//! What the background thread does for one domain: it finds threads that hold garbage and do not
+//! retire, has their queues taken over, and frees what is safe.
+//!
+//! Owns when the next look is due. The steps of a takeover are `domain/takeover.rs`'s; the thread's sleep is
+//! `background/mod.rs`'s.
+//!
+//! # The daemon, while it sees nobody wait
+//! A look at its file leaves no trace, so a daemon takes its time while everybody only looks. While
+//! something here waits for its barriers, the background thread does not nap but sleeps on its word
+//! ([`News`]): so it is seen, and hears of the next barrier at once.
+
+use crate::bag::Bags;
+use crate::domain::Domain;
+use crate::domain::local::{self, DomainId};
+use crate::domain::record::Record;
+use crate::evidence::mapped::Mapped;
+use crate::evidence::purchase::Asked;
+use crate::later;
+use crate::sync::stage;
+use barrierd_client::{Stamp, WaitError};
+use core::ptr;
+use core::sync::atomic::AtomicU64;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// How often a domain is looked at in which something waits, and how long a thread may not retire
+/// before its queue is taken over, unless the builder says otherwise.
+pub(crate) const IDLE_AFTER: Duration = Duration::from_millis(10);
+/// How often a domain is looked at whose threads free nothing themselves.
+const LAZY_NAP: Duration = Duration::from_millis(2);
+/// While a barrier is awaited the next look is no sooner than this.
+const LEAST_NAP: Duration = Duration::from_millis(1);
+/// Held up by readers, the looks become this rare ...
+const MOST_NAP_PINNED: Duration = Duration::from_millis(40);
+/// ... and this rare where no barrier comes.
+const MOST_NAP: Duration = Duration::from_millis(250);
+/// So long a visit goes on freeing what the destructors of that visit retire; then as long a pause, for
+/// other domains and everybody else.
+const TURN: Duration = Duration::from_millis(1);
+/// The looks grow rarer by this part of the time that nothing has moved.
+const PATIENCE: u32 = 8;
+/// The longest sleep on a daemon's word.
+const MOST_SLEEP: Duration = Duration::from_millis(20);
+/// What is as old does not wait for a barrier: even an easy daemon's has passed by then.
+const TOO_OLD: Duration = Duration::from_millis(500);
+/// Looks at an empty domain before it is left alone: a domain that is never quite empty for long
+/// costs its retirers no wake-ups.
+const LINGER: u32 = 3;
+
+/// What is known of a record.
+#[derive(Debug)]
+struct Seen {
+    retired: u64,
+    since: Instant,
+    /// The queue that was marked last; only compared, since it may be gone.
+    ///
+    /// Another one in the record is its successor, and may hold something, whatever the count says: an
+    /// owner counts an item before it pushes it, so it may have pushed into the successor what was counted
+    /// before the mark. A successor is made while its predecessor is there, and marked before it has one
+    /// itself, so it never has the address that stands here.
+    marked: *mut Bags,
+}
+
+/// What the thread waits to hear of a daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct News {
+    daemon: Arc<Mapped>,
+    /// The watermark before the last look, nanoseconds.
+    seen_ns: u64,
+}
+
+impl News {
+    /// Whether there is a later watermark.
+    fn have_come(&self) -> bool {
+        self.daemon.watermark().is_ok_and(|mark| mark.ns > self.seen_ns)
+    }
+
+    /// Sleeps until they have come, `longest` at most. False, at once: they can't be waited for.
+    ///
+    /// Who calls the thread meanwhile finds it awake, as if it were at work, so he does not wake it: he
+    /// is seen at its next look. Hence the bound.
+    pub(crate) fn sleep(&self, longest: Duration) -> bool {
+        let deadline = Instant::now() + longest.min(MOST_SLEEP);
+        let waited = self.daemon.wait_passive(Stamp::from_ns(self.seen_ns), deadline);
+        !matches!(waited, Err(WaitError::Distrust(_)))
+    }
+}
+
+/// What a visit found in the way of what it leaves with the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Nothing,
+    /// What may go as well, but for the time that was spent already.
+    More {
+        spent: Duration,
+    },
+    /// A section is in the way.
+    Pinned,
+    /// The barrier has not passed.
+    Unpassed,
+    /// Nothing goes any more.
+    Poisoned,
+}
+
+/// The background thread's view of a domain.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    domain: Weak<Domain>,
+    id: DomainId,
+    seen: HashMap<*const Record, Seen>,
+    due: Instant,
+    /// What it sleeps for until then, if it is more than time.
+    news: Option<News>,
+    /// When something last moved.
+    moved: Instant,
+    waiting: u64,
+    /// Destructors of the last visit have retired what was not freed yet.
+    renews: bool,
+    empty: u32,
+    /// Destructors that its visits have begun.
+    beats: Arc<AtomicU64>,
+    /// When the next look for stalled sections is due.
+    stalls_due: Instant,
+}
+
+// SAFETY: the addresses in it are only compared.
+unsafe impl Send for Keeper {}
+
+impl Keeper {
+    pub(crate) fn new(domain: Weak<Domain>, id: DomainId) -> Keeper {
+        let now = Instant::now();
+        Keeper {
+            domain,
+            id,
+            seen: HashMap::new(),
+            due: now,
+            news: None,
+            moved: now,
+            waiting: 0,
+            renews: false,
+            empty: 0,
+            beats: Arc::default(),
+            stalls_due: now,
+        }
+    }
+
+    pub(crate) fn beats(&self) -> &Arc<AtomicU64> {
+        &self.beats
+    }
+
+    pub(crate) fn domain_weakly(&self) -> &Weak<Domain> {
+        &self.domain
+    }
+
+    /// The domain is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.domain.strong_count() == 0
+    }
+
+    /// The domain, if it is not gone.
+    pub(crate) fn domain(&self) -> Option<Arc<Domain>> {
+        self.domain.upgrade()
+    }
+
+    /// What is worth waking up for before the next look is due.
+    pub(crate) fn news(&self) -> Option<News> {
+        self.news.clone()
+    }
+
+    /// Looks at the domain, if it is time. When to come again; `None`: when called.
+    pub(crate) fn visit(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
+        let watch = domain.watch()?;
+        if watch.attention().is_asleep() {
+            return None;
+        }
+        let stalls = self.look_for_stalls(domain);
+        let sooner = |nap: Duration| nap.min(stalls.unwrap_or(nap));
+        let now = Instant::now();
+        if now < self.due && !self.news.as_ref().is_some_and(News::have_come) {
+            return Some(sooner(self.due - now));
+        }
+        let nap = self.pass(domain, now);
+        domain.told().look(domain);
+        if nap.is_none() && watch.attention().fall_asleep(|| domain.waiting() != 0) {
+            self.due = now;
+            return None;
+        }
+        let nap = nap.unwrap_or_else(|| domain.idle_after());
+        self.due = later::after(Instant::now(), nap);
+        Some(sooner(nap))
+    }
+
+    /// Looks for sections that are open for too long, if anybody wants to hear of them and it is time.
+    /// When to do so again.
+    fn look_for_stalls(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
+        let stalls = domain.stalls()?;
+        let now = Instant::now();
+        if now < self.stalls_due {
+            return Some(self.stalls_due - now);
+        }
+        if domain.look_for_stalls(stalls) {
+            // What was called may have used the domain: see `free`.
+            local::leave(self.id);
+        }
+        self.stalls_due = later::after(Instant::now(), stalls.every());
+        Some(stalls.every())
+    }
+
+    /// One look. `None`: nothing waits.
+    fn pass(&mut self, domain: &Arc<Domain>, now: Instant) -> Option<Duration> {
+        self.news = None;
+        let period = domain.idle_after().min(if domain.is_lazy() { LAZY_NAP } else { MOST_NAP });
+        let waiting = domain.waiting();
+        if waiting == 0 {
+            self.empty += 1;
+            (self.moved, self.waiting) = (now, 0);
+            return (self.empty < LINGER).then_some(period);
+        }
+        self.empty = 0;
+        // Before the look, so that none that come during it are slept through.
+        let news = domain.easy_daemon().and_then(|daemon| {
+            let seen_ns = daemon.watermark().ok()?.ns;
+            Some(News { daemon, seen_ns })
+        });
+        let mut moved = waiting < self.waiting;
+        self.waiting = waiting;
+
+        domain.look_for_daemon();
+        domain.prepare_to_buy();
+        moved |= self.mark_idle(domain, now);
+        let mut awaits_barrier = domain.pass_marks();
+        moved |= domain.take_marked() > 0;
+        let (freed, left) = self.free_in_turns(domain);
+        moved |= freed;
+        let pinned = left == Outcome::Pinned;
+        awaits_barrier |= left == Outcome::Unpassed;
+        // Poisoned: nothing will come.
+        if left == Outcome::Poisoned {
+            return Some(MOST_NAP);
+        }
+        if moved {
+            self.moved = now;
+        }
+        if let Outcome::More { spent } = left {
+            return Some(spent);
+        }
+        let stuck = now.saturating_duration_since(self.moved);
+        if self.renews && left == Outcome::Unpassed && stuck < 10 * LEAST_NAP {
+            // It could not be bought yet.
+            if let Some(nap) = domain.purchase_in() {
+                return Some(nap.clamp(LEAST_NAP / 20, LEAST_NAP));
+            }
+        }
+        // Threads that retire have each other's barriers; where those do, nothing gets old.
+        let old =
+            || domain.oldest().is_some_and(|age| (domain.idle_after()..TOO_OLD).contains(&age));
+        self.news = news.filter(|_| awaits_barrier || old());
+        let stuck = stuck / PATIENCE;
+        Some(if awaits_barrier {
+            let least = if self.news.is_some() { period } else { LEAST_NAP.min(period) };
+            stuck.clamp(least, MOST_NAP)
+        } else if pinned {
+            stuck.clamp(period, MOST_NAP_PINNED.max(period))
+        } else {
+            period
+        })
+    }
+
+    /// Frees what is safe; then, turn by turn, what the destructors of that turn have retired, with the
+    /// evidence that there is by then. Whether anything was freed; and what is left.
+    ///
+    /// Else a chain whose links each retire the next would go at one link a visit.
+    fn free_in_turns(&mut self, domain: &Arc<Domain>) -> (bool, Outcome) {
+        let begun = Instant::now();
+        let (mut any, mut again) = (false, false);
+        let mut asked = if self.renews { Asked::Again } else { Asked::Behind };
+        loop {
+            if !domain.has_orphans() {
+                self.renews = false;
+                return (any, Outcome::Nothing);
+            }
+            let scan = domain.scan_behind(asked);
+            let (freed, retired) =
+                if domain.has_safe_orphan() { self.free(domain) } else { (0, 0) };
+            any |= freed > 0;
+            let Some(oldest) = domain.oldest_orphan() else {
+                self.renews = false;
+                return (any, Outcome::Nothing);
+            };
+            let Some(scan) = scan else { return (any, Outcome::Poisoned) };
+            if freed > 0 {
+                self.renews = retired > 0;
+            }
+            let left = if scan.watermark > oldest { Outcome::Pinned } else { Outcome::Unpassed };
+            // The stamp of what was just retired may be too near to the scan's: then a second one.
+            let near = freed == 0 && again && left == Outcome::Unpassed;
+            if !self.renews || freed == 0 && !near {
+                return (any, left);
+            }
+            let spent = begun.elapsed();
+            if spent >= TURN {
+                return (any, Outcome::More { spent });
+            }
+            (asked, again) = (Asked::Again, freed > 0);
+        }
+    }
+
+    /// Marks the queues of those that may hold something and have not retired for a while. A thread that
+    /// retires is left alone.
+    fn mark_idle(&mut self, domain: &Domain, now: Instant) -> bool {
+        let mut marked = false;
+        for record in domain.records() {
+            let retired = record.retired().get();
+            let unseen = Seen { retired: 0, since: now, marked: ptr::null_mut() };
+            let seen = self.seen.entry(record).or_insert(unseen);
+            if retired != seen.retired || record.is_attended() {
+                (seen.retired, seen.since) = (retired, now);
+                continue;
+            }
+            let idle = now.saturating_duration_since(seen.since) >= domain.idle_after();
+            // Without the lock: most of those that are idle have nothing since.
+            if !idle || retired == 0 || record.foreign_bags() == seen.marked {
+                continue;
+            }
+            stage();
+            if let Some(queue) = domain.mark(record) {
+                stage();
+                seen.marked = queue;
+                marked = true;
+            }
+        }
+        marked
+    }
+
+    /// Frees what is safe, as a thread of the domain like any other, which then gives its place up:
+    /// an idle place would hold back collected barriers. How many items; and how many their destructors
+    /// retired.
+    fn free(&self, domain: &Arc<Domain>) -> (usize, u64) {
+        let Some(record) = local::find(self.id, domain) else { return (0, 0) };
+        // SAFETY: this thread's record in this domain, which is alive.
+        let record = unsafe { &*record };
+        let before = record.retired().get();
+        let freed = domain.while_freeing(record, || domain.free_behind(record, &self.beats));
+        let retired = record.retired().get().wrapping_sub(before);
+        local::leave(self.id);
+        (freed, retired)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod preempted;

@@ -1,0 +1,148 @@
+//! All hazards of a domain, in lines that belong to one record each.
+//!
+//! # Who may touch what
+//! 1. A slot is stored by its [`Hazard`](crate::Hazard) and loaded by whoever looks.
+//! 2. A line belongs to one record from [`Places::take`] until it is given back, which its last hazard
+//!    does; its `used` and `record` are touched by that record's owner alone.
+//! 3. Lines live as long as the domain, and `place` never changes.
+//! 4. A hazard's record stays in use while the hazard lives (`Record::holds`): it is by the record's
+//!    full stops, or by barriers that pass every thread, that the hazard is known to be seen.
+
+use super::places::Places;
+use super::record::Record;
+use crate::protocol::holders::HazardSlot;
+use core::cell::Cell;
+use core::fmt;
+use core::ptr;
+
+/// Hazards in a line.
+const SLOTS: usize = 8;
+
+/// Hazards of one thread, beside each other and away from other threads': two cache lines, since
+/// processors fetch them in pairs.
+#[repr(C, align(128))]
+pub(crate) struct Line {
+    slots: [HazardSlot; SLOTS],
+    /// A bit for each slot that has a [`Hazard`].
+    used: Cell<u8>,
+    /// Whose it is.
+    pub(crate) record: Cell<*const Record>,
+    /// Its number among the domain's lines.
+    place: usize,
+}
+
+// A slot's line begins where its address has zeros. (Loom's atomics are larger; no model has lines.)
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Line>() == align_of::<Line>());
+
+// SAFETY: the slots are atomic, `used` and `record` follow rule 2, `place` rule 3.
+unsafe impl Sync for Line {}
+// SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
+unsafe impl Send for Line {}
+
+impl Line {
+    fn new(place: usize) -> Line {
+        let slots = core::array::from_fn(|_| HazardSlot::new());
+        Line { slots, used: Cell::new(0), record: Cell::new(ptr::null()), place }
+    }
+
+    /// A free slot's number.
+    fn find(&self) -> Option<usize> {
+        let free = (!self.used.get()).trailing_zeros() as usize;
+        (free < SLOTS).then_some(free)
+    }
+
+    /// The first of two that are free, one beside the other.
+    fn find_pair(&self) -> Option<usize> {
+        (0..SLOTS).step_by(2).find(|slot| self.used.get() >> slot & 0b11 == 0)
+    }
+}
+
+/// All hazards of a domain: as many lines as were ever in use at once, and used again.
+pub(crate) struct Hazards(Places<Line>);
+
+impl Hazards {
+    pub(crate) fn new() -> Hazards {
+        Hazards(Places::new())
+    }
+
+    /// Whether there never was one, so that a domain without hazards pays one load a look. A line is in
+    /// use before a hazard of it holds anything, so whoever would have to see the one sees the other.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_new()
+    }
+
+    /// Every hazard of a line that is in use. Nothing is loaded before it is called for.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &HazardSlot> {
+        self.0.in_use().flat_map(|line| line.slots.iter())
+    }
+
+    /// What a look costs, in hazards that it loads.
+    pub(crate) fn cost(&self) -> usize {
+        self.0.cost() * SLOTS
+    }
+
+    /// A free slot for `record`, whose owner calls; the pointer is good for the whole line.
+    pub(crate) fn take(&self, record: &Record) -> *const HazardSlot {
+        // SAFETY: null, or a line that the owner has, which lives as long as the domain.
+        let own = unsafe { record.line().get().as_ref() };
+        let (line, slot) = own
+            .and_then(|line| Some((line, line.find()?)))
+            .unwrap_or_else(|| (self.take_line(record), 0));
+        line.used.set(line.used.get() | 1 << slot);
+        line.record.set(record);
+        ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
+    }
+
+    /// Two free slots beside each other, likewise: a pointer to the first.
+    pub(crate) fn take_pair(&self, record: &Record) -> *const HazardSlot {
+        // SAFETY: as in `take`.
+        let own = unsafe { record.line().get().as_ref() };
+        let (line, slot) = own
+            .and_then(|line| Some((line, line.find_pair()?)))
+            .unwrap_or_else(|| (self.take_line(record), 0));
+        line.used.set(line.used.get() | 0b11 << slot);
+        line.record.set(record);
+        ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
+    }
+
+    /// Another line for `record`, with nothing in it.
+    fn take_line(&self, record: &Record) -> &Line {
+        let line = self.0.take(|place| Box::into_raw(Box::new(Line::new(place))));
+        record.line().set(line);
+        line
+    }
+
+    /// Gives a slot of `line` back, cleared; the line's owner calls.
+    ///
+    /// The line goes with its last hazard, so there are no more of them than hazards. Until then it is
+    /// where the next one is taken.
+    pub(crate) fn give_back(&self, record: &Record, line: &Line, slot: usize) {
+        line.used.set(line.used.get() & !(1 << slot));
+        if line.used.get() != 0 {
+            record.line().set(line);
+            return;
+        }
+        if ptr::eq(record.line().get(), line) {
+            record.line().set(ptr::null());
+        }
+        self.0.give_back(line.place);
+    }
+}
+
+impl fmt::Debug for Hazards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hazards").field("lines", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
+/// The line that it is in, and its number there.
+///
+/// # Safety
+/// `at` is the slot of a hazard that lives for `'r`, be it with low bits of the hazard's own.
+pub(crate) unsafe fn line_of<'r>(at: *const HazardSlot) -> (&'r Line, usize) {
+    let line = at.map_addr(|address| address & !(align_of::<Line>() - 1)).cast::<Line>();
+    // SAFETY: as above; `Hazards::take` made it from the line's own pointer, and the line begins there.
+    (unsafe { &*line }, (at.addr() - line.addr()) / size_of::<HazardSlot>())
+}

@@ -1,0 +1,344 @@
+//! The takeover of a queue whose owner does not retire.
+//!
+//! Owns the order of its steps. The queue's half is `bag/mod.rs`; when a queue is taken over is the background
+//! thread's business (`background/keeper.rs`).
+//!
+//! # The takeover
+//! 1. A thread's count of retired items has not moved for a while: its queue is marked as taken.
+//! 2. A barrier of its CPU passes: bought after the mark, or a watermark of the daemon's above a stop
+//!    that came after the mark; where readers fence, owners do too, and a fence here is enough.
+//! 3. The queue is quiet: it is the taker's. If it is not, its owner is inside (preempted, say): look
+//!    again later. Once the barrier has passed, an owner that comes in finds the mark.
+//! 4. A full stop, *after* that: the stamp of what was in the open bag. Any earlier stamp could lie
+//!    before the unlink of an item that the owner pushed between the stamp and the look.
+//! 5. The bags go to the domain, where exited threads' bags lie: whoever comes first frees them.
+//!
+//! Marked queues are listed in the domain ([`Marked`]), so that `Domain::close` and `synchronize`
+//! find what is in them.
+
+use super::Domain;
+use super::record::Record;
+use crate::bag::{Bag, Bags, Left};
+use crate::meter::ledger::Mark;
+use crate::report::blockers::own_tid;
+use crate::report::trace;
+use crate::sync::{Twin, broken, stage};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A queue that is being taken over.
+#[derive(Debug)]
+pub(crate) struct Marked {
+    bags: *mut Bags,
+    record: *const Record,
+    /// What its owner had retired before the mark: items, bytes. For reports.
+    retired: (u64, u64),
+    /// A stop after the mark, nanoseconds.
+    at: u64,
+    /// The barrier has passed.
+    passed: bool,
+}
+
+// SAFETY: a marked queue is alive until both have left it, and its taker, whoever holds this, has
+// not; the record lives as long as the domain that lists this.
+unsafe impl Send for Marked {}
+
+impl Marked {
+    /// Whether the queue is the taker's.
+    fn is_ours(&self) -> bool {
+        // SAFETY: alive, see above.
+        let bags = unsafe { &*self.bags };
+        // An owner that has left won't come back: no barrier is needed.
+        bags.is_left() || (self.passed && bags.is_quiet())
+    }
+
+    /// Everything that is in it; the taker leaves.
+    ///
+    /// # Safety
+    /// The domain's orphans are locked. [`is_ours`](Marked::is_ours), or there is no owner any more;
+    /// `ns` comes from a stop after that.
+    unsafe fn take(self, ns: u64) -> Left {
+        // SAFETY: records live as long as the domain that lists this.
+        let record = unsafe { &*self.record };
+        record.set_taken(self.bags);
+        let (items, bytes) = self.retired;
+        record.ledger().note(Mark { ns, items, bytes }, 0);
+        // SAFETY: as the caller says.
+        let all = unsafe { (*self.bags).take_over(ns) };
+        // SAFETY: marked, and not touched again: `self` is gone.
+        unsafe { Bags::leave(self.bags) };
+        all
+    }
+}
+
+impl Domain {
+    /// Marks the queue of a record whose owner doesn't retire, unless nothing ever came into it. The
+    /// queue, if it is marked now.
+    pub(crate) fn mark(&self, record: &Record) -> Option<*mut Bags> {
+        let orphans = self.lock_orphans();
+        // The door is closed: what is there belongs to `close`.
+        orphans.as_ref()?;
+        let bags = record.foreign_bags();
+        // Its taker has left it, and its owner may do so at any moment. (The address of a queue that
+        // is gone can't be another's here: its successor was made before it went.)
+        if bags == record.taken() {
+            return None;
+        }
+        // SAFETY: an owner leaves a queue only once it is marked. If this one is, its taker has not
+        // left it: whoever does notes that in the record, under the lock that is held here.
+        let queue = unsafe { &*bags };
+        if queue.is_taken() || !queue.is_used() {
+            return None;
+        }
+        let retired = (record.retired().get(), record.retired_bytes().get());
+        queue.mark_taken();
+        self.lock_marked().push(Marked { bags, record, retired, at: u64::MAX, passed: false });
+        Some(bags)
+    }
+
+    /// Takes over the marked queues that are the domain's by now. How many.
+    pub(crate) fn take_marked(&self) -> usize {
+        stage();
+        let count = self.take_marked_quietly();
+        stage();
+        if count > 0 {
+            trace::took_over(count);
+        }
+        count
+    }
+
+    fn take_marked_quietly(&self) -> usize {
+        let early = broken(Twin::StampBeforeLook).then(|| self.stop_aside());
+        let mut orphans = self.lock_orphans();
+        let Some(orphans) = orphans.as_mut() else { return 0 };
+        let mut marked = self.lock_marked();
+        let ours: Vec<Marked> = marked.extract_if(.., |marked| marked.is_ours()).collect();
+        drop(marked);
+        if ours.is_empty() {
+            return 0;
+        }
+        // After the look: see the file's documentation.
+        let ns = early.unwrap_or_else(|| self.stop_aside());
+        let count = ours.len();
+        for marked in ours {
+            // SAFETY: it is ours, and the stop came after that was seen.
+            orphans.add(unsafe { marked.take(ns) });
+        }
+        self.note_orphans(orphans);
+        self.counters().took_over(count);
+        count
+    }
+
+    /// Everything in marked queues, for `close`: no owner is left.
+    ///
+    /// # Safety
+    /// The door is closed, so nobody else marks or takes over, and no call is under way.
+    pub(crate) unsafe fn take_all_marked(&self) -> Vec<Bag> {
+        let all = core::mem::take(&mut *self.lock_marked());
+        // SAFETY: as the caller says; there are no readers, so any stamp will do.
+        all.into_iter().flat_map(|marked| unsafe { marked.take(u64::MAX) }.into_bags()).collect()
+    }
+
+    /// Gives marks their barrier, where it can be had. Whether there are any without.
+    pub(crate) fn pass_marks(&self) -> bool {
+        {
+            let mut marked = self.lock_marked();
+            if marked.iter().all(|marked| marked.passed) {
+                return false;
+            }
+            // After the marks.
+            let now = self.stop_aside();
+            marked.iter_mut().filter(|marked| marked.at == u64::MAX).for_each(|m| m.at = now);
+        }
+        stage();
+        // Not under the lock: it may take its time.
+        let passed =
+            if broken(Twin::TakeoverWithoutBarrier) { u64::MAX } else { self.barrier_for_marks() };
+        stage();
+        let mut marked = self.lock_marked();
+        // Only this thread marks, so none is younger than the stop above.
+        marked.iter_mut().for_each(|marked| marked.passed |= marked.at < passed);
+        marked.iter().any(|marked| !marked.passed)
+    }
+
+    /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
+    /// `beats` counts on with each.
+    pub(crate) fn free_behind(&self, record: &Record, beats: &AtomicU64) -> usize {
+        let mut freed = 0;
+        let tid = own_tid();
+        while let Some(_flight) = self.take_in_hand(record) {
+            // None: the bag is empty, or somebody else took the rest.
+            while let Some(item) = self.hand().next(tid) {
+                // Relaxed: a hint for the watcher.
+                beats.fetch_add(1, Relaxed);
+                stage();
+                record.freed().publish(1);
+                freed += 1;
+                // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
+                // left the bag, so this is the only call.
+                let result = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
+                // The panic hook has reported it. The payload stays: its own destructor might panic.
+                if let Err(payload) = result {
+                    core::mem::forget(payload);
+                }
+            }
+        }
+        freed
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::bag::{Item, Refused};
+    use crate::evidence::membarrier::Membarrier;
+    use crate::protocol::VtimeWord;
+    use crate::sync::BROKEN;
+    use barrierd_client::clock::now_ns;
+    use core::ptr;
+    use core::time::Duration;
+    use std::process::{Command, ExitStatus};
+    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
+    use std::thread;
+    use std::time::Instant;
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    fn numbered(n: usize) -> Item {
+        Item::new(ptr::without_provenance_mut(n), nothing)
+    }
+
+    fn fresh() -> *mut Bags {
+        Box::into_raw(Box::new(Bags::new(VtimeWord::none())))
+    }
+
+    /// An owner that never pauses against a taker that marks, has a barrier pass, and takes, again and
+    /// again: everything that was pushed is taken, in order, once.
+    fn owner_against_taker(time: Duration) {
+        let membarrier = Membarrier::find().expect("this kernel has membarrier");
+        let (current, done) = (AtomicPtr::new(fresh()), AtomicBool::new(false));
+        let mut taken = Vec::new();
+        let mut takeovers = 0;
+        let pushed = thread::scope(|scope| {
+            let owner = scope.spawn(|| {
+                let (mut bags, mut n, mut here) = (current.load(Relaxed), 0, 0);
+                while !done.load(Relaxed) {
+                    if here > 2000 {
+                        // Enough for the taker: just in and out.
+                        // SAFETY: as below.
+                        if unsafe { (*bags).own(false, |_| ()) }.is_ok() {
+                            continue;
+                        }
+                    }
+                    // SAFETY: this thread's queue, or one that was just taken from it.
+                    let refused = unsafe { (*bags).push(numbered(n), 8, false) }.err();
+                    let refused = match refused {
+                        // SAFETY: as above; `work` runs no foreign code.
+                        Some(Refused::Closed) => unsafe {
+                            let work = (*bags).own(false, |work| {
+                                if work.wants_seal() {
+                                    work.seal(1);
+                                }
+                                work.push(numbered(n), 8);
+                            });
+                            work.err()
+                        },
+                        refused => refused,
+                    };
+                    if refused.is_none() {
+                        (n, here) = (n + 1, here + 1);
+                    } else {
+                        here = 0;
+                        let new = fresh();
+                        current.store(new, Release);
+                        // SAFETY: taken, and not used again.
+                        unsafe { Bags::leave(bags) };
+                        bags = new;
+                    }
+                }
+                n
+            });
+            let stop = Instant::now() + time;
+            let mut last = ptr::null_mut();
+            while Instant::now() < stop {
+                let bags = current.load(Acquire);
+                if bags == last {
+                    continue;
+                }
+                // SAFETY: alive until both have left; whoever takes it is this thread.
+                unsafe {
+                    (*bags).mark_taken();
+                    if !broken(Twin::TakeoverWithoutBarrier) {
+                        membarrier.buy(now_ns()).expect("registered");
+                    }
+                    while !(*bags).is_quiet() {
+                        std::hint::spin_loop();
+                    }
+                    if broken(Twin::LimitBeforeBusy) {
+                        // As if it were preempted here: whoever can come in by now does.
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                    for bag in (*bags).take_over(1).into_bags() {
+                        taken.extend(bag.map(|item| item.ptr().addr()));
+                    }
+                    Bags::leave(bags);
+                }
+                (last, takeovers) = (bags, takeovers + 1);
+            }
+            done.store(true, Relaxed);
+            owner.join().expect("no panics")
+        });
+        let bags = current.into_inner();
+        // SAFETY: the owner is gone.
+        unsafe {
+            for bag in (*bags).take_over(1).into_bags() {
+                taken.extend(bag.map(|item| item.ptr().addr()));
+            }
+        }
+        eprintln!("{pushed} items, {takeovers} takeovers");
+        assert_eq!(taken.len(), pushed);
+        assert!(taken.iter().enumerate().all(|(i, &n)| i == n));
+    }
+
+    const TWIN_ENV: &str = "BARRIERD_TEST_TAKEOVER_TWIN";
+
+    fn broken_how(how: &str) -> ExitStatus {
+        let mut test = Command::new(std::env::current_exe().expect("this test"));
+        test.args(["--exact", "domain::takeover::tests::nothing_is_lost_between_owner_and_taker"]);
+        // It may corrupt its memory, and then hang or crash.
+        let output = test.env(TWIN_ENV, how).output().expect("it runs");
+        output.status
+    }
+
+    #[test]
+    fn nothing_is_lost_between_owner_and_taker() {
+        if let Ok(twin) = std::env::var(TWIN_ENV) {
+            let twin = if twin == "barrier" {
+                Twin::TakeoverWithoutBarrier
+            } else {
+                Twin::LimitBeforeBusy
+            };
+            BROKEN.store(twin as u8 + 1, Relaxed);
+            thread::spawn(|| {
+                thread::sleep(Duration::from_secs(20));
+                std::process::abort();
+            });
+            return owner_against_taker(Duration::from_secs(3));
+        }
+        owner_against_taker(Duration::from_secs(1));
+    }
+
+    /// The test above finds both twins. On one CPU there is nothing to be found.
+    #[test]
+    fn broken_takeovers_are_found() {
+        if thread::available_parallelism().map_or(1, |cpus| cpus.get()) < 2 {
+            eprintln!("\n*** NOT RUN: this test needs two CPUs ***\n");
+            return;
+        }
+        for how in ["barrier", "limit"] {
+            // Each run is a matter of chance, and of how busy the machine is.
+            let found = (0..40).any(|_| !broken_how(how).success());
+            assert!(found, "the twin without {how} was not found");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The source that a domain has chosen.
+//!
+//! Every source speaks the same unit, nanoseconds of `CLOCK_MONOTONIC`, and every watermark is true
+//! by itself; so a domain may take the next one from another source, and its era only rises.
+
+use crate::error::BuildError;
+use crate::evidence::daemons::{Daemons, is_gone, keeps_up};
+use crate::evidence::mapped::{self, Mapped};
+use crate::evidence::membarrier::{self, Membarrier};
+use crate::evidence::source::{ActiveSource, Source};
+use crate::evidence::status::{Status, Why};
+use crate::meter::stats::Counters;
+use crate::protocol::{Evidence, VtimeWord};
+use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH};
+use barrierd_client::{Barrier, Liveness, Stamp};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The chosen source. Kept, mappings and all, for the life of the domain.
+#[derive(Debug)]
+pub(crate) enum Barriers {
+    /// The daemon's file, with or without membarrier to fall back on. It may not be there yet.
+    Daemon { daemons: Daemons, fallback: Option<Membarrier> },
+    /// Bought barriers only.
+    Membarrier(Membarrier),
+    /// The readers' own fences. Whether that was asked for.
+    Fence { asked_for: bool },
+}
+
+impl Barriers {
+    /// By what one look at the file tells and one question a process to the kernel: without a wait.
+    pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
+        membarrier::begin_anew_in_a_child();
+        let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
+        match source {
+            Source::Daemon => {
+                let file = mapped::open(&path)?;
+                if is_gone(&file) {
+                    return Err(BuildError::DaemonGone { path });
+                }
+                Ok(Barriers::Daemon { daemons: Daemons::new(path, Some(file)), fallback: None })
+            }
+            Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::find()?)),
+            Source::Fence => Ok(Barriers::Fence { asked_for: true }),
+            Source::Auto => {
+                let file = mapped::look(&path);
+                let fallback = Membarrier::find().ok();
+                // With membarrier nothing need be known at once: each use looks whether the daemon keeps
+                // up. Without it a daemon that never comes back would keep all garbage, so in doubt: fences.
+                let alive = |file: &Arc<Mapped>| file.liveness() == Liveness::Alive;
+                if fallback.is_none() && !file.as_ref().is_some_and(alive) {
+                    return Ok(Barriers::Fence { asked_for: false });
+                }
+                Ok(Barriers::Daemon { daemons: Daemons::new(path, file), fallback })
+            }
+        }
+    }
+
+    /// Where the first barrier will come from.
+    pub(crate) fn active(&self) -> ActiveSource {
+        match self {
+            Barriers::Daemon { fallback: None, .. } => ActiveSource::Daemon,
+            Barriers::Daemon { .. } if self.keeps_up() => ActiveSource::Daemon,
+            Barriers::Daemon { .. } | Barriers::Membarrier(_) => ActiveSource::Membarrier,
+            Barriers::Fence { .. } => ActiveSource::Fence,
+        }
+    }
+
+    /// What a daemon that does not keep up had published before the domain was made, nanoseconds: true, but
+    /// no news.
+    pub(crate) fn old_news_ns(&self) -> u64 {
+        let old = || if self.keeps_up() { None } else { self.passive() };
+        old().map_or(0, |news| news.ns)
+    }
+
+    /// Whether readers must fence. Decided before the first pin, for good.
+    pub(crate) fn readers_fence(&self) -> bool {
+        matches!(self, Barriers::Fence { .. })
+    }
+
+    /// The word that retired items are stamped with: the first file's, or none. Virtual times of two
+    /// files can't be compared, so only this one's count in the domain; beside others, nanoseconds.
+    pub(crate) fn vtime_word(&self) -> VtimeWord {
+        let Barriers::Daemon { daemons, .. } = self else { return VtimeWord::none() };
+        match daemons.labelled().and_then(|file| file.vtime_word()) {
+            // SAFETY: the word lies in the first file's mapping, which is kept as long as `self`;
+            // the domain owns that, and frees every bag before it.
+            Some(word) => unsafe { VtimeWord::new(word) },
+            None => VtimeWord::none(),
+        }
+    }
+
+    /// The daemon's watermark, if it can be had and is the source.
+    ///
+    /// Whatever comes back was true before this returned: the caller looks at the slots after.
+    pub(crate) fn passive(&self) -> Option<Evidence> {
+        let Barriers::Daemon { daemons, .. } = self else { return None };
+        let file = daemons.current()?;
+        let watermark = file.watermark().ok()?;
+        let labelled = daemons.labelled().is_some_and(|first| core::ptr::eq(first, file));
+        Some(Evidence { ns: watermark.ns, vtime: if labelled { watermark.vtime } else { 0 } })
+    }
+
+    /// Whether this process's clock is compared with another's: the daemon's. What is bought and what
+    /// is collected goes by the order of stops.
+    pub(crate) fn compares_clocks(&self) -> bool {
+        matches!(self, Barriers::Daemon { daemons, .. } if daemons.current().is_some())
+    }
+
+    /// Where barriers can be bought.
+    pub(crate) fn membarrier(&self) -> Option<Membarrier> {
+        match self {
+            Barriers::Daemon { fallback, .. } => *fallback,
+            Barriers::Membarrier(membarrier) => Some(*membarrier),
+            Barriers::Fence { .. } => None,
+        }
+    }
+
+    /// Whether barriers come by themselves.
+    pub(crate) fn keeps_up(&self) -> bool {
+        match self {
+            Barriers::Daemon { daemons, .. } => {
+                daemons.current().is_some_and(|file| keeps_up(file))
+            }
+            Barriers::Membarrier(_) => false,
+            Barriers::Fence { .. } => true,
+        }
+    }
+
+    /// The daemon, if barriers are rare because it has seen nobody wait of late.
+    pub(crate) fn easy_daemon(&self) -> Option<Arc<Mapped>> {
+        let Barriers::Daemon { daemons, .. } = self else { return None };
+        daemons.easy()
+    }
+
+    /// The background thread's look whether a daemon has come, or a new file.
+    pub(crate) fn look_for_daemon(&self) {
+        if let Barriers::Daemon { daemons, .. } = self {
+            daemons.look();
+        }
+    }
+
+    /// Which source serves at the moment, and why. `refused`: membarrier was, the last time.
+    pub(crate) fn status(&self, refused: bool) -> Status {
+        match self {
+            Barriers::Fence { asked_for: true } => Status::Fence(Why::AskedFor),
+            Barriers::Fence { asked_for: false } => Status::Fence(Why::NoMembarrier),
+            Barriers::Membarrier(_) if refused => Status::Nothing(Why::MembarrierRefused),
+            Barriers::Membarrier(_) => Status::Membarrier(Why::AskedFor),
+            Barriers::Daemon { daemons, fallback } => {
+                let Some(why) = daemons.trouble() else { return Status::Daemon };
+                match fallback {
+                    Some(_) if refused => Status::Nothing(Why::MembarrierRefused),
+                    Some(_) => Status::Membarrier(why),
+                    None => Status::Nothing(why),
+                }
+            }
+        }
+    }
+
+    /// Asks the daemon to hurry, unless it was asked a moment ago. `now_ns`: a stop. Whether that took
+    /// a system call.
+    pub(crate) fn expedite(&self, now_ns: u64) -> bool {
+        let Barriers::Daemon { daemons, .. } = self else { return false };
+        daemons.current().is_some_and(|file| file.hurry(now_ns))
+    }
+
+    /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most
+    /// a short while: the caller looks again. Says why there is no barrier, where it is known.
+    pub(crate) fn wait(
+        &self,
+        stamp: u64,
+        deadline: Instant,
+        counters: &Counters,
+    ) -> Option<String> {
+        match self {
+            Barriers::Daemon { daemons, fallback } => {
+                let barrier: &Barrier = match daemons.current() {
+                    Some(file) if fallback.is_none() || keeps_up(file) => file,
+                    _ => {
+                        std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
+                        return None;
+                    }
+                };
+                let slice = deadline.min(Instant::now() + Duration::from_millis(20));
+                counters.waited();
+                let why = barrier.wait(Stamp::from_ns(stamp), slice).err()?;
+                if barrier.watermark().is_err() || Instant::now() < slice {
+                    // Refused at once: don't spin.
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Some(why.to_string())
+            }
+            Barriers::Membarrier(_) | Barriers::Fence { .. } => {
+                // The evidence is bought, not waited for; it trails the clock by the margin.
+                std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
+                None
+            }
+        }
+    }
+}

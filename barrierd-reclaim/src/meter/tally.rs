@@ -1,0 +1,34 @@
+//! A counter of one thread.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// A counter that one thread writes and any may read: a plain add, no locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// Adds `n`. Only the owning thread may call this.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Adds `n`, after what the caller did before: whoever [`read`](Tally::read)s it sees that. Only
+    /// the owning thread may call this.
+    #[inline]
+    pub(crate) fn publish(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Partner of [`publish`](Tally::publish).
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+}

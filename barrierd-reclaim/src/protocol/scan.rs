@@ -1,0 +1,88 @@
+//! The scan's side of the protocol: evidence first, then a look at every slot, then what is safe.
+
+use super::reader::Reader;
+use super::words::Words;
+use super::{IDLE, behind, stamp_of};
+use crate::sync::{Ordering, Twin, broken};
+
+/// What one scan found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// The barrier has passed for every time before this, nanoseconds.
+    pub(crate) watermark: u64,
+    /// The oldest pinned stamp, if anyone was pinned.
+    pub(crate) oldest: Option<u64>,
+    /// What was stamped before this is free to go, nanoseconds.
+    pub(crate) safe: u64,
+    /// The watermark was news.
+    pub(crate) advanced: bool,
+}
+
+/// The watermark that the readers themselves prove, as far as the stop `own`, the caller's last.
+///
+/// A reader has seen the stop whose stamp its slot shows, pinned or idle, and its own last one. All stops
+/// that are not later happen before what it does from there on: of what was unlinked before them it
+/// finds nothing any more (step 2). And what it held before is over, for whoever finds the stamp in the
+/// slot or the stop here (step 1).
+///
+/// `readers` are those that somebody has ([`Taken`](crate::domain::places::Taken)) and that don't sleep
+/// ([`Sleep`]): one that nobody has counts as passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
+/// there; if after, that thread sees all that was unlinked before `own`. So nothing of `readers` may be
+/// loaded before they are called for. A reader whose memory the taker has yet to make known is one that
+/// comes to its first stop after.
+pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
+    let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
+    let cap = if broken(Twin::UncappedEvidence) { u64::MAX } else { own };
+    let shown = |word| {
+        let passed = broken(Twin::IdleNeedsNothing) && word & IDLE != 0;
+        if passed { u64::MAX } else { stamp_of(word) }
+    };
+    let seen = readers
+        .filter(|_| !broken(Twin::NobodyInUse))
+        // Acquire, both: pair with `full_stop` and `pin`.
+        .map(|reader| reader.stopped.load(order).max(shown(reader.slot.load(order))))
+        .fold(cap, u64::min);
+    behind(seen)
+}
+
+/// One scan: a watermark, learned before, then a look at every slot, then what is safe.
+///
+/// Any number of threads may scan at once: all words only rise. `readers` as for [`collect`]: a
+/// reader that registers late is then either met or behind its barrier, and of one that was given back
+/// whoever sees so sees its last unpin.
+pub(crate) fn scan<'r, R>(
+    words: &Words,
+    watermark: impl FnOnce() -> u64,
+    readers: impl Fn() -> R,
+) -> Scan
+where
+    R: Iterator<Item = &'r Reader>,
+{
+    let oldest_pin = |readers: R| {
+        // Acquire: pairs with `unpin` (and with `pin` for the sections before it).
+        let order = if broken(Twin::RelaxedScan) { Ordering::Relaxed } else { Ordering::Acquire };
+        let words = readers.map(|reader| reader.slot.load(order));
+        words.filter(|word| word & IDLE == 0).map(stamp_of).min()
+    };
+
+    let early = broken(Twin::ScanBeforeWatermark).then(|| oldest_pin(readers()));
+    // An era is a watermark too, learned by an earlier scan, whose Release this Acquire meets; so a
+    // look without news is sound, and helps where a pin held the last one back.
+    let era = words.0.era.load(Ordering::Acquire);
+    let news = watermark();
+    let watermark = news.max(era);
+    let oldest = early.unwrap_or_else(|| oldest_pin(readers()));
+    let oldest = if broken(Twin::NoScan) { None } else { oldest };
+    let safe = oldest.map_or(watermark, |oldest| behind(oldest).min(watermark));
+
+    // Release: hands the unpins that this scan acquired on to whoever frees. A maximum, since a pin
+    // may let less through now than another scan before did.
+    if safe > words.0.safe_ns.load(Ordering::Relaxed) {
+        words.0.safe_ns.fetch_max(safe, Ordering::Release);
+    }
+    if news > era {
+        // Release: a reader that loads this era runs after the barrier that it stands for.
+        words.0.era.fetch_max(news, Ordering::Release);
+    }
+    Scan { watermark, oldest, safe, advanced: news > era }
+}

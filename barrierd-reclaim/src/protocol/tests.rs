@@ -1,0 +1,277 @@
+//! The protocol against plain facts, one step at a time.
+
+use super::*;
+use crate::domain::places::Taken;
+use crate::sync::AtomicU64;
+use core::iter::once;
+use proptest::prelude::*;
+
+/// Nobody buys.
+static NONE: AtomicU64 = AtomicU64::new(0);
+
+fn look(words: &Words, watermark: u64, reader: &Reader) -> Scan {
+    scan(words, || watermark * GRAIN, || once(reader))
+}
+
+#[test]
+fn a_pin_holds_back_what_came_after_it() {
+    let (words, reader) = (Words::new(), Reader::new());
+    assert!(look(&words, 99, &reader).advanced);
+    assert_eq!(words.safe().ns, 99 * GRAIN);
+    words.stop(&NONE, || 100 * GRAIN);
+    reader.pin(&words);
+    words.stop(&NONE, || 150 * GRAIN);
+    look(&words, 200, &reader);
+    let held = look(&words, 300, &reader);
+    // What was stamped by the stop that it has seen may go.
+    assert_eq!((held.safe, held.oldest), (101 * GRAIN, Some(100 * GRAIN)));
+    // Without news: the pin is gone, and that is enough.
+    reader.unpin();
+    let free = look(&words, 300, &reader);
+    assert_eq!((free.safe, free.advanced), (300 * GRAIN, false));
+    // Older evidence than the era takes nothing back.
+    assert_eq!(look(&words, 250, &reader).safe, 300 * GRAIN);
+    assert_eq!(words.era(), 300 * GRAIN);
+}
+
+/// In turn and all at once: one in so many is told to scan, however far the count has run past.
+#[test]
+fn one_scans_for_all() {
+    let words = Words::new();
+    let told = |bags| words.must_scan(bags, |sealed| sealed > 3);
+    assert_eq!([1, 1, 1, 1, 1].map(told), [false, false, false, true, false]);
+    assert_eq!([2, 7, 4, 3].map(told), [false, true, true, false]);
+    let count = std::thread::scope(|scope| {
+        let threads = [(); 4].map(|()| {
+            scope.spawn(|| (0..10_000).filter(|_| words.must_scan(1, |sealed| sealed > 3)).count())
+        });
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+    });
+    assert!((1..=10_001).contains(&count), "{count}");
+}
+
+#[test]
+fn a_section_shows_what_its_thread_has_seen_after_its_end_too() {
+    let (words, scanner, reader) = (Words::new(), Reader::new(), Reader::new());
+    let stop = |clock| scanner.full_stop(&words, &NONE, || clock * GRAIN).ns;
+    let evidence = |own| collect(own, [&scanner, &reader].into_iter());
+    let one = stop(1);
+    assert_eq!(evidence(one), GRAIN, "nobody knows what the reader has seen");
+    reader.pin(&words);
+    let two = stop(2);
+    assert_eq!(evidence(two), 2 * GRAIN);
+    reader.unpin();
+    assert_eq!(evidence(two), 2 * GRAIN, "idle, and no older than that");
+    reader.pin(&words);
+    assert_eq!(evidence(two), 3 * GRAIN);
+}
+
+#[test]
+fn what_nobody_has_needs_no_evidence() {
+    let (words, taken) = (Words::new(), Taken::new());
+    let readers = [Reader::new(), Reader::new()];
+    let evidence = |own| collect(own * GRAIN, taken.look().map(|i| &readers[i])) / GRAIN;
+    assert_eq!((taken.take(2), taken.take(2), taken.take(2)), (Some(0), Some(1), None));
+    readers[1].full_stop(&words, &NONE, || 40 * GRAIN);
+    readers[0].full_stop(&words, &NONE, || 60 * GRAIN);
+    assert_eq!(evidence(100), 41);
+    taken.give_back(1);
+    assert_eq!(evidence(100), 61);
+    assert_eq!(taken.take(2), Some(1));
+    assert_eq!(evidence(100), 41);
+    assert_eq!(evidence(30), 31);
+}
+
+#[test]
+fn stops_never_tie_and_say_when_the_clock_fell() {
+    let words = Words::new();
+    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 512, behind_ns: 0 });
+    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 528, behind_ns: 0 });
+    assert_eq!(words.stop(&NONE, || 200), Stop { ns: 544, behind_ns: 300 });
+    // That stamps run ahead of the clock is no sign that it fell.
+    assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, behind_ns: 0 });
+    assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, behind_ns: 0 });
+}
+
+/// A thread that is preempted in its stop finds on its clock what others had found long before.
+#[test]
+fn b1_a_stop_that_is_held_up_is_no_clock_that_fell() {
+    let words = Words::new();
+    let others = || {
+        words.stop(&NONE, || 50_000_000);
+    };
+    let held_up = words.stop(&NONE, || {
+        let clock = 1_000;
+        others();
+        clock
+    });
+    assert_eq!(held_up, Stop { ns: 50_000_016, behind_ns: 0 });
+    // One that has come later and shows less has fallen.
+    assert_eq!(words.stop(&NONE, || 49_000_000).behind_ns, 1_000_000);
+}
+
+/// Another domain buys a barrier, at a time that this thread's clock hasn't come to.
+#[test]
+fn b1_a_stop_is_no_earlier_than_what_others_are_buying() {
+    let (words, floor) = (Words::new(), AtomicU64::new(0));
+    assert_eq!(raise(&floor, 640), 656);
+    assert_eq!(raise(&floor, 320), 336);
+    // The clock is behind the floor; that is no sign that it was set back.
+    assert_eq!(words.stop(&floor, || 600), Stop { ns: 656, behind_ns: 0 });
+    assert_eq!(words.stop(&floor, || 800), Stop { ns: 800, behind_ns: 0 });
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Pin(usize),
+    Unpin(usize),
+    Stop(usize),
+    Take,
+    GiveBack(usize),
+    Stamp,
+    Scan { bought: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..3usize;
+    prop_oneof![
+        3 => who.clone().prop_map(Step::Pin),
+        3 => who.clone().prop_map(Step::Unpin),
+        4 => who.clone().prop_map(Step::Stop),
+        1 => Just(Step::Take),
+        1 => who.prop_map(Step::GiveBack),
+        3 => Just(Step::Stamp),
+        4 => any::<bool>().prop_map(|bought| Step::Scan { bought }),
+    ]
+}
+
+proptest! {
+    /// Against plain facts, one step at a time: what becomes safe was stamped before every open
+    /// section, and before the last stop or pin of each thread, or a bought barrier.
+    #[test]
+    fn safe_only_what_nobody_can_hold(steps in proptest::collection::vec(step(), 0..200)) {
+        let words = Words::new();
+        let readers = [Reader::new(), Reader::new(), Reader::new()];
+        let taken = Taken::new();
+        (0..3).for_each(|i| assert_eq!(taken.take(3), Some(i)));
+        let there = || taken.look().map(|i| &readers[i]);
+        // Moments are counted; the clock goes in grains.
+        let mut now = 10u64;
+        // Up to which moment a thread has seen all stops: by its own, or by a pin.
+        let mut seen = [0u64; 3];
+        let mut in_use = [true; 3];
+        let mut pinned: [Option<u64>; 3] = [None; 3];
+        let mut stamps: Vec<(u64, u64)> = Vec::new(); // (stamp, when)
+        let mut bought_at = 0;
+        for step in steps {
+            now += 1;
+            let clock = || now * GRAIN;
+            match step {
+                Step::Pin(i) if in_use[i] && pinned[i].is_none() => {
+                    readers[i].pin(&words);
+                    (pinned[i], seen[i]) = (Some(now), now);
+                }
+                Step::Unpin(i) if pinned[i].take().is_some() => readers[i].unpin(),
+                Step::Stop(i) if in_use[i] => {
+                    readers[i].full_stop(&words, &NONE, clock);
+                    seen[i] = now;
+                }
+                Step::Take => {
+                    let free = in_use.iter().position(|in_use| !in_use);
+                    prop_assert_eq!(taken.take(3), free);
+                    if let Some(i) = free {
+                        readers[i].full_stop(&words, &NONE, clock);
+                        (in_use[i], seen[i]) = (true, now);
+                    }
+                }
+                Step::GiveBack(i) if in_use[i] && pinned[i].is_none() => {
+                    taken.give_back(i);
+                    in_use[i] = false;
+                }
+                Step::Stamp => stamps.push((words.stop(&NONE, clock).ns, now)),
+                Step::Scan { bought } => {
+                    let before = words.safe().ns;
+                    let own = words.stop(&NONE, clock).ns;
+                    if bought {
+                        bought_at = now;
+                    }
+                    let watermark = || {
+                        let bought = if bought { behind(own) } else { 0 };
+                        collect(own, there()).max(bought)
+                    };
+                    let found = scan(&words, watermark, there);
+                    prop_assert!(words.safe().ns >= before.max(found.safe));
+                    let passed = (0..3)
+                        .filter(|&i| in_use[i])
+                        .map(|i| seen[i])
+                        .min()
+                        .unwrap_or(now)
+                        .max(bought_at);
+                    for &(stamp, when) in &stamps {
+                        // What an earlier scan let go stays so.
+                        if stamp < before || stamp >= words.safe().ns {
+                            continue;
+                        }
+                        prop_assert!(when < passed, "a thread has not seen it");
+                        let held = pinned.iter().flatten().any(|&begin| begin <= when);
+                        prop_assert!(!held, "a section of before the stamp is open");
+                    }
+                    // Bought with nobody pinned: everything goes.
+                    if bought && pinned.iter().all(Option::is_none) {
+                        prop_assert!(stamps.iter().all(|&(stamp, _)| stamp < words.safe().ns));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A stop is above all before it, whatever the clock says.
+    #[test]
+    fn stops_only_rise(clocks in proptest::collection::vec(0..1_000_000u64, 1..50)) {
+        let words = Words::new();
+        let (mut last, mut shown) = (0, 0u64);
+        for clock in clocks {
+            let stop = words.stop(&NONE, || clock);
+            prop_assert_eq!(stop.ns, clock.next_multiple_of(GRAIN).max(behind(last)));
+            prop_assert_eq!(stop.behind_ns, shown.saturating_sub(clock));
+            (last, shown) = (stop.ns, shown.max(clock));
+        }
+    }
+
+    /// A memory that forgets nothing gives at least as much, and what this one gives had passed
+    /// before the pinned era.
+    #[test]
+    fn what_had_passed_is_never_too_new(
+        news in proptest::collection::vec((0..4u64, 0..3u64), 0..30), pin in 0..80u64,
+    ) {
+        let mut memory = VtimeMemory::default();
+        let (mut era, mut vtime, mut all) = (1, 0, Vec::new());
+        for (eras, rounds) in news {
+            (era, vtime) = (era + eras, vtime + rounds);
+            memory.remember(era, vtime);
+            all.push((era, vtime));
+        }
+        let full = all.iter().filter(|pair| pair.0 < pin).map(|pair| pair.1).max().unwrap_or(0);
+        prop_assert!(memory.passed(Some(pin)) <= full);
+        prop_assert_eq!(memory.passed(None), all.last().map_or(0, |pair| pair.1));
+    }
+}
+
+#[test]
+fn an_era_translates_to_what_had_passed_before_it() {
+    let mut memory = VtimeMemory::default();
+    assert_eq!(memory.passed(None), 0);
+    memory.remember(100, 10);
+    memory.remember(200, 20);
+    assert_eq!(memory.passed(None), 20);
+    assert_eq!(memory.passed(Some(201)), 20);
+    // Pinned while 20 may not have passed yet.
+    assert_eq!(memory.passed(Some(200)), 10);
+    assert_eq!(memory.passed(Some(100)), 0);
+    // A source without virtual time in between takes nothing back.
+    memory.remember(300, 0);
+    assert_eq!(memory.passed(None), 20);
+    (0..20).for_each(|n| memory.remember(400 + n, 30 + n));
+    assert_eq!(memory.passed(Some(101)), 0, "older than the memory");
+}
