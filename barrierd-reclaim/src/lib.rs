@@ -47,12 +47,14 @@ mod background;
 mod bag;
 pub mod docs;
 mod domain;
+mod engine;
 // Its fast path has constants that loom has not.
 #[cfg(not(loom))]
 pub mod epoch;
 mod error;
 mod evidence;
 mod later;
+mod locks;
 mod meter;
 #[cfg(all(loom, test))]
 mod models;
@@ -70,12 +72,13 @@ pub use api::owned::OwnedGuard;
 pub use api::reclaimer::Reclaimer;
 pub use api::recycle;
 pub use api::robust::{Born, RobustGuard};
-pub use domain::limit::{OnLimit, Pressure};
+pub use domain::limit::OnLimit;
 pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use evidence::source::{ActiveSource, Source};
 pub use evidence::status::{Status, Why};
 pub use meter::stats::Stats;
 pub use report::blockers::Blocker;
+pub use report::pressure::Pressure;
 
 /// The README's code compiles.
 #[cfg(doctest)]

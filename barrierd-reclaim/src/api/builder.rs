@@ -2,11 +2,12 @@
 
 use crate::api::reclaimer::Reclaimer;
 use crate::domain::Settings;
-use crate::domain::limit::{OnLimit, Pressure};
+use crate::domain::limit::OnLimit;
 use crate::error::BuildError;
 use crate::evidence::barriers::Barriers;
 use crate::evidence::source::Source;
 use crate::report::blockers::Blocker;
+use crate::report::pressure::Pressure;
 use crate::report::stalled::StallHook;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -4,7 +4,7 @@ use crate::api::reclaimer::{Reclaimer, free_box, thin};
 use crate::api::robust::Born;
 use crate::bag::Item;
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -127,7 +127,7 @@ impl<'r> Guard<'r> {
     #[inline]
     #[must_use]
     pub fn belongs_to(&self, reclaimer: &Reclaimer) -> bool {
-        core::ptr::eq(self.record().domain(), reclaimer.domain())
+        core::ptr::eq(self.record().engine(), reclaimer.domain().engine())
     }
 
     /// Ends the section and opens the next: what was retired meanwhile may go.
@@ -144,7 +144,7 @@ impl<'r> Guard<'r> {
         if !self.sole && record.nested() != 0 {
             return false;
         }
-        record.domain().pin(record);
+        record.engine().pin(record);
         true
     }
 
@@ -175,7 +175,7 @@ fn unnest(record: &Record) {
     if record.transient().get() && record.nested() == 0 {
         record.reader().unpin();
         // SAFETY: the guard owned the record, and is gone.
-        unsafe { record.domain().hand_over(record) };
+        unsafe { record.engine().hand_over(record) };
     }
 }
 

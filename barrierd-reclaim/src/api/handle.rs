@@ -6,7 +6,7 @@ use crate::api::reclaimer::{Reclaimer, free_box, thin};
 use crate::api::robust::RobustGuard;
 use crate::bag::Item;
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use crate::error::SynchronizeError;
 use crate::protocol::Words;
 use core::{fmt, ptr};

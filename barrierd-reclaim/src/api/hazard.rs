@@ -9,8 +9,8 @@
 //! begins where an address ends in zeros.
 
 use crate::api::held::{Held, Section};
-use crate::domain::hazards::line_of;
-use crate::domain::record::Record;
+use crate::engine::hazards::line_of;
+use crate::engine::record::Record;
 use crate::protocol::holders::HazardSlot;
 use core::fmt;
 use core::marker::PhantomData;
@@ -106,8 +106,8 @@ impl<'r> Hazard<'r> {
     /// The caller owns `record`.
     pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
         record.expect_hazard();
-        let slot = record.domain().hazards().take(record);
-        let fenced = if record.domain().readers_fence() { FENCED } else { 0 };
+        let slot = record.engine().hazards().take(record);
+        let fenced = if record.engine().readers_fence() { FENCED } else { 0 };
         Hazard { at: slot.map_addr(|address| address | fenced), _borrowed: PhantomData }
     }
 
@@ -146,7 +146,7 @@ impl<'r> Hazard<'r> {
         // SAFETY: this hazard's; records live as long as their domain, which `'r` and the guard keep alive.
         let own = unsafe { &*line_of(self.at).0.record.get() };
         assert_eq!(
-            ptr::from_ref(own.domain()).addr(),
+            ptr::from_ref(own.engine()).addr(),
             guard.domain(),
             "Hazard::keep: a guard of another reclaimer"
         );
@@ -259,8 +259,8 @@ impl<'r> HazardPair<'r> {
     /// The caller owns `record`.
     pub(crate) fn new(record: &'r Record) -> HazardPair<'r> {
         (0..2).for_each(|_| record.expect_hazard());
-        let slot = record.domain().hazards().take_pair(record);
-        let fenced = if record.domain().readers_fence() { FENCED } else { 0 };
+        let slot = record.engine().hazards().take_pair(record);
+        let fenced = if record.engine().readers_fence() { FENCED } else { 0 };
         let at = slot.map_addr(|address| address | fenced);
         HazardPair { at, turn: 1, _borrowed: PhantomData }
     }
@@ -324,10 +324,10 @@ unsafe fn end(at: *const HazardSlot) {
         slot_of(at).clear();
         let (line, number) = line_of(at);
         let record = &*line.record.get();
-        record.domain().hazards().give_back(record, line, number);
+        record.engine().hazards().give_back(record, line, number);
         record.lose_hazard();
         // This thread owns the record, and this hazard, its last, is gone.
-        record.domain().hand_over_if_last(record);
+        record.engine().hand_over_if_last(record);
     }
 }
 

@@ -122,18 +122,18 @@ mod sealed {
 
 impl sealed::Section for Guard<'_> {
     fn domain(&self) -> usize {
-        ptr::from_ref(self.record().domain()).addr()
+        ptr::from_ref(self.record().engine()).addr()
     }
 }
 
 impl sealed::Section for OwnedGuard {
     fn domain(&self) -> usize {
-        ptr::from_ref(self.reclaimer().domain()).addr()
+        ptr::from_ref(self.reclaimer().domain().engine()).addr()
     }
 }
 
 impl sealed::Section for RobustGuard<'_> {
     fn domain(&self) -> usize {
-        ptr::from_ref(self.record().domain()).addr()
+        ptr::from_ref(self.record().engine()).addr()
     }
 }

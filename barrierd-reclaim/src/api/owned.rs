@@ -1,7 +1,7 @@
 //! A guard that may move between threads.
 
 use crate::api::reclaimer::Reclaimer;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
 

@@ -7,9 +7,10 @@ use crate::api::hazard::{Hazard, HazardPair};
 use crate::api::owned::OwnedGuard;
 use crate::api::robust::RobustGuard;
 use crate::bag::Item;
+use crate::domain::keeper::Keeper;
 use crate::domain::local::{self, DomainId};
-use crate::domain::record::Record;
 use crate::domain::{Domain, Settings};
+use crate::engine::record::Record;
 use crate::error::SynchronizeError;
 use crate::evidence::barriers::Barriers;
 use crate::evidence::status::Status;
@@ -102,7 +103,7 @@ impl Reclaimer {
         let domain = Arc::new(Domain::new(barriers, settings));
         let id = local::next_id();
         if let Some(watch) = domain.watch() {
-            watch.enlist(Arc::downgrade(&domain), id);
+            watch.enlist(Box::new(Keeper::new(Arc::downgrade(&domain), id)));
         }
         Reclaimer { id, _last: Arc::new(Last(domain.clone())), domain }
     }

@@ -3,7 +3,7 @@
 //! Owns what users see; the steps of the protocol are in `protocol/holders.rs`.
 
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};

@@ -8,7 +8,7 @@ use crate::api::reclaimer::{Reclaimer, free_box, thin};
 use crate::api::robust::Born;
 use crate::bag::Item;
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use crate::protocol::holders;
 use barrierd_client::clock::now_ns;
 use std::sync::Arc;

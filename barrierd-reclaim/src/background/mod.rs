@@ -30,30 +30,31 @@
 //! (destructors, hooks, a `tracing` subscriber, what a hook owns, where this is the last to let its domain
 //! go) may panic: that costs one look at one domain.
 
-pub(crate) mod keeper;
 pub(crate) mod parker;
 mod rota;
 
-use crate::background::keeper::{IDLE_AFTER, Keeper, News};
 use crate::background::parker::{Attention, Nap};
-use crate::domain::Domain;
-use crate::domain::local::DomainId;
+use crate::evidence::membarrier;
+use crate::locks::lock;
 use crate::process::fork::PerProcess;
 use crate::process::loaded;
 use crate::process::ordinary::become_ordinary;
 use crate::report::trace;
 use barrierd_client::clock::now_ns;
+use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
-pub(crate) use rota::STUCK;
 use rota::{Role, Rota};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
 /// Between two attempts to start the thread, nanoseconds.
 const RETRY_NS: u64 = 100_000_000;
+
+/// After a visit that panicked.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// [`Service::state`]: there is no thread, one is being started, it runs.
 const NO_THREAD: u8 = 0;
@@ -71,6 +72,53 @@ enum Called {
     Nobody(Option<io::Error>),
 }
 
+/// One domain that the thread looks after.
+pub(crate) trait Kept: Send + Sync {
+    /// Its side of the thread.
+    fn watch(&self) -> Option<&Watch>;
+
+    /// Whether anybody wants to hear of a destructor that blocks.
+    fn listens(&self) -> bool;
+
+    /// Tells of the destructor that blocks, if one does. Foreign code runs here.
+    fn tell(&self);
+}
+
+/// What the thread does for one domain, and when.
+pub(crate) trait Keep: Send {
+    fn domain(&self) -> &Weak<dyn Kept>;
+
+    /// The domain is gone.
+    fn is_gone(&self) -> bool {
+        self.domain().strong_count() == 0
+    }
+
+    /// Destructors that its visits have begun.
+    fn beats(&self) -> &Arc<AtomicU64>;
+
+    /// Looks at the domain, if it is time. When to come again; `None`: when called. Foreign code runs here.
+    fn visit(&mut self) -> Option<Duration>;
+
+    /// What is worth waking up for before the next visit is due: sleeps until it has come, `longest` at most.
+    /// False, at once: that can't be waited for.
+    fn news(&self) -> Option<Box<dyn FnOnce(Duration) -> bool + Send>>;
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("nap", &self.nap)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for dyn Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keep").field("is_gone", &self.is_gone()).finish_non_exhaustive()
+    }
+}
+
 /// A domain's side of the background thread.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -78,7 +126,7 @@ pub(crate) struct Watch {
     attention: Attention,
     /// The domain itself, until its first item makes it known to the thread: one that never retires
     /// anything leaves no trace there.
-    newcomer: Mutex<Option<(Weak<Domain>, DomainId)>>,
+    newcomer: Mutex<Option<Box<dyn Keep>>>,
 }
 
 impl Watch {
@@ -91,9 +139,9 @@ impl Watch {
         }
     }
 
-    /// Has the thread look after `domain`, from its first item on.
-    pub(crate) fn enlist(&self, domain: Weak<Domain>, id: DomainId) {
-        *lock(&self.newcomer) = Some((domain, id));
+    /// Has the thread look after the domain of `keeper`, this one's, from its first item on.
+    pub(crate) fn enlist(&self, keeper: Box<dyn Keep>) {
+        *lock(&self.newcomer) = Some(keeper);
     }
 
     /// After an item was counted, and a SeqCst fence since: has the thread look at the domain, if it
@@ -109,7 +157,7 @@ impl Watch {
             let mut new = lock(&self.service.new);
             if new.len() == new.capacity() {
                 // As long as there is no thread to take them, those that are gone: a constant price each.
-                new.retain(|(domain, _)| domain.strong_count() > 0);
+                new.retain(|keeper| !keeper.is_gone());
                 let room = new.len().max(4);
                 new.reserve(room);
             }
@@ -140,13 +188,6 @@ impl Watch {
         self.service.state.load(Ordering::Relaxed) == RUNS
     }
 
-    /// Whether the thread runs, or will for all that is known once it is called.
-    pub(crate) fn will_look(&self) -> bool {
-        // Relaxed, both: a hint.
-        self.service.state.load(Ordering::Relaxed) != NO_THREAD
-            || self.service.retry_ns.load(Ordering::Relaxed) == 0
-    }
-
     /// What the thread asks and says of the domain.
     pub(crate) fn attention(&self) -> &Attention {
         &self.attention
@@ -155,7 +196,6 @@ impl Watch {
 
 /// The background thread of one process. The child of a fork has no such thread: it makes another for its
 /// own domains.
-#[derive(Debug)]
 struct Service {
     nap: Nap,
     /// [`NO_THREAD`], [`STARTS`] or [`RUNS`].
@@ -163,7 +203,7 @@ struct Service {
     /// When to try again to start it, after that has failed, nanoseconds.
     retry_ns: AtomicU64,
     /// Domains that the thread has not seen yet.
-    new: Mutex<Vec<(Weak<Domain>, DomainId)>>,
+    new: Mutex<Vec<Box<dyn Keep>>>,
     rota: Mutex<Rota>,
     /// The watcher is to look.
     look: Condvar,
@@ -206,6 +246,7 @@ impl Service {
             Err(error) => {
                 self.retry_ns.store(now_ns().saturating_add(RETRY_NS), Ordering::Relaxed);
                 self.state.store(NO_THREAD, Ordering::Relaxed);
+                membarrier::set_attended(false);
                 Called::Nobody(Some(error))
             }
         }
@@ -214,6 +255,7 @@ impl Service {
     fn run(&'static self) {
         become_ordinary();
         self.state.store(RUNS, Ordering::Relaxed);
+        membarrier::set_attended(true);
         // Partner: the fence of who found nobody.
         fence(Ordering::SeqCst);
         let term = {
@@ -232,14 +274,14 @@ impl Service {
             let count = lock(&self.rota).keepers.len();
             for _ in 0..count {
                 let Some(mut keeper) = self.next_keeper() else { break };
-                let next = attend(&mut keeper, |domain| self.be_watched(domain));
+                let next = attend(&mut *keeper, |domain| self.be_watched(domain));
                 news = news.or_else(|| keeper.news());
                 nap = nap.into_iter().chain(next).min();
                 if let Some(role) = self.put_back(keeper, term) {
                     return role;
                 }
             }
-            if !news.zip(nap).is_some_and(|(news, nap): (News, _)| news.sleep(nap)) {
+            if !news.zip(nap).is_some_and(|(sleep, nap)| sleep(nap)) {
                 self.nap.sleep(nap);
             }
         }
@@ -248,24 +290,28 @@ impl Service {
     fn take_newcomers(&self) {
         // Apart, so that the lock is not held below.
         let new = core::mem::take(&mut *lock(&self.new));
-        for (domain, id) in new {
+        for keeper in new {
             // This may be the last to let the domain go, and with it what its hooks own.
             caught(|| {
-                if let Some(watch) = domain.upgrade().as_ref().and_then(|domain| domain.watch()) {
+                let domain = keeper.domain().upgrade();
+                if let Some(watch) = domain.as_ref().and_then(|domain| domain.watch()) {
                     // It may have called while there was no thread.
                     watch.attention().rouse();
                 }
             });
-            lock(&self.rota).keepers.push_back(Keeper::new(domain, id));
+            lock(&self.rota).keepers.push_back(keeper);
         }
     }
 }
 
 /// One look. When to come again; `None`: when called.
-fn attend(keeper: &mut Keeper, be_watched: impl FnOnce(&Domain)) -> Option<Duration> {
-    let domain = keeper.domain()?;
-    be_watched(&domain);
-    let nap = caught(|| keeper.visit(&domain)).unwrap_or(Some(IDLE_AFTER));
+pub(crate) fn attend(
+    keeper: &mut dyn Keep,
+    be_watched: impl FnOnce(&dyn Kept),
+) -> Option<Duration> {
+    let domain = keeper.domain().upgrade()?;
+    be_watched(&*domain);
+    let nap = caught(|| keeper.visit()).unwrap_or(Some(RETRY));
     // Apart, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
     // Others' code has run: destructors, hooks, a subscriber.
@@ -273,12 +319,19 @@ fn attend(keeper: &mut Keeper, be_watched: impl FnOnce(&Domain)) -> Option<Durat
     nap
 }
 
-/// Gives up what places others' code has taken on this thread, in whichever domain: this thread does nothing
-/// in them between its visits, and an idle place holds back the barriers that are collected.
+/// What gives up the places that others' code has taken on this thread, in whichever domain: those who hand places
+/// out by thread enter it here. This thread does nothing in them between its visits, and an idle place holds back the
+/// barriers that are collected.
+pub(crate) static LEAVE: [OnceLock<fn()>; 2] = [const { OnceLock::new() }; 2];
+
+/// The entries of [`LEAVE`].
+pub(crate) const LOCAL: usize = 0;
+#[cfg(not(loom))]
+pub(crate) const EPOCH: usize = 1;
+
 fn leave_all_places() {
-    #[cfg(not(loom))]
-    crate::epoch::leave();
-    crate::domain::local::leave_all();
+    // The later first: it holds a place of the earlier.
+    LEAVE.iter().rev().filter_map(OnceLock::get).for_each(|leave| leave());
 }
 
 /// `None`: it panicked.
@@ -288,10 +341,6 @@ fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
         // The panic hook has reported it. The payload stays: its own destructor might panic.
         .map_err(core::mem::forget)
         .ok()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -305,15 +354,17 @@ mod growth {
             drop(Reclaimer::builder().source(Source::Fence).build().expect("always"));
         }
         let new = lock(&Service::of_this_process().new);
-        assert!(new.iter().filter(|(domain, _)| domain.strong_count() == 0).count() < 100);
+        assert!(new.iter().filter(|keeper| keeper.is_gone()).count() < 100);
     }
 }
 
 #[cfg(all(test, not(loom), feature = "tracing"))]
 mod tests {
     use super::*;
-    use crate::domain::Settings;
+    use crate::domain::keeper::Keeper;
     use crate::domain::local;
+    use crate::domain::local::DomainId;
+    use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;
     use std::sync::Arc;
     use tracing::span::{Attributes, Id, Record};
@@ -349,7 +400,7 @@ mod tests {
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
         let rude = Rude(Arc::downgrade(&domain), id);
         let nap = tracing::subscriber::with_default(rude, || attend(&mut keeper, |_| ()));
-        assert_eq!(nap, Some(IDLE_AFTER), "it panicked, and the next look is due");
+        assert_eq!(nap, Some(RETRY), "it panicked, and the next look is due");
         assert_eq!((domain.all_records().count(), domain.records().count()), (1, 0));
         domain.close();
     }

@@ -14,30 +14,27 @@
 //!
 //! There are [`MOST`] threads at most. With as many blocked, whatever is left waits for one of them.
 
-use super::{RETRY_NS, Service, caught, leave_all_places, lock};
-use crate::background::keeper::Keeper;
-use crate::domain::Domain;
+use super::{Keep, Kept, RETRY_NS, Service, caught, leave_all_places};
+use crate::engine::flights::STUCK;
+use crate::locks::lock;
 use crate::process::ordinary::become_ordinary;
-use crate::report::trace;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// So long a destructor may run before others are served by another thread, and before it is told of.
-pub(crate) const STUCK: Duration = Duration::from_millis(100);
 /// Looks of the watcher's that find nobody on a visit before it sleeps until it is called.
 const LINGER: u32 = 10;
 /// Threads at most: blocked ones, the leader, the watcher.
 const MOST: usize = 4;
 
 /// See the file's documentation.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Rota {
     /// Of all domains but the ones that are being visited.
-    pub(super) keepers: VecDeque<Keeper>,
+    pub(super) keepers: VecDeque<Box<dyn Keep>>,
     /// How often the lead has changed hands.
     pub(super) term: u64,
     /// What the leader is at, if it is on a visit.
@@ -51,9 +48,8 @@ pub(super) struct Rota {
 }
 
 /// A visit that is under way.
-#[derive(Debug)]
 struct Visit {
-    domain: Weak<Domain>,
+    domain: Option<Weak<dyn Kept>>,
     /// Destructors that it has begun.
     beats: Arc<AtomicU64>,
 }
@@ -75,7 +71,7 @@ enum Watcher {
 }
 
 impl Rota {
-    fn begin(&mut self, domain: Weak<Domain>, beats: Arc<AtomicU64>) {
+    fn begin(&mut self, domain: Option<Weak<dyn Kept>>, beats: Arc<AtomicU64>) {
         self.visit = Some(Visit { domain, beats });
         self.visits += 1;
     }
@@ -108,7 +104,7 @@ impl Service {
     }
 
     /// The keeper whose turn it is, for the leader's visit.
-    pub(super) fn next_keeper(&self) -> Option<Keeper> {
+    pub(super) fn next_keeper(&self) -> Option<Box<dyn Keep>> {
         let mut rota = lock(&self.rota);
         let keeper = loop {
             let keeper = rota.keepers.pop_front()?;
@@ -116,19 +112,18 @@ impl Service {
                 break keeper;
             }
         };
-        rota.begin(keeper.domain_weakly().clone(), keeper.beats().clone());
+        rota.begin(Some(keeper.domain().clone()), keeper.beats().clone());
         Some(keeper)
     }
 
     /// The leader is about to visit `domain`: has itself watched, if it will do anything there and anybody
     /// would notice that it doesn't come back.
-    pub(super) fn be_watched(&'static self, domain: &Domain) {
+    pub(super) fn be_watched(&'static self, domain: &dyn Kept) {
         if domain.watch().is_none_or(|watch| watch.attention().is_asleep()) {
             return;
         }
-        let told = trace::IS_ON || domain.stalls().is_some();
         // Newcomers last: the visit has begun, so who comes later finds it (`come_too`).
-        if told || !lock(&self.rota).keepers.is_empty() || !lock(&self.new).is_empty() {
+        if domain.listens() || !lock(&self.rota).keepers.is_empty() || !lock(&self.new).is_empty() {
             self.have_it_watched(lock(&self.rota));
         }
     }
@@ -142,7 +137,7 @@ impl Service {
     }
 
     /// Gives the keeper back after the visit. What to do now, if another thread leads.
-    pub(super) fn put_back(&self, keeper: Keeper, term: u64) -> Option<Role> {
+    pub(super) fn put_back(&self, keeper: Box<dyn Keep>, term: u64) -> Option<Role> {
         let mut rota = lock(&self.rota);
         rota.keepers.push_back(keeper);
         let role = rota.end(term);
@@ -216,25 +211,21 @@ impl Service {
         rota.watcher = Watcher::Nobody;
         rota.term += 1;
         let term = rota.term;
-        let blocked = rota.visit.take().map_or_else(Weak::new, |visit| visit.domain);
+        let blocked = rota.visit.take().and_then(|visit| visit.domain);
         // What is called now may block as well.
-        rota.begin(Weak::new(), Arc::default());
+        rota.begin(None, Arc::default());
         self.have_it_watched(rota);
-        tell(&blocked);
+        if let Some(domain) = blocked {
+            tell(&domain);
+        }
         lock(&self.rota).end(term).unwrap_or(Role::Lead { term })
     }
 }
 
 /// Tells of a destructor of `domain` that blocks.
-fn tell(domain: &Weak<Domain>) {
+fn tell(domain: &Weak<dyn Kept>) {
     let Some(domain) = domain.upgrade() else { return };
-    caught(|| {
-        if let Some(blocker) = domain.blocked_destructor() {
-            let told = caught(|| trace::blocked(&blocker));
-            let called = domain.stalls().map(|stalls| stalls.tell(&blocker));
-            let _ = (told, called);
-        }
-    });
+    caught(|| domain.tell());
     // Apart, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
     caught(leave_all_places);

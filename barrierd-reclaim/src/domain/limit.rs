@@ -7,9 +7,10 @@
 //! pushed since stays open: a domain above its limits has no more bags than one without.
 
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use crate::later;
-use crate::report::stalled::try_lock;
+use crate::locks::try_lock;
+use crate::report::pressure::Pressure;
 use barrierd_client::clock::now_ns;
 use core::fmt;
 use std::sync::{Arc, Mutex};
@@ -29,23 +30,6 @@ pub enum OnLimit {
     ///
     /// [`Reclaimer::pin`]: crate::Reclaimer::pin
     Block(Duration),
-}
-
-/// What a limit's hook is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Pressure {
-    /// Objects that wait, in the whole domain.
-    pub items: u64,
-    /// What they take, bytes; as for [`Stats::waiting_bytes`](crate::Stats::waiting_bytes).
-    pub bytes: u64,
-    /// Threads and handles that hold a guard.
-    pub readers: usize,
-    /// How long ago the last full stop was that the oldest of them had seen when it was opened: no longer has its
-    /// guard been open.
-    pub oldest_guard: Option<Duration>,
-    /// The calling thread holds a guard itself.
-    pub own_guard: bool,
 }
 
 type Hook = Arc<Mutex<dyn FnMut(&Pressure) + Send>>;
@@ -137,25 +121,13 @@ impl Domain {
             self.told().pressed(None);
             return;
         }
-        self.told().pressed(Some(&|| self.pressure(own_guard)));
+        self.told().pressed(Some(&|| Pressure::of(self, own_guard)));
         if let Some(hook) = &self.limits().hook {
-            let pressure = self.pressure(own_guard);
+            let pressure = Pressure::of(self, own_guard);
             // Called by one thread at a time, and not from within itself.
             if let Some(mut hook) = try_lock(hook) {
                 hook(&pressure);
             }
-        }
-    }
-
-    fn pressure(&self, own_guard: bool) -> Pressure {
-        let now = now_ns();
-        let pinned = || self.records().filter_map(|record| record.reader().pinned());
-        Pressure {
-            items: self.waiting(),
-            bytes: self.waiting_bytes(),
-            readers: pinned().count(),
-            oldest_guard: pinned().min().map(|seen| Duration::from_nanos(now.saturating_sub(seen))),
-            own_guard,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! the memory that it leads to ([`Weak`]).
 
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use core::cell::{Cell, RefCell};
 use core::hash::{BuildHasherDefault, Hasher};
 use core::ptr;

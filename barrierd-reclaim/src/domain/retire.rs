@@ -5,17 +5,13 @@
 
 use super::Domain;
 use crate::bag::Item;
-use crate::bag::Work;
-use crate::bag::pace;
 use crate::bag::pace::FREED_PER_RETIRE;
 use crate::bag::pace::ORPHANS_PER_RETIRE;
-use crate::domain::record::Record;
-use crate::evidence::purchase::Asked;
-use crate::meter::ledger::Mark;
+use crate::engine::Engine;
+use crate::engine::record::Record;
 use crate::sync::fence;
 use crate::sync::light_barrier;
 use crate::sync::{Twin, broken, stage};
-use barrierd_client::clock::now_ns;
 use core::sync::atomic::Ordering;
 
 impl Domain {
@@ -41,19 +37,19 @@ impl Domain {
         match pushed {
             Ok(Some(safe)) => {
                 // SAFETY: it was let go by what a scan had found, and has left its queue.
-                unsafe { Domain::run(record, safe) };
+                unsafe { Engine::run(record, safe) };
                 if record.owes() {
                     // SAFETY: the caller owns the record.
-                    unsafe { record.domain().free_more(record) };
+                    unsafe { record.engine().free_more(record) };
                 }
             }
             Ok(None) => {
                 if record.freeing().get() {
-                    record.domain().owe_for_push(record);
+                    record.engine().owe_for_push(record);
                 }
             }
             // SAFETY: the caller owns the record.
-            Err(_) => unsafe { record.domain().retire_slowly::<BORN>(record, item, bytes) },
+            Err(_) => unsafe { Domain::of(record).retire_slowly::<BORN>(record, item, bytes) },
         }
     }
 
@@ -74,7 +70,7 @@ impl Domain {
         // What was moved here from another domain's box, where somebody forgot that it may not be.
         debug_assert!(
             // SAFETY: as the caller says.
-            !BORN || broken(Twin::BirthFromNow) || unsafe { item.birth() } <= self.words.era(),
+            !BORN || broken(Twin::BirthFromNow) || unsafe { item.birth() } <= self.words().era(),
             "retire_born: a birth of another reclaimer's"
         );
         // SAFETY: the caller owns the record.
@@ -87,7 +83,7 @@ impl Domain {
                 work.push_as::<BORN>(item, bytes);
                 self.note::<BORN>(record, work, sealed);
                 let opened = work.is_first::<BORN>();
-                if self.lazy {
+                if self.is_lazy() {
                     self.hand_off(work);
                     return (None, 1, sealed, opened, work.takes_heed());
                 }
@@ -112,7 +108,7 @@ impl Domain {
         // SAFETY: the caller owns the record; what was taken out was let go by a scan, and has left its queue.
         unsafe {
             if let Some(next) = next {
-                Domain::run(record, next);
+                Engine::run(record, next);
             }
             if more > 0 || record.debt() != 0 {
                 self.free(record, more);
@@ -128,31 +124,6 @@ impl Domain {
             unsafe { self.heed_limits(record) };
         }
         self.heed_news(record);
-    }
-
-    /// A scan, if it is time for one; after a seal the bags are as large as the thread's pace is worth.
-    ///
-    /// Where items come slowly no call both seals and scans. The readers have seen a stop by the next call, and shown it,
-    /// so that the bag goes then; and the worst that a call takes is the dearer of the two. A bag that is sealed
-    /// before it is full has the scan in its price, however many places there are.
-    fn scan_at_pace(&self, record: &Record, work: &mut Work<'_>, sealed: bool) {
-        let left = work.is_scan_left();
-        if sealed {
-            work.set_step(pace::items_a_bag(work.gap_ns(), self.scan_cost()));
-            if work.is_paced() && !self.readers_fence && !left {
-                return work.leave_scan(false);
-            }
-        }
-        if left || sealed && work.is_paced() {
-            if !sealed && work.is_crowded() {
-                // Bags are filled up, so the last seal is long ago: what is old is judged by this stop.
-                self.full_stop(record);
-            }
-            self.look(record, work, Asked::OnRetire);
-        } else if sealed {
-            self.look_in_turn(record, work, 1);
-        }
-        work.goes_on();
     }
 
     /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.
@@ -195,7 +166,7 @@ impl Domain {
                     }
                 }
                 self.note_sealed(record, work, stop);
-                if self.lazy {
+                if self.is_lazy() {
                     self.hand_off(work);
                 } else {
                     // The stop is made, be a bag full or not.
@@ -216,37 +187,6 @@ impl Domain {
         self.heed_news(record);
     }
 
-    /// For reports: after a push, `sealed` after a full stop of just now.
-    fn note<const BORN: bool>(&self, record: &Record, work: &mut Work<'_>, sealed: bool) {
-        let stop = record.reader().last_stop();
-        if work.is_first::<BORN>() {
-            work.opened::<BORN>(if sealed { stop } else { now_ns() });
-        }
-        if sealed {
-            self.note_sealed(record, work, stop);
-        }
-    }
-
-    /// For reports: the queue was sealed with the stamp `ns`, and all that was counted as retired is
-    /// in it.
-    pub(super) fn note_sealed(&self, record: &Record, work: &Work<'_>, ns: u64) {
-        if !record.ledger().wants() {
-            return;
-        }
-        let (items, bytes) = work.unsealed();
-        let items = record.retired().get().saturating_sub(items as u64);
-        let bytes = record.retired_bytes().get().saturating_sub(bytes as u64);
-        record.ledger().note(Mark { ns, items, bytes }, self.words.safe_ns_relaxed());
-    }
-
-    /// Full bags go to the domain, without a lock.
-    pub(super) fn hand_off(&self, work: &mut Work<'_>) {
-        if work.sealed() > 0 {
-            work.take_sealed().for_each(|bag| self.inbox.push(bag));
-            work.show_oldest();
-        }
-    }
-
     /// The background thread hears of what was counted. `fenced`: a full fence came after that.
     pub(super) fn after_slow_retire(&self, fenced: bool) {
         if let Some(watch) = &self.watch {
@@ -254,7 +194,7 @@ impl Domain {
                 fence(Ordering::SeqCst);
             }
             if watch.rouse() {
-                self.counters.woke();
+                self.counters().woke();
             }
         }
         stage();

@@ -1,12 +1,11 @@
 //! Calls that are asked to free: `flush` frees what it can, `synchronize` waits for the rest.
 
 use super::Domain;
-use super::flights::Landing;
-use super::lock;
-use super::running::{Attended, Released};
 #[cfg(not(loom))]
 use crate::bag::pace;
-use crate::domain::record::Record;
+use crate::engine::flights::Landing;
+use crate::engine::record::Record;
+use crate::engine::running::{Attended, Released};
 use crate::error::SynchronizeError;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
@@ -44,7 +43,7 @@ impl Domain {
         if self.is_forked() {
             return;
         }
-        let _released = Released::new(record, self.lazy);
+        let _released = Released::new(record, self.is_lazy());
         let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
@@ -55,7 +54,7 @@ impl Domain {
                 }
                 work.seal(stop);
                 self.note_sealed(record, work, stop);
-                if self.lazy && record.freeing().get() {
+                if self.is_lazy() && record.freeing().get() {
                     // The background thread does the rest.
                     self.hand_off(work);
                 } else {
@@ -66,7 +65,7 @@ impl Domain {
                 (for_all.is_some() && work.sealed() > 0).then(|| work.leave_sealed())
             });
             if let Some(left) = left
-                && let Some(orphans) = lock(&self.orphans).as_mut()
+                && let Some(orphans) = self.lock_orphans().as_mut()
             {
                 orphans.add(left);
                 self.note_orphans(orphans);
@@ -80,23 +79,13 @@ impl Domain {
         self.heed_news(record);
     }
 
-    /// What lies in the owner's open bags: items, bytes.
-    ///
-    /// # Safety
-    /// The caller owns `record`.
-    pub(crate) unsafe fn unsealed(&self, record: &Record) -> (u64, u64) {
-        // SAFETY: the caller owns the record; `unsealed` runs no foreign code.
-        let (items, bytes) = unsafe { self.own(record, |work| work.unsealed()) };
-        (items as u64, bytes as u64)
-    }
-
     /// Above a limit: a barrier now, if one can be had, for what is sealed, and everything that is safe by then.
     /// Where `retire` frees nothing it is all left to the background thread, which has it already.
     ///
     /// # Safety
     /// The caller owns `record`, outside of destructors.
     pub(crate) unsafe fn relieve(&self, record: &Record) {
-        if self.lazy {
+        if self.is_lazy() {
             return;
         }
         let _attended = Attended::new(record);
@@ -146,7 +135,7 @@ impl Domain {
             return Err(SynchronizeError::Pinned);
         }
         let _attended = Attended::new(record);
-        let _released = Released::new(record, self.lazy);
+        let _released = Released::new(record, self.is_lazy());
         let stop = self.full_stop(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {
@@ -184,16 +173,16 @@ impl Domain {
             self.take_marked();
             self.take_out_of_hand();
             // Before the frees: what has come back by now is found by them, what comes back later is counted.
-            let returned = self.flights.returned();
+            let returned = self.flights().returned();
             stage();
             self.free_orphans(record, usize::MAX, before, true);
             let late = Instant::now() >= deadline;
-            match self.flights.wait(Some(deadline)) {
+            match self.flights().wait(Some(deadline)) {
                 Landing::Own => return Err(SynchronizeError::InDestructor),
                 Landing::Late { threads } => return Err(SynchronizeError::Destructors { threads }),
                 // A destructor of theirs panicked, or a flush took it out of their hands: the rest of a bag is back.
-                Landing::Done if self.flights.returned() != returned && !late => {}
-                Landing::Done if self.flights.returned() != returned => {
+                Landing::Done if self.flights().returned() != returned && !late => {}
+                Landing::Done if self.flights().returned() != returned => {
                     return Err(SynchronizeError::Destructors { threads: 1 });
                 }
                 Landing::Done => return Ok(()),
@@ -204,7 +193,7 @@ impl Domain {
     /// Waits until those have returned whose destructors others are running of what threads left to the domain.
     #[cfg(not(loom))]
     pub(crate) fn wait_for_others(&self, deadline: Instant) -> Result<(), SynchronizeError> {
-        match self.flights.wait(Some(deadline)) {
+        match self.flights().wait(Some(deadline)) {
             Landing::Done => Ok(()),
             Landing::Own => Err(SynchronizeError::InDestructor),
             Landing::Late { threads } => Err(SynchronizeError::Destructors { threads }),
@@ -224,7 +213,7 @@ impl Domain {
             let late = Instant::now() >= deadline;
             let own = self.full_stop(record);
             let scan = self.scan(own, asked, &|_| Uncovered::default());
-            if self.words.safe().ns > stamp && !self.holds_back(stamp) {
+            if self.words().safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
             }
             self.heed_news(record);
@@ -246,7 +235,7 @@ impl Domain {
                 std::thread::sleep(nap.min(deadline.saturating_duration_since(Instant::now())));
                 nap = (nap * 2).min(Duration::from_millis(2));
             } else {
-                why = self.barriers.wait(stamp, deadline, &self.counters).or(why);
+                why = self.barriers().wait(stamp, deadline, || self.counters().waited()).or(why);
             }
         }
     }
@@ -258,6 +247,7 @@ mod tests {
     use super::*;
     use crate::bag::Item;
     use crate::evidence::barriers::Barriers;
+    use crate::locks::lock;
     use core::sync::atomic::AtomicBool;
     use core::sync::atomic::AtomicUsize;
     use core::sync::atomic::Ordering;

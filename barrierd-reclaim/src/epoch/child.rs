@@ -19,7 +19,7 @@
 use super::collector::Collector;
 use super::{default, participant};
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use core::cell::Cell;
 use core::ffi::c_int;
 use core::ptr;
@@ -123,7 +123,7 @@ fn release(record: &Record) {
     record.reader().unpin();
     // SAFETY: the caller got it from `stand_in`, by `StandIn` from whoever did, or could not pass it on; its
     // section has ended.
-    unsafe { record.domain().hand_over(record) };
+    unsafe { record.engine().hand_over(record) };
 }
 
 /// Who stands in: made by whoever makes the child's collector, given back by whoever comes second, its maker

@@ -6,7 +6,7 @@ use super::participant;
 use crate::api::builder::Builder;
 use crate::api::reclaimer::Reclaimer;
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use crate::error::BuildError;
 use crate::evidence::status::Status;
 use crate::meter::stats::Stats;

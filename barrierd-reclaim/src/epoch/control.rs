@@ -3,7 +3,8 @@
 use super::collector::Collector;
 use super::default;
 use crate::api::builder::Builder;
-use crate::domain::record::Record;
+use crate::domain::Domain;
+use crate::engine::record::Record;
 use crate::error::{BuildError, SynchronizeError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -105,7 +106,7 @@ impl Collector {
     /// # Safety
     /// The caller owns `record`.
     unsafe fn drain_as(record: &Record, deadline: Instant) -> Result<(), DrainError> {
-        let domain = record.domain();
+        let domain = Domain::of(record);
         loop {
             // SAFETY: as the caller says.
             if let Err(error) = unsafe { domain.synchronize(record, deadline) } {

@@ -10,7 +10,8 @@ use super::guard::Guard;
 use super::participant;
 use crate::api::builder::Builder;
 use crate::api::reclaimer::Reclaimer;
-use crate::domain::record::Record;
+use crate::background;
+use crate::engine::record::Record;
 use crate::evidence::source::Source;
 use crate::protocol::Reader;
 use crate::sync::fence;
@@ -60,7 +61,7 @@ impl Drop for AtExit {
 
 /// Gives this thread's place up: on the background thread, which does nothing in it but what others' code
 /// has done there. Its next [`pin`] takes another.
-pub(crate) fn leave() {
+fn leave() {
     let place = forget_place();
     if !place.is_null() {
         // SAFETY: the place's handle, which was forgotten.
@@ -95,13 +96,14 @@ fn place() -> Option<*const Record> {
 #[cold]
 fn take_place() -> Option<*const Record> {
     AT_EXIT.try_with(|_| ()).ok()?;
+    background::LEAVE[background::EPOCH].get_or_init(|| leave);
     let handle = default_collector().register();
     let place = PLACE.get();
     if !place.is_null() {
         // A subscriber to what was traced there has come before.
         return Some(place);
     }
-    if !handle.record().domain().readers_fence() {
+    if !handle.record().engine().readers_fence() {
         let record = ptr::from_ref(handle.record());
         let reader = record.cast::<Reader>();
         assert!(ptr::eq(reader, handle.record().reader()), "a record begins with its reader");
@@ -128,7 +130,7 @@ pub fn pin() -> Guard {
     // SAFETY: `NOBODY` looks pinned, so this is the participant: the pointer is its record's, and
     // its reader lies at the beginning.
     let own = unsafe { &*record };
-    own.domain().pin(own);
+    own.engine().pin(own);
     Guard::of(record)
 }
 

@@ -7,7 +7,7 @@ use super::pointable::Pointable;
 use super::shared::Shared;
 use crate::bag::Item;
 use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use core::fmt;
 use core::ptr;
 
@@ -109,7 +109,7 @@ impl Guard {
     pub fn flush(&self) {
         if let Some(record) = self.record() {
             // SAFETY: the participant is this thread's.
-            unsafe { record.domain().flush_for_all(record) };
+            unsafe { Domain::of(record).flush_for_all(record) };
         }
     }
 

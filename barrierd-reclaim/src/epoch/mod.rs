@@ -60,7 +60,6 @@ pub use compare::CompareExchangeError;
 #[allow(deprecated, reason = "crossbeam-epoch 0.9 has these names still")]
 pub use compare::{CompareAndSetError, CompareAndSetOrdering};
 pub use control::{ConfigureError, DrainError, configure, drain};
-pub(crate) use default::leave;
 pub use default::{default_collector, is_pinned, pin};
 pub use guard::{Guard, unprotected};
 pub use owned::Owned;

@@ -10,8 +10,8 @@
 
 use super::child;
 use super::collector::Collector;
-use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::Engine;
+use crate::engine::record::Record;
 use core::cell::Cell;
 use core::ptr;
 
@@ -54,7 +54,7 @@ pub(super) unsafe fn begin(record: &Record) {
     if unsafe { record.reader().own_is_pinned() } {
         nest(record);
     } else {
-        record.domain().pin(record);
+        record.engine().pin(record);
     }
 }
 
@@ -93,7 +93,7 @@ unsafe fn end_nested(record: *const Record) {
     if own.transient().get() && own.nested() == 0 {
         own.reader().unpin();
         // SAFETY: handles and guards are gone.
-        unsafe { finish(record, Domain::hand_over) };
+        unsafe { finish(record, Engine::hand_over) };
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn is_sole(record: &Record) -> bool {
 
 /// The only guard goes on with what its thread has seen by now.
 pub(super) fn repin(record: &Record) {
-    record.domain().pin(record);
+    record.engine().pin(record);
 }
 
 /// One more handle, be there none.
@@ -126,7 +126,7 @@ pub(super) unsafe fn release(record: *const Record) {
     // SAFETY: as the caller says.
     if unsafe { give_up(record) } {
         // SAFETY: handles and guards are gone.
-        unsafe { finish(record, Domain::hand_over) };
+        unsafe { finish(record, Engine::hand_over) };
     }
 }
 
@@ -138,7 +138,7 @@ pub(super) unsafe fn release_behind(record: *const Record) {
     // SAFETY: as the caller says.
     if unsafe { give_up(record) } {
         // SAFETY: handles and guards are gone.
-        unsafe { finish(record, Domain::hand_over_behind) };
+        unsafe { finish(record, Engine::hand_over_behind) };
     }
 }
 
@@ -168,13 +168,13 @@ pub(super) unsafe fn give_up(record: *const Record) -> bool {
 /// # Safety
 /// Handles and guards are gone; the record must not be used any more.
 #[cold]
-unsafe fn finish(record: *const Record, hand_over: unsafe fn(&Domain, &Record)) {
+unsafe fn finish(record: *const Record, hand_over: unsafe fn(&Engine, &Record)) {
     // SAFETY: the keeper below keeps the domain, hence the record, as long as this block.
     let own = unsafe { &*record };
     // First: another thread may take the record as soon as it is given back.
     let keeper = own.keeper().replace(ptr::null()).cast_mut().cast::<Keeper>();
     // SAFETY: no handle and no guard is left, so the caller is the record's only owner.
-    unsafe { hand_over(own.domain(), own) };
+    unsafe { hand_over(own.engine(), own) };
     // SAFETY: from `Box::into_raw` in `register`, taken out once.
     let keeper = unsafe { Box::from_raw(keeper) };
     if keeper.collector.is_of_the_process() {

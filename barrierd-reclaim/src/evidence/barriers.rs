@@ -9,7 +9,6 @@ use crate::evidence::mapped::{self, Mapped};
 use crate::evidence::membarrier::{self, Membarrier};
 use crate::evidence::source::{ActiveSource, Source};
 use crate::evidence::status::{Status, Why};
-use crate::meter::stats::Counters;
 use crate::protocol::{Evidence, VtimeWord};
 use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH};
 use barrierd_client::{Barrier, Liveness, Stamp};
@@ -167,12 +166,12 @@ impl Barriers {
     }
 
     /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most
-    /// a short while: the caller looks again. Says why there is no barrier, where it is known.
+    /// a short while: the caller looks again. `sleeps` is called where that takes a system call. Says why there is no barrier, where it is known.
     pub(crate) fn wait(
         &self,
         stamp: u64,
         deadline: Instant,
-        counters: &Counters,
+        sleeps: impl FnOnce(),
     ) -> Option<String> {
         match self {
             Barriers::Daemon { daemons, fallback } => {
@@ -184,7 +183,7 @@ impl Barriers {
                     }
                 };
                 let slice = deadline.min(Instant::now() + Duration::from_millis(20));
-                counters.waited();
+                sleeps();
                 let why = barrier.wait(Stamp::from_ns(stamp), slice).err()?;
                 if barrier.watermark().is_err() || Instant::now() < slice {
                     // Refused at once: don't spin.

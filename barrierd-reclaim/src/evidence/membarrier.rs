@@ -79,11 +79,23 @@ pub(crate) fn begin_anew_in_a_child() {
             BOUGHT.registers.store(false, Relaxed);
             BOUGHT.failed_ns.store(0, Relaxed);
             BOUGHT.wanted_ns.store(0, Relaxed);
+            BOUGHT.deserted.store(false, Relaxed);
             FLOOR.store(0, Relaxed);
             OWNER.store(this, Release);
             return;
         }
     }
+}
+
+/// Whether the process has the background thread, or will have it for all that is known: it registers the process.
+pub(crate) fn is_attended() -> bool {
+    // Relaxed, here and below: a hint.
+    !BOUGHT.deserted.load(Relaxed)
+}
+
+/// The background thread could not be started; or it runs.
+pub(crate) fn set_attended(attended: bool) {
+    BOUGHT.deserted.store(!attended, Relaxed);
 }
 
 /// What was bought, for every domain of the process.
@@ -97,6 +109,7 @@ static BOUGHT: Bought = Bought {
     registers: AtomicBool::new(false),
     failed_ns: AtomicU64::new(0),
     wanted_ns: AtomicU64::new(0),
+    deserted: AtomicBool::new(false),
 };
 
 struct Bought {
@@ -117,6 +130,8 @@ struct Bought {
     failed_ns: AtomicU64,
     /// Since when the background thread is wanted to do it, or 0.
     wanted_ns: AtomicU64,
+    /// There is no background thread: it could not be started.
+    deserted: AtomicBool,
 }
 
 /// Whether this process may buy: the answer to [`ask`], which only a filter that comes later can make untrue.

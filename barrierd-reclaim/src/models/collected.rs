@@ -3,7 +3,7 @@
 //! interrupts.
 
 use super::*;
-use crate::domain::places::Taken;
+use crate::engine::places::Taken;
 use crate::protocol::{collect, scan};
 use core::cell::Cell;
 use loom::sync::atomic::Ordering::Release;

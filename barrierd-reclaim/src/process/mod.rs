@@ -5,3 +5,10 @@
 pub(crate) mod fork;
 pub(crate) mod loaded;
 pub(crate) mod ordinary;
+
+use rustix::thread::gettid;
+
+/// The calling thread, as the kernel numbers it.
+pub(crate) fn own_tid() -> u32 {
+    gettid().as_raw_nonzero().get().unsigned_abs()
+}

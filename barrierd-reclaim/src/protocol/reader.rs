@@ -5,7 +5,7 @@ use super::words::{Stop, Words};
 use super::{IDLE, stamp_of};
 use crate::sync::{AtomicU64, Ordering, Twin, broken, light_barrier, step};
 
-/// What a domain's scans see of one thread. In one cache line: [`Record`](crate::domain::record::Record)
+/// What a domain's scans see of one thread. In one cache line: `engine/record.rs`
 /// keeps what only its owner touches beside it.
 #[derive(Debug)]
 pub(crate) struct Reader {

@@ -1,7 +1,7 @@
 //! The protocol against plain facts, one step at a time.
 
 use super::*;
-use crate::domain::places::Taken;
+use crate::engine::places::Taken;
 use crate::sync::AtomicU64;
 use core::iter::once;
 use proptest::prelude::*;

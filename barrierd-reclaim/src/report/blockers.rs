@@ -3,12 +3,12 @@
 //! Owns the report. Knows nothing of what follows from it: it is a look at words that readers store
 //! meanwhile, and proves nothing.
 
-use crate::domain::Domain;
-use crate::domain::record::Record;
-use crate::domain::tallies::Sum;
+use crate::engine::Engine;
+use crate::engine::flights::Blocked;
+use crate::engine::record::Record;
+use crate::engine::tallies::Sum;
 use crate::meter::ledger::Together;
 use barrierd_client::clock::now_ns;
-use rustix::thread::gettid;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ impl Open {
 }
 
 /// All open sections.
-pub(crate) fn sections(domain: &Domain) -> impl Iterator<Item = Open> {
-    domain
+pub(crate) fn sections(engine: &Engine) -> impl Iterator<Item = Open> {
+    engine
         .records()
         .flat_map(|record| {
             let open = |era, robust| Open { era, record, tid: record.tid(), robust };
@@ -78,14 +78,14 @@ pub(crate) fn sections(domain: &Domain) -> impl Iterator<Item = Open> {
 /// All of them, the oldest first: its end lets the most go.
 ///
 /// Linear in places and marks, but for two sorts.
-pub(crate) fn look(domain: &Domain) -> Vec<Blocker> {
-    let mut open: Vec<Open> = sections(domain).collect();
-    let destructor = domain.blocked_destructor();
+pub(crate) fn look(engine: &Engine) -> Vec<Blocker> {
+    let mut open: Vec<Open> = sections(engine).collect();
+    let destructor = engine.blocked_destructor().map(Blocker::of_destructor);
     if open.is_empty() {
         return Vec::from_iter(destructor);
     }
     open.sort_unstable();
-    let mut about = About::new(domain);
+    let mut about = About::new(engine);
     let mut all: Vec<Blocker> = open.into_iter().map(|section| about.blocker(section)).collect();
     if let Some(destructor) = destructor {
         let at = all.iter().position(|section| section.open_for < destructor.open_for);
@@ -106,14 +106,14 @@ pub(crate) struct About {
 
 impl About {
     /// Costs a walk over all places of the domain that there ever were.
-    pub(crate) fn new(domain: &Domain) -> About {
+    pub(crate) fn new(engine: &Engine) -> About {
         // The marks first: what they say had been retired is then among all that was.
-        let retired = Together::new(domain.all_records().map(Record::ledger));
-        let all = domain.all_records().fold(Sum::default(), |sum, record| Sum {
+        let retired = Together::new(engine.all_records().map(Record::ledger));
+        let all = engine.all_records().fold(Sum::default(), |sum, record| Sum {
             items: sum.items + record.retired().get(),
             bytes: sum.bytes + record.retired_bytes().get(),
         });
-        let waiting = Sum { items: domain.waiting(), bytes: domain.waiting_bytes() };
+        let waiting = Sum { items: engine.waiting(), bytes: engine.waiting_bytes() };
         About { now_ns: now_ns(), retired, all, waiting, names: HashMap::new() }
     }
 
@@ -135,22 +135,18 @@ impl About {
 
 impl Blocker {
     /// A destructor that has run for so long on thread `tid`. Costs a look into `/proc`.
-    pub(crate) fn of_destructor(tid: u32, open_for: Duration, holds_items: u64) -> Blocker {
+    pub(crate) fn of_destructor(blocked: Blocked) -> Blocker {
+        let Blocked { tid, runs, holds_items } = blocked;
         Blocker {
             tid,
             thread: name(tid),
-            open_for,
+            open_for: runs,
             robust: false,
             destructor: true,
             holds_items,
             holds_bytes: 0,
         }
     }
-}
-
-/// The calling thread, as the kernel numbers it.
-pub(crate) fn own_tid() -> u32 {
-    gettid().as_raw_nonzero().get().unsigned_abs()
 }
 
 fn name(tid: u32) -> Option<String> {

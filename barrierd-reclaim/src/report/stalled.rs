@@ -7,8 +7,9 @@
 //! A section is known by its place and what it had seen when it began: the latest stop. Two of the same place that have
 //! seen the same look like one, so its time is counted from the first look at which there was a later stop: that section, and no later one of the same place, can show the earlier one.
 
-use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::Engine;
+use crate::engine::record::Record;
+use crate::locks::try_lock;
 use crate::report::blockers::{self, About, Blocker, Open};
 use crate::report::trace;
 use barrierd_client::clock::now_ns;
@@ -16,7 +17,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 type Hook = Arc<Mutex<dyn FnMut(&Blocker) + Send>>;
@@ -90,6 +91,43 @@ impl Stalls {
                 .compare_exchange(looked_ns, now_ns, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
+
+    /// At the end of a call, outside of queues: looks, if it is time and nobody else does.
+    pub(crate) fn look_if_due(&self, engine: &Engine) {
+        if self.is_due(now_ns()) {
+            self.look(engine);
+        }
+    }
+
+    /// Looks, and calls back. Whether it did.
+    ///
+    /// Foreign code runs here: the caller holds no lock, and is not at work on a queue.
+    pub(crate) fn look(&self, engine: &Engine) -> bool {
+        if engine.is_forked() {
+            return false;
+        }
+        // Held while it is called: it is called by one thread at a time, and not from within itself.
+        let Some(mut hook) = try_lock(&self.hook.hook) else { return false };
+        let Some(mut seen) = try_lock(&self.seen) else { return false };
+        // The sections before the word: one that shows less then began before.
+        let open: Vec<Open> = blockers::sections(engine).collect();
+        let now = engine.words().latest();
+        let due = due(&mut seen, open.into_iter(), now, now_ns(), self.hook.after);
+        drop(seen);
+        if due.is_empty() {
+            return false;
+        }
+        let mut about = About::new(engine);
+        for &section in &due {
+            let blocker = about.blocker(section);
+            let told = catch_unwind(AssertUnwindSafe(|| trace::stalled(&blocker)));
+            let called = catch_unwind(AssertUnwindSafe(|| hook(&blocker)));
+            // The panic hook has reported them. Their own destructors might panic.
+            told.map_err(core::mem::forget).ok();
+            called.map_err(core::mem::forget).ok();
+        }
+        true
+    }
 }
 
 /// Notes a look at `now_ns`; the domain's latest stop was loaded after `open`. Those that have been open
@@ -117,56 +155,6 @@ fn due(
     }
     *seen = still;
     due
-}
-
-impl Domain {
-    /// At the end of a call, outside of queues: looks, if it is time and nobody else does.
-    pub(crate) fn heed_stalls(&self) {
-        if let Some(stalls) = self.stalls()
-            && stalls.is_due(now_ns())
-        {
-            self.look_for_stalls(stalls);
-        }
-    }
-
-    /// Looks, and calls back. Whether it did.
-    ///
-    /// Foreign code runs here: the caller holds no lock, and is not at work on a queue.
-    pub(crate) fn look_for_stalls(&self, stalls: &Stalls) -> bool {
-        if self.is_forked() {
-            return false;
-        }
-        // Held while it is called: it is called by one thread at a time, and not from within itself.
-        let Some(mut hook) = try_lock(&stalls.hook.hook) else { return false };
-        let Some(mut seen) = try_lock(&stalls.seen) else { return false };
-        // The sections before the word: one that shows less then began before.
-        let open: Vec<Open> = blockers::sections(self).collect();
-        let now = self.words().latest();
-        let due = due(&mut seen, open.into_iter(), now, now_ns(), stalls.hook.after);
-        drop(seen);
-        if due.is_empty() {
-            return false;
-        }
-        let mut about = About::new(self);
-        for &section in &due {
-            let blocker = about.blocker(section);
-            let told = catch_unwind(AssertUnwindSafe(|| trace::stalled(&blocker)));
-            let called = catch_unwind(AssertUnwindSafe(|| hook(&blocker)));
-            // The panic hook has reported them. Their own destructors might panic.
-            told.map_err(core::mem::forget).ok();
-            called.map_err(core::mem::forget).ok();
-        }
-        true
-    }
-}
-
-/// A hook's lock, unless somebody holds it. One that has panicked may be called again.
-pub(crate) fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,6 +1,6 @@
 //! `tracing` events, if the feature `tracing` is on; else nothing.
 //!
-//! Owns their wording, and what was told already: a state is told once, when it begins. A subscriber is
+//! Owns their wording. A subscriber is
 //! foreign code: these functions are called outside of queues and of locks that a call would wait for, and
 //! never on the fast path of `retire`.
 
@@ -12,12 +12,9 @@ pub(crate) use off::*;
 
 #[cfg(feature = "tracing")]
 mod on {
-    use crate::domain::Domain;
-    use crate::domain::limit::Pressure;
+    use super::super::blockers::Blocker;
+    use super::super::pressure::Pressure;
     use crate::evidence::status::{Status, Why};
-    use crate::report::blockers::Blocker;
-    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-    use std::sync::Mutex;
     use tracing::{debug, error, info, warn};
 
     pub(crate) const IS_ON: bool = true;
@@ -56,52 +53,8 @@ mod on {
         );
     }
 
-    /// What was told of a domain.
-    #[derive(Debug, Default)]
-    pub(crate) struct Told {
-        status: Mutex<Option<Status>>,
-        refused: AtomicBool,
-        pressed: AtomicBool,
-    }
-
-    impl Told {
-        /// Tells what is new.
-        pub(crate) fn look(&self, domain: &Domain) {
-            if domain.is_forked() {
-                return;
-            }
-            let refused = domain.is_refused();
-            if refused && !self.refused.swap(true, Relaxed) {
-                warn!("the kernel refuses membarrier");
-            } else if !refused && self.refused.load(Relaxed) {
-                self.refused.store(false, Relaxed);
-            }
-            let status = domain.status();
-            let before = {
-                // Somebody else is at it.
-                let Ok(mut told) = self.status.try_lock() else { return };
-                if *told == Some(status) {
-                    return;
-                }
-                told.replace(status)
-            };
-            tell(status, before.is_none());
-        }
-
-        /// The domain is above its limits, or (`None`) is not.
-        pub(crate) fn pressed(&self, pressure: Option<&dyn Fn() -> Pressure>) {
-            let Some(pressure) = pressure else {
-                self.pressed.store(false, Relaxed);
-                return;
-            };
-            if !self.pressed.swap(true, Relaxed) {
-                let Pressure { items, bytes, readers, .. } = pressure();
-                warn!(items, bytes, readers, "above the limit of what may wait");
-            }
-        }
-    }
-
-    fn tell(status: Status, first: bool) {
+    /// Barriers come from another source than before, or the first time.
+    pub(crate) fn source(status: Status, first: bool) {
         let asked_for = matches!(status, Status::Membarrier(Why::AskedFor));
         match status {
             Status::Poisoned => {
@@ -114,13 +67,24 @@ mod on {
             _ => info!(%status, "barriers come from this source"),
         }
     }
+
+    /// The kernel refuses membarrier.
+    pub(crate) fn refused() {
+        warn!("the kernel refuses membarrier");
+    }
+
+    /// More waits than the limits allow.
+    pub(crate) fn pressed(pressure: &Pressure) {
+        let Pressure { items, bytes, readers, .. } = pressure;
+        warn!(items, bytes, readers, "above the limit of what may wait");
+    }
 }
 
 #[cfg(not(feature = "tracing"))]
 mod off {
-    use crate::domain::Domain;
-    use crate::domain::limit::Pressure;
-    use crate::report::blockers::Blocker;
+    use super::super::blockers::Blocker;
+    use super::super::pressure::Pressure;
+    use crate::evidence::status::Status;
 
     pub(crate) const IS_ON: bool = false;
 
@@ -136,62 +100,12 @@ mod off {
     #[inline(always)]
     pub(crate) fn blocked(_: &Blocker) {}
 
-    #[derive(Debug, Default)]
-    pub(crate) struct Told {}
+    #[inline(always)]
+    pub(crate) fn source(_: Status, _: bool) {}
 
-    impl Told {
-        #[inline(always)]
-        pub(crate) fn look(&self, _: &Domain) {}
+    #[inline(always)]
+    pub(crate) fn refused() {}
 
-        #[inline(always)]
-        pub(crate) fn pressed(&self, _: Option<&dyn Fn() -> Pressure>) {}
-    }
-}
-
-#[cfg(all(test, not(loom), feature = "tracing"))]
-mod tests {
-    use crate::domain::{Domain, Settings};
-    use crate::evidence::barriers::Barriers;
-    use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-    use std::sync::Arc;
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Level, Metadata, Subscriber};
-
-    struct Errors(Arc<AtomicUsize>);
-
-    impl Subscriber for Errors {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == Level::ERROR
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-        fn event(&self, _: &Event<'_>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_poisoned_domain_says_so_once() {
-        let errors = Arc::new(AtomicUsize::new(0));
-        let subscriber = Errors(errors.clone());
-        let settings = Settings { background: false, ..Settings::default() };
-        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
-        tracing::subscriber::with_default(subscriber, || {
-            domain.told().look(&domain);
-            assert_eq!(errors.load(Relaxed), 0);
-            domain.poison();
-            let record = domain.acquire();
-            // SAFETY: the record is this test's.
-            unsafe { domain.flush(record) };
-            assert_eq!(errors.load(Relaxed), 1);
-            domain.told().look(&domain);
-            assert_eq!(errors.load(Relaxed), 1);
-        });
-        domain.close();
-    }
+    #[inline(always)]
+    pub(crate) fn pressed(_: &Pressure) {}
 }

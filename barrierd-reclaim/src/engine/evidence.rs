@@ -3,24 +3,23 @@
 //! Owns the order of evidence first, slots after, holders last. The steps themselves are `protocol/mod.rs`'s
 //! and `protocol/holders.rs`'s.
 
-use super::Domain;
+use super::Engine;
 use super::Found;
 use super::Passive;
-use crate::background::Watch;
 use crate::bag::Work;
 use crate::bag::pace;
-use crate::domain::record::Record;
-use crate::evidence::membarrier::Membarrier;
+use crate::engine::record::Record;
+use crate::evidence::membarrier::{self, Membarrier};
 use crate::evidence::purchase;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
 use crate::evidence::source::ActiveSource;
+use crate::locks::try_lock;
 use crate::protocol;
 use crate::protocol::Safe;
 use crate::protocol::Scan;
 use crate::protocol::holders;
 use crate::protocol::holders::Holders;
-use crate::report::stalled::try_lock;
 use crate::sync::FLOOR;
 use crate::sync::fence;
 use barrierd_client::FUTURE_SLACK_NS;
@@ -32,7 +31,7 @@ use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-impl Domain {
+impl Engine {
     /// A full stop of a thread without a record.
     pub(crate) fn stop_aside(&self) -> u64 {
         self.judge(self.words.stop(&FLOOR, now_ns))
@@ -45,7 +44,7 @@ impl Domain {
 
     /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
     /// trusted.
-    pub(super) fn full_stop(&self, record: &Record) -> u64 {
+    pub(crate) fn full_stop(&self, record: &Record) -> u64 {
         self.judge(record.reader().full_stop(&self.words, &FLOOR, now_ns))
     }
 
@@ -53,7 +52,7 @@ impl Domain {
     /// any amount: then it is still the daemon's clock, whose evidence is below all that it shows, and
     /// the stamp is that stop's. Or it is another clock than before (setns into another time namespace):
     /// then stamps would be too early for the daemon's watermarks.
-    pub(super) fn judge(&self, stop: protocol::Stop) -> u64 {
+    pub(crate) fn judge(&self, stop: protocol::Stop) -> u64 {
         if stop.behind_ns > CLOCK_MARGIN_NS
             && self.barriers.compares_clocks()
             && is_another_clock(time_ns::is_initial(), stop.behind_ns)
@@ -67,7 +66,7 @@ impl Domain {
 
     /// Looks for evidence, then at the readers, and lets go what is safe. The owner has just come to
     /// a full stop, and `work` is its queue.
-    pub(super) fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
+    pub(crate) fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
         let own = record.reader().last_stop();
         work.scanned();
         // Who is asked to free looks after what others have left, too.
@@ -107,7 +106,7 @@ impl Domain {
 
     /// The owner has sealed `bags` of its queue: it scans for all who take part in the domain, if it is time
     /// for a scan; else it lets go what others' scans have found.
-    pub(super) fn look_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
+    pub(crate) fn look_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
         let cost = self.scan_cost();
         let worth = |sealed| pace::worth_scanning(sealed, cost);
         // Where each seal is worth a scan nobody need count them.
@@ -139,18 +138,18 @@ impl Domain {
     }
 
     /// What a scan and the look at who holds what cost, in words of others that are loaded.
-    pub(super) fn scan_cost(&self) -> usize {
+    pub(crate) fn scan_cost(&self) -> usize {
         self.records.cost().saturating_sub(self.sleepers()) + self.hazards.cost()
     }
 
     /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
-    pub(super) fn release(&self, work: &mut Work<'_>) {
+    pub(crate) fn release(&self, work: &mut Work<'_>) {
         let (safe, holders) = self.let_go();
         work.release(safe, &holders);
     }
 
     /// What may be let go, and who holds what of it.
-    pub(super) fn let_go(&self) -> (Safe, Holders) {
+    pub(crate) fn let_go(&self) -> (Safe, Holders) {
         holders::let_go(&self.words, || {
             if !self.may_be_held() {
                 return Holders::default();
@@ -180,7 +179,7 @@ impl Domain {
 
     /// One scan: evidence first, then the slots. `own`: a stop of the calling thread. `uncovered`: how
     /// many of its items a watermark does not cover.
-    pub(super) fn scan(
+    pub(crate) fn scan(
         &self,
         own: u64,
         asked: Asked,
@@ -224,7 +223,7 @@ impl Domain {
     }
 
     /// A round of the daemon's, taken over by one thread: the lock is held until its scan is done.
-    pub(super) fn take_over(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
+    fn take_over(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
         let mut passive = self.passive.try_lock().ok()?;
         if news.ns <= passive.last_ns {
             return None;
@@ -247,7 +246,7 @@ impl Domain {
     }
 
     /// Buys a barrier, if one can be had and is worth it.
-    pub(super) fn buy(
+    pub(crate) fn buy(
         &self,
         watermark: u64,
         own: u64,
@@ -324,7 +323,7 @@ impl Domain {
     }
 }
 
-impl Domain {
+impl Engine {
     /// Whether an open section holds back all that `watermark` does not cover: then a barrier lets nothing go. Once the
     /// section has ended its thread shows what it has seen, or a barrier is worth its price. A hint.
     fn is_held_at(&self, watermark: u64) -> bool {
@@ -337,7 +336,8 @@ impl Domain {
     fn leaves_registration(&self, asked: Asked, uncovered: usize) -> bool {
         matches!(asked, Asked::OnRetire | Asked::OnExit)
             && uncovered < self.budget
-            && self.watch.as_ref().is_some_and(Watch::will_look)
+            && self.attended
+            && membarrier::is_attended()
     }
 
     /// The background thread's, while something waits: registers the process for membarrier, if no daemon keeps

@@ -7,21 +7,21 @@
 //!    `keeper`. The registry, a
 //!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
 //!    takes its own along when it is sent, with no borrow of it left behind. When the
-//!    last `Reclaimer` is dropped, all records belong to that drop (`Domain::close`): no guard and no
+//!    last `Reclaimer` is dropped, all records belong to that drop (`Engine::close`): no guard and no
 //!    call can be left, and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag/mod.rs`); then the owner puts another in its place.
 //!    `taken` and `gone` are stored by whoever holds the lock of the domain's orphans.
 //! 4. The tallies are written by the owner and read by anyone; so is what reports alone look at,
 //!    `oldest_ns` and `ledger`, but that whoever takes a queue over writes there, too.
-//! 5. `domain` and `place` never change, and records are freed together, when the domain is dropped and
+//! 5. `home` and `place` never change, and records are freed together, when the domain is dropped and
 //!    no thread has a reference to it.
 
 use crate::bag::Bags;
-use crate::domain::Domain;
-use crate::domain::hazards::Line;
-use crate::domain::places::Places;
-use crate::domain::tallies::Gone;
+use crate::engine::Engine;
+use crate::engine::hazards::Line;
+use crate::engine::places::Places;
+use crate::engine::tallies::Gone;
 use crate::meter::ledger::Ledger;
 use crate::meter::tally::Tally;
 use crate::protocol::Reader;
@@ -47,7 +47,7 @@ struct Inner {
     reader: Reader,
     /// What the owner's robust guards hold: stored by the owner, loaded by whoever looks.
     interval: Interval,
-    domain: *const Domain,
+    home: *const Engine,
     bags: AtomicPtr<Bags>,
     /// Guards that are open beside the first; stale, while none is open, where some were forgotten. Not in the
     /// slot, which the owner may load by atomic loads alone: no compiler folds those into a test.
@@ -92,22 +92,22 @@ struct Inner {
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(core::mem::offset_of!(Inner, domain) <= 64, "what scans and looks load is one line");
+    assert!(core::mem::offset_of!(Inner, home) <= 64, "what scans and looks load is one line");
     assert!(core::mem::offset_of!(Inner, taken) <= 128, "what hot calls touch is two");
 };
 
-// SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `domain` is
+// SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `home` is
 // immutable and outlives it; the rest is immutable or atomic.
 unsafe impl Sync for Record {}
 // SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
 unsafe impl Send for Record {}
 
 impl Record {
-    fn new(domain: *const Domain, vtime: VtimeWord, place: usize) -> Record {
+    fn new(home: *const Engine, vtime: VtimeWord, place: usize) -> Record {
         Record(CachePadded::new(Inner {
             reader: Reader::new(),
             interval: Interval::new(),
-            domain,
+            home,
             bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
             taken: AtomicPtr::new(ptr::null_mut()),
             attended: AtomicBool::new(false),
@@ -177,7 +177,7 @@ impl Record {
     #[inline]
     fn go_on(&self, awake: bool) {
         if !awake {
-            self.domain().wake(self);
+            self.engine().wake(self);
         }
     }
 
@@ -211,11 +211,17 @@ impl Record {
         self.0.interval.is_open() || self.0.hazards.get() != 0
     }
 
-    /// The domain that it is a place in.
+    /// The engine that it is a place in.
     #[inline]
-    pub(crate) fn domain(&self) -> &Domain {
-        // SAFETY: a domain owns its records and outlives every reference to them.
-        unsafe { &*self.0.domain }
+    pub(crate) fn engine(&self) -> &Engine {
+        // SAFETY: an engine owns its records and outlives every reference to them.
+        unsafe { &*self.0.home }
+    }
+
+    /// The same as a pointer, which is good for all of what the engine is a part of.
+    #[inline]
+    pub(crate) fn home(&self) -> *const Engine {
+        self.0.home
     }
 
     /// The owner's queue.
@@ -416,15 +422,15 @@ impl Records {
 
     /// Takes a free record, or makes one. The caller owns it until it gives it back, and comes to a full
     /// stop before it uses it.
-    pub(crate) fn acquire(&self, domain: *const Domain, vtime: VtimeWord) -> &Record {
+    pub(crate) fn acquire(&self, home: *const Engine, vtime: VtimeWord) -> &Record {
         self.0.take(|place| {
-            let record = Box::into_raw(Box::new(Record::new(domain, vtime, place)));
+            let record = Box::into_raw(Box::new(Record::new(home, vtime, place)));
             // SAFETY: nobody else knows it yet; queues and tallies live as long as the record. The domain is the
             // caller.
             unsafe {
                 (*(*record).bags()).count_on((*record).freed_bytes());
                 (*(*record).bags()).show_on((*record).oldest_ns());
-                if (*domain).readers_fence() {
+                if (*home).readers_fence() {
                     (*(*record).bags()).fence();
                 }
             }
@@ -433,7 +439,7 @@ impl Records {
     }
 
     /// Gives a record back. The caller owns it, nothing of it is open, its queue is empty, and its tallies
-    /// are in the domain's account ([`Past`](crate::domain::tallies::Past)).
+    /// are in the domain's account ([`Past`](crate::engine::tallies::Past)).
     pub(crate) fn give_back(&self, record: &Record) {
         debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
         // No sleeper is counted who is not there.

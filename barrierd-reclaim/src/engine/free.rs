@@ -2,14 +2,14 @@
 //!
 //! Owns how many at once, and what destructors that retire leave over.
 
-use super::Domain;
+use super::Engine;
 use super::running::{Freeing, Running, runs};
 use crate::bag::Item;
 use crate::bag::pace::FREED_PER_RETIRE;
 use crate::bag::pace::MOST_PER_RETIRE;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 
-impl Domain {
+impl Engine {
     /// Runs one destructor. If it panics the panic goes on to the caller; that item is gone, no other
     /// is lost.
     ///
@@ -17,7 +17,7 @@ impl Domain {
     /// The caller owns `record`; `item` was stamped before `safe`, so no reader can hold it
     /// (ARCHITECTURE.md, "Why a freed item has no reader"), and has left its queue.
     #[inline]
-    pub(super) unsafe fn run(record: &Record, item: Item) {
+    pub(crate) unsafe fn run(record: &Record, item: Item) {
         let freeing = Freeing::new(record);
         record.freed().publish(1);
         // SAFETY: as the caller says; it has left its queue, so this is the only call.
@@ -27,13 +27,13 @@ impl Domain {
 
     /// A destructor that retires only pushes; a later call frees for it.
     #[cold]
-    pub(super) fn owe(&self, record: &Record, items: usize) {
+    pub(crate) fn owe(&self, record: &Record, items: usize) {
         record.set_debt(record.debt().saturating_add(items));
     }
 
     /// The same for a push that took nothing out, if it was such a one.
     #[inline(never)]
-    pub(super) fn owe_for_push(&self, record: &Record) {
+    pub(crate) fn owe_for_push(&self, record: &Record) {
         if !self.lazy {
             self.owe(record, 1);
         }
@@ -44,7 +44,7 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     #[cold]
-    pub(super) unsafe fn free_more(&self, record: &Record) {
+    pub(crate) unsafe fn free_more(&self, record: &Record) {
         // SAFETY: as the caller says.
         unsafe { self.free(record, FREED_PER_RETIRE - 1) };
     }
@@ -53,7 +53,7 @@ impl Domain {
     ///
     /// # Safety
     /// The caller owns `record`.
-    pub(super) unsafe fn free(&self, record: &Record, limit: usize) {
+    pub(crate) unsafe fn free(&self, record: &Record, limit: usize) {
         if record.freeing().get() || runs(self) {
             if self.in_destructor(record) {
                 // What is there at most: a destructor that flushes owes no more than that.
@@ -103,8 +103,8 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::Settings;
     use super::*;
+    use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;
     use crate::evidence::purchase::Asked;
     use crate::evidence::source::Source;

@@ -6,11 +6,9 @@
 //! returned and what is left, after a panic, is back there: so whoever holds that lock finds each bag in the one or
 //! in the other. It knows nothing of queues.
 
-use super::{Domain, running};
-use crate::background::STUCK;
+use super::{Engine, running};
 use crate::bag::{Bag, Item};
 use crate::process::fork::PerProcess;
-use crate::report::blockers::Blocker;
 use barrierd_client::clock::now_ns;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,7 +49,7 @@ impl Flights {
     }
 
     /// The calling thread takes a bag. The domain's orphans are locked.
-    pub(super) fn begin(&self) -> Flight<'_> {
+    pub(crate) fn begin(&self) -> Flight<'_> {
         let mut list = self.lock();
         list.begun += 1;
         let number = list.begun;
@@ -60,21 +58,21 @@ impl Flights {
     }
 
     /// What is left of a bag in flight was put back for others to take. The domain's orphans are locked.
-    pub(super) fn put_back(&self) {
+    pub(crate) fn put_back(&self) {
         self.lock().returned += 1;
     }
 
     /// How often something was put back so far.
-    pub(super) fn returned(&self) -> u64 {
+    pub(crate) fn returned(&self) -> u64 {
         self.lock().returned
     }
 
     /// Waits until all have landed that have begun, at most until `deadline`.
     ///
-    /// Who waits without one is in [`Domain::close`], maybe in a destructor of another domain, which whoever closes
+    /// Who waits without one is in [`Engine::close`], maybe in a destructor of another domain, which whoever closes
     /// that one waits for: a thread that waits for this one, directly or through others, is not waited for. Its
     /// destructor is in the same case as the one that this thread is in.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Landing {
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Landing {
         let own = running::this_thread();
         let _unset = deadline.is_none().then(|| Unset(own));
         let mut list = self.lock();
@@ -150,7 +148,7 @@ pub(crate) struct Flight<'f> {
 
 impl Flight<'_> {
     /// What is left of its bag is back with the domain.
-    pub(super) fn returns(&mut self) {
+    pub(crate) fn returns(&mut self) {
         self.returns = true;
     }
 }
@@ -164,6 +162,20 @@ impl Drop for Flight<'_> {
             self.flights.landed.notify_all();
         }
     }
+}
+
+/// So long a destructor may run on a background thread before others are served by another one, and before it is told of.
+pub(crate) const STUCK: Duration = Duration::from_millis(100);
+
+/// A destructor that a background thread has been in for longer than [`STUCK`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocked {
+    /// The thread, as the kernel numbers it.
+    pub(crate) tid: u32,
+    /// For how long.
+    pub(crate) runs: Duration,
+    /// Its own object, and the rest of its bag.
+    pub(crate) holds_items: u64,
 }
 
 /// The bag that the background thread is freeing, where others may take the rest of it away. Put and taken away
@@ -191,7 +203,7 @@ impl Hand {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put(&self, bag: Bag) {
+    pub(crate) fn put(&self, bag: Bag) {
         *self.lock() = Held { bag: Some(bag), busy: None };
     }
 
@@ -204,24 +216,24 @@ impl Hand {
         next
     }
 
-    pub(super) fn take(&self) -> Option<Bag> {
+    pub(crate) fn take(&self) -> Option<Bag> {
         self.lock().bag.take()
     }
 
     /// The destructor that the thread has been in for longer than [`STUCK`].
-    fn blocked(&self) -> Option<Blocker> {
+    fn blocked(&self) -> Option<Blocked> {
         let held = self.lock();
         let Busy { tid, since_ns } = held.busy?;
         let waiting = held.bag.as_ref().map_or(0, Bag::waiting);
         drop(held);
         let runs = Duration::from_nanos(now_ns().saturating_sub(since_ns));
-        (runs >= STUCK).then(|| Blocker::of_destructor(tid, runs, 1 + waiting as u64))
+        (runs >= STUCK).then(|| Blocked { tid, runs, holds_items: 1 + waiting as u64 })
     }
 }
 
-impl Domain {
+impl Engine {
     /// The destructor that a background thread has been in for longer than [`STUCK`], if there is one.
-    pub(crate) fn blocked_destructor(&self) -> Option<Blocker> {
+    pub(crate) fn blocked_destructor(&self) -> Option<Blocked> {
         // In a child of a fork nobody may ever give the lock back.
         if self.is_forked() { None } else { self.hand.blocked() }
     }

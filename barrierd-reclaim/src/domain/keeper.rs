@@ -9,18 +9,22 @@
 //! something here waits for its barriers, the background thread does not nap but sleeps on its word
 //! ([`News`]): so it is seen, and hears of the next barrier at once.
 
+use crate::background::{Keep, Kept, Watch};
 use crate::bag::Bags;
 use crate::domain::Domain;
 use crate::domain::local::{self, DomainId};
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use crate::evidence::mapped::Mapped;
 use crate::evidence::purchase::Asked;
 use crate::later;
+use crate::report::blockers::Blocker;
+use crate::report::trace;
 use crate::sync::stage;
 use barrierd_client::{Stamp, WaitError};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -107,6 +111,8 @@ enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     domain: Weak<Domain>,
+    /// The same.
+    kept: Weak<dyn Kept>,
     id: DomainId,
     seen: HashMap<*const Record, Seen>,
     due: Instant,
@@ -131,6 +137,7 @@ impl Keeper {
     pub(crate) fn new(domain: Weak<Domain>, id: DomainId) -> Keeper {
         let now = Instant::now();
         Keeper {
+            kept: domain.clone(),
             domain,
             id,
             seen: HashMap::new(),
@@ -145,31 +152,8 @@ impl Keeper {
         }
     }
 
-    pub(crate) fn beats(&self) -> &Arc<AtomicU64> {
-        &self.beats
-    }
-
-    pub(crate) fn domain_weakly(&self) -> &Weak<Domain> {
-        &self.domain
-    }
-
-    /// The domain is gone.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.domain.strong_count() == 0
-    }
-
-    /// The domain, if it is not gone.
-    pub(crate) fn domain(&self) -> Option<Arc<Domain>> {
-        self.domain.upgrade()
-    }
-
-    /// What is worth waking up for before the next look is due.
-    pub(crate) fn news(&self) -> Option<News> {
-        self.news.clone()
-    }
-
-    /// Looks at the domain, if it is time. When to come again; `None`: when called.
-    pub(crate) fn visit(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
+    /// [`Keep::visit`].
+    fn look(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
         let watch = domain.watch()?;
         if watch.attention().is_asleep() {
             return None;
@@ -199,7 +183,7 @@ impl Keeper {
         if now < self.stalls_due {
             return Some(self.stalls_due - now);
         }
-        if domain.look_for_stalls(stalls) {
+        if stalls.look(domain) {
             // What was called may have used the domain: see `free`.
             local::leave(self.id);
         }
@@ -345,6 +329,47 @@ impl Keeper {
         let retired = record.retired().get().wrapping_sub(before);
         local::leave(self.id);
         (freed, retired)
+    }
+}
+
+impl Keep for Keeper {
+    fn domain(&self) -> &Weak<dyn Kept> {
+        &self.kept
+    }
+
+    fn beats(&self) -> &Arc<AtomicU64> {
+        &self.beats
+    }
+
+    fn visit(&mut self) -> Option<Duration> {
+        let domain = self.domain.upgrade()?;
+        self.look(&domain)
+    }
+
+    fn news(&self) -> Option<Box<dyn FnOnce(Duration) -> bool + Send>> {
+        let news = self.news.clone()?;
+        Some(Box::new(move |longest| news.sleep(longest)))
+    }
+}
+
+impl Kept for Domain {
+    fn watch(&self) -> Option<&Watch> {
+        Domain::watch(self)
+    }
+
+    fn listens(&self) -> bool {
+        trace::IS_ON || self.stalls().is_some()
+    }
+
+    fn tell(&self) {
+        let Some(blocked) = self.blocked_destructor() else { return };
+        let blocker = Blocker::of_destructor(blocked);
+        // A panic of the one does not keep the other from hearing of it.
+        let told = catch_unwind(AssertUnwindSafe(|| trace::blocked(&blocker)));
+        told.map_err(core::mem::forget).ok();
+        if let Some(stalls) = self.stalls() {
+            stalls.tell(&blocker);
+        }
     }
 }
 

@@ -52,7 +52,7 @@ impl World {
                 return;
             }
             keeper.due = Instant::now();
-            keeper.visit(&self.domain);
+            keeper.visit();
         }
     }
 }

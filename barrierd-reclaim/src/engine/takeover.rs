@@ -13,15 +13,14 @@
 //!    before the unlink of an item that the owner pushed between the stamp and the look.
 //! 5. The bags go to the domain, where exited threads' bags lie: whoever comes first frees them.
 //!
-//! Marked queues are listed in the domain ([`Marked`]), so that `Domain::close` and `synchronize`
+//! Marked queues are listed in the domain ([`Marked`]), so that `Engine::close` and `synchronize`
 //! find what is in them.
 
-use super::Domain;
+use super::Engine;
 use super::record::Record;
 use crate::bag::{Bag, Bags, Left};
 use crate::meter::ledger::Mark;
-use crate::report::blockers::own_tid;
-use crate::report::trace;
+use crate::process::own_tid;
 use crate::sync::{Twin, broken, stage};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,7 +70,7 @@ impl Marked {
     }
 }
 
-impl Domain {
+impl Engine {
     /// Marks the queue of a record whose owner doesn't retire, unless nothing ever came into it. The
     /// queue, if it is marked now.
     pub(crate) fn mark(&self, record: &Record) -> Option<*mut Bags> {
@@ -98,16 +97,6 @@ impl Domain {
 
     /// Takes over the marked queues that are the domain's by now. How many.
     pub(crate) fn take_marked(&self) -> usize {
-        stage();
-        let count = self.take_marked_quietly();
-        stage();
-        if count > 0 {
-            trace::took_over(count);
-        }
-        count
-    }
-
-    fn take_marked_quietly(&self) -> usize {
         let early = broken(Twin::StampBeforeLook).then(|| self.stop_aside());
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return 0 };
@@ -304,7 +293,7 @@ mod tests {
 
     fn broken_how(how: &str) -> ExitStatus {
         let mut test = Command::new(std::env::current_exe().expect("this test"));
-        test.args(["--exact", "domain::takeover::tests::nothing_is_lost_between_owner_and_taker"]);
+        test.args(["--exact", "engine::takeover::tests::nothing_is_lost_between_owner_and_taker"]);
         // It may corrupt its memory, and then hang or crash.
         let output = test.env(TWIN_ENV, how).output().expect("it runs");
         output.status

@@ -4,11 +4,11 @@
 //! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `protocol/dormant.rs` of the
 //! crate; that the barrier is one is its source's business.
 
-use super::Domain;
-use crate::domain::record::Record;
+use super::Engine;
+use crate::engine::record::Record;
+use crate::locks::try_lock;
 use crate::protocol;
 use crate::protocol::dormant;
-use crate::report::stalled::try_lock;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ const NONE: u64 = u64::MAX;
 
 /// A domain's sleepers.
 #[derive(Debug)]
-pub(super) struct Dormant {
+pub(crate) struct Dormant {
     /// The full stop after the last mark of a round that awaits its barrier, or [`NONE`]. Whoever has it locked marks
     /// readers, and puts them to sleep. Only ever tried, so nobody waits for a thread that has it.
     round: Mutex<u64>,
@@ -46,7 +46,7 @@ impl Default for Dormant {
     }
 }
 
-impl Domain {
+impl Engine {
     /// How many readers sleep, or so.
     pub(crate) fn sleepers(&self) -> usize {
         // Relaxed, and wherever it is counted: a hint of what a scan costs.
@@ -55,13 +55,13 @@ impl Domain {
 
     /// What the readers themselves prove ([`protocol::collect`]), but for those that sleep, who have nothing to prove.
     /// `own`: a stop of the calling thread.
-    pub(super) fn collect(&self, own: u64) -> u64 {
+    pub(crate) fn collect(&self, own: u64) -> u64 {
         protocol::collect(own, self.records.awake().map(Record::reader))
     }
 
     /// Begins a round, if readers that are idle hold back what is `collected`, and none is under way. A stop of the
     /// calling thread: that of the round, for which a barrier had better be bought, or `own`, an earlier one.
-    pub(super) fn mark_idle_readers(&self, own: u64, collected: u64) -> u64 {
+    pub(crate) fn mark_idle_readers(&self, own: u64, collected: u64) -> u64 {
         let dormant = &self.dormant;
         let is_old = |seen: u64| own.saturating_sub(seen) >= IDLE_NS;
         // Relaxed, this and those below: hints.
@@ -93,7 +93,7 @@ impl Domain {
 
     /// Ends the round, if its barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
     /// readers have seen is none. Whether anybody fell asleep.
-    pub(super) fn put_to_sleep(&self, passed: u64) -> bool {
+    pub(crate) fn put_to_sleep(&self, passed: u64) -> bool {
         let dormant = &self.dormant;
         if passed <= dormant.stop.load(Ordering::Relaxed) {
             return false;
@@ -133,8 +133,8 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::Settings;
     use super::*;
+    use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;
     use crate::evidence::purchase::Asked;
     use crate::evidence::purchase::Uncovered;

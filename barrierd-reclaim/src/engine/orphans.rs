@@ -3,7 +3,7 @@
 //! Owns the lock of the domain's orphans. Their order is `bag/orphans.rs`'s, who has taken which of them
 //! `flights.rs`'s, the background thread's part `background/takeover.rs`'s.
 
-use super::Domain;
+use super::Engine;
 use super::flights::Flight;
 use super::lock;
 use super::running::{Running, runs};
@@ -12,12 +12,12 @@ use crate::bag::Bag;
 use crate::bag::Orphans;
 use crate::bag::pace;
 use crate::bag::pace::ORPHANS_LOOKED_AT;
-use crate::domain::record::Record;
+use crate::engine::record::Record;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
+use crate::locks::try_lock;
 use crate::protocol::Safe;
 use crate::protocol::Scan;
-use crate::report::stalled::try_lock;
 use crate::sync::FLOOR;
 use crate::sync::fence;
 use barrierd_client::clock::now_ns;
@@ -26,7 +26,7 @@ use std::sync::MutexGuard;
 
 /// A bag of the domain's that the calling thread is freeing.
 struct InHand<'d> {
-    domain: &'d Domain,
+    domain: &'d Engine,
     bag: Bag,
     /// Ends after what is left was put back.
     flight: Flight<'d>,
@@ -45,14 +45,14 @@ impl Drop for InHand<'_> {
     }
 }
 
-impl Domain {
+impl Engine {
     /// Frees up to `limit` safe bags that threads have left to the domain, of those that were sealed `before` then,
     /// nanoseconds: so that whoever is to free all of them is done some time, whatever others leave meanwhile. `waits`: it may wait for their lock, which is
     /// held for a moment each time; if not, it leaves them to whoever holds it.
     ///
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
-    pub(super) fn free_orphans(&self, record: &Record, limit: usize, before: u64, waits: bool) {
+    pub(crate) fn free_orphans(&self, record: &Record, limit: usize, before: u64, waits: bool) {
         // Whoever must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
         if !waits && !self.has_orphans() {
             return;
@@ -119,7 +119,7 @@ impl Domain {
     }
 
     /// Takes what the background thread has not freed yet of the bag that it is freeing.
-    pub(super) fn take_out_of_hand(&self) {
+    pub(crate) fn take_out_of_hand(&self) {
         let mut orphans = lock(&self.orphans);
         if let Some(orphans) = orphans.as_mut()
             && let Some(bag) = self.hand.take()
@@ -160,7 +160,7 @@ impl Domain {
     }
 
     /// When the first item came of the oldest bag that lies with the domain, nanoseconds.
-    pub(super) fn oldest_orphan_opened_ns(&self) -> Option<u64> {
+    pub(crate) fn oldest_orphan_opened_ns(&self) -> Option<u64> {
         if self.lazy {
             self.sort_in();
         }
@@ -174,7 +174,7 @@ impl Domain {
     }
 
     /// The latest stamp of what lies with the domain, or a later one, nanoseconds.
-    pub(super) fn newest_orphan(&self) -> u64 {
+    pub(crate) fn newest_orphan(&self) -> u64 {
         self.sort_in();
         lock(&self.orphans).as_ref().map_or(0, Orphans::newest_ns)
     }
@@ -195,7 +195,7 @@ impl Domain {
     }
 
     /// Whether something lies with the domain whose stamp `watermark` does not cover.
-    pub(super) fn has_uncovered_orphan(&self, watermark: u64) -> bool {
+    pub(crate) fn has_uncovered_orphan(&self, watermark: u64) -> bool {
         let orphans = lock(&self.orphans);
         orphans.as_ref().is_some_and(|orphans| orphans.is_uncovered(watermark))
     }
@@ -268,15 +268,15 @@ impl Domain {
     /// The same by the background thread, which scans when it is time.
     ///
     /// # Safety
-    /// As for [`hand_over`](Domain::hand_over).
+    /// As for [`hand_over`](Engine::hand_over).
     pub(crate) unsafe fn hand_over_behind(&self, record: &Record) {
         // SAFETY: as the caller says.
         unsafe { self.give_up(record, self.full_stop(record)) };
     }
 
     /// # Safety
-    /// As for [`hand_over`](Domain::hand_over); `own`: a full stop of the owner's after its last call.
-    pub(super) unsafe fn give_up(&self, record: &Record, own: u64) {
+    /// As for [`hand_over`](Engine::hand_over); `own`: a full stop of the owner's after its last call.
+    pub(crate) unsafe fn give_up(&self, record: &Record, own: u64) {
         // The lock is held while the bags are touched: once the door is closed they belong to
         // `close`. No foreign code runs under it.
         let mut orphans = lock(&self.orphans);
@@ -325,10 +325,10 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::Settings;
     use super::*;
     use crate::bag::COMPARED;
     use crate::bag::Item;
+    use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;
     use crate::protocol;
     use std::time::Duration;

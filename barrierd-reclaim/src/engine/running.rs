@@ -2,18 +2,18 @@
 //!
 //! Owns the flags' guards. Knows nothing of queues.
 
-use crate::domain::Domain;
-use crate::domain::record::Record;
+use crate::engine::Engine;
+use crate::engine::record::Record;
 use core::cell::Cell;
 use core::ptr;
 
 /// While destructors run: what they retire is only pushed. Resets the owner's flags, also when one
 /// panics.
-pub(super) struct Freeing<'r>(&'r Record);
+pub(crate) struct Freeing<'r>(&'r Record);
 
 impl<'r> Freeing<'r> {
     #[inline]
-    pub(super) fn new(record: &'r Record) -> Freeing<'r> {
+    pub(crate) fn new(record: &'r Record) -> Freeing<'r> {
         record.freeing().set(true);
         Freeing(record)
     }
@@ -22,27 +22,27 @@ impl<'r> Freeing<'r> {
 thread_local! {
     /// The domain whose destructors run on this thread, whichever record they were let go by: one that
     /// takes another (by a handle, or late in the thread's exit) must not free others from there.
-    static RUNNING: Cell<*const Domain> = const { Cell::new(ptr::null()) };
+    static RUNNING: Cell<*const Engine> = const { Cell::new(ptr::null()) };
 }
 
 /// Whether destructors of `domain` run on this thread, outside of `retire`'s fast way.
-pub(super) fn runs(domain: &Domain) -> bool {
+pub(crate) fn runs(domain: &Engine) -> bool {
     ptr::eq(RUNNING.get(), domain)
 }
 
 /// A name of the calling thread, which no other has while it lives.
-pub(super) fn this_thread() -> usize {
+pub(crate) fn this_thread() -> usize {
     // Without a destructor, so it is there to the thread's very end.
     RUNNING.with(|cell| ptr::from_ref(cell).addr())
 }
 
 /// [`Freeing`], also for a thread that never frees in `retire` and so is always `freeing`.
-pub(super) struct Running<'r>(Freeing<'r>, *const Domain);
+pub(crate) struct Running<'r>(Freeing<'r>, *const Engine);
 
 impl<'r> Running<'r> {
-    pub(super) fn new(record: &'r Record) -> Running<'r> {
+    pub(crate) fn new(record: &'r Record) -> Running<'r> {
         record.running().set(true);
-        Running(Freeing::new(record), RUNNING.replace(record.domain()))
+        Running(Freeing::new(record), RUNNING.replace(record.engine()))
     }
 }
 
@@ -54,10 +54,10 @@ impl Drop for Running<'_> {
 }
 
 /// In a call that is asked to free, where `retire` doesn't.
-pub(super) struct Released<'r>(&'r Record, bool);
+pub(crate) struct Released<'r>(&'r Record, bool);
 
 impl<'r> Released<'r> {
-    pub(super) fn new(record: &'r Record, lazy: bool) -> Released<'r> {
+    pub(crate) fn new(record: &'r Record, lazy: bool) -> Released<'r> {
         let running = record.running().get();
         // Where `retire` frees, the flag says no more than that a destructor is running.
         let before = record.freeing().get();
@@ -80,10 +80,10 @@ impl Drop for Freeing<'_> {
 }
 
 /// Keeps the background thread from taking the caller's queue over.
-pub(super) struct Attended<'r>(&'r Record);
+pub(crate) struct Attended<'r>(&'r Record);
 
 impl<'r> Attended<'r> {
-    pub(super) fn new(record: &'r Record) -> Attended<'r> {
+    pub(crate) fn new(record: &'r Record) -> Attended<'r> {
         record.set_attended(true);
         Attended(record)
     }

@@ -1,0 +1,100 @@
+//! What was told of a domain already by `tracing`: a state is told once, when it begins.
+
+use super::pressure::Pressure;
+use super::trace;
+use crate::engine::Engine;
+use crate::evidence::status::Status;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Mutex;
+
+/// What was told of a engine.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    status: Mutex<Option<Status>>,
+    refused: AtomicBool,
+    pressed: AtomicBool,
+}
+
+impl Told {
+    /// Tells what is new.
+    pub(crate) fn look(&self, engine: &Engine) {
+        if !trace::IS_ON || engine.is_forked() {
+            return;
+        }
+        let refused = engine.is_refused();
+        if refused && !self.refused.swap(true, Relaxed) {
+            trace::refused();
+        } else if !refused && self.refused.load(Relaxed) {
+            self.refused.store(false, Relaxed);
+        }
+        let status = engine.status();
+        let before = {
+            // Somebody else is at it.
+            let Ok(mut told) = self.status.try_lock() else { return };
+            if *told == Some(status) {
+                return;
+            }
+            told.replace(status)
+        };
+        trace::source(status, before.is_none());
+    }
+
+    /// The domain is above its limits, or (`None`) is not.
+    pub(crate) fn pressed(&self, pressure: Option<&dyn Fn() -> Pressure>) {
+        let Some(pressure) = pressure else {
+            self.pressed.store(false, Relaxed);
+            return;
+        };
+        if trace::IS_ON && !self.pressed.swap(true, Relaxed) {
+            trace::pressed(&pressure());
+        }
+    }
+}
+
+#[cfg(all(test, not(loom), feature = "tracing"))]
+mod tests {
+    use crate::domain::{Domain, Settings};
+    use crate::evidence::barriers::Barriers;
+    use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::Arc;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    struct Errors(Arc<AtomicUsize>);
+
+    impl Subscriber for Errors {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::ERROR
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_poisoned_domain_says_so_once() {
+        let errors = Arc::new(AtomicUsize::new(0));
+        let subscriber = Errors(errors.clone());
+        let settings = Settings { background: false, ..Settings::default() };
+        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
+        tracing::subscriber::with_default(subscriber, || {
+            domain.told().look(&domain);
+            assert_eq!(errors.load(Relaxed), 0);
+            domain.poison();
+            let record = domain.acquire();
+            // SAFETY: the record is this test's.
+            unsafe { domain.flush(record) };
+            assert_eq!(errors.load(Relaxed), 1);
+            domain.told().look(&domain);
+            assert_eq!(errors.load(Relaxed), 1);
+        });
+        domain.close();
+    }
+}
