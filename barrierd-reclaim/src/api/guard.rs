@@ -1,8 +1,8 @@
 //! The guard: an open read-side section.
 
-use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::api::reclaimer::Reclaimer;
 use crate::api::robust::Born;
-use crate::bag::Item;
+use crate::bag::{Item, free_box};
 use crate::domain::Domain;
 use crate::engine::record::Record;
 use core::fmt;
@@ -89,7 +89,7 @@ impl<'r> Guard<'r> {
     #[inline(always)]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let record = self.record();
-        let item = Item::new(ptr.cast(), thin(free));
+        let item = Item::of(ptr, free);
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
         unsafe { Domain::retire::<false>(record, item, size_of::<T>()) }
     }
@@ -117,7 +117,7 @@ impl<'r> Guard<'r> {
     #[inline(always)]
     pub unsafe fn retire_born<T: Send>(&self, ptr: *mut Born<T>) {
         let record = self.record();
-        let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
+        let item = Item::of(ptr, free_box::<Born<T>>);
         // SAFETY: the guard is on its record's thread; the rest is the caller's promise.
         unsafe { Domain::retire::<true>(record, item, size_of::<Born<T>>()) }
     }

@@ -2,9 +2,9 @@
 
 use crate::api::guard::Guard;
 use crate::api::hazard::{Hazard, HazardPair};
-use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::api::reclaimer::Reclaimer;
 use crate::api::robust::RobustGuard;
-use crate::bag::Item;
+use crate::bag::{Item, free_box};
 use crate::domain::Domain;
 use crate::engine::record::Record;
 use crate::error::SynchronizeError;
@@ -206,7 +206,7 @@ impl Handle {
     /// As for [`Reclaimer::retire_with`].
     #[inline(always)]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
-        let item = Item::new(ptr.cast(), thin(free));
+        let item = Item::of(ptr, free);
         // SAFETY: this function's caller says so.
         unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }

@@ -6,7 +6,7 @@ use crate::api::handle::Handle;
 use crate::api::hazard::{Hazard, HazardPair};
 use crate::api::owned::OwnedGuard;
 use crate::api::robust::RobustGuard;
-use crate::bag::Item;
+use crate::bag::{Item, free_box};
 use crate::domain::keeper::Keeper;
 use crate::domain::local::{self, DomainId};
 use crate::domain::{Domain, Settings};
@@ -251,7 +251,7 @@ impl Reclaimer {
     ///   dropped: what the object borrows must live that long.
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
-        let item = Item::new(ptr.cast(), thin(free));
+        let item = Item::of(ptr, free);
         // SAFETY: this function's caller says so.
         unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }
@@ -368,23 +368,6 @@ impl Reclaimer {
         let taken = HandOver(&self.domain, self.domain.acquire());
         work(taken.0, taken.1)
     }
-}
-
-/// Drops what came from a `Box`.
-///
-/// # Safety
-/// `ptr` came from `Box::into_raw` and is not used again.
-pub(crate) unsafe fn free_box<T>(ptr: *mut T) {
-    // SAFETY: this function's caller says so.
-    drop(unsafe { Box::from_raw(ptr) });
-}
-
-/// The same function, for a pointer whose type is forgotten.
-#[inline]
-pub(crate) fn thin<T>(free: unsafe fn(*mut T)) -> unsafe fn(*mut ()) {
-    // SAFETY: `*mut T` and `*mut ()` are both thin pointers, so the two function types have the same
-    // ABI; callers cast the pointer alike.
-    unsafe { core::mem::transmute::<unsafe fn(*mut T), unsafe fn(*mut ())>(free) }
 }
 
 impl Default for Reclaimer {

@@ -4,9 +4,9 @@
 //! nothing of queues or scans.
 
 use crate::api::handle::Handle;
-use crate::api::reclaimer::{Reclaimer, free_box, thin};
+use crate::api::reclaimer::Reclaimer;
 use crate::api::robust::Born;
-use crate::bag::Item;
+use crate::bag::{Item, free_box};
 use crate::domain::Domain;
 use crate::engine::record::Record;
 use crate::protocol::holders;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(crate) type Weighed = (Item, usize);
 
 fn item<T>(ptr: *mut T, free: unsafe fn(*mut T), bytes: usize) -> Weighed {
-    (Item::new(ptr.cast(), thin(free)), bytes)
+    (Item::of(ptr, free), bytes)
 }
 
 /// Calls `work` later. One that captures nothing is not boxed.
@@ -108,7 +108,7 @@ macro_rules! retire_variants {
             /// nothing elsewhere); and it was published after that.
             #[inline]
             pub unsafe fn retire_born<T: Send>(&$self, ptr: *mut Born<T>) {
-                let item = Item::new(ptr.cast(), thin(free_box::<Born<T>>));
+                let item = Item::of(ptr, free_box::<Born<T>>);
                 // SAFETY: a `Born` begins with its birth; the rest is the caller's promise.
                 unsafe { $self.retire_item::<true>(item, size_of::<Born<T>>()) };
             }
@@ -235,8 +235,7 @@ macro_rules! retire_variants {
             ) {
                 // Foreign code, so before anything is touched.
                 let ptrs: Vec<*mut T> = ptrs.into_iter().collect();
-                let free = thin(free_box::<T>);
-                let batch = ptrs.iter().map(|ptr| Item::new(ptr.cast(), free));
+                                let batch = ptrs.iter().map(|ptr| Item::of(*ptr, free_box));
                 // SAFETY: the record is the caller's for this call; the rest is its promise.
                 $self.on_record(|domain, record| unsafe {
                     domain.retire_batch(record, batch, size_of::<T>());

@@ -27,6 +27,15 @@ impl Item {
         Item { word: MaybeUninit::new(ptr), free }
     }
 
+    /// The same, with the pointer's type.
+    #[inline]
+    pub(crate) fn of<T>(ptr: *mut T, free: unsafe fn(*mut T)) -> Item {
+        // SAFETY: `*mut T` and `*mut ()` are both thin pointers, so the two function types have the same
+        // ABI; the pointer is cast alike.
+        let free = unsafe { core::mem::transmute::<unsafe fn(*mut T), unsafe fn(*mut ())>(free) };
+        Item::new(ptr.cast(), free)
+    }
+
     /// A closure small enough to lie in the word. Only for domains that never have a hazard, which
     /// would be compared with it ([`ptr`](Item::ptr)).
     #[cfg(not(loom))]
@@ -69,6 +78,15 @@ impl Item {
         // SAFETY: as the caller says; a birth never changes.
         unsafe { self.ptr().cast::<u64>().read() }
     }
+}
+
+/// Drops what came from a `Box`.
+///
+/// # Safety
+/// `ptr` came from `Box::into_raw` and is not used again.
+pub(crate) unsafe fn free_box<T>(ptr: *mut T) {
+    // SAFETY: this function's caller says so.
+    drop(unsafe { Box::from_raw(ptr) });
 }
 
 /// No birth is earlier: births are eras.

@@ -45,7 +45,7 @@ use std::collections::VecDeque;
 use work::Rest;
 
 use items::FIRST_BIRTH;
-pub(crate) use items::{Bag, Item};
+pub(crate) use items::{Bag, Item, free_box};
 pub(crate) use orphans::{Left, Orphans};
 pub(crate) use work::Work;
 

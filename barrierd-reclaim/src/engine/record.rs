@@ -1,8 +1,8 @@
-//! One thread's place in a domain, and all of a domain's places.
+//! One thread's place in a domain.
 //!
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
-//! 2. The owner is the thread whose [`Places::take`] returned the record, until it gives it back. It
+//! 2. The owner is the thread whose [`Places::take`](super::places::Places::take) returned the record, until it gives it back. It
 //!    alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
 //!    `keeper`. The registry, a
 //!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
@@ -20,13 +20,12 @@
 use crate::bag::Bags;
 use crate::engine::Engine;
 use crate::engine::hazards::Line;
-use crate::engine::places::Places;
 use crate::engine::tallies::Gone;
 use crate::meter::ledger::Ledger;
 use crate::meter::tally::Tally;
 use crate::protocol::Reader;
 use crate::protocol::VtimeWord;
-use crate::protocol::dormant::{Asleep, Holds};
+use crate::protocol::dormant::Holds;
 use crate::protocol::holders::Interval;
 use core::cell::Cell;
 use core::ptr;
@@ -103,7 +102,7 @@ unsafe impl Sync for Record {}
 unsafe impl Send for Record {}
 
 impl Record {
-    fn new(home: *const Engine, vtime: VtimeWord, place: usize) -> Record {
+    pub(super) fn new(home: *const Engine, vtime: VtimeWord, place: usize) -> Record {
         Record(CachePadded::new(Inner {
             reader: Reader::new(),
             interval: Interval::new(),
@@ -131,6 +130,11 @@ impl Record {
             line: Cell::new(ptr::null()),
             place,
         }))
+    }
+
+    /// Its number among the domain's places.
+    pub(super) fn place(&self) -> usize {
+        self.0.place
     }
 
     /// What scans see of it.
@@ -175,7 +179,7 @@ impl Record {
 
     /// After a look of the owner's.
     #[inline]
-    fn go_on(&self, awake: bool) {
+    pub(super) fn go_on(&self, awake: bool) {
         if !awake {
             self.engine().wake(self);
         }
@@ -408,69 +412,5 @@ impl Drop for Record {
         // SAFETY: made by `Box::into_raw`; its owner is gone, and this stands in for it. A taker that still
         // has it frees it.
         unsafe { if (*bags).is_taken() { Bags::leave(bags) } else { drop(Box::from_raw(bags)) } }
-    }
-}
-
-/// All records of a domain: as many as were ever in use at once, and used again.
-#[derive(Debug)]
-pub(crate) struct Records(Places<Record>);
-
-impl Records {
-    pub(crate) fn new() -> Records {
-        Records(Places::new())
-    }
-
-    /// Takes a free record, or makes one. The caller owns it until it gives it back, and comes to a full
-    /// stop before it uses it.
-    pub(crate) fn acquire(&self, home: *const Engine, vtime: VtimeWord) -> &Record {
-        self.0.take(|place| {
-            let record = Box::into_raw(Box::new(Record::new(home, vtime, place)));
-            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record. The domain is the
-            // caller.
-            unsafe {
-                (*(*record).bags()).count_on((*record).freed_bytes());
-                (*(*record).bags()).show_on((*record).oldest_ns());
-                if (*home).readers_fence() {
-                    (*(*record).bags()).fence();
-                }
-            }
-            record
-        })
-    }
-
-    /// Gives a record back. The caller owns it, nothing of it is open, its queue is empty, and its tallies
-    /// are in the domain's account ([`Past`](crate::engine::tallies::Past)).
-    pub(crate) fn give_back(&self, record: &Record) {
-        debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
-        // No sleeper is counted who is not there.
-        record.go_on(record.reader().sleep().look());
-        self.0.give_back(record.0.place);
-    }
-
-    /// Those that somebody has. Nothing is loaded before it is called for, which is what a scan relies on.
-    #[inline]
-    pub(crate) fn in_use(&self) -> impl Iterator<Item = &Record> {
-        self.0.in_use()
-    }
-
-    /// The same, but for those that sleep: each is loaded when it is called for, not before.
-    #[inline]
-    pub(crate) fn awake(&self) -> impl Iterator<Item = &Record> {
-        self.0.awake()
-    }
-
-    /// Where it is told that a record sleeps.
-    pub(crate) fn bed(&self, record: &Record) -> (&Asleep, usize) {
-        self.0.bed(record.0.place)
-    }
-
-    /// Every record, in use or not: when the domain ends, and for reports.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Record> {
-        self.0.all()
-    }
-
-    /// What a scan costs, in records that it looks at.
-    pub(crate) fn cost(&self) -> usize {
-        self.0.cost()
     }
 }

@@ -15,7 +15,8 @@
 //! A place that a walk does not meet was given back after both, by a Release that the walk acquires. For
 //! figures that are right as well as safe, a sum during which a place went over is made again, some times.
 
-use crate::engine::record::{Record, Records};
+use crate::engine::record::Record;
+use crate::engine::records::Records;
 use crate::meter::tally::Tally;
 use core::sync::atomic::{
     AtomicU64,

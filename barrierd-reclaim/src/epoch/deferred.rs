@@ -5,7 +5,6 @@
 use super::owned::Owned;
 use super::pointable::{Pointable, Pointer};
 use super::shared::Shared;
-use crate::api::reclaimer::thin;
 use crate::bag::Item;
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -22,7 +21,7 @@ pub(super) fn call<F: FnOnce() -> R, R>(work: F) -> (Item, usize) {
         unsafe { word.as_mut_ptr().cast::<F>().write(work) };
         Item::closure(word, call_word::<F, R>)
     } else {
-        Item::new(Box::into_raw(Box::new(work)).cast(), thin(call_box::<F, R>))
+        Item::of(Box::into_raw(Box::new(work)), call_box::<F, R>)
     };
     (item, size_of::<F>())
 }

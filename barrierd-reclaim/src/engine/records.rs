@@ -1,0 +1,71 @@
+//! All of a domain's places.
+
+use super::Engine;
+use super::places::Places;
+use super::record::Record;
+use crate::protocol::VtimeWord;
+use crate::protocol::dormant::Asleep;
+
+/// All records of a domain: as many as were ever in use at once, and used again.
+#[derive(Debug)]
+pub(crate) struct Records(Places<Record>);
+
+impl Records {
+    pub(crate) fn new() -> Records {
+        Records(Places::new())
+    }
+
+    /// Takes a free record, or makes one. The caller owns it until it gives it back, and comes to a full
+    /// stop before it uses it.
+    pub(crate) fn acquire(&self, home: *const Engine, vtime: VtimeWord) -> &Record {
+        self.0.take(|place| {
+            let record = Box::into_raw(Box::new(Record::new(home, vtime, place)));
+            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record. The domain is the
+            // caller.
+            unsafe {
+                (*(*record).bags()).count_on((*record).freed_bytes());
+                (*(*record).bags()).show_on((*record).oldest_ns());
+                if (*home).readers_fence() {
+                    (*(*record).bags()).fence();
+                }
+            }
+            record
+        })
+    }
+
+    /// Gives a record back. The caller owns it, nothing of it is open, its queue is empty, and its tallies
+    /// are in the domain's account ([`Past`](crate::engine::tallies::Past)).
+    pub(crate) fn give_back(&self, record: &Record) {
+        debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
+        // No sleeper is counted who is not there.
+        record.go_on(record.reader().sleep().look());
+        self.0.give_back(record.place());
+    }
+
+    /// Those that somebody has. Nothing is loaded before it is called for, which is what a scan relies on.
+    #[inline]
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = &Record> {
+        self.0.in_use()
+    }
+
+    /// The same, but for those that sleep: each is loaded when it is called for, not before.
+    #[inline]
+    pub(crate) fn awake(&self) -> impl Iterator<Item = &Record> {
+        self.0.awake()
+    }
+
+    /// Where it is told that a record sleeps.
+    pub(crate) fn bed(&self, record: &Record) -> (&Asleep, usize) {
+        self.0.bed(record.place())
+    }
+
+    /// Every record, in use or not: when the domain ends, and for reports.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Record> {
+        self.0.all()
+    }
+
+    /// What a scan costs, in records that it looks at.
+    pub(crate) fn cost(&self) -> usize {
+        self.0.cost()
+    }
+}
