@@ -42,7 +42,7 @@ fn run(bench: &mut Bench) {
         .flat_map(|threads| KINDS.map(|(kind, _)| format!("{threads}+{kind}")))
         .collect();
     let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).collect();
-    let rounds = bench.effort.pick(1, 3, 5);
+    let rounds = bench.effort.pick(1, 2, 5);
     let all = job::in_turn(bench, Allocator::System, "in_turn", &scenarios, &names, rounds);
     let figure = |name: &str, what: &str, threads: usize, kind: &str| -> Option<Spread> {
         let (_, own) = all.iter().find(|(own, _)| *own == name)?;
@@ -107,7 +107,7 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
     // So that in all rounds together each thread has many scans behind it.
     let bags = (16 * threads).max(200);
     let (mut samples, mut at, mut retired) = (Samples::default(), 0, 0);
-    for round in 0..=options.effort.pick(1, 9, 25) {
+    for round in 0..=options.effort.pick(1, 7, 25) {
         let begin = Instant::now();
         for _ in 0..bags {
             at = (at + 1) % threads;

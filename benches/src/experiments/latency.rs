@@ -103,7 +103,7 @@ impl Scenarios for Latency {
         else {
             return false;
         };
-        let time = Duration::from_millis(effort.pick(20, 250, 1000));
+        let time = Duration::from_millis(effort.pick(20, 200, 1000));
         let left = paced(scheme, Duration::from_micros(every), idle, time);
         let times = sorted(latencies_us());
         // Of a scheme that has freed nothing there is nothing to say.
