@@ -39,7 +39,9 @@ pub(crate) fn describe(bench: &mut Bench) {
         &format!("{} {}, {} ticks a second", shown(name.sysname()), shown(name.release()), hz()),
     );
     line("Kernel's preemption, mitigations", &kernel_ways());
-    line(LOAD, &load());
+    let load = load();
+    eprintln!("         {LOAD}: {load}");
+    line(LOAD, &load);
     line("Date", &date());
     line("Compiler", &compiler());
     line("Beside it in this run", &peers.join(", "));

@@ -19,9 +19,10 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
     title: "Flushes until it is freed",
     about: "\
 One thread retires an object and calls the scheme's flush again and again until the object's destructor has run: alone, \
-beside a thread that has read once and sleeps, and beside a reader that never rests. The median and the most, 500 at \
-most. (seize: the guard's `flush`; haphazard: `eager_reclaim`; sdd: `accelerate`; liburcu has none.) A reader that is \
-preempted in its section costs any number of flushes; the rounds are a ms apart, and differ.",
+beside a thread that has read once and sleeps, and beside a reader that never rests. The median of the rounds, which are \
+a ms apart, and the most; after 500 it is given up, and left to the next round. (seize: the guard's `flush`; haphazard: \
+`eager_reclaim`; sdd: `accelerate`; liburcu has none.) A reader that is preempted in its section costs any number of \
+flushes.",
     run,
     job: Some(objects::job::<Flushes>),
 };
@@ -71,9 +72,9 @@ impl Scenarios for Flushes {
         }
         let both = Barrier::new(2);
         let mut count = || {
-            for _ in 0..effort.pick(5, 100, 400) {
+            for round in 1..=effort.pick(5, 100, 400) {
                 thread::sleep(PAUSE);
-                samples.push(scenario, f64::from(flushes(&slot, &mut local)));
+                samples.push(scenario, f64::from(flushes(&slot, &mut local, round)));
             }
         };
         thread::scope(|scope| match scenario {
@@ -100,14 +101,14 @@ impl Scenarios for Flushes {
     }
 }
 
-fn flushes<S: Scheme>(slot: &Slot<S>, local: &mut S::Local<'_>) -> u32 {
-    let before = freed();
-    slot.replace(local, 1, false);
-    // What an earlier round gave up on may be freed first: in the median it does not count.
+/// Replaces the object for the so-manieth time, and flushes until all of them are freed: this one, and what an earlier
+/// round has given up on.
+fn flushes<S: Scheme>(slot: &Slot<S>, local: &mut S::Local<'_>, round: u64) -> u32 {
+    slot.replace(local, round, false);
     (1..=PATIENCE)
         .find(|_| {
             S::flush(local);
-            freed() > before
+            freed() >= round
         })
         .unwrap_or(PATIENCE)
 }

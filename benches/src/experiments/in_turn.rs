@@ -51,8 +51,8 @@ fn run(bench: &mut Bench) {
     let mut series = Vec::new();
     for (kind, called) in KINDS {
         for (what, unit) in [("ns", "ns an object"), ("in flight", "objects in flight")] {
-            let head = threads.iter().map(|threads| format!("{threads} threads"));
-            let mut table = Table::new(std::iter::once(String::new()).chain(head));
+            let head = threads.iter().map(ToString::to_string);
+            let mut table = Table::new(std::iter::once("handles".to_owned()).chain(head));
             for name in &names {
                 let cells = threads.iter().map(|threads| {
                     figure(name, what, *threads, kind).map_or(String::new(), |one| one.shown())
