@@ -23,8 +23,8 @@ One thread replaces an object of 64 bytes every 10 us, or 20, beside a reader th
 retirement to its destructor. Then the same while 100 more threads have taken part once and sleep, having done before what \
 the scheme's documentation asks of a thread that rests (kovan: `flush`; qsbr: to go offline). Each scheme in a process of \
 its own, in turn. *p50* and its like are each round's, of which the table has the median, and for p50 the quartiles; \
-*not freed* is what still waited when the writer ended. Where a thread is preempted in a section, p99 is the time that \
-it was away.",
+*not freed* is what still waited when the writer ended. Nothing is left out: the beginning, in which sleepers are not yet \
+known as such, counts, and where a thread is preempted in a section, p99 is the time that it was away.",
     run,
     job: Some(objects::job::<Latency>),
 };

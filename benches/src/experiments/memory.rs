@@ -41,7 +41,7 @@ const POINTS: u32 = 24;
 const EVERY: Duration = Duration::from_micros(20);
 
 fn run(bench: &mut Bench) {
-    let rounds = bench.effort.pick(1, 5, 15);
+    let rounds = bench.effort.pick(1, 3, 15);
     let all = objects::of_each_scheme(bench, "memory", &["stalled", "left"], rounds);
     tables(bench, &all);
     curve(bench, &all);
