@@ -86,7 +86,7 @@ if [ "$effort" = smoke ]; then
     echo "bench.sh: the rows above are missing" >&2
     exit 1
   fi
-  for name in reader structures stalled policy barriers scan threads; do
+  for name in reader walks latency in_turn structures stalled policy barriers scan threads; do
     [ -s "$scratch/performance/$name.svg" ] || { echo "bench.sh: no $name.svg" >&2; exit 1; }
   done
   echo "1 passed, 0 failed"
