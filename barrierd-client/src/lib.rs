@@ -68,6 +68,7 @@ pub mod clock;
 pub mod counters;
 pub mod decode;
 pub mod time_ns;
+pub mod tracepoints;
 
 mod barrier;
 mod cpus;

@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use barrierd_client::abi;
 use barrierd_client::boot::BootId;
+use barrierd_client::tracepoints::SCHED_SWITCH;
 use rustix::thread::set_current_timer_slack;
 
 use super::doubt::Switches;
@@ -175,7 +176,7 @@ impl<'s> Daemon<'s> {
 /// Attaches sched_switch, then what `names` say, or the defaults.
 fn attach(kernel: &mut Kernel<'_>, names: &[String], verbose: bool) -> Result<()> {
     kernel.attach_sched_switch()?;
-    let mut attached = vec![tracepoint::SCHED_SWITCH];
+    let mut attached = vec![SCHED_SWITCH.name];
     for (name, optional) in tracepoint::wanted(names, kernel.infers_idle()) {
         if kernel.attach(name)? {
             attached.push(name);

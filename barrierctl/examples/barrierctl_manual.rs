@@ -1,36 +1,25 @@
-//! Writes the manual pages and the shells' completions, from the command lines' own definitions.
+//! Writes barrierctl's manual page and the shells' completions, from the table of its command line.
 //!
-//! For `scripts/deb.sh`: `cargo run --example manual -- DIRECTORY`. Nothing of it is kept in the
-//! repository, so nothing can be out of date. barrierctl parses by a table, not by clap, which its
-//! crate does without; here the table becomes a clap command.
+//! For `scripts/deb.sh`: `cargo run --example barrierctl_manual -- DIRECTORY`. Nothing of it is kept in the
+//! repository, so nothing can be out of date. The program parses by that table and does without clap; here the
+//! table becomes a clap command.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use barrierd_daemon::cli::Cli;
+use barrierctl::usage::{ABOUT, EXITS, OPTIONS, Opt, Takes, VERBS};
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
+use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::{Shell, generate_to};
-use clap_mangen::Man;
-
-#[path = "../../barrierd-client/src/bin/barrierctl/usage.rs"]
-mod usage;
-
-use usage::{ABOUT, EXITS, OPTIONS, Opt, Takes, VERBS};
 
 fn main() -> io::Result<()> {
     let to = std::env::args_os().nth(1).map(PathBuf::from);
-    let to = to.ok_or_else(|| io::Error::other("usage: manual DIRECTORY"))?;
+    let to = to.ok_or_else(|| io::Error::other("usage: barrierctl_manual DIRECTORY"))?;
     fs::create_dir_all(&to)?;
-    let mut page = Vec::new();
-    Man::new(Cli::command()).section("8").manual("System Administration").render(&mut page)?;
-    fs::write(to.join("barrierd.8"), page)?;
     fs::write(to.join("barrierctl.1"), barrierctl_page())?;
-    for (name, command) in [("barrierd", Cli::command()), ("barrierctl", barrierctl())] {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            generate_to(shell, &mut command.clone(), name, &to)?;
-        }
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        generate_to(shell, &mut barrierctl(), "barrierctl", &to)?;
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ fn text(view: &View, size: Size, glyphs: &Glyphs, color: bool) -> String {
 /// looked at and committed.
 #[track_caller]
 fn expect(found: &str, name: &str) {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/barrierctl/watch/frames");
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/watch/frames");
     let path = format!("{dir}/{name}.txt");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, found).expect("written");

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use barrierd_client::boot::BootId;
 use barrierd_client::counters::{Counters, Word};
+use barrierd_client::tracepoints::{DEFAULTS, Tracepoint};
 use barrierd_client::{Barrier, ExpediteError, Liveness, OpenError, Stamp, time_ns};
 use rustix::thread::{CapabilitySet, MembarrierQuery, capabilities, membarrier_query};
 
-use super::tracepoints::{TRACEPOINTS, Tracepoint};
 use crate::look::Look;
 
 /// Where tracefs is mounted, by custom.
@@ -115,7 +115,7 @@ impl Facts {
             lockdown: text("/sys/kernel/security/lockdown"),
             btf: btf.is_ok(),
             tracefs: tracefs(),
-            tracepoints: TRACEPOINTS.iter().map(|&tp| (tp, is_there(tp, &btf))).collect(),
+            tracepoints: DEFAULTS.iter().map(|&tp| (tp, is_there(tp, &btf))).collect(),
             perf_event_paranoid: text("/proc/sys/kernel/perf_event_paranoid")
                 .and_then(|text| text.parse().ok()),
             isolated: isolated.join(","),

@@ -1,26 +1,25 @@
 //! The command line as data: verbs, options, exit statuses, examples.
 //!
-//! Owns their names, texts, ranges and defaults. `args` parses by it, `help` prints it, and the daemon
-//! crate's example `manual` makes the manual page and the completions of it: so it stands for itself
-//! and uses nothing of this program.
+//! Owns their names, texts, ranges and defaults. `args` parses by it, `help` prints it, and the
+//! example `barrierctl_manual` makes the manual page and the completions of it. It uses nothing of the rest.
 
 /// What it is, in a line.
-pub(crate) const ABOUT: &str =
-    "asks a running barrierd how it is, shows it live, waits for barriers";
+pub const ABOUT: &str = "asks a running barrierd how it is, shows it live, waits for barriers";
 
 /// A thing to do.
-pub(crate) struct Verb {
-    pub(crate) name: &'static str,
+pub struct Verb {
+    /// As it is typed.
+    pub name: &'static str,
     /// In a line.
-    pub(crate) about: &'static str,
+    pub about: &'static str,
     /// What its own `--help` and the manual say beyond that.
-    pub(crate) more: &'static str,
+    pub more: &'static str,
     /// A command, and what it is good for.
-    pub(crate) example: (&'static str, &'static str),
+    pub example: (&'static str, &'static str),
 }
 
 /// All of them.
-pub(crate) const VERBS: &[Verb] = &[
+pub const VERBS: &[Verb] = &[
     Verb {
         name: "status",
         about: "say whether the daemon is at work, and what it has done so far",
@@ -84,36 +83,48 @@ pub(crate) const VERBS: &[Verb] = &[
 ];
 
 /// What an option is followed by.
-pub(crate) enum Takes {
+pub enum Takes {
+    /// Nothing: it is a switch.
     Nothing,
+    /// A path.
     Path,
     /// A whole number within these bounds; without it, `default`.
     Number {
+        /// What the help calls it.
         name: &'static str,
+        /// The least that is taken.
         least: u64,
+        /// The greatest that is taken.
         most: u64,
+        /// What it is when the option is not given.
         default: u64,
     },
     /// One of these words, each with what it means.
     OneOf {
+        /// What the help calls it.
         name: &'static str,
+        /// Each word, and what it means.
         words: &'static [(&'static str, &'static str)],
     },
 }
 
 /// An option.
-pub(crate) struct Opt {
-    pub(crate) long: &'static str,
-    pub(crate) short: Option<char>,
-    pub(crate) takes: Takes,
-    pub(crate) about: &'static str,
+pub struct Opt {
+    /// Its name, without dashes.
+    pub long: &'static str,
+    /// Its one letter, if it has one.
+    pub short: Option<char>,
+    /// What it is followed by.
+    pub takes: Takes,
+    /// In a line.
+    pub about: &'static str,
     /// The verbs that take it; none: all. No verb has two of one name.
-    pub(crate) verbs: &'static [&'static str],
+    pub verbs: &'static [&'static str],
 }
 
 impl Opt {
     /// The name of its value, if it takes one.
-    pub(crate) fn value(&self) -> Option<&'static str> {
+    pub fn value(&self) -> Option<&'static str> {
         match self.takes {
             Takes::Nothing => None,
             Takes::Path => Some("PATH"),
@@ -122,7 +133,7 @@ impl Opt {
     }
 
     /// What it is for, with the words it takes and its default.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self.takes {
             Takes::Number { default, .. } if default != 0 => {
                 format!("{} (default {default})", self.about)
@@ -138,7 +149,7 @@ impl Opt {
 }
 
 /// All of them.
-pub(crate) const OPTIONS: &[Opt] = &[
+pub const OPTIONS: &[Opt] = &[
     Opt {
         long: "file",
         short: None,
@@ -254,7 +265,7 @@ pub(crate) const OPTIONS: &[Opt] = &[
 ];
 
 /// What each exit status means.
-pub(crate) const EXITS: &[(u8, &str)] = &[
+pub const EXITS: &[(u8, &str)] = &[
     (
         0,
         "status, watch: the daemon is at work; metrics: printed, whatever barrierd_up is; wait: the \

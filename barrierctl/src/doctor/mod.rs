@@ -5,7 +5,6 @@
 
 mod checks;
 mod facts;
-mod tracepoints;
 
 use std::fmt::Write as _;
 use std::path::Path;

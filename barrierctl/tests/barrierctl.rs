@@ -4,6 +4,7 @@
 #[path = "common/exposition.rs"]
 mod exposition;
 
+#[path = "../../barrierd-client/tests/common/mod.rs"]
 mod common;
 
 use std::io::{BufRead, BufReader, Read};
@@ -669,4 +670,32 @@ fn a_faked_boot_id_is_refused() {
     std::fs::write(&fake, other.to_string()).expect("written");
     let setup = format!("mount --bind '{}' /proc/sys/kernel/random/boot_id;", fake.display());
     expect(&mut inside(&["--mount"], &setup, &path), 3, &["another file is mounted over it"]);
+}
+
+/// Nobody is mapped in a user namespace without a map: `/` itself has no owner there. With a map for root the
+/// same file is opened.
+#[test]
+fn b14_an_owner_without_a_number_in_this_user_namespace() {
+    if !root("a user namespace") {
+        return;
+    }
+    let dir = dir();
+    let path = Image::ours(1).write(&dir);
+    let status = |options: &[&str]| {
+        let output = Command::new("unshare")
+            .arg("--user")
+            .args(options)
+            .args([BARRIERCTL, "status", "--file"])
+            .arg(&path)
+            .output()
+            .expect("util-linux is there");
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"))
+    };
+    let [shown, said] = status(&[]);
+    assert!(shown.is_empty(), "{shown}");
+    for words in ["/: its owner has no number", "--userns=host", "membarrier(2)"] {
+        assert!(said.contains(words), "{words:?} is missing from: {said}");
+    }
+    let [shown, said] = status(&["--map-root-user"]);
+    assert!(shown.contains(path.to_str().expect("UTF-8")), "{shown}{said}");
 }

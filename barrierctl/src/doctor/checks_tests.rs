@@ -1,7 +1,8 @@
 //! Each check on facts that no machine at hand has.
 
+use barrierd_client::tracepoints::Tracepoint;
+
 use super::super::facts::{Figures, File, Tried};
-use super::super::tracepoints::Tracepoint;
 use super::*;
 
 /// A machine on which all is well, and a daemon at work.

@@ -1,7 +1,9 @@
 //! `barrierctl`: asks a running barrierd how it is, shows it live, waits for barriers.
 //!
 //! This file owns the exit statuses and the plain output; the verbs have a file or a directory each.
-//! All it knows of the public file it has from the library.
+//! All it knows of the public file it has from `barrierd-client`. It is a library so that the generator of
+//! the manual page, and the tests, read [`usage`]; its interface is the program's alone, and may change at
+//! any time.
 
 mod args;
 mod compare;
@@ -13,10 +15,11 @@ mod look;
 mod metrics;
 mod status;
 mod terminal;
-mod usage;
+pub mod usage;
 mod wait;
 mod watch;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -82,8 +85,9 @@ impl From<compare::Failure> for Failure {
     }
 }
 
-fn main() -> ExitCode {
-    let command = args::parse(std::env::args_os().skip(1)).map_err(Failure::Usage);
+/// Runs the program with these arguments, its name not among them.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let command = args::parse(arguments).map_err(Failure::Usage);
     let done = command.and_then(|command| match command {
         Command::Print(text) => print(&text).map(|()| true),
         Command::Status { file, json } => status(&file, json),
