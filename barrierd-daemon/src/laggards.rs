@@ -1,13 +1,12 @@
 //! Whom to kick: the rules, without clock or I/O.
 //!
-//! Owns who may be interrupted for whom, the limit on kicks, and which kicks are thought dead. Knows
+//! Owns who may be interrupted for whom and by which means, the limit on kicks, and which kicks are thought dead. Knows
 //! nothing of how a kick is made, nor what a barrier is: a kick is a nudge and proves nothing. After
 //! a hotplug cycle a perf event stays off, reading it succeeds, and nobody is interrupted; only the
 //! slot that moves is evidence. So a kick that shows nothing is tried again, and then by other means.
 
 use crate::bucket::Bucket;
 use crate::cpulist::CpuSet;
-use crate::kick::Means;
 
 /// Kicks in a row that missed by all means, after which that CPU's kicks are thought dead.
 pub const MOST_MISSES: u8 = 3;
@@ -32,6 +31,15 @@ pub struct Rules {
     pub kick_isolated: bool,
     /// Kicks a second, over all CPUs.
     pub kicks_per_second: u32,
+}
+
+/// How to kick: what [`kick`](crate::kick) can do with a CPU's perf event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Read the event.
+    Read,
+    /// Enable or disable it, in turn: the first may find it so already, and then does nothing.
+    Toggle,
 }
 
 /// Who asks.

@@ -20,9 +20,10 @@
 //! **Restart.** `T_v` of an earlier process is lost, so nothing of virtual time is published until
 //! this process has opened and completed both `v - 1` and `v`.
 
-pub use barrierd_bpf::layout::IDLE;
-
 use crate::cpulist::CpuSet;
+
+/// In a scan, the slot of a CPU that was found idle. Greater than every time, so that a minimum passes it over.
+pub const IDLE: u64 = u64::MAX;
 
 /// What an adopted file says that must stay true. All zero for a new file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
