@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use crate::cpulist::CpuSet;
 use crate::laggards::Means;
-use crate::policy::{PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE};
+use crate::seccomp_policy::{PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE};
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_COUNT_SW_DUMMY: u64 = 9;

@@ -35,7 +35,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 use rustix::net::{SendFlags, send};
 use rustix::time::Timespec;
 
-use crate::policy::Role;
+use crate::seccomp_policy::Role;
 
 /// Bytes of the longest line, with its end: PIPE_BUF, which a pipe takes at once or not at all.
 const LONGEST: usize = 4096;
