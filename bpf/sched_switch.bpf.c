@@ -93,7 +93,7 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 						   bpf_core_field_exists(prev->__state) &&
 						   prev->__state == 0);
 		/* Only this program writes it: so that the daemon can tell when it is gone, though other
-		 * programs go on to stamp the daemon's own CPU. For reports. Partner: doubt.rs. */
+		 * programs go on to stamp the daemon's own CPU. For reports. Partner: self_check.rs. */
 		WRITE_ONCE(ctl->switched, armed);
 		return 0;
 	}

@@ -273,7 +273,7 @@ impl Probe {
             call(number("getppid"), [0; 6]);
         });
         self.expect("what is only logged should go on", status.code() == Some(0), status);
-        self.survives("a nap", || clock::nap(50_000));
+        self.survives("a sleep", || clock::sleep(50_000));
         let status = self.inside(Seccomp::Enforce, || panic!("this panic is part of the test"));
         self.expect("a panic should end it with 101", status.code() == Some(101), status);
     }

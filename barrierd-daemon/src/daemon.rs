@@ -1,8 +1,8 @@
 //! The daemon, set up: it goes round, arm, wait, look, scan, publish.
 //!
 //! Owns the order of steps, and the I/O between the pure rules of `machine` and `pace`. Knows
-//! nothing of what the rules say. How it is set up: `start`; who can't wait: `nudge`; what it thinks of
-//! its own tracing: `doubt`.
+//! nothing of what the rules say. How it is set up: `start`; who can't wait: `nudge`; whether
+//! its own tracing works: `self_check`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{Ordering, fence};
@@ -33,12 +33,12 @@ use crate::socket::Socket;
 use crate::straggler::Straggler;
 use crate::tracepoint::Spec;
 
-use doubt::Switches;
 use figures::Fixed;
+use self_check::Switches;
 
-mod doubt;
 mod figures;
 mod nudge;
+mod self_check;
 mod start;
 
 /// What the command line asks for.
@@ -194,7 +194,7 @@ impl<'s> Daemon<'s> {
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
         // An easy daemon's watermark lags though no CPU is behind.
         let found = self.sweep(self.behind && lag_ns >= FAR_BEHIND_NS)?;
-        self.check(now_ns());
+        self.self_check(now_ns());
         Ok(found)
     }
 

@@ -41,7 +41,7 @@ pub fn look(words: &SharedWords, own: usize, armed: u64) -> Proof {
     let mut taken = false;
     for sleep_ns in std::iter::once(None).chain(SLEEPS_NS.map(Some)) {
         if let Some(ns) = sleep_ns {
-            clock::nap(ns);
+            clock::sleep(ns);
         }
         if sched_getcpu() != own {
             return Proof::Moved;

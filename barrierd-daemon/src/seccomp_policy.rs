@@ -324,8 +324,8 @@ mod tests {
 
     #[test]
     fn b16_a_nap_is_one_call_in_one_form() {
-        let naps: Vec<_> = TABLE.iter().filter(|row| row.call.contains("nanosleep")).collect();
-        let [row] = naps[..] else { panic!("{naps:?}") };
+        let sleeps: Vec<_> = TABLE.iter().filter(|row| row.call.contains("nanosleep")).collect();
+        let [row] = sleeps[..] else { panic!("{sleeps:?}") };
         let none = Descriptors::default();
         assert!(allowed(row, &none, [MONOTONIC, 0]));
         for (clock, flags) in [(0, 0), (MONOTONIC, 1), (7, 0)] {

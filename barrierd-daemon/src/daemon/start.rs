@@ -8,8 +8,8 @@ use barrierd_client::boot::BootId;
 use barrierd_client::tracepoints::SCHED_SWITCH;
 use rustix::thread::set_current_timer_slack;
 
-use super::doubt::Switches;
 use super::figures::Fixed;
+use super::self_check::Switches;
 use super::{Config, Daemon};
 use crate::bucket::Bucket;
 use crate::clock::{EvidenceClock, check_time_namespace, now_ns, tick_ns};

@@ -1,4 +1,4 @@
-//! What the daemon thinks of its own tracing, and what it says of that.
+//! Whether the daemon's own tracing works, and what it says of that.
 //!
 //! Owns when tracing counts as broken, when switches count as missed, and the words. Evidence rests on
 //! none of it: a slot's time was stored by the very barrier that it speaks of, and idle CPUs are asked
@@ -95,7 +95,7 @@ impl Daemon<'_> {
     }
 
     /// Now and then: were switches missed, and is the program there that sees them? Is the log behind?
-    pub(super) fn check(&mut self, now: u64) {
+    pub(super) fn self_check(&mut self, now: u64) {
         if now.saturating_sub(self.switches.checked_ns) >= CHECK_NS {
             self.switches.checked_ns = now;
             log::catch_up();
