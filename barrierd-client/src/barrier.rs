@@ -17,7 +17,7 @@ use crate::decode::{self, Header};
 use crate::error::OpenError;
 use crate::fork::ForkMark;
 use crate::liveness::{BEAT_LIMIT_NS, LEGACY_LIMIT_NS, Liveness, Watch};
-use crate::place::{self, Place};
+use crate::path_check::{self, CheckedFile};
 use crate::requests::Requests;
 use crate::stamp::{Stamp, VirtualStamp};
 use crate::time_ns::{self, TimeNs};
@@ -84,7 +84,7 @@ impl Barrier {
     ///
     /// [`OpenError`] says which check failed, what was found and what to do.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let Place { file, path, len, id } = place::open(path.as_ref())?;
+        let CheckedFile { file, path, len, id } = path_check::open(path.as_ref())?;
         match time_ns::current() {
             TimeNs::Initial => {}
             TimeNs::Other(found) => {

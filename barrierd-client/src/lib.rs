@@ -76,7 +76,7 @@ mod error;
 mod expedite;
 mod fork;
 mod liveness;
-mod place;
+mod path_check;
 mod requests;
 mod stamp;
 mod trust;

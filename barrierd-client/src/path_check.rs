@@ -28,7 +28,7 @@ const STICKY: u32 = 0o1000;
 
 /// A file that passed.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct CheckedFile {
     pub(crate) file: OwnedFd,
     /// Absolute.
     pub(crate) path: PathBuf,
@@ -38,7 +38,7 @@ pub(crate) struct Place {
 }
 
 /// Walks to `path` and opens the file there for reading.
-pub(crate) fn open(path: &Path) -> Result<Place, OpenError> {
+pub(crate) fn open(path: &Path) -> Result<CheckedFile, OpenError> {
     let io = |what, errno: Errno| OpenError::Io { path: path.into(), what, source: errno.into() };
     let whole = absolute(path).map_err(|source| OpenError::Io {
         path: path.into(),
@@ -90,7 +90,12 @@ fn check_directory(dir: &OwnedFd, path: &Path, here: &Path, euid: u32) -> Result
 }
 
 /// Opens the last component and holds it to the rules for the file itself.
-fn open_file(dir: &OwnedFd, name: &OsStr, path: PathBuf, euid: u32) -> Result<Place, OpenError> {
+fn open_file(
+    dir: &OwnedFd,
+    name: &OsStr,
+    path: PathBuf,
+    euid: u32,
+) -> Result<CheckedFile, OpenError> {
     // Not blocking on a FIFO, not adopting a terminal.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -121,7 +126,7 @@ fn open_file(dir: &OwnedFd, name: &OsStr, path: PathBuf, euid: u32) -> Result<Pl
         }
     }
     let len = u64::try_from(stat.st_size).unwrap_or(0);
-    Ok(Place { file, path, len, id: (stat.st_dev, stat.st_ino) })
+    Ok(CheckedFile { file, path, len, id: (stat.st_dev, stat.st_ino) })
 }
 
 /// Whether files and directories of `uid` are taken at their word.
