@@ -11,8 +11,8 @@ mod doctor;
 mod draw;
 mod help;
 mod json;
-mod look;
 mod metrics;
+mod snapshot;
 mod status;
 mod terminal;
 pub mod usage;
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use args::Command;
 use barrierd_client::{Barrier, Distrust, OpenError};
 use json::object;
-use look::Look;
+use snapshot::Snapshot;
 use wait::{Hindrance, Waited};
 
 /// What ends the program early, each with its own exit status.
@@ -112,13 +112,13 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// True if the daemon is at work.
 fn status(file: &Path, json: bool) -> Result<bool, Failure> {
     let barrier = Barrier::open(file)?;
-    let look = Look::at(&barrier)?;
+    let snapshot = Snapshot::at(&barrier)?;
     if json {
-        print(&format!("{}\n", status::json(&barrier, &look)))?;
+        print(&format!("{}\n", status::json(&barrier, &snapshot)))?;
     } else {
-        print(&status::text(&barrier, &look))?;
+        print(&status::text(&barrier, &snapshot))?;
     }
-    Ok(look.well())
+    Ok(snapshot.well())
 }
 
 /// True once they are printed, whatever they say: `barrierd_up` tells how the daemon is, and a failed
@@ -133,12 +133,12 @@ fn metrics(file: &Path) -> Result<bool, Failure> {
             return Ok(true);
         }
     };
-    let look = Look::at(&barrier)?;
-    print(&metrics::text(&barrier, &look))?;
-    if let Err(why) = &look.counters {
+    let snapshot = Snapshot::at(&barrier)?;
+    print(&metrics::text(&barrier, &snapshot))?;
+    if let Err(why) = &snapshot.counters {
         eprintln!("barrierctl: {why}");
     }
-    if let Some(advice) = look.advice() {
+    if let Some(advice) = snapshot.advice() {
         eprintln!("barrierctl: {advice}");
     }
     Ok(true)
@@ -151,7 +151,7 @@ fn wait(barrier: &Barrier, how: args::Wait) -> Result<bool, Failure> {
     let took = begin.elapsed();
     if let Waited::Late(why) = &mut waited {
         // The library's words are for who calls it.
-        if let Some(gone) = Look::at(barrier)?.gone(barrier) {
+        if let Some(gone) = Snapshot::at(barrier)?.gone(barrier) {
             *why = format!("no barrier passed: {gone}");
         }
     }

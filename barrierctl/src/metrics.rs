@@ -1,4 +1,4 @@
-//! `barrierctl metrics`: the look as Prometheus text (exposition format 0.0.4).
+//! `barrierctl metrics`: the snapshot as Prometheus text (exposition format 0.0.4).
 //!
 //! Owns the names as Prometheus wants them: `barrierd_`, base units, `_total`. What there is to count
 //! it has from the client's table.
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use barrierd_client::Barrier;
 use barrierd_client::counters::{Counters, Entry, Kind, TABLE, Unit, Word, version_text};
 
-use crate::look::Look;
+use crate::snapshot::Snapshot;
 
 /// The text where no file can be believed: an alert on it needs the metric to be there.
 pub(crate) fn down() -> String {
@@ -20,13 +20,13 @@ pub(crate) fn down() -> String {
 }
 
 /// The text of all metrics. Where there are no counters, only what the public words say.
-pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
+pub(crate) fn text(barrier: &Barrier, snapshot: &Snapshot) -> String {
     let mut text = Text::default();
-    text.up(look.well());
+    text.up(snapshot.well());
     let cpus = barrier.ncpu().to_string();
     text.metric("cpus", "gauge", "CPUs that a barrier has to pass", &cpus);
-    if look.mark.ns != 0 {
-        let age = seconds(look.now_ns.saturating_sub(look.mark.ns));
+    if snapshot.mark.ns != 0 {
+        let age = seconds(snapshot.now_ns.saturating_sub(snapshot.mark.ns));
         text.metric(
             "watermark_age_seconds",
             "gauge",
@@ -35,14 +35,14 @@ pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
         );
     }
     if let Some(beat) = barrier.heartbeat_ns() {
-        let age = seconds(look.now_ns.saturating_sub(beat));
+        let age = seconds(snapshot.now_ns.saturating_sub(beat));
         text.metric(
             "heartbeat_age_seconds",
             "gauge",
             "How long ago the daemon last gave a sign of life",
             &age,
         );
-        let generation = look.mark.generation.to_string();
+        let generation = snapshot.mark.generation.to_string();
         text.metric(
             "generation",
             "gauge",
@@ -50,7 +50,7 @@ pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
             &generation,
         );
     }
-    if let Ok(counters) = &look.counters {
+    if let Ok(counters) = &snapshot.counters {
         text.counters(counters);
     }
     text.0

@@ -1,4 +1,4 @@
-//! `barrierctl status`: the look, for people and as JSON.
+//! `barrierctl status`: the snapshot, for people and as JSON.
 //!
 //! Owns the wording. Knows nothing of where the figures come from.
 
@@ -9,21 +9,21 @@ use barrierd_client::counters::{Counters, TABLE, Unit, Word, version_text};
 use barrierd_client::{Barrier, abi};
 
 use crate::json::{Json, object};
-use crate::look::Look;
+use crate::snapshot::Snapshot;
 
 /// Most CPUs that are named for being late.
 const LAGGARDS: usize = 4;
 
 /// All there is to know, a line each.
-pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
+pub(crate) fn text(barrier: &Barrier, snapshot: &Snapshot) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a String can't fail.
         let _ = writeln!(text, "{name:<10} {value}");
     };
-    let (mark, now) = (&look.mark, look.now_ns);
+    let (mark, now) = (&snapshot.mark, snapshot.now_ns);
     line("file", barrier.path().display().to_string());
-    line("daemon", look.liveness.to_string());
+    line("daemon", snapshot.liveness.to_string());
     line("cpus", barrier.ncpu().to_string());
     if barrier.is_legacy() {
         line("source", "the C daemon's file: no virtual time, no heartbeat".into());
@@ -42,20 +42,20 @@ pub(crate) fn text(barrier: &Barrier, look: &Look) -> String {
     if let Some(vtime) = barrier.vtime() {
         line("vtime", format!("{vtime}, complete below {}", mark.vtime));
     }
-    line("laggards", laggards(look));
-    match &look.counters {
-        Ok(counters) => counted(counters, now, look.well(), &mut line),
+    line("laggards", laggards(snapshot));
+    match &snapshot.counters {
+        Ok(counters) => counted(counters, now, snapshot.well(), &mut line),
         Err(why) => line("counters", why.to_string()),
     }
-    if let Some(advice) = look.advice() {
+    if let Some(advice) = snapshot.advice() {
         line("advice", advice.into());
     }
     text
 }
 
 /// The CPUs that are behind the others at this moment.
-fn laggards(look: &Look) -> String {
-    let Some(oldest) = look.laggards(LAGGARDS) else {
+fn laggards(snapshot: &Snapshot) -> String {
+    let Some(oldest) = snapshot.laggards(LAGGARDS) else {
         return "CPUs are not told apart: that takes a barrierd with --per-cpu".into();
     };
     let each = oldest.iter().map(|&(cpu, age)| format!("CPU {cpu} {} ms", ms(age)));
@@ -64,22 +64,22 @@ fn laggards(look: &Look) -> String {
 
 /// The same for a program. Times are nanoseconds, on CLOCK_MONOTONIC unless they are spans; `null` is
 /// what can't be had.
-pub(crate) fn json(barrier: &Barrier, look: &Look) -> Json {
-    let (mark, now) = (&look.mark, look.now_ns);
+pub(crate) fn json(barrier: &Barrier, snapshot: &Snapshot) -> Json {
+    let (mark, now) = (&snapshot.mark, snapshot.now_ns);
     let age = |ns: u64| now.saturating_sub(ns);
-    let laggards = look.laggards(LAGGARDS).map(|oldest| {
+    let laggards = snapshot.laggards(LAGGARDS).map(|oldest| {
         let each =
             |&(cpu, age): &(usize, u64)| object([("cpu", cpu.into()), ("age_ns", age.into())]);
         Json::List(oldest.iter().map(each).collect())
     });
-    let (counters, why) = match &look.counters {
+    let (counters, why) = match &snapshot.counters {
         Ok(counters) => (Some(counted_json(counters)), None),
         Err(why) => (None, Some(why.to_string())),
     };
     object([
-        ("well", look.well().into()),
+        ("well", snapshot.well().into()),
         ("file", barrier.path().display().to_string().into()),
-        ("daemon", look.liveness.to_string().into()),
+        ("daemon", snapshot.liveness.to_string().into()),
         ("source", if barrier.is_legacy() { "c" } else { "barrierd" }.into()),
         ("cpus", barrier.ncpu().into()),
         ("generation", (!barrier.is_legacy()).then_some(mark.generation).into()),
@@ -91,7 +91,7 @@ pub(crate) fn json(barrier: &Barrier, look: &Look) -> Json {
         ("laggards", laggards.into()),
         ("counters", counters.into()),
         ("counters_missing", why.into()),
-        ("advice", look.advice().into()),
+        ("advice", snapshot.advice().into()),
     ])
 }
 

@@ -9,7 +9,7 @@ use memmap2::MmapMut;
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
 use crate::args::By;
-use crate::look::Look;
+use crate::snapshot::Snapshot;
 use crate::wait::{Hindrance, Waited, wait};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +82,10 @@ pub(super) struct Ways {
 impl Ways {
     pub(super) fn new(barrier: Result<Barrier, OpenError>) -> Self {
         // A file that lies is found out by the first wait.
-        let look = barrier.as_ref().ok().and_then(|barrier| Look::at(barrier).ok());
-        let gone = look.zip(barrier.as_ref().ok()).and_then(|(look, barrier)| look.gone(barrier));
+        let snapshot = barrier.as_ref().ok().and_then(|barrier| Snapshot::at(barrier).ok());
+        let gone = snapshot
+            .zip(barrier.as_ref().ok())
+            .and_then(|(snapshot, barrier)| snapshot.gone(barrier));
         Self { barrier, gone, page: None }
     }
 

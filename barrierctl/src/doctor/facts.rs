@@ -15,7 +15,7 @@ use barrierd_client::tracepoints::{DEFAULTS, Tracepoint};
 use barrierd_client::{Barrier, ExpediteError, Liveness, OpenError, Stamp, time_ns};
 use rustix::thread::{CapabilitySet, MembarrierQuery, capabilities, membarrier_query};
 
-use crate::look::Look;
+use crate::snapshot::Snapshot;
 
 /// Where tracefs is mounted, by custom.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -153,17 +153,18 @@ impl Facts {
                 Err(OpenError::Io { path, what, source }.to_string())
             }
         };
-        let look = match Look::at(barrier) {
-            Ok(look) => look,
+        let snapshot = match Snapshot::at(barrier) {
+            Ok(snapshot) => snapshot,
             Err(why) => {
                 self.distrust = Some(why.to_string());
                 return;
             }
         };
-        self.liveness = Some(look.liveness);
-        self.advice = look.advice();
-        self.age_ns = (look.mark.ns != 0).then(|| look.now_ns.saturating_sub(look.mark.ns));
-        self.counters = look.counters.as_ref().ok().map(figures);
+        self.liveness = Some(snapshot.liveness);
+        self.advice = snapshot.advice();
+        self.age_ns =
+            (snapshot.mark.ns != 0).then(|| snapshot.now_ns.saturating_sub(snapshot.mark.ns));
+        self.counters = snapshot.counters.as_ref().ok().map(figures);
         self.tried = Some(attempt(barrier));
     }
 }

@@ -1,4 +1,4 @@
-//! `barrierctl watch`: looks, and frames made of them, until the end.
+//! `barrierctl watch`: snapshots, and frames made of them, until the end.
 //!
 //! Owns the rhythm and what is written to the terminal. What a frame looks like is `frame`'s, what is
 //! in it `state`'s.
@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 use barrierd_client::{Barrier, Distrust, Liveness};
 
 use crate::args;
-use crate::look::Look;
+use crate::snapshot::Snapshot;
 use crate::terminal::{self, Size};
 use frame::frame;
 use state::State;
 
-/// Looks for each frame: the frame shows the greatest age that they found.
-const LOOKS: u32 = 8;
+/// Snapshots for each frame: the frame shows the greatest age that they found.
+const SNAPSHOTS: u32 = 8;
 /// ... unless they would be closer together than this.
 const LEAST: Duration = Duration::from_millis(20);
 
@@ -35,27 +35,27 @@ pub(crate) enum Failure {
     Output(#[from] io::Error),
 }
 
-/// Shows frames until `how` or a signal ends it. True if the daemon was at work at the last look.
+/// Shows frames until `how` or a signal ends it. True if the daemon was at work at the last snapshot.
 pub(crate) fn watch(mut barrier: Barrier, file: &Path, how: args::Watch) -> Result<bool, Failure> {
     terminal::catch_signals();
     let live = terminal::is_terminal();
     let (color, glyphs) = (how.color && terminal::has_color(), terminal::glyphs(how.ascii));
-    let looks = (how.interval.as_millis() / LEAST.as_millis()).clamp(1, u128::from(LOOKS));
-    let step = how.interval / u32::try_from(looks).unwrap_or(LOOKS);
-    let mut state = begin(&barrier, &Look::at(&barrier)?);
+    let snapshots = (how.interval.as_millis() / LEAST.as_millis()).clamp(1, u128::from(SNAPSHOTS));
+    let step = how.interval / u32::try_from(snapshots).unwrap_or(SNAPSHOTS);
+    let mut state = begin(&barrier, &Snapshot::at(&barrier)?);
     let (mut next, mut frames, mut size) = (Instant::now(), 0, Size { columns: 0, rows: 0 });
     while how.count.is_none_or(|count| frames < count) {
-        let mut look = Look::brief(&barrier)?;
-        for _ in 0..looks {
+        let mut snapshot = Snapshot::brief(&barrier)?;
+        for _ in 0..snapshots {
             next = (next + step).max(Instant::now());
             terminal::sleep_until(next);
-            look = Look::brief(&barrier)?;
-            state.look(&look);
+            snapshot = Snapshot::brief(&barrier)?;
+            state.add(&snapshot);
         }
         if terminal::ended() && frames > 0 {
             break;
         }
-        let view = state.turn(&look, &machine::now());
+        let view = state.turn(&snapshot, &machine::now());
         let now_size = terminal::size();
         let lines = frame(&view, now_size, glyphs);
         let columns = now_size.columns;
@@ -84,12 +84,12 @@ pub(crate) fn watch(mut barrier: Barrier, file: &Path, how: args::Watch) -> Resu
             && let Ok(new) = Barrier::open(file)
         {
             barrier = new;
-            state = begin(&barrier, &Look::brief(&barrier)?);
+            state = begin(&barrier, &Snapshot::brief(&barrier)?);
         }
     }
-    Ok(Look::at(&barrier)?.liveness == Liveness::Alive)
+    Ok(Snapshot::at(&barrier)?.liveness == Liveness::Alive)
 }
 
-fn begin(barrier: &Barrier, look: &Look) -> State {
-    State::new(barrier.path().display().to_string(), barrier.is_legacy(), look, machine::now())
+fn begin(barrier: &Barrier, snapshot: &Snapshot) -> State {
+    State::new(barrier.path().display().to_string(), barrier.is_legacy(), snapshot, machine::now())
 }

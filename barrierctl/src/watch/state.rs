@@ -1,6 +1,6 @@
-//! What the looks so far add up to: rates, the greatest ages, histories.
+//! What the snapshots so far add up to: rates, the greatest ages, histories.
 //!
-//! Owns the reckoning from look to look and from frame to frame; pure. Knows nothing of how it is
+//! Owns the reckoning from snapshot to snapshot and from frame to frame; pure. Knows nothing of how it is
 //! shown.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use barrierd_client::Liveness;
 use barrierd_client::counters::{Word, version_text};
 
 use super::machine::{Machine, Times};
-use crate::look::Look;
+use crate::snapshot::Snapshot;
 
 /// Frames that are remembered: as many as a wide terminal can show.
 const FRAMES: usize = 256;
@@ -94,8 +94,8 @@ pub(super) struct State {
 const COUNTED: [Word; 4] = [Word::Rounds, Word::WakeUps, Word::Requests, Word::Kicks];
 
 impl State {
-    /// Of the file of that name, after a first look.
-    pub(super) fn new(file: String, legacy: bool, look: &Look, machine: Machine) -> Self {
+    /// Of the file of that name, after a first snapshot.
+    pub(super) fn new(file: String, legacy: bool, snapshot: &Snapshot, machine: Machine) -> Self {
         Self {
             file,
             legacy,
@@ -104,23 +104,23 @@ impl State {
             age_ns: None,
             cpus: Vec::new(),
             machine,
-            counted: counted(look),
+            counted: counted(snapshot),
         }
     }
 
-    /// Takes a look in that gets no frame of its own.
-    pub(super) fn look(&mut self, look: &Look) {
-        let age = |ns: u64| (ns != 0).then(|| look.now_ns.saturating_sub(ns));
-        self.age_ns = self.age_ns.max(age(look.mark.ns));
-        self.cpus.resize_with(look.cpus.len(), Cpu::default);
-        for (cpu, &ns) in self.cpus.iter_mut().zip(&look.cpus) {
+    /// Takes a snapshot in that gets no frame of its own.
+    pub(super) fn add(&mut self, snapshot: &Snapshot) {
+        let age = |ns: u64| (ns != 0).then(|| snapshot.now_ns.saturating_sub(ns));
+        self.age_ns = self.age_ns.max(age(snapshot.mark.ns));
+        self.cpus.resize_with(snapshot.cpus.len(), Cpu::default);
+        for (cpu, &ns) in self.cpus.iter_mut().zip(&snapshot.cpus) {
             cpu.age_ns = cpu.age_ns.max(age(ns));
         }
     }
 
-    /// Ends a frame with the last look: what is to be shown.
-    pub(super) fn turn(&mut self, look: &Look, machine: &Machine) -> View {
-        let rates = self.rates(look);
+    /// Ends a frame with the last snapshot: what is to be shown.
+    pub(super) fn turn(&mut self, snapshot: &Snapshot, machine: &Machine) -> View {
+        let rates = self.rates(snapshot);
         push(&mut self.ages, self.age_ns);
         push(&mut self.kicks, rates.map(|rates| rates.kicks));
         for (i, cpu) in self.cpus.iter_mut().enumerate() {
@@ -128,22 +128,22 @@ impl State {
             push(&mut cpu.ages, cpu.age_ns);
         }
         self.machine.clone_from(machine);
-        let counters = look.counters.as_ref().ok();
+        let counters = snapshot.counters.as_ref().ok();
         let daemon = counters.map(|counters| Who {
             version: version_text(counters.get(Word::Program).unwrap_or(0)),
             pid: counters.get(Word::Pid).unwrap_or(0),
-            up_ns: look.now_ns.saturating_sub(counters.start_ns),
+            up_ns: snapshot.now_ns.saturating_sub(counters.start_ns),
         });
         let longest = counters.and_then(|counters| {
             Some((counters.get(Word::LongestRound)?, counters.get(Word::LongestRoundCpu)?))
         });
         let view = View {
             file: self.file.clone(),
-            liveness: look.liveness,
-            advice: look.advice(),
+            liveness: snapshot.liveness,
+            advice: snapshot.advice(),
             legacy: self.legacy,
             daemon,
-            exact: look.exact,
+            exact: snapshot.exact,
             age_ns: self.age_ns,
             ages: self.ages.clone(),
             rates,
@@ -157,8 +157,8 @@ impl State {
         view
     }
 
-    fn rates(&mut self, look: &Look) -> Option<Rates> {
-        let now = counted(look);
+    fn rates(&mut self, snapshot: &Snapshot) -> Option<Rates> {
+        let now = counted(snapshot);
         let (then, now) = (std::mem::replace(&mut self.counted, now)?, now?);
         let span = now.0.checked_sub(then.0).filter(|&span| span > 0)?;
         let mut tenths = [0; COUNTED.len()];
@@ -172,9 +172,9 @@ impl State {
     }
 }
 
-fn counted(look: &Look) -> Option<(u64, [u64; COUNTED.len()])> {
-    let counters = look.counters.as_ref().ok()?;
-    Some((look.now_ns, COUNTED.map(|word| counters.get(word).unwrap_or(0))))
+fn counted(snapshot: &Snapshot) -> Option<(u64, [u64; COUNTED.len()])> {
+    let counters = snapshot.counters.as_ref().ok()?;
+    Some((snapshot.now_ns, COUNTED.map(|word| counters.get(word).unwrap_or(0))))
 }
 
 fn push(history: &mut VecDeque<Option<u64>>, value: Option<u64>) {
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(doing(1, &then, &untold), Doing::Unknown);
     }
 
-    fn look(now_ns: u64, mark_ns: u64, cpus: &[u64], rounds: u64) -> Look {
+    fn snapshot(now_ns: u64, mark_ns: u64, cpus: &[u64], rounds: u64) -> Snapshot {
         use barrierd_client::{Watermark, counters};
         let base = counters::base(1);
         let counters = Counters::read(1, base + counters::BYTES, |offset| match offset - base {
@@ -240,7 +240,7 @@ mod tests {
             at if at == Word::Rounds.offset() => rounds,
             _ => 0,
         });
-        Look {
+        Snapshot {
             liveness: Liveness::Alive,
             mark: Watermark { ns: mark_ns, vtime: 0, generation: 1 },
             counters,
@@ -254,10 +254,10 @@ mod tests {
     fn a_frame_has_the_greatest_ages_since_the_last_and_rates_between_them() {
         let s = 1_000_000_000;
         let mut state =
-            State::new("/x".into(), false, &look(s, s, &[s, s], 10), Machine::default());
-        state.look(&look(s + 100, s + 40, &[s + 40, s + 90], 0));
-        state.look(&look(s + 200, s + 190, &[s + 195, s + 191], 0));
-        let view = state.turn(&look(2 * s, s, &[s, s], 35), &Machine::default());
+            State::new("/x".into(), false, &snapshot(s, s, &[s, s], 10), Machine::default());
+        state.add(&snapshot(s + 100, s + 40, &[s + 40, s + 90], 0));
+        state.add(&snapshot(s + 200, s + 190, &[s + 195, s + 191], 0));
+        let view = state.turn(&snapshot(2 * s, s, &[s, s], 35), &Machine::default());
         assert_eq!(view.age_ns, Some(60));
         let ages: Vec<_> = view.cpus.iter().map(|cpu| cpu.age_ns).collect();
         assert_eq!(ages, [Some(60), Some(10)]);
@@ -265,8 +265,8 @@ mod tests {
         assert_eq!(view.daemon.map(|who| who.up_ns), Some(2 * s - 7));
 
         // No watermark to be had, one CPU that never passed, and a daemon that counts from 0 again.
-        state.look(&look(3 * s, 0, &[0, 3 * s - 5], 0));
-        let view = state.turn(&look(3 * s, 0, &[0, 3 * s - 5], 3), &Machine::default());
+        state.add(&snapshot(3 * s, 0, &[0, 3 * s - 5], 0));
+        let view = state.turn(&snapshot(3 * s, 0, &[0, 3 * s - 5], 3), &Machine::default());
         assert_eq!((view.age_ns, view.rates), (None, None));
         assert_eq!(view.ages, [Some(60), None]);
         let ages: Vec<_> = view.cpus.iter().map(|cpu| cpu.ages.clone()).collect();

@@ -1,4 +1,4 @@
-//! One look at the daemon: all that there is to read in its file.
+//! A snapshot of the daemon: all that there is to read in its file, read once.
 //!
 //! Owns what is asked in which order. Knows nothing of how it is shown.
 
@@ -9,7 +9,7 @@ use barrierd_client::counters::{Counters, CountersError, Word};
 use barrierd_client::{Barrier, Distrust, Liveness, Watermark, clock};
 
 /// What was found, at `now_ns` of CLOCK_MONOTONIC.
-pub(crate) struct Look {
+pub(crate) struct Snapshot {
     pub(crate) liveness: Liveness,
     pub(crate) mark: Watermark,
     pub(crate) counters: Result<Counters, CountersError>,
@@ -20,10 +20,10 @@ pub(crate) struct Look {
     pub(crate) now_ns: u64,
 }
 
-impl Look {
+impl Snapshot {
     /// Takes up to half a second where the daemon's last beat is old.
     pub(crate) fn at(barrier: &Barrier) -> Result<Self, Distrust> {
-        // One old heartbeat is a suspicion; the second look settles it.
+        // One old heartbeat is a suspicion; a second reading settles it.
         let settled = Instant::now() + Duration::from_millis(500);
         let mut liveness = barrier.liveness();
         while liveness == Liveness::Suspect && Instant::now() < settled {
@@ -66,7 +66,7 @@ impl Look {
         self.liveness == Liveness::Alive
     }
 
-    /// What became of it and what to do, if it is not, for who has not seen the rest of the look.
+    /// What became of it and what to do, if it is not, for who has not seen the rest of the snapshot.
     pub(crate) fn gone(&self, barrier: &Barrier) -> Option<String> {
         let advice = self.advice()?;
         let pid = self.counters.as_ref().ok().and_then(|counters| counters.get(Word::Pid));
