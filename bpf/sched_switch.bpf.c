@@ -70,7 +70,7 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 		count_down(ctl, __sync_lock_test_and_set(&slot->armed, IDLE), IDLE);
 		return 0;
 	}
-	/* Out of idle always: a full barrier, which the look at `asleep` below rests on. */
+	/* Out of idle always: a full barrier, which the load of `asleep` below rests on. */
 	if (seen == IDLE)
 		__sync_lock_test_and_set(&slot->armed, armed);
 	else if (seen != armed)

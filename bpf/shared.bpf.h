@@ -73,7 +73,7 @@ _Static_assert(sizeof(struct slot) == SLOT_BYTES, "slot");
 _Static_assert(sizeof(struct control) == CONTROL_BYTES, "control");
 _Static_assert(IDLE == ~0ULL, "idle is newer than every time");
 
-/* The daemon sets the number of entries before it loads: one a CPU that it looks at, and no more, so
+/* The daemon sets the number of entries before it loads: one a CPU that it scans, and no more, so
  * that own_slot finds none for any other. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

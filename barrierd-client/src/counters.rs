@@ -197,7 +197,7 @@ pub enum CountersError {
     Changing,
 }
 
-/// The counters at one look. Each is true by itself; they may be a scan apart.
+/// The counters, read once. Each is true by itself; they may be a scan apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// When the daemon started, nanoseconds of `CLOCK_MONOTONIC`.

@@ -1,4 +1,4 @@
-//! The daemon, set up: it goes round, arm, wait, look, scan, publish.
+//! The daemon, set up: it goes round, arm, wait, check, scan, publish.
 //!
 //! Owns the order of steps, and the I/O between the pure rules of `machine` and `pace`. Knows
 //! nothing of what the rules say. How it is set up: `start`; who can't wait: `nudge`; whether
@@ -87,7 +87,7 @@ pub struct Daemon<'s> {
     expedites: Bucket,
     /// The slots of the last scan.
     slots: Box<[u64]>,
-    /// Busy CPUs in the last scan or look.
+    /// Busy CPUs in the last scan or check.
     busy: usize,
     /// The newest arming.
     armed: u64,
@@ -144,9 +144,9 @@ impl<'s> Daemon<'s> {
                     }
                     next
                 }
-                Step::Look => {
-                    let passed = self.look();
-                    self.pace.looked(now_ns(), passed)
+                Step::Check => {
+                    let passed = self.check();
+                    self.pace.checked(now_ns(), passed)
                 }
                 Step::Wait { how, until_ns } => {
                     self.arm(how);
@@ -189,7 +189,7 @@ impl<'s> Daemon<'s> {
         Ok(step)
     }
 
-    /// Looks at every CPU and publishes what follows; then whatever else is due by now.
+    /// Scans every CPU and publishes what follows; then whatever else is due by now.
     fn publish(&mut self) -> Result<machine::Found> {
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
         // An easy daemon's watermark lags though no CPU is behind.
@@ -198,7 +198,7 @@ impl<'s> Daemon<'s> {
         Ok(found)
     }
 
-    /// Looks at every CPU and publishes what follows. With `lagging` it asks the kernel which are online;
+    /// Scans every CPU and publishes what follows. With `lagging` it asks the kernel which are online;
     /// without, all are waited for, unless one was offline the last time.
     fn sweep(&mut self, lagging: bool) -> Result<machine::Found> {
         // While some other CPU is busy the watermark ends at what was armed, so the newest arming's time
@@ -248,7 +248,7 @@ impl<'s> Daemon<'s> {
 
     /// Whether every other CPU has passed what is armed, or shows IDLE. No system call; it credits
     /// nobody.
-    fn look(&mut self) -> bool {
+    fn check(&mut self) -> bool {
         let own = sched_getcpu();
         let (mut busy, mut passed) = (0, true);
         let mut oldest = self.straggler.opened_ns();

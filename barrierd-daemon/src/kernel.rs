@@ -79,7 +79,7 @@ impl<'s> Kernel<'s> {
     ///
     /// No privilege, no BPF, a kernel too old: the message says what to do.
     pub fn load(storage: &'s mut Storage, cpus: usize) -> Result<(Self, Option<anyhow::Error>)> {
-        // As many as the daemon looks at: an event on any other CPU must find none (`own_slot`).
+        // As many as the daemon scans: an event on any other CPU must find none (`own_slot`).
         let slots = u32::try_from(cpus).context("too many CPUs")?;
         // A ring buffer is a power of two of whole pages.
         let ring_bytes = u32::try_from(rustix::param::page_size()).context("too large a page")?;

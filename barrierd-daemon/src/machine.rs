@@ -34,7 +34,7 @@ pub struct Inherited {
     pub vtime: u64,
 }
 
-/// One look at the machine. `s` was read from the clock, then came a full fence, then the mask, then
+/// One scan of the machine. `s` was read from the clock, then came a full fence, then the mask, then
 /// the slots; `own` was asked after `s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
@@ -103,7 +103,7 @@ impl Machine {
         let mut busy = 0;
         let mut covered = u64::MAX;
         let slots = &scan.slots[..self.credits.len()];
-        // The usual case, without a look at the mask for each CPU.
+        // The usual case, without a test of the mask for each CPU.
         let all_online = scan.online.is_full();
         for (cpu, (credit, &slot)) in self.credits.iter_mut().zip(slots).enumerate() {
             let idle = slot == IDLE;

@@ -1,6 +1,6 @@
 //! Gives everything up that the loop does not need, once it is set up.
 //!
-//! Owns the order of the steps, the look whether they took, and the filter made from `seccomp_policy`'s
+//! Owns the order of the steps, the check whether they took, and the filter made from `seccomp_policy`'s
 //! table. Knows nothing of what the descriptors are used for.
 //!
 //! Credentials, capabilities and filters belong to a thread, so there must be one thread only. If

@@ -154,7 +154,7 @@ pub const TABLE: &[Row] = &[
         call: "clock_nanosleep",
         when: &[Is(0, MONOTONIC), Is(1, RELATIVE)],
         seen: Rarely("only when a wait did not switch tasks"),
-        why: "the second look at whether tracing works sleeps, which switches",
+        why: "the second check whether tracing works sleeps, which switches",
     },
     Row {
         call: "restart_syscall",
@@ -231,7 +231,7 @@ impl Descriptors {
 pub struct Compare {
     /// Which, from 0.
     pub argument: u32,
-    /// The bits looked at.
+    /// The bits that count.
     pub mask: u64,
     /// What they have to be.
     pub value: u64,

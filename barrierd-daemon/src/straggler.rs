@@ -1,10 +1,10 @@
 //! Who holds a round of virtual time up, and for how long.
 //!
-//! Owns the rule: the CPU that was behind at the last look before the round was complete was the last
-//! in it. Knows nothing of how anyone looks.
+//! Owns the rule: the CPU that was behind at the last check before the round was complete was the last
+//! in it. Knows nothing of how anyone checks.
 //!
 //! A round that nobody was ever seen to hold up has no last one: it took as long as the daemon left
-//! between two looks, on purpose (asleep for 90 ms, say) or because it got no CPU itself.
+//! between two checks, on purpose (asleep for 90 ms, say) or because it got no CPU itself.
 
 /// A round that was held up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Straggler {
         self.opened_ns
     }
 
-    /// A look found `cpu` behind; of several, the one with the oldest evidence.
+    /// A check found that `cpu` lags; of several, the one with the oldest evidence.
     pub fn behind(&mut self, cpu: usize) {
         self.behind = Some(cpu);
     }

@@ -21,9 +21,9 @@ const CELL: usize = 16;
 const WORDS: usize = 40;
 /// A busy CPU has ticks, and a daemon that follows them.
 const LATE_NS: u64 = 20_000_000;
-/// Even an idle machine's daemon looks each 100 ms.
+/// Even an idle machine's daemon scans each 100 ms.
 const DEAD_NS: u64 = 150_000_000;
-/// Where nobody waits a barrier takes two such looks.
+/// Where nobody waits a barrier takes two such scans.
 const EASY_NS: u64 = 200_000_000;
 /// CPUs that are named for being behind.
 const LAGGARDS: usize = 4;

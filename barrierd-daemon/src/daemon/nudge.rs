@@ -24,7 +24,7 @@ const SHOWS_NS: u64 = 5_000;
 const READINGS: usize = 32;
 
 impl Daemon<'_> {
-    /// Serves a batch of requests, all at once: arm, kick who lags, look, publish.
+    /// Serves a batch of requests, all at once: arm, kick those that lag, check, publish.
     ///
     /// Costs one token, worth a round or not: a flood of nonsense costs no more than the rate.
     pub(super) fn serve(&mut self) -> Result<()> {

@@ -2,8 +2,8 @@
 //!
 //! Owns when tracing counts as broken, when switches count as missed, and the words. Evidence rests on
 //! none of it: a slot's time was stored by the very barrier that it speaks of, and idle CPUs are asked
-//! for (`idle`). But who isn't seen is late, and the operator should know why. How a look at the own
-//! CPU is made is `proof`'s business.
+//! for (`idle`). But who isn't seen is late, and the operator should know why. How the own
+//! CPU is checked is `proof`'s business.
 
 use barrierd_client::abi;
 
@@ -50,13 +50,13 @@ impl Daemon<'_> {
         self.kernel.infers_idle() && self.switches.answered && self.switches.seen
     }
 
-    /// Looks whether the wait was traced on CPU `own`.
+    /// Checks whether the wait was traced on CPU `own`.
     ///
     /// If it wasn't, nothing is published until it is again. That would be sound, for what slots say
     /// stays true; but nothing new comes, and as long as this daemon does not beat either, clients take it
     /// for dead and help themselves.
     pub(super) fn prove(&mut self, own: usize, armed: u64) {
-        let proved = match proof::look(&self.shared, own, armed) {
+        let proved = match proof::check(&self.shared, own, armed) {
             Proof::Moved => return,
             Proof::Holds => true,
             Proof::Fails => false,
