@@ -8,11 +8,11 @@
  * without IDLE.
  *
  * IDLE is a hint, no evidence: a kernel may fail to trace the switch out of idle (one was seen to, for
- * seconds), and then a task runs behind it. So the daemon asks the kernel itself about every CPU that
- * shows IDLE, in its own context (who_is_idle), and nothing that is published rests on any event's having
- * been seen. A switch that was missed makes its CPU late, by a tick or so, and nothing early.
+ * seconds), and then a task runs while the slot shows IDLE. So the daemon asks the kernel itself about every
+ * CPU that shows IDLE, in its own context (who_is_idle), and nothing that is published rests on any event's
+ * having been seen. A switch that was missed makes its CPU late, by a tick or so, and nothing early.
  *
- * Why no other event may write IDLE all the same: a CPU that shows it without being idle stays behind.
+ * Why no other event may write IDLE all the same: a CPU that shows it without being idle lags.
  * Between this tracepoint on the way out of idle and the first user instruction `current` still looks
  * idle for a while, and other tracepoints fire there.
  *
@@ -61,7 +61,7 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 #endif
 	seen = READ_ONCE(slot->armed);
 	armed = READ_ONCE(ctl->armed);
-	/* A task has run behind IDLE: the switch out of idle was not traced. */
+	/* A task has run while the slot showed IDLE: the switch out of idle was not traced. */
 	if (seen == IDLE && prev->pid != 0)
 		note_miss(ctl);
 	/* The idle tasks, one a CPU, all have pid 0. */

@@ -131,7 +131,7 @@ static __always_inline void notify(void)
 	bpf_ringbuf_output(&wake, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 }
 
-/* A task ran behind IDLE: the switch to it was not traced. For reports. */
+/* A task ran while the slot showed IDLE: the switch to it was not traced. For reports. */
 static __always_inline void note_miss(struct control *ctl)
 {
 	__sync_fetch_and_add(&ctl->missed, 1);

@@ -53,7 +53,7 @@ pub(crate) fn text(barrier: &Barrier, snapshot: &Snapshot) -> String {
     text
 }
 
-/// The CPUs that are behind the others at this moment.
+/// The CPUs that lag most at this moment.
 fn laggards(snapshot: &Snapshot) -> String {
     let Some(oldest) = snapshot.laggards(LAGGARDS) else {
         return "CPUs are not told apart: that takes a barrierd with --per-cpu".into();

@@ -1,4 +1,4 @@
-//! The daemon's counters, as they lie in the public file behind the per-CPU table.
+//! The daemon's counters, as they lie in the public file after the per-CPU table.
 //!
 //! This module owns their layout, names, units and meanings, for the daemon that writes them and for
 //! whoever reads them. It is handed a way to load words and knows nothing of mappings.

@@ -64,7 +64,7 @@ pub struct Config {
 }
 
 /// A CPU that was not seen for this long may be offline: the mask is read. In nanoseconds.
-const FAR_BEHIND_NS: u64 = 10_000_000;
+const FAR_NS: u64 = 10_000_000;
 
 /// A daemon that is set up.
 pub struct Daemon<'s> {
@@ -92,7 +92,7 @@ pub struct Daemon<'s> {
     /// The newest arming.
     armed: u64,
     /// Whether some CPU had not passed it at the last scan.
-    behind: bool,
+    lags: bool,
     /// What the round under way waits for; `None` when nobody is listened for.
     wanted: Option<u64>,
     /// The round of virtual time under way.
@@ -174,7 +174,7 @@ impl<'s> Daemon<'s> {
         let vtime = self.machine.vtime();
         let mut found = self.publish()?;
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
-        if self.behind && lag_ns >= self.laggards.bound_ns() && self.kick(For::Bound) {
+        if self.lags && lag_ns >= self.laggards.bound_ns() && self.kick(For::Bound) {
             found = self.publish()?;
         }
         let step = self.pace.scanned(&Found {
@@ -192,8 +192,8 @@ impl<'s> Daemon<'s> {
     /// Scans every CPU and publishes what follows; then whatever else is due by now.
     fn publish(&mut self) -> Result<machine::Found> {
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
-        // An easy daemon's watermark lags though no CPU is behind.
-        let found = self.sweep(self.behind && lag_ns >= FAR_BEHIND_NS)?;
+        // An easy daemon's watermark is old though no CPU lags.
+        let found = self.sweep(self.lags && lag_ns >= FAR_NS)?;
         self.self_check(now_ns());
         Ok(found)
     }
@@ -224,15 +224,15 @@ impl<'s> Daemon<'s> {
         let found =
             self.machine.scan(&Scan { s, online: self.online.cpus(), own, slots: &self.slots });
         self.busy = found.busy;
-        self.behind = self.machine.last_interrupt_ns() < self.armed;
+        self.lags = self.machine.last_interrupt_ns() < self.armed;
         let now = now_ns();
         self.counters.scans += 1;
         match found.completed {
             Some(_) => self.counters.round(self.straggler.completed(now)),
-            None => self.straggler.behind(self.machine.slowest()),
+            None => self.straggler.lags(self.machine.slowest()),
         }
         if self.proved {
-            // The beat, too, is a time that nobody's clock is behind: clients refuse one of the future.
+            // The beat, too, is a time that every clock has reached: clients refuse one of the future.
             if self.publisher.publish(&self.machine, s) {
                 self.pace.demand(now);
             }
@@ -261,7 +261,7 @@ impl<'s> Daemon<'s> {
             passed &= slot >= self.armed;
             if slot < oldest {
                 oldest = slot;
-                self.straggler.behind(cpu);
+                self.straggler.lags(cpu);
             }
         }
         self.busy = busy;

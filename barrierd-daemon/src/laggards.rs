@@ -23,7 +23,7 @@ pub const RETRY_NS: u64 = 1_000_000_000;
 /// What the operator allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// A CPU this far behind is kicked though nobody waits, in nanoseconds.
+    /// A CPU that lags this far is kicked though nobody waits, in nanoseconds.
     pub bound_ns: u64,
     /// The same for isolated CPUs, whoever waits; `None`: they are never kicked.
     pub isolated_bound_ns: Option<u64>,
@@ -104,7 +104,7 @@ impl Laggards {
         self.isolated.extend(cpus);
     }
 
-    /// Whether to kick `cpu` now, which is behind and whose last barrier point is `lag_ns` old.
+    /// Whether to kick `cpu` now, which lags and whose last barrier point is `lag_ns` old.
     /// Takes a token if so.
     pub fn kick(&mut self, cpu: usize, lag_ns: u64, whom: For, now_ns: u64) -> bool {
         self.wants(cpu, lag_ns, whom, now_ns) && self.bucket.take(now_ns)

@@ -22,7 +22,7 @@
 //! | [`recognition`], [`inheritance`] | pure: what may be replaced, what can be gone on with |
 //! | [`publisher`] | the words of the file, in order |
 //! | [`waker`] | futex wake-ups, so many and no more |
-//! | [`counter_section`], [`straggler`] | the counters behind them; pure: who holds a round up |
+//! | [`counter_section`], [`straggler`] | the counters after them; pure: who holds a round up |
 //! | [`words`] | mapped memory as atomic words |
 //! | [`clock`] | the clock, and times that serve as evidence |
 //! | [`sandbox`], [`seccomp_policy`], [`account`] | what it gives up after set-up; the system calls left; whom it goes on as |

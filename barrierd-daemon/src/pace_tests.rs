@@ -142,9 +142,9 @@ fn a_round_that_is_never_notified_is_armed_anew_then_scanned_then_listened_for_i
     now += MS;
     assert_eq!(pace.woken(now, Woken::Timeout), Step::Check);
     assert_eq!(pace.checked(now, false), Step::Scan);
-    let behind = |now| Found { passed: false, ..busy(now) };
+    let lagging = |now| Found { passed: false, ..busy(now) };
     for _ in 0..5 {
-        assert_eq!(pace.scanned(&behind(now)), wait(How::Listen, now + CYCLE));
+        assert_eq!(pace.scanned(&lagging(now)), wait(How::Listen, now + CYCLE));
         now += CYCLE;
         assert_eq!(pace.woken(now, Woken::Timeout), Step::Check);
         assert_eq!(pace.checked(now, false), Step::Scan);

@@ -90,7 +90,7 @@ pub const TABLE: &[Row] = &[
     Row {
         call: "pread64",
         when: &[On(Online)],
-        seen: Rarely("only while a CPU is offline or far behind"),
+        seen: Rarely("only while a CPU is offline or lags far"),
         why: "the mask of online CPUs",
     },
     Row {

@@ -25,7 +25,7 @@ const LATE_NS: u64 = 20_000_000;
 const DEAD_NS: u64 = 150_000_000;
 /// Where nobody waits a barrier takes two such scans.
 const EASY_NS: u64 = 200_000_000;
-/// CPUs that are named for being behind.
+/// CPUs that are named because they lag.
 const LAGGARDS: usize = 4;
 
 /// The lines of a frame, fewer than there are rows.

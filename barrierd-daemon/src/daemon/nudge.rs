@@ -45,7 +45,7 @@ impl Daemon<'_> {
         (0..READINGS).find(|_| self.clock.read() > wanted);
         self.arm(How::Pause);
         self.kick(For::Waiter);
-        // After a sleep all are far behind, offline or not; to ask which takes longer than the scan.
+        // After a sleep all lag far, offline or not; to ask which takes longer than the scan.
         self.sweep(false)?;
         if self.machine.last_interrupt_ns() <= wanted {
             self.publish()?;

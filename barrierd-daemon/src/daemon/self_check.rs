@@ -94,7 +94,7 @@ impl Daemon<'_> {
         }
     }
 
-    /// Now and then: were switches missed, and is the program there that sees them? Is the log behind?
+    /// Now and then: were switches missed, and is the program there that sees them? Has the log a backlog?
     pub(super) fn self_check(&mut self, now: u64) {
         if now.saturating_sub(self.switches.checked_ns) >= CHECK_NS {
             self.switches.checked_ns = now;

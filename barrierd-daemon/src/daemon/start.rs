@@ -137,7 +137,7 @@ impl<'s> Daemon<'s> {
             slots: vec![0; cpus].into(),
             busy: 0,
             armed: 0,
-            behind: true,
+            lags: true,
             wanted: None,
             straggler: Straggler::default(),
             proved: true,
