@@ -15,7 +15,7 @@ help:
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
-	@echo "make lint    format, clippy and documentation, warnings denied"
+	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
 	@echo "make bench   measure against the peers: docs/performance.md, some 6 minutes (bench-full: longer)"
 	@echo "make deps    install what building and testing need"
 
@@ -58,7 +58,8 @@ compat:
 	@scripts/compat.sh
 
 lint:
-	@scripts/deps.sh build
+	@scripts/deps.sh lint
+	scripts/links.py
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p barrierd-reclaim --all-targets --all-features -- -D warnings
