@@ -15,9 +15,9 @@ help:
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
-	@echo "make lint    format, clippy and documentation, warnings denied"
+	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
 	@echo "make bench   measure against the peers: docs/performance.md, some 8 minutes (bench-full: longer)"
-	@echo "make samples the README's output of demo and compare, written anew"
+	@echo "make samples the output of demo and compare in the documents, written anew"
 	@echo "make deps    install what building and testing need"
 
 demo:
@@ -59,7 +59,8 @@ compat:
 	@scripts/compat.sh
 
 lint:
-	@scripts/deps.sh build
+	@scripts/deps.sh lint
+	scripts/links.py
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p barrierd-reclaim --all-targets --all-features -- -D warnings

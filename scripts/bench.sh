@@ -6,8 +6,8 @@
 #   scripts/bench.sh full     the same, longer
 #   scripts/bench.sh smoke    seconds: whether it all still runs; the figures go nowhere
 #
-# Further arguments go to the program: `scripts/bench.sh short --only reader --out /tmp/x` for one
-# experiment. BENCH_OUT=DIR: there instead of docs, and the README stays as it is.
+# Further arguments go to the program: `scripts/bench.sh short --only reader` for one experiment, whose report
+# goes to target/bench. BENCH_OUT=DIR: there instead, and the README stays as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
