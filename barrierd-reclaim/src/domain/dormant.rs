@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_round_of_many_takes_many_scans() {
         const MANY: usize = 1_000;
-        let most = READERS_A_SCAN + 63;
+        let most = 191;
         let domain = domain();
         let own = domain.acquire();
         let many = [(); MANY].map(|()| domain.acquire());
