@@ -20,6 +20,12 @@ use crossbeam_utils::CachePadded;
 /// Stamps are multiples of this, nanoseconds; no two stops of a domain have the same. The rest of a
 /// slot says whether its thread holds a guard.
 pub(crate) const GRAIN: u64 = 16;
+/// Stamps lead the clock by no more than this, nanoseconds, where it was stops that drove them there: what they cover
+/// waits for passive evidence, which is a time, by so much longer.
+const MOST_LEAD_NS: u64 = 100_000;
+/// A stop that would lead by more reads the clock so often again, at most.
+const READINGS: usize = 64;
+
 /// In a slot: its owner holds no guard. The stamp stays.
 const IDLE: u64 = 1;
 
@@ -173,10 +179,13 @@ impl Words {
     /// thread does from there on. Where stops come faster than the clock goes, or the clock steps back,
     /// their stamps run ahead of it, which is late and never early.
     ///
+    /// Where stops come faster than one in [`GRAIN`], each waits until the clock has come within
+    /// [`MOST_LEAD_NS`] of its stamp, for a few readings: [`is_driven`].
+    ///
     /// Nor does it count against what other domains of the process buy: `floor` is what the latest of
     /// them will be a watermark for ([`raise`]).
     #[inline]
-    pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl FnOnce() -> u64) -> Stop {
+    pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl Fn() -> u64) -> Stop {
         if !broken(Twin::UnfencedStamp) {
             fence(Ordering::SeqCst);
         }
@@ -185,18 +194,26 @@ impl Words {
         // Relaxed. Before the clock is read: whoever is preempted between the two finds what others have
         // seen meanwhile on a clock that has only gone on.
         let seen = self.0.clock.load(Ordering::Relaxed);
-        let clock = clock();
+        let read = clock;
+        let clock = read();
         // Loaded again, lest it leave an old time there after all that; no exchange: between the two it may.
         if clock > self.0.clock.load(Ordering::Relaxed) {
             self.0.clock.store(clock, Ordering::Relaxed);
         }
         let least = clock.max(floor).next_multiple_of(GRAIN);
+        let (mut shows, mut readings) = (clock, READINGS);
         let step = if broken(Twin::TiedStops) { 0 } else { GRAIN };
         // AcqRel: each is Release for what came before it and Acquire for the stops that it follows.
         let order = if broken(Twin::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
         let mut before = self.0.latest.load(Ordering::Relaxed);
         loop {
             let ns = least.max(before + step);
+            if is_driven(ns, shows) && readings > 0 {
+                // The stamp is none the worse for it: it is no earlier than the first reading in any case.
+                (shows, readings) = (read(), readings - 1);
+                before = self.0.latest.load(Ordering::Relaxed);
+                continue;
+            }
             match self.0.latest.compare_exchange_weak(before, ns, order, Ordering::Relaxed) {
                 Ok(_) => return Stop { ns, behind_ns: seen.saturating_sub(clock) },
                 Err(now) => before = now,
@@ -210,6 +227,13 @@ impl Words {
         // Release: as for `safe_ns` in `scan`.
         self.0.safe_vtime.fetch_max(vtime, Ordering::Release);
     }
+}
+
+/// Whether the stamp `ns` leads a clock that shows `clock` by more than stops should drive it. By twice as much they
+/// don't: each of those that are under way adds a grain, so that takes some 6,000 threads at once. Then it is a clock that
+/// has fallen, and nobody waits for it.
+fn is_driven(ns: u64, clock: u64) -> bool {
+    (MOST_LEAD_NS + 1..2 * MOST_LEAD_NS).contains(&ns.saturating_sub(clock))
 }
 
 /// Before a barrier is bought that all domains of the process will share, for the stop `own`: its
@@ -363,7 +387,7 @@ impl Reader {
         &self,
         words: &Words,
         floor: &AtomicU64,
-        clock: impl FnOnce() -> u64,
+        clock: impl Fn() -> u64,
     ) -> Stop {
         let stop = words.stop(floor, clock);
         // Release: brings the slot's earlier values along (step 1). Partner: `collect`.
@@ -487,6 +511,7 @@ impl VtimeMemory {
 mod tests {
     use super::*;
     use crate::places::Taken;
+    use core::cell::Cell;
     use core::iter::once;
     use proptest::prelude::*;
 
@@ -577,6 +602,47 @@ mod tests {
         // That stamps run ahead of the clock is no sign that it fell.
         assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, behind_ns: 0 });
         assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, behind_ns: 0 });
+    }
+
+    /// On a clock that shows a nanosecond more at each reading, so that stops come sixteen times as fast as their stamps.
+    #[test]
+    fn stops_drive_their_stamps_so_far_ahead_and_no_further() {
+        let (words, readings) = (Words::new(), Cell::new(0));
+        let clock = || {
+            readings.set(readings.get() + 1);
+            readings.get()
+        };
+        let lead = || words.stop(&NONE, clock).ns.saturating_sub(readings.get());
+        let most = (0..100_000).map(|_| lead()).max().unwrap();
+        assert!((MOST_LEAD_NS - GRAIN..=MOST_LEAD_NS).contains(&most), "{most}");
+        // Each of them waits for a grain, once the lead is there.
+        let before = readings.get();
+        (0..100).for_each(|_| assert!(lead() <= MOST_LEAD_NS));
+        assert!((1_600..=1_700).contains(&(readings.get() - before)));
+    }
+
+    /// Nobody waits for a clock that has fallen, nor for ever for one that stands still.
+    #[test]
+    fn stops_wait_for_no_clock_that_fell() {
+        let (words, readings) = (Words::new(), Cell::new(0));
+        let stop = |clock| {
+            readings.set(0);
+            let read = || {
+                readings.set(readings.get() + 1);
+                clock
+            };
+            (words.stop(&NONE, read).ns, readings.get())
+        };
+        let hour = 3_600_000_000_000;
+        assert_eq!(stop(hour), (hour, 1));
+        assert_eq!(stop(0), (hour + GRAIN, 1));
+        let near = hour - MOST_LEAD_NS;
+        assert_eq!(stop(near), (hour + 2 * GRAIN, 1 + READINGS));
+        // Held up since it was read: one look tells.
+        let (late, first) = (Words::new(), Cell::new(true));
+        late.stop(&NONE, || 150_000);
+        assert_eq!(late.stop(&NONE, || if first.take() { 0 } else { 160_000 }).ns, 150_000 + 16);
+        assert!(!first.get());
     }
 
     /// A thread that is preempted in its stop finds on its clock what others had found long before.
