@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom twins sanitizers fuzz compat vm lint bench bench-full bench-smoke deb install-c deps
+.PHONY: help demo compare test loom twins sanitizers fuzz compat vm lint bench bench-full bench-smoke samples deb install-c deps
 
 # With rustup's cargo, which goes before one that is too old.
 export PATH := $(or $(shell scripts/deps.sh path),$(PATH))
@@ -15,8 +15,9 @@ help:
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
-	@echo "make lint    format, clippy and documentation, warnings denied"
-	@echo "make bench   measure against the peers: docs/performance.md, some 6 minutes (bench-full: longer)"
+	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
+	@echo "make bench   measure against the peers: docs/performance.md, some 8 minutes (bench-full: longer)"
+	@echo "make samples the output of demo and compare in the documents, written anew"
 	@echo "make deps    install what building and testing need"
 
 demo:
@@ -58,7 +59,8 @@ compat:
 	@scripts/compat.sh
 
 lint:
-	@scripts/deps.sh build
+	@scripts/deps.sh lint
+	scripts/links.py
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p barrierd-reclaim --all-targets --all-features -- -D warnings
@@ -76,6 +78,11 @@ bench-full:
 bench-smoke:
 	@scripts/deps.sh bench
 	@scripts/bench.sh smoke
+
+# What the README shows of `make demo` and `make compare`.
+samples:
+	@scripts/deps.sh build
+	@scripts/samples.sh
 
 deb:
 	@scripts/deps.sh build

@@ -24,7 +24,7 @@ pub const ROUND: usize = 128;
 pub const WANTED: usize = 136;
 /// `control`: 1 while the daemon sleeps until a user task runs. Daemon 0 to 1 and back, BPF 1 to 0.
 pub const ASLEEP: usize = 256;
-/// `control`: how often a task was seen to have run behind [`IDLE`], so that the switch out of idle was not
+/// `control`: how often a task was seen to have run while its CPU showed [`IDLE`], so that the switch out of idle was not
 /// traced. Both sides count.
 pub const MISSED: usize = 384;
 /// `control`: 1 once an event ran on a CPU that has no slot. Only BPF sets it.

@@ -8,11 +8,11 @@
  * without IDLE.
  *
  * IDLE is a hint, no evidence: a kernel may fail to trace the switch out of idle (one was seen to, for
- * seconds), and then a task runs behind it. So the daemon asks the kernel itself about every CPU that
- * shows IDLE, in its own context (who_is_idle), and nothing that is published rests on any event's having
- * been seen. A switch that was missed makes its CPU late, by a tick or so, and nothing early.
+ * seconds), and then a task runs while the slot shows IDLE. So the daemon asks the kernel itself about every
+ * CPU that shows IDLE, in its own context (who_is_idle), and nothing that is published rests on any event's
+ * having been seen. A switch that was missed makes its CPU late, by a tick or so, and nothing early.
  *
- * Why no other event may write IDLE all the same: a CPU that shows it without being idle stays behind.
+ * Why no other event may write IDLE all the same: a CPU that shows it without being idle lags.
  * Between this tracepoint on the way out of idle and the first user instruction `current` still looks
  * idle for a while, and other tracepoints fire there.
  *
@@ -61,7 +61,7 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 #endif
 	seen = READ_ONCE(slot->armed);
 	armed = READ_ONCE(ctl->armed);
-	/* A task has run behind IDLE: the switch out of idle was not traced. */
+	/* A task has run while the slot showed IDLE: the switch out of idle was not traced. */
 	if (seen == IDLE && prev->pid != 0)
 		note_miss(ctl);
 	/* The idle tasks, one a CPU, all have pid 0. */
@@ -70,7 +70,7 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 		count_down(ctl, __sync_lock_test_and_set(&slot->armed, IDLE), IDLE);
 		return 0;
 	}
-	/* Out of idle always: a full barrier, which the look at `asleep` below rests on. */
+	/* Out of idle always: a full barrier, which the load of `asleep` below rests on. */
 	if (seen == IDLE)
 		__sync_lock_test_and_set(&slot->armed, armed);
 	else if (seen != armed)
@@ -93,7 +93,7 @@ int BPF_PROG(on_sched_switch, bool preempt, struct task_struct *prev, struct tas
 						   bpf_core_field_exists(prev->__state) &&
 						   prev->__state == 0);
 		/* Only this program writes it: so that the daemon can tell when it is gone, though other
-		 * programs go on to stamp the daemon's own CPU. For reports. Partner: doubt.rs. */
+		 * programs go on to stamp the daemon's own CPU. For reports. Partner: self_check.rs. */
 		WRITE_ONCE(ctl->switched, armed);
 		return 0;
 	}

@@ -73,7 +73,7 @@ _Static_assert(sizeof(struct slot) == SLOT_BYTES, "slot");
 _Static_assert(sizeof(struct control) == CONTROL_BYTES, "control");
 _Static_assert(IDLE == ~0ULL, "idle is newer than every time");
 
-/* The daemon sets the number of entries before it loads: one a CPU that it looks at, and no more, so
+/* The daemon sets the number of entries before it loads: one a CPU that it scans, and no more, so
  * that own_slot finds none for any other. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -131,7 +131,7 @@ static __always_inline void notify(void)
 	bpf_ringbuf_output(&wake, &record, sizeof(record), BPF_RB_FORCE_WAKEUP);
 }
 
-/* A task ran behind IDLE: the switch to it was not traced. For reports. */
+/* A task ran while the slot showed IDLE: the switch to it was not traced. For reports. */
 static __always_inline void note_miss(struct control *ctl)
 {
 	__sync_fetch_and_add(&ctl->missed, 1);

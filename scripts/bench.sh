@@ -6,8 +6,8 @@
 #   scripts/bench.sh full     the same, longer
 #   scripts/bench.sh smoke    seconds: whether it all still runs; the figures go nowhere
 #
-# Further arguments go to the program: `scripts/bench.sh short --only reader --out /tmp/x` for one
-# experiment. BENCH_OUT=DIR: there instead of docs, and the README stays as it is.
+# Further arguments go to the program: `scripts/bench.sh short --only reader` for one experiment, whose report
+# goes to target/bench. BENCH_OUT=DIR: there instead, and the README stays as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -86,7 +86,7 @@ if [ "$effort" = smoke ]; then
     echo "bench.sh: the rows above are missing" >&2
     exit 1
   fi
-  for name in reader structures stalled policy barriers scan threads; do
+  for name in reader walks latency in_turn structures stalled policy barriers scan threads; do
     [ -s "$scratch/performance/$name.svg" ] || { echo "bench.sh: no $name.svg" >&2; exit 1; }
   done
   echo "1 passed, 0 failed"

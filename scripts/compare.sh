@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/daemon.sh
 
-cargo build --release --quiet -p barrierd-client --bin barrierctl
+cargo build --release --quiet -p barrierctl
 barrierctl=${CARGO_TARGET_DIR:-target}/release/barrierctl
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -12,8 +12,9 @@ if ! cargo deb --version >/dev/null 2>&1; then
 fi
 target=${CARGO_TARGET_DIR:-target}
 cargo build --release --quiet -p barrierd-daemon --bin barrierd
-cargo build --release --quiet -p barrierd-client --bin barrierctl
-cargo run --release --quiet -p barrierd-daemon --example manual -- "$target/release/dist"
+cargo build --release --quiet -p barrierctl
+cargo run --release --quiet -p barrierd-daemon --example barrierd_manual -- "$target/release/dist"
+cargo run --release --quiet -p barrierctl --example barrierctl_manual -- "$target/release/dist"
 gzip -9nf "$target/release/dist/barrierd.8" "$target/release/dist/barrierctl.1"
 cargo deb --no-build --strip --quiet -p barrierd-daemon --output "${1:-$target/debian/}"
 

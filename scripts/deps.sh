@@ -4,7 +4,8 @@
 #
 #   scripts/deps.sh build   what the workspace needs to compile
 #   scripts/deps.sh run     the same without the kernel side (client and reclaim only)
-#   scripts/deps.sh test    what the tests need on top
+#   scripts/deps.sh lint    what `make lint` needs on top
+#   scripts/deps.sh test    what the tests need on top of that
 #   scripts/deps.sh bench   what the benchmarks need on top of that
 #   scripts/deps.sh vm      what building and `make vm` need
 #   scripts/deps.sh path    installs nothing and prints the PATH on which cargo is new enough, if any is
@@ -31,7 +32,7 @@ build  lib=libelf,libelf.h              libelf-dev       elfutils-libelf-devel  
 build  lib=zlib,zlib.h                  zlib1g-dev       zlib-devel             zlib            zlib-dev            zlib-devel         zlib
 build  lib=libseccomp,seccomp.h         libseccomp-dev   libseccomp-devel       libseccomp      libseccomp-dev      libseccomp-devel   libseccomp
 test   cmd=c++                          g++              gcc-c++                gcc             g++                 gcc-c++            gcc
-test   cmd=python3                      python3          python3                python          python3             python3            python3
+lint   cmd=python3                      python3          python3                python          python3             python3            python3
 test   cmd=unshare                      util-linux       util-linux             util-linux      util-linux          util-linux         util-linux
 test   cmd=strace                       strace           strace                 strace          strace              strace             strace
 test   cmd=valgrind                     valgrind         valgrind               valgrind        valgrind            valgrind           valgrind
@@ -41,11 +42,12 @@ vm     cmd=qemu-system-x86_64           qemu-system-x86  qemu-system-x86        
 case $want in
   run) steps=" run " ;;
   build) steps=" run build " ;;
-  test) steps=" run build test " ;;
-  bench) steps=" run build test bench " ;;
+  lint) steps=" run build lint " ;;
+  test) steps=" run build lint test " ;;
+  bench) steps=" run build lint test bench " ;;
   vm) steps=" run build vm " ;;
   path) ;;
-  *) echo "deps.sh: '$want' is not one of: build, run, test, bench, vm, path" >&2; exit 2 ;;
+  *) echo "deps.sh: '$want' is not one of: build, run, lint, test, bench, vm, path" >&2; exit 2 ;;
 esac
 
 # Whether version $1 is $2 or later. No version at all is not.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Where the microseconds of an expedited wait go: medians of each step, by the kernel's own trace.
 
-    cargo build --release -p barrierd-daemon -p barrierd-client
+    cargo build --release -p barrierd-daemon -p barrierctl
     scripts/expedited_road.py [ROUNDS] [LOAD...]      as root; LOAD: threads that spin, default 0 1 2
 
 Starts this tree's daemon on a file of its own and `barrierctl compare` beside it, and traces both, in an

@@ -5,7 +5,7 @@ mod common;
 #[path = "common/nobody.rs"]
 mod nobody;
 
-#[path = "../barrierd-client/tests/common/exposition.rs"]
+#[path = "../barrierctl/tests/common/exposition.rs"]
 mod exposition;
 
 use std::path::Path;

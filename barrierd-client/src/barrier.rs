@@ -15,10 +15,10 @@ use crate::boot::BootId;
 use crate::counters::{Counters, CountersError};
 use crate::decode::{self, Header};
 use crate::error::OpenError;
-use crate::expedite::Requests;
 use crate::fork::ForkMark;
 use crate::liveness::{BEAT_LIMIT_NS, LEGACY_LIMIT_NS, Liveness, Watch};
-use crate::place::{self, Place};
+use crate::path_check::{self, CheckedFile};
+use crate::requests::Requests;
 use crate::stamp::{Stamp, VirtualStamp};
 use crate::time_ns::{self, TimeNs};
 use crate::trust::{Distrust, Trust, judge};
@@ -54,9 +54,9 @@ pub struct Barrier {
     id: (u64, u64),
 }
 
-/// One look at the watermark.
+/// One reading of the watermark.
 #[derive(Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct Reading {
     /// The word as it stands: what a futex compares with.
     pub(crate) word: u64,
     /// What of it is usable: all or 0.
@@ -84,7 +84,7 @@ impl Barrier {
     ///
     /// [`OpenError`] says which check failed, what was found and what to do.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let Place { file, path, len, id } = place::open(path.as_ref())?;
+        let CheckedFile { file, path, len, id } = path_check::open(path.as_ref())?;
         match time_ns::current() {
             TimeNs::Initial => {}
             TimeNs::Other(found) => {
@@ -134,7 +134,7 @@ impl Barrier {
     /// [`Distrust`]: the source was caught lying, now or earlier.
     #[inline]
     pub fn passed(&self, stamp: Stamp) -> Result<bool, Distrust> {
-        Ok(self.look()?.ns > stamp.ns())
+        Ok(self.read_watermark()?.ns > stamp.ns())
     }
 
     /// The watermark, in time and in virtual time. Cost and visibility as for
@@ -150,7 +150,7 @@ impl Barrier {
     /// The watermark, and its word in time as it stands, for a futex.
     pub(crate) fn look_at_both(&self) -> Result<(u64, Watermark), Distrust> {
         if self.header.legacy {
-            let Look { word, ns } = self.look()?;
+            let Reading { word, ns } = self.read_watermark()?;
             return Ok((word, Watermark { ns, vtime: 0, generation: 0 }));
         }
         self.admit()?;
@@ -174,13 +174,13 @@ impl Barrier {
 
     /// Reads and judges the watermark in time alone.
     #[inline]
-    pub(crate) fn look(&self) -> Result<Look, Distrust> {
+    pub(crate) fn read_watermark(&self) -> Result<Reading, Distrust> {
         self.admit()?;
         let word = self.words.load(abi::LAST_INTERRUPT_NS);
         // Partner: the daemon's Release store of the word, made after it saw every CPU's barrier.
         // What the CPUs did before is visible from here on.
         fence(Ordering::Acquire);
-        Ok(Look { word, ns: self.believe(word)? })
+        Ok(Reading { word, ns: self.believe(word)? })
     }
 
     /// Holds a watermark that was read before to the clock, which is read here.
@@ -213,7 +213,7 @@ impl Barrier {
         }
     }
 
-    /// Whether the daemon is at work. Each call is a look, and [`Liveness::Stale`] takes two.
+    /// Whether the daemon is at work. Each call reads the beat once, and [`Liveness::Stale`] takes two readings.
     ///
     /// Lock-free. Cost: a few loads and one clock read.
     #[must_use]
@@ -228,7 +228,7 @@ impl Barrier {
         }
         // The clock after the beat, or a fresh one looks like the future.
         fence(Ordering::Acquire);
-        self.watch.look(beat, clock::now_ns(), limit)
+        self.watch.judge(beat, clock::now_ns(), limit)
     }
 
     /// Whether the daemon has seen nobody wait of late. Then barriers are up to 90 ms apart, until somebody

@@ -2,7 +2,7 @@
 //!
 //! This module owns the conversion to one number; it knows nothing of stamps or of fences.
 //! Never `CLOCK_MONOTONIC_COARSE` (late by a tick) and never a raw counter (not this time scale,
-//! and not ordered behind a fence on every machine). rustix calls the vDSO itself, so a clock that
+//! and not ordered after a fence on every machine). rustix calls the vDSO itself, so a clock that
 //! is replaced by `LD_PRELOAD` (libfaketime) isn't consulted.
 
 use rustix::time::{ClockId, clock_gettime};

@@ -1,4 +1,4 @@
-//! The daemon's counters, as they lie in the public file behind the per-CPU table.
+//! The daemon's counters, as they lie in the public file after the per-CPU table.
 //!
 //! This module owns their layout, names, units and meanings, for the daemon that writes them and for
 //! whoever reads them. It is handed a way to load words and knows nothing of mappings.
@@ -197,7 +197,7 @@ pub enum CountersError {
     Changing,
 }
 
-/// The counters at one look. Each is true by itself; they may be a scan apart.
+/// The counters, read once. Each is true by itself; they may be a scan apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// When the daemon started, nanoseconds of `CLOCK_MONOTONIC`.

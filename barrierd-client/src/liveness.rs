@@ -1,6 +1,6 @@
 //! Whether the daemon is at work, judged from its heartbeat alone.
 //!
-//! This module owns the rule "the same old beat at two looks", without a lock. It knows nothing of
+//! This module owns the rule "the same old beat in two readings", without a lock. It knows nothing of
 //! the file: it is handed a beat and the time.
 
 use std::fmt;
@@ -14,10 +14,10 @@ pub(crate) const BEAT_LIMIT_NS: u64 = abi::HEARTBEAT_PERIOD_NS / 2 * 5;
 /// The same for a legacy file, which has no heartbeat and whose watermark stands in: 1 s. The C
 /// daemon moves it only when every CPU took an interrupt, which an idle one may not for long.
 pub(crate) const LEGACY_LIMIT_NS: u64 = 1_000_000_000;
-/// Least time between the two looks that make a beat stale, in nanoseconds.
+/// Least time between the two readings that make a beat stale, in nanoseconds.
 pub(crate) const NOTICE_NS: u64 = 50_000_000;
 
-/// What a look at the daemon's heartbeat tells.
+/// What a reading of the daemon's heartbeat tells.
 ///
 /// It says whether the watermark can be expected to move, not whether it may be believed: that is
 /// [`Distrust`](crate::Distrust).
@@ -27,10 +27,10 @@ pub enum Liveness {
     Alive,
     /// The daemon stopped in good order; nothing moves until another starts on this file.
     Stopped,
-    /// The beat is old, seen for the first time: on notice. Look again 50 ms later. An idle daemon
+    /// The beat is old, seen for the first time: on notice. Ask again 50 ms later. An idle daemon
     /// on a machine that was itself paused looks like this once.
     Suspect,
-    /// The same old beat at two looks at least 50 ms apart: the daemon died or hangs. Where
+    /// The same old beat in two readings at least 50 ms apart: the daemon died or hangs. Where
     /// [`Barrier::same_file`](crate::Barrier::same_file) says that the path names another file by
     /// now, open it again.
     Stale,
@@ -50,12 +50,12 @@ impl fmt::Display for Liveness {
 /// No beat is on notice. As a beat it would be a time 584 years after boot.
 const NONE: u64 = u64::MAX;
 
-/// The beat on notice and since when, shared by all who look.
+/// The beat on notice and since when, shared by all readers of it.
 #[derive(Debug)]
 pub(crate) struct Watch {
     /// The old beat that was seen, or [`NONE`].
     beat: AtomicU64,
-    /// Never earlier than the first look at `beat`; only rises.
+    /// Never earlier than the first reading of `beat`; only rises.
     since: AtomicU64,
 }
 
@@ -64,15 +64,15 @@ impl Watch {
         Self { beat: AtomicU64::new(NONE), since: AtomicU64::new(0) }
     }
 
-    /// Looks at `beat`, read before the clock read `now`; older than `limit` is old, and so is one
+    /// Judges `beat`, read before the clock read `now`; older than `limit` is old, and so is one
     /// from the future, which no running daemon leaves.
-    pub(crate) fn look(&self, beat: u64, now: u64, limit: u64) -> Liveness {
+    pub(crate) fn judge(&self, beat: u64, now: u64, limit: u64) -> Liveness {
         let ahead = beat.saturating_sub(now) >= FUTURE_SLACK_NS;
         if now.saturating_sub(beat) < limit && !ahead {
             return Liveness::Alive;
         }
         // Acquire, partner: the Release store below. Whoever sees this beat there sees a `since`
-        // that is at least the time of the look that put it there, so no look is taken for an
+        // that is at least the time of the reading that put it there, so no reading is taken for an
         // earlier one and 50 ms are never cut short.
         if self.beat.load(Ordering::Acquire) == beat {
             let since = self.since.load(Ordering::Relaxed);
@@ -95,64 +95,64 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn look(watch: &Watch, beat_ms: u64, now_ms: u64) -> Liveness {
-        watch.look(beat_ms * MS, now_ms * MS, BEAT_LIMIT_NS)
+    fn judge(watch: &Watch, beat_ms: u64, now_ms: u64) -> Liveness {
+        watch.judge(beat_ms * MS, now_ms * MS, BEAT_LIMIT_NS)
     }
 
     #[test]
     fn old_twice_is_stale_and_a_beat_revives() {
         let watch = Watch::new();
-        assert_eq!(look(&watch, 1000, 1000), Liveness::Alive);
-        assert_eq!(look(&watch, 1000, 1249), Liveness::Alive);
-        assert_eq!(look(&watch, 1000, 1250), Liveness::Suspect);
-        assert_eq!(look(&watch, 1000, 1299), Liveness::Suspect);
-        assert_eq!(look(&watch, 1000, 1300), Liveness::Stale);
-        assert_eq!(look(&watch, 1310, 1320), Liveness::Alive);
+        assert_eq!(judge(&watch, 1000, 1000), Liveness::Alive);
+        assert_eq!(judge(&watch, 1000, 1249), Liveness::Alive);
+        assert_eq!(judge(&watch, 1000, 1250), Liveness::Suspect);
+        assert_eq!(judge(&watch, 1000, 1299), Liveness::Suspect);
+        assert_eq!(judge(&watch, 1000, 1300), Liveness::Stale);
+        assert_eq!(judge(&watch, 1310, 1320), Liveness::Alive);
         // Another old beat is another notice.
-        assert_eq!(look(&watch, 1310, 9000), Liveness::Suspect);
-        assert_eq!(look(&watch, 1310, 9050), Liveness::Stale);
+        assert_eq!(judge(&watch, 1310, 9000), Liveness::Suspect);
+        assert_eq!(judge(&watch, 1310, 9050), Liveness::Stale);
     }
 
     #[test]
     fn a_daemon_that_beats_slowly_is_never_stale() {
         let watch = Watch::new();
         for i in 0..20 {
-            assert_eq!(look(&watch, 1000 * i, 1000 * i + 300), Liveness::Suspect);
+            assert_eq!(judge(&watch, 1000 * i, 1000 * i + 300), Liveness::Suspect);
         }
     }
 
     #[test]
     fn a_file_that_never_beat_gets_its_notice_too() {
         let watch = Watch::new();
-        assert_eq!(look(&watch, 0, 100_000), Liveness::Suspect);
-        assert_eq!(look(&watch, 0, 100_050), Liveness::Stale);
+        assert_eq!(judge(&watch, 0, 100_000), Liveness::Suspect);
+        assert_eq!(judge(&watch, 0, 100_050), Liveness::Stale);
     }
 
     #[test]
     fn a_beat_from_the_future_is_no_sign_of_life() {
         let watch = Watch::new();
-        assert_eq!(watch.look(1000 * MS + 999_999, 1000 * MS, BEAT_LIMIT_NS), Liveness::Alive);
-        assert_eq!(look(&watch, 5000, 1000), Liveness::Suspect);
-        assert_eq!(look(&watch, 5000, 1050), Liveness::Stale);
+        assert_eq!(watch.judge(1000 * MS + 999_999, 1000 * MS, BEAT_LIMIT_NS), Liveness::Alive);
+        assert_eq!(judge(&watch, 5000, 1000), Liveness::Suspect);
+        assert_eq!(judge(&watch, 5000, 1050), Liveness::Stale);
     }
 
     proptest! {
-        /// Stale only ever follows a look at the same beat at least 50 ms before.
+        /// Stale only ever follows a reading of the same beat at least 50 ms before.
         #[test]
         fn stale_has_two_witnesses(steps in prop::collection::vec((0u64..400, any::<bool>()), 1..60)) {
             let watch = Watch::new();
             let (mut now, mut beat) = (10_000, 10_000);
-            let mut looks: Vec<(u64, u64)> = Vec::new();
+            let mut readings: Vec<(u64, u64)> = Vec::new();
             for (step, beats) in steps {
                 now += step;
                 if beats {
                     beat = now;
                 }
-                let verdict = look(&watch, beat, now);
-                let seen = looks.iter().any(|&(b, t)| b == beat && t + 50 <= now && t >= b + 250);
+                let verdict = judge(&watch, beat, now);
+                let seen = readings.iter().any(|&(b, t)| b == beat && t + 50 <= now && t >= b + 250);
                 prop_assert_eq!(verdict == Liveness::Stale, seen);
                 prop_assert_eq!(verdict == Liveness::Alive, now - beat < 250);
-                looks.push((beat, now));
+                readings.push((beat, now));
             }
         }
     }

@@ -30,7 +30,7 @@ impl Stamp {
     /// CPU's store buffer when the clock is read; another CPU could then take its barrier point
     /// *after* that time, load the old value, and the watermark would vouch for it all the same.
     /// With it: the stores are visible, then the clock reads `t`, so a load after any barrier point
-    /// later than `t` sees them. The vDSO orders its own read of the counter behind earlier loads
+    /// later than `t` sees them. The vDSO orders its own read of the counter after earlier loads
     /// (x86: `lfence`, arm64: a load, a branch on it and `isb`), and the fence orders those loads.
     ///
     /// Cost: a full fence (about 20 cycles or more, longer with many stores buffered) and one vDSO

@@ -15,7 +15,7 @@ use crate::liveness::Liveness;
 use crate::stamp::Stamp;
 use crate::trust::Distrust;
 
-/// Longest sleep between two looks at the watermark.
+/// Longest sleep between two readings of the watermark.
 ///
 /// Whoever can read the file can requeue its futex waiters to where nobody wakes them, or sleep there
 /// in such numbers that the daemon has no time to wake all, and the 32-bit word that is compared wraps in
@@ -90,7 +90,7 @@ impl Barrier {
     /// lag: tens of microseconds instead of milliseconds, where this user may ask and the daemon's
     /// limits allow. [`wait_passive`](Self::wait_passive) interrupts nobody.
     ///
-    /// Cost: one futex call, one look and one request per publication, or per [`MAX_SLEEP`].
+    /// Cost: one futex call, one reading and one request per publication, or per [`MAX_SLEEP`].
     ///
     /// ```no_run
     /// use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] once `deadline` has come and a last look didn't help, and
+    /// [`WaitError::TimedOut`] once `deadline` has come and a last reading didn't help, and
     /// [`WaitError::Distrust`] as soon as the source isn't believed any more.
     pub fn wait(&self, stamp: Stamp, deadline: Instant) -> Result<(), WaitError> {
         self.wait_until(stamp, deadline, || {
@@ -119,7 +119,7 @@ impl Barrier {
     /// A daemon that has seen nobody wait for a second makes barriers rarely. It is told, where this user
     /// may send requests; else it notices the sleep at its next publication, up to 90 ms later.
     ///
-    /// Cost: one futex call and one look per publication, or per [`MAX_SLEEP`]; one datagram more while
+    /// Cost: one futex call and one reading per publication, or per [`MAX_SLEEP`]; one datagram more while
     /// the daemon is easy.
     ///
     /// # Errors
@@ -131,22 +131,22 @@ impl Barrier {
 
     fn wait_until(&self, stamp: Stamp, deadline: Instant, ask: impl Fn()) -> Result<(), WaitError> {
         loop {
-            // The deadline is looked at before the watermark, so that the last look is after it.
+            // The deadline is checked before the watermark, so that the last reading is after it.
             let left = deadline.saturating_duration_since(Instant::now());
-            let look = self.look()?;
-            if look.ns > stamp.ns() {
+            let reading = self.read_watermark()?;
+            if reading.ns > stamp.ns() {
                 return Ok(());
             }
             // Every round, so that a dead daemon is known for stale by the time of the deadline.
             let liveness = self.liveness();
             if left.is_zero() {
-                let (stamp_ns, watermark_ns) = (stamp.ns(), look.ns);
+                let (stamp_ns, watermark_ns) = (stamp.ns(), reading.ns);
                 return Err(WaitError::TimedOut { stamp_ns, watermark_ns, liveness });
             }
             // Above the stamp and yet unusable: most likely the clock lags, and no store will wake us.
             ask();
-            let longest = if look.word > stamp.ns() { SHORT_SLEEP } else { MAX_SLEEP };
-            self.sleep(look.word, left.min(longest));
+            let longest = if reading.word > stamp.ns() { SHORT_SLEEP } else { MAX_SLEEP };
+            self.sleep(reading.word, left.min(longest));
         }
     }
 
@@ -155,7 +155,7 @@ impl Barrier {
         #[expect(clippy::cast_possible_truncation, reason = "the futex word is the low half")]
         let low = word as u32;
         let timeout = futex::Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
-        // Not PRIVATE: the waker is another process. A change between the look and this call makes
+        // Not PRIVATE: the waker is another process. A change between the reading and this call makes
         // the kernel return at once (EAGAIN), so no publication is slept through.
         let at = self.words().futex(abi::LAST_INTERRUPT_NS);
         match futex::wait(at, futex::Flags::empty(), low, Some(&timeout)) {

@@ -42,8 +42,8 @@ impl Barrier {
     /// For who has work of several ages and goes on with the oldest that is ready. Asks the daemon
     /// to expedite, and copes with its death, as [`wait`](Self::wait) does.
     ///
-    /// Cost: one futex call, one look and one request per publication, or per [`MAX_SLEEP`]; a
-    /// comparison per moment and look. No allocation.
+    /// Cost: one futex call, one reading and one request per publication, or per [`MAX_SLEEP`]; a
+    /// comparison per moment and reading. No allocation.
     ///
     /// ```no_run
     /// use std::time::{Duration, Instant};
@@ -59,12 +59,12 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`WaitError::NonePassed`] once `deadline` has come and a last look didn't help; at once if
+    /// [`WaitError::NonePassed`] once `deadline` has come and a last reading didn't help; at once if
     /// `moments` is empty. [`WaitError::OtherGeneration`] if nothing is left but virtual stamps of
     /// a daemon that has gone. [`WaitError::Distrust`] as soon as the source isn't believed any more.
     pub fn wait_any(&self, moments: &[Moment], deadline: Instant) -> Result<usize, WaitError> {
         loop {
-            // The deadline is looked at before the watermark, so that the last look is after it.
+            // The deadline is checked before the watermark, so that the last reading is after it.
             let left = deadline.saturating_duration_since(Instant::now());
             let (word, watermark) = self.look_at_both()?;
             let mut lost = None;

@@ -132,34 +132,6 @@ fn a_file_of_someone_else() {
     }
 }
 
-/// Nobody is mapped in a user namespace without a map: `/` itself has no owner there. With a map for root the
-/// same file is opened.
-#[test]
-fn b14_an_owner_without_a_number_in_this_user_namespace() {
-    if !root("a user namespace") {
-        return;
-    }
-    let dir = dir();
-    let path = Image::ours(1).write(&dir);
-    let status = |options: &[&str]| {
-        let output = std::process::Command::new("unshare")
-            .arg("--user")
-            .args(options)
-            .args([env!("CARGO_BIN_EXE_barrierctl"), "status", "--file"])
-            .arg(&path)
-            .output()
-            .expect("util-linux is there");
-        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"))
-    };
-    let [shown, said] = status(&[]);
-    assert!(shown.is_empty(), "{shown}");
-    for words in ["/: its owner has no number", "--userns=host", "membarrier(2)"] {
-        assert!(said.contains(words), "{words:?} is missing from: {said}");
-    }
-    let [shown, said] = status(&["--map-root-user"]);
-    assert!(shown.contains(path.to_str().expect("UTF-8")), "{shown}{said}");
-}
-
 #[test]
 fn a_file_that_others_may_write() {
     for mode in [0o664, 0o646, 0o666] {

@@ -1,7 +1,7 @@
 //! Enters the daemon's own sandbox, once a child, and tries what is allowed and what is not.
 //!
 //! For `tests/sandbox.rs`, which runs it as root: a program of its own, because a test harness has
-//! threads. Every case comes from the table in `policy`, or is every system call that has no row.
+//! threads. Every case comes from the table in `seccomp_policy`, or is every system call that has no row.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use barrierd_daemon::account::{Account, DEFAULT_ID};
 use barrierd_daemon::clock;
-use barrierd_daemon::policy::{Descriptors, Role, Row, TABLE, When};
 use barrierd_daemon::sandbox::{Seccomp, enter, leave};
+use barrierd_daemon::seccomp_policy::{Descriptors, Role, Row, TABLE, When};
 use libseccomp::ScmpSyscall;
 
 /// Beyond the last system call of any kernel so far.
@@ -273,7 +273,7 @@ impl Probe {
             call(number("getppid"), [0; 6]);
         });
         self.expect("what is only logged should go on", status.code() == Some(0), status);
-        self.survives("a nap", || clock::nap(50_000));
+        self.survives("a sleep", || clock::sleep(50_000));
         let status = self.inside(Seccomp::Enforce, || panic!("this panic is part of the test"));
         self.expect("a panic should end it with 101", status.code() == Some(101), status);
     }

@@ -1,6 +1,6 @@
 //! The user that the daemon goes on as once it is set up.
 //!
-//! Owns the choice, and the look into /etc/passwd. Knows nothing of how a process changes users.
+//! Owns the choice, and the reading of /etc/passwd. Knows nothing of how a process changes users.
 //!
 //! /etc/passwd is read as text, not through the C library: its name services open sockets and load
 //! other people's libraries, and this process is privileged.

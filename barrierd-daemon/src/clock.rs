@@ -39,7 +39,7 @@ pub fn timespec(ns: u64) -> Timespec {
 
 /// Sleeps for `ns` nanoseconds at least, however many signals come. Not by the standard library: which
 /// system call that takes is its own choice, and the sandbox allows this one, in this form.
-pub fn nap(ns: u64) {
+pub fn sleep(ns: u64) {
     let mut left = timespec(ns);
     while let NanosleepRelativeResult::Interrupted(rest) =
         clock_nanosleep_relative(ClockId::Monotonic, &left)
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_nap_lasts_as_long_as_it_should() {
         let before = now_ns();
-        nap(2_000_000);
+        sleep(2_000_000);
         assert!(now_ns() - before >= 2_000_000);
     }
 

@@ -1,4 +1,4 @@
-//! Writes the counters behind the table of the public file.
+//! Writes the counters after the table of the public file.
 //!
 //! Owns the order of stores: how a daemon starts over in a section that an earlier one filled. Its
 //! layout is the client crate's, and what the words hold is its caller's business.
@@ -29,13 +29,13 @@ impl CounterSection {
     pub fn start(words: &Words, cpus: usize, start_ns: u64) -> Self {
         let base = base(cpus);
         words.store(base + MAGIC, 0);
-        // Release. Partner: the reader's Acquire fence behind the words: if it read one of those that
+        // Release. Partner: the reader's Acquire fence after the words: if it read one of those that
         // follow, it finds the magic number gone.
         fence(Ordering::Release);
         (FIRST..BYTES).step_by(8).for_each(|offset| words.store(base + offset, 0));
         words.store(base + VERSION, VERSION_VALUE);
         words.store(base + COUNT, u64::try_from(WORDS).expect("few"));
-        // Release, after the zeros. Partner: the reader's Acquire fence behind its load of it.
+        // Release, after the zeros. Partner: the reader's Acquire fence after its load of it.
         words.store(base + START_NS, start_ns);
         Self { base }
     }
@@ -45,7 +45,7 @@ impl CounterSection {
         for entry in TABLE {
             words.store(self.base + entry.word.offset(), value(entry.word));
         }
-        // Release, last. Partner: the reader's Acquire fence behind its load of it.
+        // Release, last. Partner: the reader's Acquire fence after its load of it.
         words.store(self.base + MAGIC, MAGIC_VALUE);
     }
 }

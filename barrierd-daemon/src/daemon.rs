@@ -1,8 +1,8 @@
-//! The daemon, set up: it goes round, arm, wait, look, scan, publish.
+//! The daemon, set up: it goes round, arm, wait, check, scan, publish.
 //!
 //! Owns the order of steps, and the I/O between the pure rules of `machine` and `pace`. Knows
-//! nothing of what the rules say. How it is set up: `start`; who can't wait: `nudge`; what it thinks of
-//! its own tracing: `doubt`.
+//! nothing of what the rules say. How it is set up: `start`; who can't wait: `nudge`; whether
+//! its own tracing works: `self_check`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{Ordering, fence};
@@ -33,12 +33,12 @@ use crate::socket::Socket;
 use crate::straggler::Straggler;
 use crate::tracepoint::Spec;
 
-use doubt::Switches;
 use figures::Fixed;
+use self_check::Switches;
 
-mod doubt;
 mod figures;
 mod nudge;
+mod self_check;
 mod start;
 
 /// What the command line asks for.
@@ -64,7 +64,7 @@ pub struct Config {
 }
 
 /// A CPU that was not seen for this long may be offline: the mask is read. In nanoseconds.
-const FAR_BEHIND_NS: u64 = 10_000_000;
+const FAR_NS: u64 = 10_000_000;
 
 /// A daemon that is set up.
 pub struct Daemon<'s> {
@@ -87,12 +87,12 @@ pub struct Daemon<'s> {
     expedites: Bucket,
     /// The slots of the last scan.
     slots: Box<[u64]>,
-    /// Busy CPUs in the last scan or look.
+    /// Busy CPUs in the last scan or check.
     busy: usize,
     /// The newest arming.
     armed: u64,
     /// Whether some CPU had not passed it at the last scan.
-    behind: bool,
+    lags: bool,
     /// What the round under way waits for; `None` when nobody is listened for.
     wanted: Option<u64>,
     /// The round of virtual time under way.
@@ -144,9 +144,9 @@ impl<'s> Daemon<'s> {
                     }
                     next
                 }
-                Step::Look => {
-                    let passed = self.look();
-                    self.pace.looked(now_ns(), passed)
+                Step::Check => {
+                    let passed = self.check();
+                    self.pace.checked(now_ns(), passed)
                 }
                 Step::Wait { how, until_ns } => {
                     self.arm(how);
@@ -174,7 +174,7 @@ impl<'s> Daemon<'s> {
         let vtime = self.machine.vtime();
         let mut found = self.publish()?;
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
-        if self.behind && lag_ns >= self.laggards.bound_ns() && self.kick(For::Bound) {
+        if self.lags && lag_ns >= self.laggards.bound_ns() && self.kick(For::Bound) {
             found = self.publish()?;
         }
         let step = self.pace.scanned(&Found {
@@ -189,16 +189,16 @@ impl<'s> Daemon<'s> {
         Ok(step)
     }
 
-    /// Looks at every CPU and publishes what follows; then whatever else is due by now.
+    /// Scans every CPU and publishes what follows; then whatever else is due by now.
     fn publish(&mut self) -> Result<machine::Found> {
         let lag_ns = now_ns().saturating_sub(self.machine.last_interrupt_ns());
-        // An easy daemon's watermark lags though no CPU is behind.
-        let found = self.sweep(self.behind && lag_ns >= FAR_BEHIND_NS)?;
-        self.check(now_ns());
+        // An easy daemon's watermark is old though no CPU lags.
+        let found = self.sweep(self.lags && lag_ns >= FAR_NS)?;
+        self.self_check(now_ns());
         Ok(found)
     }
 
-    /// Looks at every CPU and publishes what follows. With `lagging` it asks the kernel which are online;
+    /// Scans every CPU and publishes what follows. With `lagging` it asks the kernel which are online;
     /// without, all are waited for, unless one was offline the last time.
     fn sweep(&mut self, lagging: bool) -> Result<machine::Found> {
         // While some other CPU is busy the watermark ends at what was armed, so the newest arming's time
@@ -224,15 +224,15 @@ impl<'s> Daemon<'s> {
         let found =
             self.machine.scan(&Scan { s, online: self.online.cpus(), own, slots: &self.slots });
         self.busy = found.busy;
-        self.behind = self.machine.last_interrupt_ns() < self.armed;
+        self.lags = self.machine.last_interrupt_ns() < self.armed;
         let now = now_ns();
         self.counters.scans += 1;
         match found.completed {
             Some(_) => self.counters.round(self.straggler.completed(now)),
-            None => self.straggler.behind(self.machine.slowest()),
+            None => self.straggler.lags(self.machine.slowest()),
         }
         if self.proved {
-            // The beat, too, is a time that nobody's clock is behind: clients refuse one of the future.
+            // The beat, too, is a time that every clock has reached: clients refuse one of the future.
             if self.publisher.publish(&self.machine, s) {
                 self.pace.demand(now);
             }
@@ -248,7 +248,7 @@ impl<'s> Daemon<'s> {
 
     /// Whether every other CPU has passed what is armed, or shows IDLE. No system call; it credits
     /// nobody.
-    fn look(&mut self) -> bool {
+    fn check(&mut self) -> bool {
         let own = sched_getcpu();
         let (mut busy, mut passed) = (0, true);
         let mut oldest = self.straggler.opened_ns();
@@ -261,7 +261,7 @@ impl<'s> Daemon<'s> {
             passed &= slot >= self.armed;
             if slot < oldest {
                 oldest = slot;
-                self.straggler.behind(cpu);
+                self.straggler.lags(cpu);
             }
         }
         self.busy = busy;

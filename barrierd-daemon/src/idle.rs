@@ -10,10 +10,13 @@
 //! away), there is no answer, and no CPU counts as idle. A ring takes 0.6 us, and 25 ns for each CPU asked
 //! about; what listens to the kernel's process events (proc connector, perf record) hears each of them.
 
-use barrierd_bpf::layout::GROUP;
+use barrierd_bpf::layout::{self, GROUP};
 
 use crate::machine::IDLE;
 use crate::shared_words::SharedWords;
+
+// A slot that the switch program marked, and whose CPU the kernel found idle, goes into the scan as it is.
+const _: () = assert!(IDLE == layout::IDLE, "bpf/layout.rs and machine.rs differ");
 
 /// What a slot is worth that showed IDLE and whose CPU was not found idle.
 const NOTHING: u64 = 0;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use barrierd_bpf::{BarrierdSkel, BarrierdSkelBuilder, SchedSwitchSkel, SchedSwitchSkelBuilder};
+use barrierd_client::tracepoints::SCHED_SWITCH;
 use libbpf_rs::btf::types::{FuncProto, Ptr, Struct, Typedef};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -15,7 +16,7 @@ use libbpf_rs::{
 };
 
 use crate::shared_words::SharedWords;
-use crate::tracepoint::{SCHED_SWITCH, TASK_RENAME};
+use crate::tracepoint::TASK_RENAME;
 
 /// Tracepoints that take the program which mends IDLE: all fire where `current` and the slot agree
 /// (`bpf/barrierd.bpf.c`).
@@ -78,7 +79,7 @@ impl<'s> Kernel<'s> {
     ///
     /// No privilege, no BPF, a kernel too old: the message says what to do.
     pub fn load(storage: &'s mut Storage, cpus: usize) -> Result<(Self, Option<anyhow::Error>)> {
-        // As many as the daemon looks at: an event on any other CPU must find none (`own_slot`).
+        // As many as the daemon scans: an event on any other CPU must find none (`own_slot`).
         let slots = u32::try_from(cpus).context("too many CPUs")?;
         // A ring buffer is a power of two of whole pages.
         let ring_bytes = u32::try_from(rustix::param::page_size()).context("too large a page")?;
@@ -139,7 +140,7 @@ impl<'s> Kernel<'s> {
     pub fn attach_sched_switch(&mut self) -> Result<()> {
         let link = match &self.switch {
             Some(switch) => switch.progs.on_sched_switch.attach_trace(),
-            None => self.programs.progs.on_event.attach_raw_tracepoint(SCHED_SWITCH),
+            None => self.programs.progs.on_event.attach_raw_tracepoint(SCHED_SWITCH.name),
         };
         self.links.push(link.context("attaching to sched_switch")?);
         Ok(())

@@ -1,6 +1,6 @@
-//! The means to interrupt a CPU: one perf event on each.
+//! Interrupts a CPU, by one perf event on each.
 //!
-//! Owns the system calls. Knows nothing of when to kick, and claims nothing of what a kick did.
+//! Owns the system calls that each of the [`Means`] takes. Knows nothing of when to kick, nor by which of them, and claims nothing of what a kick did.
 //!
 //! A read of a counter that is active on another CPU fetches its value there, by an interrupt
 //! (`perf_event_read` in kernel/events/core.c). So the event, which counts nothing, has to be
@@ -19,16 +19,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use crate::cpulist::CpuSet;
-use crate::policy::{PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE};
-
-/// How to kick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
-    /// Read the event.
-    Read,
-    /// Enable or disable it, in turn. The first may do nothing.
-    Toggle,
-}
+use crate::laggards::Means;
+use crate::seccomp_policy::{PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE};
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_COUNT_SW_DUMMY: u64 = 9;

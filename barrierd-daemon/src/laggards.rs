@@ -1,13 +1,12 @@
 //! Whom to kick: the rules, without clock or I/O.
 //!
-//! Owns who may be interrupted for whom, the limit on kicks, and which kicks are thought dead. Knows
+//! Owns who may be interrupted for whom and by which means, the limit on kicks, and which kicks are thought dead. Knows
 //! nothing of how a kick is made, nor what a barrier is: a kick is a nudge and proves nothing. After
 //! a hotplug cycle a perf event stays off, reading it succeeds, and nobody is interrupted; only the
 //! slot that moves is evidence. So a kick that shows nothing is tried again, and then by other means.
 
 use crate::bucket::Bucket;
 use crate::cpulist::CpuSet;
-use crate::kick::Means;
 
 /// Kicks in a row that missed by all means, after which that CPU's kicks are thought dead.
 pub const MOST_MISSES: u8 = 3;
@@ -24,7 +23,7 @@ pub const RETRY_NS: u64 = 1_000_000_000;
 /// What the operator allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// A CPU this far behind is kicked though nobody waits, in nanoseconds.
+    /// A CPU that lags this far is kicked though nobody waits, in nanoseconds.
     pub bound_ns: u64,
     /// The same for isolated CPUs, whoever waits; `None`: they are never kicked.
     pub isolated_bound_ns: Option<u64>,
@@ -32,6 +31,15 @@ pub struct Rules {
     pub kick_isolated: bool,
     /// Kicks a second, over all CPUs.
     pub kicks_per_second: u32,
+}
+
+/// How to kick: what [`kick`](crate::kick) can do with a CPU's perf event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Read the event.
+    Read,
+    /// Enable or disable it, in turn: the first may find it so already, and then does nothing.
+    Toggle,
 }
 
 /// Who asks.
@@ -96,7 +104,7 @@ impl Laggards {
         self.isolated.extend(cpus);
     }
 
-    /// Whether to kick `cpu` now, which is behind and whose last barrier point is `lag_ns` old.
+    /// Whether to kick `cpu` now, which lags and whose last barrier point is `lag_ns` old.
     /// Takes a token if so.
     pub fn kick(&mut self, cpu: usize, lag_ns: u64, whom: For, now_ns: u64) -> bool {
         self.wants(cpu, lag_ns, whom, now_ns) && self.bucket.take(now_ns)

@@ -22,10 +22,10 @@
 //! | [`recognition`], [`inheritance`] | pure: what may be replaced, what can be gone on with |
 //! | [`publisher`] | the words of the file, in order |
 //! | [`waker`] | futex wake-ups, so many and no more |
-//! | [`counter_section`], [`straggler`] | the counters behind them; pure: who holds a round up |
+//! | [`counter_section`], [`straggler`] | the counters after them; pure: who holds a round up |
 //! | [`words`] | mapped memory as atomic words |
 //! | [`clock`] | the clock, and times that serve as evidence |
-//! | [`sandbox`], [`policy`], [`account`] | what it gives up after set-up; the system calls left; whom it goes on as |
+//! | [`sandbox`], [`seccomp_policy`], [`account`] | what it gives up after set-up; the system calls left; whom it goes on as |
 //! | [`notify`] | what it tells the supervisor |
 //! | [`signals`], [`report`], [`log`] | how it stops; what it says; how that is written |
 //!
@@ -51,7 +51,7 @@ pub mod machine;
 pub mod notify;
 pub mod online;
 pub mod pace;
-pub mod policy;
+
 pub mod proof;
 pub mod public_file;
 pub mod publisher;
@@ -59,6 +59,7 @@ pub mod recognition;
 pub mod report;
 pub mod requests;
 pub mod sandbox;
+pub mod seccomp_policy;
 pub mod shared_words;
 pub mod signals;
 pub mod socket;

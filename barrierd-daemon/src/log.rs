@@ -3,7 +3,7 @@
 //! Owns how that is done for each kind of standard error, what of a line is still to be written, and the
 //! count of lines that were lost. Knows nothing of what the lines say.
 //!
-//! A pipe that nobody reads, a terminal after Ctrl-S, journald when it is behind: each makes a plain
+//! A pipe that nobody reads, a terminal after Ctrl-S, journald when it is overrun: each makes a plain
 //! write wait, if need be for ever, and barriers, heartbeats and SIGTERM with it. O_NONBLOCK would
 //! help, but belongs to the open file description, which standard error shares with whoever started
 //! the daemon: a shell would find its own terminal changed. RWF_NOWAIT is refused by terminals and
@@ -35,7 +35,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 use rustix::net::{SendFlags, send};
 use rustix::time::Timespec;
 
-use crate::policy::Role;
+use crate::seccomp_policy::Role;
 
 /// Bytes of the longest line, with its end: PIPE_BUF, which a pipe takes at once or not at all.
 const LONGEST: usize = 4096;
@@ -71,7 +71,7 @@ pub fn lost() -> u64 {
     log().map_or(0, |log| log.lost)
 }
 
-/// Writes what the log is behind with, if that is possible now: the rest of a line, and how many were
+/// Writes the backlog, if that is possible now: the rest of a line, and how many were
 /// lost. No system call if there is nothing.
 pub fn catch_up() {
     if let Some(mut log) = log() {

@@ -20,9 +20,10 @@
 //! **Restart.** `T_v` of an earlier process is lost, so nothing of virtual time is published until
 //! this process has opened and completed both `v - 1` and `v`.
 
-pub use barrierd_bpf::layout::IDLE;
-
 use crate::cpulist::CpuSet;
+
+/// In a scan, the slot of a CPU that was found idle. Greater than every time, so that a minimum passes it over.
+pub const IDLE: u64 = u64::MAX;
 
 /// What an adopted file says that must stay true. All zero for a new file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct Inherited {
     pub vtime: u64,
 }
 
-/// One look at the machine. `s` was read from the clock, then came a full fence, then the mask, then
+/// One scan of the machine. `s` was read from the clock, then came a full fence, then the mask, then
 /// the slots; `own` was asked after `s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
@@ -102,7 +103,7 @@ impl Machine {
         let mut busy = 0;
         let mut covered = u64::MAX;
         let slots = &scan.slots[..self.credits.len()];
-        // The usual case, without a look at the mask for each CPU.
+        // The usual case, without a test of the mask for each CPU.
         let all_online = scan.online.is_full();
         for (cpu, (credit, &slot)) in self.credits.iter_mut().zip(slots).enumerate() {
             let idle = slot == IDLE;

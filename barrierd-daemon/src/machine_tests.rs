@@ -170,7 +170,7 @@ impl Computer {
 }
 
 /// What one scan saw.
-struct Look {
+struct Scanned {
     s: u64,
     online: [bool; CPUS],
     own: usize,
@@ -181,7 +181,7 @@ struct Look {
 #[derive(Default)]
 struct Slow {
     inherited: Inherited,
-    scans: Vec<Look>,
+    scans: Vec<Scanned>,
     /// vtime, `T_v`, number of scans before it.
     rounds: Vec<(u64, u64, usize)>,
 }
@@ -189,9 +189,9 @@ struct Slow {
 impl Slow {
     /// CPU's credit after the first `n` scans.
     fn credit(&self, cpu: usize, n: usize) -> u64 {
-        let evidence = |look: &Look| match look.slots[cpu] {
-            _ if !look.online[cpu] || look.own == cpu => look.s,
-            IDLE => look.s,
+        let evidence = |scan: &Scanned| match scan.slots[cpu] {
+            _ if !scan.online[cpu] || scan.own == cpu => scan.s,
+            IDLE => scan.s,
             slot => slot,
         };
         self.scans[..n].iter().map(evidence).max().unwrap_or(0)
@@ -242,7 +242,7 @@ proptest! {
                     let s = computer.tick();
                     computer.ask();
                     let found = scan(&mut machine, &computer, s);
-                    slow.scans.push(Look {
+                    slow.scans.push(Scanned {
                         s,
                         online: computer.online,
                         own: computer.own,

@@ -68,12 +68,12 @@ impl Online {
         self.file.as_fd()
     }
 
-    /// The mask for a scan, once its clock was read: read anew if `lagging`, some CPU being far
-    /// behind, or if the last mask had CPUs offline; else every CPU, without a system call.
+    /// The mask for a scan, once its clock was read: read anew if `lagging`, where some CPU
+    /// lags far, or if the last mask had CPUs offline; else every CPU, without a system call.
     ///
     /// A CPU is taken for offline only by a mask that was read after this scan's clock. To take one
     /// for online is always safe: it is then waited for, whether or not it runs anything. So a CPU
-    /// that goes offline holds a barrier up once, until it is far behind.
+    /// that goes offline holds a barrier up once, until it lags far.
     pub fn refresh(&mut self, lagging: bool) -> &CpuSet {
         if lagging || !self.cpus.is_full() {
             self.read();

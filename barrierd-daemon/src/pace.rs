@@ -1,4 +1,4 @@
-//! When to arm, look and scan: the rules, without clock or I/O.
+//! When to arm, check and scan: the rules, without clock or I/O.
 //!
 //! Owns the beat of a busy machine, the way into and out of sleep, and how long somebody who waits is
 //! remembered. Knows nothing of slots or files: it is told what a scan found and what ended a wait, with
@@ -17,19 +17,19 @@
 //!
 //! **Awake.** A busy CPU that has no other business takes an interrupt at each tick, and the ticks of
 //! all CPUs fall together, at a phase of CLOCK_MONOTONIC that never changes. So once a cycle, a whole
-//! number of ticks, the daemon arms [`LEAD_NS`] before the tick, and [`TRAIL_NS`] after it looks: have
+//! number of ticks, the daemon arms [`LEAD_NS`] before the tick, and [`TRAIL_NS`] after it checks: have
 //! all CPUs passed, it scans and rests until the next arming. Two wake-ups a cycle, none of them by
 //! BPF. Armed at once after the last scan instead, every barrier would be a tick older when it is
 //! published; armed all the time, most armings would be for nothing.
 //!
-//! Where the look finds a CPU behind, the daemon listens: the last CPU wakes it. After
+//! Where the check finds that a CPU lags, the daemon listens: the last CPU wakes it. After
 //! [`MISSES`] such rounds in a row the phase is wrong (or not known yet), and the earliest of the
 //! notifications gives the new one.
 //! While it listens it arms anew each pause, for a cycle: where ticks don't fall together each CPU
 //! then passes with a fresh arming. After that cycle it scans, and goes on listening in whole cycles.
 //! A round that lasted beyond the next arming is followed by the next at once.
 //!
-//! Where other interrupts come in plenty every look finds all CPUs past, whatever the phase.
+//! Where other interrupts come in plenty every check finds all CPUs past, whatever the phase.
 //!
 //! **Asleep.** On an idle machine nothing is worth a wake-up, and a lost wake-up would be a stamp
 //! that waits for the next heartbeat. The way in:
@@ -52,7 +52,7 @@ use barrierd_client::abi::HEARTBEAT_PERIOD_NS;
 /// How long before the tick to arm, in nanoseconds: the daemon's own timer may be late.
 pub const LEAD_NS: u64 = 150_000;
 
-/// How long after the tick to look, in nanoseconds: its handlers take time, on all CPUs.
+/// How long after the tick to check, in nanoseconds: its handlers take time, on all CPUs.
 pub const TRAIL_NS: u64 = 50_000;
 
 /// Rounds in a row that must end late before the phase is thought wrong.
@@ -82,8 +82,8 @@ pub const EASY_NS: u64 = 64_000_000;
 pub enum Step {
     /// Scan, publish, tell [`Pace::scanned`].
     Scan,
-    /// See whether all CPUs have passed what was armed, and tell [`Pace::looked`].
-    Look,
+    /// See whether all CPUs have passed what was armed, and tell [`Pace::checked`].
+    Check,
     /// Wait, then ask [`Pace::woken`].
     Wait {
         /// What comes before the wait, and what may end it early.
@@ -162,9 +162,9 @@ enum Mode {
 enum Stage {
     /// Until the next arming.
     Resting,
-    /// Armed; the tick is due, then the look.
+    /// Armed; the tick is due, then the check.
     Armed,
-    /// Some CPU was behind at the look.
+    /// Some CPU lagged at the check.
     Listening { since_ns: u64 },
 }
 
@@ -297,14 +297,14 @@ impl Pace {
                 self.missed(now_ns);
                 Step::Scan
             }
-            (Mode::Awake(Stage::Armed | Stage::Listening { .. }), _) => Step::Look,
+            (Mode::Awake(Stage::Armed | Stage::Listening { .. }), _) => Step::Check,
             (Mode::Asleep, Woken::Notified) => self.back_off(now_ns),
             _ => Step::Scan,
         }
     }
 
-    /// A look was taken; `passed`: every other CPU has passed what was armed, or is idle.
-    pub fn looked(&mut self, now_ns: u64, passed: bool) -> Step {
+    /// The check was made; `passed`: every other CPU has passed what was armed, or is idle.
+    pub fn checked(&mut self, now_ns: u64, passed: bool) -> Step {
         let since_ns = match self.mode {
             Mode::Awake(Stage::Listening { since_ns }) => since_ns,
             _ => {
@@ -332,7 +332,7 @@ impl Pace {
     #[must_use]
     pub fn served(&self, now_ns: u64) -> Option<Step> {
         match self.mode {
-            Mode::Awake(Stage::Listening { .. }) => Some(Step::Look),
+            Mode::Awake(Stage::Listening { .. }) => Some(Step::Check),
             // Somebody has come.
             Mode::Easy if now_ns < self.keen_until_ns => Some(Step::Scan),
             _ => None,

@@ -64,18 +64,18 @@ fn a_cycle_is_whole_ticks_unless_told_otherwise() {
     }
 }
 
-/// Two wake-ups a cycle where every look finds all past.
+/// Two wake-ups a cycle where every check finds all past.
 #[test]
 fn arm_look_scan_rest() {
     let mut pace = pace();
     assert_eq!(pace.scanned(&busy(MS)), wait(How::Rest, CYCLE));
     for at in (1..10).map(|cycle| cycle * CYCLE) {
-        let look_at = at + LEAD_NS + TRAIL_NS;
-        assert_eq!(pace.woken(at + 20_000, Woken::Timeout), pause(look_at));
-        assert_eq!(pace.woken(look_at + 20_000, Woken::Timeout), Step::Look);
-        assert_eq!(pace.looked(look_at + 20_000, true), Step::Scan);
+        let check_at = at + LEAD_NS + TRAIL_NS;
+        assert_eq!(pace.woken(at + 20_000, Woken::Timeout), pause(check_at));
+        assert_eq!(pace.woken(check_at + 20_000, Woken::Timeout), Step::Check);
+        assert_eq!(pace.checked(check_at + 20_000, true), Step::Scan);
         assert_eq!(pace.flag(), Flag::Clear);
-        assert_eq!(pace.scanned(&busy(look_at + 30_000)), wait(How::Rest, at + CYCLE));
+        assert_eq!(pace.scanned(&busy(check_at + 30_000)), wait(How::Rest, at + CYCLE));
     }
 }
 
@@ -84,8 +84,8 @@ fn listened(pace: &mut Pace, armed_at: u64, passed_at: u64) -> Step {
     let Step::Wait { how: How::Pause, until_ns } = pace.woken(armed_at, Woken::Timeout) else {
         panic!("armed")
     };
-    assert_eq!(pace.woken(until_ns, Woken::Timeout), Step::Look);
-    assert_eq!(pace.looked(until_ns, false), wait(How::Listen, until_ns + MS));
+    assert_eq!(pace.woken(until_ns, Woken::Timeout), Step::Check);
+    assert_eq!(pace.checked(until_ns, false), wait(How::Listen, until_ns + MS));
     assert_eq!(pace.woken(passed_at, Woken::Notified), Step::Scan);
     pace.scanned(&busy(passed_at))
 }
@@ -106,11 +106,11 @@ fn after_a_round_beyond_the_next_arming_comes_the_next_at_once() {
     let mut pace = pace();
     pace.scanned(&busy(0));
     let passed_at = 2 * CYCLE + MS;
-    let look_at = passed_at + LEAD_NS + TRAIL_NS;
-    assert_eq!(listened(&mut pace, CYCLE, passed_at), pause(look_at));
-    assert_eq!(pace.woken(look_at, Woken::Timeout), Step::Look);
-    assert_eq!(pace.looked(look_at, true), Step::Scan);
-    assert_eq!(pace.scanned(&busy(look_at)), wait(How::Rest, 3 * CYCLE));
+    let check_at = passed_at + LEAD_NS + TRAIL_NS;
+    assert_eq!(listened(&mut pace, CYCLE, passed_at), pause(check_at));
+    assert_eq!(pace.woken(check_at, Woken::Timeout), Step::Check);
+    assert_eq!(pace.checked(check_at, true), Step::Scan);
+    assert_eq!(pace.scanned(&busy(check_at)), wait(How::Rest, 3 * CYCLE));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_good_look_forgets_the_late_rounds_before() {
         assert_eq!(listened(&mut pace, at, at + MS), wait(How::Rest, at + CYCLE));
         let at = at + CYCLE;
         pace.woken(at, Woken::Timeout);
-        assert_eq!(pace.looked(at + MS, true), Step::Scan);
+        assert_eq!(pace.checked(at + MS, true), Step::Scan);
         assert_eq!(pace.scanned(&busy(at + MS)), wait(How::Rest, at + CYCLE));
     }
 }
@@ -133,21 +133,21 @@ fn a_round_that_is_never_notified_is_armed_anew_then_scanned_then_listened_for_i
     pace.scanned(&busy(0));
     pace.woken(CYCLE, Woken::Timeout);
     let mut now = CYCLE + MS;
-    assert_eq!(pace.looked(now, false), wait(How::Listen, now + MS));
+    assert_eq!(pace.checked(now, false), wait(How::Listen, now + MS));
     for _ in 0..3 {
         now += MS;
-        assert_eq!(pace.woken(now, Woken::Timeout), Step::Look);
-        assert_eq!(pace.looked(now, false), wait(How::Listen, now + MS));
+        assert_eq!(pace.woken(now, Woken::Timeout), Step::Check);
+        assert_eq!(pace.checked(now, false), wait(How::Listen, now + MS));
     }
     now += MS;
-    assert_eq!(pace.woken(now, Woken::Timeout), Step::Look);
-    assert_eq!(pace.looked(now, false), Step::Scan);
-    let behind = |now| Found { passed: false, ..busy(now) };
+    assert_eq!(pace.woken(now, Woken::Timeout), Step::Check);
+    assert_eq!(pace.checked(now, false), Step::Scan);
+    let lagging = |now| Found { passed: false, ..busy(now) };
     for _ in 0..5 {
-        assert_eq!(pace.scanned(&behind(now)), wait(How::Listen, now + CYCLE));
+        assert_eq!(pace.scanned(&lagging(now)), wait(How::Listen, now + CYCLE));
         now += CYCLE;
-        assert_eq!(pace.woken(now, Woken::Timeout), Step::Look);
-        assert_eq!(pace.looked(now, false), Step::Scan);
+        assert_eq!(pace.woken(now, Woken::Timeout), Step::Check);
+        assert_eq!(pace.checked(now, false), Step::Scan);
     }
     // Passed at last, long after the next arming was due.
     assert_eq!(pace.scanned(&busy(now)), pause(now + LEAD_NS + TRAIL_NS));
@@ -161,8 +161,8 @@ fn a_served_request_ends_listening_and_nothing_else() {
     assert_eq!(pace.served(0), None);
     pace.woken(CYCLE, Woken::Timeout);
     assert_eq!(pace.served(CYCLE), None);
-    pace.looked(CYCLE + MS, false);
-    assert_eq!(pace.served(CYCLE + MS), Some(Step::Look));
+    pace.checked(CYCLE + MS, false);
+    assert_eq!(pace.served(CYCLE + MS), Some(Step::Check));
     fall_asleep(&mut pace, 9 * MS);
     assert_eq!(pace.served(9 * MS), None);
 }
@@ -389,9 +389,9 @@ fn simulate(phases: &[u64], mut late: impl FnMut() -> u64) -> Second {
                 let passed = wanted.is_none_or(|wanted| watermark >= wanted);
                 pace.scanned(&Found { passed, ..busy(now) })
             }
-            Step::Look => {
+            Step::Check => {
                 let passed = least(&armings, now) >= *armings.last().expect("one");
-                pace.looked(now, passed)
+                pace.checked(now, passed)
             }
             Step::Wait { how, until_ns } => {
                 if how != How::Rest {
@@ -521,9 +521,9 @@ proptest! {
                     let cycles = (now - busy_since) / (CYCLE - MS);
                     prop_assert!(busy_scans <= 2 * cycles + 6, "{busy_scans} in {cycles}");
                 }
-                Step::Look => {
+                Step::Check => {
                     prop_assert!(pace.flag() == Flag::Clear);
-                    step = pace.looked(now, passed);
+                    step = pace.checked(now, passed);
                 }
                 Step::Wait { how, until_ns } => {
                     prop_assert!(until_ns > now && until_ns - now <= LONGEST_SLEEP_NS);

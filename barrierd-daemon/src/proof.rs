@@ -1,6 +1,6 @@
 //! Whether tracing works: the daemon's own CPU must show what the daemon just did.
 //!
-//! Owns that look, and the tour of all CPUs at the start. Knows nothing of what follows.
+//! Owns that check, and the tour of all CPUs at the start. Knows nothing of what follows.
 //!
 //! The daemon arms, then waits. To go on it was switched in, an event on its CPU after the arming,
 //! so that CPU's slot holds that arming or a later one. IDLE there says that this switch was not traced,
@@ -18,7 +18,7 @@ use crate::cpulist::CpuSet;
 use crate::report::say;
 use crate::shared_words::SharedWords;
 
-/// How long to sleep before each further look, in nanoseconds: at first what ended the wait may have been
+/// How long to sleep before each further check, in nanoseconds: at first what ended the wait may have been
 /// there before it. A short sleep may be over before the kernel has switched tasks, on some architectures
 /// every time (its timer expires within `schedule`); none is as long as the last one without a switch.
 const SLEEPS_NS: [u64; 4] = [50_000, 1_000_000, 10_000_000, 100_000_000];
@@ -34,14 +34,14 @@ pub enum Proof {
     Fails,
 }
 
-/// Looks at the slot of CPU `own`, where the daemon was before a wait that began after `armed` was
+/// Checks the slot of CPU `own`, where the daemon was before a wait that began after `armed` was
 /// armed. Sleeps a little if the slot doesn't show it at first.
 #[must_use]
-pub fn look(words: &SharedWords, own: usize, armed: u64) -> Proof {
+pub fn check(words: &SharedWords, own: usize, armed: u64) -> Proof {
     let mut taken = false;
     for sleep_ns in std::iter::once(None).chain(SLEEPS_NS.map(Some)) {
         if let Some(ns) = sleep_ns {
-            clock::nap(ns);
+            clock::sleep(ns);
         }
         if sched_getcpu() != own {
             return Proof::Moved;
@@ -107,7 +107,7 @@ fn visit(words: &SharedWords, clock: &mut EvidenceClock, cpu: usize) -> Result<(
         ));
         return Ok(());
     }
-    match look(words, cpu, armed) {
+    match check(words, cpu, armed) {
         Proof::Holds => Ok(()),
         Proof::Moved => {
             say(format_args!(

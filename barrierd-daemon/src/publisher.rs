@@ -46,9 +46,9 @@ pub struct Publisher {
     /// The value of each per-CPU word, and last of the current vtime, when all who slept on it were
     /// last woken.
     woken: Box<[u64]>,
-    /// The one of them to look at next.
+    /// The one of them to check next.
     next: usize,
-    /// When they were last looked at.
+    /// When they were last checked.
     slow_ns: u64,
 }
 

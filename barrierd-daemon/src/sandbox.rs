@@ -1,6 +1,6 @@
 //! Gives everything up that the loop does not need, once it is set up.
 //!
-//! Owns the order of the steps, the look whether they took, and the filter made from `policy`'s
+//! Owns the order of the steps, the check whether they took, and the filter made from `seccomp_policy`'s
 //! table. Knows nothing of what the descriptors are used for.
 //!
 //! Credentials, capabilities and filters belong to a thread, so there must be one thread only. If
@@ -26,8 +26,8 @@ use rustix::thread::{
 };
 
 use crate::account::Account;
-use crate::policy::{Compare, Descriptors, TABLE};
 use crate::report::say;
+use crate::seccomp_policy::{Compare, Descriptors, TABLE};
 
 /// What happens to a system call that no row allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

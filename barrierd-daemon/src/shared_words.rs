@@ -80,8 +80,8 @@ impl SharedWords {
     pub fn set_asleep(&self) {
         self.control.store(ASLEEP, 1);
         // The store before, the slots' loads after. Partner: the exchange out of IDLE in
-        // sched_switch.bpf.c, which is between the slot and its look at `asleep`. So either that
-        // look sees the flag or these loads see the slot out of IDLE.
+        // sched_switch.bpf.c, which is between the slot and its load of `asleep`. So either that
+        // load sees the flag or these loads see the slot out of IDLE.
         fence(Ordering::SeqCst);
     }
 

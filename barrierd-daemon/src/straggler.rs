@@ -1,10 +1,10 @@
 //! Who holds a round of virtual time up, and for how long.
 //!
-//! Owns the rule: the CPU that was behind at the last look before the round was complete was the last
-//! in it. Knows nothing of how anyone looks.
+//! Owns the rule: the CPU that lagged at the last check before the round was complete was the last
+//! in it. Knows nothing of how anyone checks.
 //!
 //! A round that nobody was ever seen to hold up has no last one: it took as long as the daemon left
-//! between two looks, on purpose (asleep for 90 ms, say) or because it got no CPU itself.
+//! between two checks, on purpose (asleep for 90 ms, say) or because it got no CPU itself.
 
 /// A round that was held up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub struct HeldUp {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Straggler {
     opened_ns: u64,
-    behind: Option<usize>,
+    lagging: Option<usize>,
 }
 
 impl Straggler {
     /// A round was opened at `at_ns`.
     pub fn opened(&mut self, at_ns: u64) {
-        *self = Self { opened_ns: at_ns, behind: None };
+        *self = Self { opened_ns: at_ns, lagging: None };
     }
 
     /// When the round under way, or the last one, was opened.
@@ -34,16 +34,16 @@ impl Straggler {
         self.opened_ns
     }
 
-    /// A look found `cpu` behind; of several, the one with the oldest evidence.
-    pub fn behind(&mut self, cpu: usize) {
-        self.behind = Some(cpu);
+    /// A check found that `cpu` lags; of several, the one with the oldest evidence.
+    pub fn lags(&mut self, cpu: usize) {
+        self.lagging = Some(cpu);
     }
 
     /// The round was found complete at `now_ns`.
     #[must_use]
     pub fn completed(&self, now_ns: u64) -> Option<HeldUp> {
         let ns = now_ns.saturating_sub(self.opened_ns);
-        self.behind.map(|cpu| HeldUp { ns, cpu })
+        self.lagging.map(|cpu| HeldUp { ns, cpu })
     }
 }
 
@@ -52,18 +52,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_one_seen_behind_was_the_last() {
+    fn the_last_one_seen_to_lag_was_the_last() {
         let mut round = Straggler::default();
         round.opened(100);
-        round.behind(3);
-        round.behind(1);
+        round.lags(3);
+        round.lags(1);
         assert_eq!(round.completed(350), Some(HeldUp { ns: 250, cpu: 1 }));
     }
 
     #[test]
     fn a_round_that_nobody_held_up_has_no_last_one() {
         let mut round = Straggler::default();
-        round.behind(2);
+        round.lags(2);
         round.opened(100);
         // The daemon slept.
         assert_eq!(round.completed(90_000_100), None);

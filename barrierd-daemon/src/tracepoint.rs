@@ -1,6 +1,6 @@
 //! The tracepoints that the command line names.
 //!
-//! Owns their syntax, the defaults, and the way from a number to a name through tracefs. Knows
+//! Owns their syntax, which of them are attached to, and the way from a number to a name through tracefs. Knows
 //! nothing of how they are attached.
 
 use std::fmt;
@@ -9,52 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use barrierd_client::tracepoints::{DEFAULTS, SCHED_SWITCH, SOFTIRQ_ENTRY};
+
 /// Where tracefs is mounted, by custom.
 pub const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-
-/// The tracepoint that is always traced, by a program of its own.
-pub const SCHED_SWITCH: &str = "sched_switch";
 
 /// Where the kernel passes when a task's name is set: the daemon's doorbell
 /// ([`idle`](crate::idle)).
 pub const TASK_RENAME: &str = "task_rename";
-
-/// The soft interrupt, always traced while idle is inferred: its program mends slots that show IDLE
-/// without being idle.
-pub const SOFTIRQ_ENTRY: &str = "softirq_entry";
-
-/// Where a CPU runs what another asked of it, since Linux 6.5: every kick shows there. Not every kick
-/// is an interrupt of its own: a CPU takes it along with an earlier one, and one that polls in its
-/// idle task takes it without any (`__smp_call_single_queue` in kernel/smp.c).
-pub const CSD_FUNCTION_ENTRY: &str = "csd_function_entry";
-
-/// A tracepoint of the default set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Default {
-    /// Its name, without category.
-    pub name: &'static str,
-    /// Whether a kernel may lack it.
-    pub optional: bool,
-}
-
-/// What is traced when nothing is named, beside [`SCHED_SWITCH`].
-#[cfg(target_arch = "x86_64")]
-pub const DEFAULTS: [Default; 4] = [
-    Default { name: SOFTIRQ_ENTRY, optional: false },
-    Default { name: "local_timer_entry", optional: false },
-    // Absent from kernels for one CPU.
-    Default { name: "call_function_single_entry", optional: true },
-    Default { name: CSD_FUNCTION_ENTRY, optional: true },
-];
-
-/// What is traced when nothing is named, beside [`SCHED_SWITCH`].
-#[cfg(not(target_arch = "x86_64"))]
-pub const DEFAULTS: [Default; 3] = [
-    Default { name: SOFTIRQ_ENTRY, optional: false },
-    // Absent from kernels for one CPU.
-    Default { name: "ipi_entry", optional: true },
-    Default { name: CSD_FUNCTION_ENTRY, optional: true },
-];
 
 /// Why a tracepoint is none.
 #[derive(Debug, thiserror::Error)]
@@ -175,13 +137,13 @@ pub fn wanted(names: &[String], infers_idle: bool) -> Vec<(&str, bool)> {
         if names.is_empty() { defaults.clone().collect() } else { named.collect() };
     if infers_idle {
         // Whatever is named: its program mends IDLE.
-        all.push((SOFTIRQ_ENTRY, false));
+        all.push((SOFTIRQ_ENTRY.name, SOFTIRQ_ENTRY.optional));
     }
     // Whatever is named: so that kicks show.
     all.extend(defaults.filter(|&(_, optional)| optional));
     let mut wanted: Vec<(&str, bool)> = Vec::new();
     for (name, optional) in all {
-        if name != SCHED_SWITCH && wanted.iter().all(|&(other, _)| other != name) {
+        if name != SCHED_SWITCH.name && wanted.iter().all(|&(other, _)| other != name) {
             wanted.push((name, optional));
         }
     }
@@ -210,11 +172,6 @@ fn directories(path: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     Ok(paths.filter(|path| path.is_dir()).collect())
 }
 
-/// What `barrierctl doctor` looks for.
-#[cfg(test)]
-#[path = "../../barrierd-client/src/bin/barrierctl/doctor/tracepoints.rs"]
-mod doctor;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,26 +181,29 @@ mod tests {
     }
 
     #[test]
-    fn the_doctor_looks_for_what_the_daemon_attaches_to() {
-        let looked_for = doctor::TRACEPOINTS.iter().map(|tp| (tp.name, tp.optional));
-        let attached = DEFAULTS.iter().map(|default| (default.name, default.optional));
-        assert!(looked_for.eq(std::iter::once((SCHED_SWITCH, false)).chain(attached)));
-        for tracepoint in &doctor::TRACEPOINTS {
+    fn the_command_line_can_name_each_default() {
+        for tracepoint in &DEFAULTS {
             let spec: Spec = format!("{}:{}", tracepoint.group, tracepoint.name).parse().unwrap();
             assert_eq!(spec, name(tracepoint.group, tracepoint.name));
         }
+        let attached: Vec<_> = wanted(&[], false);
+        let table = DEFAULTS.iter().filter(|&&tracepoint| tracepoint != SCHED_SWITCH);
+        assert!(
+            table.map(|tp| (tp.name, tp.optional)).eq(attached),
+            "all but the one that has a program of its own"
+        );
     }
 
     #[test]
     fn b19_each_is_tried_once() {
         let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         for names in
-            [&[][..], &["softirq_entry", SCHED_SWITCH, "softirq_entry", "csd_function_entry"]]
+            [&[][..], &["softirq_entry", SCHED_SWITCH.name, "softirq_entry", "csd_function_entry"]]
         {
             let names = named(names);
             for infers_idle in [false, true] {
                 let mut wanted = wanted(&names, infers_idle);
-                assert!(wanted.iter().all(|&(name, _)| name != SCHED_SWITCH), "{wanted:?}");
+                assert!(wanted.iter().all(|&(name, _)| name != SCHED_SWITCH.name), "{wanted:?}");
                 for needed in DEFAULTS.iter().filter(|default| default.optional) {
                     assert!(wanted.iter().any(|&(name, _)| name == needed.name), "{wanted:?}");
                 }

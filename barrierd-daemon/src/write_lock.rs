@@ -25,32 +25,23 @@ use crate::clock::now_ns;
 /// How long another daemon is given to beat: 2.5 periods.
 const BEAT: Duration = Duration::from_nanos(abi::HEARTBEAT_PERIOD_NS / 2 * 5);
 
-/// What came of the attempt to lock a file for writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The lock is the open file's.
-    Locked,
-    /// Readers hold locks, so it can't be had; no writer does.
-    OnlyReaders,
-}
-
-/// Takes the open file description's write lock on the whole file `path`, unless readers are in its way.
-/// Either way [`watch`] comes next.
+/// Takes the open file description's write lock on the whole file `path`; or, where only readers hold locks,
+/// goes without. Either way [`watch`] comes next.
 ///
 /// # Errors
 ///
 /// Another daemon holds it, or the file system has no locks.
-pub fn take(file: &File, path: &Path) -> Result<Outcome> {
+pub fn take(file: &File, path: &Path) -> Result<()> {
     let failed = || format!("locking {} for writing", path.display());
     match lock(file, libc::F_OFD_SETLK, libc::F_WRLCK) {
-        Ok(_) => return Ok(Outcome::Locked),
+        Ok(_) => return Ok(()),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {}
         Err(error) => return Err(error).with_context(failed),
     }
     // What would keep a reader out: a write lock, and nothing else.
     let found = lock(file, libc::F_OFD_GETLK, libc::F_RDLCK).with_context(failed)?;
     if found == libc::F_UNLCK {
-        return Ok(Outcome::OnlyReaders);
+        return Ok(());
     }
     bail!(
         "{} is locked for writing by another process: another barrierd serves it under another \
@@ -110,6 +101,11 @@ mod tests {
         (dir, path, file.expect("made"))
     }
 
+    /// The lock that keeps a reader out of `path`, as the kernel names it.
+    fn found(path: &Path) -> i32 {
+        lock(&File::open(path).expect("opened"), libc::F_OFD_GETLK, libc::F_RDLCK).expect("asked")
+    }
+
     // Locks are the open file's, so a second opening in this process stands for another one.
 
     #[test]
@@ -118,9 +114,11 @@ mod tests {
         let reader = File::open(&path).expect("opened");
         lock(&reader, libc::F_OFD_SETLK, libc::F_RDLCK).expect("free");
         lock(&reader, libc::F_OFD_SETLK, libc::F_WRLCK).expect_err("it can't write");
-        assert_eq!(take(&file, &path).expect("a reader"), Outcome::OnlyReaders);
+        take(&file, &path).expect("a reader is passed over");
+        assert_eq!(found(&path), libc::F_UNLCK);
         drop(reader);
-        assert_eq!(take(&file, &path).expect("free"), Outcome::Locked);
+        take(&file, &path).expect("free");
+        assert_eq!(found(&path), libc::F_WRLCK);
     }
 
     #[test]
@@ -128,7 +126,7 @@ mod tests {
         let (_dir, path, file) = opened();
         let reader = File::open(&path).expect("opened");
         let writer = File::options().read(true).write(true).open(&path).expect("opened");
-        assert_eq!(take(&writer, &path).expect("free"), Outcome::Locked);
+        take(&writer, &path).expect("free");
         lock(&reader, libc::F_OFD_SETLK, libc::F_RDLCK).expect_err("a writer has it");
         let error = take(&file, &path).expect_err("a writer").to_string();
         assert!(error.contains("another barrierd serves it under another name"), "{error}");

@@ -11,10 +11,6 @@ use barrierd_daemon::account::DEFAULT_NAME;
 use barrierd_daemon::cli::Cli;
 use clap::CommandFactory;
 
-#[allow(dead_code, reason = "the manual has more of it")]
-#[path = "../../barrierd-client/src/bin/barrierctl/usage.rs"]
-mod usage;
-
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist");
 
 /// 1.6 by systemd 252, on its scale from 0 (best) to 10; a little more for versions that ask for more. 0.2 of
@@ -104,7 +100,7 @@ fn the_package_has_all_that_is_generated() {
 fn manual_and_completions_have_every_option() {
     let out = tempfile::tempdir().expect("a directory");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "-p", "barrierd-daemon", "--example", "manual", "--"]);
+    cargo.args(["run", "--quiet", "-p", "barrierd-daemon", "--example", "barrierd_manual", "--"]);
     assert!(cargo.arg(out.path()).status().expect("cargo runs").success(), "{cargo:?} failed");
     let command = Cli::command();
     let options: Vec<&str> =
@@ -113,26 +109,11 @@ fn manual_and_completions_have_every_option() {
     for name in ["barrierd.8", "barrierd.bash", "_barrierd", "barrierd.fish"] {
         has_all(out.path(), name, &options);
     }
-    let words: Vec<&str> = usage::VERBS
-        .iter()
-        .map(|verb| verb.name)
-        .chain(usage::OPTIONS.iter().map(|option| option.long))
-        .collect();
-    assert!(words.contains(&"metrics") && words.contains(&"file"), "{words:?}");
-    for name in ["barrierctl.1", "barrierctl.bash", "_barrierctl", "barrierctl.fish"] {
-        has_all(out.path(), name, &words);
-    }
-    has_all(
-        out.path(),
-        "barrierctl.1",
-        &usage::EXITS.iter().map(|exit| exit.1).collect::<Vec<_>>(),
-    );
-    for page in ["barrierd.8", "barrierctl.1"] {
-        let page = out.path().join(page);
-        let page = page.to_str().expect("UTF-8");
-        let check = ["--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page];
-        if let Some(text) = run("man", &check) {
-            assert!(!text.contains("warning"), "{page}: {text}");
-        }
+    // Without a manual reader there is nothing to ask.
+    let page = out.path().join("barrierd.8");
+    let page = page.to_str().expect("UTF-8");
+    let check = ["--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page];
+    if let Some(text) = run("man", &check) {
+        assert!(!text.contains("warning"), "{page}: {text}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the daemon has given up once it runs, seen from outside.
 //!
 //! Owns the questions to the kernel about a running daemon: its status, a trace of its system calls
-//! against the table in `policy`, what it tells a supervisor, and how it ends. Needs root.
+//! against the table in `seccomp_policy`, what it tells a supervisor, and how it ends. Needs root.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use barrierd_client::abi;
 use barrierd_daemon::account::DEFAULT_ID;
 use barrierd_daemon::clock::now_ns;
-use barrierd_daemon::policy::{Role, Row, Seen, TABLE, When};
+use barrierd_daemon::seccomp_policy::{Role, Row, Seen, TABLE, When};
 use libbpf_rs::query::MapInfoIter;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::process::{Pid, Signal, geteuid, kill_process};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Flushes, each under a guard of its own, until a closure ran that was deferred before. `between` them others do
 /// what they do.
@@ -168,4 +168,25 @@ fn nobody_buys_for_what_a_section_holds_back() {
     drop(guard);
     own.flush();
     assert_eq!((bought(), reclaimer.stats().freed), (1, 20));
+}
+
+/// What all who take part have seen is observed: a barrier is bought for those alone who have not.
+#[test]
+fn synchronize_buys_for_idle_threads_alone() {
+    if !is_alone("synchronize_buys_for_idle_threads_alone") {
+        return;
+    }
+    let reclaimer = builder(Source::Membarrier).build().unwrap();
+    let own = reclaimer.handle();
+    let bought = || reclaimer.stats().other_syscalls;
+    let synchronize = |n: u64| {
+        own.retire_value(n);
+        own.synchronize(Instant::now() + Duration::from_secs(20)).unwrap();
+        assert_eq!(reclaimer.stats().freed, n);
+    };
+    (1..=20).for_each(synchronize);
+    assert_eq!(bought(), 0, "nobody else is there");
+    let _idle = reclaimer.handle();
+    synchronize(21);
+    assert_eq!(bought(), 1);
 }

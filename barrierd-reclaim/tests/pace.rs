@@ -90,6 +90,35 @@ fn what_a_section_held_goes_soon_after_it() {
     assert_eq!(reclaimer.stats().retire_syscalls, 0);
 }
 
+/// However much a section holds back, nobody buys a barrier that lets nothing go: for what came before the section one
+/// does, and for all of it once the section has ended and its thread shows nothing new.
+#[test]
+fn what_a_section_holds_back_is_no_reason_to_buy() {
+    const MANY: u64 = 20_000;
+    let reclaimer = reclaimer();
+    let (writer, mut reader) = (reclaimer.handle(), reclaimer.handle());
+    let bought_for = |items: u64| {
+        let before = reclaimer.stats().retire_syscalls;
+        for _ in 0..items {
+            // SAFETY: fresh from a Box, retired once.
+            unsafe { writer.retire(Box::into_raw(Box::new(0u64))) };
+        }
+        reclaimer.stats().retire_syscalls - before
+    };
+    let idle = reclaimer.handle();
+    let guard = reader.pin();
+    assert_eq!(bought_for(MANY), 0, "another's section");
+    drop(guard);
+    assert!(bought_for(MANY) > 0, "nobody's");
+    writer.flush();
+    let own = reclaimer.pin();
+    assert_eq!(bought_for(MANY), 0, "the thread's own section");
+    drop(own);
+    // That of a section which began after most of it was retired.
+    assert!(bought_for(100) > 0, "nobody's any more");
+    drop(idle);
+}
+
 /// A writer that is made to wait above a limit is no slow writer: it is looked at once in 64 objects, though its bags be
 /// small, so it waits once in 64.
 #[test]

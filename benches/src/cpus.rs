@@ -80,6 +80,13 @@ impl Load {
     }
 }
 
+/// Spins until then.
+pub(crate) fn spin_until(then: Instant) {
+    while Instant::now() < then {
+        spin_loop();
+    }
+}
+
 /// Says stop when it goes.
 pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 

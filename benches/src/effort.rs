@@ -48,7 +48,7 @@ impl Effort {
 
     /// Rounds of turns that last [`turn`](Effort::turn).
     pub(crate) fn rounds(self) -> usize {
-        self.pick(1, 11, 31)
+        self.pick(1, 9, 31)
     }
 
     /// How long threads work in one turn.

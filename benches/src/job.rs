@@ -82,6 +82,32 @@ pub(crate) fn done(
     Ok(parse(&text))
 }
 
+/// Returns the samples of each of `names`: `EXPERIMENT SCENARIO NAME` for each scenario, all names in turn, so many times.
+/// What fails is missing in the report.
+pub(crate) fn in_turn<'n>(
+    bench: &mut Bench,
+    allocator: Allocator,
+    experiment: &str,
+    scenarios: &[&str],
+    names: &[&'n str],
+    rounds: usize,
+) -> Vec<(&'n str, Samples)> {
+    let mut all: Vec<(&str, Samples)> =
+        names.iter().map(|name| (*name, Samples::default())).collect();
+    for _ in 0..rounds {
+        for scenario in scenarios {
+            for (name, own) in &mut all {
+                let task = format!("{experiment} {scenario} {name}");
+                match done(bench, allocator, &task, Duration::from_secs(60)) {
+                    Ok(samples) => own.append(&samples),
+                    Err(error) => bench.report.miss(error),
+                }
+            }
+        }
+    }
+    all
+}
+
 fn parse(text: &str) -> Samples {
     let mut samples = Samples::default();
     for line in text.lines() {

@@ -5,8 +5,8 @@
 //! - How: `turns` (A B C A B C), `stats`, `job` (a process of its own for each configuration, so
 //!   that none inherits another's heap), `instructions` (callgrind), `cpus` (pinning, load),
 //!   `daemon` (starts and stops barrierd), `effort` (how long).
-//! - What: `schemes` (the contestants), `structures` (written once for all), `experiments`, a file
-//!   each, with the prose of its section.
+//! - What: `schemes` (the contestants), `structures` (written once for all), `objects` (that count their frees),
+//!   `experiments`, a file each, with the prose of its section.
 //! - Where to: `report` (Markdown, CSV), `picture` (SVG), `machine` (what it ran on), `readme`.
 
 mod cpus;
@@ -16,6 +16,7 @@ mod experiments;
 mod instructions;
 mod job;
 mod machine;
+mod objects;
 mod options;
 mod picture;
 mod readme;
@@ -28,6 +29,7 @@ mod turns;
 use daemon::Live;
 use effort::Effort;
 use experiments::{ALL, Experiment};
+use machine::Work;
 use options::Options;
 use report::Report;
 use std::collections::BTreeMap;
@@ -80,7 +82,9 @@ fn bench(options: Options) -> Result<(), String> {
         Report::new(&options.out, &schemes::OVERVIEW).map_err(|error| format!("{error}"))?;
     let mut bench = Bench { effort: options.effort, live, report, options, facts: BTreeMap::new() };
     machine::describe(&mut bench);
+    let whole = Work::so_far(bench.live.as_ref());
     for experiment in &wanted {
+        let before = Work::so_far(bench.live.as_ref());
         eprintln!("[{:>4.0} s] {}", begin.elapsed().as_secs_f64(), experiment.name);
         bench.report.section(experiment.title);
         bench.report.say(experiment.about);
@@ -89,10 +93,21 @@ fn bench(options: Options) -> Result<(), String> {
         if catch_unwind(run).is_err() {
             bench.report.miss(format!("the rest of {}: it panicked", experiment.name));
         }
+        let others = before.and_then(|before| before.others_since(bench.live.as_ref()));
+        if let Some(busy) = machine::busy(others) {
+            eprintln!("         {busy}");
+            bench.report.say(&busy);
+        }
     }
-    bench.report.overview();
+    let others = whole.and_then(|whole| whole.others_since(bench.live.as_ref()));
     let took = begin.elapsed().as_secs_f64();
-    bench.report.finish(took).map_err(|error| format!("the report: {error}"))?;
+    let meanwhile = others.map_or(String::new(), |(others, stolen)| {
+        format!(
+            " Others used {others:.1} per cent of the CPUs meanwhile, and {stolen:.1} per cent were taken away."
+        )
+    });
+    bench.report.overview(&format!("The run took {took:.0} s.{meanwhile}"));
+    bench.report.finish().map_err(|error| format!("the report: {error}"))?;
     if let Some(readme) = &bench.options.readme {
         readme::rewrite(readme, &bench.report).map_err(|error| format!("the README: {error}"))?;
     }

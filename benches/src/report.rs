@@ -1,7 +1,9 @@
 //! The report: Markdown, with the raw data as CSV and the pictures as SVG beside it.
 //!
-//! Owns where things are written and how tables look. Knows nothing of what they say.
+//! Owns where things are written and how tables look. Knows nothing of what they say, except which contestants are this
+//! project's: those whose names begin with its own.
 
+use crate::schemes::{AGAIN, BY_BIRTHS, HANDLE, MEMBARRIER, OURS, ROBUST};
 use crate::stats::number;
 use crate::turns::Samples;
 use std::fmt::Write as _;
@@ -29,7 +31,46 @@ pub(crate) struct Report {
 struct Contest {
     what: String,
     better: Better,
+    /// Whether it belongs to those that show where the project stands.
+    principal: bool,
     entries: Vec<(String, f64)>,
+    /// By how much two of one kind differed, if both took part: 1 or more.
+    noise: Option<f64>,
+}
+
+impl Contest {
+    /// Returns how much better one is than the other; of what can't be divided, nothing.
+    fn lead(&self, one: f64, two: f64) -> f64 {
+        match self.better {
+            Better::Lower => (two + f64::MIN_POSITIVE) / (one + f64::MIN_POSITIVE),
+            Better::Higher => (one + f64::MIN_POSITIVE) / (two + f64::MIN_POSITIVE),
+        }
+    }
+
+    /// Returns the best of this project's ways, or of the others.
+    fn best(&self, ours: bool) -> Option<&(String, f64)> {
+        let own = self.entries.iter().filter(|(name, _)| name.starts_with(OURS) == ours);
+        own.fold(None, |best: Option<&(String, f64)>, one| match best {
+            Some(best) if self.lead(best.1, one.1) >= 1.0 => Some(best),
+            _ => Some(one),
+        })
+    }
+
+    /// Returns the figure of the one that is called so, as text.
+    fn shown(&self, name: &str) -> String {
+        let found = self.entries.iter().find(|(own, _)| own == name);
+        found.map_or(String::new(), |(_, value)| number(*value))
+    }
+}
+
+/// "name: figure"
+fn named((name, value): &(String, f64)) -> String {
+    format!("{name}: {}", number(*value))
+}
+
+/// How far one is ahead, as text.
+fn ahead(by: f64) -> String {
+    if by < 1e6 { format!("{by:.2}") } else { "from nothing".into() }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +79,14 @@ pub(crate) enum Better {
     Higher,
 }
 
-/// Whose names begin so are this project's.
-const OURS: &str = "barrierd";
-
 /// A lead below this says nothing.
 const TIE: f64 = 1.03;
+
+const STANDING: &str = "\
+The rows that matter most to whoever has to choose: this project on its daemon (`barrierd`) and without, the best of its \
+ways, the best of the others, and who is first by which factor; bold where it is somebody else. *Twice the same* is how far \
+two contestants of one kind, `barrierd` and `(barrierd again)`, lie apart in that row: who leads by less leads by noise, and \
+then, or within 3 per cent, neither is first.";
 
 /// A table, all cells as text.
 #[derive(Clone, Debug, Default)]
@@ -174,39 +218,108 @@ impl Report {
         better: Better,
         entries: impl IntoIterator<Item = (String, f64)>,
     ) {
-        let entries = entries.into_iter().filter(|(name, _)| !name.starts_with('(')).collect();
-        self.contests.push(Contest { what: what.into(), better, entries });
+        self.compare(what, better, false, entries, |_| true);
+    }
+
+    /// The same of a row that shows where the project stands, too.
+    pub(crate) fn principal(
+        &mut self,
+        what: &str,
+        better: Better,
+        entries: impl IntoIterator<Item = (String, f64)>,
+    ) {
+        self.compare(what, better, true, entries, |_| true);
+    }
+
+    /// A principal row of one of this project's ways beside all others.
+    pub(crate) fn principal_of(
+        &mut self,
+        what: &str,
+        better: Better,
+        entries: impl IntoIterator<Item = (String, f64)>,
+        way: &str,
+    ) {
+        let takes_part = |name: &str| name == way || !name.starts_with(OURS);
+        self.compare(&format!("{what}: {way}"), better, true, entries, takes_part);
+    }
+
+    /// A principal row of robust guards beside the peer that bounds what waits as they do.
+    pub(crate) fn principal_robust(
+        &mut self,
+        what: &str,
+        better: Better,
+        entries: impl IntoIterator<Item = (String, f64)>,
+    ) {
+        let takes_part = |name: &str| name.starts_with(ROBUST) || name == BY_BIRTHS;
+        let what = format!("robust guards beside {BY_BIRTHS}: {what}");
+        self.compare(&what, better, true, entries, takes_part);
+    }
+
+    fn compare(
+        &mut self,
+        what: &str,
+        better: Better,
+        principal: bool,
+        entries: impl IntoIterator<Item = (String, f64)>,
+        takes_part: impl Fn(&str) -> bool,
+    ) {
+        let mut entries: Vec<(String, f64)> = entries.into_iter().collect();
+        let value =
+            |name: &str| entries.iter().find(|(own, _)| own == name).map(|(_, value)| *value);
+        let noise = value(OURS).or_else(|| value(HANDLE)).zip(value(AGAIN)).map(|(one, two)| {
+            (one.max(two) + f64::MIN_POSITIVE) / (one.min(two) + f64::MIN_POSITIVE)
+        });
+        entries.retain(|(name, _)| !name.starts_with('(') && takes_part(name));
+        self.contests.push(Contest { what: what.into(), better, principal, entries, noise });
     }
 
     fn lost(&self) -> Table {
         let mut table =
             Table::new(["", "barrierd", "best of ours", "best of the others", "ahead of ours by"]);
         for contest in &self.contests {
-            // How much better the first is than the second; of what can't be divided, nothing.
-            let lead = |one: f64, two: f64| match contest.better {
-                Better::Lower => (two + f64::MIN_POSITIVE) / (one + f64::MIN_POSITIVE),
-                Better::Higher => (one + f64::MIN_POSITIVE) / (two + f64::MIN_POSITIVE),
-            };
-            let best = |ours: bool| {
-                let own = contest.entries.iter().filter(|(name, _)| name.starts_with(OURS) == ours);
-                own.fold(None, |best: Option<&(String, f64)>, one| match best {
-                    Some(best) if lead(best.1, one.1) >= 1.0 => Some(best),
-                    _ => Some(one),
-                })
-            };
-            let (Some(ours), Some(theirs)) = (best(true), best(false)) else { continue };
-            let plain = contest.entries.iter().find(|(name, _)| name == OURS);
-            let by = lead(theirs.1, ours.1);
-            if by < TIE {
+            let (Some(ours), Some(theirs)) = (contest.best(true), contest.best(false)) else {
                 continue;
+            };
+            let by = contest.lead(theirs.1, ours.1);
+            if by >= TIE {
+                let cells = [contest.shown(OURS), named(ours), named(theirs), ahead(by)];
+                table.row(std::iter::once(contest.what.clone()).chain(cells));
             }
-            let shown = |(name, value): &(String, f64)| format!("{}: {}", name, number(*value));
+        }
+        table
+    }
+
+    /// The principal rows: who is first, and whether that is more than noise.
+    fn standing(&self) -> Table {
+        let mut table = Table::new([
+            "",
+            OURS,
+            MEMBARRIER,
+            "best of ours",
+            "best of the others",
+            "first, by",
+            "twice the same",
+        ]);
+        for contest in self.contests.iter().filter(|contest| contest.principal) {
+            let Some(ours) = contest.best(true) else { continue };
+            let theirs = contest.best(false);
+            let noise = contest.noise.unwrap_or(1.0).max(TIE);
+            let first = theirs.map_or(String::new(), |theirs| {
+                let by = contest.lead(ours.1, theirs.1);
+                match by {
+                    _ if by >= noise => format!("{}, {}", ours.0, ahead(by)),
+                    _ if 1.0 / by >= noise => format!("**{}**, {}", theirs.0, ahead(1.0 / by)),
+                    _ => "neither".into(),
+                }
+            });
             table.row([
                 contest.what.clone(),
-                plain.map_or(String::new(), |(_, value)| number(*value)),
-                shown(ours),
-                shown(theirs),
-                if by < 1e6 { format!("{by:.2}") } else { "from nothing".into() },
+                contest.shown(OURS),
+                contest.shown(MEMBARRIER),
+                named(ours),
+                theirs.map_or(String::new(), named),
+                first,
+                contest.noise.map_or(String::new(), ahead),
             ]);
         }
         table
@@ -261,8 +374,8 @@ impl Report {
         text
     }
 
-    /// Puts the summary on top.
-    pub(crate) fn overview(&mut self) {
+    /// Puts the summary on top, and what is to be said of the run at large.
+    pub(crate) fn overview(&mut self, of_the_run: &str) {
         let lost = self.lost();
         if !self.contests.is_empty() {
             self.section("Where others are first");
@@ -275,7 +388,12 @@ impl Report {
             self.table("", &lost);
         }
         let summary = self.summary("");
-        let _ = write!(self.head, "\n## In short\n\n{summary}");
+        let _ = write!(self.head, "\n{of_the_run}\n\n## In short\n\n{summary}");
+        let standing = self.standing();
+        if !standing.is_empty() {
+            let _ =
+                write!(self.head, "\n## Where it stands\n\n{STANDING}\n\n{}", standing.markdown());
+        }
         let missing: Vec<String> =
             self.missing.iter().map(|what| format!("- {}", what.trim())).collect();
         if !missing.is_empty() {
@@ -283,9 +401,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn finish(&self, seconds: f64) -> io::Result<()> {
-        let text = format!("{}{}\n---\nThe run took {seconds:.0} s.\n", self.head, self.text);
-        fs::write(self.path(), text)
+    pub(crate) fn finish(&self) -> io::Result<()> {
+        fs::write(self.path(), format!("{}{}", self.head, self.text))
     }
 }
 
@@ -301,8 +418,8 @@ mod tests {
         report.headline("pin, ns", "barrierd", "0.80");
         report.headline("stack", "barrierd", "70.0");
         report.miss("daemon rows: no root");
-        report.overview();
-        report.finish(1.0).expect("written");
+        report.overview("The run took 1 s.");
+        report.finish().expect("written");
         let text = fs::read_to_string(report.path()).expect("there");
         assert!(
             text.contains("|  | barrierd | crossbeam-epoch |\n| --- | ---: | ---: |\n"),
@@ -336,6 +453,36 @@ mod tests {
             "{text}"
         );
         assert_eq!(text.lines().count(), 4, "{text}");
+    }
+
+    #[test]
+    fn where_it_stands_names_the_first_unless_noise_is_larger() {
+        let dir = tempfile::tempdir().expect("room");
+        let mut report = Report::new(dir.path(), &[]).expect("room");
+        let row = |own: f64, again: f64, peer: f64| {
+            [("barrierd", own), (AGAIN, again), ("barrierd, membarrier", 9.0), ("peer", peer)]
+                .map(|(name, value)| (name.to_owned(), value))
+        };
+        report.principal("won", Better::Lower, row(1.0, 1.1, 2.0));
+        report.principal("lost", Better::Lower, row(4.0, 5.0, 2.0));
+        report.principal("noise", Better::Lower, row(1.0, 3.0, 2.0));
+        report.contest("not principal", Better::Lower, row(1.0, 1.0, 2.0));
+        let text = report.standing().markdown();
+        let line = |what: &str| text.lines().find(|line| line.contains(what));
+        assert_eq!(
+            line("won"),
+            Some("| won | 1.00 | 9.00 | barrierd: 1.00 | peer: 2.00 | barrierd, 2.00 | 1.10 |")
+        );
+        assert_eq!(
+            line("lost"),
+            Some("| lost | 4.00 | 9.00 | barrierd: 4.00 | peer: 2.00 | **peer**, 2.00 | 1.25 |")
+        );
+        assert_eq!(
+            line("noise"),
+            Some("| noise | 1.00 | 9.00 | barrierd: 1.00 | peer: 2.00 | neither | 3.00 |")
+        );
+        assert_eq!(line("principal"), None);
+        assert!(report.lost().markdown().contains("| lost |"));
     }
 
     #[test]

@@ -69,6 +69,13 @@ impl Samples {
         });
         self.rounds[index].push(value);
     }
+
+    /// Takes another's rounds behind its own.
+    pub(crate) fn append(&mut self, other: &Samples) {
+        for (name, rounds) in other.names.iter().zip(&other.rounds) {
+            rounds.iter().for_each(|value| self.push(name, *value));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ void SHIM(unlock)(void)
 	URCU(quiescent_state)();
 }
 
+/* Before a thread of qsbr rests, which else holds all others up; it may only unregister then. */
+void SHIM(rest)(void) { URCU(thread_offline)(); }
+
 void SHIM(call)(struct rcu_head *head, void (*callback)(struct rcu_head *))
 {
 	URCU(call_rcu)(head, callback);

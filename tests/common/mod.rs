@@ -47,7 +47,7 @@ pub(crate) fn barrierd() -> &'static Path {
 #[allow(dead_code, reason = "not every test program asks it")]
 pub(crate) fn barrierctl() -> &'static Path {
     static PATH: LazyLock<PathBuf> =
-        LazyLock::new(|| built("barrierd-client", &["--bin", "barrierctl"], "barrierctl"));
+        LazyLock::new(|| built("barrierctl", &["--bin", "barrierctl"], "barrierctl"));
     &PATH
 }
 

@@ -131,11 +131,11 @@ fn every_function_of_the_header_is_in_the_library_and_no_other() {
     assert_eq!(declared.len(), 13);
 }
 
-/// Every C block of the README, as the body of a function after its `#include`s.
+/// Every C block of docs/c.md, as the body of a function after its `#include`s.
 #[test]
-fn the_readme_compiles() {
-    let readme = include_str!("../../../README.md");
-    let blocks: Vec<_> = readme.split("\n```c\n").skip(1).collect();
+fn the_page_for_c_programmers_compiles() {
+    let page = include_str!("../../../docs/c.md");
+    let blocks: Vec<_> = page.split("\n```c\n").skip(1).collect();
     assert!(!blocks.is_empty());
     for block in blocks {
         let block = block.split_once("\n```").expect("its end").0;

@@ -10,7 +10,8 @@ use std::process::{Command, Output};
 
 use tool::run;
 
-const README: &str = include_str!("../../../README.md");
+/// The page for C programmers.
+const PAGE: &str = include_str!("../../../docs/c.md");
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 fn install(prefix: &Path) -> Command {
@@ -87,8 +88,8 @@ eval "$3"
 exec ./a.out no-such-file
 "#;
 
-/// What the README tells to type, where ld.so looks into `searched` beside its own directories.
-fn by_the_readme(searched: &str) -> Option<Output> {
+/// What docs/c.md tells to type, where ld.so looks into `searched` beside its own directories.
+fn by_the_page(searched: &str) -> Option<Output> {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must run it");
         eprintln!("\n*** NOT RUN: this test mounts, which needs root ***\n");
@@ -96,8 +97,8 @@ fn by_the_readme(searched: &str) -> Option<Output> {
     }
     // A line without its prompt and what is said of it.
     let line = |start: &str| {
-        let line = README.lines().find(|line| line.get(2..).is_some_and(|l| l.starts_with(start)));
-        let line = line.unwrap_or_else(|| panic!("no {start:?} in README.md"));
+        let line = PAGE.lines().find(|line| line.get(2..).is_some_and(|l| l.starts_with(start)));
+        let line = line.unwrap_or_else(|| panic!("no {start:?} in docs/c.md"));
         line[2..].split("   ").next().expect("a command").to_owned()
     };
     let dir = tempfile::tempdir().expect("a directory");
@@ -117,8 +118,8 @@ fn by_the_readme(searched: &str) -> Option<Output> {
 }
 
 #[test]
-fn b10_the_readmes_commands_make_a_program_that_runs() {
-    let Some(output) = by_the_readme("/usr/local/lib") else { return };
+fn b10_the_pages_commands_make_a_program_that_runs() {
+    let Some(output) = by_the_page("/usr/local/lib") else { return };
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(!printed.contains("ld.so"), "nothing is missing here: {printed}");
     asks_for_the_daemon(&output);
@@ -126,7 +127,7 @@ fn b10_the_readmes_commands_make_a_program_that_runs() {
 
 #[test]
 fn b10_where_the_linker_does_not_look_the_missing_line_is_said() {
-    let Some(output) = by_the_readme("/usr/lib") else { return };
+    let Some(output) = by_the_page("/usr/lib") else { return };
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.contains("LD_LIBRARY_PATH=/usr/local/lib"), "{printed}");
     let said = String::from_utf8_lossy(&output.stderr);

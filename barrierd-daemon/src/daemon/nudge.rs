@@ -11,8 +11,7 @@ use rustix::thread::sched_getcpu;
 use super::Daemon;
 use crate::clock::now_ns;
 use crate::idle;
-use crate::kick::Means;
-use crate::laggards::{For, Outcome};
+use crate::laggards::{For, Means, Outcome};
 use crate::machine::IDLE;
 use crate::pace::How;
 use crate::report::say;
@@ -25,7 +24,7 @@ const SHOWS_NS: u64 = 5_000;
 const READINGS: usize = 32;
 
 impl Daemon<'_> {
-    /// Serves a batch of requests, all at once: arm, kick who lags, look, publish.
+    /// Serves a batch of requests, all at once: arm, kick those that lag, check, publish.
     ///
     /// Costs one token, worth a round or not: a flood of nonsense costs no more than the rate.
     pub(super) fn serve(&mut self) -> Result<()> {
@@ -46,7 +45,7 @@ impl Daemon<'_> {
         (0..READINGS).find(|_| self.clock.read() > wanted);
         self.arm(How::Pause);
         self.kick(For::Waiter);
-        // After a sleep all are far behind, offline or not; to ask which takes longer than the scan.
+        // After a sleep all lag far, offline or not; to ask which takes longer than the scan.
         self.sweep(false)?;
         if self.machine.last_interrupt_ns() <= wanted {
             self.publish()?;

@@ -5,10 +5,11 @@
 use anyhow::{Context, Result, bail, ensure};
 use barrierd_client::abi;
 use barrierd_client::boot::BootId;
+use barrierd_client::tracepoints::SCHED_SWITCH;
 use rustix::thread::set_current_timer_slack;
 
-use super::doubt::Switches;
 use super::figures::Fixed;
+use super::self_check::Switches;
 use super::{Config, Daemon};
 use crate::bucket::Bucket;
 use crate::clock::{EvidenceClock, check_time_namespace, now_ns, tick_ns};
@@ -21,11 +22,11 @@ use crate::machine::Machine;
 use crate::notify::Notify;
 use crate::online::{Online, possible_cpus};
 use crate::pace::Pace;
-use crate::policy::{Descriptors, Role};
 use crate::proof;
 use crate::public_file::{self, PublicFile};
 use crate::publisher::Publisher;
 use crate::report::{Counters, say};
+use crate::seccomp_policy::{Descriptors, Role};
 use crate::signals::Signals;
 use crate::socket::Socket;
 use crate::straggler::Straggler;
@@ -136,7 +137,7 @@ impl<'s> Daemon<'s> {
             slots: vec![0; cpus].into(),
             busy: 0,
             armed: 0,
-            behind: true,
+            lags: true,
             wanted: None,
             straggler: Straggler::default(),
             proved: true,
@@ -175,7 +176,7 @@ impl<'s> Daemon<'s> {
 /// Attaches sched_switch, then what `names` say, or the defaults.
 fn attach(kernel: &mut Kernel<'_>, names: &[String], verbose: bool) -> Result<()> {
     kernel.attach_sched_switch()?;
-    let mut attached = vec![tracepoint::SCHED_SWITCH];
+    let mut attached = vec![SCHED_SWITCH.name];
     for (name, optional) in tracepoint::wanted(names, kernel.infers_idle()) {
         if kernel.attach(name)? {
             attached.push(name);

@@ -83,6 +83,9 @@ fn preempted_at_times() {
 std::thread_local! {
     /// See [`counted`].
     pub(crate) static COMPARED: Cell<u64> = const { Cell::new(0) };
+    /// So far apart do items come, nanoseconds, whatever the clock says: for tests whose figures may not depend on the
+    /// machine's pace.
+    pub(crate) static GAP_NS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// All that one thread has retired and not yet freed.

@@ -305,6 +305,9 @@ proptest! {
 /// it was safe and can't have seen who holds it.
 #[test]
 fn an_older_look_lets_nothing_go() {
+    if std::env::var_os(OLDER_LOOK).is_some() {
+        crate::sync::BROKEN.store(Twin::OlderLook as u8 + 1, Ordering::Relaxed);
+    }
     let queue = Queue::new(VtimeWord::none());
     let hazard = HazardSlot::new();
     let look = || Holders::look(core::iter::empty, || core::iter::once(&hazard));
@@ -327,4 +330,16 @@ fn an_older_look_lets_nothing_go() {
         assert_eq!(work.ready(), 1);
         assert_eq!(work.take_safe().map(|item| item.ptr().addr()), Some(8));
     });
+}
+
+/// Set for the process that runs [`an_older_look_lets_nothing_go`] with the code broken.
+const OLDER_LOOK: &str = "BARRIERD_TEST_OLDER_LOOK";
+
+#[test]
+fn twin_older_look() {
+    let mut test = std::process::Command::new(std::env::current_exe().expect("this test"));
+    test.args(["--exact", "bag::tests::an_older_look_lets_nothing_go"]).env(OLDER_LOOK, "1");
+    let output = test.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && said.contains("not safe when that look"), "{said}");
 }

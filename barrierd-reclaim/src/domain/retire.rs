@@ -200,3 +200,64 @@ impl Domain {
         stage();
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::bag::{BAG_ITEMS, GAP_NS};
+    use crate::{Handle, Reclaimer, Source};
+
+    /// As fast as can be: bags are filled up, and a scan serves all. The clock of a slow machine would say that items come
+    /// slowly, and then each thread scans for its own bags.
+    const FAST: u64 = 0;
+    /// Bags of two.
+    const SLOW: u64 = 1_000_000;
+
+    unsafe fn nothing(_: *mut u64) {}
+
+    /// `turns` times each of `threads` handles retires 64 items, one after another, `gap_ns` apart by what they believe.
+    /// One thread stands for all. The most items of a thread that waited after a turn, in the mean; rounded up.
+    fn in_turn(source: Source, threads: usize, turns: usize, held: bool, gap_ns: u64) -> u64 {
+        GAP_NS.set(Some(gap_ns));
+        let reclaimer = Reclaimer::builder().source(source).background(false).build().unwrap();
+        // From then on each look at what may go is one at hazards and intervals, too.
+        let hazard = held.then(|| reclaimer.hazard());
+        let all: Vec<Handle> = (0..threads).map(|_| reclaimer.handle()).collect();
+        let mut most = 0;
+        for _ in 0..turns {
+            if held {
+                // Whoever has a hazard is not put to sleep. So it shows what it has seen: else only barriers that are
+                // bought let anything go, and when they are is a matter of time.
+                drop(reclaimer.pin());
+            }
+            for handle in &all {
+                for n in 1..=BAG_ITEMS {
+                    // SAFETY: nobody follows it, and nothing is done to it.
+                    unsafe { handle.retire_with(std::ptr::without_provenance_mut(8 * n), nothing) };
+                }
+            }
+            most = most.max(reclaimer.stats().waiting());
+        }
+        GAP_NS.set(None);
+        drop(hazard);
+        most.div_ceil(threads as u64)
+    }
+
+    /// One is open; one was sealed in the last turn; and one the turn before, whose stop some had not seen when others
+    /// scanned for them. A barrier that is bought meanwhile, by whomever, only lets more go.
+    #[test]
+    fn many_threads_keep_three_bags_each_however_many_they_are() {
+        let bag = BAG_ITEMS as u64;
+        for held in [false, true] {
+            let cases =
+                [(100, 100, SLOW), (100, 100, FAST), (1_000, 100, FAST), (10_000, 12, FAST)];
+            for (threads, turns, gap_ns) in cases {
+                let case = format!("{threads} threads, {gap_ns} ns apart, held {held}");
+                let most = in_turn(Source::Membarrier, threads, turns, held, gap_ns);
+                assert!(most <= 3 * bag, "{case}: {most} each");
+                // Whoever scans there has all the evidence himself.
+                let most = in_turn(Source::Fence, threads, turns, held, gap_ns);
+                assert!(most <= 2 * bag, "{case}, and they fence: {most} each");
+            }
+        }
+    }
+}

@@ -212,7 +212,8 @@ impl Domain {
         loop {
             let late = Instant::now() >= deadline;
             let own = self.full_stop(record);
-            let scan = self.scan(own, asked, &|_| Uncovered::default());
+            // What the readers have seen may cover it: then nothing is bought.
+            let scan = self.scan(own, asked, &|watermark| Uncovered::some(watermark <= stamp));
             if self.words().safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
             }

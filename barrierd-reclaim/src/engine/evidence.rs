@@ -263,7 +263,7 @@ impl Engine {
         };
         let wanted = match asked {
             Asked::Nothing => false,
-            Asked::Now => !self.barriers.keeps_up(),
+            Asked::Now => uncovered(watermark).any() && !self.barriers.keeps_up(),
             Asked::OnFlush | Asked::OnFlushAgain => {
                 let any = uncovered(watermark).any();
                 if any && !membarrier.is_registered() && self.barriers.keeps_up() {
@@ -276,15 +276,15 @@ impl Engine {
                 any && (asked == Asked::OnFlushAgain || membarrier.is_worth_a_flush(own))
             }
             Asked::OnRetire | Asked::OnExit => {
-                let uncovered = uncovered(watermark);
-                let worth =
-                    purchase::worth_buying(uncovered.items, membarrier.price_ns(), self.budget);
+                let found = uncovered(watermark);
+                let is_worth =
+                    |items| purchase::worth_buying(items, membarrier.price_ns(), self.budget);
+                let worth = is_worth(found.items) && is_worth(self.would_go(watermark, uncovered));
                 // Little garbage goes in time, too: what readers that are active see by themselves is not waited
                 // for as long.
                 let old = asked == Asked::OnExit
-                    || membarrier.is_old(uncovered.oldest_ns, own) && !self.is_held_at(watermark);
-                let due =
-                    uncovered.any() && old && membarrier.is_due(own) && !self.barriers.keeps_up();
+                    || membarrier.is_old(found.oldest_ns, own) && !self.is_held_at(watermark);
+                let due = found.any() && old && membarrier.is_due(own) && !self.barriers.keeps_up();
                 (worth || due) && !membarrier.is_under_way(own)
             }
             Asked::AtLimit => {
@@ -324,6 +324,22 @@ impl Engine {
 }
 
 impl Engine {
+    /// How many of the items that `watermark` does not cover a barrier would set free: those that no section holds back
+    /// which is open now, be it the caller's own. The others a barrier that comes later covers as well. A hint.
+    ///
+    /// Where there are intervals it is all of them, since with each barrier the era goes on, and what a stalled robust
+    /// guard keeps goes by that.
+    fn would_go(&self, watermark: u64, uncovered: &dyn Fn(u64) -> Uncovered) -> usize {
+        let all = uncovered(watermark).items;
+        // Relaxed: what is bought is a matter of price.
+        if self.has_intervals.load(Ordering::Relaxed) {
+            return all;
+        }
+        let readers = self.records.awake().map(Record::reader);
+        let Some(oldest) = readers.filter_map(protocol::Reader::pinned).min() else { return all };
+        all.saturating_sub(uncovered(watermark.max(protocol::behind(oldest))).items)
+    }
+
     /// Whether an open section holds back all that `watermark` does not cover: then a barrier lets nothing go. Once the
     /// section has ended its thread shows what it has seen, or a barrier is worth its price. A hint.
     fn is_held_at(&self, watermark: u64) -> bool {

@@ -129,6 +129,17 @@ impl<T> Block<T> {
         }
     }
 
+    /// Those that somebody has, of a word, if there is such a word; `AWAKE`: and who does not sleep.
+    #[inline]
+    fn look<const AWAKE: bool>(&self, word: usize) -> Option<Look> {
+        let look = self.taken.get(word)?.look();
+        if !AWAKE || look.0 == 0 {
+            return Some(look);
+        }
+        let beds = word * (WORD / BEDS)..(word + 1) * (WORD / BEDS);
+        Some(look.but(&self.asleep[beds]))
+    }
+
     fn words(&self) -> impl Iterator<Item = (&Taken, &[AtomicPtr<T>])> {
         self.taken.iter().zip(self.places.chunks(WORD))
     }
@@ -161,12 +172,8 @@ impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
                     }
                 }
                 // Words of zeros are nearly all there is to a domain that was large.
-                if let Some(taken) = block.taken.get(self.word) {
-                    self.look = taken.look();
-                    if AWAKE && self.look.0 != 0 {
-                        let beds = self.word * (WORD / BEDS)..(self.word + 1) * (WORD / BEDS);
-                        self.look = Look(self.look.0).but(&block.asleep[beds]);
-                    }
+                if let Some(look) = block.look::<AWAKE>(self.word) {
+                    self.look = look;
                     self.word += 1;
                     continue;
                 }
@@ -299,6 +306,25 @@ impl<T> Places<T> {
     #[inline]
     pub(crate) fn awake(&self) -> impl Iterator<Item = &T> {
         self.walk::<true>()
+    }
+
+    /// The same of one word of 64 places or less: for a walk in several calls. `None`: there are not so many.
+    pub(crate) fn awake_in(&self, mut word: usize) -> Option<impl Iterator<Item = &T>> {
+        let mut blocks = self.blocks();
+        let block = loop {
+            let block = blocks.next()?;
+            match word.checked_sub(block.taken.len()) {
+                Some(rest) => word = rest,
+                None => break block,
+            }
+        };
+        let places = &block.places[word * WORD..];
+        let there = |place: usize| {
+            // Acquire: as in `in_use`.
+            // SAFETY: null, or made by `take`, and it lives as long as `self`.
+            unsafe { places[place].load(Ordering::Acquire).as_ref() }
+        };
+        Some(block.look::<true>(word)?.filter_map(there))
     }
 
     #[inline]

@@ -17,7 +17,7 @@ pub(crate) enum Asked {
     OnFlushAgain,
     /// A thread's exit: as for `OnRetire`, counted apart.
     OnExit,
-    /// `synchronize`: where barriers are bought, buy now.
+    /// `synchronize`: where barriers are bought, buy now, unless the readers have seen enough.
     Now,
     /// Only another look at the readers.
     Nothing,

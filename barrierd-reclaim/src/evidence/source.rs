@@ -27,8 +27,8 @@ pub enum Source {
     /// A process registers for it once, when it first needs it (with [`Auto`](Source::Auto), not while a
     /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms; the [background
     /// thread](crate::Builder::background) waits for it, and no barrier is bought in `retire`
-    /// before. `flush` waits for it, if nothing but a barrier helps. Without that thread, or if it does not come to it, whoever needs the first barrier waits;
-    /// [`synchronize`](crate::Reclaimer::synchronize) always does.
+    /// before. `flush` and [`synchronize`](crate::Reclaimer::synchronize) wait for it, if nothing but a barrier
+    /// helps. Without that thread, or if it does not come to it, whoever needs the first barrier waits.
     Membarrier,
     /// Readers run a full fence in every `pin`. Works everywhere.
     Fence,

@@ -124,8 +124,8 @@ impl Asleep {
     }
 }
 
-/// Marks a reader that seems idle. A full stop comes next, then a barrier. Nobody else marks, nor has marked one
-/// without being done with it.
+/// Marks a reader that seems idle. A full stop comes next, by this thread or by one that has this behind it, then a
+/// barrier. Nobody marks for another round, nor has marked one without being done with it.
 pub(crate) fn mark(sleep: &Sleep, asleep: &Asleep, bed: usize) {
     // Relaxed, all: the fence of the stop that comes next puts them before the barrier. The bit first: with the
     // word marked and no bit, the reader would only not fall asleep; a bit without the word says nothing.

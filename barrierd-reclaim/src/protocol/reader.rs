@@ -142,7 +142,7 @@ impl Reader {
         &self,
         words: &Words,
         floor: &AtomicU64,
-        clock: impl FnOnce() -> u64,
+        clock: impl Fn() -> u64,
     ) -> Stop {
         let stop = words.stop(floor, clock);
         // Release: brings the slot's earlier values along (step 1). Partner: `collect`.

@@ -1,8 +1,10 @@
 //! The protocol against plain facts, one step at a time.
 
+use super::words::{MOST_LEAD_NS, READINGS};
 use super::*;
 use crate::engine::places::Taken;
 use crate::sync::AtomicU64;
+use core::cell::Cell;
 use core::iter::once;
 use proptest::prelude::*;
 
@@ -91,6 +93,47 @@ fn stops_never_tie_and_say_when_the_clock_fell() {
     // That stamps run ahead of the clock is no sign that it fell.
     assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, behind_ns: 0 });
     assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, behind_ns: 0 });
+}
+
+/// On a clock that shows a nanosecond more at each reading, so that stops come sixteen times as fast as their stamps.
+#[test]
+fn stops_drive_their_stamps_so_far_ahead_and_no_further() {
+    let (words, readings) = (Words::new(), Cell::new(0));
+    let clock = || {
+        readings.set(readings.get() + 1);
+        readings.get()
+    };
+    let lead = || words.stop(&NONE, clock).ns.saturating_sub(readings.get());
+    let most = (0..100_000).map(|_| lead()).max().unwrap();
+    assert!((MOST_LEAD_NS - GRAIN..=MOST_LEAD_NS).contains(&most), "{most}");
+    // Each of them waits for a grain, once the lead is there.
+    let before = readings.get();
+    (0..100).for_each(|_| assert!(lead() <= MOST_LEAD_NS));
+    assert!((1_600..=1_700).contains(&(readings.get() - before)));
+}
+
+/// Nobody waits for a clock that has fallen, nor for ever for one that stands still.
+#[test]
+fn stops_wait_for_no_clock_that_fell() {
+    let (words, readings) = (Words::new(), Cell::new(0));
+    let stop = |clock| {
+        readings.set(0);
+        let read = || {
+            readings.set(readings.get() + 1);
+            clock
+        };
+        (words.stop(&NONE, read).ns, readings.get())
+    };
+    let hour = 3_600_000_000_000;
+    assert_eq!(stop(hour), (hour, 1));
+    assert_eq!(stop(0), (hour + GRAIN, 1));
+    let near = hour - MOST_LEAD_NS;
+    assert_eq!(stop(near), (hour + 2 * GRAIN, 1 + READINGS));
+    // Held up since it was read: one look tells.
+    let (late, first) = (Words::new(), Cell::new(true));
+    late.stop(&NONE, || 150_000);
+    assert_eq!(late.stop(&NONE, || if first.take() { 0 } else { 160_000 }).ns, 150_000 + 16);
+    assert!(!first.get());
 }
 
 /// A thread that is preempted in its stop finds on its clock what others had found long before.

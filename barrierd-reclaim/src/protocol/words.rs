@@ -6,6 +6,12 @@ use crate::sync::{AtomicU64, Ordering, Twin, broken, fence};
 use core::sync::atomic::{AtomicU64 as Hint, AtomicUsize as Count};
 use crossbeam_utils::CachePadded;
 
+/// Stamps lead the clock by no more than this, nanoseconds, where it was stops that drove them there: what they cover
+/// waits for passive evidence, which is a time, by so much longer.
+pub(super) const MOST_LEAD_NS: u64 = 100_000;
+/// A stop that would lead by more reads the clock so often again, at most.
+pub(super) const READINGS: usize = 64;
+
 /// The first era. Intervals take 0 for none.
 const FIRST_ERA: u64 = 1;
 
@@ -137,10 +143,13 @@ impl Words {
     /// thread does from there on. Where stops come faster than the clock goes, or the clock steps back,
     /// their stamps run ahead of it, which is late and never early.
     ///
+    /// Where stops come faster than one in [`GRAIN`], each waits until the clock has come within
+    /// [`MOST_LEAD_NS`] of its stamp, for a few readings: [`is_driven`].
+    ///
     /// Nor does it count against what other domains of the process buy: `floor` is what the latest of
     /// them will be a watermark for ([`raise`]).
     #[inline]
-    pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl FnOnce() -> u64) -> Stop {
+    pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl Fn() -> u64) -> Stop {
         if !broken(Twin::UnfencedStamp) {
             fence(Ordering::SeqCst);
         }
@@ -149,18 +158,26 @@ impl Words {
         // Relaxed. Before the clock is read: whoever is preempted between the two finds what others have
         // seen meanwhile on a clock that has only gone on.
         let seen = self.0.clock.load(Ordering::Relaxed);
-        let clock = clock();
+        let read = clock;
+        let clock = read();
         // Loaded again, lest it leave an old time there after all that; no exchange: between the two it may.
         if clock > self.0.clock.load(Ordering::Relaxed) {
             self.0.clock.store(clock, Ordering::Relaxed);
         }
         let least = clock.max(floor).next_multiple_of(GRAIN);
+        let (mut shows, mut readings) = (clock, READINGS);
         let step = if broken(Twin::TiedStops) { 0 } else { GRAIN };
         // AcqRel: each is Release for what came before it and Acquire for the stops that it follows.
         let order = if broken(Twin::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
         let mut before = self.0.latest.load(Ordering::Relaxed);
         loop {
             let ns = least.max(before + step);
+            if is_driven(ns, shows) && readings > 0 {
+                // The stamp is none the worse for it: it is no earlier than the first reading in any case.
+                (shows, readings) = (read(), readings - 1);
+                before = self.0.latest.load(Ordering::Relaxed);
+                continue;
+            }
             match self.0.latest.compare_exchange_weak(before, ns, order, Ordering::Relaxed) {
                 Ok(_) => return Stop { ns, behind_ns: seen.saturating_sub(clock) },
                 Err(now) => before = now,
@@ -174,6 +191,13 @@ impl Words {
         // Release: as for `safe_ns` in `scan`.
         self.0.safe_vtime.fetch_max(vtime, Ordering::Release);
     }
+}
+
+/// Whether the stamp `ns` leads a clock that shows `clock` by more than stops should drive it. By twice as much they
+/// don't: each of those that are under way adds a grain, so that takes some 6,000 threads at once. Then it is a clock that
+/// has fallen, and nobody waits for it.
+fn is_driven(ns: u64, clock: u64) -> bool {
+    (MOST_LEAD_NS + 1..2 * MOST_LEAD_NS).contains(&ns.saturating_sub(clock))
 }
 
 /// Before a barrier is bought that all domains of the process will share, for the stop `own`: its

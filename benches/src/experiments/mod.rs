@@ -1,7 +1,11 @@
 //! The experiments, in the order of the report. Each file holds its own prose.
 
 mod barriers;
+mod flushes;
 mod growth;
+mod in_flight;
+mod in_turn;
+mod latency;
 mod memory;
 mod policy;
 mod reader;
@@ -9,6 +13,7 @@ mod scale;
 mod strangers;
 mod structures;
 mod system;
+mod walks;
 mod writer;
 
 use crate::Bench;
@@ -30,9 +35,14 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 10] = [
+pub(crate) const ALL: [Experiment; 15] = [
     reader::EXPERIMENT,
+    walks::EXPERIMENT,
     writer::EXPERIMENT,
+    latency::EXPERIMENT,
+    flushes::EXPERIMENT,
+    in_flight::EXPERIMENT,
+    in_turn::EXPERIMENT,
     structures::EXPERIMENT,
     memory::EXPERIMENT,
     policy::EXPERIMENT,

@@ -8,7 +8,7 @@ use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
-use crate::schemes::{OURS, PEER, Setting};
+use crate::schemes::{AGAIN, HANDLE, OURS, PEER, Setting};
 use crate::stats::{Spread, number};
 use crate::turns::{self, Contestant, Samples};
 use barrierd_reclaim::Reclaimer;
@@ -45,7 +45,11 @@ fn batch(discipline: &str) -> u64 {
 /// Between discipline and contestant, in jobs' output.
 const BAR: &str = "|";
 
-const HANDLE: &str = "barrierd, by a handle";
+const GLOBAL: &str = "barrierd, global";
+const DROP_IN: &str = "barrierd, epoch drop-in";
+const WAYS: [&str; 3] = [GLOBAL, HANDLE, DROP_IN];
+/// Nodes of the list that is walked.
+const NODES: u32 = 16;
 
 fn run(bench: &mut Bench) {
     let times = match job::done(bench, Allocator::System, "reader times", Duration::from_secs(120))
@@ -75,13 +79,17 @@ fn run(bench: &mut Bench) {
             table.row([who.to_owned(), spread.shown(), ratio, count]);
             group.push((who.to_owned(), spread));
         }
-        let entries =
-            group.iter().map(|(who, spread): &(String, Spread)| (who.clone(), spread.median));
-        bench.report.contest(
-            &format!("{discipline}, ns"),
-            Better::Lower,
-            entries.collect::<Vec<_>>(),
-        );
+        let entries: Vec<(String, f64)> = group
+            .iter()
+            .map(|(who, spread): &(String, Spread)| (who.clone(), spread.median))
+            .collect();
+        bench.report.contest(&format!("{discipline}, ns"), Better::Lower, entries.clone());
+        bench.report.principal_robust(&format!("{discipline}, ns"), Better::Lower, entries.clone());
+        // Each of the three ways to a section against all others.
+        for way in WAYS.into_iter().filter(|_| discipline == SECTION) {
+            let what = format!("{discipline}, ns");
+            bench.report.principal_of(&what, Better::Lower, entries.clone(), way);
+        }
         bench.report.table(discipline, &table);
         bars.groups.push((discipline.into(), group));
         for (column, who) in [
@@ -104,7 +112,7 @@ fn run(bench: &mut Bench) {
 
 fn job(what: &str, options: &Options) -> Result<Samples, String> {
     let setting = Setting { file: options.file.clone() };
-    let mut all = contestants(&setting);
+    let mut all = contestants(&setting, NODES);
     if what == "count" {
         for (discipline, _, work) in &mut all {
             let n = batch(discipline);
@@ -113,20 +121,37 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
         }
         return Ok(Samples::default());
     }
+    let named = |discipline, name| format!("{discipline}{BAR}{name}");
+    let turns = all.into_iter().map(|(discipline, name, work)| {
+        timed(named(discipline, name), batch(discipline), batch(discipline), work)
+    });
+    Ok(in_turn(options, turns.collect()))
+}
+
+/// Nanoseconds a node of a list of so many that is walked in a section, for each contestant.
+pub(crate) fn walks(options: &Options, nodes: u32) -> Samples {
+    let setting = Setting { file: options.file.clone() };
+    let sections = (batch(WALK) * u64::from(NODES)).div_ceil(u64::from(nodes));
+    let turns = contestants(&setting, nodes)
+        .into_iter()
+        .filter(|(discipline, ..)| *discipline == WALK)
+        .map(|(_, name, work)| timed(name, sections, sections * u64::from(nodes), work));
+    in_turn(options, turns.collect())
+}
+
+/// A contestant that works so many times in a turn, and whose figure is nanoseconds one of so many pieces.
+fn timed(name: String, times: u64, pieces: u64, mut work: Work) -> Contestant<'static> {
+    Contestant::new(name, move || {
+        let begin = Instant::now();
+        work(times);
+        begin.elapsed().as_secs_f64() * 1e9 / pieces as f64
+    })
+}
+
+fn in_turn(options: &Options, mut turns: Vec<Contestant<'_>>) -> Samples {
     // One CPU for all; the libraries' own threads are there already, or have nothing to do.
     cpus::stay_on(cpus::allowed()[0]);
-    let mut turns: Vec<Contestant<'_>> = all
-        .into_iter()
-        .map(|(discipline, name, mut work)| {
-            let n = batch(discipline);
-            Contestant::new(format!("{discipline}{BAR}{name}"), move || {
-                let begin = Instant::now();
-                work(n);
-                begin.elapsed().as_secs_f64() * 1e9 / f64::from(u32::try_from(n).expect("small"))
-            })
-        })
-        .collect();
-    Ok(turns::take(options.effort.fine_rounds(), &mut turns))
+    turns::take(options.effort.fine_rounds(), &mut turns)
 }
 
 /// A node of the list that is walked, as `urcu/shim.c` has it.
@@ -136,12 +161,11 @@ struct Link {
     key: u64,
 }
 
-/// A list of 16 nodes for good, which nobody changes.
-fn list() -> &'static AtomicPtr<Link> {
-    let nodes: &'static [Link; 16] = Box::leak(Box::new(std::array::from_fn(|n| Link {
-        next: AtomicPtr::default(),
-        key: n as u64,
-    })));
+/// A list of so many nodes for good, which nobody changes.
+fn list(nodes: u32) -> &'static AtomicPtr<Link> {
+    let nodes: Vec<Link> =
+        (0..nodes).map(|n| Link { next: AtomicPtr::default(), key: u64::from(n) }).collect();
+    let nodes: &'static [Link] = nodes.leak();
     for pair in nodes.windows(2) {
         pair[0].next.store(std::ptr::from_ref(&pair[1]).cast_mut(), SeqCst);
     }
@@ -155,13 +179,13 @@ fn cell() -> &'static AtomicPtr<u64> {
 type Work = Box<dyn FnMut(u64)>;
 
 /// Discipline, name, and what does it so many times.
-fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
+fn contestants(setting: &Setting, nodes: u32) -> Vec<(&'static str, String, Work)> {
     let mut all = Vec::new();
     // A domain for each contestant, since a thread that takes part and rests costs the others.
     let make = || -> &'static Reclaimer {
         Box::leak(Box::new(crate::schemes::barrierd::reclaimer(setting)))
     };
-    let mut handles = [(); 6].map(|()| make().handle()).into_iter();
+    let mut handles = [(); 9].map(|()| make().handle()).into_iter();
     let mut handle = || handles.next().expect("three each");
 
     /// The three disciplines of a scheme with sections: `$pin` opens one, `$protect` loads in it.
@@ -193,7 +217,7 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
                     black_box(sum);
                 }) as Work,
             ));
-            let (mut local, head) = ($make, list());
+            let (mut local, head) = ($make, list(nodes));
             all.push((
                 WALK,
                 $name.to_string(),
@@ -225,7 +249,9 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
     ));
     sections!(HANDLE, handle(), ours_by_handle, |guard: &barrierd_reclaim::Guard<'_>, p| guard
         .protect(p));
-    sections!("barrierd, global", make(), ours_global, |guard: &barrierd_reclaim::Guard<'_>, p| {
+    sections!(AGAIN, handle(), ours_by_handle, |guard: &barrierd_reclaim::Guard<'_>, p| guard
+        .protect(p));
+    sections!(GLOBAL, make(), ours_global, |guard: &barrierd_reclaim::Guard<'_>, p| {
         guard.protect(p)
     });
     sections!(
@@ -240,7 +266,7 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
         ours_robust,
         |guard: &barrierd_reclaim::RobustGuard<'_>, p| guard.protect(p)
     );
-    hazards(&mut all, make);
+    hazards(&mut all, make, nodes);
 
     /// crossbeam-epoch's interface, whosever it is.
     macro_rules! epochs {
@@ -251,7 +277,7 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
             sections!($name, (), |(): &mut ()| $($library)::+::pin(), |_: &$($library)::+::Guard, p| load(p));
         };
     }
-    epochs!("barrierd, epoch drop-in", barrierd_reclaim::epoch);
+    epochs!(DROP_IN, barrierd_reclaim::epoch);
     epochs!(PEER, crossbeam_epoch);
     sections!(
         "seize",
@@ -263,9 +289,9 @@ fn contestants(setting: &Setting) -> Vec<(&'static str, String, Work)> {
     sections!("kovan", (), |(): &mut ()| kovan::pin(), |guard: &kovan::Guard, p| {
         crate::schemes::kovan::atomic(p).load(Acquire, guard).as_raw()
     });
-    haphazard(&mut all);
+    haphazard(&mut all, nodes);
     #[cfg(feature = "liburcu")]
-    urcu::add(&mut all);
+    urcu::add(&mut all, nodes);
     sections!("(no reclamation)", (), |(): &mut ()| NoGuard, |_: &NoGuard, p| load(p));
     // Its section is the empty loop.
     all.retain(|(discipline, name, _)| name != "(no reclamation)" || *discipline != SECTION);
@@ -311,7 +337,11 @@ fn seize_protect<T>(guard: &seize::LocalGuard<'_>, pointer: &AtomicPtr<T>) -> *m
 }
 
 /// Ours, hand over hand.
-fn hazards(all: &mut Vec<(&'static str, String, Work)>, make: impl Fn() -> &'static Reclaimer) {
+fn hazards(
+    all: &mut Vec<(&'static str, String, Work)>,
+    make: impl Fn() -> &'static Reclaimer,
+    nodes: u32,
+) {
     let name = "barrierd, hazard pointer";
     let (mut hazard, cell) = (make().hazard(), cell());
     all.push((
@@ -328,7 +358,7 @@ fn hazards(all: &mut Vec<(&'static str, String, Work)>, make: impl Fn() -> &'sta
             black_box(sum);
         }),
     ));
-    let (reclaimer, head) = (make(), list());
+    let (reclaimer, head) = (make(), list(nodes));
     all.push((
         WALK,
         name.into(),
@@ -349,7 +379,7 @@ fn hazards(all: &mut Vec<(&'static str, String, Work)>, make: impl Fn() -> &'sta
 }
 
 /// haphazard's, hand over hand.
-fn haphazard(all: &mut Vec<(&'static str, String, Work)>) {
+fn haphazard(all: &mut Vec<(&'static str, String, Work)>, nodes: u32) {
     let name = "haphazard";
     let (mut hazard, cell) = (haphazard::HazardPointer::new(), cell());
     all.push((
@@ -366,7 +396,7 @@ fn haphazard(all: &mut Vec<(&'static str, String, Work)>) {
         }),
     ));
     let (mut one, mut two) = (haphazard::HazardPointer::new(), haphazard::HazardPointer::new());
-    let head = list();
+    let head = list(nodes);
     all.push((
         WALK,
         name.into(),
@@ -414,7 +444,7 @@ mod urcu {
     type Reads<T> = unsafe extern "C" fn(u64, *const AtomicPtr<T>) -> u64;
     type Flavour = (&'static str, extern "C" fn(), extern "C" fn(u64), Reads<u64>, Reads<Link>);
 
-    pub(super) fn add(all: &mut Vec<(&'static str, String, Work)>) {
+    pub(super) fn add(all: &mut Vec<(&'static str, String, Work)>, nodes: u32) {
         let flavours: [Flavour; 3] = [
             (
                 "liburcu memb",
@@ -445,7 +475,7 @@ mod urcu {
                     black_box(unsafe { reads(n, cell) });
                 }),
             ));
-            let head = list();
+            let head = list(nodes);
             all.push((
                 WALK,
                 name.into(),

@@ -34,8 +34,7 @@ another CPU: the same miss).
 
 *The reclaimer's scan* by number of threads that are registered and at rest (handles, each of which counts as a thread): \
 a retirement's price on membarrier and, with a daemon, passive; and a `flush` of one object, which is a full stop and a \
-scan. One thread retires. *All in turn*: as many handles, which retire a bag of 64 each, one after another, as threads \
-do that all retire, and the objects in flight then; up to 10,000.
+scan. One thread retires.
 
 *Making and dropping a domain* in which nothing is retired, as a program does that has one a structure or one a request: on fences, on membarrier, and as `Reclaimer::new` has it, which looks for a daemon's file.
 
@@ -53,15 +52,15 @@ const CLUTTER_BYTES: usize = 64 << 20;
 const LINE: usize = 64;
 
 const CPUS: [usize; 6] = [2, 16, 64, 256, 512, 4096];
-/// Objects that a thread retires before it looks at the others.
+/// Objects in a bag that waits.
 const BAG: u64 = 64;
-/// So many threads at most all retire.
-const ALL_RETIRE: usize = 10_000;
 /// Bags that wait.
 const BACKLOGS: [usize; 3] = [1_000, 10_000, 100_000];
 /// Retirements that are timed.
 const RETIRED: usize = 10_000;
-const THREADS: [usize; 6] = [1, 10, 100, 1_000, 3_000, 10_000];
+/// So many threads at most are registered.
+const MOST: usize = 10_000;
+const THREADS: [usize; 6] = [1, 10, 100, 1_000, 3_000, MOST];
 
 fn run(bench: &mut Bench) {
     let mut raw = Vec::new();
@@ -83,7 +82,7 @@ fn run(bench: &mut Bench) {
     raw.push(("the daemon's scan, ns".into(), samples));
 
     let (table, series, samples) = threads(bench);
-    bench.report.table("The reclaimer by number of threads, ns and objects", &table);
+    bench.report.table("The reclaimer by number of threads, ns", &table);
     let picture = Lines {
         title: "The reclaimer by number of threads".into(),
         x_is: "threads registered".into(),
@@ -207,19 +206,9 @@ impl Simulated {
 }
 
 fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
-    let mut kinds = vec![(
-        [
-            "retirement, membarrier",
-            "flush, membarrier",
-            "all in turn, membarrier",
-            "in flight, membarrier",
-        ],
-        None,
-    )];
+    let mut kinds = vec![(["retirement, membarrier", "flush, membarrier"], None)];
     if let Some(live) = &bench.live {
-        let names =
-            ["retirement, passive", "flush, passive", "all in turn, passive", "in flight, passive"];
-        kinds.push((names, Some(live.file.clone())));
+        kinds.push((["retirement, passive", "flush, passive"], Some(live.file.clone())));
     }
     let names: Vec<&str> = kinds.iter().flat_map(|(names, _)| *names).collect();
     let mut table = Table::new(std::iter::once("threads").chain(names.iter().copied()));
@@ -227,19 +216,12 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
     let mut all = Samples::default();
     for threads in THREADS {
         eprintln!("         scale, {threads} threads");
-        // Those that retire in turn go through far more memory than the caches hold: not among the others.
-        let (mut contestants, mut in_turns) = (Vec::new(), Vec::new());
-        // What was in flight comes beside the time of the same turn.
-        let flying = Rc::new(RefCell::new(Samples::default()));
+        let mut contestants = Vec::new();
         let named = |kind: &str| format!("{kind}, {threads} threads");
-        for ([retirement, flush, in_turn, in_flight], file) in &kinds {
-            let (resting, retiring) = (
-                Crowd::new(file.as_ref(), threads, true),
-                Crowd::new(file.as_ref(), threads, false),
-            );
-            let (resting, mut retiring) = match (resting, retiring) {
-                (Ok(resting), Ok(retiring)) => (resting, retiring),
-                (Err(error), _) | (_, Err(error)) => {
+        for ([retirement, flush], file) in &kinds {
+            let resting = match Crowd::new(file.as_ref(), threads) {
+                Ok(resting) => resting,
+                Err(error) => {
                     bench.report.miss(format!("{retirement}: {error}"));
                     continue;
                 }
@@ -259,34 +241,9 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
                 crowd.handles[0].flush();
                 begin.elapsed().as_secs_f64() * 1e9
             }));
-            if threads > bench.effort.pick(10, ALL_RETIRE, ALL_RETIRE) {
-                continue;
-            }
-            // So that in all rounds together each thread has many scans behind it.
-            let bags = (16 * threads).max(200);
-            let (noted, flying, mut at) = (named(in_flight), flying.clone(), 0);
-            in_turns.push(Contestant::new(named(in_turn), move || {
-                let begin = Instant::now();
-                for _ in 0..bags {
-                    at = (at + 1) % threads;
-                    (0..BAG).for_each(|n| retiring.replace(at, n));
-                }
-                let ns = begin.elapsed().as_secs_f64() * 1e9 / (bags as f64 * BAG as f64);
-                let waiting = retiring.handles[0].reclaimer().stats().waiting();
-                flying.borrow_mut().push(&noted, waiting as f64);
-                ns
-            }));
         }
-        let rounds = bench.effort.pick(1, 25, 61);
-        let mut samples = turns::take(rounds, &mut contestants);
+        let samples = turns::take(bench.effort.pick(1, 25, 61), &mut contestants);
         drop(contestants);
-        let retiring = turns::take(rounds, &mut in_turns);
-        for (name, rounds) in retiring.names.iter().zip(&retiring.rounds) {
-            rounds.iter().for_each(|value| samples.push(name, *value));
-        }
-        for (name, rounds) in flying.borrow().names.iter().zip(&flying.borrow().rounds) {
-            rounds.iter().skip(1).for_each(|value| samples.push(name, *value));
-        }
         let cells = names.iter().enumerate().map(|(index, kind)| {
             samples.of(&named(kind)).map_or(String::new(), |spread| {
                 series[index].1.push((threads as f64, spread.median));
@@ -294,20 +251,14 @@ fn threads(bench: &mut Bench) -> (Table, Series, Samples) {
             })
         });
         table.row(std::iter::once(threads.to_string()).chain(cells.collect::<Vec<_>>()));
-        for (fact, kind, of) in [
-            ("flush of 10,000 ns", "flush, membarrier", 10_000),
-            ("all of 10,000 in turn ns", "all in turn, membarrier", ALL_RETIRE),
-            ("in flight of 10,000", "in flight, membarrier", ALL_RETIRE),
-        ] {
-            if let Some(own) = samples.of(&named(kind)).filter(|_| threads == of) {
-                bench.facts.insert(fact, own.median);
-            }
+        let flush = samples.of(&named("flush, membarrier"));
+        if let Some(own) = flush.filter(|_| threads == MOST) {
+            bench.facts.insert("flush of the most ns", own.median);
         }
         for (name, rounds) in samples.names.iter().zip(&samples.rounds) {
             rounds.iter().for_each(|value| all.push(name, *value));
         }
     }
-    series.retain(|(name, _)| !name.starts_with("in flight"));
     (table, series, all)
 }
 
@@ -408,14 +359,12 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// `may_rest`: a background thread takes over the queues of those that rest. Those that retire in turn
-    /// don't rest, they wait for this program's one thread.
-    fn new(file: Option<&PathBuf>, threads: usize, may_rest: bool) -> Result<Crowd, String> {
+    fn new(file: Option<&PathBuf>, threads: usize) -> Result<Crowd, String> {
         let builder = match file {
             Some(file) => Reclaimer::builder().source(Source::Daemon).daemon_file(file),
             None => Reclaimer::builder().source(Source::Membarrier),
         };
-        let reclaimer = builder.background(may_rest).build().map_err(|error| error.to_string())?;
+        let reclaimer = builder.build().map_err(|error| error.to_string())?;
         Ok(Crowd {
             handles: (0..threads).map(|_| reclaimer.handle()).collect(),
             cell: AtomicPtr::new(Box::into_raw(Box::new([0; 2]))),
@@ -491,17 +440,24 @@ fn on_paper(bench: &mut Bench) {
          caller. The table \"many at once\" is where one round for all pays."
             .into(),
     );
-    if let (Some(flush), Some(all), Some(waiting)) =
-        (fact("flush of 10,000 ns"), fact("all of 10,000 in turn ns"), fact("in flight of 10,000"))
+    if let Some(flush) = fact("flush of the most ns") {
+        line(format!(
+            "The reclaimer does not know CPUs, but threads. With {} registered a flush takes {} us.",
+            number(MOST as f64),
+            number(flush / 1e3),
+        ));
+    }
+    if let (Some(threads), Some(ns), Some(waiting)) =
+        (fact("threads in turn"), fact("in turn ns"), fact("in turn in flight"))
     {
         line(format!(
-            "The reclaimer does not know CPUs, but threads. With 10,000 registered a flush takes {} us. Where they all \
-             retire, a retirement takes {} ns and {} objects are in flight, {} each: one of them looks at the others once in so \
-             many bags of them all that the look costs the same an object however many they are, and all let go by it.",
-            number(flush / 1e3),
-            number(all),
+            "Where {} threads all retire, a retirement takes {} ns and {} objects are in flight, {} each: one of them looks at \
+             the others once in so many bags of them all that the look costs the same an object however many they are, and \
+             all let go by it.",
+            number(threads),
+            number(ns),
             number(waiting),
-            number(waiting / ALL_RETIRE as f64),
+            number(waiting / threads),
         ));
     }
     bench.report.say(&text);

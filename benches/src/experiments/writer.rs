@@ -2,7 +2,7 @@
 
 use super::Experiment;
 use crate::Bench;
-use crate::cpus::StopOnDrop;
+use crate::cpus::{self, StopOnDrop};
 use crate::instructions::{self, barrierd_bench_counted};
 use crate::job::{self, Allocator};
 use crate::options::Options;
@@ -11,7 +11,7 @@ use crate::schemes::{self, OVERVIEW, PEER, Scheme, Setting, Visitor};
 use crate::stats::{number, per_mille, sorted};
 use crate::structures::cell::Cell;
 use crate::turns::{self, Contestant, Samples};
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -68,12 +68,14 @@ fn run(bench: &mut Bench) {
                     }
                 }
                 bench.report.table(&format!("Replace and retire, {title}"), &table);
-                let entries = times
+                let entries: Vec<(String, f64)> = times
                     .names
                     .iter()
-                    .filter_map(|name| Some((name.clone(), times.of(name)?.median)));
+                    .filter_map(|name| Some((name.clone(), times.of(name)?.median)))
+                    .collect();
                 let what = format!("replace and retire, {title}, ns");
-                bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
+                bench.report.contest(&what, Better::Lower, entries.clone());
+                bench.report.principal_robust(&what, Better::Lower, entries);
                 raw.push((title.to_owned(), times));
             }
             Err(error) => bench.report.miss(error),
@@ -81,29 +83,44 @@ fn run(bench: &mut Bench) {
     }
     for (what, called, ..) in PACES {
         match job::done(bench, Allocator::System, &format!("writer {what}"), patience) {
-            Ok(times) => report_paced(bench, called, &times),
+            Ok(times) => {
+                report_paced(bench, called, &times);
+                raw.push((called.to_owned(), percentiles(&times)));
+            }
             Err(error) => bench.report.miss(error),
         }
     }
     bench.report.raw("writer", "ns", &raw);
 }
 
-fn report_paced(bench: &mut Bench, called: &str, times: &Samples) {
-    let mut table = Table::new(["", "mean", "p50", "p90", "p99", "p99.9", "worst"]);
+/// Parts of a thousand, and what they are called.
+const PARTS: [(usize, &str); 5] =
+    [(500, "p50"), (900, "p90"), (990, "p99"), (999, "p99.9"), (1000, "worst")];
+const MEAN: &str = "mean";
+
+/// Each contestant's mean and percentiles, of all its times.
+fn percentiles(times: &Samples) -> Samples {
+    let mut all = Samples::default();
     for (name, own) in times.names.iter().zip(&times.rounds) {
-        let mean = number(own.iter().sum::<f64>() / own.len() as f64);
+        all.push(name, own.iter().sum::<f64>() / own.len() as f64);
         let own = sorted(own.iter().copied());
-        let at = |part| number(per_mille(&own, part));
-        table.row([name.clone(), mean, at(500), at(900), at(990), at(999), at(1000)]);
+        PARTS.iter().for_each(|(part, _)| all.push(name, per_mille(&own, *part)));
     }
-    for (part, at) in [(500, "p50"), (990, "p99"), (999, "p99.9")] {
-        let entries = times
-            .names
-            .iter()
-            .zip(&times.rounds)
-            .map(|(name, own)| (name.clone(), per_mille(&sorted(own.iter().copied()), part)));
-        let what = format!("replace and retire {called}, {at}, ns");
-        bench.report.contest(&what, Better::Lower, entries.collect::<Vec<_>>());
+    all
+}
+
+fn report_paced(bench: &mut Bench, called: &str, times: &Samples) {
+    let heads = || std::iter::once(MEAN).chain(PARTS.map(|(_, part)| part));
+    let mut table = Table::new(std::iter::once("").chain(heads()));
+    let all = percentiles(times);
+    for (name, own) in all.names.iter().zip(&all.rounds) {
+        table.row(std::iter::once(name.clone()).chain(own.iter().map(|value| number(*value))));
+    }
+    for (index, part) in heads().enumerate().filter(|(_, part)| !["p90", "worst"].contains(part)) {
+        let entries = all.names.iter().zip(&all.rounds);
+        let entries = entries.map(|(name, own)| (name.clone(), own[index]));
+        let what = format!("replace and retire {called}, {part}, ns");
+        bench.report.principal(&what, Better::Lower, entries.collect::<Vec<_>>());
     }
     bench.report.table(&format!("Replace and retire {called} beside a reader, ns"), &table);
 }
@@ -204,9 +221,7 @@ fn paced<S: Scheme>(setting: &Setting, every: Duration, swaps: u64) -> Vec<f64> 
         let mut next = Instant::now();
         (0..swaps)
             .map(|n| {
-                while Instant::now() < next {
-                    spin_loop();
-                }
+                cpus::spin_until(next);
                 let begin = Instant::now();
                 cell.replace(&S::pin(&mut local), n);
                 let took = begin.elapsed();

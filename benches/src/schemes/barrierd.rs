@@ -1,17 +1,19 @@
 //! This project by a handle: on the daemon, on membarrier, and with recycled nodes.
 
-use super::{Headed, OURS, Scheme, Setting};
-use barrierd_reclaim::{Guard, Handle, Reclaimer, Source, recycle};
+use super::{AGAIN, Headed, MEMBARRIER, OURS, Scheme, Setting};
+use barrierd_reclaim::{Builder, Guard, Handle, Reclaimer, Source, recycle};
 use std::sync::atomic::AtomicPtr;
 
-/// A domain on the daemon if there is one, else on membarrier.
-pub(crate) fn reclaimer(setting: &Setting) -> Reclaimer {
+/// Makes a domain on the daemon if there is one, else on membarrier.
+pub(crate) fn builder(setting: &Setting) -> Builder {
     match &setting.file {
         Some(file) => Reclaimer::builder().source(Source::Auto).daemon_file(file),
         None => Reclaimer::builder().source(Source::Membarrier),
     }
-    .build()
-    .unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(crate) fn reclaimer(setting: &Setting) -> Reclaimer {
+    builder(setting).build().unwrap_or_else(|error| panic!("{error}"))
 }
 
 macro_rules! by_a_handle {
@@ -48,6 +50,10 @@ macro_rules! by_a_handle {
             unsafe fn free<T>(pointer: *mut T) {
                 // SAFETY: as the caller says.
                 unsafe { $free(pointer) }
+            }
+            fn flush(local: &mut Handle) -> bool {
+                local.flush();
+                true
             }
             #[inline]
             unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &Guard<'_>, pointer: *mut T) {
@@ -93,11 +99,15 @@ by_a_handle!(
 );
 by_a_handle!(
     /// On membarrier, beside the daemon's row.
-    OnMembarrier, "barrierd, membarrier", on_membarrier, boxed, unbox, retire
+    OnMembarrier, MEMBARRIER, on_membarrier, boxed, unbox, retire
 );
 by_a_handle!(
     /// On membarrier where there is no daemon: the one row then.
     OnMembarrierOnly, OURS, on_membarrier, boxed, unbox, retire
+);
+by_a_handle!(
+    /// As the first of them, whichever that is.
+    Again, AGAIN, reclaimer, boxed, unbox, retire
 );
 by_a_handle!(
     /// Freed nodes are handed to the next allocation.

@@ -45,6 +45,10 @@ impl Scheme for Hazards {
     fn protect<T>(guard: &mut Guard<'_>, number: usize, pointer: &AtomicPtr<T>) -> *mut T {
         guard.hazards[number].protect(pointer).as_ptr()
     }
+    fn flush(local: &mut Local<'_>) -> bool {
+        local.reclaimer.flush();
+        true
+    }
     #[inline]
     unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &Guard<'_>, pointer: *mut T) {
         // SAFETY: as the caller says.

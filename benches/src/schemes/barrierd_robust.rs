@@ -65,6 +65,10 @@ impl Scheme for Robust {
         // SAFETY: as the caller says, from `alloc`.
         drop(unsafe { Box::from_raw(whole(pointer)) });
     }
+    fn flush(local: &mut Handle) -> bool {
+        local.flush();
+        true
+    }
     #[inline]
     unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &Guard<'_>, pointer: *mut T) {
         // SAFETY: as the caller says; from `alloc`.

@@ -29,6 +29,10 @@ macro_rules! scheme {
             fn protect<T>(_: &mut Self::Guard<'_>, _: usize, pointer: &AtomicPtr<T>) -> *mut T {
                 pointer.load(Acquire)
             }
+            fn flush(local: &mut Self::Local<'_>) -> bool {
+                local.pin().flush();
+                true
+            }
             #[inline]
             unsafe fn retire<T: Send + Headed<()> + 'static>(
                 guard: &Self::Guard<'_>,

@@ -60,6 +60,10 @@ impl Scheme for Haphazard {
             seen = now;
         }
     }
+    fn flush(local: &mut Local<'_>) -> bool {
+        local.domain.eager_reclaim();
+        true
+    }
     #[inline]
     unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &Guard<'_>, pointer: *mut T) {
         // SAFETY: as the caller says, from a box.

@@ -1,7 +1,7 @@
 //! kovan (Crystalline, by births: a stalled reader keeps only what is older), with the head that it asks
 //! for in front of each node, 40 bytes. Its collector is one for the process, so turns share it.
 
-use super::{Headed, Scheme, Setting};
+use super::{BY_BIRTHS, Headed, Scheme, Setting};
 use kovan::{Atomic, Guard, RetiredNode};
 use std::ptr::from_ref;
 use std::sync::atomic::{AtomicPtr, Ordering::Acquire};
@@ -34,7 +34,7 @@ impl Scheme for Kovan {
     // Its birth is what the thread had seen of kovan's epoch when it was made.
     type Header = RetiredNode;
 
-    const NAME: &'static str = "kovan";
+    const NAME: &'static str = BY_BIRTHS;
     const LINKED_ONLY: bool = true;
 
     fn new(_: &Setting) -> Self {
@@ -55,6 +55,13 @@ impl Scheme for Kovan {
     #[inline]
     fn protect<T>(guard: &mut Guard, _: usize, pointer: &AtomicPtr<T>) -> *mut T {
         atomic(pointer).load(Acquire, guard).as_raw()
+    }
+    fn rest(_: &mut Local) {
+        kovan::flush();
+    }
+    fn flush(_: &mut Local) -> bool {
+        kovan::flush();
+        true
     }
     #[inline]
     unsafe fn retire<T: Send + Headed<RetiredNode> + 'static>(_: &Guard, pointer: *mut T) {

@@ -79,6 +79,14 @@ pub(crate) trait Scheme: Sync + Sized + 'static {
         drop(unsafe { Box::from_raw(pointer) });
     }
 
+    /// What the scheme's documentation asks of a thread before it rests for long.
+    fn rest(_: &mut Self::Local<'_>) {}
+
+    /// Asks for what this thread has retired to be freed now; false if the scheme has no such call.
+    fn flush(_: &mut Self::Local<'_>) -> bool {
+        false
+    }
+
     /// Drops and frees it once nobody can hold it.
     ///
     /// # Safety
@@ -102,6 +110,7 @@ pub(crate) fn each(setting: &Setting, visitor: &mut impl Visitor) {
     } else {
         visitor.visit::<barrierd::OnMembarrierOnly>();
     }
+    visitor.visit::<barrierd::Again>();
     visitor.visit::<barrierd::Recycled>();
     visitor.visit::<barrierd_robust::Robust>();
     visitor.visit::<barrierd_hazards::Hazards>();
@@ -120,6 +129,16 @@ pub(crate) fn each(setting: &Setting, visitor: &mut impl Visitor) {
 
 /// This project, as the report calls it.
 pub(crate) const OURS: &str = "barrierd";
+/// This project by a handle, where that is one of several ways to a section.
+pub(crate) const HANDLE: &str = "barrierd, by a handle";
+/// The same once more: how far two of one kind differ is noise. In parentheses, so it is first in nothing.
+pub(crate) const AGAIN: &str = "(barrierd again)";
+/// This project without its daemon, where there is one.
+pub(crate) const MEMBARRIER: &str = "barrierd, membarrier";
+/// How this project's ways by robust guards begin.
+pub(crate) const ROBUST: &str = "barrierd, robust guard";
+/// The peer that bounds what a stalled reader keeps by births, as robust guards do.
+pub(crate) const BY_BIRTHS: &str = "kovan";
 /// Whom all are compared with.
 pub(crate) const PEER: &str = "crossbeam-epoch";
 /// The bound's name.

@@ -27,6 +27,10 @@ impl Scheme for Seize {
     fn protect<T>(guard: &mut LocalGuard<'_>, _: usize, pointer: &AtomicPtr<T>) -> *mut T {
         guard.protect(pointer, Acquire)
     }
+    fn flush(local: &mut &Collector) -> bool {
+        local.enter().flush();
+        true
+    }
     #[inline]
     unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &LocalGuard<'_>, pointer: *mut T) {
         // SAFETY: as the caller says.

@@ -32,7 +32,7 @@ unsafe extern "C" fn drop_node<T>(head: *mut Head) {
 
 macro_rules! flavour {
     ($name:ident, $called:literal, $module:ident, $register:ident, $unregister:ident, $lock:ident,
-     $unlock:ident, $call:ident, $barrier:ident) => {
+     $unlock:ident, $rest:ident, $call:ident, $barrier:ident) => {
         mod $module {
             use super::Head;
             unsafe extern "C" {
@@ -40,6 +40,7 @@ macro_rules! flavour {
                 pub(super) safe fn $unregister();
                 pub(super) safe fn $lock();
                 pub(super) safe fn $unlock();
+                pub(super) safe fn $rest();
                 pub(super) fn $call(head: *mut Head, callback: unsafe extern "C" fn(*mut Head));
                 pub(super) safe fn $barrier();
             }
@@ -92,6 +93,9 @@ macro_rules! flavour {
             fn protect<T>(_: &mut Self::Guard<'_>, _: usize, pointer: &AtomicPtr<T>) -> *mut T {
                 pointer.load(Acquire)
             }
+            fn rest(_: &mut Self::Local<'_>) {
+                $module::$rest();
+            }
             #[inline]
             unsafe fn retire<T: Send + Headed<Head> + 'static>(
                 _: &Self::Guard<'_>,
@@ -113,6 +117,7 @@ flavour!(
     shim_memb_unregister,
     shim_memb_lock,
     shim_memb_unlock,
+    shim_memb_rest,
     shim_memb_call,
     shim_memb_barrier
 );
@@ -124,6 +129,7 @@ flavour!(
     shim_qsbr_unregister,
     shim_qsbr_lock,
     shim_qsbr_unlock,
+    shim_qsbr_rest,
     shim_qsbr_call,
     shim_qsbr_barrier
 );

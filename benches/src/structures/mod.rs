@@ -34,7 +34,7 @@ impl<S: Scheme> Node<S> {
 /// A line of its own.
 #[repr(align(128))]
 #[derive(Default)]
-struct Line<T>(T);
+pub(crate) struct Line<T>(pub(crate) T);
 
 #[cfg(test)]
 mod tests {
