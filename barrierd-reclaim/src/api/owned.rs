@@ -44,7 +44,7 @@ pub struct OwnedGuard {
 // SAFETY: a record is tied to no thread, and the guard owns it. What another thread loads under the
 // guard it loads after the guard came to it, hence after the slot's store and after the full stop
 // with which the record was taken: all evidence that covers the record or that thread covers the
-// load (ARCHITECTURE.md, "An owned guard").
+// load (docs/proofs/holders.md, "An owned guard").
 unsafe impl Send for OwnedGuard {}
 // SAFETY: as for Send; through `&self` only the slot is read, which is atomic.
 unsafe impl Sync for OwnedGuard {}

@@ -2,7 +2,7 @@
 //! thread.
 //!
 //! Pure atomics and a futex, so that loom runs these very functions (`models/nap.rs`). This file knows
-//! nothing of domains; what it is for is in `background/mod.rs`, the proof in ARCHITECTURE.md, "When the
+//! nothing of domains; what it is for is in `background/mod.rs`, the proof in docs/proofs/background.md, "When the
 //! background thread sleeps".
 
 use crate::sync::{AtomicBool, FutexWord, Ordering, Twin, broken, fence};

@@ -19,7 +19,7 @@ const SORTED_AT_ONCE: usize = 64;
 /// What a thread leaves of its queue.
 #[derive(Default)]
 pub(crate) struct Left {
-    /// Found safe, and held by nobody: free for good (ARCHITECTURE.md, "What a hazard holds").
+    /// Found safe, and held by nobody: free for good (docs/proofs/holders.md, "What a hazard holds").
     pub(super) free: VecDeque<Bag>,
     /// Bags that wait, oldest first.
     pub(super) sealed: VecDeque<Bag>,

@@ -15,7 +15,7 @@ impl Engine {
     ///
     /// # Safety
     /// The caller owns `record`; `item` was stamped before `safe`, so no reader can hold it
-    /// (ARCHITECTURE.md, "Why a freed item has no reader"), and has left its queue.
+    /// (docs/proofs/reclaim.md, "Why a freed item has no reader"), and has left its queue.
     #[inline]
     pub(crate) unsafe fn run(record: &Record, item: Item) {
         let freeing = Freeing::new(record);

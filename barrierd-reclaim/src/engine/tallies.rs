@@ -4,7 +4,7 @@
 //!
 //! # The order
 //! A sum may be asked for at any time, and what waits must never look like less than it is: the
-//! background thread sleeps by it (ARCHITECTURE.md, "When the background thread sleeps"). So `freed` is
+//! background thread sleeps by it (docs/proofs/background.md, "When the background thread sleeps"). So `freed` is
 //! summed before `retired`, Acquire; and where a place's counts go over to the account:
 //!
 //! - `freed` is taken off the place, then added to the account (Release). The sum looks at the account

@@ -3,7 +3,7 @@
 //! Owns the two words in which that is agreed: the reader's own ([`Sleep`]), which its owner looks at, and that of
 //! 32 readers ([`Asleep`]), which scanners look at in place of them. Pure atomics, so that loom runs these very
 //! functions (`models/dormant.rs`). It knows nothing of slots, stamps or where barriers come from; who is put to
-//! sleep, and when, is `domain/dormant.rs`. The proof is in ARCHITECTURE.md, "Dormant readers".
+//! sleep, and when, is `domain/dormant.rs`. The proof is in docs/proofs/dormant.md, "Dormant readers".
 //!
 //! # The steps
 //! - *The owner* opens whatever may find a pointer (a section, a hazard, a robust guard), and *then* looks at its

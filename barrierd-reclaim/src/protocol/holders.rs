@@ -2,7 +2,7 @@
 //! hazard, what is older than a moment by an interval.
 //!
 //! Pure atomics and plain lists, so that loom runs these very functions. This file knows nothing of
-//! threads, queues or where barriers come from. The proofs are in ARCHITECTURE.md, "What a hazard
+//! threads, queues or where barriers come from. The proofs are in docs/proofs/holders.md, "What a hazard
 //! holds" and "What an interval holds".
 //!
 //! Neither holds back the domain's `safe`. Whoever lets a bag go loads `safe` first (Acquire), then

@@ -2,7 +2,7 @@
 //!
 //! Pure atomics: this file knows nothing of threads, bags, clocks or where barriers come from, so
 //! that loom runs these very functions (`models/`). The proof that governs it is in
-//! ARCHITECTURE.md, "Why a freed item has no reader"; the comments below name its steps:
+//! docs/proofs/reclaim.md, "Why a freed item has no reader"; the comments below name its steps:
 //!
 //! - item p was unlinked, then came a full stop that gave it its stamp `t` ([`Words::stop`]);
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before

@@ -37,7 +37,7 @@ impl VtimeWord {
         // SAFETY: mapped for the life of the domain (`Source` keeps its `Barrier`), which outlives
         // every bag in it; read by a plain atomic load, all that a read-only mapping allows.
         // Relaxed: the stamp is meant to be early at worst, and the two full rounds behind
-        // `last_interrupt_vtime` cover an unlink still in the store buffer (ARCHITECTURE.md, "Why a
+        // `last_interrupt_vtime` cover an unlink still in the store buffer (docs/proofs/daemon.md, "Why a
         // published barrier is one").
         unsafe { self.0.as_ref() }.load(Ordering::Relaxed)
     }
