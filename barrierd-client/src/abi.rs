@@ -75,8 +75,8 @@ pub const FLAG_EASY: u64 = 1 << 2;
 pub const HEARTBEAT_PERIOD_NS: u64 = 100_000_000;
 /// Evidence is the clock minus this, in nanoseconds, and minus what reading it took: the counters of two
 /// CPUs may differ by a little. `CLOCK_MONOTONIC` steps back by far more while it is slewed and vCPUs
-/// are stolen from; that evidence holds then, too, is the daemon's work alone (docs/proofs/daemon.md, "The
-/// clock").
+/// are stolen from; that evidence holds then, too, is the daemon's work alone (docs/proofs/daemon.md,
+/// "The clock").
 pub const CLOCK_MARGIN_NS: u64 = 10_000;
 /// Most CPUs a file may name; a larger count is damage.
 pub const MAX_CPUS: u64 = 1 << 16;

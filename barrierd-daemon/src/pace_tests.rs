@@ -274,7 +274,8 @@ fn b23_with_nobody_waiting_it_wakes_up_once_a_beat_on_an_idle_machine() {
 }
 
 /// A stamp from right after an arming has passed at the second wake-up after that, one of the vtime that was
-/// opened with it at the third: the bound that ARCHITECTURE.md states.
+/// opened with it at the third: the bound that docs/proofs/daemon.md states,
+/// "Keen and easy".
 #[test]
 fn b23_who_neither_sleeps_nor_asks_waits_two_easy_periods_and_in_virtual_time_three() {
     const LATE: u64 = 45_000;
