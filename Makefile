@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom twins sanitizers fuzz compat vm lint bench bench-full bench-smoke samples deb install-c deps
+.PHONY: help demo compare test loom mutants sanitizers fuzz compat vm lint bench bench-full bench-smoke samples deb install-c deps
 
 # With rustup's cargo, which goes before one that is too old.
 export PATH := $(or $(shell scripts/deps.sh path),$(PATH))
@@ -10,7 +10,7 @@ help:
 	@echo "make test    build and run all tests (as root: with the live daemon)"
 	@echo "make loom    the models of the reader protocol, under loom"
 	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" or 0/2 chooses"
-	@echo "make twins   the use-after-free detector against broken builds"
+	@echo "make mutants   the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
@@ -42,9 +42,9 @@ vm:
 	@scripts/deps.sh vm
 	cargo test --quiet --test vm -- $(VM)
 
-twins:
+mutants:
 	@scripts/deps.sh run
-	@scripts/twins.sh
+	@scripts/mutants.sh
 
 sanitizers:
 	@scripts/deps.sh test

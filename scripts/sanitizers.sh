@@ -46,7 +46,7 @@ checked() { # address or thread, arguments
 
 # The detector, with nodes that go for real, must fail on a broken build, and for that reason. The
 # workspace's own crates alone are built anew: by a compiler that is told of the flaw.
-finds() { # sanitizer, twin, what it must say
+finds() { # sanitizer, mutant, what it must say
   local compiler=$PWD/$target/$2 rc=0
   [[ $target = /* ]] && compiler=$target/$2
   printf '#!/bin/sh\nexec "$@" --cfg '\''barrierd_broken="%s"'\''\n' "$2" >"$compiler"

@@ -83,7 +83,7 @@ fn no_barrier_passes_early() {
     }
 }
 
-/// The twin of the test above: without the wait, the game is lost.
+/// The mutant of the test above: without the wait, the game is lost.
 #[test]
 fn the_game_is_lost_without_a_barrier() {
     let cpus = cpus();

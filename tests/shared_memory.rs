@@ -184,7 +184,7 @@ fn either_may_die_at_any_moment_and_the_other_goes_on() {
     drop(daemon);
 }
 
-/// The twins: whoever leaves out one half is found out.
+/// The mutants: whoever leaves out one half is found out.
 #[test]
 fn without_the_slots_or_without_the_barrier_readers_lose_their_node() {
     if !have_root() {

@@ -297,8 +297,8 @@ mod tests {
         for (i, row) in TABLE.iter().enumerate() {
             assert!(!row.why.is_empty(), "{row:?}");
             assert!(row.when.iter().filter(|when| matches!(when, On(_))).count() <= 1, "{row:?}");
-            let twin = |other: &Row| other.call == row.call && other.when == row.when;
-            assert!(!TABLE[..i].iter().any(twin), "{row:?}");
+            let mutant = |other: &Row| other.call == row.call && other.when == row.when;
+            assert!(!TABLE[..i].iter().any(mutant), "{row:?}");
         }
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn step() {
 }
 
 /// A place between two steps of a call or of the background thread, where a test may have it preempted
-/// (`preempt_at`). Not within a queue's own steps: those are loom's, and the race of `background/takeover.rs`'s tests
+/// (`preempt_at`). Not within a queue's own steps: those are loom's, and the race of `engine/takeover.rs`'s tests
 /// lives from their pace.
 #[inline(always)]
 pub(crate) fn stage() {
@@ -180,7 +180,7 @@ impl FutexWord {
 /// must find the use after free; elsewhere each is `false` at compile time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(all(loom, test)), allow(dead_code, reason = "some break the models' own steps"))]
-pub(crate) enum Twin {
+pub(crate) enum Mutant {
     /// `pin` loads the stamp of the latest stop Relaxed.
     RelaxedLatest,
     /// The stamp is loaded after the section's pointer.
@@ -307,15 +307,15 @@ impl Owned {
     }
 }
 
-/// Builds that the stress tests must find out (scripts/twins.sh, scripts/sanitizers.sh): broken in one way, on purpose.
+/// Builds that the stress tests must find out (scripts/mutants.sh, scripts/sanitizers.sh): broken in one way, on purpose.
 #[cfg(not(test))]
 #[inline(always)]
-pub(crate) const fn broken(twin: Twin) -> bool {
-    match twin {
-        Twin::NoScan => cfg!(barrierd_broken = "no_pins"),
-        Twin::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
-        Twin::IdleNeedsNothing => cfg!(barrierd_broken = "no_idle_evidence"),
-        Twin::RelaxedUnpin => cfg!(barrierd_broken = "relaxed_unpin"),
+pub(crate) const fn broken(mutant: Mutant) -> bool {
+    match mutant {
+        Mutant::NoScan => cfg!(barrierd_broken = "no_pins"),
+        Mutant::NoBarrier => cfg!(barrierd_broken = "no_barrier"),
+        Mutant::IdleNeedsNothing => cfg!(barrierd_broken = "no_idle_evidence"),
+        Mutant::RelaxedUnpin => cfg!(barrierd_broken = "relaxed_unpin"),
         _ => false,
     }
 }
@@ -326,8 +326,8 @@ pub(crate) static BROKEN: core::sync::atomic::AtomicU8 = core::sync::atomic::Ato
 
 #[cfg(all(test, not(loom)))]
 #[inline(always)]
-pub(crate) fn broken(twin: Twin) -> bool {
-    BROKEN.load(Ordering::Relaxed) == twin as u8 + 1
+pub(crate) fn broken(mutant: Mutant) -> bool {
+    BROKEN.load(Ordering::Relaxed) == mutant as u8 + 1
 }
 
 #[cfg(all(loom, test))]

@@ -1,4 +1,4 @@
-//! The use-after-free detector, sharpened: `scripts/twins.sh` runs it against broken builds, which it
+//! The use-after-free detector, sharpened: `scripts/mutants.sh` runs it against broken builds, which it
 //! must find out within seconds.
 //!
 //! Two windows must be hit: a section that is open while its node goes (a build that ignores pins),

@@ -127,12 +127,12 @@ fn ends_section(path: &[String]) -> bool {
         && path.iter().any(|text| text.starts_with("or") && text.contains("$0x1,"))
 }
 
-/// The twin: a locked instruction is found where there is one.
+/// The mutant: a locked instruction is found where there is one.
 #[test]
 #[should_panic(expected = "lock xadd")]
 fn a_locked_instruction_is_found() {
     let code = ["mov (%rdi),%rax", "lock xadd %rax,(%rdi)", "ret"];
     let code = (0..).zip(code.map(String::from)).collect();
-    let functions = HashMap::from([(String::from("twin"), code)]);
-    is_free("twin", &paths(&functions, "twin")[0], 10);
+    let functions = HashMap::from([(String::from("mutant"), code)]);
+    is_free("mutant", &paths(&functions, "mutant")[0], 10);
 }

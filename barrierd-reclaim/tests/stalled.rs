@@ -131,7 +131,7 @@ fn a_robust_guard_beside_many_old_objects() {
     assert!(last >= OLD as u64, "the old ones stay");
 }
 
-/// The twin that the test must tell: a plain guard in the same place.
+/// The mutant that the test must tell: a plain guard in the same place.
 #[test]
 fn a_plain_guard_is_no_flat_line() {
     let (reclaimer, cell) = (&reclaimer(), &AtomicPtr::new(Box::into_raw(Box::new(1u64))));

@@ -1,6 +1,6 @@
 //! Hazard pointers: a reader that may stall keeps one object, not all that is retired meanwhile.
 //!
-//! Owns what users see of hazards. The domain's list of them is `domain/hazards.rs`, the steps of the protocol are
+//! Owns what users see of hazards. The domain's list of them is `engine/hazards.rs`, the steps of the protocol are
 //! `protocol/holders.rs`'s.
 //!
 //! # One word
@@ -38,7 +38,7 @@ const FENCED: usize = 1;
 /// (`defer`) owns: these need a guard.
 ///
 /// # Moving a pointer
-/// - Hand over hand: [`core::mem::swap`] two hazards; nothing is copied, each goes on holding what it
+/// - InFlight over hand: [`core::mem::swap`] two hazards; nothing is copied, each goes on holding what it
 ///   held. A hazard is one word, so where both are a function's own these are two registers. Or take a
 ///   [`HazardPair`], which does that by itself.
 /// - From a guard to a hazard: [`keep`](Hazard::keep), then drop the guard.

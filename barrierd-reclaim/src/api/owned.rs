@@ -71,7 +71,7 @@ impl OwnedGuard {
     /// more.
     pub fn repin(&mut self) {
         let domain = self.reclaimer.domain();
-        domain.stop(self.record());
+        domain.fence_and_stamp(self.record());
         domain.pin(self.record());
     }
 

@@ -1,7 +1,7 @@
 //! The background thread: one for the process, for every domain that wants it; while it is blocked, another.
 //!
 //! Owns the thread and the registry. How it sleeps and is woken is `background/parker.rs`, what it does for a domain
-//! when it is awake `background/keeper.rs`; it knows nothing of queues or barriers.
+//! when it is awake `domain/keeper.rs`; it knows nothing of queues or barriers.
 //!
 //! # Who leads
 //! One thread looks after all domains; a second one watches it, and takes its place while it is blocked in
@@ -19,7 +19,7 @@
 //! So there is at most one wake-up each time a domain falls asleep. The items behind the first of a
 //! bag need no look: while they are pushed the first one waits, for a bag goes whole.
 //!
-//! The thread's own word is the same game once more ([`Nap`]): a waker marks it as called, and looks
+//! The thread's own word is the same game once more ([`Parker`]): a waker marks it as called, and looks
 //! whether it must wake; the thread sleeps only by exchanging "awake" for "asleep".
 //!
 //! The process's first retirer starts it, for all: so it is an ordinary thread, whoever that was
@@ -33,7 +33,7 @@
 pub(crate) mod parker;
 mod rota;
 
-use crate::background::parker::{Attention, Nap};
+use crate::background::parker::{Parker, Sentry};
 use crate::evidence::membarrier;
 use crate::locks::lock;
 use crate::process::fork::PerProcess;
@@ -123,7 +123,7 @@ impl fmt::Debug for dyn Keep {
 #[derive(Debug)]
 pub(crate) struct Watch {
     service: &'static Service,
-    attention: Attention,
+    attention: Sentry,
     /// The domain itself, until its first item makes it known to the thread: one that never retires
     /// anything leaves no trace there.
     newcomer: Mutex<Option<Box<dyn Keep>>>,
@@ -134,7 +134,7 @@ impl Watch {
     pub(crate) fn new() -> Watch {
         Watch {
             service: Service::of_this_process(),
-            attention: Attention::new(),
+            attention: Sentry::new(),
             newcomer: Mutex::default(),
         }
     }
@@ -147,8 +147,8 @@ impl Watch {
     /// After an item was counted, and a SeqCst fence since: has the thread look at the domain, if it
     /// does not. Whether that took a system call.
     #[inline]
-    pub(crate) fn rouse(&self) -> bool {
-        self.attention.rouse() && self.call()
+    pub(crate) fn wake_up(&self) -> bool {
+        self.attention.wake_up() && self.call()
     }
 
     #[cold]
@@ -174,7 +174,7 @@ impl Watch {
                 // Or somebody else has started it meanwhile. Partner: the fence at its beginning. Either
                 // this load sees that it runs, or its look at newcomers sees `asleep`.
                 fence(Ordering::SeqCst);
-                let woke = self.is_served() && self.attention.rouse() && self.service.nap.call();
+                let woke = self.is_served() && self.attention.wake_up() && self.service.nap.call();
                 // Last: a subscriber may panic.
                 error.iter().for_each(trace::no_thread);
                 woke
@@ -189,7 +189,7 @@ impl Watch {
     }
 
     /// What the thread asks and says of the domain.
-    pub(crate) fn attention(&self) -> &Attention {
+    pub(crate) fn attention(&self) -> &Sentry {
         &self.attention
     }
 }
@@ -197,7 +197,7 @@ impl Watch {
 /// The background thread of one process. The child of a fork has no such thread: it makes another for its
 /// own domains.
 struct Service {
-    nap: Nap,
+    nap: Parker,
     /// [`NO_THREAD`], [`STARTS`] or [`RUNS`].
     state: AtomicU8,
     /// When to try again to start it, after that has failed, nanoseconds.
@@ -213,7 +213,7 @@ impl Service {
     fn of_this_process() -> &'static Service {
         static CURRENT: PerProcess<Service> = PerProcess::new();
         CURRENT.get(|| Service {
-            nap: Nap::new(),
+            nap: Parker::new(),
             state: AtomicU8::new(NO_THREAD),
             retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
@@ -296,7 +296,7 @@ impl Service {
                 let domain = keeper.domain().upgrade();
                 if let Some(watch) = domain.as_ref().and_then(|domain| domain.watch()) {
                     // It may have called while there was no thread.
-                    watch.attention().rouse();
+                    watch.attention().wake_up();
                 }
             });
             lock(&self.rota).keepers.push_back(keeper);
@@ -395,7 +395,7 @@ mod tests {
         let settings = Settings { background: true, ..Settings::default() };
         let domain = Arc::new(Domain::new(Barriers::Fence { asked_for: true }, &settings));
         // The thread does not know the domain: this one looks in its stead.
-        domain.watch().expect("it has one").rouse();
+        domain.watch().expect("it has one").wake_up();
         let id = local::next_id();
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
         let rude = Rude(Arc::downgrade(&domain), id);

@@ -1,36 +1,36 @@
 //! How the background thread falls asleep, and how it is woken: the two games of words, without the
 //! thread.
 //!
-//! Pure atomics and a futex, so that loom runs these very functions (`models/nap.rs`). This file knows
+//! Pure atomics and a futex, so that loom runs these very functions (`models/parker.rs`). This file knows
 //! nothing of domains; what it is for is in `background/mod.rs`, the proof in docs/proofs/background.md, "When the
 //! background thread sleeps".
 
-use crate::sync::{AtomicBool, FutexWord, Ordering, Twin, broken, fence};
+use crate::sync::{AtomicBool, FutexWord, Mutant, Ordering, broken, fence};
 use core::time::Duration;
 
 /// Whether the thread looks after a domain.
 #[derive(Debug)]
-pub(crate) struct Attention {
+pub(crate) struct Sentry {
     /// Nothing waits in the domain, and the thread does not look at it.
     asleep: AtomicBool,
 }
 
-impl Attention {
+impl Sentry {
     /// Of a domain in which nothing waits yet.
-    pub(crate) fn new() -> Attention {
-        Attention { asleep: AtomicBool::new(true) }
+    pub(crate) fn new() -> Sentry {
+        Sentry { asleep: AtomicBool::new(true) }
     }
 
     /// After an item was counted, and a SeqCst fence since: takes note that the thread must look. True
     /// if it must be called: the one that gets it does so.
     #[inline]
-    pub(crate) fn rouse(&self) -> bool {
+    pub(crate) fn wake_up(&self) -> bool {
         // Relaxed: the fence before is what counts. Partner: the fence in `fall_asleep`.
-        self.is_asleep() && self.rouse_now()
+        self.is_asleep() && self.wake_now()
     }
 
     #[cold]
-    fn rouse_now(&self) -> bool {
+    fn wake_now(&self) -> bool {
         // Relaxed: it decides who calls; the call itself is AcqRel.
         self.asleep.swap(false, Ordering::Relaxed)
     }
@@ -50,14 +50,14 @@ impl Attention {
 
     /// The thread stops looking, unless `waits` says, looking after that, that something waits.
     pub(crate) fn fall_asleep(&self, waits: impl FnOnce() -> bool) -> bool {
-        if broken(Twin::LookBeforeAsleep) {
+        if broken(Mutant::LookBeforeAsleep) {
             let waits = waits();
             self.asleep.store(!waits, Ordering::Relaxed);
             return !waits;
         }
         self.asleep.store(true, Ordering::Relaxed);
-        // Partner: the fence before `rouse`.
-        if !broken(Twin::UnfencedAsleep) {
+        // Partner: the fence before `wake_up`.
+        if !broken(Mutant::UnfencedAsleep) {
             fence(Ordering::SeqCst);
         }
         if waits() {
@@ -78,17 +78,17 @@ const CALLED: u32 = 2;
 
 /// The thread's own word.
 #[derive(Debug)]
-pub(crate) struct Nap(FutexWord);
+pub(crate) struct Parker(FutexWord);
 
-impl Nap {
-    pub(crate) fn new() -> Nap {
-        Nap(FutexWord::new(AWAKE))
+impl Parker {
+    pub(crate) fn new() -> Parker {
+        Parker(FutexWord::new(AWAKE))
     }
 
     /// Makes the thread look again, soon. Whether that took a system call.
     pub(crate) fn call(&self) -> bool {
         // Release: what the caller counted comes before the look that this leads to.
-        let order = if broken(Twin::RelaxedCall) { Ordering::Relaxed } else { Ordering::AcqRel };
+        let order = if broken(Mutant::RelaxedCall) { Ordering::Relaxed } else { Ordering::AcqRel };
         if self.0.word().swap(CALLED, order) != ASLEEP {
             return false;
         }
@@ -100,7 +100,7 @@ impl Nap {
     /// woke up.
     pub(crate) fn sleep(&self, longest: Option<Duration>) {
         let word = self.0.word();
-        let asleep = if broken(Twin::SleepByStore) {
+        let asleep = if broken(Mutant::SleepByStore) {
             word.store(ASLEEP, Ordering::Release);
             true
         } else {

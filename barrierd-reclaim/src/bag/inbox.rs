@@ -4,7 +4,7 @@
 //! or domains. R. K. Treiber, "Systems programming: coping with parallelism" (IBM RJ 5118, 1986); since
 //! everything is taken at once, no node is looked at that somebody else may take, and there is no ABA.
 
-use crate::sync::{AtomicPtr, Ordering, Twin, broken};
+use crate::sync::{AtomicPtr, Mutant, Ordering, broken};
 use core::marker::PhantomData;
 use core::ptr;
 
@@ -32,7 +32,7 @@ impl<T> Inbox<T> {
         let mut head = self.head.load(Ordering::Relaxed);
         // Release: whoever takes it (Acquire, in `take`) sees it whole; pushes on top of it are exchanges, so
         // that they continue the release sequence.
-        let order = if broken(Twin::RelaxedPush) { Ordering::Relaxed } else { Ordering::Release };
+        let order = if broken(Mutant::RelaxedPush) { Ordering::Relaxed } else { Ordering::Release };
         loop {
             // SAFETY: not in the box yet, so this thread alone knows it.
             unsafe { (*node).next = head };

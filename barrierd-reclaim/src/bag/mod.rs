@@ -22,10 +22,10 @@
 //! refused and touches nothing. Where readers fence, `limit` refuses every push, and the slow way fences.
 //!
 //! # Two kinds of items
-//! Those with a birth have bags of their own (`bag/aside.rs`), and so there are two open bags, each with
+//! Those with a birth have bags of their own (`bag/held.rs`), and so there are two open bags, each with
 //! a [`Lane`]: what a push has to know of it.
 
-mod aside;
+mod held;
 pub(crate) mod inbox;
 mod items;
 mod orphans;
@@ -35,7 +35,7 @@ mod work;
 use crate::meter::tally::Tally;
 use crate::protocol::{Safe, VtimeWord};
 use crate::sync::{
-    AtomicBool, AtomicUsize, Ordering, Owned, Twin, broken, fence, light_barrier, step,
+    AtomicBool, AtomicUsize, Mutant, Ordering, Owned, broken, fence, light_barrier, step,
 };
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
@@ -70,7 +70,7 @@ fn counted() {
     COMPARED.set(COMPARED.get() + 1);
 }
 
-/// So that finding a twin is no matter of chance: its owner is preempted at two steps of one push in a hundred.
+/// So that finding a mutant is no matter of chance: its owner is preempted at two steps of one push in a hundred.
 #[cfg(all(test, not(loom)))]
 fn preempted_at_times() {
     static STEPS: AtomicU64 = AtomicU64::new(0);
@@ -211,7 +211,7 @@ impl Bags {
                 sealed: VecDeque::new(),
                 count: 0,
                 kept_back: 0,
-                unheeded: 0,
+                unchecked: 0,
                 open_then: 0,
                 begun_ns: u64::MAX,
                 gap_ns: 0,
@@ -222,7 +222,7 @@ impl Bags {
                 surplus: 0,
                 going: None,
                 spare: Vec::new(),
-                aside: None,
+                held: None,
             }),
         }
     }
@@ -245,7 +245,7 @@ impl Bags {
         if self.most.replace(items) == items || self.fenced.get() {
             return;
         }
-        if broken(Twin::LimitByStore) {
+        if broken(Mutant::LimitByStore) {
             return self.limit.store(items * SLOT, Ordering::Relaxed);
         }
         // Relaxed: the owner's own last exchange, or what a taker put there, which stays.
@@ -300,7 +300,7 @@ impl Bags {
         bytes: usize,
         free: impl FnOnce() -> bool,
     ) -> Result<Option<Item>, Refused> {
-        let early = broken(Twin::LimitBeforeBusy).then(|| self.look_early());
+        let early = broken(Mutant::LimitBeforeBusy).then(|| self.look_early());
         step();
         // Relaxed, and no fence: see the file's documentation.
         self.busy.store(true, Ordering::Relaxed);
@@ -365,7 +365,7 @@ impl Bags {
         self.last_birth.set(birth);
     }
 
-    /// What [`Twin::LimitBeforeBusy`] does, its window opened wide.
+    /// What [`Mutant::LimitBeforeBusy`] does, its window opened wide.
     #[cold]
     fn look_early(&self) -> usize {
         let limit = self.limit.load(Ordering::Acquire);
@@ -379,7 +379,8 @@ impl Bags {
     #[inline(always)]
     fn rest_from_work(&self) {
         // Release: pairs with `is_quiet`.
-        let order = if broken(Twin::RelaxedQuiet) { Ordering::Relaxed } else { Ordering::Release };
+        let order =
+            if broken(Mutant::RelaxedQuiet) { Ordering::Relaxed } else { Ordering::Release };
         self.busy.store(false, order);
     }
 

@@ -5,7 +5,7 @@
 //! thread leaves comes here whole, as one *run* per kind, in the order of its stamps. It knows nothing of locks,
 //! and never runs a destructor.
 
-use super::aside::Aside;
+use super::held::HeldBags;
 use super::{Bag, SPARE_BAGS};
 use crate::bag::inbox::{Inbox, Taken};
 use crate::protocol::Safe;
@@ -24,13 +24,13 @@ pub(crate) struct Left {
     /// Bags that wait, oldest first.
     pub(super) sealed: VecDeque<Bag>,
     /// What was not in their order, each run of one kind.
-    pub(super) aside: Vec<VecDeque<Bag>>,
+    pub(super) held: Vec<VecDeque<Bag>>,
 }
 
 impl Left {
     /// Every bag.
     pub(crate) fn into_bags(self) -> impl Iterator<Item = Bag> {
-        let waiting = self.sealed.into_iter().chain(self.aside.into_iter().flatten());
+        let waiting = self.sealed.into_iter().chain(self.held.into_iter().flatten());
         self.free.into_iter().chain(waiting)
     }
 }
@@ -116,7 +116,7 @@ pub(crate) struct Orphans {
     /// Those with births.
     born: Runs,
     /// What would go, but for a single reader.
-    aside: Aside,
+    held: HeldBags,
     /// No bag in `plain` and `born` has a later stamp, nanoseconds: the latest that there ever was. (A bag goes
     /// once `safe` is above its stamp, and what is asked of this is whether a watermark is: the answer is the same
     /// as of the latest that is left.)
@@ -135,11 +135,11 @@ impl core::fmt::Debug for Orphans {
 impl Orphans {
     /// Takes what a thread leaves.
     pub(crate) fn add(&mut self, left: Left) {
-        let Left { free, sealed, aside } = left;
+        let Left { free, sealed, held } = left;
         if let Some((first, behind)) = split(free) {
             self.free.insert(first, behind);
         }
-        aside.into_iter().chain([sealed]).for_each(|run| self.wait_in_order(run));
+        held.into_iter().chain([sealed]).for_each(|run| self.wait_in_order(run));
     }
 
     /// Takes a bag, or what is left of it, that was taken out as free and not freed.
@@ -178,9 +178,7 @@ impl Orphans {
     /// No bag here is stamped before this, nanoseconds: 0 where the stamp alone says nothing. (Behind the first of a
     /// run that a reader held there may be earlier ones, which are safe already and go with it.)
     pub(crate) fn least_ns(&self) -> u64 {
-        if !self.free.by_stamp.is_empty()
-            || !self.aside.holds_nothing()
-            || !self.unsorted.is_empty()
+        if !self.free.by_stamp.is_empty() || !self.held.holds_nothing() || !self.unsorted.is_empty()
         {
             return 0;
         }
@@ -189,9 +187,9 @@ impl Orphans {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        let Orphans { free, plain, born, aside, unsorted, .. } = self;
+        let Orphans { free, plain, born, held, unsorted, .. } = self;
         [free, plain, born].into_iter().all(|runs| runs.by_stamp.is_empty())
-            && aside.holds_nothing()
+            && held.holds_nothing()
             && unsorted.is_empty()
     }
 
@@ -210,14 +208,14 @@ impl Orphans {
     /// When the first item came of the oldest bag, nanoseconds.
     pub(crate) fn opened_ns(&self) -> Option<u64> {
         let runs = [&self.free, &self.plain, &self.born].into_iter().filter_map(Runs::opened_ns);
-        runs.chain(Some(self.aside.oldest_ns())).min().filter(|&ns| ns != u64::MAX)
+        runs.chain(Some(self.held.oldest_ns())).min().filter(|&ns| ns != u64::MAX)
     }
 
     /// Whether [`take`](Orphans::take) would find something to look at.
     pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
         !self.free.by_stamp.is_empty()
             || self.next(safe, holders).is_some()
-            || self.aside.is_worth_a_look(holders)
+            || self.held.is_worth_a_look(holders)
     }
 
     /// Where the next bag lies that `safe` is above, by nanoseconds alone: with births or without.
@@ -236,9 +234,9 @@ impl Orphans {
     /// into.
     pub(crate) fn take(&mut self, safe: Safe, holders: &Holders, looks: &mut usize) -> Option<Bag> {
         // It may be held by another still.
-        self.aside.take_gone(holders).into_iter().for_each(|run| self.wait_in_order(run));
+        self.held.take_gone(holders).into_iter().for_each(|run| self.wait_in_order(run));
         let mut free = VecDeque::new();
-        self.aside.release_hazarded(holders, &mut free, &mut self.spare);
+        self.held.release_hazarded(holders, &mut free, &mut self.spare);
         free.into_iter().for_each(|bag| self.put_back(bag));
         loop {
             if let Some(bag) = self.free.pop() {
@@ -250,7 +248,7 @@ impl Orphans {
             let runs = if self.next(safe, holders)? { &mut self.born } else { &mut self.plain };
             let bag = runs.pop()?;
             *looks -= 1;
-            let Some(bag) = self.aside.sift(bag, holders, &mut self.spare) else { continue };
+            let Some(bag) = self.held.sift(bag, holders, &mut self.spare) else { continue };
             if bag.waiting() > 0 {
                 return Some(bag);
             }
@@ -264,9 +262,9 @@ impl Orphans {
 
     /// Every bag.
     pub(crate) fn into_bags(self) -> impl Iterator<Item = Bag> {
-        let Orphans { free, plain, born, mut aside, unsorted, .. } = self;
+        let Orphans { free, plain, born, mut held, unsorted, .. } = self;
         let runs = [free, plain, born].into_iter().flat_map(Runs::into_bags);
-        runs.chain(aside.take_all().into_iter().flatten()).chain(unsorted)
+        runs.chain(held.take_all().into_iter().flatten()).chain(unsorted)
     }
 }
 
@@ -367,7 +365,7 @@ mod tests {
     #[test]
     fn what_comes_back_goes_first_without_another_look() {
         let mut orphans = Orphans::default();
-        orphans.add(Left { aside: vec![[bag(5, 0, 5)].into()], ..Left::default() });
+        orphans.add(Left { held: vec![[bag(5, 0, 5)].into()], ..Left::default() });
         let (safe, holders) = (Safe { ns: 9, vtime: 0 }, Holders::default());
         let taken = orphans.take(safe, &holders, &mut 1).expect("safe");
         assert!(orphans.is_empty() && orphans.take(safe, &holders, &mut 1).is_none());

@@ -114,13 +114,13 @@ fn only_what_is_left_over_is_a_backlog() {
         queue.work(|work| {
             work.seal(ns);
             work.release(Safe { ns: ns + 1, vtime: 0 }, &Holders::default());
-            work.is_behind()
+            work.has_backlog()
         })
     };
     assert!(!round(10));
     assert!(round(20));
     (0..9 * BAG_ITEMS).for_each(|_| assert!(queue.work(|work| work.take_safe()).is_some()));
-    assert!(!queue.work(|work| work.is_behind()));
+    assert!(!queue.work(|work| work.has_backlog()));
     assert!(!round(30), "one bag left over is none");
 }
 
@@ -301,16 +301,16 @@ proptest! {
     }
 }
 
-/// What was put aside, being safe by then, is not let go by an older look of another thread's, which came before
+/// What was put held, being safe by then, is not let go by an older look of another thread's, which came before
 /// it was safe and can't have seen who holds it.
 #[test]
 fn an_older_look_lets_nothing_go() {
     if std::env::var_os(OLDER_LOOK).is_some() {
-        crate::sync::BROKEN.store(Twin::OlderLook as u8 + 1, Ordering::Relaxed);
+        crate::sync::BROKEN.store(Mutant::OlderLook as u8 + 1, Ordering::Relaxed);
     }
     let queue = Queue::new(VtimeWord::none());
     let hazard = HazardSlot::new();
-    let look = || Holders::look(core::iter::empty, || core::iter::once(&hazard));
+    let look = || Holders::collect(core::iter::empty, || core::iter::once(&hazard));
     let safe = |ns| Safe { ns, vtime: 0 };
     queue.push(8, 1);
     queue.work(|work| work.seal(30));
@@ -336,7 +336,7 @@ fn an_older_look_lets_nothing_go() {
 const OLDER_LOOK: &str = "BARRIERD_TEST_OLDER_LOOK";
 
 #[test]
-fn twin_older_look() {
+fn mutant_older_look() {
     let mut test = std::process::Command::new(std::env::current_exe().expect("this test"));
     test.args(["--exact", "bag::tests::an_older_look_lets_nothing_go"]).env(OLDER_LOOK, "1");
     let output = test.output().expect("it runs");

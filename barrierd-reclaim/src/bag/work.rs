@@ -3,13 +3,13 @@
 //! Owns the order of sealed and safe bags. The owner is inside the queue all the while ([`Bags::own`]),
 //! and no foreign code runs.
 
-use super::aside::Aside;
+use super::held::HeldBags;
 use super::pace::{BACKLOG_BAGS, MOST_SMALL_BAGS, PATIENT_FLUSHES};
 use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, SPARE_BAGS};
 use crate::evidence::purchase::Uncovered;
 use crate::protocol::Safe;
 use crate::protocol::holders::Holders;
-use crate::sync::{Ordering, Twin, broken};
+use crate::sync::{Mutant, Ordering, broken};
 use core::ptr;
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ pub(super) struct Rest {
     /// Times in a row that its owner was asked to free, had nothing new, and could not buy.
     pub(super) kept_back: u32,
     /// Items that were sealed since the domain's limits were last looked at, and those that were in open bags then.
-    pub(super) unheeded: usize,
+    pub(super) unchecked: usize,
     pub(super) open_then: usize,
     /// When the first item came since the last seal, nanoseconds; `u64::MAX`: none has.
     pub(super) begun_ns: u64,
@@ -43,7 +43,7 @@ pub(super) struct Rest {
     pub(super) going: Option<Bag>,
     pub(super) spare: Vec<Bag>,
     /// What does not go in this order; made when it is needed.
-    pub(super) aside: Option<Box<Aside>>,
+    pub(super) held: Option<Box<HeldBags>>,
 }
 
 impl Rest {
@@ -60,13 +60,13 @@ impl Rest {
         // Behind a robust guard what is safe may be younger than what is not: each queue has a say.
         let first = |bags: &VecDeque<Bag>| bags.front().map_or(u64::MAX, Bag::opened_ns);
         let open = if open { self.open.opened_ns } else { u64::MAX };
-        let aside = self.aside.as_ref().map_or(u64::MAX, |aside| aside.oldest_ns());
-        first(&self.safe).min(first(&self.sealed)).min(open).min(aside)
+        let held = self.held.as_ref().map_or(u64::MAX, |held| held.oldest_ns());
+        first(&self.safe).min(first(&self.sealed)).min(open).min(held)
     }
 
-    /// Sealed bags of items with a birth, if there is an [`Aside`].
+    /// Sealed bags of items with a birth, if there is an [`HeldBags`].
     fn born(&self) -> Option<&VecDeque<Bag>> {
-        self.aside.as_ref().map(|aside| aside.sealed())
+        self.held.as_ref().map(|held| held.sealed())
     }
 }
 
@@ -163,7 +163,7 @@ impl Work<'_> {
     pub(crate) fn has_many(&self) -> bool {
         let Rest { safe, step, .. } = &*self.rest;
         let next = safe.front().map_or(0, Bag::waiting);
-        self.is_behind() || safe.len() > 1 || self.bags.going() + next >= *step
+        self.has_backlog() || safe.len() > 1 || self.bags.going() + next >= *step
     }
 
     /// What lies in open bags: items, bytes.
@@ -181,7 +181,7 @@ impl Work<'_> {
     pub(crate) fn opened<const BORN: bool>(&mut self, ns: u64) {
         self.rest.begun_ns = self.rest.begun_ns.min(ns);
         if BORN {
-            self.rest.aside.iter_mut().for_each(|aside| aside.opened(ns));
+            self.rest.held.iter_mut().for_each(|held| held.opened(ns));
         } else {
             self.rest.open.opened_ns = ns;
         }
@@ -210,7 +210,7 @@ impl Work<'_> {
         if items > 0 {
             let begun = core::mem::replace(&mut self.rest.begun_ns, u64::MAX);
             self.rest.gap_ns = ns.saturating_sub(begun) / items as u64;
-            self.rest.unheeded = self.rest.unheeded.saturating_add(items);
+            self.rest.unchecked = self.rest.unchecked.saturating_add(items);
         }
         self.seal_born(ns);
         self.seal_plain(ns);
@@ -220,8 +220,8 @@ impl Work<'_> {
         if self.bags.born.items() == 0 {
             return;
         }
-        let aside = self.rest.aside.as_mut().expect("it has the open bag");
-        aside.seal(ns, |bag| {
+        let held = self.rest.held.as_mut().expect("it has the open bag");
+        held.seal(ns, |bag| {
             self.bags.born.close(bag);
             (bag.birth, bag.last_birth) = (FIRST_BIRTH, self.bags.last_birth.replace(0));
         });
@@ -257,8 +257,8 @@ impl Work<'_> {
         let lane = self.bags.lane::<BORN>();
         if lane.items() == 0 {
             if BORN {
-                let Rest { aside, spare, .. } = &mut *self.rest;
-                lane.open.set(aside.get_or_insert_default().open(spare));
+                let Rest { held, spare, .. } = &mut *self.rest;
+                lane.open.set(held.get_or_insert_default().open(spare));
             } else {
                 self.rest.open.slots.make();
                 lane.open.set(self.rest.open.slots.start());
@@ -285,23 +285,23 @@ impl Work<'_> {
         let plain = holders.without_birth(safe);
         while self.rest.sealed.front().is_some_and(|bag| bag.is_safe(plain)) {
             let bag = self.rest.sealed.pop_front().expect("looked at");
-            self.let_go(bag, holders);
+            self.reclaimable(bag, holders);
         }
         // An open bag goes by virtual time alone.
         if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.plain.tag.get() < plain.vtime
         {
             self.seal_plain(u64::MAX);
             let bag = self.rest.sealed.pop_front().expect("sealed");
-            self.let_go(bag, holders);
+            self.reclaimable(bag, holders);
         }
         let born = &self.bags.born;
         let none_sealed = self.rest.born().is_none_or(VecDeque::is_empty);
         if none_sealed && born.items() > 0 && born.tag.get() < holders.with_birth(safe).vtime {
             self.seal_born(u64::MAX);
         }
-        let Rest { aside, safe: free, spare, .. } = &mut *self.rest;
-        if let Some(aside) = aside {
-            aside.release(safe, holders, free, spare);
+        let Rest { held, safe: free, spare, .. } = &mut *self.rest;
+        if let Some(held) = held {
+            held.release(safe, holders, free, spare);
         }
         if self.rest.safe.len() > left {
             self.rest.surplus = if left > BACKLOG_BAGS { left } else { 0 };
@@ -311,19 +311,19 @@ impl Work<'_> {
     }
 
     /// The same by another thread's look, which may be older than the last one that was used here: what that
-    /// one put aside, being safe by then, need not have been safe before this one.
+    /// one put held, being safe by then, need not have been safe before this one.
     pub(crate) fn release_shared(&mut self, safe: Safe, holders: &Holders) {
         let Safe { ns, vtime } = self.rest.released;
         let older = safe.ns < ns || safe.vtime < vtime;
-        if !older || broken(Twin::OlderLook) {
+        if !older || broken(Mutant::OlderLook) {
             self.release(safe, holders);
         }
     }
 
     /// Only hazards may hold it.
-    fn let_go(&mut self, mut bag: Bag, holders: &Holders) {
+    fn reclaimable(&mut self, mut bag: Bag, holders: &Holders) {
         if holders.has_hazards() {
-            self.rest.aside.get_or_insert_default().hazards(&mut bag, holders);
+            self.rest.held.get_or_insert_default().hazards(&mut bag, holders);
         }
         if bag.waiting() > 0 {
             self.rest.safe.push_back(bag);
@@ -338,7 +338,7 @@ impl Work<'_> {
     }
 
     /// Whether so many may go that one item a call is too slow.
-    pub(crate) fn is_behind(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         self.bags.behind.get()
     }
 
@@ -367,15 +367,15 @@ impl Work<'_> {
 
     /// Takes every sealed bag that waits.
     pub(crate) fn take_sealed(&mut self) -> impl Iterator<Item = Bag> {
-        let Rest { sealed, aside, .. } = &mut *self.rest;
-        sealed.drain(..).chain(aside.iter_mut().flat_map(|aside| aside.take_sealed()))
+        let Rest { sealed, held, .. } = &mut *self.rest;
+        sealed.drain(..).chain(held.iter_mut().flat_map(|held| held.take_sealed()))
     }
 
     /// The same, as a thread leaves them.
     pub(crate) fn leave_sealed(&mut self) -> Left {
-        let Rest { sealed, aside, .. } = &mut *self.rest;
-        let born = aside.iter_mut().map(|aside| aside.take_sealed().collect()).collect();
-        let left = Left { free: VecDeque::new(), sealed: core::mem::take(sealed), aside: born };
+        let Rest { sealed, held, .. } = &mut *self.rest;
+        let born = held.iter_mut().map(|held| held.take_sealed().collect()).collect();
+        let left = Left { free: VecDeque::new(), sealed: core::mem::take(sealed), held: born };
         self.show_oldest();
         left
     }
@@ -398,15 +398,15 @@ impl Work<'_> {
 
     /// On each slow way, behind the scan: whether the domain's limits are looked at now. If not, more than 64 items could
     /// have come since the last time, before the slow way is taken again.
-    pub(crate) fn takes_heed(&mut self) -> bool {
+    pub(crate) fn is_to_check_limits(&mut self) -> bool {
         let Bags { plain, born, most, .. } = self.bags;
         let open = plain.items() + born.items();
-        let since = (self.rest.unheeded + open).saturating_sub(self.rest.open_then);
+        let since = (self.rest.unchecked + open).saturating_sub(self.rest.open_then);
         let fills = [plain.items(), born.items()].into_iter().filter(|&fill| fill > 0);
         let way = most.get().saturating_sub(fills.min().unwrap_or(0));
         let due = since + way >= BAG_ITEMS;
         if due {
-            (self.rest.unheeded, self.rest.open_then) = (0, open);
+            (self.rest.unchecked, self.rest.open_then) = (0, open);
         }
         due
     }
@@ -451,8 +451,8 @@ impl Work<'_> {
         let mut free = core::mem::take(&mut self.rest.safe);
         going.filter(|going| going.waiting() > 0).into_iter().for_each(|bag| free.push_front(bag));
         let sealed = core::mem::take(&mut self.rest.sealed);
-        let aside = self.rest.aside.as_mut().map_or(Vec::new(), |aside| aside.take_all());
+        let held = self.rest.held.as_mut().map_or(Vec::new(), |held| held.take_all());
         self.show_oldest();
-        Left { free, sealed, aside }
+        Left { free, sealed, held }
     }
 }

@@ -1,7 +1,7 @@
 //! What the background thread does for one domain: it finds threads that hold garbage and do not
 //! retire, has their queues taken over, and frees what is safe.
 //!
-//! Owns when the next look is due. The steps of a takeover are `domain/takeover.rs`'s; the thread's sleep is
+//! Owns when the next look is due. The steps of a takeover are `engine/takeover.rs`'s; the thread's sleep is
 //! `background/mod.rs`'s.
 //!
 //! # The daemon, while it sees nobody wait
@@ -165,7 +165,7 @@ impl Keeper {
             return Some(sooner(self.due - now));
         }
         let nap = self.pass(domain, now);
-        domain.told().look(domain);
+        domain.told().tell_changes(domain);
         if nap.is_none() && watch.attention().fall_asleep(|| domain.waiting() != 0) {
             self.due = now;
             return None;
@@ -183,7 +183,7 @@ impl Keeper {
         if now < self.stalls_due {
             return Some(self.stalls_due - now);
         }
-        if stalls.look(domain) {
+        if stalls.check(domain) {
             // What was called may have used the domain: see `free`.
             local::leave(self.id);
         }
@@ -258,13 +258,13 @@ impl Keeper {
     fn free_in_turns(&mut self, domain: &Arc<Domain>) -> (bool, Outcome) {
         let begun = Instant::now();
         let (mut any, mut again) = (false, false);
-        let mut asked = if self.renews { Asked::Again } else { Asked::Behind };
+        let mut asked = if self.renews { Asked::Again } else { Asked::InBackground };
         loop {
             if !domain.has_orphans() {
                 self.renews = false;
                 return (any, Outcome::Nothing);
             }
-            let scan = domain.scan_behind(asked);
+            let scan = domain.scan_in_background(asked);
             let (freed, retired) =
                 if domain.has_safe_orphan() { self.free(domain) } else { (0, 0) };
             any |= freed > 0;
@@ -325,7 +325,8 @@ impl Keeper {
         // SAFETY: this thread's record in this domain, which is alive.
         let record = unsafe { &*record };
         let before = record.retired().get();
-        let freed = domain.while_freeing(record, || domain.free_behind(record, &self.beats));
+        let freed =
+            domain.while_freeing(record, || domain.free_in_background_thread(record, &self.beats));
         let retired = record.retired().get().wrapping_sub(before);
         local::leave(self.id);
         (freed, retired)

@@ -69,10 +69,10 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`, in a process that was not forked since the domain was made.
     #[inline]
-    pub(crate) unsafe fn heed_limits(&self, record: &Record) {
+    pub(crate) unsafe fn check_limits(&self, record: &Record) {
         if self.limits().exist() {
             // SAFETY: the caller owns the record.
-            unsafe { self.heed_limits_now(record) };
+            unsafe { self.check_limits_now(record) };
         }
     }
 
@@ -89,7 +89,7 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     #[cold]
-    unsafe fn heed_limits_now(&self, record: &Record) {
+    unsafe fn check_limits_now(&self, record: &Record) {
         if self.in_destructor(record) {
             return;
         }

@@ -33,11 +33,11 @@ struct Entry {
 
 impl Entry {
     /// By the background thread.
-    fn hand_over_behind(self) {
+    fn hand_over_in_background(self) {
         if let Some(domain) = self.domain.upgrade() {
             // SAFETY: the domain is alive, so its records are. This thread owned the record (the registry
             // said so), and has forgotten it.
-            unsafe { domain.hand_over_behind(&*self.record) };
+            unsafe { domain.hand_over_in_background(&*self.record) };
         }
     }
 }
@@ -153,7 +153,7 @@ pub(crate) fn leave(id: DomainId) {
     if LAST.get().0 == entry.domain.as_ptr() {
         LAST.set(NONE);
     }
-    entry.hand_over_behind();
+    entry.hand_over_in_background();
 }
 
 /// Gives all of the background thread's records up. One that guards of others' code still hold is given back at
@@ -170,7 +170,7 @@ pub(crate) fn leave_all() {
         if entry.domain.upgrade().is_some_and(|domain| domain.is_forked()) {
             REGISTRY.with(|registry| registry.borrow_mut().entries.insert(id, entry));
         } else {
-            entry.hand_over_behind();
+            entry.hand_over_in_background();
         }
     }
 }

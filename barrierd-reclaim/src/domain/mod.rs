@@ -133,23 +133,23 @@ impl Domain {
     /// A thread's slow call is at its end, outside of its queue: what people want to hear of, where the
     /// background thread does not tell them. Foreign code may run here.
     #[inline]
-    pub(crate) fn heed_news(&self, record: &Record) {
+    pub(crate) fn tell_news(&self, record: &Record) {
         if self.stalls.is_some() || trace::IS_ON {
-            self.heed_news_now(record);
+            self.tell_news_now(record);
         }
     }
 
     #[cold]
-    fn heed_news_now(&self, record: &Record) {
+    fn tell_news_now(&self, record: &Record) {
         let served = self.watch.as_ref().is_some_and(Watch::is_served);
         // A thread that must not run destructors had better run no hooks either.
         if served || self.is_lazy() || self.in_destructor(record) {
             return;
         }
         if let Some(stalls) = &self.stalls {
-            stalls.look_if_due(self);
+            stalls.check_if_due(self);
         }
-        self.told.look(self);
+        self.told.tell_changes(self);
     }
 
     /// Takes over the marked queues that are the domain's by now. How many.
@@ -165,7 +165,7 @@ impl Domain {
 
     /// Who has a section open.
     pub(crate) fn blockers(&self) -> Vec<Blocker> {
-        blockers::look(self)
+        blockers::list(self)
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let item = Item::new(ptr::null_mut(), nothing);
         // SAFETY: the record is this test's; `nothing` touches nothing.
         unsafe { Domain::retire::<false>(record, item, 0) };
-        assert!(domain.full_stop(record) > ahead);
+        assert!(domain.fence_and_stamp(record) > ahead);
         let late = Instant::now() + Duration::from_secs(60);
         // SAFETY: the record is this test's.
         assert_eq!(unsafe { domain.synchronize(record, late) }, Ok(()));

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::engine::record::Record;
 use crate::sync::fence;
 use crate::sync::light_barrier;
-use crate::sync::{Twin, broken, stage};
+use crate::sync::{Mutant, broken, stage};
 use core::sync::atomic::Ordering;
 
 impl Domain {
@@ -70,33 +70,33 @@ impl Domain {
         // What was moved here from another domain's box, where somebody forgot that it may not be.
         debug_assert!(
             // SAFETY: as the caller says.
-            !BORN || broken(Twin::BirthFromNow) || unsafe { item.birth() } <= self.words().era(),
+            !BORN || broken(Mutant::BirthFromNow) || unsafe { item.birth() } <= self.words().era(),
             "retire_born: a birth of another reclaimer's"
         );
         // SAFETY: the caller owns the record.
-        let (next, more, sealed, opened, heeds) = unsafe {
+        let (next, more, sealed, opened, checks) = unsafe {
             self.own(record, |work| {
                 let sealed = work.wants_seal_as::<BORN>();
                 if sealed {
-                    work.seal(self.full_stop(record));
+                    work.seal(self.fence_and_stamp(record));
                 }
                 work.push_as::<BORN>(item, bytes);
                 self.note::<BORN>(record, work, sealed);
                 let opened = work.is_first::<BORN>();
                 if self.is_lazy() {
                     self.hand_off(work);
-                    return (None, 1, sealed, opened, work.takes_heed());
+                    return (None, 1, sealed, opened, work.is_to_check_limits());
                 }
                 self.scan_at_pace(record, work, sealed);
                 // As on the fast way. A destructor's own items are for the calls outside: see `free`.
                 if record.freeing().get() {
                     return (None, 1, sealed, opened, false);
                 }
-                let heeds = work.takes_heed();
+                let checks = work.is_to_check_limits();
                 let next = work.take_safe();
-                record.set_behind(work.is_behind());
+                record.set_backlog(work.has_backlog());
                 let more = if work.has_many() { FREED_PER_RETIRE - 1 } else { 0 };
-                (next, more, sealed, opened, heeds)
+                (next, more, sealed, opened, checks)
             })
         };
         stage();
@@ -119,11 +119,11 @@ impl Domain {
             return;
         }
         self.free_orphans(record, ORPHANS_PER_RETIRE, u64::MAX, false);
-        if heeds {
+        if checks {
             // SAFETY: the caller owns the record.
-            unsafe { self.heed_limits(record) };
+            unsafe { self.check_limits(record) };
         }
-        self.heed_news(record);
+        self.tell_news(record);
     }
 
     /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.
@@ -149,11 +149,11 @@ impl Domain {
         }
         stage();
         // After all of them were unlinked, so good for each bag that they fill.
-        let stop = self.full_stop(record);
+        let stop = self.fence_and_stamp(record);
         // SAFETY: the caller owns the record.
-        let heeds = unsafe {
+        let checks = unsafe {
             self.own(record, |work| {
-                let (mut heeds, mut bags) = (false, 0);
+                let (mut checks, mut bags) = (false, 0);
                 for item in batch.clone() {
                     if work.wants_seal() {
                         work.seal(stop);
@@ -161,8 +161,8 @@ impl Domain {
                     }
                     work.push(item, bytes);
                     if work.is_first::<false>() {
-                        work.opened::<false>(record.reader().last_stop());
-                        heeds |= work.takes_heed();
+                        work.opened::<false>(record.reader().last_stamp());
+                        checks |= work.is_to_check_limits();
                     }
                 }
                 self.note_sealed(record, work, stop);
@@ -170,9 +170,9 @@ impl Domain {
                     self.hand_off(work);
                 } else {
                     // The stop is made, be a bag full or not.
-                    self.look_in_turn(record, work, bags.max(1));
+                    self.scan_in_turn(record, work, bags.max(1));
                 }
-                heeds
+                checks
             })
         };
         self.after_slow_retire(true);
@@ -180,11 +180,11 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             self.free(record, count.saturating_mul(FREED_PER_RETIRE));
-            if heeds {
-                self.heed_limits(record);
+            if checks {
+                self.check_limits(record);
             }
         }
-        self.heed_news(record);
+        self.tell_news(record);
     }
 
     /// The background thread hears of what was counted. `fenced`: a full fence came after that.
@@ -193,7 +193,7 @@ impl Domain {
             if !fenced {
                 fence(Ordering::SeqCst);
             }
-            if watch.rouse() {
+            if watch.wake_up() {
                 self.counters().woke();
             }
         }

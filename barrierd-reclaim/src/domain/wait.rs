@@ -48,7 +48,7 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             let left = self.own(record, |work| {
-                let stop = self.full_stop(record);
+                let stop = self.fence_and_stamp(record);
                 if work.unsealed().0 > 0 {
                     work.flushed(false);
                 }
@@ -60,7 +60,7 @@ impl Domain {
                 } else {
                     let again = work.is_impatient();
                     let asked = if again { Asked::OnFlushAgain } else { Asked::OnFlush };
-                    self.look(record, work, asked);
+                    self.scan_and_release(record, work, asked);
                 }
                 (for_all.is_some() && work.sealed() > 0).then(|| work.leave_sealed())
             });
@@ -72,11 +72,11 @@ impl Domain {
             }
             if for_all.is_some() {
                 // Else the background thread may sleep on it.
-                self.take_out_of_hand();
+                self.take_back();
             }
             self.free_all(record, for_all.unwrap_or(usize::MAX));
         }
-        self.heed_news(record);
+        self.tell_news(record);
     }
 
     /// Above a limit: a barrier now, if one can be had, for what is sealed, and everything that is safe by then.
@@ -93,12 +93,12 @@ impl Domain {
         unsafe {
             self.own(record, |work| {
                 // So that it covers what was sealed a moment ago.
-                self.full_stop(record);
-                self.look(record, work, Asked::AtLimit);
+                self.fence_and_stamp(record);
+                self.scan_and_release(record, work, Asked::AtLimit);
             });
             self.free_all(record, usize::MAX);
         }
-        self.heed_news(record);
+        self.tell_news(record);
     }
 
     /// Everything that is safe: what was taken over first, since it is older than what is here; of what lies with the
@@ -109,7 +109,7 @@ impl Domain {
     unsafe fn free_all(&self, record: &Record, limit: usize) {
         self.take_marked();
         // Its caller has come to a full stop.
-        let before = protocol::behind(record.reader().last_stop());
+        let before = protocol::above(record.reader().last_stamp());
         self.free_orphans(record, limit, before, true);
         // SAFETY: the caller owns the record.
         unsafe { self.free(record, usize::MAX) };
@@ -136,7 +136,7 @@ impl Domain {
         }
         let _attended = Attended::new(record);
         let _released = Released::new(record, self.is_lazy());
-        let stop = self.full_stop(record);
+        let stop = self.fence_and_stamp(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {
             self.own(record, |work| {
@@ -150,8 +150,8 @@ impl Domain {
         let stamp = stop.max(newest).max(self.newest_orphan());
         self.wait_until_safe(record, stamp, deadline)?;
         // What was taken over is older than what is here.
-        self.take_out_of_hand();
-        let before = protocol::behind(stamp);
+        self.take_back();
+        let before = protocol::above(stamp);
         self.free_orphans(record, usize::MAX, before, true);
         // SAFETY: the caller owns the record.
         unsafe {
@@ -171,7 +171,7 @@ impl Domain {
         loop {
             // The owner's own queue may have been marked since it was sealed; it has left that by now.
             self.take_marked();
-            self.take_out_of_hand();
+            self.take_back();
             // Before the frees: what has come back by now is found by them, what comes back later is counted.
             let returned = self.flights().returned();
             stage();
@@ -211,13 +211,13 @@ impl Domain {
         let mut asked = Asked::Now;
         loop {
             let late = Instant::now() >= deadline;
-            let own = self.full_stop(record);
+            let own = self.fence_and_stamp(record);
             // What the readers have seen may cover it: then nothing is bought.
             let scan = self.scan(own, asked, &|watermark| Uncovered::some(watermark <= stamp));
             if self.words().safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
             }
-            self.heed_news(record);
+            self.tell_news(record);
             let Some(scan) = scan else { return Err(SynchronizeError::Poisoned) };
             let barrier_passed = scan.watermark > stamp;
             if late {
@@ -284,17 +284,17 @@ mod tests {
         // SAFETY: the record is this thread's; `count` touches nothing of the item's.
         unsafe { domain.hand_over(left) };
         thread::sleep(Duration::from_millis(1));
-        domain.scan_behind(Asked::Behind);
+        domain.scan_in_background(Asked::InBackground);
         let late = Instant::now() + Duration::from_secs(20);
         thread::scope(|scope| {
             let (go, gone) = channel::<()>();
             let (ack, acked) = channel::<()>();
             let bg = scope.spawn(move || {
                 let bg = domain.acquire();
-                let next = || domain.hand().next(1);
+                let next = || domain.in_flight().next(1);
                 // What is safe, then the rest of it.
                 for _ in 0..2 {
-                    let flight = domain.take_in_hand(bg).expect("safe");
+                    let flight = domain.take_in_flight(bg).expect("safe");
                     let one = next().expect("there");
                     ack.send(()).unwrap();
                     gone.recv().unwrap();

@@ -123,7 +123,7 @@ impl Engine {
         }
         // After the marks, those of others as well: they were made under the lock. Poisoned: no barrier will pass for
         // it, and no round will follow.
-        let stop = self.stop_aside();
+        let stop = self.fence_and_stamp_unlisted();
         *round = Round::Waits { stop };
         dormant.stop.store(stop, Ordering::Relaxed);
         if stop == NONE { own } else { stop }
@@ -161,7 +161,7 @@ impl Engine {
         fallen > 0
     }
 
-    /// The owner of `record` looked, and finds that it is not awake ([`Sleep::look`](dormant::Sleep::look)).
+    /// The owner of `record` looked, and finds that it is not awake ([`Sleep::is_awake`](dormant::Sleep::is_awake)).
     #[cold]
     #[inline(never)]
     pub(crate) fn wake(&self, record: &Record) {
@@ -193,7 +193,7 @@ mod tests {
     /// Once everybody has been idle for a while: a round, and the barrier that ends it. How many sleep.
     fn rest(domain: &Domain, own: &Record) -> usize {
         std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
-        let stop = domain.full_stop(own);
+        let stop = domain.fence_and_stamp(own);
         domain.scan(stop, Asked::Now, &|_| Uncovered::some(true)).expect("not poisoned");
         let asleep = domain.records().count() - domain.records.awake().count();
         assert_eq!(domain.sleepers(), asleep);
@@ -209,11 +209,11 @@ mod tests {
         assert_eq!(rest(&domain, own), 2);
         assert_eq!(rest(&domain, own), 2, "they sleep on");
         // Now only the scanner's own stops count.
-        let stop = domain.full_stop(own);
+        let stop = domain.fence_and_stamp(own);
         assert!(domain.collect(stop) > stop);
         domain.pin(one);
         assert_eq!(domain.sleepers(), 1);
-        assert!(domain.collect(domain.full_stop(own)) > stop, "it shows what it has seen");
+        assert!(domain.collect(domain.fence_and_stamp(own)) > stop, "it shows what it has seen");
         assert_eq!(rest(&domain, own), 1, "a section is open");
         domain.pin(two);
         two.reader().unpin();
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!((domain.sleepers(), domain.scan_cost()), (0, 1));
         let again = domain.acquire();
         assert!(core::ptr::eq(gone, again));
-        assert!(domain.collect(domain.full_stop(own)) <= domain.full_stop(own));
+        assert!(domain.collect(domain.fence_and_stamp(own)) <= domain.fence_and_stamp(own));
         domain.close();
     }
 
@@ -267,7 +267,7 @@ mod tests {
         std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
         let marked = || many.iter().filter(|one| one.reader().sleep().is_marked()).count();
         let scan = |asked| {
-            let stop = domain.full_stop(own);
+            let stop = domain.fence_and_stamp(own);
             domain.scan(stop, asked, &|_| Uncovered::some(true)).expect("not poisoned");
         };
         let (mut before, mut scans) = (0, 0);
@@ -307,7 +307,7 @@ mod tests {
         let domain = domain();
         let [own, one] = [(); 2].map(|()| domain.acquire());
         std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
-        let stop = domain.full_stop(own);
+        let stop = domain.fence_and_stamp(own);
         let round = domain.mark_idle_readers(stop, domain.collect(stop));
         assert!(round > stop && !domain.put_to_sleep(round));
         assert_eq!(domain.mark_idle_readers(u64::MAX - 1, 0), u64::MAX - 1, "one at a time");

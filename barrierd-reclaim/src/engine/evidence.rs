@@ -33,19 +33,14 @@ use std::time::Duration;
 
 impl Engine {
     /// A full stop of a thread without a record.
-    pub(crate) fn stop_aside(&self) -> u64 {
+    pub(crate) fn fence_and_stamp_unlisted(&self) -> u64 {
         self.judge(self.words.stop(&FLOOR, now_ns))
-    }
-
-    /// A full stop of the record's owner, for what it shows others.
-    pub(crate) fn stop(&self, record: &Record) {
-        self.full_stop(record);
     }
 
     /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
     /// trusted.
-    pub(crate) fn full_stop(&self, record: &Record) -> u64 {
-        self.judge(record.reader().full_stop(&self.words, &FLOOR, now_ns))
+    pub(crate) fn fence_and_stamp(&self, record: &Record) -> u64 {
+        self.judge(record.reader().fence_and_stamp(&self.words, &FLOOR, now_ns))
     }
 
     /// A clock that lies behind a stop which came before may have stepped back while it was slewed, by
@@ -53,9 +48,9 @@ impl Engine {
     /// the stamp is that stop's. Or it is another clock than before (setns into another time namespace):
     /// then stamps would be too early for the daemon's watermarks.
     pub(crate) fn judge(&self, stop: protocol::Stop) -> u64 {
-        if stop.behind_ns > CLOCK_MARGIN_NS
+        if stop.lag_ns > CLOCK_MARGIN_NS
             && self.barriers.compares_clocks()
-            && is_another_clock(time_ns::is_initial(), stop.behind_ns)
+            && is_another_clock(time_ns::is_initial(), stop.lag_ns)
         {
             // Relaxed, here and where it is loaded: this stop is refused below whoever sees it when, and
             // each later one is judged for itself.
@@ -66,8 +61,8 @@ impl Engine {
 
     /// Looks for evidence, then at the readers, and lets go what is safe. The owner has just come to
     /// a full stop, and `work` is its queue.
-    pub(crate) fn look(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
-        let own = record.reader().last_stop();
+    pub(crate) fn scan_and_release(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
+        let own = record.reader().last_stamp();
         work.scanned();
         // Who is asked to free looks after what others have left, too.
         let flushes = matches!(asked, Asked::OnFlush | Asked::OnFlushAgain);
@@ -90,7 +85,7 @@ impl Engine {
                 let in_vain = uncovered(scan.watermark).any();
                 work.flushed(in_vain);
             }
-            let (safe, holders) = self.let_go();
+            let (safe, holders) = self.reclaimable();
             if !self.may_be_held() || pace::worth_scanning(1, self.scan_cost()) {
                 work.release(safe, &holders);
             } else {
@@ -106,12 +101,12 @@ impl Engine {
 
     /// The owner has sealed `bags` of its queue: it scans for all who take part in the domain, if it is time
     /// for a scan; else it lets go what others' scans have found.
-    pub(crate) fn look_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
+    pub(crate) fn scan_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
         let cost = self.scan_cost();
         let worth = |sealed| pace::worth_scanning(sealed, cost);
         // Where each seal is worth a scan nobody need count them.
         if worth(1) || self.words.must_scan(bags, worth) {
-            self.look(record, work, Asked::OnRetire);
+            self.scan_and_release(record, work, Asked::OnRetire);
         } else {
             self.release_found(work);
         }
@@ -144,13 +139,13 @@ impl Engine {
 
     /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
     pub(crate) fn release(&self, work: &mut Work<'_>) {
-        let (safe, holders) = self.let_go();
+        let (safe, holders) = self.reclaimable();
         work.release(safe, &holders);
     }
 
     /// What may be let go, and who holds what of it.
-    pub(crate) fn let_go(&self) -> (Safe, Holders) {
-        holders::let_go(&self.words, || {
+    pub(crate) fn reclaimable(&self) -> (Safe, Holders) {
+        holders::reclaimable(&self.words, || {
             if !self.may_be_held() {
                 return Holders::default();
             }
@@ -159,7 +154,7 @@ impl Engine {
                 let records = any.then(|| self.records.in_use().map(Record::interval));
                 records.into_iter().flatten()
             };
-            Holders::look(open, || self.hazards.iter())
+            Holders::collect(open, || self.hazards.iter())
         })
     }
 
@@ -191,7 +186,7 @@ impl Engine {
         let mut memory = None;
         let watermark = || {
             if self.readers_fence {
-                // Pairs with the fence of a reader's look (`Sleep::look`): between the stop and the look at the slots.
+                // Pairs with the fence of a reader's look (`Sleep::is_awake`): between the stop and the look at the slots.
                 fence(Ordering::SeqCst);
                 return own;
             }
@@ -200,7 +195,7 @@ impl Engine {
             let mut passed = self.barriers.membarrier().map_or(0, Membarrier::watermark_ns);
             if let Some(news) = self.barriers.passive() {
                 passed = passed.max(news.ns);
-                memory = self.take_over(news);
+                memory = self.adopt(news);
             }
             // Whoever has just been put to sleep need not be waited for.
             let collected = if self.put_to_sleep(passed) { self.collect(own) } else { collected };
@@ -223,7 +218,7 @@ impl Engine {
     }
 
     /// A round of the daemon's, taken over by one thread: the lock is held until its scan is done.
-    fn take_over(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
+    fn adopt(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
         let mut passive = self.passive.try_lock().ok()?;
         if news.ns <= passive.last_ns {
             return None;
@@ -292,7 +287,7 @@ impl Engine {
                     && membarrier.is_affordable(own)
                     && !membarrier.is_under_way(own)
             }
-            Asked::Behind => {
+            Asked::InBackground => {
                 uncovered(watermark).any()
                     && !self.barriers.keeps_up()
                     && !membarrier.is_under_way(own)
@@ -337,7 +332,7 @@ impl Engine {
         }
         let readers = self.records.awake().map(Record::reader);
         let Some(oldest) = readers.filter_map(protocol::Reader::pinned).min() else { return all };
-        all.saturating_sub(uncovered(watermark.max(protocol::behind(oldest))).items)
+        all.saturating_sub(uncovered(watermark.max(protocol::above(oldest))).items)
     }
 
     /// Whether an open section holds back all that `watermark` does not cover: then a barrier lets nothing go. Once the
@@ -368,12 +363,12 @@ impl Engine {
 
 /// Behind by this, nanoseconds, with nobody to tell why: the daemon's clients call a clock wrong by the
 /// same.
-const MOST_BEHIND_NS: u64 = FUTURE_SLACK_NS;
+const MOST_LAG_NS: u64 = FUTURE_SLACK_NS;
 
-/// Whether a clock that is `behind_ns` behind what it showed is another one than the daemon's. A daemon's
+/// Whether a clock that is `lag_ns` behind what it showed is another one than the daemon's. A daemon's
 /// file is opened in the initial time namespace alone, so who is still there reads the same clock.
-fn is_another_clock(initial: std::io::Result<bool>, behind_ns: u64) -> bool {
-    initial.map_or(behind_ns >= MOST_BEHIND_NS, |initial| !initial)
+fn is_another_clock(initial: std::io::Result<bool>, lag_ns: u64) -> bool {
+    initial.map_or(lag_ns >= MOST_LAG_NS, |initial| !initial)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -181,7 +181,7 @@ pub(crate) struct Blocked {
 /// The bag that the background thread is freeing, where others may take the rest of it away. Put and taken away
 /// with the domain's orphans locked, or by who has shut the door.
 #[derive(Debug, Default)]
-pub(crate) struct Hand(Mutex<Held>);
+pub(crate) struct InFlight(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
@@ -198,7 +198,7 @@ struct Busy {
     since_ns: u64,
 }
 
-impl Hand {
+impl InFlight {
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +235,7 @@ impl Engine {
     /// The destructor that a background thread has been in for longer than [`STUCK`], if there is one.
     pub(crate) fn blocked_destructor(&self) -> Option<Blocked> {
         // In a child of a fork nobody may ever give the lock back.
-        if self.is_forked() { None } else { self.hand.blocked() }
+        if self.is_forked() { None } else { self.in_flight.blocked() }
     }
 }
 

@@ -82,7 +82,7 @@ impl Engine {
             let next = unsafe {
                 self.own(record, |work| {
                     let next = work.take_safe();
-                    record.set_behind(work.is_behind());
+                    record.set_backlog(work.has_backlog());
                     next
                 })
             };
@@ -125,25 +125,25 @@ mod tests {
         domain.pin(reader);
         (0..2_000).for_each(|_| retire());
         reader.reader().unpin();
-        let is_behind = || {
+        let has_backlog = || {
             // SAFETY: the record is this test's.
-            unsafe { domain.own(record, |work| work.is_behind()) }
+            unsafe { domain.own(record, |work| work.has_backlog()) }
         };
         for _ in 0..10 {
             retire();
             // The reader shows what it has seen.
-            let stop = domain.full_stop(record);
+            let stop = domain.fence_and_stamp(record);
             domain.pin(reader);
             reader.reader().unpin();
             // SAFETY: the record is this test's.
             unsafe {
                 domain.own(record, |work| {
                     work.seal(stop);
-                    domain.look(record, work, Asked::OnRetire);
+                    domain.scan_and_release(record, work, Asked::OnRetire);
                 });
             }
         }
-        assert!(is_behind());
+        assert!(has_backlog());
         // SAFETY: the record is this test's.
         unsafe { domain.free(record, 1) };
         assert!(record.owes());

@@ -2,13 +2,13 @@
 //!
 //! # Who may touch what
 //! 1. A slot is stored by its [`Hazard`](crate::Hazard) and loaded by whoever looks.
-//! 2. A line belongs to one record from [`Places::take`] until it is given back, which its last hazard
+//! 2. A line belongs to one record from [`Pool::take`] until it is given back, which its last hazard
 //!    does; its `used` and `record` are touched by that record's owner alone.
 //! 3. Lines live as long as the domain, and `place` never changes.
 //! 4. A hazard's record stays in use while the hazard lives (`Record::holds`): it is by the record's
 //!    full stops, or by barriers that pass every thread, that the hazard is known to be seen.
 
-use super::places::Places;
+use super::pool::Pool;
 use super::record::Record;
 use crate::protocol::holders::HazardSlot;
 use core::cell::Cell;
@@ -37,7 +37,7 @@ const _: () = assert!(size_of::<Line>() == align_of::<Line>());
 
 // SAFETY: the slots are atomic, `used` and `record` follow rule 2, `place` rule 3.
 unsafe impl Sync for Line {}
-// SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
+// SAFETY: nothing in it is tied to a thread; ownership moves through `Pool::take`.
 unsafe impl Send for Line {}
 
 impl Line {
@@ -59,11 +59,11 @@ impl Line {
 }
 
 /// All hazards of a domain: as many lines as were ever in use at once, and used again.
-pub(crate) struct Hazards(Places<Line>);
+pub(crate) struct Hazards(Pool<Line>);
 
 impl Hazards {
     pub(crate) fn new() -> Hazards {
-        Hazards(Places::new())
+        Hazards(Pool::new())
     }
 
     /// Whether there never was one, so that a domain without hazards pays one load a look. A line is in

@@ -12,7 +12,7 @@ pub(crate) mod flights;
 mod free;
 pub(crate) mod hazards;
 mod orphans;
-pub(crate) mod places;
+pub(crate) mod pool;
 mod queue;
 pub(crate) mod record;
 pub(crate) mod records;
@@ -35,7 +35,7 @@ use crate::protocol::{Safe, VtimeMemory, Words};
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use dormant::Dormant;
-use flights::{Flights, Hand};
+use flights::{Flights, InFlight};
 use hazards::Hazards;
 use record::Record;
 use records::Records;
@@ -81,7 +81,7 @@ pub(crate) struct Engine {
     /// Bags that were among the orphans, and are being freed.
     flights: Flights,
     /// Of these, the background thread's.
-    hand: Hand,
+    in_flight: InFlight,
     /// `retire` only pushes; full bags go to the background thread.
     lazy: bool,
     /// The clock ran backwards past a barrier: nothing becomes safe any more.
@@ -131,7 +131,7 @@ impl Engine {
             least_orphan_ns: AtomicU64::new(u64::MAX),
             marked: Mutex::default(),
             flights: Flights::default(),
-            hand: Hand::default(),
+            in_flight: InFlight::default(),
             lazy,
             poisoned: AtomicBool::new(false),
             budget,
@@ -158,8 +158,8 @@ impl Engine {
         &self.flights
     }
 
-    pub(crate) fn hand(&self) -> &Hand {
-        &self.hand
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -217,7 +217,7 @@ impl Engine {
             record.reader().sleep().fence_always();
         }
         // In use first, then the stop: see `protocol::collect`.
-        self.full_stop(record);
+        self.fence_and_stamp(record);
         record
     }
 
@@ -274,7 +274,7 @@ impl Engine {
         self.barriers.easy_daemon()
     }
 
-    /// Whether a robust guard is open that was so at `stamp`. After `safe`, as in `let_go`.
+    /// Whether a robust guard is open that was so at `stamp`. After `safe`, as in `reclaimable`.
     pub(crate) fn holds_back(&self, stamp: u64) -> bool {
         self.has_intervals.load(Ordering::Acquire)
             && self.records().any(|record| record.interval().holds_back(stamp))
@@ -315,13 +315,13 @@ impl Engine {
         let handed = self.inbox.take();
         // The rest of the bag that the background thread is freeing, which puts no other into its hand any more;
         // then it is out of the destructor that it was in, or this is that destructor.
-        let in_hand = self.hand.take();
+        let in_hand = self.in_flight.take();
         self.flights.wait(None);
         // SAFETY: the door is closed, and no call is under way.
         let marked = unsafe { self.take_all_marked() };
         let own = self.records.all().flat_map(|record| {
             // SAFETY: no call is under way and no thread can hand over any more, so all records are
-            // this function's (rule 2 of `domain/record.rs`).
+            // this function's (rule 2 of `engine/record.rs`).
             unsafe { (*record.bags()).take_over(u64::MAX) }.into_bags()
         });
         let left = orphans.into_iter().flat_map(Orphans::into_bags);

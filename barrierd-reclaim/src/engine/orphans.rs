@@ -1,7 +1,7 @@
 //! What threads leave to the domain: how it comes there, and who frees it.
 //!
 //! Owns the lock of the domain's orphans. Their order is `bag/orphans.rs`'s, who has taken which of them
-//! `flights.rs`'s, the background thread's part `background/takeover.rs`'s.
+//! `flights.rs`'s, the background thread's part `engine/takeover.rs`'s.
 
 use super::Engine;
 use super::flights::Flight;
@@ -25,14 +25,14 @@ use core::sync::atomic::Ordering;
 use std::sync::MutexGuard;
 
 /// A bag of the domain's that the calling thread is freeing.
-struct InHand<'d> {
+struct BagInFlight<'d> {
     domain: &'d Engine,
     bag: Bag,
     /// Ends after what is left was put back.
     flight: Flight<'d>,
 }
 
-impl Drop for InHand<'_> {
+impl Drop for BagInFlight<'_> {
     fn drop(&mut self) {
         // A destructor panicked.
         if self.bag.waiting() > 0
@@ -75,7 +75,7 @@ impl Engine {
             let taken = orphans.and_then(|mut orphans| {
                 let (bag, flight) =
                     self.pick_safe(orphans.as_mut()?, record, before, &mut looks)?;
-                Some(InHand { domain: self, bag, flight })
+                Some(BagInFlight { domain: self, bag, flight })
             });
             let Some(mut taken) = taken else { return };
             for item in taken.bag.by_ref() {
@@ -99,7 +99,7 @@ impl Engine {
         before: u64,
         looks: &mut usize,
     ) -> Option<(Bag, Flight<'_>)> {
-        let (safe, holders) = self.let_go();
+        let (safe, holders) = self.reclaimable();
         // Less than is safe may be taken for all. Virtual time says nothing of when they were sealed.
         let safe = if before < safe.ns { Safe { ns: before, vtime: 0 } } else { safe };
         let taken = orphans.take(safe, &holders, looks);
@@ -110,19 +110,19 @@ impl Engine {
     }
 
     /// The same for the background thread, into the hand.
-    pub(crate) fn take_in_hand(&self, record: &Record) -> Option<Flight<'_>> {
+    pub(crate) fn take_in_flight(&self, record: &Record) -> Option<Flight<'_>> {
         let mut orphans = lock(&self.orphans);
         let (bag, flight) =
             self.pick_safe(orphans.as_mut()?, record, u64::MAX, &mut usize::MAX.clone())?;
-        self.hand.put(bag);
+        self.in_flight.put(bag);
         Some(flight)
     }
 
     /// Takes what the background thread has not freed yet of the bag that it is freeing.
-    pub(crate) fn take_out_of_hand(&self) {
+    pub(crate) fn take_back(&self) {
         let mut orphans = lock(&self.orphans);
         if let Some(orphans) = orphans.as_mut()
-            && let Some(bag) = self.hand.take()
+            && let Some(bag) = self.in_flight.take()
         {
             orphans.put_back(bag);
             self.note_orphans(orphans);
@@ -155,7 +155,7 @@ impl Engine {
 
     pub(crate) fn has_safe_orphan(&self) -> bool {
         let orphans = lock(&self.orphans);
-        let (safe, holders) = self.let_go();
+        let (safe, holders) = self.reclaimable();
         orphans.as_ref().is_some_and(|orphans| orphans.is_worth_a_look(safe, &holders))
     }
 
@@ -188,9 +188,9 @@ impl Engine {
     }
 
     /// A scan for what lies with the domain.
-    pub(crate) fn scan_behind(&self, asked: Asked) -> Option<Scan> {
+    pub(crate) fn scan_in_background(&self, asked: Asked) -> Option<Scan> {
         self.sort_in();
-        let own = self.stop_aside();
+        let own = self.fence_and_stamp_unlisted();
         self.scan(own, asked, &|watermark| Uncovered::some(self.has_uncovered_orphan(watermark)))
     }
 
@@ -213,7 +213,7 @@ impl Engine {
         if self.barriers.keeps_up() || !membarrier.is_ready(now_ns(), || false) {
             return watermark;
         }
-        self.counters.bought(Asked::Behind);
+        self.counters.bought(Asked::InBackground);
         match membarrier.buy(self.words.stop(&FLOOR, now_ns).ns) {
             // The call itself came after the stores: all stops before it have their barrier.
             Ok(_) => u64::MAX,
@@ -245,7 +245,7 @@ impl Engine {
             return;
         }
         // Threads that come and go retire too little to scan otherwise.
-        let own = self.full_stop(record);
+        let own = self.fence_and_stamp(record);
         if !self.lazy {
             let waits = {
                 // Under the lock, as in `give_up`: once the door is closed, the queue is `close`'s.
@@ -269,9 +269,9 @@ impl Engine {
     ///
     /// # Safety
     /// As for [`hand_over`](Engine::hand_over).
-    pub(crate) unsafe fn hand_over_behind(&self, record: &Record) {
+    pub(crate) unsafe fn hand_over_in_background(&self, record: &Record) {
         // SAFETY: as the caller says.
-        unsafe { self.give_up(record, self.full_stop(record)) };
+        unsafe { self.give_up(record, self.fence_and_stamp(record)) };
     }
 
     /// # Safety
@@ -304,7 +304,7 @@ impl Engine {
             record.transient().set(true);
         } else {
             record.transient().set(false);
-            self.past.take_over(record);
+            self.past.absorb(record);
             self.records.give_back(record);
         }
     }
@@ -352,10 +352,10 @@ mod tests {
             }
         };
         leave();
-        let stop = domain.full_stop(own);
+        let stop = domain.fence_and_stamp(own);
         leave();
-        domain.scan_behind(Asked::Behind);
-        domain.free_orphans(own, usize::MAX, protocol::behind(stop), true);
+        domain.scan_in_background(Asked::InBackground);
+        domain.free_orphans(own, usize::MAX, protocol::above(stop), true);
         assert_eq!(domain.waiting(), 1);
         domain.free_orphans(own, usize::MAX, u64::MAX, true);
         assert_eq!(domain.waiting(), 0);
@@ -382,7 +382,7 @@ mod tests {
             assert!(domain.oldest_orphan().is_some() && domain.oldest().is_some());
         }
         reader.reader().unpin();
-        domain.scan_behind(Asked::Behind);
+        domain.scan_in_background(Asked::InBackground);
         // SAFETY: the record is this test's.
         unsafe { domain.flush(own) };
         assert_eq!((domain.waiting(), domain.waiting_bytes()), (0, 0));
@@ -448,7 +448,7 @@ mod tests {
             assert_eq!(unsafe { domain.own(record, |work| work.sealed()) }, 0, "handed over");
         }
         assert!(domain.has_orphans());
-        domain.scan_behind(Asked::Behind);
+        domain.scan_in_background(Asked::InBackground);
         assert!(domain.has_safe_orphan());
         let late = Instant::now() + Duration::from_secs(20);
         // SAFETY: as above.

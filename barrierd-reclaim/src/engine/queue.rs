@@ -54,11 +54,11 @@ impl Engine {
         if left || sealed && work.is_paced() {
             if !sealed && work.is_crowded() {
                 // Bags are filled up, so the last seal is long ago: what is old is judged by this stop.
-                self.full_stop(record);
+                self.fence_and_stamp(record);
             }
-            self.look(record, work, Asked::OnRetire);
+            self.scan_and_release(record, work, Asked::OnRetire);
         } else if sealed {
-            self.look_in_turn(record, work, 1);
+            self.scan_in_turn(record, work, 1);
         }
         work.goes_on();
     }
@@ -70,7 +70,7 @@ impl Engine {
         work: &mut Work<'_>,
         sealed: bool,
     ) {
-        let stop = record.reader().last_stop();
+        let stop = record.reader().last_stamp();
         if work.is_first::<BORN>() {
             work.opened::<BORN>(if sealed { stop } else { now_ns() });
         }

@@ -2,7 +2,7 @@
 //!
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by whoever scans.
-//! 2. The owner is the thread whose [`Places::take`](super::places::Places::take) returned the record, until it gives it back. It
+//! 2. The owner is the thread whose [`Pool::take`](super::pool::Pool::take) returned the record, until it gives it back. It
 //!    alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
 //!    `keeper`. The registry, a
 //!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
@@ -33,7 +33,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// In [`Inner::owed`]: there was a backlog when the owner last looked.
-const BEHIND: usize = 1;
+const BACKLOG: usize = 1;
 
 /// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ struct Inner {
     transient: Cell<bool>,
     /// What, beside a section, keeps it awake: stored by the owner, loaded by whoever puts readers to sleep.
     holds: Holds,
-    /// See [`debt`](Record::debt), twice that; and [`BEHIND`].
+    /// See [`debt`](Record::debt), twice that; and [`BACKLOG`].
     owed: Cell<usize>,
     retired: Tally,
     freed: Tally,
@@ -98,7 +98,7 @@ const _: () = {
 // SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `home` is
 // immutable and outlives it; the rest is immutable or atomic.
 unsafe impl Sync for Record {}
-// SAFETY: nothing in it is tied to a thread; ownership moves through `Places::take`.
+// SAFETY: nothing in it is tied to a thread; ownership moves through `Pool::take`.
 unsafe impl Send for Record {}
 
 impl Record {
@@ -291,12 +291,12 @@ impl Record {
 
     /// See [`debt`](Record::debt).
     pub(crate) fn set_debt(&self, items: usize) {
-        self.0.owed.set((items.min(usize::MAX / 2) * 2) | (self.0.owed.get() & BEHIND));
+        self.0.owed.set((items.min(usize::MAX / 2) * 2) | (self.0.owed.get() & BACKLOG));
     }
 
     /// Notes whether its queue has so many items that may go that one a call is too slow. Owner only.
-    pub(crate) fn set_behind(&self, behind: bool) {
-        self.0.owed.set(self.debt() * 2 + if behind { BEHIND } else { 0 });
+    pub(crate) fn set_backlog(&self, behind: bool) {
+        self.0.owed.set(self.debt() * 2 + if behind { BACKLOG } else { 0 });
     }
 
     /// Whether a call that has freed an item should free more. Owner only.
@@ -397,7 +397,7 @@ impl Record {
     /// between its store and its own look.
     pub(crate) fn nest(&self) {
         self.0.nested.set(self.0.nested.get() + 1);
-        self.go_on(self.0.reader.sleep().look());
+        self.go_on(self.0.reader.sleep().is_awake());
     }
 
     /// Takes back one [`nest`](Record::nest). Owner only.

@@ -1,18 +1,18 @@
 //! All of a domain's places.
 
 use super::Engine;
-use super::places::Places;
+use super::pool::Pool;
 use super::record::Record;
 use crate::protocol::VtimeWord;
 use crate::protocol::dormant::Asleep;
 
 /// All records of a domain: as many as were ever in use at once, and used again.
 #[derive(Debug)]
-pub(crate) struct Records(Places<Record>);
+pub(crate) struct Records(Pool<Record>);
 
 impl Records {
     pub(crate) fn new() -> Records {
-        Records(Places::new())
+        Records(Pool::new())
     }
 
     /// Takes a free record, or makes one. The caller owns it until it gives it back, and comes to a full
@@ -38,7 +38,7 @@ impl Records {
     pub(crate) fn give_back(&self, record: &Record) {
         debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
         // No sleeper is counted who is not there.
-        record.go_on(record.reader().sleep().look());
+        record.go_on(record.reader().sleep().is_awake());
         self.0.give_back(record.place());
     }
 

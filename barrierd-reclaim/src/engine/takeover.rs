@@ -1,7 +1,7 @@
 //! The takeover of a queue whose owner does not retire.
 //!
 //! Owns the order of its steps. The queue's half is `bag/mod.rs`; when a queue is taken over is the background
-//! thread's business (`background/keeper.rs`).
+//! thread's business (`domain/keeper.rs`).
 //!
 //! # The takeover
 //! 1. A thread's count of retired items has not moved for a while: its queue is marked as taken.
@@ -21,7 +21,7 @@ use super::record::Record;
 use crate::bag::{Bag, Bags, Left};
 use crate::meter::ledger::Mark;
 use crate::process::own_tid;
-use crate::sync::{Twin, broken, stage};
+use crate::sync::{Mutant, broken, stage};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -97,7 +97,7 @@ impl Engine {
 
     /// Takes over the marked queues that are the domain's by now. How many.
     pub(crate) fn take_marked(&self) -> usize {
-        let early = broken(Twin::StampBeforeLook).then(|| self.stop_aside());
+        let early = broken(Mutant::StampBeforeLook).then(|| self.fence_and_stamp_unlisted());
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return 0 };
         let mut marked = self.lock_marked();
@@ -107,7 +107,7 @@ impl Engine {
             return 0;
         }
         // After the look: see the file's documentation.
-        let ns = early.unwrap_or_else(|| self.stop_aside());
+        let ns = early.unwrap_or_else(|| self.fence_and_stamp_unlisted());
         let count = ours.len();
         for marked in ours {
             // SAFETY: it is ours, and the stop came after that was seen.
@@ -136,13 +136,16 @@ impl Engine {
                 return false;
             }
             // After the marks.
-            let now = self.stop_aside();
+            let now = self.fence_and_stamp_unlisted();
             marked.iter_mut().filter(|marked| marked.at == u64::MAX).for_each(|m| m.at = now);
         }
         stage();
         // Not under the lock: it may take its time.
-        let passed =
-            if broken(Twin::TakeoverWithoutBarrier) { u64::MAX } else { self.barrier_for_marks() };
+        let passed = if broken(Mutant::TakeoverWithoutBarrier) {
+            u64::MAX
+        } else {
+            self.barrier_for_marks()
+        };
         stage();
         let mut marked = self.lock_marked();
         // Only this thread marks, so none is younger than the stop above.
@@ -152,12 +155,12 @@ impl Engine {
 
     /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
     /// `beats` counts on with each.
-    pub(crate) fn free_behind(&self, record: &Record, beats: &AtomicU64) -> usize {
+    pub(crate) fn free_in_background_thread(&self, record: &Record, beats: &AtomicU64) -> usize {
         let mut freed = 0;
         let tid = own_tid();
-        while let Some(_flight) = self.take_in_hand(record) {
+        while let Some(_flight) = self.take_in_flight(record) {
             // None: the bag is empty, or somebody else took the rest.
-            while let Some(item) = self.hand().next(tid) {
+            while let Some(item) = self.in_flight().next(tid) {
                 // Relaxed: a hint for the watcher.
                 beats.fetch_add(1, Relaxed);
                 stage();
@@ -257,13 +260,13 @@ mod tests {
                 // SAFETY: alive until both have left; whoever takes it is this thread.
                 unsafe {
                     (*bags).mark_taken();
-                    if !broken(Twin::TakeoverWithoutBarrier) {
+                    if !broken(Mutant::TakeoverWithoutBarrier) {
                         membarrier.buy(now_ns()).expect("registered");
                     }
                     while !(*bags).is_quiet() {
                         std::hint::spin_loop();
                     }
-                    if broken(Twin::LimitBeforeBusy) {
+                    if broken(Mutant::LimitBeforeBusy) {
                         // As if it were preempted here: whoever can come in by now does.
                         thread::sleep(Duration::from_micros(100));
                     }
@@ -289,25 +292,25 @@ mod tests {
         assert!(taken.iter().enumerate().all(|(i, &n)| i == n));
     }
 
-    const TWIN_ENV: &str = "BARRIERD_TEST_TAKEOVER_TWIN";
+    const MUTANT_ENV: &str = "BARRIERD_TEST_TAKEOVER_MUTANT";
 
     fn broken_how(how: &str) -> ExitStatus {
         let mut test = Command::new(std::env::current_exe().expect("this test"));
         test.args(["--exact", "engine::takeover::tests::nothing_is_lost_between_owner_and_taker"]);
         // It may corrupt its memory, and then hang or crash.
-        let output = test.env(TWIN_ENV, how).output().expect("it runs");
+        let output = test.env(MUTANT_ENV, how).output().expect("it runs");
         output.status
     }
 
     #[test]
     fn nothing_is_lost_between_owner_and_taker() {
-        if let Ok(twin) = std::env::var(TWIN_ENV) {
-            let twin = if twin == "barrier" {
-                Twin::TakeoverWithoutBarrier
+        if let Ok(mutant) = std::env::var(MUTANT_ENV) {
+            let mutant = if mutant == "barrier" {
+                Mutant::TakeoverWithoutBarrier
             } else {
-                Twin::LimitBeforeBusy
+                Mutant::LimitBeforeBusy
             };
-            BROKEN.store(twin as u8 + 1, Relaxed);
+            BROKEN.store(mutant as u8 + 1, Relaxed);
             thread::spawn(|| {
                 thread::sleep(Duration::from_secs(20));
                 std::process::abort();
@@ -317,7 +320,7 @@ mod tests {
         owner_against_taker(Duration::from_secs(1));
     }
 
-    /// The test above finds both twins. On one CPU there is nothing to be found.
+    /// The test above finds both mutants. On one CPU there is nothing to be found.
     #[test]
     fn broken_takeovers_are_found() {
         if thread::available_parallelism().map_or(1, |cpus| cpus.get()) < 2 {
@@ -327,7 +330,7 @@ mod tests {
         for how in ["barrier", "limit"] {
             // Each run is a matter of chance, and of how busy the machine is.
             let found = (0..40).any(|_| !broken_how(how).success());
-            assert!(found, "the twin without {how} was not found");
+            assert!(found, "the mutant without {how} was not found");
         }
     }
 }

@@ -91,7 +91,7 @@ pub(crate) struct Gone {
 pub(crate) struct Past {
     retired: Account,
     freed: Account,
-    /// Places that have begun to go over, and that are done.
+    /// Pool that have begun to go over, and that are done.
     begun: AtomicU64,
     done: AtomicU64,
 }
@@ -114,7 +114,7 @@ fn freed(record: &Record) -> Sum {
 impl Past {
     /// A place's counts go over: it is about to be given back. The caller owns it, and holds the lock of
     /// the domain's orphans.
-    pub(crate) fn take_over(&self, record: &Record) {
+    pub(crate) fn absorb(&self, record: &Record) {
         let (retired, freed) = (retired(record), freed(record));
         if retired == Sum::default() && freed == Sum::default() {
             return;

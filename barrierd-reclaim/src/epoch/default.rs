@@ -65,7 +65,7 @@ fn leave() {
     let place = forget_place();
     if !place.is_null() {
         // SAFETY: the place's handle, which was forgotten.
-        unsafe { participant::release_behind(place) };
+        unsafe { participant::release_in_background(place) };
     }
 }
 

@@ -134,11 +134,11 @@ pub(super) unsafe fn release(record: *const Record) {
 ///
 /// # Safety
 /// As for [`release`].
-pub(super) unsafe fn release_behind(record: *const Record) {
+pub(super) unsafe fn release_in_background(record: *const Record) {
     // SAFETY: as the caller says.
     if unsafe { give_up(record) } {
         // SAFETY: handles and guards are gone.
-        unsafe { finish(record, Engine::hand_over_behind) };
+        unsafe { finish(record, Engine::hand_over_in_background) };
     }
 }
 

@@ -43,7 +43,7 @@ impl Barriers {
             Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::find()?)),
             Source::Fence => Ok(Barriers::Fence { asked_for: true }),
             Source::Auto => {
-                let file = mapped::look(&path);
+                let file = mapped::try_open(&path);
                 let fallback = Membarrier::find().ok();
                 // With membarrier nothing need be known at once: each use looks whether the daemon keeps
                 // up. Without it a daemon that never comes back would keep all garbage, so in doubt: fences.

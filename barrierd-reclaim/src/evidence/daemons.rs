@@ -134,7 +134,7 @@ impl Daemons {
             return;
         }
         if all.candidate.as_ref().is_none_or(|known| !known.same_file().unwrap_or(false)) {
-            all.candidate = mapped::look(&self.path);
+            all.candidate = mapped::try_open(&self.path);
         }
         // An old beat may be a daemon's that was idle: the next look tells.
         if let Some(file) = all.candidate.take_if(|known| known.liveness() == Liveness::Alive) {

@@ -74,7 +74,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<Mapped>, OpenError> {
 }
 
 /// The same for somebody who does not ask why there is none. Costs a `stat` where there is nothing, too.
-pub(crate) fn look(path: &Path) -> Option<Arc<Mapped>> {
+pub(crate) fn try_open(path: &Path) -> Option<Arc<Mapped>> {
     let path = whole(path);
     let unknown = find(&list(), &path).is_none();
     if unknown && symlink_metadata(&path).is_err_and(|why| why.kind() == ErrorKind::NotFound) {

@@ -23,7 +23,7 @@
 use crate::error::MembarrierError;
 use crate::process::fork::{PerProcess, Process};
 use crate::protocol::raise;
-use crate::sync::{FLOOR, Twin, broken};
+use crate::sync::{FLOOR, Mutant, broken};
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use rustix::io::Errno;
@@ -322,7 +322,7 @@ impl Membarrier {
         let before = now_ns();
         BOUGHT.started_ns.store(before, Relaxed);
         let watermark = raise(&FLOOR, own);
-        let bought = if broken(Twin::NoBarrier) { Ok(()) } else { call() };
+        let bought = if broken(Mutant::NoBarrier) { Ok(()) } else { call() };
         let after = now_ns();
         BOUGHT.started_ns.store(0, Relaxed);
         // A refusal is spaced like a purchase; and where the clock lies behind the stops, by these.

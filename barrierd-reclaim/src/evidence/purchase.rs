@@ -24,8 +24,8 @@ pub(crate) enum Asked {
     /// `retire` above a limit: buy, or ask the daemon.
     AtLimit,
     /// The background thread: buy, where none comes by itself.
-    Behind,
-    /// The same, once more for what destructors there have just retired: as `Behind`, but not so often
+    InBackground,
+    /// The same, once more for what destructors there have just retired: as `InBackground`, but not so often
     /// that others would feel it.
     Again,
 }

@@ -130,7 +130,7 @@ impl Counters {
             | Asked::OnExit
             | Asked::Now
             | Asked::Nothing
-            | Asked::Behind
+            | Asked::InBackground
             | Asked::Again => self.other_syscalls.fetch_add(1, Relaxed),
         };
     }

@@ -24,7 +24,7 @@ impl Domains {
         let floor = &self.world.floor;
         // This clock is ahead of the other domain's.
         let own = self.buyer.stop(floor, || (START + 1) * GRAIN).ns;
-        let early = (!broken(Twin::FloorAfterBarrier)).then(|| raise(floor, own));
+        let early = (!broken(Mutant::FloorAfterBarrier)).then(|| raise(floor, own));
         let passed = self.cpu.has_passed(own);
         let watermark = early.unwrap_or_else(|| raise(floor, own));
         if passed { watermark } else { 0 }
@@ -81,11 +81,11 @@ fn b1_what_others_buy_is_never_used_too_early() {
 }
 
 #[test]
-fn b1_twin_floor_not_looked_at() {
-    rejects(Twin::FloorUnseen, PLACES, explore_it);
+fn b1_mutant_floor_not_looked_at() {
+    rejects(Mutant::FloorUnseen, PLACES, explore_it);
 }
 
 #[test]
-fn b1_twin_floor_shown_after_the_barrier() {
-    rejects(Twin::FloorAfterBarrier, PLACES, explore_it);
+fn b1_mutant_floor_shown_after_the_barrier() {
+    rejects(Mutant::FloorAfterBarrier, PLACES, explore_it);
 }

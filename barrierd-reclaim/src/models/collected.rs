@@ -3,7 +3,7 @@
 //! interrupts.
 
 use super::*;
-use crate::engine::places::Taken;
+use crate::engine::pool::Taken;
 use crate::protocol::{collect, scan};
 use core::cell::Cell;
 use loom::sync::atomic::Ordering::Release;
@@ -57,16 +57,16 @@ impl Domain {
         if self.frozen { START * GRAIN } else { self.world.now() }
     }
 
-    /// `Places::in_use`: nothing is loaded before it is called for.
+    /// `Pool::in_use`: nothing is loaded before it is called for.
     fn readers(&self) -> impl Iterator<Item = &Reader> {
-        self.taken.look().filter_map(|place| match place {
+        self.taken.numbers().filter_map(|place| match place {
             0 => self.listed.load(Acquire).then_some(&self.reader),
             _ => Some(&self.beside),
         })
     }
 
-    fn full_stop(&self, reader: &Reader) -> u64 {
-        reader.full_stop(&self.world.words, &self.world.floor, || self.clock()).ns
+    fn fence_and_stamp(&self, reader: &Reader) -> u64 {
+        reader.fence_and_stamp(&self.world.words, &self.world.floor, || self.clock()).ns
     }
 
     fn read(&self) {
@@ -76,16 +76,16 @@ impl Domain {
     /// A section with a stop in it.
     fn read_and_stop(&self) {
         let (world, reader) = (&self.world, &self.reader);
-        let late = broken(Twin::SlotAfterLoads).then(|| world.words.latest());
+        let late = broken(Mutant::SlotAfterLoads).then(|| world.words.latest());
         if late.is_none() {
             reader.pin(&world.words);
         }
         let found = world.linked.load(Acquire);
-        self.full_stop(reader);
+        self.fence_and_stamp(reader);
         if let Some(stamp) = late {
             reader.show(stamp);
         }
-        let early = broken(Twin::IdleBeforeLastAccess);
+        let early = broken(Mutant::IdleBeforeLastAccess);
         if early {
             reader.unpin();
         }
@@ -104,8 +104,8 @@ impl Domain {
 
     /// `Domain::acquire`.
     fn arrive(&self) {
-        if !broken(Twin::NewcomerWithoutStop) {
-            self.full_stop(&self.reader);
+        if !broken(Mutant::NewcomerWithoutStop) {
+            self.fence_and_stamp(&self.reader);
         }
     }
 
@@ -118,8 +118,8 @@ impl Domain {
 
     /// `Domain::scan`.
     fn scan(&self) {
-        let early = broken(Twin::ListBeforeStop).then(|| self.readers().count());
-        let own = self.full_stop(&self.scanner);
+        let early = broken(Mutant::ListBeforeStop).then(|| self.readers().count());
+        let own = self.fence_and_stamp(&self.scanner);
         // Those of the early look, which in its story are all or none.
         let readers = || self.readers().take(early.unwrap_or(usize::MAX));
         scan(&self.world.words, || collect(own, readers()), readers);
@@ -145,7 +145,7 @@ fn execute(story: Story) {
         domain.taken.give_back(0);
     }
     if story == Story::Frozen {
-        domain.full_stop(&domain.scanner);
+        domain.fence_and_stamp(&domain.scanner);
     }
     let mut threads = Vec::new();
     let mut spawn = |work: fn(&Domain)| {
@@ -155,7 +155,7 @@ fn execute(story: Story) {
     match story {
         Story::Kept => spawn(|domain| {
             domain.read();
-            domain.full_stop(&domain.reader);
+            domain.fence_and_stamp(&domain.reader);
             domain.read();
         }),
         Story::Observed => spawn(|domain| {
@@ -214,10 +214,10 @@ fn model(story: Story, preemptions: usize) -> bool {
     FREED.get()
 }
 
-fn finds(twin: Twin, story: Story, preemptions: usize) {
+fn finds(mutant: Mutant, story: Story, preemptions: usize) {
     assert!(
-        is_rejected(Some(twin), || assert!(model(story, preemptions) || true)),
-        "loom found no use after free with {twin:?}"
+        is_rejected(Some(mutant), || assert!(model(story, preemptions) || true)),
+        "loom found no use after free with {mutant:?}"
     );
 }
 
@@ -234,13 +234,13 @@ fn what_a_reader_has_seen_stands_for_a_barrier() {
 }
 
 #[test]
-fn twins_of_what_a_reader_has_seen() {
-    finds(Twin::RelaxedLatest, Story::Observed, 3);
-    finds(Twin::LatestAfterPointer, Story::Observed, 3);
-    finds(Twin::RelaxedPin, Story::Observed, 3);
-    finds(Twin::RelaxedUnpin, Story::Observed, 3);
-    finds(Twin::IdleNeedsNothing, Story::Observed, 3);
-    finds(Twin::TiedStops, Story::Frozen, 3);
+fn mutants_of_what_a_reader_has_seen() {
+    finds(Mutant::RelaxedLatest, Story::Observed, 3);
+    finds(Mutant::LatestAfterPointer, Story::Observed, 3);
+    finds(Mutant::RelaxedPin, Story::Observed, 3);
+    finds(Mutant::RelaxedUnpin, Story::Observed, 3);
+    finds(Mutant::IdleNeedsNothing, Story::Observed, 3);
+    finds(Mutant::TiedStops, Story::Frozen, 3);
 }
 
 #[test]
@@ -251,14 +251,14 @@ fn a_handler_reads_in_the_middle_of_a_pin() {
 /// What a reader shows is not enough to find these two: a section that may hold the node shows a stamp
 /// that is too old, wherever it shows it. It takes evidence from within the section.
 #[test]
-fn twins_of_sections() {
-    finds(Twin::SlotAfterLoads, Story::StopsPinned, 3);
-    finds(Twin::IdleBeforeLastAccess, Story::StopsPinned, 3);
+fn mutants_of_sections() {
+    finds(Mutant::SlotAfterLoads, Story::StopsPinned, 3);
+    finds(Mutant::IdleBeforeLastAccess, Story::StopsPinned, 3);
 }
 
 #[test]
-fn twin_uncapped_evidence() {
-    finds(Twin::UncappedEvidence, Story::Late, 3);
+fn mutant_uncapped_evidence() {
+    finds(Mutant::UncappedEvidence, Story::Late, 3);
 }
 
 #[test]
@@ -286,53 +286,53 @@ fn a_thread_registers_late() {
 /// It takes a newcomer: the fence of a stop makes its exchange Release even so, and every pin is Acquire, so
 /// who had its record before loses nothing. But the scanner may miss that a record was taken.
 #[test]
-fn twin_relaxed_stop() {
-    finds(Twin::RelaxedStop, Story::Taken, 2);
+fn mutant_relaxed_stop() {
+    finds(Mutant::RelaxedStop, Story::Taken, 2);
 }
 
 #[test]
-fn twin_relaxed_evidence() {
-    finds(Twin::RelaxedEvidence, Story::Kept, 3);
+fn mutant_relaxed_evidence() {
+    finds(Mutant::RelaxedEvidence, Story::Kept, 3);
 }
 
 #[test]
-fn twin_nobody_in_use() {
-    finds(Twin::NobodyInUse, Story::Kept, 3);
+fn mutant_nobody_in_use() {
+    finds(Mutant::NobodyInUse, Story::Kept, 3);
 }
 
 #[test]
-fn twin_relaxed_give_back() {
-    finds(Twin::RelaxedGiveBack, Story::GivenBack, 3);
+fn mutant_relaxed_give_back() {
+    finds(Mutant::RelaxedGiveBack, Story::GivenBack, 3);
 }
 
 #[test]
-fn twin_relaxed_taken() {
-    finds(Twin::RelaxedTaken, Story::GivenBack, 3);
+fn mutant_relaxed_taken() {
+    finds(Mutant::RelaxedTaken, Story::GivenBack, 3);
 }
 
 /// The newcomer is lost.
 #[test]
-fn twin_give_back_by_store() {
-    finds(Twin::GiveBackByStore, Story::TakenBeside, 2);
+fn mutant_give_back_by_store() {
+    finds(Mutant::GiveBackByStore, Story::TakenBeside, 2);
 }
 
 /// The end of the other one's section is lost.
 #[test]
-fn twin_give_back_by_store_beside_another() {
-    finds(Twin::GiveBackByStore, Story::BothGivenBack, 2);
+fn mutant_give_back_by_store_beside_another() {
+    finds(Mutant::GiveBackByStore, Story::BothGivenBack, 2);
 }
 
 #[test]
-fn twin_newcomer_without_stop() {
-    finds(Twin::NewcomerWithoutStop, Story::Taken, 3);
+fn mutant_newcomer_without_stop() {
+    finds(Mutant::NewcomerWithoutStop, Story::Taken, 3);
 }
 
 #[test]
-fn twin_list_before_stop() {
-    finds(Twin::ListBeforeStop, Story::Late, 3);
+fn mutant_list_before_stop() {
+    finds(Mutant::ListBeforeStop, Story::Late, 3);
 }
 
 #[test]
-fn twin_no_scan() {
-    finds(Twin::NoScan, Story::StopsPinned, 3);
+fn mutant_no_scan() {
+    finds(Mutant::NoScan, Story::StopsPinned, 3);
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::protocol::dormant::{Asleep, Holds, fall_asleep, mark};
-use crate::protocol::holders::{HazardSlot, Holders, let_go};
+use crate::protocol::holders::{HazardSlot, Holders, reclaimable};
 use crate::protocol::{collect, scan};
 use core::iter::{empty, once};
 use core::ops::RangeInclusive;
@@ -78,7 +78,8 @@ impl Domain {
         match story {
             Story::Sections(n) => (0..n).for_each(|_| self.section()),
             Story::Inherited => {
-                self.reader.full_stop(&self.world.words, &self.world.floor, || self.world.now());
+                self.reader
+                    .fence_and_stamp(&self.world.words, &self.world.floor, || self.world.now());
                 self.section();
             }
             // Two: the first may wake it between the marker's looks.
@@ -99,7 +100,7 @@ impl Domain {
 
     /// Whether this thread may mark: one round at a time.
     fn begins(&self) -> bool {
-        !self.round.swap(true, Acquire) || broken(Twin::TwoRounds)
+        !self.round.swap(true, Acquire) || broken(Mutant::TwoRounds)
     }
 
     /// `Domain::mark_idle_readers`, then a barrier, then `Domain::put_to_sleep`.
@@ -109,7 +110,7 @@ impl Domain {
         }
         mark(self.reader.sleep(), &self.asleep, BED);
         let stop = self.stop();
-        if self.cpu.has_passed(stop) || broken(Twin::AsleepBeforeBarrier) {
+        if self.cpu.has_passed(stop) || broken(Mutant::AsleepBeforeBarrier) {
             let nothing_open = || self.reader.idle_since().is_some() && !self.holds.any();
             fall_asleep(self.reader.sleep(), &self.asleep, BED, nothing_open);
         }
@@ -122,15 +123,15 @@ impl Domain {
         }
         self.world.unlink();
         let own = self.stop();
-        // `Places::awake`.
+        // `Pool::awake`.
         let passed_over = Cell::new(false);
         let readers = || {
-            passed_over.set(self.asleep.look() >> BED & 1 == 1);
+            passed_over.set(self.asleep.bits() >> BED & 1 == 1);
             once(&self.reader).filter(|_| !passed_over.get())
         };
         scan(&self.world.words, || collect(own, readers()), readers);
         let (safe, holders) =
-            let_go(&self.world.words, || Holders::look(empty, || once(&self.hazard)));
+            reclaimable(&self.world.words, || Holders::collect(empty, || once(&self.hazard)));
         if own < safe.ns && !holders.has_hazard(NODE) {
             if passed_over.get() {
                 FREED.set(true);
@@ -173,8 +174,8 @@ fn holds(story: Story, preemptions: usize) {
 }
 
 /// The owner's CPU takes its barrier point before the step `place`.
-fn finds(twin: Twin, story: Story, place: usize) {
-    rejects(twin, [place], |place| explore(3, move || execute(story, place)));
+fn finds(mutant: Mutant, story: Story, place: usize) {
+    rejects(mutant, [place], |place| explore(3, move || execute(story, place)));
 }
 
 /// Before the owner's first step: it is asleep when it comes to that.
@@ -204,36 +205,36 @@ fn a_place_may_be_taken_with_its_mark() {
 #[test]
 fn one_round_at_a_time() {
     holds(Story::TwoRounds, 3);
-    finds(Twin::TwoRounds, Story::TwoRounds, BEFORE);
+    finds(Mutant::TwoRounds, Story::TwoRounds, BEFORE);
 }
 
 #[test]
-fn twin_look_before_pin() {
-    finds(Twin::LookBeforePin, Story::Sections(1), BEHIND_LOOK[0]);
+fn mutant_look_before_pin() {
+    finds(Mutant::LookBeforePin, Story::Sections(1), BEHIND_LOOK[0]);
 }
 
 #[test]
-fn twin_asleep_before_barrier() {
-    finds(Twin::AsleepBeforeBarrier, Story::Sections(1), BEFORE);
+fn mutant_asleep_before_barrier() {
+    finds(Mutant::AsleepBeforeBarrier, Story::Sections(1), BEFORE);
 }
 
 #[test]
-fn twin_asleep_though_it_woke() {
-    finds(Twin::AsleepAnyway, Story::Sections(2), BEFORE);
+fn mutant_asleep_though_it_woke() {
+    finds(Mutant::AsleepAnyway, Story::Sections(2), BEFORE);
 }
 
 #[test]
-fn twin_wakes_after_its_fence() {
-    finds(Twin::WakesAfterFence, Story::Sections(1), BEFORE);
+fn mutant_wakes_after_its_fence() {
+    finds(Mutant::WakesAfterFence, Story::Sections(1), BEFORE);
 }
 
 #[test]
-fn twin_unfenced_stamp() {
-    finds(Twin::UnfencedStamp, Story::Sections(1), BEFORE);
+fn mutant_unfenced_stamp() {
+    finds(Mutant::UnfencedStamp, Story::Sections(1), BEFORE);
 }
 
 #[test]
-fn twins_of_holders() {
-    finds(Twin::HolderAsleep, Story::Hazard, BEHIND_LOOK[1]);
-    finds(Twin::LookBeforeHold, Story::Hazard, BEHIND_LOOK[1]);
+fn mutants_of_holders() {
+    finds(Mutant::HolderAsleep, Story::Hazard, BEHIND_LOOK[1]);
+    finds(Mutant::LookBeforeHold, Story::Hazard, BEHIND_LOOK[1]);
 }

@@ -1,7 +1,7 @@
 //! Hazards and intervals: `protocol/holders.rs`'s own code under a reader, and a scanner that lets go.
 
 use super::*;
-use crate::protocol::holders::{HazardSlot, Holders, Interval, birth, let_go};
+use crate::protocol::holders::{HazardSlot, Holders, Interval, birth, reclaimable};
 use crate::protocol::{Safe, collect, scan};
 use core::iter::once;
 use loom::sync::Mutex;
@@ -145,8 +145,8 @@ impl Domain {
     }
 
     fn look(&self) -> (Safe, Holders) {
-        let look = || Holders::look(|| once(&self.interval), || once(&self.hazard));
-        let_go(&self.world.words, look)
+        let look = || Holders::collect(|| once(&self.interval), || once(&self.hazard));
+        reclaimable(&self.world.words, look)
     }
 
     /// `Domain::look`, of one who frees nothing itself.
@@ -156,15 +156,15 @@ impl Domain {
     }
 
     /// `Domain::release_found`.
-    fn let_go_found(&self) {
+    fn reclaimable_found(&self) {
         let found = self.found.lock().unwrap().clone();
         let Some(found) = found else { return };
         let (safe, holders) = &*found;
-        let safe = if broken(Twin::PartedLook) { self.world.words.safe() } else { *safe };
+        let safe = if broken(Mutant::PartedLook) { self.world.words.safe() } else { *safe };
         self.free_unless_held(safe, holders);
     }
 
-    fn let_go(&self) {
+    fn reclaimable(&self) {
         if self.stamp.load(Acquire) != 0 {
             let (safe, holders) = self.look();
             self.free_unless_held(safe, &holders);
@@ -239,13 +239,13 @@ impl Model {
             if model.shared {
                 domain.share();
             } else if !model.apart {
-                domain.let_go();
+                domain.reclaimable();
             }
         });
         if self.shared {
-            spawn(|domain, _, _| domain.let_go_found());
+            spawn(|domain, _, _| domain.reclaimable_found());
         } else if self.apart {
-            spawn(|domain, _, _| domain.let_go());
+            spawn(|domain, _, _| domain.reclaimable());
         }
         domain.write(self.story);
         for thread in threads {
@@ -269,8 +269,8 @@ impl Model {
         assert!(FREED.get(), "nothing was freed");
     }
 
-    fn rejects(self, twin: Twin) {
-        rejects(twin, self.places(), |place| self.explore(place));
+    fn rejects(self, mutant: Mutant) {
+        rejects(mutant, self.places(), |place| self.explore(place));
     }
 }
 
@@ -284,7 +284,7 @@ fn a_hazard_keeps_its_object() {
 fn a_fenced_hazard_keeps_its_object() {
     let fenced = Model { fenced: true, ..Model::new(Story::Hazard(1)) };
     fenced.holds();
-    fenced.rejects(Twin::UnfencedReader);
+    fenced.rejects(Mutant::UnfencedReader);
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn an_interval_keeps_what_was_born_before_its_end() {
 fn a_fenced_interval_keeps_what_was_born_before_its_end() {
     let fenced = Model { fenced: true, ..Model::new(Story::Interval) };
     fenced.holds();
-    fenced.rejects(Twin::UnfencedReader);
+    fenced.rejects(Mutant::UnfencedReader);
 }
 
 #[test]
@@ -312,36 +312,36 @@ fn what_an_interval_has_seen_stands_for_a_barrier() {
 }
 
 #[test]
-fn twins_of_what_an_interval_has_seen() {
-    Model::new(Story::Shown).rejects(Twin::RelaxedPin);
-    Model::new(Story::Shown).rejects(Twin::RelaxedLatest);
+fn mutants_of_what_an_interval_has_seen() {
+    Model::new(Story::Shown).rejects(Mutant::RelaxedPin);
+    Model::new(Story::Shown).rejects(Mutant::RelaxedLatest);
 }
 
 #[test]
-fn twins_of_hazards() {
-    Model::new(Story::Hazard(1)).rejects(Twin::HazardNoReload);
-    Model::new(Story::Hazard(1)).rejects(Twin::RelaxedHazard);
-    Model::new(Story::Hazard(1)).rejects(Twin::RelaxedLook);
+fn mutants_of_hazards() {
+    Model::new(Story::Hazard(1)).rejects(Mutant::HazardNoReload);
+    Model::new(Story::Hazard(1)).rejects(Mutant::RelaxedHazard);
+    Model::new(Story::Hazard(1)).rejects(Mutant::RelaxedLook);
 }
 
 /// Who lets go by another's scan and its look.
 #[test]
 fn a_look_is_shared_with_its_safe() {
     Model { shared: true, ..Model::new(Story::FromSection) }.holds();
-    Model { shared: true, ..Model::new(Story::FromSection) }.rejects(Twin::PartedLook);
+    Model { shared: true, ..Model::new(Story::FromSection) }.rejects(Mutant::PartedLook);
 }
 
 #[test]
-fn twins_of_moves() {
-    Model { apart: true, ..Model::new(Story::FromSection) }.rejects(Twin::HolderSetOld);
-    Model::new(Story::FromInterval).rejects(Twin::HazardsBeforeIntervals);
+fn mutants_of_moves() {
+    Model { apart: true, ..Model::new(Story::FromSection) }.rejects(Mutant::HolderSetOld);
+    Model::new(Story::FromInterval).rejects(Mutant::HazardsBeforeIntervals);
 }
 
 #[test]
-fn twins_of_intervals() {
-    Model::new(Story::Interval).rejects(Twin::RelaxedInterval);
-    Model::new(Story::Interval).rejects(Twin::RelaxedLook);
-    Model::new(Story::Interval).rejects(Twin::RobustNoReload);
-    Model::new(Story::Interval).rejects(Twin::RelaxedLatest);
-    Model::new(Story::Interval).rejects(Twin::BirthFromNow);
+fn mutants_of_intervals() {
+    Model::new(Story::Interval).rejects(Mutant::RelaxedInterval);
+    Model::new(Story::Interval).rejects(Mutant::RelaxedLook);
+    Model::new(Story::Interval).rejects(Mutant::RobustNoReload);
+    Model::new(Story::Interval).rejects(Mutant::RelaxedLatest);
+    Model::new(Story::Interval).rejects(Mutant::BirthFromNow);
 }

@@ -50,6 +50,6 @@ fn what_is_pushed_is_taken_once_and_whole() {
 }
 
 #[test]
-fn twin_relaxed_push() {
-    assert!(is_rejected(Some(Twin::RelaxedPush), model), "loom found nothing");
+fn mutant_relaxed_push() {
+    assert!(is_rejected(Some(Mutant::RelaxedPush), model), "loom found nothing");
 }

@@ -1,4 +1,4 @@
-//! Loom models of the protocol, and the broken twins that loom must reject.
+//! Loom models of the protocol, and the mutants that loom must reject.
 //!
 //! Run: `make loom`. Loom runs [`crate::protocol`]'s, [`crate::protocol::holders`]', [`crate::bag`]'s,
 //! [`crate::bag::inbox`]'s and [`crate::background::parker`]'s own code; a model adds who calls it, the data structure, and where barriers come from.
@@ -17,13 +17,13 @@ mod collected;
 mod dormant;
 mod holders;
 mod inbox;
-mod nap;
+mod parker;
 mod passive;
 mod takeover;
 mod vtime;
 
 use crate::protocol::{GRAIN, Reader, Words};
-use crate::sync::Twin;
+use crate::sync::Mutant;
 use core::cell::{Cell, RefCell};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -34,13 +34,13 @@ use std::sync::Arc;
 
 std::thread_local! {
     // Loom runs a model's threads on one OS thread, so this reaches them all.
-    static BROKEN: Cell<Option<Twin>> = const { Cell::new(None) };
+    static BROKEN: Cell<Option<Mutant>> = const { Cell::new(None) };
     static DUE: RefCell<Option<Due>> = const { RefCell::new(None) };
 }
 
 /// Whether the code under test is to be broken in this way.
-pub(crate) fn broken(twin: Twin) -> bool {
-    BROKEN.get() == Some(twin)
+pub(crate) fn broken(mutant: Mutant) -> bool {
+    BROKEN.get() == Some(mutant)
 }
 
 /// A thread, how many of its steps are left until its CPU takes an interrupt, and that CPU.
@@ -141,7 +141,7 @@ impl World {
     /// A section that may find the node.
     fn read(&self, reader: &Reader, fenced: bool) {
         let found = self.pin(reader, fenced);
-        let early = broken(Twin::IdleBeforeLastAccess);
+        let early = broken(Mutant::IdleBeforeLastAccess);
         if early {
             reader.unpin();
         }
@@ -157,12 +157,12 @@ impl World {
     /// Opens a section and looks for the node. Whether it is there.
     fn pin(&self, reader: &Reader, fenced: bool) -> bool {
         let find = || self.linked.load(Acquire);
-        if broken(Twin::LatestAfterPointer) {
+        if broken(Mutant::LatestAfterPointer) {
             let found = find();
             reader.pin(&self.words);
             return found;
         }
-        if broken(Twin::SlotAfterLoads) {
+        if broken(Mutant::SlotAfterLoads) {
             let stamp = self.words.latest();
             let found = find();
             interrupt_here();
@@ -209,8 +209,8 @@ fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
 }
 
 /// Whether `exploration` finds a violation with the code broken in this way.
-fn is_rejected(twin: Option<Twin>, exploration: impl FnOnce()) -> bool {
-    BROKEN.set(twin);
+fn is_rejected(mutant: Option<Mutant>, exploration: impl FnOnce()) -> bool {
+    BROKEN.set(mutant);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let rejected = catch_unwind(AssertUnwindSafe(exploration)).is_err();
@@ -221,7 +221,7 @@ fn is_rejected(twin: Option<Twin>, exploration: impl FnOnce()) -> bool {
 }
 
 /// Loom finds a violation at one of the places at least.
-fn rejects(twin: Twin, places: impl IntoIterator<Item = usize>, explore: impl Fn(usize)) {
-    let found = places.into_iter().any(|place| is_rejected(Some(twin), || explore(place)));
-    assert!(found, "loom found no violation with {twin:?}");
+fn rejects(mutant: Mutant, places: impl IntoIterator<Item = usize>, explore: impl Fn(usize)) {
+    let found = places.into_iter().any(|place| is_rejected(Some(mutant), || explore(place)));
+    assert!(found, "loom found no violation with {mutant:?}");
 }

@@ -59,7 +59,7 @@ impl Domain {
         let watermark = || match source {
             Source::Daemon => {
                 let watermark = self.last_interrupt_ns.load(Acquire);
-                watermark + if broken(Twin::StrictAsNotLess) { GRAIN } else { 0 }
+                watermark + if broken(Mutant::StrictAsNotLess) { GRAIN } else { 0 }
             }
             Source::Fence => {
                 fence(SeqCst);
@@ -87,8 +87,8 @@ impl Model {
         explore(self.preemptions, move || self.execute());
     }
 
-    fn is_rejected(self, twin: Option<Twin>) -> bool {
-        is_rejected(twin, || self.explore())
+    fn is_rejected(self, mutant: Option<Mutant>) -> bool {
+        is_rejected(mutant, || self.explore())
     }
 
     fn execute(self) {
@@ -153,8 +153,8 @@ fn places(sections: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Loom finds the use after free at one of the places at least.
-fn rejects_it(twin: Twin) {
-    rejects(twin, places(1), |place| Model::new(place, 1).explore());
+fn rejects_it(mutant: Mutant) {
+    rejects(mutant, places(1), |place| Model::new(place, 1).explore());
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn fenced_sections_are_never_freed_under() {
     let fenced = Model { source: Source::Fence, ..Model::new(usize::MAX, 2) };
     fenced.explore();
     let fenced = Model { sections: 1, ..fenced };
-    assert!(fenced.is_rejected(Some(Twin::UnfencedReader)), "loom found no use after free");
-    assert!(fenced.is_rejected(Some(Twin::NoScan)), "loom found no use after free");
+    assert!(fenced.is_rejected(Some(Mutant::UnfencedReader)), "loom found no use after free");
+    assert!(fenced.is_rejected(Some(Mutant::NoScan)), "loom found no use after free");
 }
 
 /// The model can free at all: without the reader's section in the way, and with it ended.
@@ -191,36 +191,36 @@ fn the_model_does_free() {
 }
 
 #[test]
-fn twin_no_wait() {
+fn mutant_no_wait() {
     let rejected =
         |place| Model { source: Source::Nothing, ..Model::new(place, 1) }.is_rejected(None);
     assert!(places(1).any(rejected), "loom found no use after free without waiting");
 }
 
 #[test]
-fn twin_no_scan() {
-    rejects_it(Twin::NoScan);
+fn mutant_no_scan() {
+    rejects_it(Mutant::NoScan);
 }
 
 #[test]
-fn twin_relaxed_unpin() {
-    rejects_it(Twin::RelaxedUnpin);
+fn mutant_relaxed_unpin() {
+    rejects_it(Mutant::RelaxedUnpin);
 }
 
 #[test]
-fn twin_relaxed_pin() {
+fn mutant_relaxed_pin() {
     // Needs a section that ends between two scans: more preemptions than every place can afford.
     let model = Model { preemptions: 5, daemon_apart: false, ..Model::new(READING, 2) };
-    assert!(model.is_rejected(Some(Twin::RelaxedPin)), "loom found no use after free");
+    assert!(model.is_rejected(Some(Mutant::RelaxedPin)), "loom found no use after free");
 }
 
 #[test]
-fn twins_of_sections() {
+fn mutants_of_sections() {
     // After the pointer; between it and the slot; between the idle mark and the access.
     let explore_it = |place| Model::new(place, 1).explore();
-    rejects(Twin::LatestAfterPointer, 2..=4, explore_it);
-    rejects(Twin::SlotAfterLoads, 2..=2, explore_it);
-    rejects(Twin::IdleBeforeLastAccess, 5..=6, explore_it);
+    rejects(Mutant::LatestAfterPointer, 2..=4, explore_it);
+    rejects(Mutant::SlotAfterLoads, 2..=2, explore_it);
+    rejects(Mutant::IdleBeforeLastAccess, 5..=6, explore_it);
 }
 
 /// The daemon's time and a stop's stamp may be the same, and then nobody knows which came first.
@@ -229,20 +229,20 @@ fn a_watermark_says_nothing_of_what_is_as_late() {
     let tied = |place| Model { tied: true, ..Model::new(place, 1) };
     // Before the section, between slot and pointer, before the access.
     [1, 3, READING].into_iter().for_each(|place| tied(place).explore());
-    rejects(Twin::StrictAsNotLess, 1..=1, |place| tied(place).explore());
+    rejects(Mutant::StrictAsNotLess, 1..=1, |place| tied(place).explore());
 }
 
 #[test]
-fn twin_scan_before_watermark() {
-    rejects_it(Twin::ScanBeforeWatermark);
+fn mutant_scan_before_watermark() {
+    rejects_it(Mutant::ScanBeforeWatermark);
 }
 
 #[test]
-fn twin_relaxed_scan() {
-    rejects_it(Twin::RelaxedScan);
+fn mutant_relaxed_scan() {
+    rejects_it(Mutant::RelaxedScan);
 }
 
 #[test]
-fn twin_unfenced_stamp() {
-    rejects_it(Twin::UnfencedStamp);
+fn mutant_unfenced_stamp() {
+    rejects_it(Mutant::UnfencedStamp);
 }

@@ -78,7 +78,7 @@ impl Domain {
     /// The taker's half: what it found, if the queue became its own.
     fn take(&self) -> Option<Vec<usize>> {
         let stop = || self.world.words.stop(&self.world.floor, || self.world.now()).ns;
-        let early = broken(Twin::StampBeforeLook).then(stop);
+        let early = broken(Mutant::StampBeforeLook).then(stop);
         self.queue().mark_taken();
         let passed = if self.evidence == Evidence::Shown {
             let at = stop();
@@ -86,7 +86,7 @@ impl Domain {
         } else {
             self.cpu.has_passed(self.world.now())
         };
-        if !passed && !broken(Twin::TakeoverWithoutBarrier) {
+        if !passed && !broken(Mutant::TakeoverWithoutBarrier) {
             return None;
         }
         if !self.queue().is_quiet() {
@@ -188,18 +188,18 @@ fn what_an_owner_shows_is_a_barrier_for_its_queue() {
     TOOK.set(0);
     model_shown(0);
     assert!(TOOK.get() > 0, "nothing was taken");
-    rejects(Twin::IdleNeedsNothing, 0..1, model_shown);
+    rejects(Mutant::IdleNeedsNothing, 0..1, model_shown);
 }
 
 #[test]
-fn twins() {
-    rejects(Twin::TakeoverWithoutBarrier, PLACES, model);
-    rejects(Twin::LimitBeforeBusy, PLACES, model);
-    rejects(Twin::RelaxedQuiet, PLACES, model);
-    rejects(Twin::LimitByStore, PLACES, model);
+fn mutants() {
+    rejects(Mutant::TakeoverWithoutBarrier, PLACES, model);
+    rejects(Mutant::LimitBeforeBusy, PLACES, model);
+    rejects(Mutant::RelaxedQuiet, PLACES, model);
+    rejects(Mutant::LimitByStore, PLACES, model);
 }
 
 #[test]
-fn twin_stamp_before_look() {
-    rejects(Twin::StampBeforeLook, PLACES, model_read);
+fn mutant_stamp_before_look() {
+    rejects(Mutant::StampBeforeLook, PLACES, model_read);
 }

@@ -58,9 +58,9 @@ fn execute(place: usize) {
     // `Domain::take_over`, then the scan, then what is safe.
     let mut memory = VtimeMemory::default();
     let words = &domain.world.words;
-    let early = broken(Twin::LatestBeforeVtime).then(|| words.latest());
+    let early = broken(Mutant::LatestBeforeVtime).then(|| words.latest());
     let vtime = domain.last_interrupt_vtime.load(Acquire);
-    let latest = if broken(Twin::EraForVtime) { words.era() } else { words.latest() };
+    let latest = if broken(Mutant::EraForVtime) { words.era() } else { words.latest() };
     memory.remember(early.unwrap_or(latest), vtime);
     // No news in nanoseconds: this scan is about virtual time alone.
     let found = scan(&domain.world.words, || 0, || core::iter::once(&domain.reader));
@@ -84,9 +84,9 @@ fn a_pin_holds_back_what_passed_after_it() {
 }
 
 #[test]
-fn twins() {
+fn mutants() {
     // Between the load of the link and the access to the node.
-    rejects(Twin::LatestBeforeVtime, 5..=5, |place| model(place, 3));
-    rejects(Twin::EraForVtime, 5..=5, |place| model(place, 3));
-    rejects(Twin::NoScan, 5..=5, |place| model(place, 3));
+    rejects(Mutant::LatestBeforeVtime, 5..=5, |place| model(place, 3));
+    rejects(Mutant::EraForVtime, 5..=5, |place| model(place, 3));
+    rejects(Mutant::NoScan, 5..=5, |place| model(place, 3));
 }

@@ -3,17 +3,17 @@
 //! Owns the two words in which that is agreed: the reader's own ([`Sleep`]), which its owner looks at, and that of
 //! 32 readers ([`Asleep`]), which scanners look at in place of them. Pure atomics, so that loom runs these very
 //! functions (`models/dormant.rs`). It knows nothing of slots, stamps or where barriers come from; who is put to
-//! sleep, and when, is `domain/dormant.rs`. The proof is in docs/proofs/dormant.md, "Dormant readers".
+//! sleep, and when, is `engine/dormant.rs`. The proof is in docs/proofs/dormant.md, "Dormant readers".
 //!
 //! # The steps
 //! - *The owner* opens whatever may find a pointer (a section, a hazard, a robust guard), and *then* looks at its
-//!   word ([`Sleep::look`]). If that is marked, it wakes ([`Sleep::wake`]): it clears its bits, then fences.
+//!   word ([`Sleep::is_awake`]). If that is marked, it wakes ([`Sleep::wake`]): it clears its bits, then fences.
 //! - *A marker* sets the reader's bit "marked", and marks its word ([`mark`]); then it comes to a full stop. A barrier
 //!   passes every CPU after that. It finds nothing open, the word still marked, and then, by one exchange, the bit
 //!   still set: the reader sleeps ([`fall_asleep`]). One marker at a time.
 //! - *A scanner* comes to a full stop, and passes over those that sleep ([`Asleep::look`]).
 
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Twin, broken, fence};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutant, Ordering, broken, fence};
 use crate::sync::{light_barrier, step};
 
 /// Readers of one [`Asleep`].
@@ -54,7 +54,7 @@ impl Sleep {
     /// Before that store it would be worth nothing: the barrier point of its CPU that counts for a mark might
     /// lie between the look, which did not see it, and the store, which nobody sees.
     #[inline]
-    pub(crate) fn look(&self) -> bool {
+    pub(crate) fn is_awake(&self) -> bool {
         // The store stays before the look in program order; the CPU may swap them, and the barrier point is what
         // catches that. Relaxed: a look behind that point sees the mark.
         light_barrier();
@@ -70,7 +70,7 @@ impl Sleep {
         if self.0.load(Ordering::Relaxed) == FENCED {
             // Pairs with the fence between the scanner's stop and its look at the slots: whichever comes
             // first, either the scan sees what was opened or the reader sees the unlink.
-            if !broken(Twin::UnfencedReader) {
+            if !broken(Mutant::UnfencedReader) {
                 fence(Ordering::SeqCst);
             }
             return;
@@ -79,7 +79,7 @@ impl Sleep {
         // it meanwhile, and whoever marked it before finds that it is not marked any more.
         self.0.store(WAKES, Ordering::Relaxed);
         step();
-        if broken(Twin::WakesAfterFence) {
+        if broken(Mutant::WakesAfterFence) {
             fence(Ordering::SeqCst);
             clear();
         } else {
@@ -110,7 +110,7 @@ impl Asleep {
     /// Those that sleep, for a scanner that has come to a full stop and learned its watermark: whatever they open
     /// next sees all that was unlinked before any stop up to that one.
     #[inline]
-    pub(crate) fn look(&self) -> u32 {
+    pub(crate) fn bits(&self) -> u32 {
         // Acquire: pairs with `fall_asleep`.
         (self.0.load(Ordering::Acquire) >> BEDS) as u32
     }
@@ -153,7 +153,7 @@ pub(crate) fn fall_asleep(
     let marked = 1 << bed;
     let mut bits = asleep.0.load(Ordering::Relaxed);
     loop {
-        if bits & marked == 0 && !broken(Twin::AsleepAnyway) {
+        if bits & marked == 0 && !broken(Mutant::AsleepAnyway) {
             return false;
         }
         let new = bits & !marked | marked << BEDS;
@@ -180,7 +180,7 @@ impl Holds {
         Holds { hazard: AtomicBool::new(false), robust: AtomicBool::new(false) }
     }
 
-    /// A hazard is about to be made. Owner only; as for [`Sleep::look`].
+    /// A hazard is about to be made. Owner only; as for [`Sleep::is_awake`].
     pub(crate) fn hazard(&self, sleep: &Sleep) -> bool {
         Holds::begin(&self.hazard, sleep)
     }
@@ -190,23 +190,23 @@ impl Holds {
         self.hazard.store(false, Ordering::Release);
     }
 
-    /// A robust guard is about to be opened, maybe the first. Owner only; as for [`Sleep::look`].
+    /// A robust guard is about to be opened, maybe the first. Owner only; as for [`Sleep::is_awake`].
     pub(crate) fn robust(&self, sleep: &Sleep) -> bool {
         Holds::begin(&self.robust, sleep)
     }
 
     /// As a section is opened: the store, then the look.
     fn begin(flag: &AtomicBool, sleep: &Sleep) -> bool {
-        let early = broken(Twin::LookBeforeHold).then(|| sleep.look());
+        let early = broken(Mutant::LookBeforeHold).then(|| sleep.is_awake());
         // Release: pairs with `any`.
         flag.store(true, Ordering::Release);
-        early.unwrap_or_else(|| sleep.look())
+        early.unwrap_or_else(|| sleep.is_awake())
     }
 
     /// Whether there is any, for whoever puts the reader to sleep.
     pub(crate) fn any(&self) -> bool {
         // Acquire: what was held by hazards that are gone is not used any more.
         let any = self.hazard.load(Ordering::Acquire) || self.robust.load(Ordering::Acquire);
-        any && !broken(Twin::HolderAsleep)
+        any && !broken(Mutant::HolderAsleep)
     }
 }

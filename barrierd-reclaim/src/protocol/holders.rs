@@ -6,7 +6,7 @@
 //! holds" and "What an interval holds".
 //!
 //! Neither holds back the domain's `safe`. Whoever lets a bag go loads `safe` first (Acquire), then
-//! looks ([`Holders::look`]) at every interval, then at every hazard; what is held stays, the rest is
+//! looks ([`Holders::collect`]) at every interval, then at every hazard; what is held stays, the rest is
 //! free for good: a reader can't find it any more, so no later look could find it held.
 //!
 //! The look comes after `safe`, and `safe` after the barrier: so a look sees what any scan behind
@@ -14,7 +14,7 @@
 //! hazards: a reader may move an object from a section to a hazard, never back.
 
 use crate::protocol::{GRAIN, Safe, Words, stamp_of};
-use crate::sync::{AtomicU64, Ordering, Twin, broken, fence, light_barrier, step};
+use crate::sync::{AtomicU64, Mutant, Ordering, broken, fence, light_barrier, step};
 
 /// No address, no era: nothing is held.
 const NOTHING: u64 = 0;
@@ -44,12 +44,12 @@ impl HazardSlot {
         // The second load stays behind the store in program order; the CPU may still swap them, and
         // the barrier point is what catches that, as in `Reader::open`.
         light_barrier();
-        if fenced && !broken(Twin::UnfencedReader) {
+        if fenced && !broken(Mutant::UnfencedReader) {
             // Pairs with the scan's fence between its stop and its look at the slots.
             fence(Ordering::SeqCst);
         }
         step();
-        let again = if broken(Twin::HazardNoReload) { seen } else { load() };
+        let again = if broken(Mutant::HazardNoReload) { seen } else { load() };
         step();
         if again == seen { Ok(again) } else { Err(again) }
     }
@@ -59,8 +59,9 @@ impl HazardSlot {
     pub(crate) fn hold(&self, address: u64) {
         // Release, though nothing is handed over yet: the use of the object that was held before
         // ends here, and a Relaxed store would not continue the release sequence of an earlier
-        // `clear`. Partner: the Acquire in `Holders::look`.
-        let order = if broken(Twin::RelaxedHazard) { Ordering::Relaxed } else { Ordering::Release };
+        // `clear`. Partner: the Acquire in `Holders::collect`.
+        let order =
+            if broken(Mutant::RelaxedHazard) { Ordering::Relaxed } else { Ordering::Release };
         self.0.store(address, order);
     }
 
@@ -134,13 +135,13 @@ impl Interval {
         // Acquire inside, as in `Reader::open`: what was unlinked before this stop can't be found.
         let seen = words.seen();
         step();
-        // Release, both: see `HazardSlot::hold`; partner: the Acquire loads in `Holders::look`. The
+        // Release, both: see `HazardSlot::hold`; partner: the Acquire loads in `Holders::collect`. The
         // upper end first, so that no look sees the new beginning with the old end. A signal handler in
         // between that opens and closes it leaves a later end at worst, which holds more.
         self.up.store(era, Ordering::Release);
         self.lo.store(seen | 1, Ordering::Release);
         light_barrier();
-        if fenced && !broken(Twin::UnfencedReader) {
+        if fenced && !broken(Mutant::UnfencedReader) {
             // As in `HazardSlot::protect`.
             fence(Ordering::SeqCst);
         }
@@ -189,7 +190,7 @@ impl Interval {
             }
             up = era;
             self.raise(up, fenced);
-            if broken(Twin::RobustNoReload) {
+            if broken(Mutant::RobustNoReload) {
                 return found;
             }
         }
@@ -201,7 +202,7 @@ impl Interval {
         step();
         self.up.store(up, Ordering::Release);
         light_barrier();
-        if fenced && !broken(Twin::UnfencedReader) {
+        if fenced && !broken(Mutant::UnfencedReader) {
             // As in `HazardSlot::protect`.
             fence(Ordering::SeqCst);
         }
@@ -213,7 +214,7 @@ impl Interval {
     pub(crate) fn close(&self) {
         step();
         let order =
-            if broken(Twin::RelaxedInterval) { Ordering::Relaxed } else { Ordering::Release };
+            if broken(Mutant::RelaxedInterval) { Ordering::Relaxed } else { Ordering::Release };
         self.lo.store(stamp_of(self.lo.load(Ordering::Relaxed)), order);
         step();
     }
@@ -246,12 +247,12 @@ impl Interval {
 /// harmless to an object that it can find.
 #[inline]
 pub(crate) fn birth(words: &Words, _clock: impl FnOnce() -> u64) -> u64 {
-    if broken(Twin::BirthFromNow) { _clock() } else { words.era_relaxed() }
+    if broken(Mutant::BirthFromNow) { _clock() } else { words.era_relaxed() }
 }
 
 /// What may be let go: `safe`, then a look at who holds what, in this order.
-pub(crate) fn let_go(words: &Words, look: impl FnOnce() -> Holders) -> (Safe, Holders) {
-    if broken(Twin::HolderSetOld) {
+pub(crate) fn reclaimable(words: &Words, look: impl FnOnce() -> Holders) -> (Safe, Holders) {
+    if broken(Mutant::HolderSetOld) {
         let holders = look();
         return (words.safe(), holders);
     }
@@ -284,7 +285,7 @@ pub(crate) struct Holders {
 impl Holders {
     /// Looks at every interval, then at every hazard. The caller loaded `safe` before, and lets go by
     /// that alone. Both lists are loaded when they are called for, not before.
-    pub(crate) fn look<'a, I, H>(
+    pub(crate) fn collect<'a, I, H>(
         intervals: impl FnOnce() -> I,
         hazards: impl FnOnce() -> H,
     ) -> Holders
@@ -294,8 +295,8 @@ impl Holders {
     {
         // Acquire: pairs with the Release stores of `Interval` and `HazardSlot`: an end of what was
         // held happens before the free.
-        let order = if broken(Twin::RelaxedLook) { Ordering::Relaxed } else { Ordering::Acquire };
-        let early = broken(Twin::HazardsBeforeIntervals);
+        let order = if broken(Mutant::RelaxedLook) { Ordering::Relaxed } else { Ordering::Acquire };
+        let early = broken(Mutant::HazardsBeforeIntervals);
         let see = |hazards: H| -> Vec<u64> {
             let held = hazards.map(|slot| slot.0.load(order));
             held.filter(|&address| address != NOTHING).collect()
@@ -388,7 +389,7 @@ mod tests {
         assert_eq!(slot.protect(8u64, |p| p, || 8, false), Ok(8));
         assert_eq!(slot.protect(8u64, |p| p, || 16, true), Err(16));
         assert_eq!(slot.protect(17u64, |p| p & !7, || 17, false), Ok(17));
-        let look = || Holders::look(empty, || once(&slot));
+        let look = || Holders::collect(empty, || once(&slot));
         assert!(look().has_hazard(16) && !look().has_hazard(17) && !look().is_empty());
         slot.clear();
         assert!(look().is_empty() && slot.held().is_none());
@@ -403,10 +404,10 @@ mod tests {
         let interval = Interval::new();
         assert!(interval.is_new() && !interval.is_idle() && !interval.is_open());
         assert!(interval.ends().is_none() && !interval.holds_back(u64::MAX));
-        assert!(Holders::look(|| once(&interval), empty).is_empty());
+        assert!(Holders::collect(|| once(&interval), empty).is_empty());
         interval.open(&words, false);
         assert!(interval.is_open() && interval.is_sole());
-        let look = || Holders::look(|| once(&interval), empty);
+        let look = || Holders::collect(|| once(&interval), empty);
         let held = |ns: u64, birth: u64| look().holder(ns * GRAIN, birth * GRAIN).is_some();
         assert!(held(12, 10) && held(20, 5));
         assert!(!held(11, 5), "retired before it began");
@@ -439,7 +440,7 @@ mod tests {
             if loads.get() < 4 {
                 advance(&words, 10 * loads.get());
             }
-            birth(&words, || unreachable!("the clock is for the twin"))
+            birth(&words, || unreachable!("the clock is for the mutant"))
         };
         let birth = interval.protect(&words, load, false);
         assert_eq!((loads.get(), birth), (4, 30 * GRAIN));
@@ -456,7 +457,7 @@ mod tests {
             interval.close();
             once(&interval)
         };
-        let look = Holders::look(moves, || once(&slot));
+        let look = Holders::collect(moves, || once(&slot));
         assert!(look.holder(GRAIN, GRAIN).is_some() || look.has_hazard(8));
     }
 
@@ -466,15 +467,15 @@ mod tests {
         let (words, reader, slot) = (Words::new(), Reader::new(), HazardSlot::new());
         reader.pin(&words);
         let retired = 20 * GRAIN;
-        let (safe, holders) = let_go(&words, || {
-            let holders = Holders::look(empty, || once(&slot));
+        let (safe, holders) = reclaimable(&words, || {
+            let holders = Holders::collect(empty, || once(&slot));
             slot.hold(8);
             reader.unpin();
             scan(&words, || 30 * GRAIN, || once(&reader));
             holders
         });
         assert!(retired >= safe.ns || holders.has_hazard(8));
-        let (safe, holders) = let_go(&words, || Holders::look(empty, || once(&slot)));
+        let (safe, holders) = reclaimable(&words, || Holders::collect(empty, || once(&slot)));
         assert!(retired < safe.ns && holders.has_hazard(8));
     }
 }

@@ -7,7 +7,7 @@
 //! - item p was unlinked, then came a full stop that gave it its stamp `t` ([`Words::stop`]);
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before
 //!   `w` was learned: its CPU did (the daemon, membarrier), it came to a full stop itself
-//!   ([`Reader::full_stop`]), or it saw one that is no earlier, and showed it ([`Reader::open`], [`collect`]);
+//!   ([`Reader::fence_and_stamp`]), or it saw one that is no earlier, and showed it ([`Reader::open`], [`collect`]);
 //! - a scan that learned `w` first and then looked at every slot found only pins that had seen a stop `>= t`;
 //! - of threads that sleep nothing is asked and no slot looked at (`protocol/dormant.rs`).
 
@@ -39,6 +39,6 @@ pub(crate) fn stamp_of(word: u64) -> u64 {
 }
 
 /// What has seen the stop `stamp` has seen all that were stamped before this.
-pub(crate) fn behind(stamp: u64) -> u64 {
+pub(crate) fn above(stamp: u64) -> u64 {
     stamp.saturating_add(GRAIN)
 }

@@ -3,14 +3,14 @@
 use super::dormant::Sleep;
 use super::words::{Stop, Words};
 use super::{IDLE, stamp_of};
-use crate::sync::{AtomicU64, Ordering, Twin, broken, light_barrier, step};
+use crate::sync::{AtomicU64, Mutant, Ordering, broken, light_barrier, step};
 
 /// What a domain's scans see of one thread. In one cache line: `engine/record.rs`
 /// keeps what only its owner touches beside it.
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// The stamp of the latest stop that the thread had seen when it last pinned; with [`IDLE`], if it holds no
-    /// guard. How many it holds is the owner's business alone (`domain/record.rs`).
+    /// guard. How many it holds is the owner's business alone (`engine/record.rs`).
     pub(super) slot: AtomicU64,
     /// The thread's last full stop, nanoseconds.
     pub(super) stopped: AtomicU64,
@@ -39,12 +39,13 @@ impl Reader {
     /// last `unpin`.
     #[inline]
     pub(crate) fn open(&self, words: &Words) -> bool {
-        let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
+        let order =
+            if broken(Mutant::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
         let stamp = words.0.latest.load(order);
         step();
-        let early = broken(Twin::LookBeforePin).then(|| self.sleep.look());
+        let early = broken(Mutant::LookBeforePin).then(|| self.sleep.is_awake());
         self.show(stamp);
-        early.unwrap_or_else(|| self.sleep.look())
+        early.unwrap_or_else(|| self.sleep.is_awake())
     }
 
     /// The store of [`open`](Reader::open).
@@ -54,7 +55,7 @@ impl Reader {
     /// than it showed is true; and what the section holds back is what its own stamp says.
     #[inline]
     pub(crate) fn show(&self, stamp: u64) {
-        let order = if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
+        let order = if broken(Mutant::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
         self.slot.store(stamp, order);
         // The section's loads stay behind the store in program order; the CPU may still swap them,
         // and the barrier point of step 1 is what catches that.
@@ -99,7 +100,8 @@ impl Reader {
     pub(crate) fn unpin(&self) {
         step();
         // Release: pairs with the Acquire load in `scan` (step 3).
-        let order = if broken(Twin::RelaxedUnpin) { Ordering::Relaxed } else { Ordering::Release };
+        let order =
+            if broken(Mutant::RelaxedUnpin) { Ordering::Relaxed } else { Ordering::Release };
         self.slot.store(self.slot.load(Ordering::Relaxed) | IDLE, order);
         step();
     }
@@ -120,7 +122,7 @@ impl Reader {
             // Release, as in `pin`, and for the same reason. A signal handler that pins in between has shown a
             // later one, which this takes back: an earlier stamp is true as well.
             let order =
-                if broken(Twin::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
+                if broken(Mutant::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
             self.slot.store(stamp | IDLE, order);
         }
     }
@@ -131,14 +133,14 @@ impl Reader {
     }
 
     /// The owner's last full stop, nanoseconds. Owner only.
-    pub(crate) fn last_stop(&self) -> u64 {
+    pub(crate) fn last_stamp(&self) -> u64 {
         self.stopped.load(Ordering::Relaxed)
     }
 
     /// A full stop of the owning thread, published: evidence that this thread has passed its barrier
     /// for all earlier stamps.
     #[inline]
-    pub(crate) fn full_stop(
+    pub(crate) fn fence_and_stamp(
         &self,
         words: &Words,
         floor: &AtomicU64,
@@ -147,7 +149,7 @@ impl Reader {
         let stop = words.stop(floor, clock);
         // Release: brings the slot's earlier values along (step 1). Partner: `collect`.
         let order =
-            if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Release };
+            if broken(Mutant::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Release };
         self.stopped.store(stop.ns, order);
         stop
     }

@@ -2,8 +2,8 @@
 
 use super::reader::Reader;
 use super::words::Words;
-use super::{IDLE, behind, stamp_of};
-use crate::sync::{Ordering, Twin, broken};
+use super::{IDLE, above, stamp_of};
+use crate::sync::{Mutant, Ordering, broken};
 
 /// What one scan found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,24 +25,24 @@ pub(crate) struct Scan {
 /// finds nothing any more (step 2). And what it held before is over, for whoever finds the stamp in the
 /// slot or the stop here (step 1).
 ///
-/// `readers` are those that somebody has (`engine/places.rs`) and that don't sleep
+/// `readers` are those that somebody has (`engine/pool.rs`) and that don't sleep
 /// ([`Sleep`]): one that nobody has counts as passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
 /// there; if after, that thread sees all that was unlinked before `own`. So nothing of `readers` may be
 /// loaded before they are called for. A reader whose memory the taker has yet to make known is one that
 /// comes to its first stop after.
 pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
-    let order = if broken(Twin::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
-    let cap = if broken(Twin::UncappedEvidence) { u64::MAX } else { own };
+    let order = if broken(Mutant::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
+    let cap = if broken(Mutant::UncappedEvidence) { u64::MAX } else { own };
     let shown = |word| {
-        let passed = broken(Twin::IdleNeedsNothing) && word & IDLE != 0;
+        let passed = broken(Mutant::IdleNeedsNothing) && word & IDLE != 0;
         if passed { u64::MAX } else { stamp_of(word) }
     };
     let seen = readers
-        .filter(|_| !broken(Twin::NobodyInUse))
-        // Acquire, both: pair with `full_stop` and `pin`.
+        .filter(|_| !broken(Mutant::NobodyInUse))
+        // Acquire, both: pair with `fence_and_stamp` and `pin`.
         .map(|reader| reader.stopped.load(order).max(shown(reader.slot.load(order))))
         .fold(cap, u64::min);
-    behind(seen)
+    above(seen)
 }
 
 /// One scan: a watermark, learned before, then a look at every slot, then what is safe.
@@ -60,20 +60,20 @@ where
 {
     let oldest_pin = |readers: R| {
         // Acquire: pairs with `unpin` (and with `pin` for the sections before it).
-        let order = if broken(Twin::RelaxedScan) { Ordering::Relaxed } else { Ordering::Acquire };
+        let order = if broken(Mutant::RelaxedScan) { Ordering::Relaxed } else { Ordering::Acquire };
         let words = readers.map(|reader| reader.slot.load(order));
         words.filter(|word| word & IDLE == 0).map(stamp_of).min()
     };
 
-    let early = broken(Twin::ScanBeforeWatermark).then(|| oldest_pin(readers()));
+    let early = broken(Mutant::ScanBeforeWatermark).then(|| oldest_pin(readers()));
     // An era is a watermark too, learned by an earlier scan, whose Release this Acquire meets; so a
     // look without news is sound, and helps where a pin held the last one back.
     let era = words.0.era.load(Ordering::Acquire);
     let news = watermark();
     let watermark = news.max(era);
     let oldest = early.unwrap_or_else(|| oldest_pin(readers()));
-    let oldest = if broken(Twin::NoScan) { None } else { oldest };
-    let safe = oldest.map_or(watermark, |oldest| behind(oldest).min(watermark));
+    let oldest = if broken(Mutant::NoScan) { None } else { oldest };
+    let safe = oldest.map_or(watermark, |oldest| above(oldest).min(watermark));
 
     // Release: hands the unpins that this scan acquired on to whoever frees. A maximum, since a pin
     // may let less through now than another scan before did.

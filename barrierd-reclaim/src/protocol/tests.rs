@@ -2,7 +2,7 @@
 
 use super::words::{MOST_LEAD_NS, READINGS};
 use super::*;
-use crate::engine::places::Taken;
+use crate::engine::pool::Taken;
 use crate::sync::AtomicU64;
 use core::cell::Cell;
 use core::iter::once;
@@ -55,7 +55,7 @@ fn one_scans_for_all() {
 #[test]
 fn a_section_shows_what_its_thread_has_seen_after_its_end_too() {
     let (words, scanner, reader) = (Words::new(), Reader::new(), Reader::new());
-    let stop = |clock| scanner.full_stop(&words, &NONE, || clock * GRAIN).ns;
+    let stop = |clock| scanner.fence_and_stamp(&words, &NONE, || clock * GRAIN).ns;
     let evidence = |own| collect(own, [&scanner, &reader].into_iter());
     let one = stop(1);
     assert_eq!(evidence(one), GRAIN, "nobody knows what the reader has seen");
@@ -72,10 +72,10 @@ fn a_section_shows_what_its_thread_has_seen_after_its_end_too() {
 fn what_nobody_has_needs_no_evidence() {
     let (words, taken) = (Words::new(), Taken::new());
     let readers = [Reader::new(), Reader::new()];
-    let evidence = |own| collect(own * GRAIN, taken.look().map(|i| &readers[i])) / GRAIN;
+    let evidence = |own| collect(own * GRAIN, taken.numbers().map(|i| &readers[i])) / GRAIN;
     assert_eq!((taken.take(2), taken.take(2), taken.take(2)), (Some(0), Some(1), None));
-    readers[1].full_stop(&words, &NONE, || 40 * GRAIN);
-    readers[0].full_stop(&words, &NONE, || 60 * GRAIN);
+    readers[1].fence_and_stamp(&words, &NONE, || 40 * GRAIN);
+    readers[0].fence_and_stamp(&words, &NONE, || 60 * GRAIN);
     assert_eq!(evidence(100), 41);
     taken.give_back(1);
     assert_eq!(evidence(100), 61);
@@ -87,12 +87,12 @@ fn what_nobody_has_needs_no_evidence() {
 #[test]
 fn stops_never_tie_and_say_when_the_clock_fell() {
     let words = Words::new();
-    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 512, behind_ns: 0 });
-    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 528, behind_ns: 0 });
-    assert_eq!(words.stop(&NONE, || 200), Stop { ns: 544, behind_ns: 300 });
+    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 512, lag_ns: 0 });
+    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 528, lag_ns: 0 });
+    assert_eq!(words.stop(&NONE, || 200), Stop { ns: 544, lag_ns: 300 });
     // That stamps run ahead of the clock is no sign that it fell.
-    assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, behind_ns: 0 });
-    assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, behind_ns: 0 });
+    assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, lag_ns: 0 });
+    assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, lag_ns: 0 });
 }
 
 /// On a clock that shows a nanosecond more at each reading, so that stops come sixteen times as fast as their stamps.
@@ -148,9 +148,9 @@ fn b1_a_stop_that_is_held_up_is_no_clock_that_fell() {
         others();
         clock
     });
-    assert_eq!(held_up, Stop { ns: 50_000_016, behind_ns: 0 });
+    assert_eq!(held_up, Stop { ns: 50_000_016, lag_ns: 0 });
     // One that has come later and shows less has fallen.
-    assert_eq!(words.stop(&NONE, || 49_000_000).behind_ns, 1_000_000);
+    assert_eq!(words.stop(&NONE, || 49_000_000).lag_ns, 1_000_000);
 }
 
 /// Another domain buys a barrier, at a time that this thread's clock hasn't come to.
@@ -160,8 +160,8 @@ fn b1_a_stop_is_no_earlier_than_what_others_are_buying() {
     assert_eq!(raise(&floor, 640), 656);
     assert_eq!(raise(&floor, 320), 336);
     // The clock is behind the floor; that is no sign that it was set back.
-    assert_eq!(words.stop(&floor, || 600), Stop { ns: 656, behind_ns: 0 });
-    assert_eq!(words.stop(&floor, || 800), Stop { ns: 800, behind_ns: 0 });
+    assert_eq!(words.stop(&floor, || 600), Stop { ns: 656, lag_ns: 0 });
+    assert_eq!(words.stop(&floor, || 800), Stop { ns: 800, lag_ns: 0 });
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +197,7 @@ proptest! {
         let readers = [Reader::new(), Reader::new(), Reader::new()];
         let taken = Taken::new();
         (0..3).for_each(|i| assert_eq!(taken.take(3), Some(i)));
-        let there = || taken.look().map(|i| &readers[i]);
+        let there = || taken.numbers().map(|i| &readers[i]);
         // Moments are counted; the clock goes in grains.
         let mut now = 10u64;
         // Up to which moment a thread has seen all stops: by its own, or by a pin.
@@ -216,14 +216,14 @@ proptest! {
                 }
                 Step::Unpin(i) if pinned[i].take().is_some() => readers[i].unpin(),
                 Step::Stop(i) if in_use[i] => {
-                    readers[i].full_stop(&words, &NONE, clock);
+                    readers[i].fence_and_stamp(&words, &NONE, clock);
                     seen[i] = now;
                 }
                 Step::Take => {
                     let free = in_use.iter().position(|in_use| !in_use);
                     prop_assert_eq!(taken.take(3), free);
                     if let Some(i) = free {
-                        readers[i].full_stop(&words, &NONE, clock);
+                        readers[i].fence_and_stamp(&words, &NONE, clock);
                         (in_use[i], seen[i]) = (true, now);
                     }
                 }
@@ -239,7 +239,7 @@ proptest! {
                         bought_at = now;
                     }
                     let watermark = || {
-                        let bought = if bought { behind(own) } else { 0 };
+                        let bought = if bought { above(own) } else { 0 };
                         collect(own, there()).max(bought)
                     };
                     let found = scan(&words, watermark, there);
@@ -276,8 +276,8 @@ proptest! {
         let (mut last, mut shown) = (0, 0u64);
         for clock in clocks {
             let stop = words.stop(&NONE, || clock);
-            prop_assert_eq!(stop.ns, clock.next_multiple_of(GRAIN).max(behind(last)));
-            prop_assert_eq!(stop.behind_ns, shown.saturating_sub(clock));
+            prop_assert_eq!(stop.ns, clock.next_multiple_of(GRAIN).max(above(last)));
+            prop_assert_eq!(stop.lag_ns, shown.saturating_sub(clock));
             (last, shown) = (stop.ns, shown.max(clock));
         }
     }

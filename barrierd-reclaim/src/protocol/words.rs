@@ -1,7 +1,7 @@
 //! What all threads of a domain share, and the full stop that stamps what was unlinked before it.
 
-use super::{GRAIN, behind};
-use crate::sync::{AtomicU64, Ordering, Twin, broken, fence};
+use super::{GRAIN, above};
+use crate::sync::{AtomicU64, Mutant, Ordering, broken, fence};
 // What no proof rests on: no part of what loom looks at, which would try each value that it ever had.
 use core::sync::atomic::{AtomicU64 as Hint, AtomicUsize as Count};
 use crossbeam_utils::CachePadded;
@@ -54,7 +54,7 @@ pub(crate) struct Stop {
     /// Its stamp, nanoseconds: at least the clock, and the floor; above every one before.
     pub(crate) ns: u64,
     /// How far the clock lay behind what it had shown before, nanoseconds.
-    pub(crate) behind_ns: u64,
+    pub(crate) lag_ns: u64,
 }
 
 impl Words {
@@ -97,7 +97,8 @@ impl Words {
     /// The same, for an interval's beginning: as in [`Reader::open`].
     #[inline]
     pub(crate) fn seen(&self) -> u64 {
-        let order = if broken(Twin::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
+        let order =
+            if broken(Mutant::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
         self.0.latest.load(order)
     }
 
@@ -150,11 +151,11 @@ impl Words {
     /// them will be a watermark for ([`raise`]).
     #[inline]
     pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl Fn() -> u64) -> Stop {
-        if !broken(Twin::UnfencedStamp) {
+        if !broken(Mutant::UnfencedStamp) {
             fence(Ordering::SeqCst);
         }
         // Relaxed: after the fence, whose partner is that in `raise`.
-        let floor = if broken(Twin::FloorUnseen) { 0 } else { floor.load(Ordering::Relaxed) };
+        let floor = if broken(Mutant::FloorUnseen) { 0 } else { floor.load(Ordering::Relaxed) };
         // Relaxed. Before the clock is read: whoever is preempted between the two finds what others have
         // seen meanwhile on a clock that has only gone on.
         let seen = self.0.clock.load(Ordering::Relaxed);
@@ -166,9 +167,9 @@ impl Words {
         }
         let least = clock.max(floor).next_multiple_of(GRAIN);
         let (mut shows, mut readings) = (clock, READINGS);
-        let step = if broken(Twin::TiedStops) { 0 } else { GRAIN };
+        let step = if broken(Mutant::TiedStops) { 0 } else { GRAIN };
         // AcqRel: each is Release for what came before it and Acquire for the stops that it follows.
-        let order = if broken(Twin::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
+        let order = if broken(Mutant::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
         let mut before = self.0.latest.load(Ordering::Relaxed);
         loop {
             let ns = least.max(before + step);
@@ -179,7 +180,7 @@ impl Words {
                 continue;
             }
             match self.0.latest.compare_exchange_weak(before, ns, order, Ordering::Relaxed) {
-                Ok(_) => return Stop { ns, behind_ns: seen.saturating_sub(clock) },
+                Ok(_) => return Stop { ns, lag_ns: seen.saturating_sub(clock) },
                 Err(now) => before = now,
             }
         }
@@ -207,7 +208,7 @@ fn is_driven(ns: u64, clock: u64) -> bool {
 /// comes after, passes for what was unlinked before the stop; or after, then its load of `floor` sees
 /// the watermark, its stamp is no less, and needs a later barrier. The clock has no say in it.
 pub(crate) fn raise(floor: &AtomicU64, own: u64) -> u64 {
-    let watermark = behind(own);
+    let watermark = above(own);
     floor.fetch_max(watermark, Ordering::Relaxed);
     // The kernel's barrier begins with one of its own; this one puts it into the language's terms.
     fence(Ordering::SeqCst);

@@ -78,7 +78,7 @@ pub(crate) fn sections(engine: &Engine) -> impl Iterator<Item = Open> {
 /// All of them, the oldest first: its end lets the most go.
 ///
 /// Linear in places and marks, but for two sorts.
-pub(crate) fn look(engine: &Engine) -> Vec<Blocker> {
+pub(crate) fn list(engine: &Engine) -> Vec<Blocker> {
     let mut open: Vec<Open> = sections(engine).collect();
     let destructor = engine.blocked_destructor().map(Blocker::of_destructor);
     if open.is_empty() {

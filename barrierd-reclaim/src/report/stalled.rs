@@ -93,16 +93,16 @@ impl Stalls {
     }
 
     /// At the end of a call, outside of queues: looks, if it is time and nobody else does.
-    pub(crate) fn look_if_due(&self, engine: &Engine) {
+    pub(crate) fn check_if_due(&self, engine: &Engine) {
         if self.is_due(now_ns()) {
-            self.look(engine);
+            self.check(engine);
         }
     }
 
     /// Looks, and calls back. Whether it did.
     ///
     /// Foreign code runs here: the caller holds no lock, and is not at work on a queue.
-    pub(crate) fn look(&self, engine: &Engine) -> bool {
+    pub(crate) fn check(&self, engine: &Engine) -> bool {
         if engine.is_forked() {
             return false;
         }

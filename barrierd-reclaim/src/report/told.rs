@@ -17,7 +17,7 @@ pub(crate) struct Told {
 
 impl Told {
     /// Tells what is new.
-    pub(crate) fn look(&self, engine: &Engine) {
+    pub(crate) fn tell_changes(&self, engine: &Engine) {
         if !trace::IS_ON || engine.is_forked() {
             return;
         }
@@ -85,14 +85,14 @@ mod tests {
         let settings = Settings { background: false, ..Settings::default() };
         let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
         tracing::subscriber::with_default(subscriber, || {
-            domain.told().look(&domain);
+            domain.told().tell_changes(&domain);
             assert_eq!(errors.load(Relaxed), 0);
             domain.poison();
             let record = domain.acquire();
             // SAFETY: the record is this test's.
             unsafe { domain.flush(record) };
             assert_eq!(errors.load(Relaxed), 1);
-            domain.told().look(&domain);
+            domain.told().tell_changes(&domain);
             assert_eq!(errors.load(Relaxed), 1);
         });
         domain.close();

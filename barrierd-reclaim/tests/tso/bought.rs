@@ -8,21 +8,21 @@ const OWN: Reg = 4;
 const STAMP: Addr = SPARE;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Twin {
+enum Mutant {
     None,
     NotAll,
     TimeAfterBarrier,
 }
 
 /// The writer buys a barrier for itself; reader 1 may be of another process.
-fn by_clock(twin: Twin) -> World {
+fn by_clock(mutant: Mutant) -> World {
     let time = program![Op::Clock(W)];
-    let barrier = match twin {
-        Twin::NotAll => program![Op::Interrupt(0)],
+    let barrier = match mutant {
+        Mutant::NotAll => program![Op::Interrupt(0)],
         _ => program![Op::Interrupt(0), Op::Interrupt(1)],
     };
     let [first, then] =
-        if twin == Twin::TimeAfterBarrier { [barrier, time] } else { [time, barrier] };
+        if mutant == Mutant::TimeAfterBarrier { [barrier, time] } else { [time, barrier] };
     // Another thread's purchase: its time may lie behind the stamp, its barrier before the unlink.
     let buyer = [first, then, look(&SLOT), publish()];
     let freer = program![Op::Await(M, SAFE, T), Op::Free(NODE)];
@@ -37,9 +37,9 @@ fn by_clock(twin: Twin) -> World {
 
 #[test]
 fn a_bought_barrier_covers_what_was_stamped_before() {
-    holds("membarrier", &by_clock(Twin::None));
-    is_rejected("membarrier for a shared domain", &by_clock(Twin::NotAll));
-    is_rejected("the time after membarrier", &by_clock(Twin::TimeAfterBarrier));
+    holds("membarrier", &by_clock(Mutant::None));
+    is_rejected("membarrier for a shared domain", &by_clock(Mutant::NotAll));
+    is_rejected("the time after membarrier", &by_clock(Mutant::TimeAfterBarrier));
 }
 
 /// Within a domain the buyer's own stop is the watermark, without the margin of clocks.

@@ -13,7 +13,7 @@ const WRITER: usize = 1;
 const SCANNER: usize = 2;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Twin {
+enum Mutant {
     None,
     /// Records in use count as if nobody had them.
     InUseNotSeen,
@@ -38,8 +38,8 @@ fn full_stop(record: usize, to: Reg) -> Program {
 }
 
 /// The same on a clock that stands still.
-fn frozen_stop(twin: Twin, record: usize, to: Reg) -> Program {
-    let beyond = if twin == Twin::Tied { Op::Max(LATEST, to) } else { Op::Beyond(LATEST, to) };
+fn frozen_stop(mutant: Mutant, record: usize, to: Reg) -> Program {
+    let beyond = if mutant == Mutant::Tied { Op::Max(LATEST, to) } else { Op::Beyond(LATEST, to) };
     let stop = program![Op::Fence, Op::Set(to, c(FIRST_ERA)), beyond];
     [stop, program![Op::Store(STOPPED[record], r(to))]].concat()
 }
@@ -49,9 +49,9 @@ fn frozen_stop(twin: Twin, record: usize, to: Reg) -> Program {
 const SEEN: Addr = SPARE + 6;
 
 /// A section whose slot keeps the stamp.
-fn observed(twin: Twin) -> Program {
+fn observed(mutant: Mutant) -> Program {
     let mut program = section(SLOT[0]);
-    if twin == Twin::StampAfterLink {
+    if mutant == Mutant::StampAfterLink {
         // The link, then the stamp, then the slot.
         let link = program.remove(2);
         program.insert(0, link);
@@ -63,20 +63,20 @@ fn observed(twin: Twin) -> Program {
 }
 
 /// A section with a stop in it.
-fn stops_pinned(twin: Twin) -> Program {
+fn stops_pinned(mutant: Mutant) -> Program {
     const STOP: Reg = 5;
-    let mut program = observed(Twin::None);
+    let mut program = observed(Mutant::None);
     let seen = program.remove(1);
     // The latest, the slot, the link, the use, idle.
     let stop = full_stop(0, STOP);
-    match twin {
+    match mutant {
         // The latest, the link, the stop, the slot.
-        Twin::SlotLate => {
+        Mutant::SlotLate => {
             let slot = program.remove(1);
             program.splice(2..2, stop.into_iter().chain([seen, slot]));
         }
         // The latest, the slot, the link, the stop, idle, the use.
-        Twin::IdleEarly => {
+        Mutant::IdleEarly => {
             program.swap(3, 4);
             program.splice(3..3, stop);
             program.insert(1, seen);
@@ -92,9 +92,9 @@ fn stops_pinned(twin: Twin) -> Program {
 /// A pin, between whose halves a signal handler has a section of its own.
 fn interrupted() -> Program {
     const OUTER: Reg = 2;
-    let mut rest = observed(Twin::None);
+    let mut rest = observed(Mutant::None);
     rest[0] = Step::from(Op::Set(0, r(OUTER)));
-    [program![Op::Load(OUTER, LATEST)], observed(Twin::None), rest].concat()
+    [program![Op::Load(OUTER, LATEST)], observed(Mutant::None), rest].concat()
 }
 
 /// What becomes of the first record.
@@ -114,12 +114,12 @@ enum Story {
     Interrupted,
 }
 
-fn world(twin: Twin, story: Story) -> World {
+fn world(mutant: Mutant, story: Story) -> World {
     const SHOWN: Reg = 7;
     const STOP: Reg = 5;
     const OWN: Reg = 4;
     const USED: Reg = 6;
-    let section = || observed(twin);
+    let section = || observed(mutant);
     let give_back = program![Op::Store(IN_USE[0], c(0))];
     let take = program![Op::AwaitIs(IN_USE[0], 0), Op::Swap(STOP, IN_USE[0], 1)];
     let (reader, newcomers): (Vec<Program>, Vec<Program>) = match story {
@@ -128,11 +128,11 @@ fn world(twin: Twin, story: Story) -> World {
             (vec![section(), give_back], vec![take, full_stop(0, STOP), section()])
         }
         Story::Observed | Story::Frozen => (vec![section(), section()], vec![]),
-        Story::StopsPinned => (vec![stops_pinned(twin)], vec![]),
+        Story::StopsPinned => (vec![stops_pinned(mutant)], vec![]),
         Story::Interrupted => (vec![interrupted(), section()], vec![]),
     };
     let full_stop = |record, to| match story {
-        Story::Frozen => frozen_stop(twin, record, to),
+        Story::Frozen => frozen_stop(mutant, record, to),
         _ => full_stop(record, to),
     };
     let writer = [
@@ -145,11 +145,11 @@ fn world(twin: Twin, story: Story) -> World {
     // `collect`, for the scanner's own stop; then `scan`.
     let own = full_stop(SCANNER, OWN);
     let mut collect = program![Op::Set(W, c(u8::MAX - 2))];
-    if twin != Twin::OwnStopIgnored && twin != Twin::OwnStopLate {
+    if mutant != Mutant::OwnStopIgnored && mutant != Mutant::OwnStopLate {
         collect = program![Op::Set(W, r(OWN))];
     }
     for record in [0, WRITER] {
-        let seen = if twin == Twin::InUseNotSeen && record == 0 {
+        let seen = if mutant == Mutant::InUseNotSeen && record == 0 {
             program![Op::Set(USED, c(0))]
         } else {
             program![Op::Load(USED, IN_USE[record])]
@@ -162,7 +162,7 @@ fn world(twin: Twin, story: Story) -> World {
                 Op::Load(SHOWN, SEEN),
                 when(When::Below(X, SHOWN), Op::Set(X, r(SHOWN))),
             ]);
-            if twin == Twin::IdleNeedsNothing {
+            if mutant == Mutant::IdleNeedsNothing {
                 collect.extend(program![
                     Op::Load(SHOWN, SLOT[0]),
                     when(When::Is(SHOWN, 0), Op::Set(X, c(u8::MAX - 2))),
@@ -171,7 +171,7 @@ fn world(twin: Twin, story: Story) -> World {
         }
         collect.extend(program![when(When::Not(USED, 0), Op::Min(W, X))]);
     }
-    let mut scanner = if twin == Twin::OwnStopLate {
+    let mut scanner = if mutant == Mutant::OwnStopLate {
         [collect, own, program![Op::Min(W, OWN)]].concat()
     } else {
         [own, collect].concat()
@@ -192,33 +192,33 @@ fn world(twin: Twin, story: Story) -> World {
 
 #[test]
 fn stops_stand_for_barriers() {
-    holds("collected", &world(Twin::None, Story::Stops));
-    holds("collected, a record goes to another thread", &world(Twin::None, Story::HandedOver));
+    holds("collected", &world(Mutant::None, Story::Stops));
+    holds("collected, a record goes to another thread", &world(Mutant::None, Story::HandedOver));
 }
 
 #[test]
 fn what_a_reader_has_seen_stands_for_a_barrier() {
-    holds("observed", &world(Twin::None, Story::Observed));
-    holds("observed, a clock that stands still", &world(Twin::None, Story::Frozen));
-    holds("observed, a handler in the pin", &world(Twin::None, Story::Interrupted));
-    is_rejected("the stamp after the link", &world(Twin::StampAfterLink, Story::Observed));
-    is_rejected("idle needs nothing", &world(Twin::IdleNeedsNothing, Story::Observed));
-    is_rejected("stamps that tie", &world(Twin::Tied, Story::Frozen));
+    holds("observed", &world(Mutant::None, Story::Observed));
+    holds("observed, a clock that stands still", &world(Mutant::None, Story::Frozen));
+    holds("observed, a handler in the pin", &world(Mutant::None, Story::Interrupted));
+    is_rejected("the stamp after the link", &world(Mutant::StampAfterLink, Story::Observed));
+    is_rejected("idle needs nothing", &world(Mutant::IdleNeedsNothing, Story::Observed));
+    is_rejected("stamps that tie", &world(Mutant::Tied, Story::Frozen));
 }
 
 #[test]
 fn a_stop_inside_a_section_stands_for_a_barrier() {
-    holds("collected, a stop in a section", &world(Twin::None, Story::StopsPinned));
-    is_rejected("slot late", &world(Twin::SlotLate, Story::StopsPinned));
-    is_rejected("idle early", &world(Twin::IdleEarly, Story::StopsPinned));
+    holds("collected, a stop in a section", &world(Mutant::None, Story::StopsPinned));
+    is_rejected("slot late", &world(Mutant::SlotLate, Story::StopsPinned));
+    is_rejected("idle early", &world(Mutant::IdleEarly, Story::StopsPinned));
 }
 
 #[test]
-fn twins() {
-    is_rejected("in_use not looked at", &world(Twin::InUseNotSeen, Story::Stops));
+fn mutants() {
+    is_rejected("in_use not looked at", &world(Mutant::InUseNotSeen, Story::Stops));
     is_rejected(
         "own stop after the look at who is there",
-        &world(Twin::OwnStopLate, Story::HandedOver),
+        &world(Mutant::OwnStopLate, Story::HandedOver),
     );
-    is_rejected("own stop ignored", &world(Twin::OwnStopIgnored, Story::HandedOver));
+    is_rejected("own stop ignored", &world(Mutant::OwnStopIgnored, Story::HandedOver));
 }

@@ -18,7 +18,7 @@ const HOLDS: Addr = SPARE + 2;
 const HAZARD: Addr = SPARE + 3;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Twin {
+enum Mutant {
     None,
     LookBeforePin,
     AsleepBeforeBarrier,
@@ -37,15 +37,15 @@ enum Twin {
 }
 
 /// `Sleep::look`, and `Domain::wake`.
-fn look(twin: Twin, seen: Reg) -> Program {
+fn look(mutant: Mutant, seen: Reg) -> Program {
     const OLD: Reg = 9;
     let woken = |op| when(When::Not(seen, 0), op);
     let mut program = program![Op::Load(seen, WORD)];
-    let steps = match twin {
-        Twin::ClearsByStore => {
+    let steps = match mutant {
+        Mutant::ClearsByStore => {
             vec![Op::Store(WORD, c(WAKES)), Op::Fence, Op::Store(BITS, c(0)), Op::Store(WORD, c(0))]
         }
-        Twin::AwakeEarly => vec![Op::Store(WORD, c(0)), Op::Swap(OLD, BITS, 0), Op::Fence],
+        Mutant::AwakeEarly => vec![Op::Store(WORD, c(0)), Op::Swap(OLD, BITS, 0), Op::Fence],
         _ => vec![
             Op::Store(WORD, c(WAKES)),
             Op::Swap(OLD, BITS, 0),
@@ -58,20 +58,20 @@ fn look(twin: Twin, seen: Reg) -> Program {
 }
 
 /// A section.
-fn section(twin: Twin) -> Program {
+fn section(mutant: Mutant) -> Program {
     const E: Reg = 0;
     const P: Reg = 1;
     const SEEN: Reg = 2;
     let store = program![Op::Store(SLOT[0], r(E))];
-    let look = look(twin, SEEN);
-    let [first, then] = if twin == Twin::LookBeforePin { [look, store] } else { [store, look] };
+    let look = look(mutant, SEEN);
+    let [first, then] = if mutant == Mutant::LookBeforePin { [look, store] } else { [store, look] };
     let rest =
         program![Op::Load(P, LINK), when(When::Not(P, 0), Op::Use(P)), Op::Store(SLOT[0], c(0)),];
     [program![Op::Load(E, LATEST)], first, then, rest].concat()
 }
 
 /// The same in a signal handler: it pins, or goes on with the section that it finds.
-fn handler(twin: Twin) -> Program {
+fn handler(mutant: Mutant) -> Program {
     const E: Reg = 3;
     const P: Reg = 4;
     const SEEN: Reg = 5;
@@ -81,8 +81,8 @@ fn handler(twin: Twin) -> Program {
         when(When::Is(OPEN, 0), Op::Load(E, LATEST)),
         when(When::Is(OPEN, 0), Op::Store(SLOT[0], r(E))),
     ];
-    if twin != Twin::HandlerBlind {
-        program.extend(look(twin, SEEN));
+    if mutant != Mutant::HandlerBlind {
+        program.extend(look(mutant, SEEN));
     }
     program.extend(program![
         Op::Load(P, LINK),
@@ -93,12 +93,13 @@ fn handler(twin: Twin) -> Program {
 }
 
 /// `Holds::hazard`, `HazardSlot::protect`.
-fn hazard(twin: Twin) -> Program {
+fn hazard(mutant: Mutant) -> Program {
     const P: Reg = 0;
     const Q: Reg = 1;
     let store = program![Op::Store(HOLDS, c(1))];
-    let look = look(twin, 2);
-    let [first, then] = if twin == Twin::LookBeforeHold { [look, store] } else { [store, look] };
+    let look = look(mutant, 2);
+    let [first, then] =
+        if mutant == Mutant::LookBeforeHold { [look, store] } else { [store, look] };
     let protect = program![
         Op::Load(P, LINK),
         Op::Store(HAZARD, r(P)),
@@ -115,26 +116,26 @@ fn mark() -> Program {
     program![Op::Swap(X, BITS, MARKED), Op::Cas(X, WORD, 0, MARKED)]
 }
 
-fn world(twin: Twin, owner: Program) -> World {
+fn world(mutant: Mutant, owner: Program) -> World {
     const OPEN: Reg = 4;
     let barrier =
-        if twin == Twin::AsleepBeforeBarrier { program![] } else { program![Op::Interrupt(0)] };
+        if mutant == Mutant::AsleepBeforeBarrier { program![] } else { program![Op::Interrupt(0)] };
     let mut look = program![
         Op::Load(X, WORD),
         Op::Load(OPEN, SLOT[0]),
         when(When::Not(OPEN, 0), Op::Set(X, c(0))),
     ];
-    if twin != Twin::HolderAsleep {
+    if mutant != Mutant::HolderAsleep {
         look.extend(program![Op::Load(OPEN, HOLDS), when(When::Not(OPEN, 0), Op::Set(X, c(0))),]);
     }
-    let sleep = if twin == Twin::AsleepAnyway {
+    let sleep = if mutant == Mutant::AsleepAnyway {
         Op::Swap(OPEN, BITS, ASLEEP)
     } else {
         Op::Cas(OPEN, BITS, MARKED, ASLEEP)
     };
     let sleep = vec![when(When::Is(X, MARKED), sleep)];
     let marker = thread("marker", 1, [mark(), stop(T), barrier, look, sleep]);
-    let second = if twin == Twin::TwoRounds { mark() } else { program![] };
+    let second = if mutant == Mutant::TwoRounds { mark() } else { program![] };
     let free = program![
         Op::Load(X, BITS),
         Op::Load(OPEN, HAZARD),
@@ -145,52 +146,52 @@ fn world(twin: Twin, owner: Program) -> World {
     World::of(vec![thread("owner", 0, [owner]), marker, writer], &BEGIN)
 }
 
-fn sections(twin: Twin) -> World {
-    world(twin, [section(twin), section(twin)].concat())
+fn sections(mutant: Mutant) -> World {
+    world(mutant, [section(mutant), section(mutant)].concat())
 }
 
 /// A section with a handler before its step `place`.
-fn interrupted(twin: Twin, place: usize) -> World {
-    let mut owner = section(twin);
-    owner.splice(place..place, handler(twin));
-    world(twin, owner)
+fn interrupted(mutant: Mutant, place: usize) -> World {
+    let mut owner = section(mutant);
+    owner.splice(place..place, handler(mutant));
+    world(mutant, owner)
 }
 
 fn places() -> core::ops::Range<usize> {
-    0..section(Twin::None).len()
+    0..section(Mutant::None).len()
 }
 
 #[test]
 fn who_sleeps_needs_no_evidence() {
-    holds("asleep", &sections(Twin::None));
-    holds("asleep, a hazard", &world(Twin::None, hazard(Twin::None)));
+    holds("asleep", &sections(Mutant::None));
+    holds("asleep, a hazard", &world(Mutant::None, hazard(Mutant::None)));
 }
 
 #[test]
 fn a_signal_handler_wakes_as_well() {
-    places().for_each(|place| holds("asleep, a handler", &interrupted(Twin::None, place)));
+    places().for_each(|place| holds("asleep, a handler", &interrupted(Mutant::None, place)));
 }
 
 #[test]
-fn twins() {
-    for twin in [
-        Twin::LookBeforePin,
-        Twin::AsleepBeforeBarrier,
-        Twin::AsleepAnyway,
-        Twin::TwoRounds,
-        Twin::ClearsByStore,
+fn mutants() {
+    for mutant in [
+        Mutant::LookBeforePin,
+        Mutant::AsleepBeforeBarrier,
+        Mutant::AsleepAnyway,
+        Mutant::TwoRounds,
+        Mutant::ClearsByStore,
     ] {
-        is_rejected(&format!("{twin:?}"), &sections(twin));
+        is_rejected(&format!("{mutant:?}"), &sections(mutant));
     }
-    for twin in [Twin::HolderAsleep, Twin::LookBeforeHold] {
-        is_rejected(&format!("{twin:?}"), &world(twin, hazard(twin)));
+    for mutant in [Mutant::HolderAsleep, Mutant::LookBeforeHold] {
+        is_rejected(&format!("{mutant:?}"), &world(mutant, hazard(mutant)));
     }
 }
 
 #[test]
-fn twins_of_handlers() {
-    for twin in [Twin::AwakeEarly, Twin::HandlerBlind] {
-        let wrong = |place| search(&interrupted(twin, place)).trace.is_some();
-        assert!(places().any(wrong), "no violation found with {twin:?}");
+fn mutants_of_handlers() {
+    for mutant in [Mutant::AwakeEarly, Mutant::HandlerBlind] {
+        let wrong = |place| search(&interrupted(mutant, place)).trace.is_some();
+        assert!(places().any(wrong), "no violation found with {mutant:?}");
     }
 }

@@ -22,10 +22,10 @@ enum Hazard {
 }
 
 /// One reader by a hazard pointer, one that moves from a section to a hazard.
-fn hazards(twin: Hazard) -> World {
+fn hazards(mutant: Hazard) -> World {
     const P: Reg = 0;
     const Q: Reg = 1;
-    let reload = if twin == Hazard::NoReload { Op::Set(Q, r(P)) } else { Op::Load(Q, LINK) };
+    let reload = if mutant == Hazard::NoReload { Op::Set(Q, r(P)) } else { Op::Load(Q, LINK) };
     let reader = program![
         Op::Load(P, LINK),
         when(When::Is(P, 0), Op::End),
@@ -49,7 +49,7 @@ fn hazards(twin: Hazard) -> World {
     ];
     let safe = program![Op::Await(M, SAFE, T)];
     let set = program![Op::Load(4, HAZARD), Op::Load(5, holder)];
-    let [first, then] = if twin == Hazard::OlderSet { [set, safe] } else { [safe, set] };
+    let [first, then] = if mutant == Hazard::OlderSet { [set, safe] } else { [safe, set] };
     let free = program![
         when(When::Is(4, NODE), Op::End),
         when(When::Is(5, NODE), Op::End),
@@ -81,7 +81,7 @@ enum Robust {
 }
 
 /// A node is born, published and retired while a reader's interval is open, and others stop meanwhile.
-fn robust(twin: Robust, scans: usize) -> World {
+fn robust(mutant: Robust, scans: usize) -> World {
     const E: Reg = 0;
     const P: Reg = 1;
     const NOW: Reg = 2;
@@ -101,7 +101,7 @@ fn robust(twin: Robust, scans: usize) -> World {
     ];
     reader.extend(protect(false));
     // The era has moved: the upper end, then both loads again; a third time is left out.
-    let raised = if twin == Robust::NoReload {
+    let raised = if mutant == Robust::NoReload {
         program![when(When::Other(NOW, E), Op::Store(UP, r(NOW)))]
     } else {
         program![
@@ -119,14 +119,14 @@ fn robust(twin: Robust, scans: usize) -> World {
     const BIRTH: Reg = 4;
     const L: Reg = 5;
     const U: Reg = 6;
-    let birth = match twin {
+    let birth = match mutant {
         Robust::BirthFromNow => Op::Clock(BIRTH),
         Robust::BirthFromStop => Op::Load(BIRTH, LATEST),
         _ => Op::Load(BIRTH, ERA),
     };
     let born = program![birth, Op::Store(LINK, c(YOUNG))];
     let safe = program![Op::Await(M, SAFE, T), Op::Load(L, LO), Op::Load(U, UP)];
-    let held = if twin == Robust::BeginningIgnored {
+    let held = if mutant == Robust::BeginningIgnored {
         // As if a beginning above the stamp were that of another section: compared with the birth.
         program![
             when(When::Is(L, 0), Op::Free(YOUNG)),

@@ -1,5 +1,5 @@
 //! The protocols on an x86-TSO machine: every state of small worlds, random ways through larger ones,
-//! and the broken twins that must be found. See docs/testing.md, "Models".
+//! and the mutants that must be found. See docs/testing.md, "Models".
 
 mod bought;
 mod collected;

@@ -5,7 +5,7 @@ use crate::machine::*;
 use crate::programs::*;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Twin {
+enum Mutant {
     None,
     NoWait,
     NoScan,
@@ -18,25 +18,25 @@ enum Twin {
     UnfencedStamp,
 }
 
-fn world(twin: Twin, sections: [usize; 2], scans: usize) -> World {
-    world_on(false, twin, sections, scans)
+fn world(mutant: Mutant, sections: [usize; 2], scans: usize) -> World {
+    world_on(false, mutant, sections, scans)
 }
 
 /// `coarse`: the clock ties.
-fn world_on(coarse: bool, twin: Twin, sections: [usize; 2], scans: usize) -> World {
+fn world_on(coarse: bool, mutant: Mutant, sections: [usize; 2], scans: usize) -> World {
     let reader = |cpu: u8| {
         let i = usize::from(cpu);
-        let section = match twin {
-            Twin::SlotLate => section_slot_late(SLOT[i]),
-            Twin::IdleEarly => section_idle_early(SLOT[i]),
+        let section = match mutant {
+            Mutant::SlotLate => section_slot_late(SLOT[i]),
+            Mutant::IdleEarly => section_idle_early(SLOT[i]),
             _ => section(SLOT[i]),
         };
         thread(["reader 0", "reader 1"][i], cpu, vec![section; sections[i]])
     };
-    let mut writer = match twin {
-        Twin::UnlinkAfterStamp => [stop(T), program![Op::Store(LINK, c(0))]].concat(),
+    let mut writer = match mutant {
+        Mutant::UnlinkAfterStamp => [stop(T), program![Op::Store(LINK, c(0))]].concat(),
         // The exchange would be a fence, too, but it comes after the clock.
-        Twin::UnfencedStamp => {
+        Mutant::UnfencedStamp => {
             program![Op::Store(LINK, c(0)), Op::Clock(T), Op::Beyond(LATEST, T)]
         }
         _ if coarse => [program![Op::Store(LINK, c(0))], coarse_stop(T)].concat(),
@@ -44,18 +44,18 @@ fn world_on(coarse: bool, twin: Twin, sections: [usize; 2], scans: usize) -> Wor
     };
     for _ in 0..scans {
         // Whoever waits for news: a scan without any frees nothing new but by a pin that is gone.
-        let learn = if twin == Twin::NoWait {
+        let learn = if mutant == Mutant::NoWait {
             program![Op::Clock(W)]
-        } else if twin == Twin::NotLess {
+        } else if mutant == Mutant::NotLess {
             program![Op::Await(W, PUBLIC, W), Op::Later(W, W)]
         } else {
             program![Op::Await(W, PUBLIC, W)]
         };
-        let look = match twin {
-            Twin::NoScan => look(&[]),
+        let look = match mutant {
+            Mutant::NoScan => look(&[]),
             _ => look(&SLOT),
         };
-        if twin == Twin::ScanBeforeWatermark {
+        if mutant == Mutant::ScanBeforeWatermark {
             writer.extend(program![Op::Load(4, SLOT[0]), Op::Load(5, SLOT[1])]);
             writer.extend(learn);
             writer.extend([program![Op::Set(M, r(W))], least_pin(4), least_pin(5)].concat());
@@ -79,36 +79,36 @@ fn world_on(coarse: bool, twin: Twin, sections: [usize; 2], scans: usize) -> Wor
 
 /// Too large to be searched whole.
 pub(crate) fn large() -> World {
-    world(Twin::None, [3, 3], 3)
+    world(Mutant::None, [3, 3], 3)
 }
 
 pub(crate) fn large_no_scan() -> World {
-    world(Twin::NoScan, [3, 3], 3)
+    world(Mutant::NoScan, [3, 3], 3)
 }
 
 #[test]
 fn two_readers_are_never_freed_under() {
-    holds("passive, one section each", &world(Twin::None, [1, 1], 1));
-    holds("passive, two sections of one reader, two scans", &world(Twin::None, [2, 0], 2));
+    holds("passive, one section each", &world(Mutant::None, [1, 1], 1));
+    holds("passive, two sections of one reader, two scans", &world(Mutant::None, [2, 0], 2));
 }
 
 #[test]
-fn twins() {
-    for (name, twin) in [
-        ("no wait", Twin::NoWait),
-        ("no scan", Twin::NoScan),
-        ("scan before watermark", Twin::ScanBeforeWatermark),
-        ("slot late", Twin::SlotLate),
-        ("idle early", Twin::IdleEarly),
-        ("unlink after stamp", Twin::UnlinkAfterStamp),
-        ("unfenced stamp", Twin::UnfencedStamp),
+fn mutants() {
+    for (name, mutant) in [
+        ("no wait", Mutant::NoWait),
+        ("no scan", Mutant::NoScan),
+        ("scan before watermark", Mutant::ScanBeforeWatermark),
+        ("slot late", Mutant::SlotLate),
+        ("idle early", Mutant::IdleEarly),
+        ("unlink after stamp", Mutant::UnlinkAfterStamp),
+        ("unfenced stamp", Mutant::UnfencedStamp),
     ] {
-        is_rejected(name, &world(twin, [1, 0], 1));
+        is_rejected(name, &world(mutant, [1, 0], 1));
     }
 }
 
 #[test]
 fn a_watermark_says_nothing_of_what_is_as_late() {
-    holds("passive, a clock that ties", &world_on(true, Twin::None, [1, 0], 2));
-    is_rejected("not less", &world_on(true, Twin::NotLess, [1, 0], 2));
+    holds("passive, a clock that ties", &world_on(true, Mutant::None, [1, 0], 2));
+    is_rejected("not less", &world_on(true, Mutant::NotLess, [1, 0], 2));
 }

@@ -216,6 +216,6 @@ pub(crate) fn is_rejected(name: &str, world: &World) {
     let begin = std::time::Instant::now();
     let found = search(world);
     let steps = found.trace.as_ref().map(Vec::len);
-    println!("twin {name}: {} states, {steps:?} steps, {:?}", found.states, begin.elapsed());
+    println!("mutant {name}: {} states, {steps:?} steps, {:?}", found.states, begin.elapsed());
     assert!(found.trace.is_some(), "no violation found with {name}, in {} states", found.states);
 }

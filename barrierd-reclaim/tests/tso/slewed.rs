@@ -5,7 +5,7 @@ use crate::machine::*;
 use crate::programs::*;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Twin {
+enum Mutant {
     None,
     NoLock,
     NoElapsed,
@@ -19,14 +19,14 @@ const BEFORE: Reg = 4;
 const TOOK: Reg = 5;
 
 /// `EvidenceClock::read`, into `LAST`. There is one counter here, so no margin is needed for two.
-fn evidence(twin: Twin) -> Program {
+fn evidence(mutant: Mutant) -> Program {
     const NEW: Reg = 3;
     let mut program = program![Op::Raw(BEFORE)];
-    if twin != Twin::NoLock {
+    if mutant != Mutant::NoLock {
         program.extend(program![Op::Lock]);
     }
     program.extend(program![Op::Clock(NEW), Op::Raw(TOOK), Op::Sub(TOOK, BEFORE)]);
-    if twin != Twin::NoElapsed {
+    if mutant != Mutant::NoElapsed {
         program.extend(program![Op::Sub(NEW, TOOK)]);
     }
     program.extend(program![Op::Later(NEW, LAST), Op::Set(LAST, r(NEW))]);
@@ -34,15 +34,15 @@ fn evidence(twin: Twin) -> Program {
 }
 
 /// `Daemon::arm`.
-fn arms(twin: Twin) -> Program {
-    [evidence(twin), program![Op::Store(ARMED, r(LAST)), Op::Fence]].concat()
+fn arms(mutant: Mutant) -> Program {
+    [evidence(mutant), program![Op::Store(ARMED, r(LAST)), Op::Fence]].concat()
 }
 
 /// `Daemon::publish`, with a time of its own (every other CPU idles) or the arming's.
-fn sweeps(twin: Twin, cpus: &[u8], own_time: bool) -> Program {
+fn sweeps(mutant: Mutant, cpus: &[u8], own_time: bool) -> Program {
     const MIN: Reg = 1;
     const SEEN: Reg = 2;
-    let mut program = if own_time { evidence(twin) } else { Program::new() };
+    let mut program = if own_time { evidence(mutant) } else { Program::new() };
     program.extend(program![Op::Fence, Op::Set(MIN, r(LAST))]);
     for &cpu in cpus {
         program.extend(program![
@@ -61,12 +61,16 @@ fn time_goes_by() -> Thread {
 }
 
 /// A reader that is busy, or idles at times; a writer; the daemon, which arms and sweeps again and again.
-fn daemon(twin: Twin, rounds: usize, updates: u8, own_time: bool, switches: u8) -> World {
+fn daemon(mutant: Mutant, rounds: usize, updates: u8, own_time: bool, switches: u8) -> World {
     let scan = [program![Op::Await(W, PUBLIC, W)], look(&SLOT[..1]), publish(), free(NODE)];
     let threads = vec![
         thread("reader", 0, [section(SLOT[0])]),
         thread("writer", 2, [unlink_and_stamp()].into_iter().chain(scan)),
-        thread("daemon", 3, (0..rounds).flat_map(|_| [arms(twin), sweeps(twin, &[0], own_time)])),
+        thread(
+            "daemon",
+            3,
+            (0..rounds).flat_map(|_| [arms(mutant), sweeps(mutant, &[0], own_time)]),
+        ),
         time_goes_by(),
     ];
     let start = BEGIN;
@@ -75,18 +79,18 @@ fn daemon(twin: Twin, rounds: usize, updates: u8, own_time: bool, switches: u8) 
 
 #[test]
 fn b1_evidence_holds_whenever_the_clock_steps_back() {
-    holds("slewed, busy, two rounds", &daemon(Twin::None, 2, 1, false, 0));
-    holds("slewed, idle at times", &daemon(Twin::None, 1, 2, true, 1));
-    holds("slewed, idle at times, the arming's time", &daemon(Twin::None, 1, 2, false, 1));
+    holds("slewed, busy, two rounds", &daemon(Mutant::None, 2, 1, false, 0));
+    holds("slewed, idle at times", &daemon(Mutant::None, 1, 2, true, 1));
+    holds("slewed, idle at times, the arming's time", &daemon(Mutant::None, 1, 2, false, 1));
 }
 
 #[test]
-fn b1_twins_of_evidence() {
-    for (name, twin) in [
-        ("evidence without the lock", Twin::NoLock),
-        ("margin without the time that it took", Twin::NoElapsed),
+fn b1_mutants_of_evidence() {
+    for (name, mutant) in [
+        ("evidence without the lock", Mutant::NoLock),
+        ("margin without the time that it took", Mutant::NoElapsed),
     ] {
-        is_rejected(name, &daemon(twin, 1, 1, false, 0));
+        is_rejected(name, &daemon(mutant, 1, 1, false, 0));
     }
 }
 
@@ -96,7 +100,7 @@ const FLOOR: Addr = SPARE;
 const BOUGHT: Addr = SPARE + 1;
 
 /// One domain's thread buys; another domain's writer and readers live by it.
-fn domains(twin: Twin) -> World {
+fn domains(mutant: Mutant) -> World {
     const OWN: Reg = 4;
     const SEEN: Reg = 5;
     // `Words::stop`, `Membarrier::buy`.
@@ -104,11 +108,14 @@ fn domains(twin: Twin) -> World {
     const WATERMARK: Reg = 6;
     let raise = [behind(WATERMARK, OWN), program![Op::Max(FLOOR, WATERMARK)]].concat();
     let barrier = program![Op::Interrupt(0)];
-    let parts =
-        if twin == Twin::FloorAfterBarrier { [own, barrier, raise] } else { [own, raise, barrier] };
+    let parts = if mutant == Mutant::FloorAfterBarrier {
+        [own, barrier, raise]
+    } else {
+        [own, raise, barrier]
+    };
     let bought = [behind(WATERMARK, OWN), program![Op::Max(BOUGHT, WATERMARK)]].concat();
     let mut stop = program![Op::Store(LINK, c(0)), Op::Fence];
-    if twin != Twin::FloorNotLookedAt {
+    if mutant != Mutant::FloorNotLookedAt {
         stop.extend(program![Op::Load(SEEN, FLOOR)]);
     }
     stop.extend(program![
@@ -128,7 +135,7 @@ fn domains(twin: Twin) -> World {
 
 #[test]
 fn b1_what_another_domain_buys_needs_no_clock() {
-    holds("bought by another domain", &domains(Twin::None));
-    is_rejected("floor not looked at", &domains(Twin::FloorNotLookedAt));
-    is_rejected("floor stored after membarrier", &domains(Twin::FloorAfterBarrier));
+    holds("bought by another domain", &domains(Mutant::None));
+    is_rejected("floor not looked at", &domains(Mutant::FloorNotLookedAt));
+    is_rejected("floor stored after membarrier", &domains(Mutant::FloorAfterBarrier));
 }

@@ -1,4 +1,4 @@
-//! A queue that is taken over (`bag/mod.rs`, `background/takeover.rs`): the owner runs no fence.
+//! A queue that is taken over (`bag/mod.rs`, `engine/takeover.rs`): the owner runs no fence.
 
 use crate::machine::*;
 use crate::programs::*;
@@ -11,7 +11,7 @@ const ITEM: Addr = SPARE + 2;
 const QUEUE: u8 = 7;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Twin {
+enum Mutant {
     None,
     NoBarrier,
     StampBeforeLook,
@@ -24,12 +24,13 @@ enum Twin {
 }
 
 /// `Bags::push`, after the unlink.
-fn push(twin: Twin) -> Program {
+fn push(mutant: Mutant) -> Program {
     const LIMIT: Reg = 0;
     const OWN: Reg = 1;
     let busy = program![Op::Store(BUSY, c(1))];
     let limit = program![Op::Load(LIMIT, TAKEN)];
-    let [first, then] = if twin == Twin::LimitBeforeBusy { [limit, busy] } else { [busy, limit] };
+    let [first, then] =
+        if mutant == Mutant::LimitBeforeBusy { [limit, busy] } else { [busy, limit] };
     let inside = program![
         Op::Set(OWN, c(QUEUE)),
         // Not done where the queue is taken: the owner goes on with another, and the model ends.
@@ -41,7 +42,7 @@ fn push(twin: Twin) -> Program {
     [program![Op::Store(LINK, c(0))], first, then, inside].concat()
 }
 
-fn world(twin: Twin, sections: usize, scans: usize) -> World {
+fn world(mutant: Mutant, sections: usize, scans: usize) -> World {
     const B: Reg = 4;
     const I: Reg = 5;
     let stamp = stop(T);
@@ -56,14 +57,14 @@ fn world(twin: Twin, sections: usize, scans: usize) -> World {
         when(When::Is(I, 0), Op::End),
     ];
     let free = program![Op::Await(M, SAFE, T), Op::Free(NODE)];
-    let taker = match twin {
-        Twin::NoBarrier => vec![mark, quiet, stamp, free],
-        Twin::StampBeforeLook => vec![mark, stamp, barrier, quiet, free],
-        Twin::StampBeforeMark => vec![stamp, mark, barrier, quiet, free],
-        Twin::Shown | Twin::IdleNeedsNothing => {
+    let taker = match mutant {
+        Mutant::NoBarrier => vec![mark, quiet, stamp, free],
+        Mutant::StampBeforeLook => vec![mark, stamp, barrier, quiet, free],
+        Mutant::StampBeforeMark => vec![stamp, mark, barrier, quiet, free],
+        Mutant::Shown | Mutant::IdleNeedsNothing => {
             const AT: Reg = 6;
             let mut shown = program![Op::Load(X, SLOT[0])];
-            if twin == Twin::Shown {
+            if mutant == Mutant::Shown {
                 shown.extend(program![when(When::Below(X, AT), Op::End)]);
             }
             vec![mark, stop(AT), shown, quiet, stamp, free]
@@ -74,11 +75,11 @@ fn world(twin: Twin, sections: usize, scans: usize) -> World {
     let scan =
         [program![Op::Clock(W), Op::Interrupt(1), Op::Interrupt(0)], look(&SLOT[1..]), publish()]
             .concat();
-    let owner = if matches!(twin, Twin::Shown | Twin::IdleNeedsNothing) {
+    let owner = if matches!(mutant, Mutant::Shown | Mutant::IdleNeedsNothing) {
         // A section between two pushes: what it shows stays there.
-        vec![push(twin), program![Op::Load(2, LATEST), Op::Store(SLOT[0], r(2))], push(twin)]
+        vec![push(mutant), program![Op::Load(2, LATEST), Op::Store(SLOT[0], r(2))], push(mutant)]
     } else {
-        vec![push(twin)]
+        vec![push(mutant)]
     };
     let threads = vec![
         thread("owner", 0, owner),
@@ -90,24 +91,24 @@ fn world(twin: Twin, sections: usize, scans: usize) -> World {
 }
 
 pub(crate) fn large() -> World {
-    world(Twin::None, 3, 3)
+    world(Mutant::None, 3, 3)
 }
 
 #[test]
 fn a_taken_queue_has_one_owner() {
-    holds("takeover", &world(Twin::None, 1, 1));
+    holds("takeover", &world(Mutant::None, 1, 1));
 }
 
 #[test]
 fn what_an_owner_shows_is_a_barrier_for_its_queue() {
-    holds("takeover by what the owner shows", &world(Twin::Shown, 1, 1));
-    is_rejected("idle needs nothing", &world(Twin::IdleNeedsNothing, 1, 1));
+    holds("takeover by what the owner shows", &world(Mutant::Shown, 1, 1));
+    is_rejected("idle needs nothing", &world(Mutant::IdleNeedsNothing, 1, 1));
 }
 
 #[test]
-fn twins() {
-    is_rejected("takeover without a barrier", &world(Twin::NoBarrier, 1, 1));
-    is_rejected("takeover stamped before the look", &world(Twin::StampBeforeLook, 1, 1));
-    is_rejected("takeover stamped before the mark", &world(Twin::StampBeforeMark, 1, 1));
-    is_rejected("limit before busy", &world(Twin::LimitBeforeBusy, 1, 1));
+fn mutants() {
+    is_rejected("takeover without a barrier", &world(Mutant::NoBarrier, 1, 1));
+    is_rejected("takeover stamped before the look", &world(Mutant::StampBeforeLook, 1, 1));
+    is_rejected("takeover stamped before the mark", &world(Mutant::StampBeforeMark, 1, 1));
+    is_rejected("limit before busy", &world(Mutant::LimitBeforeBusy, 1, 1));
 }

@@ -10,7 +10,7 @@ const VTIME: Addr = SPARE;
 const PASSED: Addr = SPARE + 1;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Twin {
+enum Mutant {
     None,
     OneRound,
     PublishedAtOnce,
@@ -22,49 +22,50 @@ enum Twin {
 }
 
 /// Opens round `v` and waits until all CPUs have it (`Machine::opened`, `Machine::scan`).
-fn round(v: u8, cpus: &[u8], twin: Twin) -> Program {
+fn round(v: u8, cpus: &[u8], mutant: Mutant) -> Program {
     const BEFORE: Reg = 0;
     const AT: Reg = 1;
     const SEEN: Reg = 2;
     let visible = program![Op::Store(VTIME, c(v)), Op::Fence];
     let arm = program![Op::Clock(BEFORE), Op::Clock(AT), Op::Store(ARMED, r(AT)), Op::Fence];
-    let [first, then] = if twin == Twin::TimeBeforeVtime { [arm, visible] } else { [visible, arm] };
+    let [first, then] =
+        if mutant == Mutant::TimeBeforeVtime { [arm, visible] } else { [visible, arm] };
     let mut program: Program = [first, then].concat();
     program.extend(cpus.iter().map(|cpu| Step::from(Op::Await(SEEN, KERNEL + cpu, BEFORE))));
     program
 }
 
-fn world(twin: Twin, sections: usize, rounds: u8) -> World {
+fn world(mutant: Mutant, sections: usize, rounds: u8) -> World {
     const V: Reg = 1;
     const OLDEST: Reg = 2;
     const AT: Reg = 4;
     let cpus = [0, 2];
     let mut writer = program![Op::Store(LINK, c(0)), Op::Load(T, VTIME)];
-    if twin == Twin::TagZero {
+    if mutant == Mutant::TagZero {
         // Where there is no virtual time, the tag never passes.
         writer = program![Op::Store(LINK, c(0)), Op::Set(T, c(0))];
     }
     // `VtimeMemory`: the pair, the slots, what had passed before the oldest pin.
-    let word = if twin == Twin::EraForVtime { ERA } else { LATEST };
+    let word = if mutant == Mutant::EraForVtime { ERA } else { LATEST };
     let (vtime, latest) = (program![Op::Await(V, PASSED, V)], program![Op::Load(AT, word)]);
     let [first, then] =
-        if twin == Twin::LatestBeforeVtime { [latest, vtime] } else { [vtime, latest] };
+        if mutant == Mutant::LatestBeforeVtime { [latest, vtime] } else { [vtime, latest] };
     let scan = program![
         Op::Load(OLDEST, SLOT[0]),
         when(When::Is(OLDEST, 0), Op::Set(OLDEST, c(u8::MAX))),
         when(When::NotBelow(AT, OLDEST), Op::Set(V, c(0))),
     ];
-    let scan = if twin == Twin::IgnoresPins { Program::new() } else { scan };
+    let scan = if mutant == Mutant::IgnoresPins { Program::new() } else { scan };
     let go = program![when(When::Below(T, V), Op::Free(NODE))];
-    let published = |twin, v| match twin {
-        Twin::OneRound => v,
+    let published = |mutant, v| match mutant {
+        Mutant::OneRound => v,
         _ => v - 1,
     };
     let mut daemon = program![Op::Store(VTIME, c(1)), Op::Fence];
     for v in 2..2 + rounds {
-        daemon.extend(round(v, &cpus, twin));
-        if v > 2 || twin == Twin::PublishedAtOnce || twin == Twin::OneRound {
-            daemon.extend(program![Op::Store(PASSED, c(published(twin, v))), Op::Fence]);
+        daemon.extend(round(v, &cpus, mutant));
+        if v > 2 || mutant == Mutant::PublishedAtOnce || mutant == Mutant::OneRound {
+            daemon.extend(program![Op::Store(PASSED, c(published(mutant, v))), Op::Fence]);
         }
     }
     let threads = vec![
@@ -78,29 +79,29 @@ fn world(twin: Twin, sections: usize, rounds: u8) -> World {
 }
 
 pub(crate) fn large() -> World {
-    world(Twin::None, 3, 4)
+    world(Mutant::None, 3, 4)
 }
 
 pub(crate) fn large_ignores_pins() -> World {
-    world(Twin::IgnoresPins, 3, 4)
+    world(Mutant::IgnoresPins, 3, 4)
 }
 
 #[test]
 fn an_unfenced_stamp_is_safe_after_two_rounds() {
-    holds("virtual time", &world(Twin::None, 1, 2));
+    holds("virtual time", &world(Mutant::None, 1, 2));
 }
 
 #[test]
-fn twins() {
-    for (name, twin) in [
-        ("vtime by one round", Twin::OneRound),
-        ("vtime at once after a restart", Twin::PublishedAtOnce),
-        ("T_v read before v is visible", Twin::TimeBeforeVtime),
-        ("vtime ignores pins", Twin::IgnoresPins),
-        ("latest loaded before the vtime", Twin::LatestBeforeVtime),
-        ("the era in its place", Twin::EraForVtime),
-        ("tag 0 without vtime", Twin::TagZero),
+fn mutants() {
+    for (name, mutant) in [
+        ("vtime by one round", Mutant::OneRound),
+        ("vtime at once after a restart", Mutant::PublishedAtOnce),
+        ("T_v read before v is visible", Mutant::TimeBeforeVtime),
+        ("vtime ignores pins", Mutant::IgnoresPins),
+        ("latest loaded before the vtime", Mutant::LatestBeforeVtime),
+        ("the era in its place", Mutant::EraForVtime),
+        ("tag 0 without vtime", Mutant::TagZero),
     ] {
-        is_rejected(name, &world(twin, 1, 2));
+        is_rejected(name, &world(mutant, 1, 2));
     }
 }

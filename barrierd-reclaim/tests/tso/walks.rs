@@ -43,9 +43,9 @@ proptest! {
     }
 }
 
-/// The walks would notice: they find some twins.
+/// The walks would notice: they find some mutants.
 #[test]
-fn walks_find_twins() {
+fn walks_find_mutants() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     for (name, world) in

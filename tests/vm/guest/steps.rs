@@ -273,7 +273,7 @@ fn players() -> Vec<usize> {
     cpus::list("online")[1..].to_vec()
 }
 
-/// The twin of [`Scene::game`]: each stamp is taken for passed at once.
+/// The mutant of [`Scene::game`]: each stamp is taken for passed at once.
 fn lost_game() {
     let stop = Instant::now() + PATIENCE;
     loop {

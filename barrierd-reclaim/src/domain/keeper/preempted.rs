@@ -32,7 +32,7 @@ impl World {
         let domain = Arc::new(Domain::new(barriers, &settings));
         // From here on, who calls finds the thread.
         while !domain.watch().expect("it has one").is_served() {
-            domain.watch().expect("it has one").rouse();
+            domain.watch().expect("it has one").wake_up();
             thread::yield_now();
         }
         let keeper = Keeper::new(Arc::downgrade(&domain), local::next_id());

@@ -2,7 +2,7 @@
 //! looks. An item that nobody looks at leaves the thread asleep for ever: loom says so.
 
 use super::*;
-use crate::background::parker::{Attention, Nap};
+use crate::background::parker::{Parker, Sentry};
 use core::time::Duration;
 use loom::sync::atomic::Ordering::Release;
 
@@ -10,8 +10,8 @@ struct Domain {
     words: Words,
     floor: AtomicU64,
     clock: AtomicU64,
-    attention: Attention,
-    nap: Nap,
+    attention: Sentry,
+    nap: Parker,
     /// What each thread has retired.
     retired: Vec<AtomicU64>,
     freed: AtomicU64,
@@ -23,7 +23,7 @@ impl Domain {
         let retired = &self.retired[thread];
         retired.store(retired.load(Relaxed) + 1, Relaxed);
         self.words.stop(&self.floor, || self.clock.fetch_add(1, Relaxed) * GRAIN);
-        if self.attention.rouse() {
+        if self.attention.wake_up() {
             self.nap.call();
         }
     }
@@ -66,8 +66,8 @@ fn execute(threads: usize, items: u64) {
         words: Words::new(),
         floor: AtomicU64::new(0),
         clock: AtomicU64::new(START),
-        attention: Attention::new(),
-        nap: Nap::new(),
+        attention: Sentry::new(),
+        nap: Parker::new(),
         retired: (0..threads).map(|_| AtomicU64::new(0)).collect(),
         freed: AtomicU64::new(0),
     });
@@ -101,16 +101,16 @@ fn no_item_sleeps() {
 }
 
 /// The sleep that outlasts them all must be what loom stumbles over.
-fn finds(twin: Twin) {
-    assert!(is_rejected(Some(twin), || one_thread(4)), "loom found no lost item with {twin:?}");
+fn finds(mutant: Mutant) {
+    assert!(is_rejected(Some(mutant), || one_thread(4)), "loom found no lost item with {mutant:?}");
 }
 
 #[test]
-fn twins() {
-    finds(Twin::LookBeforeAsleep);
-    finds(Twin::UnfencedAsleep);
+fn mutants() {
+    finds(Mutant::LookBeforeAsleep);
+    finds(Mutant::UnfencedAsleep);
     // The retirer's half of the two fences.
-    finds(Twin::UnfencedStamp);
-    finds(Twin::SleepByStore);
-    finds(Twin::RelaxedCall);
+    finds(Mutant::UnfencedStamp);
+    finds(Mutant::SleepByStore);
+    finds(Mutant::RelaxedCall);
 }

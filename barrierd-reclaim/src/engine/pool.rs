@@ -1,4 +1,4 @@
-//! Places that are taken, given back and taken again; whoever walks over them meets those that somebody
+//! Pool that are taken, given back and taken again; whoever walks over them meets those that somebody
 //! has, and pays for the others one bit each.
 //!
 //! Owns the memory of what lies in the places, their numbers, and who is in: a bit for each, 64 in a
@@ -15,14 +15,14 @@
 //! belongs to a thread that has not come to its first stop: it counts as one that comes later.
 
 use crate::protocol::dormant::{Asleep, BEDS};
-use crate::sync::{AtomicU64, Ordering, Twin, broken};
+use crate::sync::{AtomicU64, Mutant, Ordering, broken};
 use core::iter;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// Places of a word.
+/// Pool of a word.
 const WORD: usize = 64;
-/// Places of the first block; each further one doubles what there is.
+/// Pool of the first block; each further one doubles what there is.
 const FIRST: usize = 8;
 /// Enough for 2^34 places.
 const BLOCKS: usize = 32;
@@ -58,38 +58,39 @@ impl Taken {
 
     /// Gives a place back that the caller has.
     pub(crate) fn give_back(&self, place: usize) {
-        if broken(Twin::GiveBackByStore) {
+        if broken(Mutant::GiveBackByStore) {
             let taken = self.0.load(Ordering::Relaxed);
             return self.0.store(taken & !(1 << place), Ordering::Release);
         }
         // Release: pairs with `take`, and with `look`, which then sees the last unpin.
         let order =
-            if broken(Twin::RelaxedGiveBack) { Ordering::Relaxed } else { Ordering::Release };
+            if broken(Mutant::RelaxedGiveBack) { Ordering::Relaxed } else { Ordering::Release };
         self.0.fetch_and(!(1 << place), order);
     }
 
     /// The places that somebody has. The word is loaded here.
     #[inline]
-    pub(crate) fn look(&self) -> Look {
+    pub(crate) fn numbers(&self) -> Numbers {
         // Acquire: pairs with `give_back`, for those who are not met.
-        let order = if broken(Twin::RelaxedTaken) { Ordering::Relaxed } else { Ordering::Acquire };
-        Look(self.0.load(order))
+        let order =
+            if broken(Mutant::RelaxedTaken) { Ordering::Relaxed } else { Ordering::Acquire };
+        Numbers(self.0.load(order))
     }
 }
 
-/// Places that somebody had.
-pub(crate) struct Look(u64);
+/// Pool that somebody had.
+pub(crate) struct Numbers(u64);
 
-impl Look {
+impl Numbers {
     /// But for those that sleep.
     #[inline]
-    fn but(self, asleep: &[Asleep]) -> Look {
-        let words = asleep.iter().map(|word| u64::from(word.look()));
-        Look(words.zip([0, BEDS]).fold(self.0, |taken, (bits, shift)| taken & !(bits << shift)))
+    fn but(self, asleep: &[Asleep]) -> Numbers {
+        let words = asleep.iter().map(|word| u64::from(word.bits()));
+        Numbers(words.zip([0, BEDS]).fold(self.0, |taken, (bits, shift)| taken & !(bits << shift)))
     }
 }
 
-impl Iterator for Look {
+impl Iterator for Numbers {
     type Item = usize;
 
     #[inline]
@@ -100,9 +101,9 @@ impl Iterator for Look {
     }
 }
 
-/// Places for `T`s, as many as were ever taken at once.
+/// Pool for `T`s, as many as were ever taken at once.
 #[derive(Debug)]
-pub(crate) struct Places<T> {
+pub(crate) struct Pool<T> {
     /// Those that there are come first. A block never moves, nor does what lies in it.
     blocks: [AtomicPtr<Block<T>>; BLOCKS],
     /// A place that was taken or given back: where to look for a free one. A hint.
@@ -131,13 +132,13 @@ impl<T> Block<T> {
 
     /// Those that somebody has, of a word, if there is such a word; `AWAKE`: and who does not sleep.
     #[inline]
-    fn look<const AWAKE: bool>(&self, word: usize) -> Option<Look> {
-        let look = self.taken.get(word)?.look();
-        if !AWAKE || look.0 == 0 {
-            return Some(look);
+    fn numbers<const AWAKE: bool>(&self, word: usize) -> Option<Numbers> {
+        let numbers = self.taken.get(word)?.numbers();
+        if !AWAKE || numbers.0 == 0 {
+            return Some(numbers);
         }
         let beds = word * (WORD / BEDS)..(word + 1) * (WORD / BEDS);
-        Some(look.but(&self.asleep[beds]))
+        Some(numbers.but(&self.asleep[beds]))
     }
 
     fn words(&self) -> impl Iterator<Item = (&Taken, &[AtomicPtr<T>])> {
@@ -153,7 +154,7 @@ struct InUse<'p, T, const AWAKE: bool> {
     /// The next word of the block.
     word: usize,
     /// What is left of the one before it.
-    look: Look,
+    look: Numbers,
 }
 
 impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
@@ -172,7 +173,7 @@ impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
                     }
                 }
                 // Words of zeros are nearly all there is to a domain that was large.
-                if let Some(look) = block.look::<AWAKE>(self.word) {
+                if let Some(look) = block.numbers::<AWAKE>(self.word) {
                     self.look = look;
                     self.word += 1;
                     continue;
@@ -187,9 +188,9 @@ impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
 }
 
 // SAFETY: what lies in a place is shared by whoever walks, and belongs to whoever drops this.
-unsafe impl<T: Send + Sync> Sync for Places<T> {}
+unsafe impl<T: Send + Sync> Sync for Pool<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Send for Places<T> {}
+unsafe impl<T: Send + Sync> Send for Pool<T> {}
 
 /// How many places a block has, and how many come before it.
 fn size_of_block(block: usize) -> (usize, usize) {
@@ -205,9 +206,9 @@ fn locate(place: usize) -> (usize, usize) {
     (block, place - size_of_block(block).1)
 }
 
-impl<T> Places<T> {
-    pub(crate) fn new() -> Places<T> {
-        Places {
+impl<T> Pool<T> {
+    pub(crate) fn new() -> Pool<T> {
+        Pool {
             blocks: [const { AtomicPtr::new(ptr::null_mut()) }; BLOCKS],
             near: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
@@ -324,12 +325,12 @@ impl<T> Places<T> {
             // SAFETY: null, or made by `take`, and it lives as long as `self`.
             unsafe { places[place].load(Ordering::Acquire).as_ref() }
         };
-        Some(block.look::<true>(word)?.filter_map(there))
+        Some(block.numbers::<true>(word)?.filter_map(there))
     }
 
     #[inline]
     fn walk<const AWAKE: bool>(&self) -> InUse<'_, T, AWAKE> {
-        InUse { blocks: self.blocks.iter(), block: None, word: 0, look: Look(0) }
+        InUse { blocks: self.blocks.iter(), block: None, word: 0, look: Numbers(0) }
     }
 
     /// Where it is told whether who has the place `number` sleeps.
@@ -362,7 +363,7 @@ impl<T> Places<T> {
     }
 }
 
-impl<T> Drop for Places<T> {
+impl<T> Drop for Pool<T> {
     fn drop(&mut self) {
         for block in &mut self.blocks {
             let block = *block.get_mut();
@@ -409,7 +410,7 @@ mod tests {
         /// Against a plain set: a free place, each at most once; no more blocks than so many need.
         #[test]
         fn places_are_taken_once(steps in proptest::collection::vec(any::<(bool, usize)>(), 0..600)) {
-            let places = Places::new();
+            let places = Pool::new();
             let mut taken = BTreeSet::new();
             let mut most = 0;
             for (take, which) in steps {
@@ -433,7 +434,7 @@ mod tests {
     /// Each place has one owner at a time.
     #[test]
     fn threads_take_and_give_back() {
-        let places = Places::new();
+        let places = Pool::new();
         let make = |number| Box::into_raw(Box::new((number, AtomicUsize::new(0))));
         let there = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 /// See the file's documentation.
 #[derive(Default)]
-pub(super) struct Aside {
+pub(super) struct HeldBags {
     /// The open bag of items with a birth; what it holds is in the queue's lane.
     open: Option<Bag>,
     /// Sealed, oldest first.
@@ -37,9 +37,9 @@ struct Kept {
 }
 
 // SAFETY: as for `Bag`: the items' pointers belong to no thread.
-unsafe impl Send for Aside {}
+unsafe impl Send for HeldBags {}
 
-impl Aside {
+impl HeldBags {
     /// An open bag's slots: there was none.
     pub(super) fn open(&mut self, spare: &mut Vec<Bag>) -> *mut Item {
         self.open.insert(spare.pop().unwrap_or_else(Bag::new)).slots.start()
@@ -112,12 +112,12 @@ impl Aside {
         self.release_hazarded(holders, free, spare);
     }
 
-    /// Whether nothing is put aside.
+    /// Whether nothing is put held.
     pub(super) fn holds_nothing(&self) -> bool {
         self.kept.is_empty() && self.hazarded.is_empty()
     }
 
-    /// Whether something that was put aside is no more held by what held it.
+    /// Whether something that was put held is no more held by what held it.
     pub(super) fn is_worth_a_look(&self, holders: &Holders) -> bool {
         self.kept.iter().any(|kept| !holders.has(kept.holder))
             || self.hazarded.iter().any(|(item, _)| !holders.has_hazard(item.address()))
@@ -132,7 +132,7 @@ impl Aside {
         gone.map(|kept| VecDeque::from(kept.bags)).collect()
     }
 
-    /// What may go of a bag that is safe but for single readers. The rest is put aside, item by item if need be;
+    /// What may go of a bag that is safe but for single readers. The rest is put held, item by item if need be;
     /// the bag as it is, if one interval holds all of it, as that of a section which is open now does.
     pub(super) fn sift(
         &mut self,
@@ -161,7 +161,7 @@ impl Aside {
                 false
             });
         }
-        // What a hazard holds has no other holder: see `Aside::hazards`.
+        // What a hazard holds has no other holder: see `HeldBags::hazards`.
         self.hazards(&mut bag, holders);
         Some(bag)
     }
@@ -374,7 +374,7 @@ mod tests {
         }
 
         fn holders(&self) -> Holders {
-            Holders::look(|| self.intervals.iter(), || self.slots.iter())
+            Holders::collect(|| self.intervals.iter(), || self.slots.iter())
         }
 
         fn seal(&mut self, ns: u64) {

@@ -3,8 +3,8 @@
 # and the sound one, which it must let pass. Each has a target directory of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-target}/twins
-limit=${TWIN_SECONDS:-60}
+target=${CARGO_TARGET_DIR:-target}/mutants
+limit=${MUTANT_SECONDS:-60}
 
 detector() { # name, flags
   RUSTFLAGS="$2" cargo test -q -p barrierd-reclaim --test detector --target-dir "$target/$1" --no-run
@@ -24,12 +24,12 @@ if ! detector sound ""; then
   echo "the sound build fails"
   exit 1
 fi
-for twin in no_pins no_barrier no_idle_evidence; do
-  if detector "$twin" "--cfg barrierd_broken=\"$twin\""; then
-    echo "the detector does not find out $twin"
+for mutant in no_pins no_barrier no_idle_evidence; do
+  if detector "$mutant" "--cfg barrierd_broken=\"$mutant\""; then
+    echo "the detector does not find out $mutant"
     exit 1
   fi
   # It must be the detector that said so.
-  grep -q "freed while pinned\|reached after it was freed" "$target/$twin.log"
+  grep -q "freed while pinned\|reached after it was freed" "$target/$mutant.log"
 done
-echo "all twins found out, the sound build let pass"
+echo "all mutants found out, the sound build let pass"
