@@ -10,7 +10,7 @@ help:
 	@echo "make test    build and run all tests (as root: with the live daemon)"
 	@echo "make loom    the models of the reader protocol, under loom"
 	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" or 0/2 chooses"
-	@echo "make mutants   the use-after-free detector against broken builds"
+	@echo "make mutants the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
@@ -64,6 +64,8 @@ lint:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p barrierd-reclaim --all-targets --all-features -- -D warnings
+	cargo test --quiet -p barrierd-reclaim --test house
+	cargo test --quiet -p barrierd-daemon --test layers
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
 bench:

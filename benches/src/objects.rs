@@ -1,7 +1,7 @@
 //! Objects of 64 bytes whose destructor counts them, and a slot that one thread replaces and others read.
 //!
 //! What the experiments on memory, latency and flushes share: the counts are the process's, so each scheme has a
-//! process of its own ([`job`]), in turn with the others ([`of_each_scheme`]).
+//! process of its own (`job.rs`), in turn with the others ([`of_each_scheme`]).
 
 use crate::Bench;
 use crate::effort::Effort;
