@@ -24,7 +24,7 @@ const FENCED: usize = 1;
 /// [`Reclaimer::hazard`](crate::Reclaimer::hazard) and [`Reclaimer::hazards`](crate::Reclaimer::hazards).
 ///
 /// Everything else that is retired meanwhile is freed, so a reader that stalls (or is preempted,
-/// swapped out, stopped by a debugger) keeps one object. A [`Guard`] costs less and keeps all of them.
+/// swapped out, stopped by a debugger) keeps one object. A [`Guard`](crate::Guard) costs less and keeps all of them.
 ///
 /// # Which objects
 /// [`protect`](Hazard::protect) loads a pointer, writes it down, and loads it again: if it is still

@@ -8,7 +8,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 
-/// A pointer whose object a [`Hazard`] keeps while this borrows it.
+/// A pointer whose object a [`Hazard`](crate::Hazard) keeps while this borrows it.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -54,7 +54,7 @@ impl<'h, T> Held<'h, T> {
     ///
     /// # Safety
     /// The pointer leads to an object that was not retired when it was protected
-    /// (see [`Hazard`], "Which objects"), and that nobody has a `&mut` to while this lives.
+    /// (see [`Hazard`](crate::Hazard), "Which objects"), and that nobody has a `&mut` to while this lives.
     #[inline]
     #[must_use]
     pub unsafe fn as_ref(self) -> Option<&'h T> {
@@ -88,7 +88,7 @@ impl<T> fmt::Debug for Held<'_, T> {
     }
 }
 
-/// An open guard, of any kind: what [`Hazard::keep`] can take over from.
+/// An open guard, of any kind: what [`Hazard::keep`](crate::Hazard::keep) can take over from.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;

@@ -82,7 +82,7 @@ impl Drop for Last {
 }
 
 impl Reclaimer {
-    /// A new domain on the best source of barriers there is ([`Source::Auto`]).
+    /// A new domain on the best source of barriers there is ([`Source::Auto`](crate::Source::Auto)).
     ///
     /// Costs a system call, a `stat` of the daemon's file: about a microsecond, and waits for nothing. The first
     /// of a process asks the kernel three questions more, and where a daemon's file is there opens and maps it,
@@ -121,7 +121,7 @@ impl Reclaimer {
 
     /// Opens a read-side section: one store, some loads and tests.
     ///
-    /// Guards nest. With [`Source::Fence`] the outermost `pin` runs a full fence too.
+    /// Guards nest. With [`Source::Fence`](crate::Source::Fence) the outermost `pin` runs a full fence too.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         let Some(record) = local::last(&self.domain) else { return Guard::new(self.pin_slow()) };
@@ -230,7 +230,7 @@ impl Reclaimer {
 
     /// Calls `free(ptr)` once no reader can hold `ptr`, on whichever thread comes to it.
     ///
-    /// Queues the object: no fence, no atomic read-modify-write, no clock (with [`Source::Fence`] a fence
+    /// Queues the object: no fence, no atomic read-modify-write, no clock (with [`Source::Fence`](crate::Source::Fence) a fence
     /// or two each time). Once every 64 objects, or fewer where they come slowly, the thread runs a fence, exchanges a word that the domain
     /// shares and reads the clock; then, and at its first retire of a barrier
     /// round, it reads the source's watermark and, if that is news, looks at the readers.
@@ -301,7 +301,7 @@ impl Reclaimer {
     /// once it was joined, not when a [`std::thread::scope`] ends, which does not wait for thread-locals.)
     ///
     /// With the daemon it sleeps until the barrier comes, some milliseconds; with membarrier it
-    /// buys one, the first of a process at the price that [`Source::Membarrier`] tells.
+    /// buys one, the first of a process at the price that [`Source::Membarrier`](crate::Source::Membarrier) tells.
     ///
     /// # Errors
     /// When `deadline` comes first, or when the wait could never end: see [`SynchronizeError`].

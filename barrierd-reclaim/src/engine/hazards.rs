@@ -23,7 +23,7 @@ const SLOTS: usize = 8;
 #[repr(C, align(128))]
 pub(crate) struct Line {
     slots: [HazardSlot; SLOTS],
-    /// A bit for each slot that has a [`Hazard`].
+    /// A bit for each slot that has a [`Hazard`](crate::Hazard).
     used: Cell<u8>,
     /// Whose it is.
     pub(crate) record: Cell<*const Record>,

@@ -11,7 +11,7 @@
 //! - *A marker* sets the reader's bit "marked", and marks its word ([`mark`]); then it comes to a full stop. A barrier
 //!   passes every CPU after that. It finds nothing open, the word still marked, and then, by one exchange, the bit
 //!   still set: the reader sleeps ([`fall_asleep`]). One marker at a time.
-//! - *A scanner* comes to a full stop, and passes over those that sleep ([`Asleep::look`]).
+//! - *A scanner* comes to a full stop, and passes over those that sleep ([`Asleep::bits`]).
 
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutant, Ordering, broken, fence};
 use crate::sync::{light_barrier, step};

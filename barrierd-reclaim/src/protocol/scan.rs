@@ -26,7 +26,7 @@ pub(crate) struct Scan {
 /// slot or the stop here (step 1).
 ///
 /// `readers` are those that somebody has (`engine/pool.rs`) and that don't sleep
-/// ([`Sleep`]): one that nobody has counts as passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
+/// ([`Sleep`](super::dormant::Sleep)): one that nobody has counts as passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
 /// there; if after, that thread sees all that was unlinked before `own`. So nothing of `readers` may be
 /// loaded before they are called for. A reader whose memory the taker has yet to make known is one that
 /// comes to its first stop after.

@@ -94,7 +94,7 @@ impl Words {
         self.0.latest.load(Ordering::Acquire)
     }
 
-    /// The same, for an interval's beginning: as in [`Reader::open`].
+    /// The same, for an interval's beginning: as in [`Reader::open`](super::Reader::open).
     #[inline]
     pub(crate) fn seen(&self) -> u64 {
         let order =
@@ -186,7 +186,7 @@ impl Words {
         }
     }
 
-    /// Lets items pass by virtual time: `vtime` had passed, by [`VtimeMemory`], for every section
+    /// Lets items pass by virtual time: `vtime` had passed, by [`VtimeMemory`](super::VtimeMemory), for every section
     /// that a scan saw.
     pub(crate) fn publish_vtime(&self, vtime: u64) {
         // Release: as for `safe_ns` in `scan`.
