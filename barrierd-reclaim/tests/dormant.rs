@@ -18,6 +18,34 @@ fn spin(turns: u32) {
     (0..turns).for_each(|_| std::hint::spin_loop());
 }
 
+/// One barrier puts all of them to sleep that have idled for a while, however many they are: not one for each so many.
+#[test]
+fn many_idle_threads_cost_a_few_barriers_in_all() {
+    for idle in [1_000, 10_000] {
+        let reclaimer = domain();
+        let sleepers: Vec<_> = (0..idle).map(|_| reclaimer.handle()).collect();
+        thread::sleep(Duration::from_millis(5));
+        let before = bought(reclaimer.stats());
+        let (mut flushes, mut bought_by) = (0, 0);
+        // Some may come before all have idled for long enough, since it takes time to make them.
+        while reclaimer.stats().waiting() > 0 || flushes == 0 {
+            (0..64).for_each(|_| reclaimer.retire_value(7));
+            reclaimer.flush();
+            flushes += 1;
+            bought_by = bought(reclaimer.stats()) - before;
+            assert!(bought_by <= 8, "{idle}: {bought_by} barriers in {flushes} flushes");
+        }
+        for _ in 0..100 {
+            (0..64).for_each(|_| reclaimer.retire_value(7));
+            reclaimer.flush();
+        }
+        let after = bought(reclaimer.stats()) - before;
+        // A mark that nobody saw to the end, say in a preemption, costs one more.
+        assert!(after <= bought_by + 8, "{idle}: {after} barriers, {bought_by} of them at first");
+        drop(sleepers);
+    }
+}
+
 /// 50 threads have pinned once, and sleep; one reads, one retires. By their count: once all of them are known to
 /// sleep, no barrier is bought any more, and all that is retired is freed.
 #[test]

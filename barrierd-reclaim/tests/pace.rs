@@ -119,6 +119,31 @@ fn what_a_section_holds_back_is_no_reason_to_buy() {
     drop(idle);
 }
 
+/// A limit that a section holds the domain above is no reason either.
+#[test]
+fn a_limit_below_what_a_section_holds_back_is_no_reason_to_buy() {
+    let builder = Reclaimer::builder().source(Source::Membarrier).background(false);
+    let reclaimer = builder.limit_items(1_000).build().expect("membarrier");
+    let (writer, mut reader) = (reclaimer.handle(), reclaimer.handle());
+    let retire = |items| {
+        for _ in 0..items {
+            // SAFETY: fresh from a Box, retired once.
+            unsafe { writer.retire(Box::into_raw(Box::new(0u64))) };
+        }
+    };
+    let guard = reader.pin();
+    retire(20_000);
+    assert_eq!(reclaimer.stats().retire_syscalls, 0);
+    drop(guard);
+    // It idles with what it had seen then: now a barrier helps, as soon as one is affordable.
+    let mut retired = 0;
+    while reclaimer.stats().waiting() > 1_500 {
+        retire(64);
+        retired += 64;
+        assert!(retired < 10_000_000, "{:?}", reclaimer.stats());
+    }
+}
+
 /// A writer that is made to wait above a limit is no slow writer: it is looked at once in 64 objects, though its bags be
 /// small, so it waits once in 64.
 #[test]

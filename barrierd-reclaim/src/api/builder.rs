@@ -50,7 +50,8 @@ impl Builder {
     }
 
     /// Items of one thread that may wait for a barrier before one is bought, whatever it costs (where
-    /// the source can be asked for one). The default is 4,096.
+    /// the source can be asked for one); what an open section holds back does not count,
+    /// since no barrier sets that free. The default is 4,096.
     ///
     /// Fewer are bought for where barriers are cheap. A small budget keeps memory warm and interrupts
     /// other CPUs more often.

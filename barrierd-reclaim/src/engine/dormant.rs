@@ -1,8 +1,7 @@
 //! Which readers are put to sleep, and when: rounds of marks, one at a time.
 //!
 //! Owns the round and its pace. A round marks readers that have been idle for a while, comes to a full stop, and ends
-//! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `protocol/dormant.rs` of the
-//! crate; that the barrier is one is its source's business.
+//! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `protocol/dormant.rs; that the barrier is one is its source's business.
 
 use super::Engine;
 use crate::engine::record::Record;
@@ -18,20 +17,16 @@ use std::sync::Mutex;
 /// long as purchases are: so the barrier that is bought because of one idle thread is the last one that it costs.
 const IDLE_NS: u64 = 2_000_000;
 
-/// One scan marks so many readers, puts so many to sleep, or up to 63 more: however many there are, no call is kept
-/// by all of them.
-const READERS_A_SCAN: usize = 128;
-
-/// There is no stop yet that a round waits for.
+/// There is no round.
 const NONE: u64 = u64::MAX;
 
 /// A domain's sleepers.
 #[derive(Debug)]
 pub(crate) struct Dormant {
-    /// Whoever has it locked marks readers, and puts them to sleep. Only ever tried, so nobody waits for a thread that
-    /// has it.
-    round: Mutex<Round>,
-    /// What a barrier must have passed for, that the round goes on by it, or [`NONE`]. A hint.
+    /// The full stop after the last mark of a round that awaits its barrier, or [`NONE`]. Whoever has it locked marks
+    /// readers, and puts them to sleep. Only ever tried, so nobody waits for a thread that has it.
+    round: Mutex<u64>,
+    /// The same, as a hint.
     stop: AtomicU64,
     /// No round begins before this, nanoseconds.
     next_ns: AtomicU64,
@@ -39,23 +34,10 @@ pub(crate) struct Dormant {
     sleepers: AtomicUsize,
 }
 
-/// A round of marks, as far as it has come. The steps of one are those of any number of threads, one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Round {
-    /// There is none.
-    None,
-    /// The words of readers before `word` were looked at; whether anybody was marked.
-    Marks { word: usize, any: bool },
-    /// It awaits the barrier for this full stop, which came after the last mark.
-    Waits { stop: u64 },
-    /// That has passed. The marked readers of the words before `word` sleep, or stay awake.
-    Sleeps { word: usize },
-}
-
 impl Default for Dormant {
     fn default() -> Dormant {
         Dormant {
-            round: Mutex::new(Round::None),
+            round: Mutex::new(NONE),
             stop: AtomicU64::new(NONE),
             next_ns: AtomicU64::new(0),
             sleepers: AtomicUsize::new(0),
@@ -76,22 +58,8 @@ impl Engine {
         protocol::collect(own, self.records.awake().map(Record::reader))
     }
 
-    /// Some readers that are awake, from the word `word` on. The word to go on with; `None`: those were the last.
-    fn some_awake(&self, mut word: usize, mut each: impl FnMut(&Record)) -> Option<usize> {
-        let mut seen = 0;
-        while seen < READERS_A_SCAN {
-            self.records.awake_in(word)?.for_each(|record| {
-                seen += 1;
-                each(record);
-            });
-            word += 1;
-        }
-        Some(word)
-    }
-
-    /// Begins a round, if readers that are idle hold back what is `collected`, and none is under way; or goes on with its
-    /// marks. A stop of the calling thread: that of the round, if this was its last mark, for which a barrier had better
-    /// be bought; or `own`, an earlier one.
+    /// Begins a round, if readers that are idle hold back what is `collected`, and none is under way. A stop of the
+    /// calling thread: that of the round, for which a barrier had better be bought, or `own`, an earlier one.
     pub(crate) fn mark_idle_readers(&self, own: u64, collected: u64) -> u64 {
         let dormant = &self.dormant;
         let is_old = |seen: u64| own.saturating_sub(seen) >= IDLE_NS;
@@ -100,36 +68,29 @@ impl Engine {
             return own;
         }
         let Some(mut round) = try_lock(&dormant.round) else { return own };
-        let (word, mut any) = match *round {
-            Round::None => (0, false),
-            Round::Marks { word, any } => (word, any),
-            Round::Waits { .. } | Round::Sleeps { .. } => return own,
-        };
-        let next = self.some_awake(word, |record| {
-            if record.may_sleep() && record.reader().idle_since().is_some_and(is_old) {
-                let (asleep, bed) = self.records.bed(record);
-                dormant::mark(record.reader().sleep(), asleep, bed);
-                any = true;
-            }
-        });
-        if let Some(word) = next {
-            *round = Round::Marks { word, any };
+        if *round != NONE {
             return own;
         }
         dormant.next_ns.store(own.saturating_add(IDLE_NS), Ordering::Relaxed);
-        if !any {
-            *round = Round::None;
+        let mut marked = false;
+        for record in self.records.awake() {
+            if record.may_sleep() && record.reader().idle_since().is_some_and(is_old) {
+                let (asleep, bed) = self.records.bed(record);
+                dormant::mark(record.reader().sleep(), asleep, bed);
+                marked = true;
+            }
+        }
+        if !marked {
             return own;
         }
-        // After the marks, those of others as well: they were made under the lock. Poisoned: no barrier will pass for
-        // it, and no round will follow.
+        // After the marks. Poisoned: there is none, and no barrier will pass for it.
         let stop = self.fence_and_stamp_unlisted();
-        *round = Round::Waits { stop };
+        *round = stop;
         dormant.stop.store(stop, Ordering::Relaxed);
         if stop == NONE { own } else { stop }
     }
 
-    /// Goes on with a round whose barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
+    /// Ends the round, if its barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
     /// readers have seen is none. Whether anybody fell asleep.
     pub(crate) fn put_to_sleep(&self, passed: u64) -> bool {
         let dormant = &self.dormant;
@@ -137,27 +98,21 @@ impl Engine {
             return false;
         }
         let Some(mut round) = try_lock(&dormant.round) else { return false };
-        let word = match *round {
-            Round::Waits { stop } if passed > stop => 0,
-            // By whoever learned of it, under the lock.
-            Round::Sleeps { word } => word,
-            _ => return false,
-        };
+        // No round is later than any barrier.
+        if passed <= *round {
+            return false;
+        }
         let mut fallen = 0;
-        let next = self.some_awake(word, |record| {
+        for record in self.records.awake() {
             let (asleep, bed) = self.records.bed(record);
             let nothing_open = || record.is_idle() && record.may_sleep();
             if dormant::fall_asleep(record.reader().sleep(), asleep, bed, nothing_open) {
                 fallen += 1;
             }
-        });
+        }
         dormant.sleepers.fetch_add(fallen, Ordering::Relaxed);
-        let (after, stop) = match next {
-            Some(word) => (Round::Sleeps { word }, 0),
-            None => (Round::None, NONE),
-        };
-        *round = after;
-        dormant.stop.store(stop, Ordering::Relaxed);
+        *round = NONE;
+        dormant.stop.store(NONE, Ordering::Relaxed);
         fallen > 0
     }
 
@@ -253,51 +208,6 @@ mod tests {
         let again = domain.acquire();
         assert!(core::ptr::eq(gone, again));
         assert!(domain.collect(domain.fence_and_stamp(own)) <= domain.fence_and_stamp(own));
-        domain.close();
-    }
-
-    /// However many there are, no scan looks at all of them for it; and who wakes meanwhile is awake.
-    #[test]
-    fn a_round_of_many_takes_many_scans() {
-        const MANY: usize = 1_000;
-        let most = 191;
-        let domain = domain();
-        let own = domain.acquire();
-        let many = [(); MANY].map(|()| domain.acquire());
-        std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
-        let marked = || many.iter().filter(|one| one.reader().sleep().is_marked()).count();
-        let scan = |asked| {
-            let stop = domain.fence_and_stamp(own);
-            domain.scan(stop, asked, &|_| Uncovered::some(true)).expect("not poisoned");
-        };
-        let (mut before, mut scans) = (0, 0);
-        while marked() < MANY {
-            scan(Asked::Nothing);
-            let now = marked();
-            assert!((before + 1..=before + most).contains(&now), "{before} {now}");
-            (before, scans) = (now, scans + 1);
-        }
-        assert!(scans >= MANY / most && domain.sleepers() == 0);
-        // Some wake before the barrier, others between two scans.
-        many[..100].iter().for_each(|one| {
-            domain.pin(one);
-            one.reader().unpin();
-        });
-        (before, scans) = (0, 0);
-        scan(Asked::Now);
-        many[900..].iter().for_each(|one| {
-            domain.pin(one);
-            one.reader().unpin();
-        });
-        while domain.sleepers() < MANY - 200 {
-            let now = domain.sleepers();
-            assert!((before + 1..=before + most).contains(&now), "{before} {now}");
-            (before, scans) = (now, scans + 1);
-            scan(Asked::Nothing);
-        }
-        assert!(scans >= (MANY - 200) / most);
-        let asleep = domain.records().count() - domain.records.awake().count();
-        assert_eq!(asleep, MANY - 200);
         domain.close();
     }
 

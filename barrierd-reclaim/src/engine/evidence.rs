@@ -201,7 +201,9 @@ impl Engine {
             let collected = if self.put_to_sleep(passed) { self.collect(own) } else { collected };
             let stop = self.mark_idle_readers(own, collected);
             let watermark = collected.max(passed);
-            let Some(bought) = self.buy(watermark, stop, asked, uncovered) else {
+            // The era is evidence, too, which others may have learned meanwhile.
+            let known = watermark.max(self.words.era());
+            let Some(bought) = self.buy(known, stop, asked, uncovered) else {
                 return watermark;
             };
             self.put_to_sleep(bought);
@@ -283,7 +285,7 @@ impl Engine {
                 (worth || due) && !membarrier.is_under_way(own)
             }
             Asked::AtLimit => {
-                uncovered(watermark).any()
+                self.would_go(watermark, uncovered) > 0
                     && membarrier.is_affordable(own)
                     && !membarrier.is_under_way(own)
             }
@@ -322,12 +324,13 @@ impl Engine {
     /// How many of the items that `watermark` does not cover a barrier would set free: those that no section holds back
     /// which is open now, be it the caller's own. The others a barrier that comes later covers as well. A hint.
     ///
-    /// Where there are intervals it is all of them, since with each barrier the era goes on, and what a stalled robust
+    /// Where an interval is open it is all of them, since with each barrier the era goes on, and what a stalled robust
     /// guard keeps goes by that.
     fn would_go(&self, watermark: u64, uncovered: &dyn Fn(u64) -> Uncovered) -> usize {
         let all = uncovered(watermark).items;
         // Relaxed: what is bought is a matter of price.
-        if self.has_intervals.load(Ordering::Relaxed) {
+        let is_open = |record: &Record| record.interval().is_open();
+        if self.has_intervals.load(Ordering::Relaxed) && self.records.in_use().any(is_open) {
             return all;
         }
         let readers = self.records.awake().map(Record::reader);

@@ -1,4 +1,4 @@
-//! Pool that are taken, given back and taken again; whoever walks over them meets those that somebody
+//! Places that are taken, given back and taken again; whoever walks over them meets those that somebody
 //! has, and pays for the others one bit each.
 //!
 //! Owns the memory of what lies in the places, their numbers, and who is in: a bit for each, 64 in a
@@ -20,9 +20,9 @@ use core::iter;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// Pool of a word.
+/// Places of a word.
 const WORD: usize = 64;
-/// Pool of the first block; each further one doubles what there is.
+/// Places of the first block; each further one doubles what there is.
 const FIRST: usize = 8;
 /// Enough for 2^34 places.
 const BLOCKS: usize = 32;
@@ -78,7 +78,7 @@ impl Taken {
     }
 }
 
-/// Pool that somebody had.
+/// Numbers of places that somebody had.
 pub(crate) struct Numbers(u64);
 
 impl Numbers {
@@ -101,7 +101,7 @@ impl Iterator for Numbers {
     }
 }
 
-/// Pool for `T`s, as many as were ever taken at once.
+/// Places for `T`s, as many as were ever taken at once.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
     /// Those that there are come first. A block never moves, nor does what lies in it.
@@ -307,25 +307,6 @@ impl<T> Pool<T> {
     #[inline]
     pub(crate) fn awake(&self) -> impl Iterator<Item = &T> {
         self.walk::<true>()
-    }
-
-    /// The same of one word of 64 places or less: for a walk in several calls. `None`: there are not so many.
-    pub(crate) fn awake_in(&self, mut word: usize) -> Option<impl Iterator<Item = &T>> {
-        let mut blocks = self.blocks();
-        let block = loop {
-            let block = blocks.next()?;
-            match word.checked_sub(block.taken.len()) {
-                Some(rest) => word = rest,
-                None => break block,
-            }
-        };
-        let places = &block.places[word * WORD..];
-        let there = |place: usize| {
-            // Acquire: as in `in_use`.
-            // SAFETY: null, or made by `take`, and it lives as long as `self`.
-            unsafe { places[place].load(Ordering::Acquire).as_ref() }
-        };
-        Some(block.numbers::<true>(word)?.filter_map(there))
     }
 
     #[inline]

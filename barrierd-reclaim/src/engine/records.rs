@@ -54,11 +54,6 @@ impl Records {
         self.0.awake()
     }
 
-    /// The same of the `word`-th 64 or so. `None`: there are not so many.
-    pub(crate) fn awake_in(&self, word: usize) -> Option<impl Iterator<Item = &Record>> {
-        self.0.awake_in(word)
-    }
-
     /// Where it is told that a record sleeps.
     pub(crate) fn bed(&self, record: &Record) -> (&Asleep, usize) {
         self.0.bed(record.place())

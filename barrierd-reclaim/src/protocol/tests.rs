@@ -95,26 +95,26 @@ fn stops_never_tie_and_say_when_the_clock_fell() {
     assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, lag_ns: 0 });
 }
 
-/// On a clock that shows a nanosecond more at each reading, so that stops come sixteen times as fast as their stamps.
+/// On a clock that shows eight nanoseconds more at each reading, so that stops come twice as fast as their stamps.
 #[test]
 fn stops_drive_their_stamps_so_far_ahead_and_no_further() {
     let (words, readings) = (Words::new(), Cell::new(0));
     let clock = || {
         readings.set(readings.get() + 1);
-        readings.get()
+        8 * readings.get()
     };
-    let lead = || words.stop(&NONE, clock).ns.saturating_sub(readings.get());
+    let lead = || words.stop(&NONE, clock).ns.saturating_sub(8 * readings.get());
     let most = (0..100_000).map(|_| lead()).max().unwrap();
     assert!((MOST_LEAD_NS - GRAIN..=MOST_LEAD_NS).contains(&most), "{most}");
     // Each of them waits for a grain, once the lead is there.
     let before = readings.get();
     (0..100).for_each(|_| assert!(lead() <= MOST_LEAD_NS));
-    assert!((1_600..=1_700).contains(&(readings.get() - before)));
+    assert!((190..=210).contains(&(readings.get() - before)));
 }
 
-/// Nobody waits for a clock that has fallen, nor for ever for one that stands still.
+/// Nobody waits for long for a clock that has fallen, or stands still; and afterwards the bound holds again.
 #[test]
-fn stops_wait_for_no_clock_that_fell() {
+fn stops_wait_a_little_for_a_clock_that_fell() {
     let (words, readings) = (Words::new(), Cell::new(0));
     let stop = |clock| {
         readings.set(0);
@@ -126,9 +126,9 @@ fn stops_wait_for_no_clock_that_fell() {
     };
     let hour = 3_600_000_000_000;
     assert_eq!(stop(hour), (hour, 1));
-    assert_eq!(stop(0), (hour + GRAIN, 1));
-    let near = hour - MOST_LEAD_NS;
-    assert_eq!(stop(near), (hour + 2 * GRAIN, 1 + READINGS));
+    assert_eq!(stop(0), (hour + GRAIN, 1 + READINGS));
+    assert_eq!(stop(hour - MOST_LEAD_NS), (hour + 2 * GRAIN, 1 + READINGS));
+    assert_eq!(stop(hour), (hour + 3 * GRAIN, 1));
     // Held up since it was read: one look tells.
     let (late, first) = (Words::new(), Cell::new(true));
     late.stop(&NONE, || 150_000);
@@ -140,15 +140,18 @@ fn stops_wait_for_no_clock_that_fell() {
 #[test]
 fn b1_a_stop_that_is_held_up_is_no_clock_that_fell() {
     let words = Words::new();
+    let held_up = Cell::new(true);
     let others = || {
-        words.stop(&NONE, || 50_000_000);
+        if held_up.take() {
+            words.stop(&NONE, || 50_000_000);
+        }
     };
-    let held_up = words.stop(&NONE, || {
+    let stop = words.stop(&NONE, || {
         let clock = 1_000;
         others();
         clock
     });
-    assert_eq!(held_up, Stop { ns: 50_000_016, lag_ns: 0 });
+    assert_eq!(stop, Stop { ns: 50_000_016, lag_ns: 0 });
     // One that has come later and shows less has fallen.
     assert_eq!(words.stop(&NONE, || 49_000_000).lag_ns, 1_000_000);
 }

@@ -6,11 +6,12 @@ use crate::sync::{AtomicU64, Mutant, Ordering, broken, fence};
 use core::sync::atomic::{AtomicU64 as Hint, AtomicUsize as Count};
 use crossbeam_utils::CachePadded;
 
-/// Stamps lead the clock by no more than this, nanoseconds, where it was stops that drove them there: what they cover
-/// waits for passive evidence, which is a time, by so much longer.
+/// Stamps that lead the clock by more than this, nanoseconds, wait for it: what they cover waits for passive evidence, which is
+/// a time, by so much longer.
 pub(super) const MOST_LEAD_NS: u64 = 100_000;
-/// A stop that would lead by more reads the clock so often again, at most.
-pub(super) const READINGS: usize = 64;
+/// They wait for so many readings at most. One reading takes longer than a stamp's grain, so that with as many the clock comes
+/// nearer, be it that a dozen threads take stamps at once; and a clock that has fallen keeps nobody for longer than that.
+pub(super) const READINGS: usize = 8;
 
 /// The first era. Intervals take 0 for none.
 const FIRST_ERA: u64 = 1;
@@ -144,8 +145,8 @@ impl Words {
     /// thread does from there on. Where stops come faster than the clock goes, or the clock steps back,
     /// their stamps run ahead of it, which is late and never early.
     ///
-    /// Where stops come faster than one in [`GRAIN`], each waits until the clock has come within
-    /// [`MOST_LEAD_NS`] of its stamp, for a few readings: [`is_driven`].
+    /// Where they come faster than one in [`GRAIN`], each waits until the clock has come within
+    /// [`MOST_LEAD_NS`] of its stamp, for a few readings.
     ///
     /// Nor does it count against what other domains of the process buy: `floor` is what the latest of
     /// them will be a watermark for ([`raise`]).
@@ -173,7 +174,7 @@ impl Words {
         let mut before = self.0.latest.load(Ordering::Relaxed);
         loop {
             let ns = least.max(before + step);
-            if is_driven(ns, shows) && readings > 0 {
+            if leads(ns, shows) && readings > 0 {
                 // The stamp is none the worse for it: it is no earlier than the first reading in any case.
                 (shows, readings) = (read(), readings - 1);
                 before = self.0.latest.load(Ordering::Relaxed);
@@ -194,11 +195,9 @@ impl Words {
     }
 }
 
-/// Whether the stamp `ns` leads a clock that shows `clock` by more than stops should drive it. By twice as much they
-/// don't: each of those that are under way adds a grain, so that takes some 6,000 threads at once. Then it is a clock that
-/// has fallen, and nobody waits for it.
-fn is_driven(ns: u64, clock: u64) -> bool {
-    (MOST_LEAD_NS + 1..2 * MOST_LEAD_NS).contains(&ns.saturating_sub(clock))
+/// Whether the stamp `ns` leads a clock that shows `clock` by more than it should.
+fn leads(ns: u64, clock: u64) -> bool {
+    ns.saturating_sub(clock) > MOST_LEAD_NS
 }
 
 /// Before a barrier is bought that all domains of the process will share, for the stop `own`: its
