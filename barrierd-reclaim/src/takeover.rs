@@ -606,9 +606,7 @@ mod tests {
                 // SAFETY: alive until both have left; whoever takes it is this thread.
                 unsafe {
                     (*bags).mark_taken();
-                    if !broken(Twin::TakeoverWithoutBarrier) {
-                        membarrier.buy(now_ns()).expect("registered");
-                    }
+                    membarrier.buy(now_ns()).expect("registered");
                     while !(*bags).is_quiet() {
                         std::hint::spin_loop();
                     }
@@ -640,23 +638,18 @@ mod tests {
 
     const TWIN_ENV: &str = "BARRIERD_TEST_TAKEOVER_TWIN";
 
-    fn broken_how(how: &str) -> ExitStatus {
+    fn of_the_twin() -> ExitStatus {
         let mut test = Command::new(std::env::current_exe().expect("this test"));
         test.args(["--exact", "takeover::tests::nothing_is_lost_between_owner_and_taker"]);
         // It may corrupt its memory, and then hang or crash.
-        let output = test.env(TWIN_ENV, how).output().expect("it runs");
+        let output = test.env(TWIN_ENV, "limit").output().expect("it runs");
         output.status
     }
 
     #[test]
     fn nothing_is_lost_between_owner_and_taker() {
-        if let Ok(twin) = std::env::var(TWIN_ENV) {
-            let twin = if twin == "barrier" {
-                Twin::TakeoverWithoutBarrier
-            } else {
-                Twin::LimitBeforeBusy
-            };
-            BROKEN.store(twin as u8 + 1, Relaxed);
+        if std::env::var_os(TWIN_ENV).is_some() {
+            BROKEN.store(Twin::LimitBeforeBusy as u8 + 1, Relaxed);
             thread::spawn(|| {
                 thread::sleep(Duration::from_secs(20));
                 std::process::abort();
@@ -666,17 +659,12 @@ mod tests {
         owner_against_taker(Duration::from_secs(1));
     }
 
-    /// The test above finds both twins. On one CPU there is nothing to be found.
+    /// The test above finds an owner that looks at its limit first: it is preempted there on purpose. That a takeover
+    /// without a barrier goes wrong is for its models to show, `models/takeover.rs` and `tests/tso/takeover.rs`: here
+    /// the owner's store would have to lie in its CPU's buffer at that very moment.
     #[test]
     fn broken_takeovers_are_found() {
-        if thread::available_parallelism().map_or(1, |cpus| cpus.get()) < 2 {
-            eprintln!("\n*** NOT RUN: this test needs two CPUs ***\n");
-            return;
-        }
-        for how in ["barrier", "limit"] {
-            // Each run is a matter of chance, and of how busy the machine is.
-            let found = (0..40).any(|_| !broken_how(how).success());
-            assert!(found, "the twin without {how} was not found");
-        }
+        // In each run that was seen, be the machine busy or not.
+        assert!((0..40).any(|_| !of_the_twin().success()), "it was not found");
     }
 }
