@@ -260,9 +260,7 @@ mod tests {
                 // SAFETY: alive until both have left; whoever takes it is this thread.
                 unsafe {
                     (*bags).mark_taken();
-                    if !broken(Mutant::TakeoverWithoutBarrier) {
-                        membarrier.buy(now_ns()).expect("registered");
-                    }
+                    membarrier.buy(now_ns()).expect("registered");
                     while !(*bags).is_quiet() {
                         std::hint::spin_loop();
                     }
@@ -294,23 +292,18 @@ mod tests {
 
     const MUTANT_ENV: &str = "BARRIERD_TEST_TAKEOVER_MUTANT";
 
-    fn broken_how(how: &str) -> ExitStatus {
+    fn of_the_mutant() -> ExitStatus {
         let mut test = Command::new(std::env::current_exe().expect("this test"));
         test.args(["--exact", "engine::takeover::tests::nothing_is_lost_between_owner_and_taker"]);
         // It may corrupt its memory, and then hang or crash.
-        let output = test.env(MUTANT_ENV, how).output().expect("it runs");
+        let output = test.env(MUTANT_ENV, "limit").output().expect("it runs");
         output.status
     }
 
     #[test]
     fn nothing_is_lost_between_owner_and_taker() {
-        if let Ok(mutant) = std::env::var(MUTANT_ENV) {
-            let mutant = if mutant == "barrier" {
-                Mutant::TakeoverWithoutBarrier
-            } else {
-                Mutant::LimitBeforeBusy
-            };
-            BROKEN.store(mutant as u8 + 1, Relaxed);
+        if std::env::var_os(MUTANT_ENV).is_some() {
+            BROKEN.store(Mutant::LimitBeforeBusy as u8 + 1, Relaxed);
             thread::spawn(|| {
                 thread::sleep(Duration::from_secs(20));
                 std::process::abort();
@@ -320,17 +313,12 @@ mod tests {
         owner_against_taker(Duration::from_secs(1));
     }
 
-    /// The test above finds both mutants. On one CPU there is nothing to be found.
+    /// The test above finds an owner that looks at its limit first: it is preempted there on purpose. That a takeover
+    /// without a barrier goes wrong is for its models to show, `models/takeover.rs` and `tests/tso/takeover.rs`: here
+    /// the owner's store would have to lie in its CPU's buffer at that very moment.
     #[test]
     fn broken_takeovers_are_found() {
-        if thread::available_parallelism().map_or(1, |cpus| cpus.get()) < 2 {
-            eprintln!("\n*** NOT RUN: this test needs two CPUs ***\n");
-            return;
-        }
-        for how in ["barrier", "limit"] {
-            // Each run is a matter of chance, and of how busy the machine is.
-            let found = (0..40).any(|_| !broken_how(how).success());
-            assert!(found, "the mutant without {how} was not found");
-        }
+        // In each run that was seen, be the machine busy or not.
+        assert!((0..40).any(|_| !of_the_mutant().success()), "it was not found");
     }
 }
