@@ -203,14 +203,19 @@ fn wakes(served: &mut Served, offset: usize, action: impl FnOnce(&mut Served)) -
         let waiter = scope.spawn(move || {
             let timeout = crate::clock::timespec(5_000_000_000);
             let start = Instant::now();
-            ready.send(()).expect("the test waits");
             let word = words.futex(offset);
+            let address = core::ptr::from_ref(word).addr();
+            ready.send((rustix::thread::gettid(), address)).expect("the test waits");
             let woken = futex::wait(word, futex::Flags::empty(), before, Some(&timeout));
             woken.is_ok() && start.elapsed() < Duration::from_secs(4)
         });
-        go.recv().expect("the waiter lives");
-        // Until it sleeps: a wake-up before that would find nobody.
-        std::thread::sleep(Duration::from_millis(100));
+        let (tid, address) = go.recv().expect("the waiter lives");
+        let call = format!("/proc/self/task/{}/syscall", tid.as_raw_nonzero());
+        // Until it sleeps there: a wake-up before that would find nobody.
+        let sleeps = format!(" {address:#x} ");
+        while !std::fs::read_to_string(&call).expect("the waiter lives").contains(&sleeps) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         action(served);
         waiter.join().expect("the waiter does not panic")
     })

@@ -347,8 +347,8 @@ fn without_a_background_thread_callers_tell(builder: Builder) {
     let (reclaimer, told) = telling(builder.background(false));
     let shared = &reclaimer;
     thread::scope(|scope| {
-        let stalled = reader(scope, "stalled", shared);
         let begin = Instant::now();
+        let stalled = reader(scope, "stalled", shared);
         until("the call", || {
             (0..64u64).for_each(|n| shared.retire_value(n));
             !told.lock().unwrap().is_empty()
