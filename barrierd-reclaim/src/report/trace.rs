@@ -1,8 +1,7 @@
-//! `tracing` events, if the feature `tracing` is on; else nothing.
+//! `tracing` events, if the feature `tracing` is on; otherwise empty functions.
 //!
-//! Owns their wording. A subscriber is
-//! foreign code: these functions are called outside of queues and of locks that a call would wait for, and
-//! never on the fast path of `retire`.
+//! This file owns their wording. A subscriber is foreign code, so these functions are called outside of queues and of
+//! locks that a call would wait for, and never on the fast path of `retire`.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::*;
