@@ -184,7 +184,7 @@ unsafe fn protect_by<T>(at: *const HazardSlot, fenced: bool, source: &AtomicPtr<
             return ptr;
         }
     }
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises that the hazard at `at` lives.
     unsafe { protect_anew(at, source) }
 }
 
@@ -194,7 +194,7 @@ unsafe fn protect_by<T>(at: *const HazardSlot, fenced: bool, source: &AtomicPtr<
 /// `at` belongs to a hazard that lives.
 #[cold]
 unsafe fn protect_anew<T>(at: *const HazardSlot, source: &AtomicPtr<T>) -> *mut T {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises that the hazard at `at` lives.
     let (slot, fenced) = (unsafe { slot_of(at) }, at.addr() & FENCED != 0);
     // Relaxed, as in `Hazard::protect`.
     let mut seen = source.load(Ordering::Relaxed);

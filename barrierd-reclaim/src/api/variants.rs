@@ -25,7 +25,8 @@ fn closure<F: FnOnce() + Send + 'static>(work: F) -> Weighed {
     /// # Safety
     /// `ptr` came from `Box::into_raw`, or `F` has no size and was forgotten; called once.
     unsafe fn call<F: FnOnce()>(ptr: *mut F) {
-        // SAFETY: as the caller says. A box of no size is any aligned pointer.
+        // SAFETY: the caller promises that `ptr` came from a box, or that `F` has no size, and calls once. A box of
+        // no size is any aligned pointer.
         let work = unsafe { Box::from_raw(ptr) };
         work();
     }
@@ -43,7 +44,7 @@ fn count<T: Send + Sync + 'static>(arc: Arc<T>) -> Weighed {
     /// # Safety
     /// `ptr` came from `Arc::into_raw`; called once.
     unsafe fn drop_count<T>(ptr: *mut T) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller promises that `ptr` came from `Arc::into_raw`, and calls once.
         drop(unsafe { Arc::from_raw(ptr.cast_const()) });
     }
     let bytes = size_of::<T>();

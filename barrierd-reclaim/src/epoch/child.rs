@@ -5,11 +5,11 @@
 //!
 //! # What is left of the parent's collector
 //! It stays as the fork found it: nothing in it is freed, and none of its locks is taken. Of its participants, only
-//! those of the forking thread exist in the child. The thread's *place* is given up, so its next [`pin`](super::pin)
-//! takes one in the child's collector. But guards may be open, and handles of users may open more. What is loaded
-//! under them may be deferred in the child's collector, by another thread. So as long as one of these *old
-//! participants* exists, a record of the child's collector stands in for them. It is pinned since before any thread
-//! could defer there, and is given back at the end of the last old participant.
+//! those of the forking thread exist in the child. The thread's participant is given up, so its next
+//! [`pin`](super::pin) takes one in the child's collector. But guards may be open, and handles of users may open
+//! more. What is loaded under them may be deferred in the child's collector, by another thread. So as long as one of
+//! these *old participants* exists, a record of the child's collector stands in for them. It is pinned since before
+//! any thread could defer there, and is given back at the end of the last old participant.
 //!
 //! # One switch
 //! Only [`begin_anew`] records that this is a child. A child that is made without it (by `_Fork` or `clone(2)`, or
@@ -61,7 +61,7 @@ static STAND_IN: StandIn<Record> = StandIn::new();
 /// here). A second call in a row changes nothing.
 extern "C" fn begin_anew() {
     let place = default::forget();
-    // SAFETY: this is the place's handle, which was forgotten. Participants of this thread exist until they have
+    // SAFETY: this is the participant's handle, which was forgotten. Participants of this thread exist until they have
     // finished.
     let ended = !place.is_null() && unsafe { participant::give_up(place) };
     MINE.with(|mine| {

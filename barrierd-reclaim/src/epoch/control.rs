@@ -109,7 +109,7 @@ impl Collector {
     unsafe fn drain_as(record: &Record, deadline: Instant) -> Result<(), DrainError> {
         let domain = Domain::of(record);
         loop {
-            // SAFETY: as the caller says.
+            // SAFETY: the caller owns the record.
             if let Err(error) = unsafe { domain.synchronize(record, deadline) } {
                 return Err(DrainError { waiting: domain.waiting(), reason: Some(error) });
             }

@@ -1,4 +1,4 @@
-//! The process's own collector, and each thread's place in it.
+//! The process's own collector, and each thread's participant in it.
 //!
 //! This file owns the static, the thread-locals and the fast path of [`pin`]. `child.rs` says what a fork does to
 //! them.
@@ -37,46 +37,46 @@ static PARENTS: AtomicPtr<Established> = AtomicPtr::new(ptr::null_mut());
 static NOBODY: Reader = Reader::nobody();
 
 thread_local! {
-    /// The reader at the beginning of this thread's place, once it has one, if readers need no fence; [`NOBODY`]
+    /// The reader at the beginning of this thread's participant, once it has one, if readers need no fence; [`NOBODY`]
     /// otherwise. It has no destructor, so that one load finds it. It is never null, so that a read of the slot is
     /// the only test.
     static HERE: Cell<*const Reader> = const { Cell::new(&NOBODY) };
-    /// This thread's place: a participant that has a handle here. Null if the thread has none.
+    /// This thread's participant, which has a handle here. Null if the thread has none.
     static PLACE: Cell<*const Record> = const { Cell::new(ptr::null()) };
     static AT_EXIT: AtExit = const { AtExit };
 }
 
-/// Gives the place back when the thread exits.
+/// Gives the participant back when the thread exits.
 struct AtExit;
 
 impl Drop for AtExit {
     fn drop(&mut self) {
         let place = forget_place();
         if !place.is_null() {
-            // SAFETY: the place's handle, which was forgotten.
+            // SAFETY: the participant's handle, which was forgotten.
             unsafe { participant::release(place) };
         }
     }
 }
 
-/// Gives this thread's place up. It is called on the background thread, which uses the place only in foreign code.
-/// The thread's next [`pin`] takes another.
+/// Gives this thread's participant up. It is called on the background thread, which uses the participant only in
+/// foreign code. The thread's next [`pin`] takes another.
 fn leave() {
     let place = forget_place();
     if !place.is_null() {
-        // SAFETY: the place's handle, which was forgotten.
+        // SAFETY: the participant's handle, which was forgotten.
         unsafe { participant::release_in_background(place) };
     }
 }
 
-/// Returns the place, whose handle the caller owns from now on; or null.
+/// Returns the participant, whose handle the caller owns from now on; or null.
 fn forget_place() -> *const Record {
     HERE.set(&NOBODY);
     PLACE.replace(ptr::null())
 }
 
-/// Leaves the process without a collector and this thread without a place. It is called in the child of a fork, which
-/// has one thread. Returns the place that the thread had, or null.
+/// Leaves the process without a collector and this thread without a participant. It is called in the child of a fork,
+/// which has one thread. Returns the participant that the thread had, or null.
 pub(super) fn forget() -> *const Record {
     // Relaxed, both: threads that the child makes come after.
     let parents = COLLECTOR.swap(ptr::null_mut(), Relaxed);
@@ -86,8 +86,8 @@ pub(super) fn forget() -> *const Record {
     forget_place()
 }
 
-/// Returns this thread's place, taking one if necessary. Returns `None` if the thread is so far into its exit that
-/// nothing would give the place back.
+/// Returns this thread's participant, taking one if necessary. Returns `None` if the thread is so far into its exit
+/// that nothing would give the participant back.
 fn place() -> Option<*const Record> {
     let place = PLACE.get();
     if place.is_null() { take_place() } else { Some(place) }
@@ -100,7 +100,7 @@ fn take_place() -> Option<*const Record> {
     let handle = default_collector().register();
     let place = PLACE.get();
     if !place.is_null() {
-        // A `tracing` subscriber that was called there has taken a place already.
+        // A `tracing` subscriber that was called there has taken a participant already.
         return Some(place);
     }
     if !handle.record().engine().readers_fence() {
@@ -150,7 +150,7 @@ fn pin_further(here: *const Reader) -> Guard {
 #[cold]
 fn pin_slowly() -> Guard {
     let Some(place) = place() else { return default_collector().register().pin() };
-    // SAFETY: this thread's place, which has a handle.
+    // SAFETY: this thread's participant, which has a handle.
     unsafe { participant::begin(&*place) };
     Guard::of(place)
 }
@@ -163,7 +163,7 @@ fn pin_slowly() -> Guard {
 #[inline]
 pub fn is_pinned() -> bool {
     let place = PLACE.get();
-    // SAFETY: null, or this thread's place, which has a handle.
+    // SAFETY: null, or this thread's participant, which has a handle.
     let pinned = unsafe { place.as_ref() }.is_some_and(|place| place.reader().is_pinned());
     pinned || child::has_old() || {
         fence(SeqCst);
@@ -240,13 +240,13 @@ fn hook() {
     }
 }
 
-/// Runs `work` with this thread's place; late in the thread's exit, when that is gone, with one for this call.
+/// Runs `work` with this thread's participant; late in the thread's exit, when that is gone, with one for this call.
 ///
 /// `work` may run destructors. If one forks, the child goes on with a record of a dead domain, where nobody
 /// else takes it.
 pub(super) fn with_record<R>(work: impl FnOnce(&Record) -> R) -> R {
     match place() {
-        // SAFETY: this thread's place: its handle goes at the thread's exit or between two visits of the
+        // SAFETY: this thread's participant: its handle goes at the thread's exit or between two visits of the
         // background thread, so not before this returns.
         Some(place) => work(unsafe { &*place }),
         None => work(default_collector().register().record()),

@@ -39,7 +39,7 @@ unsafe fn call_word<F: FnOnce() -> R, R>(word: Word) {
 /// # Safety
 /// `work` came from `Box::into_raw`; called once.
 unsafe fn call_box<F: FnOnce() -> R, R>(work: *mut F) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises that `work` came from `Box::into_raw`, and that this is the only call.
     let work = unsafe { Box::from_raw(work) };
     drop(work());
 }
@@ -50,7 +50,7 @@ pub(super) fn destruction<T: ?Sized + Pointable>(pointer: Shared<'_, T>) -> (Ite
     /// # Safety
     /// It is the word of a pointer whose object the caller may take over.
     unsafe fn destroy<T: ?Sized + Pointable>(word: *mut ()) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller promises that it may take the object over.
         drop::<Owned<T>>(unsafe { Shared::from_usize(word.addr()).into_owned() });
     }
     // The address was exposed when it became a word.

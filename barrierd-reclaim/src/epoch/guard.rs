@@ -75,7 +75,7 @@ impl Guard {
         F: FnOnce() -> R,
     {
         match self.record() {
-            // SAFETY: as the caller says.
+            // SAFETY: a guard stays on its participant's thread; the caller promises the rest, of the closure.
             Some(record) => unsafe { retire(record, deferred::call(f)) },
             None => drop(f()),
         }
@@ -91,7 +91,7 @@ impl Guard {
     #[inline]
     pub unsafe fn defer_destroy<T: ?Sized + Pointable>(&self, ptr: Shared<'_, T>) {
         match self.record() {
-            // SAFETY: as the caller says.
+            // SAFETY: a guard stays on its participant's thread; the caller promises the rest, of the object.
             Some(record) => unsafe { retire(record, deferred::destruction(ptr)) },
             // SAFETY: no other thread knows the object.
             None => drop(unsafe { ptr.into_owned() }),
@@ -163,7 +163,7 @@ impl Guard {
 /// `defer_destroy`.
 #[inline]
 unsafe fn retire(record: &Record, (item, bytes): (Item, usize)) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller owns the participant, and promises that the item may be freed.
     unsafe { Domain::retire::<false>(record, item, bytes) };
 }
 

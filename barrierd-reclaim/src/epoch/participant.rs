@@ -49,7 +49,7 @@ pub(super) fn collector(record: &Record) -> &Collector {
 /// The caller is on the participant's thread, and no signal handler.
 #[inline]
 pub(super) unsafe fn begin(record: &Record) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller is on the participant's thread, and no signal handler.
     if unsafe { record.reader().own_is_pinned() } {
         nest(record);
     } else {
@@ -75,7 +75,7 @@ pub(super) unsafe fn end(record: *const Record) {
     if own.nested() == 0 {
         own.reader().unpin();
     } else {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller promises what `end_nested` asks, which is the same.
         unsafe { end_nested(record) };
     }
 }
@@ -116,13 +116,13 @@ pub(super) fn retain(record: &Record) {
     }
 }
 
-/// One handle less.
+/// Counts one handle less.
 ///
 /// # Safety
 /// There is one, and it is not used any more. If it is the last one and there is no guard, the record
 /// must not be used either.
 pub(super) unsafe fn release(record: *const Record) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises what `give_up` asks, which is the same.
     if unsafe { give_up(record) } {
         // SAFETY: handles and guards are gone.
         unsafe { finish(record, Engine::hand_over) };
@@ -134,7 +134,7 @@ pub(super) unsafe fn release(record: *const Record) {
 /// # Safety
 /// As for [`release`].
 pub(super) unsafe fn release_in_background(record: *const Record) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises what `give_up` asks, which is the same.
     if unsafe { give_up(record) } {
         // SAFETY: handles and guards are gone.
         unsafe { finish(record, Engine::hand_over_in_background) };
