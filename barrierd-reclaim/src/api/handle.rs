@@ -176,7 +176,7 @@ impl Handle {
         HazardPair::new(self.record())
     }
 
-    /// [`Reclaimer::retire`].
+    /// Does what [`Reclaimer::retire`] does.
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`].
@@ -186,7 +186,7 @@ impl Handle {
         unsafe { self.retire_with(ptr, free_box) }
     }
 
-    /// [`Reclaimer::retire_with`].
+    /// Does what [`Reclaimer::retire_with`] does.
     ///
     /// ```
     /// use barrierd_reclaim::{Reclaimer, recycle};

@@ -102,7 +102,7 @@ unsafe fn slot_of<'r>(at: *const HazardSlot) -> &'r HazardSlot {
 }
 
 impl<'r> Hazard<'r> {
-    /// The caller owns `record`.
+    /// Takes its slots in `record`, which the caller owns.
     pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
         record.expect_hazard();
         let slot = record.engine().hazards().take(record);
@@ -256,7 +256,7 @@ pub struct HazardPair<'r> {
 }
 
 impl<'r> HazardPair<'r> {
-    /// The caller owns `record`.
+    /// Takes its slots in `record`, which the caller owns.
     pub(crate) fn new(record: &'r Record) -> HazardPair<'r> {
         (0..2).for_each(|_| record.expect_hazard());
         let slot = record.engine().hazards().take_pair(record);

@@ -191,7 +191,7 @@ impl Watch {
         self.service.state.load(Ordering::Relaxed) == RUNS
     }
 
-    /// What the thread asks of the domain, and tells it.
+    /// Returns the word that says whether the thread visits the domain.
     pub(crate) fn attention(&self) -> &Sentry {
         &self.attention
     }

@@ -91,7 +91,7 @@ impl Rota {
 }
 
 impl Service {
-    /// What each of its threads does.
+    /// Does the work of each of its threads.
     pub(super) fn serve(&'static self, mut role: Role) {
         loop {
             role = match role {

@@ -80,7 +80,8 @@ impl News {
         self.daemon.watermark().is_ok_and(|mark| mark.ns > self.seen_ns)
     }
 
-    /// Sleeps until there is one, for `longest` at most. Returns false at once if it can't be waited for.
+    /// Sleeps until there is a later watermark, for `longest` at most. Returns false at once if it can't be waited
+    /// for.
     ///
     /// A caller that calls the thread meanwhile finds it awake, as if it were working, and so does not wake it. The
     /// call is seen at the thread's next check. Hence the bound.
@@ -152,7 +153,7 @@ impl Keeper {
         }
     }
 
-    /// [`Keep::visit`].
+    /// Does the work of [`Keep::visit`].
     fn look(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
         let watch = domain.watch()?;
         if watch.attention().is_asleep() {

@@ -104,7 +104,7 @@ impl Domain {
         self.engine.acquire_for(ptr::from_ref(self).cast::<Engine>())
     }
 
-    /// The functions that calls run on items.
+    /// Returns the engine, which has what calls do to items.
     #[inline]
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine

@@ -222,17 +222,17 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// The pointer is not null, and no other thread can reach the object.
     #[inline]
     pub unsafe fn into_owned(self) -> Owned<T> {
-        // SAFETY: the caller says that this is the only owner.
+        // SAFETY: the caller promises that no other thread can reach the object, so this is the only owner.
         unsafe { Owned::from_usize(self.word.into_inner()) }
     }
 
     /// Takes the object over, if it is not null.
     ///
     /// # Safety
-    /// Nobody else can reach the object.
+    /// No other thread can reach the object.
     #[inline]
     pub unsafe fn try_into_owned(self) -> Option<Owned<T>> {
-        // SAFETY: the caller says that this is the only owner.
+        // SAFETY: the caller promises that no other thread can reach the object, so this is the only owner.
         unsafe { shared(self.word.into_inner()).try_into_owned() }
     }
 }
@@ -258,7 +258,7 @@ fn answer<'g, T: ?Sized + Pointable, P: Pointer<T>>(
     }
 }
 
-/// A pointer's parts, for `Debug`.
+/// Returns a pointer's parts, for `Debug`.
 pub(super) fn describe<T: ?Sized + Pointable>(
     name: &str,
     word: usize,

@@ -96,7 +96,7 @@ impl Collector {
         self.of_the_process
     }
 
-    /// Whether both are of the same process, too.
+    /// Returns whether both are the same collector, and of the same process.
     #[inline]
     pub(super) fn is_here(&self, other: &Collector) -> bool {
         core::ptr::eq(self.domain(), other.domain())

@@ -72,19 +72,19 @@ impl<T> Pointable for T {
 
     #[inline]
     unsafe fn deref<'a>(ptr: usize) -> &'a T {
-        // SAFETY: the caller says that it came from `init`, so it is a live box's.
+        // SAFETY: the caller promises that it came from `init`, so it belongs to a live box.
         unsafe { &*ptr::with_exposed_provenance::<T>(ptr) }
     }
 
     #[inline]
     unsafe fn deref_mut<'a>(ptr: usize) -> &'a mut T {
-        // SAFETY: as above, and the caller says that nobody else looks.
+        // SAFETY: as above, and the caller promises that no other reference is used.
         unsafe { &mut *ptr::with_exposed_provenance_mut::<T>(ptr) }
     }
 
     #[inline]
     unsafe fn drop(ptr: usize) {
-        // SAFETY: the caller says that it came from `init`, and for the last time.
+        // SAFETY: the caller promises that it came from `init`, and that this is the last use.
         drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<T>(ptr)) });
     }
 }
@@ -127,15 +127,15 @@ impl<T> Pointable for [MaybeUninit<T>] {
     #[inline]
     unsafe fn deref<'a>(ptr: usize) -> &'a [MaybeUninit<T>] {
         let array = ptr::with_exposed_provenance::<Array<T>>(ptr);
-        // SAFETY: the caller says that it came from `init`, so `len` elements, which need not be
-        // initialized, follow.
+        // SAFETY: the caller promises that it came from `init`, so `len` elements, which need not be initialized,
+        // follow.
         unsafe { core::slice::from_raw_parts(addr_of!((*array).elements).cast(), (*array).len) }
     }
 
     #[inline]
     unsafe fn deref_mut<'a>(ptr: usize) -> &'a mut [MaybeUninit<T>] {
         let array = ptr::with_exposed_provenance_mut::<Array<T>>(ptr);
-        // SAFETY: as above, and the caller says that nobody else looks.
+        // SAFETY: as above, and the caller promises that no other reference is used.
         unsafe {
             core::slice::from_raw_parts_mut(addr_of_mut!((*array).elements).cast(), (*array).len)
         }
@@ -143,8 +143,8 @@ impl<T> Pointable for [MaybeUninit<T>] {
 
     unsafe fn drop(ptr: usize) {
         let array = ptr::with_exposed_provenance_mut::<Array<T>>(ptr);
-        // SAFETY: the caller says that it came from `init`, which used this layout, and for the last
-        // time.
+        // SAFETY: the caller promises that it came from `init`, which used this layout, and that this is the last
+        // use.
         unsafe { dealloc(array.cast(), Array::<T>::layout((*array).len)) };
     }
 }

@@ -64,10 +64,10 @@ impl<'g, T: ?Sized + Pointable> Shared<'g, T> {
     ///   destruction not yet deferred.
     /// - What another thread stored into the object happens before this call, for example because the pointer was
     ///   loaded by Acquire.
-    /// - Nobody changes the object while the reference lives.
+    /// - No thread changes the object while the reference lives.
     #[inline]
     pub unsafe fn deref(&self) -> &'g T {
-        // SAFETY: the caller says so; the guard keeps the object as long as `'g`.
+        // SAFETY: the caller promises that the pointer is valid; the guard keeps the object as long as `'g`.
         unsafe { T::deref(address_of::<T>(self.word)) }
     }
 
@@ -77,7 +77,7 @@ impl<'g, T: ?Sized + Pointable> Shared<'g, T> {
     /// As for [`deref`](Shared::deref), and no other reference to the object is used while this one lives.
     #[inline]
     pub unsafe fn deref_mut(&mut self) -> &'g mut T {
-        // SAFETY: the caller says so; the guard keeps the object as long as `'g`.
+        // SAFETY: the caller promises that the pointer is valid; the guard keeps the object as long as `'g`.
         unsafe { T::deref_mut(address_of::<T>(self.word)) }
     }
 
@@ -101,7 +101,7 @@ impl<'g, T: ?Sized + Pointable> Shared<'g, T> {
     #[inline]
     pub unsafe fn into_owned(self) -> Owned<T> {
         debug_assert!(!self.is_null(), "null can't be owned");
-        // SAFETY: the caller says that this is the only owner.
+        // SAFETY: the caller promises that no other thread can reach the object, so this is the only owner.
         unsafe { Owned::from_usize(self.word) }
     }
 
