@@ -36,8 +36,8 @@ pub enum BuildError {
     /// The daemon's file can't be used.
     #[error("the barrier daemon's file can't be used: {0}")]
     Daemon(#[from] OpenError),
-    /// The daemon's file is there, but nobody keeps it up to date, as far as one look can tell:
-    /// [`Source::Daemon`](crate::Source::Daemon) says what it goes by.
+    /// The daemon's file is there, but nobody keeps it up to date, as far as one check can tell:
+    /// [`Source::Daemon`](crate::Source::Daemon) says how that is decided.
     #[error(
         "nobody keeps {path} up to date: start barrierd, or use Source::Auto, which takes \
          membarrier until it runs"
@@ -59,7 +59,7 @@ pub enum SynchronizeError {
     /// The calling thread holds a guard of this reclaimer, so the wait could never end.
     #[error("this thread holds a guard of the same reclaimer: drop it before synchronize()")]
     Pinned,
-    /// Called from the destructor of a retired object. Not every such call is known for one: see
+    /// Called from the destructor of a retired object. Not every such call is recognised: see
     /// [`Handle`](crate::Handle), "In destructors".
     #[error("called from a retired object's destructor: synchronize() can't run inside one")]
     InDestructor,
@@ -87,8 +87,7 @@ pub enum SynchronizeError {
         /// Threads that still ran such destructors.
         threads: usize,
     },
-    /// The clock is another one than the daemon's, since this process moved into another time
-    /// namespace: nothing is freed any more.
+    /// This process moved into another time namespace, so its clock is not the daemon's. Nothing is freed any more.
     #[error(
         "this domain is poisoned: the clock ran backwards past a barrier, and this process is no longer \
          in the initial time namespace (or /proc/self/ns/time can't tell), so nothing is freed until the \

@@ -1,4 +1,4 @@
-//! What a domain is made with.
+//! The settings that a domain is made with.
 
 use crate::api::reclaimer::Reclaimer;
 use crate::domain::Settings;
@@ -30,78 +30,77 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Where barriers come from. The default is [`Source::Auto`].
+    /// Sets where barriers come from. The default is [`Source::Auto`].
     pub fn source(mut self, source: Source) -> Builder {
         self.source = source;
         self
     }
 
-    /// The barrier daemon's file. The default is `/run/barrierd/barrier`.
+    /// Sets the path of the barrier daemon's file. The default is `/run/barrierd/barrier`.
     ///
-    /// Whoever can write this file decides when memory is freed. It is refused unless it and its
-    /// directories belong to root or to this process's own user; a process that names a file which
-    /// its own user may write vouches for all programs of that user.
+    /// Anyone who can write this file decides when memory is freed. The file is refused unless it and its directories
+    /// belong to root or to this process's own user. A process that names a file which its own user may write vouches
+    /// for all programs of that user.
     ///
-    /// It is mapped once a process, with one descriptor for all domains that go by it; the last one that was
-    /// opened stays mapped for the domains to come.
+    /// The file is mapped once in a process, with one descriptor for all domains that use it. The file opened last
+    /// stays mapped for later domains.
     pub fn daemon_file(mut self, path: impl AsRef<Path>) -> Builder {
         self.path = Some(path.as_ref().to_path_buf());
         self
     }
 
-    /// Items of one thread that may wait for a barrier before one is bought, whatever it costs (where
-    /// the source can be asked for one); what an open section holds back does not count,
-    /// since no barrier sets that free. The default is 4,096.
+    /// Sets how many items of one thread may wait for a barrier before one is bought, whatever it costs (where the
+    /// source can be asked for one). What an open section holds back does not count, since no barrier sets that free. The
+    /// default is 4,096.
     ///
-    /// Fewer are bought for where barriers are cheap. A small budget keeps memory warm and interrupts
-    /// other CPUs more often.
+    /// Where barriers are cheap, one is bought for fewer items. A small budget keeps memory warm and interrupts other
+    /// CPUs more often.
     pub fn budget(mut self, items: usize) -> Builder {
         self.settings.budget = items;
         self
     }
 
-    /// Whether the background thread looks after the domain. The default is yes.
+    /// Sets whether the background thread serves the domain. The default is yes.
     ///
-    /// One thread of the process, `barrierd-reclaim`, serves all domains that want it; it is started
-    /// when the first item is retired, and sleeps while nothing waits. It frees what threads that
-    /// have exited, sleep or block have left. Without it, that waits until another thread of the
-    /// domain calls, and what a thread holds itself until that thread does.
+    /// One thread of the process, `barrierd-reclaim`, serves all domains that want it; it is started when the first
+    /// item is retired, and sleeps while nothing waits. It frees what is left by threads that have exited, sleep or
+    /// block. Without it, what exited threads left waits until another thread of the domain calls, and what a thread
+    /// holds itself waits until that thread calls.
     ///
-    /// It has the default scheduling policy, and niceness and CPUs of the process's first thread. Its code
-    /// stays mapped: a shared object that this library is part of is not unloaded any more by `dlclose`.
+    /// The thread has the default scheduling policy, and the niceness and CPUs of the process's first thread. Its
+    /// code stays mapped: `dlclose` no longer unloads a shared object that contains this library.
     ///
-    /// Destructors then also run on that thread, one at a time. One that panics is reported by the
-    /// panic hook and goes no further. One that blocks for longer than 100 ms keeps its own domain's garbage
-    /// waiting that only this thread would free, no other's: a second thread of the same name, which watches
-    /// the first once there is a second domain or a stall hook, takes its place. [`blockers`](Reclaimer::blockers) lists such a
-    /// destructor, the [stall hook](Builder::stall_hook) is called for it, and a `tracing` event tells of it.
-    /// There are four such threads at most; with four destructors that block, all domains wait, and of the
-    /// fourth `blockers` alone tells.
+    /// Destructors then also run on that thread, one at a time. If one panics, the panic hook reports it and it goes
+    /// no further. If one blocks for longer than 100 ms, the garbage of its own domain that only this thread would
+    /// free keeps waiting, and no other domain's does: a second thread of the same name, which watches the first once
+    /// there is a second domain or a stall hook, takes its place. [`blockers`](Reclaimer::blockers) lists such a
+    /// destructor, the [stall hook](Builder::stall_hook) is called for it, and a `tracing` event reports it. There
+    /// are four such threads at most. With four destructors that block, all domains wait, and only `blockers` shows
+    /// the fourth.
     pub fn background(mut self, wanted: bool) -> Builder {
         self.settings.background = wanted;
         self
     }
 
-    /// How long a thread may not retire before the background thread takes over what it holds; also
-    /// how often that thread looks at a domain in which something waits. The default is 10 ms.
+    /// Sets for how long a thread must have retired nothing before the background thread takes over what it holds. It
+    /// is also how often the background thread checks a domain in which something waits. The default is 10 ms.
     ///
-    /// Less than a barrier takes is of no use. A thread that retires more often than this is left
-    /// alone; each takeover costs it an allocation when it retires again.
+    /// A value below the time that a barrier takes is of no use. A thread that retires more often than this is left
+    /// alone. Each takeover costs a thread one allocation when it retires again.
     pub fn idle_after(mut self, time: Duration) -> Builder {
         self.settings.idle_after = time;
         self
     }
 
-    /// `retire` never runs a destructor and never buys a barrier: for threads that must not be held
-    /// up, as in audio. Implies [`background`](Builder::background)`(true)`: the background thread
-    /// frees everything.
+    /// Makes `retire` never run a destructor and never buy a barrier. This is for threads that must not be delayed,
+    /// as in audio. Implies [`background`](Builder::background)`(true)`: the background thread frees everything.
     ///
-    /// Once in 64 objects `retire` runs a fence, reads the clock, allocates a bag and hands the full
-    /// one over by an exchange of one word, however much waits already: it takes no lock. The first object after a
-    /// pause may wake the background thread, a futex call. What waits is what is retired in a barrier round and 2 ms, plus at most
-    /// two bags for each thread; if the background thread is kept up by a destructor, or could not be
-    /// started, it grows. [`flush`](Reclaimer::flush) and
-    /// [`synchronize`](Reclaimer::synchronize) free on the thread that calls them, as always.
+    /// Once in 64 objects, `retire` runs a fence, reads the clock, allocates a bag and hands the full one over by an
+    /// exchange of one word, however much waits already. It takes no lock. The first object after a pause may wake
+    /// the background thread, which is a futex call. As much waits as is retired in a barrier round and 2 ms, plus at
+    /// most two bags for each thread. More waits if a destructor delays the background thread, or if that thread
+    /// could not be started. [`flush`](Reclaimer::flush) and [`synchronize`](Reclaimer::synchronize) still free on
+    /// the thread that calls them.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -121,23 +120,24 @@ impl Builder {
         self
     }
 
-    /// How many retired objects may wait before `retire` does something about it, in the whole
-    /// domain: it has a barrier pass at once (it buys one, or asks the daemon), frees all that is
-    /// safe then, and goes on as [`on_limit`](Builder::on_limit) says. The default is no limit.
+    /// Sets how many retired objects may wait in the whole domain before `retire` acts. It then makes a barrier pass
+    /// at once (it buys one, or asks the daemon), frees all that is safe after that, and continues as
+    /// [`on_limit`](Builder::on_limit) says. The default is no limit.
     ///
-    /// It is looked at once in 64 objects of a thread, at the price of a walk over the threads. So it bounds what
-    /// waits to that many and 64 for each thread, or 128 for one that retires objects with a birth and without
-    /// (and a batch, while [`retire_batch`](Reclaimer::retire_batch) queues it), as long as no reader stands in the
-    /// way, barriers come, and other threads free theirs; else [`on_limit`](Builder::on_limit) says what
-    /// happens. What waits above it takes no more memory than without a limit. With
-    /// [`free_in_background`](Builder::free_in_background) `retire` asks for no barrier and frees nothing.
+    /// The limit is checked once in 64 objects of a thread, at the price of a walk over the threads. So the number of
+    /// waiting objects is bounded by the limit plus 64 for each thread, or 128 for a thread that retires objects with
+    /// a birth and without (and a batch, while [`retire_batch`](Reclaimer::retire_batch) queues it). That holds as
+    /// long as no reader is in the way, barriers come, and other threads free theirs. Otherwise
+    /// [`on_limit`](Builder::on_limit) says what happens. What waits above the limit takes no more memory than
+    /// without a limit. With [`free_in_background`](Builder::free_in_background) `retire` asks for no barrier and
+    /// frees nothing.
     pub fn limit_items(mut self, items: u64) -> Builder {
         self.settings.limits.items = items;
         self
     }
 
-    /// The same in bytes: the sizes of the types that were retired, not what the objects own. It bounds what waits
-    /// to that many and the sizes of 64 objects, or 128, for each thread.
+    /// Sets the same limit in bytes, counting the sizes of the retired types, not what the objects own. What waits is
+    /// bounded by the limit plus the sizes of 64 objects, or 128, for each thread.
     ///
     /// ```
     /// use barrierd_reclaim::{OnLimit, Reclaimer};
@@ -155,40 +155,42 @@ impl Builder {
         self
     }
 
-    /// What `retire` does above a limit when a barrier has not helped, since a reader is in the way or
-    /// no barrier comes. Nothing, by default; it never fails and never aborts.
+    /// Sets what `retire` does above a limit when a barrier has not helped, because a reader is in the way or no
+    /// barrier comes. By default it does nothing. It never fails and never aborts.
     pub fn on_limit(mut self, then: OnLimit) -> Builder {
         self.settings.limits.then = then;
         self
     }
 
-    /// Called by `retire` when it leaves the domain above a limit, at most once in 64 objects, by one
-    /// thread at a time. It may call the reclaimer. If it panics, the panic comes out of that `retire`.
+    /// Sets a hook that `retire` calls when it leaves the domain above a limit, at most once in 64 objects, and from
+    /// one thread at a time. The hook may call the reclaimer. If it panics, the panic comes out of that `retire`.
     ///
-    /// The domain keeps it: it must own no clone of the reclaimer, which would keep the domain for ever.
+    /// The domain keeps the hook. So the hook must own no clone of the reclaimer, which would keep the domain for
+    /// ever.
     pub fn limit_hook(mut self, hook: impl FnMut(&Pressure) + Send + 'static) -> Builder {
         self.settings.limits.hook = Some(Arc::new(Mutex::new(hook)));
         self
     }
 
-    /// Called once for each section that stays open for longer than `after` while something waits:
-    /// whoever forgets a guard, or blocks inside one, is named.
+    /// Sets a hook that is called once for each section that stays open for longer than `after` while something
+    /// waits. It names the thread that forgot a guard or blocks inside one.
     ///
-    /// The [background thread](Builder::background) calls it. It looks only while something waits, eight
-    /// times in `after` but no more often than each millisecond and no more rarely than each 250 ms, and
-    /// takes a section's time from its first look at it: the call comes late, never early, by at most a
-    /// look or what a destructor on that thread takes. Until a barrier has passed since a section began it
-    /// can't be told from the next one, and is not reported: then it is not what holds things up. Without a
-    /// background thread, threads look when they retire (once a bag), flush or wait in `synchronize`.
+    /// The [background thread](Builder::background) calls it. That thread checks only while something waits, eight
+    /// times in `after`, but at most once in a millisecond and at least once in 250 ms. It measures a section's time
+    /// from the first check that sees the section. So the call may come late, by at most the time between two checks
+    /// or the time that a destructor on that thread takes; it never comes early. Until a barrier has passed since a
+    /// section began, it can't be told from the next section and is not reported; then it is not what holds things
+    /// up. Without a background thread, threads check when they retire (once for each bag), flush or wait in
+    /// `synchronize`.
     ///
-    /// It is called by one thread at a time, under no lock of this library's that a call would wait for:
-    /// it may call the reclaimer. A panic of it is reported by the panic hook and goes no further. The
-    /// domain keeps it: it must own no clone of the reclaimer, which would keep the domain for ever. One
-    /// that blocks for long holds up the background thread, as a destructor does.
+    /// The hook is called by one thread at a time, and under no lock of this library that a call would wait for, so
+    /// it may call the reclaimer. If it panics, the panic hook reports it and it goes no further. The domain keeps
+    /// the hook. So the hook must own no clone of the reclaimer, which would keep the domain for ever. A hook that
+    /// blocks for long delays the background thread, as a destructor does.
     ///
-    /// It is called as well, once, for a destructor of the domain that blocks the background thread
-    /// for longer than 100 ms, whatever `after` is ([`Blocker::destructor`]).
-    /// [`Guard::repin`](crate::Guard::repin) begins a new section.
+    /// The hook is also called, once, for a destructor of the domain that blocks the background thread for longer
+    /// than 100 ms, whatever `after` is ([`Blocker::destructor`]). [`Guard::repin`](crate::Guard::repin) begins a new
+    /// section.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -210,10 +212,10 @@ impl Builder {
         self
     }
 
-    /// Makes the domain. Costs what [`Reclaimer::new`] does; never waits.
+    /// Makes the domain. It costs what [`Reclaimer::new`] does, and never waits.
     ///
     /// # Errors
-    /// When a source was asked for by name and can't be had; [`Source::Auto`] never fails.
+    /// Returns an error when a source was asked for by name and can't be had. [`Source::Auto`] never fails.
     pub fn build(self) -> Result<Reclaimer, BuildError> {
         let barriers = Barriers::choose(self.source, self.path.as_deref())?;
         Ok(Reclaimer::on(barriers, &self.settings))

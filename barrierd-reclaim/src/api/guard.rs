@@ -13,9 +13,9 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 /// [`Handle::pin`](crate::Handle::pin).
 ///
 /// While it lives, no object that could be reached when it was made, or that is reached through
-/// [`protect`](Guard::protect) since, is freed. Guards nest: the first one's section counts.
+/// [`protect`](Guard::protect) since, is freed. Guards nest: they share the section of the first one.
 ///
-/// A guard that lives long holds back everything retired since it was made, in the whole domain.
+/// A guard that lives long holds back everything that is retired after it was made, in the whole domain.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -43,20 +43,20 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 pub struct Guard<'r> {
     /// This thread's record; a raw pointer, so that the guard is neither Send nor Sync.
     record: *const Record,
-    /// No other can be opened beside it: its end need not look whether there is one.
+    /// No other guard can be opened beside it, so its end need not check for one.
     sole: bool,
     _borrowed: PhantomData<&'r Record>,
 }
 
 impl<'r> Guard<'r> {
-    /// The record's slot already counts this guard, and its domain lives as long as `'r`.
+    /// Makes the guard of a section that is open: the record already counts it, and its domain lives as long as `'r`.
     #[inline]
     pub(crate) fn new(record: *const Record) -> Guard<'r> {
         Guard { record, sole: false, _borrowed: PhantomData }
     }
 
-    /// The same, for a guard that was opened as the first of the record, whose owner lends it out for `'r`:
-    /// no other is opened meanwhile, so it is the last one as well.
+    /// Does the same for a guard that was opened as the first of its record. The record's owner is lent out for `'r`,
+    /// so no other guard is opened meanwhile, and this one is the last as well.
     #[inline]
     pub(crate) fn sole(record: *const Record) -> Guard<'r> {
         Guard { record, sole: true, _borrowed: PhantomData }
@@ -64,25 +64,25 @@ impl<'r> Guard<'r> {
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
     ///
-    /// One Acquire load: what the writer stored into the object before it published the pointer is
-    /// visible. Tag bits are the caller's business and come back as they are.
+    /// One Acquire load: what the writer stored into the object before it published the pointer is visible. Tag bits
+    /// belong to the caller and come back unchanged.
     #[inline]
     pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
         pointer.load(Ordering::Acquire)
     }
 
-    /// [`Reclaimer::retire`](crate::Reclaimer::retire), without the search for this thread's place.
+    /// Does what [`Reclaimer::retire`](crate::Reclaimer::retire) does, without the search for this thread's record.
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`](crate::Reclaimer::retire), in the domain of this guard.
     #[inline(always)]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
-        // SAFETY: this function's caller says so.
+        // SAFETY: the caller promises what `retire_with` asks, and that `ptr` came from a `Box`.
         unsafe { self.retire_with(ptr, free_box) }
     }
 
-    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), without the search for this
-    /// thread's place.
+    /// Does what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) does, without the search for this thread's
+    /// record.
     ///
     /// # Safety
     /// As for [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), in the domain of this guard.
@@ -94,8 +94,8 @@ impl<'r> Guard<'r> {
         unsafe { Domain::retire::<false>(record, item, size_of::<T>()) }
     }
 
-    /// [`Reclaimer::retire_born`](crate::Reclaimer::retire_born), without the search for this thread's
-    /// place.
+    /// Does what [`Reclaimer::retire_born`](crate::Reclaimer::retire_born) does, without the search for this thread's
+    /// record.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -122,22 +122,22 @@ impl<'r> Guard<'r> {
         unsafe { Domain::retire::<true>(record, item, size_of::<Born<T>>()) }
     }
 
-    /// Whether this is a guard of `reclaimer` or one of its clones. One of another protects nothing
-    /// there: a data structure that takes guards from its users checks it.
+    /// Returns whether this is a guard of `reclaimer` or one of its clones. A guard of another reclaimer protects
+    /// nothing there, so a data structure that takes guards from its users checks this.
     #[inline]
     #[must_use]
     pub fn belongs_to(&self, reclaimer: &Reclaimer) -> bool {
         core::ptr::eq(self.record().engine(), reclaimer.domain().engine())
     }
 
-    /// Ends the section and opens the next: what was retired meanwhile may go.
+    /// Ends the section and opens the next, so that what was retired meanwhile can be freed.
     ///
-    /// False, and nothing is done, if other guards of this thread and reclaimer (or of this handle) are
-    /// open, which hold the section; also for a guard made late in a thread's exit, after the crate's own
-    /// thread-locals were dropped.
+    /// Returns false, and does nothing, if other guards of this thread and reclaimer (or of this handle) are open,
+    /// since they hold the section. It does the same for a guard that was made late in a thread's exit, after the
+    /// crate's own thread-locals were dropped.
     ///
-    /// Pointers from before must not be used any more; that the guard is borrowed mutably sees to it
-    /// where their lifetimes are tied to it.
+    /// Pointers from before must not be used any more. Where their lifetimes are tied to the guard, the mutable
+    /// borrow ensures that.
     #[inline]
     pub fn repin(&mut self) -> bool {
         let record = self.record();
@@ -167,8 +167,7 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// One guard of several; or the last one of a record that was taken for it alone, which is given
-/// back.
+/// Ends one guard of several; or the last one of a record that was taken for it alone, and gives that record back.
 #[cold]
 fn unnest(record: &Record) {
     record.unnest();

@@ -1,4 +1,4 @@
-//! A place in a domain that its user keeps, instead of having it looked up in each call.
+//! A record in a domain that its user keeps, instead of having it looked up in each call.
 
 use crate::api::guard::Guard;
 use crate::api::hazard::{Hazard, HazardPair};
@@ -12,16 +12,15 @@ use crate::protocol::Words;
 use core::{fmt, ptr};
 use std::time::Instant;
 
-/// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is two loads, a store and a
-/// test, `unpin` one store.
+/// A reclaimer for one thread's hot path: [`pin`](Handle::pin) is two loads, a store and a test; the guard's end is
+/// one store.
 ///
-/// Made by [`Reclaimer::handle`]. It may be sent to another thread, not shared. While it exists it
-/// counts as a thread of its own.
+/// Made by [`Reclaimer::handle`]. It may be sent to another thread, but not shared. While it exists it counts as a
+/// thread of its own.
 ///
-/// `pin` borrows it mutably, so it need not look whether a section is open. Beside robust guards and
-/// hazards of the handle there is [`pin_nested`](Handle::pin_nested); inside a section there is
-/// [`Guard::retire`]. What is not here does not depend on the thread: see
-/// [`reclaimer`](Handle::reclaimer).
+/// `pin` borrows the handle mutably, so it need not check whether a section is open. Beside robust guards and hazards
+/// of the handle, use [`pin_nested`](Handle::pin_nested). Inside a section, use [`Guard::retire`]. Methods that are
+/// missing here do not depend on the thread: see [`reclaimer`](Handle::reclaimer).
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -43,12 +42,11 @@ use std::time::Instant;
 /// ```
 ///
 /// # In destructors
-/// That a destructor runs which `retire` calls on its way is known to the place alone that was retired
-/// through: this thread's, or that handle's. If it goes through another handle, that looks like any call:
-/// `retire` there may run a destructor in its turn, as deep as there are handles, and
-/// [`synchronize`](Handle::synchronize) waits, where it would say
-/// [`InDestructor`](SynchronizeError::InDestructor). What `flush`, `synchronize` and the background thread
-/// free is known to all.
+/// A destructor run by `retire` is tracked only on the record that the call went through: this thread's, or that
+/// handle's. If the destructor uses another handle, the calls there look like any others: `retire` may run a
+/// destructor in turn, as deep as there are handles, and [`synchronize`](Handle::synchronize) waits instead of
+/// returning [`InDestructor`](SynchronizeError::InDestructor). Destructors run by `flush`, `synchronize` and the
+/// background thread are tracked everywhere.
 ///
 /// It can't be shared:
 ///
@@ -60,14 +58,14 @@ use std::time::Instant;
 /// ```
 pub struct Handle {
     record: *const Record,
-    /// The domain's, here so that `pin` need not look for them.
+    /// The domain's words, kept here so that `pin` need not look them up.
     words: *const Words,
     /// Keeps the domain, and so the record, alive and open.
     reclaimer: Reclaimer,
 }
 
-// SAFETY: a record is tied to no thread, and its owner is whoever has the handle; guards borrow it,
-// so none is left behind when it moves.
+// SAFETY: a record is tied to no thread, and the handle's owner owns it; guards borrow the handle, so none stays
+// behind when it moves.
 unsafe impl Send for Handle {}
 
 impl Handle {
@@ -95,12 +93,13 @@ impl Handle {
         if !self.record().reader().open(unsafe { &*self.words }) {
             self.domain().wake(self.record());
         }
-        // The handle is lent to it, so nothing opens another, and what was forgotten before is over.
+        // The handle is lent to the guard, so nothing opens another one, and guards that were forgotten before are
+        // over.
         Guard::sole(self.record)
     }
 
-    /// Opens a read-side section beside others, and beside robust guards and hazards, of this handle:
-    /// guards nest. A test dearer than [`pin`](Handle::pin).
+    /// Opens a read-side section beside others, and beside robust guards and hazards, of this handle: guards nest. It
+    /// costs one test more than [`pin`](Handle::pin).
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -124,8 +123,8 @@ impl Handle {
         Guard::new(self.record)
     }
 
-    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). Two
-    /// loads and three stores; robust guards of a handle nest.
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). It costs two loads and
+    /// three stores. Robust guards of a handle nest.
     ///
     /// [`alloc`](Handle::alloc) has an example.
     #[inline]
@@ -134,7 +133,7 @@ impl Handle {
         RobustGuard::open(record, domain, domain.readers_fence())
     }
 
-    /// A hazard pointer, which holds nothing yet: [`Reclaimer::hazard`].
+    /// Makes a hazard pointer, which holds nothing yet: see [`Reclaimer::hazard`].
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -159,7 +158,7 @@ impl Handle {
         Hazard::new(self.record())
     }
 
-    /// A few hazard pointers at once: [`Reclaimer::hazards`].
+    /// Makes a few hazard pointers at once: see [`Reclaimer::hazards`].
     ///
     /// ```
     /// let handle = barrierd_reclaim::Reclaimer::new().handle();
@@ -171,23 +170,23 @@ impl Handle {
         core::array::from_fn(|_| Hazard::new(self.record()))
     }
 
-    /// Two hazard pointers in turn: [`Reclaimer::hazard_pair`].
+    /// Makes two hazard pointers that are used in turn: see [`Reclaimer::hazard_pair`].
     #[must_use]
     pub fn hazard_pair(&self) -> HazardPair<'_> {
         HazardPair::new(self.record())
     }
 
-    /// [`Reclaimer::retire`].
+    /// Does what [`Reclaimer::retire`] does.
     ///
     /// # Safety
     /// As for [`Reclaimer::retire`].
     #[inline(always)]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
-        // SAFETY: this function's caller says so.
+        // SAFETY: the caller promises what `retire_with` asks, and that `ptr` came from a `Box`.
         unsafe { self.retire_with(ptr, free_box) }
     }
 
-    /// [`Reclaimer::retire_with`].
+    /// Does what [`Reclaimer::retire_with`] does.
     ///
     /// ```
     /// use barrierd_reclaim::{Reclaimer, recycle};
@@ -207,7 +206,7 @@ impl Handle {
     #[inline(always)]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item::of(ptr, free);
-        // SAFETY: this function's caller says so.
+        // SAFETY: the caller promises what `retire_item` asks, which is the same.
         unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }
 
@@ -219,13 +218,13 @@ impl Handle {
         unsafe { Domain::retire::<BORN>(self.record(), item, bytes) }
     }
 
-    /// [`Reclaimer::flush`], of what was retired through this handle.
+    /// Does what [`Reclaimer::flush`] does, for what was retired through this handle.
     pub fn flush(&self) {
         // SAFETY: the handle owns the record.
         unsafe { self.domain().flush(self.record()) };
     }
 
-    /// [`Reclaimer::synchronize`], which frees what was retired through this handle.
+    /// Does what [`Reclaimer::synchronize`] does, and frees what was retired through this handle.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -239,14 +238,14 @@ impl Handle {
     /// ```
     ///
     /// # Errors
-    /// As for [`Reclaimer::synchronize`]. A section of this thread that is not the handle's shows as
+    /// As for [`Reclaimer::synchronize`]. A section of this thread that does not belong to the handle shows as
     /// [`SynchronizeError::Readers`], after the deadline.
     pub fn synchronize(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         // SAFETY: the handle owns the record.
         unsafe { self.domain().synchronize(self.record(), deadline) }
     }
 
-    /// The reclaimer that it is a handle of.
+    /// Returns the reclaimer that this is a handle of.
     #[must_use]
     pub fn reclaimer(&self) -> &Reclaimer {
         &self.reclaimer
@@ -255,8 +254,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Its guards borrowed the handle, so those that were forgotten are over, too. (A hazard that was
-        // forgotten holds what it held, and keeps the record in use for ever, as a thread's does.)
+        // The guards borrowed the handle, so those that were forgotten are over, too. (A hazard that was forgotten
+        // still holds what it held, and keeps the record in use for ever, as a thread's forgotten hazard does.)
         self.record().end_guards();
         // SAFETY: the handle owned the record, and is gone.
         unsafe { self.reclaimer.domain().hand_over(self.record()) };
@@ -274,7 +273,7 @@ mod tests {
     use crate::{Reclaimer, Source};
     use core::mem::forget;
 
-    /// What is left of their count must not be taken for guards of a later section.
+    /// What is left of the forgotten guards' count must not be taken for guards of a later section.
     #[test]
     fn forgotten_guards_hold_no_later_section_open() {
         for source in [Source::Fence, Source::Membarrier] {

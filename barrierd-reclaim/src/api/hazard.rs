@@ -1,12 +1,12 @@
 //! Hazard pointers: a reader that may stall keeps one object, not all that is retired meanwhile.
 //!
-//! Owns what users see of hazards. The domain's list of them is `engine/hazards.rs`, the steps of the protocol are
-//! `protocol/holders.rs`'s.
+//! This file owns what users see of hazards. `engine/hazards.rs` has the domain's list of them, and
+//! `protocol/holders.rs` the steps of the protocol.
 //!
 //! # One word
-//! A [`Hazard`] is the address of its slot, and nothing else: so two that are swapped at each step of a walk
-//! are two registers. Whether readers fence is the lowest bit; the rest is found in the slot's line, which
-//! begins where an address ends in zeros.
+//! A [`Hazard`] is the address of its slot and nothing else, so two hazards that are swapped at each step of a walk
+//! are two registers. The lowest bit says whether readers fence. The rest is found in the slot's line, which begins
+//! where an address ends in zeros.
 
 use crate::api::held::{Held, Section};
 use crate::engine::hazards::line_of;
@@ -17,46 +17,45 @@ use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// In a hazard: readers fence. Slots are aligned.
+/// The bit in a hazard that says that readers fence. It is free because slots are aligned.
 const FENCED: usize = 1;
 
-/// A hazard pointer: keeps one object at a time from being freed, however long; made by
+/// A hazard pointer: it keeps one object at a time from being freed, for as long as you like. It is made by
 /// [`Reclaimer::hazard`](crate::Reclaimer::hazard) and [`Reclaimer::hazards`](crate::Reclaimer::hazards).
 ///
-/// Everything else that is retired meanwhile is freed, so a reader that stalls (or is preempted,
-/// swapped out, stopped by a debugger) keeps one object. A [`Guard`](crate::Guard) costs less and keeps all of them.
+/// Everything else that is retired meanwhile is freed, so a reader that stalls (or is preempted, swapped out, stopped
+/// by a debugger) keeps one object. A [`Guard`](crate::Guard) costs less and keeps all objects.
 ///
 /// # Which objects
-/// [`protect`](Hazard::protect) loads a pointer, writes it down, and loads it again: if it is still
-/// there, its object had not been retired when it was written down. That needs a place that no longer
-/// leads to an object once it is retired. A `next` field of a node that may have been unlinked itself
-/// is none, unless unlinking changes the field (a mark bit, as in Michael's list).
+/// [`protect`](Hazard::protect) loads a pointer, stores it in the hazard, and loads it again. If the source still has
+/// the same pointer, the object had not been retired when the hazard was stored. For that, the source must no longer
+/// lead to an object once that object is retired. A `next` field of a node that may itself have been unlinked does
+/// not qualify, unless unlinking changes the field (by a mark bit, as in Michael's list).
 ///
-/// What is kept is the object at this address, if it is this address that is retired: by `retire`,
-/// `retire_with`, `retire_born`, `retire_batch`, or as a count by `retire_arc`. A hazard keeps no part of
-/// another object, no slice (`retire_slice`), and nothing that a value (`retire_value`) or a closure
-/// (`defer`) owns: these need a guard.
+/// A hazard keeps the object at its address, if exactly this address is retired: by `retire`, `retire_with`,
+/// `retire_born`, `retire_batch`, or as a count by `retire_arc`. A hazard keeps no part of another object, no slice
+/// (`retire_slice`), and nothing that a value (`retire_value`) or a closure (`defer`) owns. These need a guard.
 ///
 /// # Moving a pointer
-/// - InFlight over hand: [`core::mem::swap`] two hazards; nothing is copied, each goes on holding what it
-///   held. A hazard is one word, so where both are a function's own these are two registers. Or take a
-///   [`HazardPair`], which does that by itself.
+/// - Hand over hand: [`core::mem::swap`] two hazards. Nothing is copied, and each goes on holding what it held. A
+///   hazard is one word, so two hazards that are a function's own are two registers. Or take a [`HazardPair`], which
+///   does the same by itself.
 /// - From a guard to a hazard: [`keep`](Hazard::keep), then drop the guard.
-/// - From one hazard to another: [`protect`](Hazard::protect) again, from its source. A copy is not
-///   enough: whoever looks may see the second before and the first after.
-/// - From a hazard to a guard: load it again under the guard, which protects nothing older.
+/// - From one hazard to another: [`protect`](Hazard::protect) again, from the source. A copy is not enough: a scan
+///   may read the second hazard before the copy and the first one after it was changed.
+/// - From a hazard to a guard: load the pointer again under the guard, which protects nothing loaded earlier.
 ///
 /// # Tags
-/// The low bits that the object's alignment leaves free are the caller's. They are compared, but what
-/// is held is the address without them: retire the pointer without its tag.
+/// The low bits that the object's alignment leaves free belong to the caller. They are compared, but the hazard holds
+/// the address without them: retire the pointer without its tag.
 ///
 /// # Cost
-/// Two loads and a store: no fence, no read-modify-write (with [`Source::Fence`](crate::Source::Fence) a
-/// fence). It is lock-free: a try fails only where somebody has changed the source. A writer looks at
-/// all hazards of the domain whenever it looks at the readers.
+/// Two loads and a store, with no fence and no read-modify-write (with [`Source::Fence`](crate::Source::Fence), a
+/// fence). It is lock-free: a try fails only where another thread has changed the source. A writer scans all hazards
+/// of the domain whenever it scans the readers.
 ///
-/// M. Michael, "Hazard pointers: safe memory reclamation for lock-free objects" (IEEE TPDS 2004); the
-/// fence is left to the domain's barrier.
+/// M. Michael, "Hazard pointers: safe memory reclamation for lock-free objects" (IEEE TPDS 2004); the domain's
+/// barrier replaces the fence.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -86,16 +85,16 @@ const FENCED: usize = 1;
 /// });
 /// ```
 pub struct Hazard<'r> {
-    /// Its slot, in a line of this thread's record, with [`FENCED`] or not; a raw pointer, so that a hazard is
-    /// neither Send nor Sync.
+    /// The address of its slot, in a line of this thread's record, with or without [`FENCED`]; a raw pointer, so that
+    /// a hazard is neither Send nor Sync.
     at: *const HazardSlot,
     _borrowed: PhantomData<&'r Record>,
 }
 
-/// A hazard's slot, without the bit.
+/// Returns a hazard's slot, whose address is `at` without the bit.
 ///
 /// # Safety
-/// `at` is a hazard's that lives for `'r`.
+/// `at` belongs to a hazard that lives for `'r`.
 #[inline]
 unsafe fn slot_of<'r>(at: *const HazardSlot) -> &'r HazardSlot {
     // SAFETY: lines live as long as their domain, which the hazard keeps alive.
@@ -103,7 +102,7 @@ unsafe fn slot_of<'r>(at: *const HazardSlot) -> &'r HazardSlot {
 }
 
 impl<'r> Hazard<'r> {
-    /// The caller owns `record`.
+    /// Takes its slots in `record`, which the caller owns.
     pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
         record.expect_hazard();
         let slot = record.engine().hazards().take(record);
@@ -113,18 +112,19 @@ impl<'r> Hazard<'r> {
 
     /// Loads a pointer whose object this hazard keeps from then on, in place of the one before.
     ///
-    /// Null is held like any other pointer, and keeps nothing.
+    /// A null pointer is held like any other, and keeps nothing.
     #[inline]
     pub fn protect<T>(&mut self, source: &AtomicPtr<T>) -> Held<'_, T> {
-        // SAFETY: this hazard's, which is borrowed.
+        // SAFETY: `at` is this hazard's, which is borrowed.
         let ptr = unsafe { protect_by(self.at, self.at.addr() & FENCED != 0, source) };
         Held::new(ptr)
     }
 
-    /// One try of [`protect`](Hazard::protect) with a pointer that was loaded before.
+    /// Makes one try of [`protect`](Hazard::protect) with a pointer that was loaded before.
     ///
     /// # Errors
-    /// What `source` says now, if it is something else. Nothing is held then that may be used.
+    /// Returns what `source` holds now, if that is another pointer. The hazard then protects nothing that may be
+    /// used.
     #[inline]
     pub fn try_protect<T>(
         &mut self,
@@ -137,10 +137,10 @@ impl<'r> Hazard<'r> {
 
     /// Keeps an object that an open guard protects, so that the guard may be dropped. One store.
     ///
-    /// The guard is one of the same reclaimer under which `ptr` was loaded.
+    /// The guard must be of the same reclaimer, and `ptr` must have been loaded under it.
     ///
     /// # Panics
-    /// If `guard` is of another reclaimer.
+    /// Panics if `guard` is of another reclaimer.
     #[inline]
     pub fn keep<T>(&mut self, guard: &impl Section, ptr: *mut T) -> Held<'_, T> {
         // SAFETY: this hazard's; records live as long as their domain, which `'r` and the guard keep alive.
@@ -150,12 +150,12 @@ impl<'r> Hazard<'r> {
             guard.domain(),
             "Hazard::keep: a guard of another reclaimer"
         );
-        // The guard's end is a Release store, so whoever sees it sees this one.
+        // The guard's end is a Release store, so a scan that sees it sees this store as well.
         self.slot().hold(address(ptr));
         Held::new(ptr)
     }
 
-    /// Keeps nothing. One store.
+    /// Stops keeping the object. One store.
     #[inline]
     pub fn clear(&mut self) {
         self.slot().clear();
@@ -163,18 +163,18 @@ impl<'r> Hazard<'r> {
 
     #[inline]
     fn slot(&self) -> &HazardSlot {
-        // SAFETY: its own, for as long as it is borrowed.
+        // SAFETY: `at` is its own, for as long as the hazard is borrowed.
         unsafe { slot_of(self.at) }
     }
 }
 
-/// [`Hazard::protect`], by value: so that a hazard in a register stays there.
+/// Does [`Hazard::protect`], with the hazard by value, so that a hazard in a register stays there.
 ///
 /// # Safety
-/// `at` is a hazard's that lives, and `fenced` says whether it has the bit.
+/// `at` belongs to a hazard that lives, and `fenced` says whether it has the bit.
 #[inline]
 unsafe fn protect_by<T>(at: *const HazardSlot, fenced: bool, source: &AtomicPtr<T>) -> *mut T {
-    // Relaxed: not followed before the Acquire load behind the hazard has found it again.
+    // Relaxed: the pointer is not followed before the Acquire load after the hazard's store has found it again.
     let seen = source.load(Ordering::Relaxed);
     if !fenced {
         // SAFETY: without the bit it is the slot's address, and lines live as long as their domain, which
@@ -184,17 +184,17 @@ unsafe fn protect_by<T>(at: *const HazardSlot, fenced: bool, source: &AtomicPtr<
             return ptr;
         }
     }
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises that the hazard at `at` lives.
     unsafe { protect_anew(at, source) }
 }
 
-/// [`Hazard::protect`] where somebody has changed the source meanwhile, or readers fence.
+/// Does [`Hazard::protect`] where another thread has changed the source meanwhile, or where readers fence.
 ///
 /// # Safety
-/// `at` is a hazard's that lives.
+/// `at` belongs to a hazard that lives.
 #[cold]
 unsafe fn protect_anew<T>(at: *const HazardSlot, source: &AtomicPtr<T>) -> *mut T {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises that the hazard at `at` lives.
     let (slot, fenced) = (unsafe { slot_of(at) }, at.addr() & FENCED != 0);
     // Relaxed, as in `Hazard::protect`.
     let mut seen = source.load(Ordering::Relaxed);
@@ -206,19 +206,19 @@ unsafe fn protect_anew<T>(at: *const HazardSlot, source: &AtomicPtr<T>) -> *mut 
     }
 }
 
-/// What a hazard on `ptr` holds: its address without the bits that alignment leaves free.
+/// Returns what a hazard on `ptr` holds: its address without the bits that alignment leaves free.
 #[inline]
 pub(super) fn address<T>(ptr: *mut T) -> u64 {
     (ptr.addr() & !(align_of::<T>() - 1)) as u64
 }
 
-/// Two hazard pointers in turn, for a walk hand over hand; made by
+/// Two hazard pointers that are used in turn, for a walk hand over hand; made by
 /// [`Reclaimer::hazard_pair`](crate::Reclaimer::hazard_pair).
 ///
-/// Each [`protect`](HazardPair::protect) takes the one of the two that was used before the last: so what one
-/// call returned is kept until the call after the next one, and a node is kept while its successor is
-/// protected. It does what two [`Hazard`]s do that are swapped at each step, which "Which objects" there tells
-/// about, in fewer instructions (which short lists notice).
+/// Each [`protect`](HazardPair::protect) uses the one of the two that was not used last. So what one call returned is
+/// kept until the call after the next one, and a node is kept while its successor is protected. A pair does what two
+/// [`Hazard`]s do that are swapped at each step ("Which objects" there applies), in fewer instructions, which matters
+/// for short lists.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -250,13 +250,13 @@ pub(super) fn address<T>(ptr: *mut T) -> u64 {
 pub struct HazardPair<'r> {
     /// The first of two slots, as in a [`Hazard`].
     at: *const HazardSlot,
-    /// The one that was used last.
+    /// Which of the two was used last.
     turn: usize,
     _borrowed: PhantomData<&'r Record>,
 }
 
 impl<'r> HazardPair<'r> {
-    /// The caller owns `record`.
+    /// Takes its slots in `record`, which the caller owns.
     pub(crate) fn new(record: &'r Record) -> HazardPair<'r> {
         (0..2).for_each(|_| record.expect_hazard());
         let slot = record.engine().hazards().take_pair(record);
@@ -265,19 +265,19 @@ impl<'r> HazardPair<'r> {
         HazardPair { at, turn: 1, _borrowed: PhantomData }
     }
 
-    /// [`Hazard::protect`] by the other of the two. What the call before this one protected stays protected
-    /// until the next.
+    /// Does [`Hazard::protect`] by the other of the two. What the call before this one protected stays protected
+    /// until the next call.
     #[inline]
     pub fn protect<T>(&mut self, source: &AtomicPtr<T>) -> Held<'_, T> {
         self.turn ^= 1;
-        // In the same line, also with the bit.
+        // The address is in the same line, also with the bit.
         let at = self.at.wrapping_add(self.turn);
-        // SAFETY: one of its own, which is borrowed.
+        // SAFETY: `at` is one of its own, and the pair is borrowed.
         let ptr = unsafe { protect_by(at, self.at.addr() & FENCED != 0, source) };
         Held::new(ptr)
     }
 
-    /// Keeps nothing. Two stores.
+    /// Stops keeping both objects. Two stores.
     #[inline]
     pub fn clear(&mut self) {
         for turn in 0..2 {
@@ -291,7 +291,7 @@ impl Drop for HazardPair<'_> {
     #[inline]
     fn drop(&mut self) {
         for turn in 0..2 {
-            // SAFETY: its own, whose end this is.
+            // SAFETY: the address is of its own hazard, which ends here.
             unsafe { end(self.at.wrapping_add(turn)) };
         }
     }
@@ -308,18 +308,19 @@ impl fmt::Debug for HazardPair<'_> {
 impl Drop for Hazard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this hazard's, whose end this is.
+        // SAFETY: `at` is this hazard's, which ends here.
         unsafe { end(self.at) };
     }
 }
 
-/// By value, as [`protect_anew`].
+/// Ends a hazard. It is passed by value, as in [`protect_anew`].
 ///
 /// # Safety
-/// `at` is a hazard's that is dropped.
+/// `at` belongs to a hazard that is being dropped.
 #[inline(never)]
 unsafe fn end(at: *const HazardSlot) {
-    // SAFETY: as the caller says; records live as long as their domain, which the hazard keeps alive.
+    // SAFETY: the caller drops the hazard at `at`; records live as long as their domain, which the hazard keeps
+    // alive.
     unsafe {
         slot_of(at).clear();
         let (line, number) = line_of(at);

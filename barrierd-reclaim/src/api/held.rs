@@ -1,4 +1,4 @@
-//! What a hazard has protected, and the sections that it may take an object over from.
+//! The pointer that a hazard has protected, and the sections that a hazard may take an object over from.
 
 use crate::api::guard::Guard;
 use crate::api::hazard::address;
@@ -30,31 +30,31 @@ pub struct Held<'h, T> {
 }
 
 impl<'h, T> Held<'h, T> {
-    /// Held by a hazard, which is borrowed for `'h`.
+    /// Wraps a pointer held by a hazard that is borrowed for `'h`.
     #[inline]
     pub(super) fn new(ptr: *mut T) -> Held<'h, T> {
         Held { ptr, _held: PhantomData }
     }
 
-    /// The pointer as it was loaded, tags and all. What is held is held until the hazard is next used.
+    /// Returns the pointer as it was loaded, including tags. It is held until the hazard is next used.
     #[inline]
     #[must_use]
     pub fn as_ptr(self) -> *mut T {
         self.ptr
     }
 
-    /// Whether it is null, but for its tag.
+    /// Returns whether the pointer is null, apart from its tag.
     #[inline]
     #[must_use]
     pub fn is_null(self) -> bool {
         address(self.ptr) == 0
     }
 
-    /// The object, if the pointer is not null (but for its tag, which is taken off).
+    /// Returns the object, unless the pointer, with its tag taken off, is null.
     ///
     /// # Safety
-    /// The pointer leads to an object that was not retired when it was protected
-    /// (see [`Hazard`](crate::Hazard), "Which objects"), and that nobody has a `&mut` to while this lives.
+    /// The pointer leads to an object that was not retired when it was protected (see [`Hazard`](crate::Hazard),
+    /// "Which objects"), and no `&mut` to the object exists while the result lives.
     #[inline]
     #[must_use]
     pub unsafe fn as_ref(self) -> Option<&'h T> {
@@ -88,7 +88,7 @@ impl<T> fmt::Debug for Held<'_, T> {
     }
 }
 
-/// An open guard, of any kind: what [`Hazard::keep`](crate::Hazard::keep) can take over from.
+/// An open guard of any kind, from which [`Hazard::keep`](crate::Hazard::keep) can take an object over.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -115,7 +115,7 @@ impl Section for RobustGuard<'_> {}
 
 mod sealed {
     pub trait Section {
-        /// The address of its domain.
+        /// Returns the address of its domain.
         fn domain(&self) -> usize;
     }
 }

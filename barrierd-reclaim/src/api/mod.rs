@@ -1,7 +1,7 @@
 //! What users call: reclaimers and handles, guards, hazards, and the ways to retire.
 //!
-//! Owns the public types and their contracts, and nothing that happens after a call has begun. May know every other
-//! folder except `epoch`, which stands beside it; no other folder may know it.
+//! This folder owns the public types and their contracts, and nothing that happens after a call has begun. It may
+//! know every other folder except `epoch`, which stands beside it. No other folder may know it.
 
 pub(crate) mod builder;
 pub(crate) mod guard;

@@ -5,13 +5,13 @@ use crate::engine::record::Record;
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// An open read-side section with a place of its own in the domain, made by
-/// [`Reclaimer::pin_owned`]. Unlike a [`Guard`](crate::Guard) it borrows nothing and may be sent and
-/// shared: an async task may hold one across an `.await`, wherever it wakes up.
+/// An open read-side section with a record of its own in the domain, made by [`Reclaimer::pin_owned`]. Unlike a
+/// [`Guard`](crate::Guard), it borrows nothing and may be sent and shared. An async task may hold one across an
+/// `.await`, on whichever thread it resumes.
 ///
-/// It costs more to make than a guard (about as much as an allocation and a fence), and while it
-/// lives it holds back what any guard does: it never sleeps as an idle thread does. Make one a
-/// task, not one an access, and [`repin`](OwnedGuard::repin) it where nothing is held.
+/// Making one costs more than making a guard (about as much as an allocation and a fence). While it lives it holds
+/// back what any guard does, and it is never put to sleep as an idle thread is. Make one for each task, not for each
+/// access, and [`repin`](OwnedGuard::repin) it where nothing is held.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -41,10 +41,10 @@ pub struct OwnedGuard {
     reclaimer: Reclaimer,
 }
 
-// SAFETY: a record is tied to no thread, and the guard owns it. What another thread loads under the
-// guard it loads after the guard came to it, hence after the slot's store and after the full stop
-// with which the record was taken: all evidence that covers the record or that thread covers the
-// load (docs/proofs/holders.md, "An owned guard").
+// SAFETY: a record is tied to no thread, and the guard owns it. What another thread loads under the guard, it loads
+// after the guard came to it. That is after the slot's store and after the fence and stamp with which the record was
+// taken. So all evidence that covers the record or that thread covers the load (docs/proofs/holders.md, "An owned
+// guard").
 unsafe impl Send for OwnedGuard {}
 // SAFETY: as for Send; through `&self` only the slot is read, which is atomic.
 unsafe impl Sync for OwnedGuard {}
@@ -64,18 +64,17 @@ impl OwnedGuard {
         pointer.load(Ordering::Acquire)
     }
 
-    /// Ends the section and opens the next: what was retired meanwhile may go.
+    /// Ends the section and opens the next, so that what was retired meanwhile can be freed.
     ///
-    /// A full fence and a look at the clock, unlike [`Guard::repin`](crate::Guard::repin): it shows
-    /// the domain that this place has passed a barrier. Pointers from before must not be used any
-    /// more.
+    /// Unlike [`Guard::repin`](crate::Guard::repin), this runs a full fence and reads the clock. That shows the
+    /// domain that this record has passed a barrier. Pointers from before must not be used any more.
     pub fn repin(&mut self) {
         let domain = self.reclaimer.domain();
         domain.fence_and_stamp(self.record());
         domain.pin(self.record());
     }
 
-    /// The reclaimer whose objects it protects.
+    /// Returns the reclaimer whose objects it protects.
     #[must_use]
     pub fn reclaimer(&self) -> &Reclaimer {
         &self.reclaimer
@@ -89,7 +88,7 @@ impl OwnedGuard {
 
 impl Drop for OwnedGuard {
     fn drop(&mut self) {
-        // Nothing is ever retired through it: there is nothing to hand over.
+        // Nothing is ever retired through this record, so there is nothing to hand over.
         self.record().reader().unpin();
         self.reclaimer.domain().give_back_unused(self.record());
     }

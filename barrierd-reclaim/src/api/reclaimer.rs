@@ -1,4 +1,4 @@
-//! What a data structure's author uses: [`Reclaimer`] and its [`Builder`].
+//! [`Reclaimer`], the type that authors of data structures begin with.
 
 use crate::api::builder::Builder;
 use crate::api::guard::Guard;
@@ -22,19 +22,19 @@ use std::time::Instant;
 
 /// A domain of concurrent data structures whose removed objects are freed together.
 ///
-/// Readers [`pin`](Reclaimer::pin) and follow pointers; writers unlink an object, so that no new
-/// reader can find it, and [`retire`](Reclaimer::retire) it. It is freed once every CPU has passed
-/// a memory barrier since and every section that was open then has ended.
+/// Readers [`pin`](Reclaimer::pin) and follow pointers; writers unlink an object, so that no new reader can find it,
+/// and [`retire`](Reclaimer::retire) it. It is freed once every CPU is known to have passed a memory barrier since
+/// (or every thread to have seen the unlink), and every section that was open then has ended.
 ///
 /// Clones share the domain. When the last one is dropped, everything retired is freed.
 ///
 /// Objects are freed by calls to this library: a little in each `retire`, all that is safe in
-/// [`flush`](Reclaimer::flush) and [`synchronize`](Reclaimer::synchronize), the rest when the last
-/// clone is dropped. What a thread holds that sleeps, blocks or has exited is freed by the
-/// [background thread](Builder::background), two barrier rounds and some 20 ms after its last call.
+/// [`flush`](Reclaimer::flush) and [`synchronize`](Reclaimer::synchronize), the rest when the last clone is dropped.
+/// If a thread sleeps, blocks or has exited, the [background thread](Builder::background) frees what it holds, two
+/// barrier rounds and some 20 ms after the thread's last call.
 ///
-/// A retired object that owns a clone of its reclaimer keeps the domain alive until it is freed: with
-/// one in the queue, dropping all other clones frees nothing.
+/// A retired object that owns a clone of its reclaimer keeps the domain alive until it is freed. While such an object
+/// is queued, dropping all other clones frees nothing.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;
@@ -67,26 +67,26 @@ pub struct Reclaimer {
     _last: Arc<Last>,
 }
 
-/// Shared by all clones, and by nothing else: dropped with the last of them, on its thread. (The
-/// domain itself may live a moment longer, in the hands of a thread that exits.)
+/// Shared by all clones, and by nothing else: it is dropped with the last of them, on that clone's thread. (The
+/// domain itself may live a moment longer, while an exiting thread still holds it.)
 struct Last(Arc<Domain>);
 
 impl Drop for Last {
     fn drop(&mut self) {
         self.0.close();
         if self.0.is_forked() {
-            // What other threads were at is half done, the records' queues too: kept for good.
+            // The work of other threads, and the records' queues, may be half done: all of it is kept for good.
             core::mem::forget(self.0.clone());
         }
     }
 }
 
 impl Reclaimer {
-    /// A new domain on the best source of barriers there is ([`Source::Auto`](crate::Source::Auto)).
+    /// Makes a new domain on the best source of barriers that is available ([`Source::Auto`](crate::Source::Auto)).
     ///
-    /// Costs a system call, a `stat` of the daemon's file: about a microsecond, and waits for nothing. The first
-    /// of a process asks the kernel three questions more, and where a daemon's file is there opens and maps it,
-    /// some thirty system calls; all domains of the process share it.
+    /// This costs one system call, a `stat` of the daemon's file: about a microsecond. It waits for nothing. The
+    /// first call in a process asks the kernel three more questions. Where a daemon's file exists, that call also
+    /// opens and maps it, in some thirty system calls. All domains of the process share the mapping.
     #[must_use]
     pub fn new() -> Reclaimer {
         Builder::default().build().unwrap_or_else(|_| {
@@ -94,7 +94,7 @@ impl Reclaimer {
         })
     }
 
-    /// A new domain with a chosen source.
+    /// Returns a builder for a domain with other settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -113,13 +113,13 @@ impl Reclaimer {
         &self.domain
     }
 
-    /// A place in this domain for one thread's hot path.
+    /// Makes a handle: a record in this domain, for one thread's hot path.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle::new(self.clone())
     }
 
-    /// Opens a read-side section: one store, some loads and tests.
+    /// Opens a read-side section. It costs one store, some loads and tests.
     ///
     /// Guards nest. With [`Source::Fence`](crate::Source::Fence) the outermost `pin` runs a full fence too.
     #[inline]
@@ -135,7 +135,7 @@ impl Reclaimer {
         Guard::new(record)
     }
 
-    /// The record that counts a guard now.
+    /// Returns the record, which counts the new guard.
     #[cold]
     fn pin_slow(&self) -> *const Record {
         let found = local::find(self.id, &self.domain);
@@ -145,7 +145,7 @@ impl Reclaimer {
         let own = unsafe { &*record };
         self.domain.pin_nested(own);
         if found.is_none() {
-            // One more than the guards, so that the last one's end is noticed.
+            // The count is one more than the guards, so that the end of the last one is noticed.
             own.transient().set(true);
             own.nest();
         }
@@ -154,13 +154,14 @@ impl Reclaimer {
 
     /// Opens a section that may move between threads, and across an `.await`.
     ///
-    /// Costs about as much as an allocation and a fence: a place in the domain, and a full stop.
+    /// It costs about as much as an allocation and a fence: the guard takes a record in the domain, fences and takes
+    /// a stamp.
     pub fn pin_owned(&self) -> OwnedGuard {
         OwnedGuard::new(self.clone())
     }
 
-    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). Two
-    /// loads and three stores.
+    /// Opens a section that may stall: it keeps nothing that is born later ([`RobustGuard`]). It costs two loads and
+    /// three stores.
     #[inline]
     pub fn pin_robust(&self) -> RobustGuard<'_> {
         let Some(record) = local::last(&self.domain) else { return self.pin_robust_slow() };
@@ -174,14 +175,14 @@ impl Reclaimer {
         RobustGuard::open(self.kept_record(), &self.domain, self.domain.readers_fence())
     }
 
-    /// A hazard pointer, which holds nothing yet. One in eight costs some atomic operations, the others
-    /// what finding this thread's place does.
+    /// Makes a hazard pointer, which holds nothing yet. One in eight costs some atomic operations; the others cost
+    /// the search for this thread's record.
     #[must_use]
     pub fn hazard(&self) -> Hazard<'_> {
         Hazard::new(self.kept_record())
     }
 
-    /// A few hazard pointers at once, for a pair or hand over hand.
+    /// Makes a few hazard pointers at once, for a pair or for a walk hand over hand.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -193,19 +194,19 @@ impl Reclaimer {
     /// ```
     #[must_use]
     pub fn hazards<const N: usize>(&self) -> [Hazard<'_>; N] {
-        // One record for all, also late in a thread's exit; none for none.
+        // All share one record, also late in a thread's exit. For no hazards, no record is taken.
         let mut record = None;
         core::array::from_fn(|_| Hazard::new(record.get_or_insert_with(|| self.kept_record())))
     }
 
-    /// Two hazard pointers in turn, for a walk hand over hand: [`HazardPair`].
+    /// Makes two hazard pointers that are used in turn, for a walk hand over hand: [`HazardPair`].
     #[must_use]
     pub fn hazard_pair(&self) -> HazardPair<'_> {
         HazardPair::new(self.kept_record())
     }
 
-    /// This thread's record, for somebody who counts in `Record::holds` at once; late in the thread's
-    /// exit, when there is no registration, one that is given back after the last of them.
+    /// Returns this thread's record, for a caller that at once counts itself in `Record::holds`. Late in the thread's
+    /// exit, when there is no registration, it returns one that is given back after the last such holder.
     fn kept_record(&self) -> &Record {
         let record = local::find(self.id, &self.domain).unwrap_or_else(|| {
             let record = self.domain.acquire();
@@ -224,23 +225,24 @@ impl Reclaimer {
     /// As for `retire_with`, and `ptr` came from [`Box::into_raw`].
     #[inline]
     pub unsafe fn retire<T: Send>(&self, ptr: *mut T) {
-        // SAFETY: this function's caller says so.
+        // SAFETY: the caller promises what `retire_with` asks, and that `ptr` came from a `Box`.
         unsafe { self.retire_with(ptr, free_box) }
     }
 
-    /// Calls `free(ptr)` once no reader can hold `ptr`, on whichever thread comes to it.
+    /// Calls `free(ptr)` once no reader can hold `ptr`, on any thread.
     ///
-    /// Queues the object: no fence, no atomic read-modify-write, no clock (with [`Source::Fence`](crate::Source::Fence) a fence
-    /// or two each time). Once every 64 objects, or fewer where they come slowly, the thread runs a fence, exchanges a word that the domain
-    /// shares and reads the clock; then, and at its first retire of a barrier
-    /// round, it reads the source's watermark and, if that is news, looks at the readers.
+    /// Queueing the object costs no fence, no atomic read-modify-write and no clock reading (with
+    /// [`Source::Fence`](crate::Source::Fence), a fence or two each time). Once in 64 objects, or in fewer where they
+    /// come slowly, the thread runs a fence, reads the clock and exchanges a word that the domain shares. Then, and
+    /// at its first retire of a barrier round, it reads the source's watermark and, if that has changed, scans the
+    /// readers.
     ///
-    /// Every call frees up to two objects that have become safe, the oldest first; more if
-    /// destructors retire, and once in 64 objects some of those that exited threads have left. If
-    /// the destructor of one panics, the panic comes out here, and no other object is lost.
+    /// Every call frees up to two objects that have become safe, the oldest first. It frees more if destructors
+    /// retire, and once in 64 objects it also frees some of those that exited threads have left. If a destructor
+    /// panics, the panic comes out of this call, and no other object is lost.
     ///
-    /// `free` may call this reclaimer again: what it retires is queued. It must not block on a
-    /// thread that waits for this one.
+    /// `free` may call this reclaimer again; what it retires is queued. It must not block on a thread that waits for
+    /// this one.
     ///
     /// # Safety
     /// - The object was reachable by readers only through pointers that they load inside a section
@@ -252,7 +254,7 @@ impl Reclaimer {
     #[inline]
     pub unsafe fn retire_with<T>(&self, ptr: *mut T, free: unsafe fn(*mut T)) {
         let item = Item::of(ptr, free);
-        // SAFETY: this function's caller says so.
+        // SAFETY: the caller promises what `retire_item` asks, which is the same.
         unsafe { self.retire_item::<false>(item, size_of::<T>()) }
     }
 
@@ -277,14 +279,14 @@ impl Reclaimer {
         self.with_record(|_, record| unsafe { Domain::retire::<BORN>(record, item, bytes) });
     }
 
-    /// Frees, on this thread, all that it has retired and that is safe by now, and what exited
-    /// threads have left. Never waits for a reader or a destructor: what another thread is freeing at
-    /// this moment may not be done when it returns.
+    /// Frees, on this thread, everything that this thread has retired and that is safe by now, and what exited
+    /// threads have left. It never waits for a reader or a destructor, so what another thread is freeing at this
+    /// moment may not be done when it returns.
     ///
-    /// Costs a fence, a clock read and a look at the readers. Where nothing but a barrier helps, since a thread idles
-    /// that has not pinned for a while, it buys one if it can (a system call, and the first time in a process that of
-    /// the registration), unless one was bought less than ten times its price ago; or asks the daemon to hurry, and
-    /// does not wait for it.
+    /// It costs a fence, a clock reading and a scan of the readers. Where only a barrier helps, because some thread
+    /// idles and has not pinned for a while, `flush` buys one if it can, unless one was bought less than ten times
+    /// its price ago. That costs a system call, and the first time in a process another one for the registration.
+    /// Where it can't buy, it asks the daemon to hurry and does not wait for it.
     pub fn flush(&self) {
         self.with_record(|domain, record| {
             // SAFETY: the record is this thread's for this call.
@@ -292,22 +294,22 @@ impl Reclaimer {
         });
     }
 
-    /// Waits until every section that was open at the call has ended and the barrier has passed;
-    /// then frees all that this thread, or any thread that has exited, retired before the call, but for
-    /// what a [`Hazard`] protects: it is not waited for.
+    /// Waits until every section that was open at the call has ended and the barrier has passed. Then it frees
+    /// everything that this thread, or any thread that has exited, retired before the call, except what a [`Hazard`]
+    /// protects. It does not wait for hazards.
     ///
-    /// `Ok` means that the destructors of all of it have returned, whichever thread ran them: what another thread
-    /// is freeing is waited for, in bags of 64. (Except where one has panicked. And an exited thread has exited
-    /// once it was joined, not when a [`std::thread::scope`] ends, which does not wait for thread-locals.)
+    /// `Ok` means that the destructors of all of it have returned, whichever thread ran them, except those that
+    /// panicked. It waits for what another thread is freeing, in bags of 64. (A thread counts as exited once it was
+    /// joined, not when a [`std::thread::scope`] ends, which does not wait for thread-locals.)
     ///
-    /// With the daemon it sleeps until the barrier comes, some milliseconds; with membarrier it
-    /// buys one, the first of a process at the price that [`Source::Membarrier`](crate::Source::Membarrier) tells.
+    /// With the daemon it sleeps until the barrier comes, for some milliseconds. With membarrier it buys one; the
+    /// first of a process has the price that [`Source::Membarrier`](crate::Source::Membarrier) states.
     ///
     /// # Errors
-    /// When `deadline` comes first, or when the wait could never end: see [`SynchronizeError`].
-    /// Nothing is lost then; and so it ends with [`SynchronizeError::Destructors`] where a destructor of another
-    /// thread's takes longer. Late in a thread's exit, when its registration is gone, a guard of its
-    /// own shows as [`SynchronizeError::Readers`], after the deadline.
+    /// Returns an error when `deadline` comes first, or when the wait could never end: see [`SynchronizeError`].
+    /// Nothing is lost then. If a destructor on another thread takes longer than the deadline, the error is
+    /// [`SynchronizeError::Destructors`]. Late in a thread's exit, when its registration is gone, a guard of the
+    /// thread itself shows as [`SynchronizeError::Readers`], after the deadline.
     pub fn synchronize(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         self.with_record(|domain, record| {
             // SAFETY: the record is this thread's for this call.
@@ -315,12 +317,12 @@ impl Reclaimer {
         })
     }
 
-    /// Who has a section open in this domain, the oldest first: whoever holds back what
-    /// [`Stats::waiting`] counts is among them (hazard pointers hold one object each, and are not); and a
-    /// destructor that blocks a background thread.
+    /// Returns the threads that have a section open in this domain, the oldest first, and a destructor that blocks a
+    /// background thread. Every section that holds back what [`Stats::waiting`] counts is among them. Hazard
+    /// pointers, which hold one object each, are not.
     ///
-    /// Costs a walk over the domain's threads, past ones too, and what they noted of what they retired,
-    /// sorted by time; and a look into `/proc` for each thread that is listed.
+    /// It costs a walk over the domain's threads, past ones too, and over their notes of what they retired, sorted by
+    /// time; and a read from `/proc` for each thread that is listed.
     ///
     /// ```
     /// use barrierd_reclaim::Reclaimer;
@@ -338,21 +340,20 @@ impl Reclaimer {
         self.domain.blockers()
     }
 
-    /// What the domain has done so far. Costs a walk over its threads; with
-    /// [`free_in_background`](Builder::free_in_background) also over the bags that came since anybody looked.
+    /// Returns what the domain has done so far. It costs a walk over its threads; with
+    /// [`free_in_background`](Builder::free_in_background), also over the bags that came since they were last walked.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.domain.stats()
     }
 
-    /// Which source of barriers serves at the moment, and why. Costs a few loads and a clock read.
+    /// Returns which source of barriers serves at the moment, and why. It costs a few loads and a clock reading.
     #[must_use]
     pub fn status(&self) -> Status {
         self.domain.status()
     }
 
-    /// Runs `work` with this thread's record, or, late in the thread's exit, with one taken for
-    /// this call.
+    /// Runs `work` with this thread's record; late in the thread's exit, with a record taken for this call.
     pub(crate) fn with_record<R>(&self, work: impl FnOnce(&Domain, &Record) -> R) -> R {
         if let Some(record) = local::find(self.id, &self.domain) {
             // SAFETY: this thread's record in this domain, which `self` keeps alive.
@@ -361,7 +362,7 @@ impl Reclaimer {
         struct HandOver<'d>(&'d Domain, &'d Record);
         impl Drop for HandOver<'_> {
             fn drop(&mut self) {
-                // SAFETY: taken below for this call, which is over.
+                // SAFETY: the record was taken below for this call, which is over.
                 unsafe { self.0.hand_over(self.1) };
             }
         }
@@ -382,7 +383,7 @@ impl fmt::Debug for Reclaimer {
     }
 }
 
-// A domain is shared between threads by its nature.
+// A domain is meant to be shared between threads.
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Reclaimer>();

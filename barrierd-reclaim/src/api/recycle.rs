@@ -1,9 +1,8 @@
-//! Memory for nodes that goes straight from a freed node to the next one of its size, on the same
-//! thread, while it is still in the cache.
+//! Reuses the memory of a freed node for the next node of its size on the same thread, while it is still in the
+//! cache.
 //!
-//! Opt-in: a data structure allocates its nodes by [`alloc`] and retires them with [`free`]. Each thread
-//! keeps up to [`KEPT`] pieces of each size; the rest goes to the global allocator, where all of it came
-//! from.
+//! This is opt-in: a data structure allocates its nodes by [`alloc`] and retires them with [`free`]. Each thread
+//! keeps up to [`KEPT`] pieces of each size. The rest goes back to the global allocator, where all of it came from.
 //!
 //! ```
 //! use barrierd_reclaim::{Reclaimer, recycle};
@@ -22,32 +21,32 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 use std::alloc::{Layout, alloc as allocate, dealloc, handle_alloc_error};
 
-/// Pieces of one size that a thread keeps.
+/// How many pieces of one size a thread keeps.
 pub const KEPT: usize = 256;
 
-/// Sizes are multiples of this, bytes, and so are addresses.
+/// Sizes and addresses are multiples of this, in bytes.
 const GRAIN: usize = 16;
 /// Larger nodes are left to the global allocator.
 const LARGEST: usize = 256;
 const SIZES: usize = LARGEST / GRAIN;
 
-/// A free piece, as long as nobody has it.
+/// A free piece, as long as no node uses it.
 struct Free {
-    /// The one below. Null: this is none, but the bottom.
+    /// The piece below. Null marks the bottom, which is not a piece.
     next: *const Free,
-    /// How many more may be put upon it.
+    /// How many more pieces may be put on top of it.
     room: usize,
 }
 
-/// What lies under a stack's pieces: so that the top alone says whether there is one, and room for another.
+/// What lies under a stack's pieces, so that the top alone says whether there is a piece, and room for another.
 struct Bottom(Free);
 
-// SAFETY: it never changes, and leads nowhere.
+// SAFETY: it never changes, and its pointer is null.
 unsafe impl Sync for Bottom {}
 
-/// Of a stack that takes pieces.
+/// The bottom of a stack that takes pieces.
 static OPEN: Bottom = Bottom(Free { next: ptr::null(), room: KEPT });
-/// Of one that takes none yet, or none any more.
+/// The bottom of a stack that takes none yet, or none any more.
 static CLOSED: Bottom = Bottom(Free { next: ptr::null(), room: 0 });
 
 /// One thread's free pieces of one size.
@@ -57,10 +56,10 @@ struct Stack {
 
 impl Stack {
     /// # Safety
-    /// `piece` is of this stack's size, at least 16 bytes, nobody else's, and there is room.
+    /// `piece` is of this stack's size and at least 16 bytes, the caller owns it, and there is room.
     #[inline]
     unsafe fn put(&self, piece: *mut Free, room: usize) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller owns the piece, which is large enough and aligned.
         unsafe { piece.write(Free { next: self.top.replace(piece), room: room - 1 }) };
     }
 
@@ -77,7 +76,7 @@ struct Cache {
 }
 
 thread_local! {
-    /// Without a destructor, so that it is reached by a plain address; [`EXIT`] empties it.
+    /// It has no destructor, so that it is reached by a plain address. [`EXIT`] empties it.
     static CACHE: Cache = const {
         Cache {
             stacks: [const { Stack { top: Cell::new(&raw const CLOSED.0) } }; SIZES],
@@ -94,7 +93,7 @@ impl Drop for Exit {
     fn drop(&mut self) {
         CACHE.with(|cache| {
             for (index, stack) in cache.stacks.iter().enumerate() {
-                // What is freed from here on goes to the global allocator at once.
+                // Memory freed from here on goes to the global allocator at once.
                 let mut piece = stack.top.replace(&raw const CLOSED.0);
                 // SAFETY: each a free piece, on the stack once, allocated with this layout; or the bottom.
                 unsafe {
@@ -114,7 +113,7 @@ fn layout_of(index: usize) -> Layout {
     Layout::from_size_align(size, GRAIN).expect("a multiple of a power of two")
 }
 
-/// The place of a node type's pieces, if it is small enough.
+/// Returns the index of the stack for a node type, if the type is small enough.
 const fn index_of<T>() -> Option<usize> {
     let size = size_of::<T>();
     if size == 0 || size > LARGEST || align_of::<T>() > GRAIN {
@@ -124,10 +123,10 @@ const fn index_of<T>() -> Option<usize> {
     }
 }
 
-/// A node with this value, in memory of a freed one where there is one.
+/// Returns a node with this value, in the memory of a freed node where there is one.
 ///
-/// As `Box::into_raw(Box::new(value))`, but to be given to [`free`], never to a `Box`. Types larger than
-/// 256 bytes, or aligned to more than 16, are boxed.
+/// This is like `Box::into_raw(Box::new(value))`, except that the node must be given to [`free`], never to a `Box`.
+/// Types larger than 256 bytes, or aligned to more than 16, are boxed.
 #[inline]
 #[must_use = "it is leaked otherwise"]
 pub fn alloc<T>(value: T) -> *mut T {
@@ -158,7 +157,7 @@ pub unsafe fn free<T>(node: *mut T) {
         // SAFETY: `alloc` of the same type has boxed it; the rest is the caller's promise.
         return drop(unsafe { Box::from_raw(node) });
     };
-    /// Also if the value's destructor panics.
+    /// Keeps the piece also if the value's destructor panics.
     struct Keep(*mut Free, usize);
     impl Drop for Keep {
         #[inline]
@@ -190,7 +189,7 @@ fn fresh<T>(index: usize) -> *mut T {
     piece.cast()
 }
 
-/// No room: the first time because the cache is not open yet.
+/// Frees a piece for which there is no room. The first time, that is because the cache is not open yet.
 #[cold]
 fn full(piece: *mut Free, cache: &Cache, index: usize) {
     // Late in a thread's exit nothing is kept any more.

@@ -1,6 +1,6 @@
-//! Robust guards, and the objects with a birth that they let go of.
+//! Robust guards, and the objects with a birth, of which a stalled robust guard holds only the older ones.
 //!
-//! Owns what users see; the steps of the protocol are in `protocol/holders.rs`.
+//! This file owns what users see. The steps of the protocol are in `protocol/holders.rs`.
 
 use crate::domain::Domain;
 use crate::engine::record::Record;
@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// An object that knows when it was born: made by [`Reclaimer::alloc`](crate::Reclaimer::alloc),
+/// An object that records when it was made, its *birth*: made by [`Reclaimer::alloc`](crate::Reclaimer::alloc),
 /// retired by [`Reclaimer::retire_born`](crate::Reclaimer::retire_born) (or a [`Handle`](crate::Handle)'s).
 ///
 /// A stalled [`RobustGuard`] keeps none of those that were born after it stalled. Every other guard
@@ -25,7 +25,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 #[derive(Debug)]
 #[repr(C)]
 pub struct Born<T> {
-    /// The era as it stood before the object was published: queues read it through `Item::birth`.
+    /// The era before the object was published. Queues read it through `Item::birth`.
     birth: u64,
     value: T,
 }
@@ -35,7 +35,7 @@ impl<T> Born<T> {
         Born { birth, value }
     }
 
-    /// The object itself; its birth is forgotten.
+    /// Returns the object itself, without its birth.
     pub fn into_inner(self) -> T {
         self.value
     }
@@ -60,27 +60,26 @@ impl<T> DerefMut for Born<T> {
 /// A read-side section that may stall: it holds back only what was born before its last
 /// [`protect`](RobustGuard::protect). Made by [`Reclaimer::pin_robust`](crate::Reclaimer::pin_robust).
 ///
-/// Of [`Born`] objects it keeps those that were born before its last `protect` and retired since it
-/// was made; of others, like any [`Guard`](crate::Guard), all that were retired since it was made. So
-/// what a stalled one keeps is bounded by what there was when it stalled, however much is retired
-/// later.
+/// Of [`Born`] objects it keeps those that were born before its last `protect` and retired since it was made; of
+/// others, like any [`Guard`](crate::Guard), all that were retired since it was made. So what a stalled one keeps is
+/// bounded by the objects that existed when it stalled, however much is retired later.
 ///
-/// Each pointer must be loaded through `protect`: a plain load, or one under another guard, protects
-/// nothing here. Guards nest: they share one section, from the first to the last one's end.
+/// Each pointer must be loaded through `protect`: a plain load, or a load under another guard, protects nothing here.
+/// Guards nest: they share one section, which lasts until the end of the last one.
 ///
 /// # Which objects
-/// Those that were not retired when `protect` loaded the pointer. A `next` field of a node that has been
-/// unlinked goes on leading to its successor, which may be younger than the section and freed by now; so
-/// look, once `protect` has returned, that the node is still linked: that its `next` bears no mark, say, if
-/// nodes are marked before they are unlinked (Harris's list), or that a queue's head is still the node. A
-/// plain [`Guard`](crate::Guard) needs no such look.
+/// Those that were not retired when `protect` loaded the pointer. A `next` field of a node that has been unlinked
+/// still leads to its successor, which may be younger than the section and freed by now. So check, once `protect` has
+/// returned, that the node is still linked: for example that its `next` has no mark, if nodes are marked before they
+/// are unlinked (Harris's list), or that a queue's head is still the node. A plain [`Guard`](crate::Guard) needs no
+/// such check.
 ///
 /// # Cost
-/// `pin_robust` is two loads and three stores; `protect` beside its own load two loads and a compare, and
-/// a store once an era. No fence (with [`Source::Fence`](crate::Source::Fence) one where it stores).
+/// `pin_robust` is two loads and three stores. `protect` is two loads and a comparison beside its own load, and a
+/// store once in an era. There is no fence (with [`Source::Fence`](crate::Source::Fence), one where it stores).
 ///
-/// A thread that has opened one is never put to sleep when it is idle, as others are: while it is, what others retire
-/// waits for the daemon, or for barriers that are bought.
+/// A thread that has once opened a robust guard is never put to sleep when it is idle, unlike others. While it is
+/// idle, what other threads retire waits for the daemon, or for bought barriers.
 ///
 /// Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation" (PPoPP 2018): 2GE-IBR,
 /// over the barrier's era and without its fences.
@@ -121,10 +120,10 @@ pub struct RobustGuard<'r> {
 }
 
 impl<'r> RobustGuard<'r> {
-    /// Opens the record's interval, or goes on with it. The caller owns the record.
+    /// Opens the record's interval, or continues it. The caller owns the record.
     ///
-    /// Whether it is open and how many guards there are is one word: so a signal handler that opens and ends
-    /// one anywhere in between leaves this one as it must be.
+    /// One word says whether the interval is open and how many guards there are. So a signal handler that opens and
+    /// ends a guard anywhere in between leaves the word as it must be.
     #[inline]
     pub(crate) fn open(record: &'r Record, domain: &'r Domain, fenced: bool) -> RobustGuard<'r> {
         if record.interval().is_idle() {
@@ -137,11 +136,11 @@ impl<'r> RobustGuard<'r> {
 
     #[inline]
     fn begin(record: &Record, domain: &Domain, fenced: bool) {
-        // After the interval's stores or before is all one: whatever it finds from here on is no older.
+        // This may come before or after the interval's stores: what the guard finds from here on is no older.
         record.reader().show_idle(record.interval().open(domain.words(), fenced));
     }
 
-    /// The record's first, or one beside others.
+    /// Opens the record's first guard, or one beside others.
     #[cold]
     fn open_slowly(record: &Record, domain: &Domain) {
         if record.interval().is_new() {
@@ -155,8 +154,8 @@ impl<'r> RobustGuard<'r> {
 
     /// Loads a pointer that stays valid as long as this guard, if it pointed to a live object.
     ///
-    /// An Acquire load, repeated where the era has moved on since the last one. Tag bits are the
-    /// caller's business and come back as they are.
+    /// An Acquire load, repeated where the era has moved on since the last one. Tag bits belong to the caller and
+    /// come back unchanged.
     #[inline]
     pub fn protect<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
         let load = || pointer.load(Ordering::Acquire);
@@ -166,18 +165,17 @@ impl<'r> RobustGuard<'r> {
         }
     }
 
-    /// Once an era at most.
+    /// Runs at most once in an era.
     #[cold]
     fn protect_anew<T>(&self, pointer: &AtomicPtr<T>) -> *mut T {
         let load = || pointer.load(Ordering::Acquire);
         self.record().interval().protect(self.domain.words(), load, self.domain.readers_fence())
     }
 
-    /// Ends the section and opens the next, in the present era: what was retired meanwhile may go.
+    /// Ends the section and opens the next, in the present era, so that what was retired meanwhile can be freed.
     ///
-    /// False, and nothing is done, if other robust guards of this thread and reclaimer (or of this
-    /// handle) are open.
-    /// Pointers from before must not be used any more.
+    /// Returns false, and does nothing, if other robust guards of this thread and reclaimer (or of this handle) are
+    /// open. Pointers from before must not be used any more.
     #[inline]
     pub fn repin(&mut self) -> bool {
         let record = self.record();
@@ -252,7 +250,7 @@ mod tests {
             Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
         let handle = reclaimer.handle();
         let evidence = || collect(u64::MAX, core::iter::once(handle.record().reader()));
-        // Whoever registers comes to a full stop.
+        // A thread that registers fences and takes a stamp.
         let stop = || drop(reclaimer.handle());
         let mut robust = handle.pin_robust();
         let first = evidence();
@@ -274,7 +272,7 @@ mod tests {
         assert!(evidence() > third && !handle.record().reader().is_pinned());
     }
 
-    /// Guards come and go, more than the word counts: the last one closes the section, and no other.
+    /// More guards come and go than the word can count. The last one closes the section, and no other.
     #[test]
     fn the_last_robust_guard_closes_the_section() {
         let reclaimer =

@@ -1,7 +1,7 @@
 //! More ways to retire: objects with a birth, values, closures, counts of an `Arc`, slices, batches.
 //!
-//! Each puts plain items into the queue; what differs is what is boxed and what frees it. It knows
-//! nothing of queues or scans.
+//! Each puts plain items into the queue. They differ in what is boxed and what frees it. This file knows nothing of
+//! queues or scans.
 
 use crate::api::handle::Handle;
 use crate::api::reclaimer::Reclaimer;
@@ -13,19 +13,20 @@ use crate::protocol::holders;
 use barrierd_client::clock::now_ns;
 use std::sync::Arc;
 
-/// An item, and what it takes, bytes.
+/// An item, and its size in bytes.
 pub(crate) type Weighed = (Item, usize);
 
 fn item<T>(ptr: *mut T, free: unsafe fn(*mut T), bytes: usize) -> Weighed {
     (Item::of(ptr, free), bytes)
 }
 
-/// Calls `work` later. One that captures nothing is not boxed.
+/// Returns an item that calls `work`. A closure that captures nothing is not boxed.
 fn closure<F: FnOnce() + Send + 'static>(work: F) -> Weighed {
     /// # Safety
     /// `ptr` came from `Box::into_raw`, or `F` has no size and was forgotten; called once.
     unsafe fn call<F: FnOnce()>(ptr: *mut F) {
-        // SAFETY: as the caller says. A box of no size is any aligned pointer.
+        // SAFETY: the caller promises that `ptr` came from a box, or that `F` has no size, and calls once. A box of
+        // no size is any aligned pointer.
         let work = unsafe { Box::from_raw(ptr) };
         work();
     }
@@ -33,30 +34,30 @@ fn closure<F: FnOnce() + Send + 'static>(work: F) -> Weighed {
     item(Box::into_raw(Box::new(work)), call::<F>, size_of::<F>())
 }
 
-/// Drops `value` later.
+/// Returns an item that drops `value`.
 fn value<T: Send + 'static>(value: T) -> Weighed {
     item(Box::into_raw(Box::new(value)), free_box, size_of::<T>())
 }
 
-/// Drops one count later.
+/// Returns an item that drops one count.
 fn count<T: Send + Sync + 'static>(arc: Arc<T>) -> Weighed {
     /// # Safety
     /// `ptr` came from `Arc::into_raw`; called once.
     unsafe fn drop_count<T>(ptr: *mut T) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller promises that `ptr` came from `Arc::into_raw`, and calls once.
         drop(unsafe { Arc::from_raw(ptr.cast_const()) });
     }
     let bytes = size_of::<T>();
     item(Arc::into_raw(arc).cast_mut(), drop_count::<T>, bytes)
 }
 
-/// Frees a boxed slice later; its length is boxed with it.
+/// Returns an item that frees a boxed slice; the slice's length is boxed.
 ///
 /// # Safety
 /// `ptr` came from `Box::into_raw`.
 unsafe fn slice<T: Send>(ptr: *mut [T]) -> Weighed {
     let bytes = ptr.len() * size_of::<T>();
-    // SAFETY: as the caller says; the box drops with the box around it.
+    // SAFETY: the caller promises that `ptr` came from `Box::into_raw`; the inner box drops with the box around it.
     let boxed = unsafe { Box::from_raw(ptr) };
     item(Box::into_raw(Box::new(boxed)), free_box, bytes)
 }
@@ -65,8 +66,8 @@ unsafe fn slice<T: Send>(ptr: *mut [T]) -> Weighed {
 macro_rules! retire_variants {
     ($on:ty, $self:ident, $make:literal) => {
         impl $on {
-            /// Puts a value into a box that knows its birth, for [`RobustGuard`](crate::RobustGuard)s.
-            /// One load beside the allocation.
+            /// Puts a value into a box that records its birth, for [`RobustGuard`](crate::RobustGuard)s. It costs one
+            /// load beside the allocation.
             ///
             /// Publish it through this reclaimer's structures, and free it by
             /// [`retire_born`](Reclaimer::retire_born); as long as it is not published it may be dropped.
@@ -96,9 +97,9 @@ macro_rules! retire_variants {
                 Box::new(Born::new(holders::birth(words, now_ns), value))
             }
 
-            /// [`retire`](Reclaimer::retire) of an object with a birth, so that a stalled
-            /// [`RobustGuard`](crate::RobustGuard) that is older than it does not keep it. A load and a
-            /// compare dearer.
+            /// Does what [`retire`](Reclaimer::retire) does for an object with a birth, so that a stalled
+            /// [`RobustGuard`](crate::RobustGuard) that is older than the object does not keep it. It costs one more
+            /// load and comparison.
             ///
             /// # Safety
             /// As for [`retire`](Reclaimer::retire), and `ptr` came from [`Box::into_raw`] of a box that
@@ -113,13 +114,12 @@ macro_rules! retire_variants {
                 unsafe { $self.retire_item::<true>(item, size_of::<Born<T>>()) };
             }
 
-            /// Calls `work` once every section that is open now has ended, on whichever thread comes
-            /// to it.
+            /// Calls `work` once every section that is open now has ended, on any thread.
             ///
-            /// Safe: it frees nothing by itself. What it captures is boxed; a closure that captures
-            /// nothing costs no allocation. Otherwise as [`Reclaimer::retire_with`], also in what
-            /// `work` may do. If it panics, the panic comes out where it runs. It waits for guards
-            /// alone: no [`Hazard`](crate::Hazard) holds what `work` captures.
+            /// This is safe, since it frees nothing by itself. What `work` captures is boxed; a closure that captures
+            /// nothing costs no allocation. Otherwise the call is like [`Reclaimer::retire_with`], also in what
+            /// `work` may do. If `work` panics, the panic comes out where it runs. It waits for guards alone: no
+            /// [`Hazard`](crate::Hazard) holds what `work` captures.
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;
@@ -140,9 +140,9 @@ macro_rules! retire_variants {
 
             /// Drops `value` once every section that is open now has ended.
             ///
-            /// For objects that readers reach through a value that was moved out of the structure: a
-            /// guard keeps what `value` owns, a [`Hazard`](crate::Hazard) does not. Costs an allocation,
-            /// but for values without size.
+            /// For objects that readers reach through a value that was moved out of the structure: a guard keeps what
+            /// `value` owns, a [`Hazard`](crate::Hazard) does not. It costs an allocation, except for values without
+            /// size.
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;
@@ -160,8 +160,8 @@ macro_rules! retire_variants {
 
             /// Drops this count of `arc` once every section that is open now has ended.
             ///
-            /// For structures that hold their nodes by `Arc::into_raw`: a reader may then take a count
-            /// of its own inside a section. No allocation.
+            /// For structures that hold their nodes by `Arc::into_raw`: a reader may then take a count of its own
+            /// inside a section. It costs no allocation.
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;
@@ -185,7 +185,7 @@ macro_rules! retire_variants {
 
             /// Frees the slice behind `ptr`, as its `Box`, once no reader can hold it.
             ///
-            /// As [`Reclaimer::retire`]; costs an allocation of two words, for the length.
+            /// Otherwise it is like [`Reclaimer::retire`]. It costs an allocation of two words, for the length.
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;
@@ -199,9 +199,9 @@ macro_rules! retire_variants {
             ///
             /// # Safety
             /// As for [`Reclaimer::retire`]; and no [`Hazard`](crate::Hazard) protects the slice or a part
-            /// of it: guards alone hold it, as what is queued is the box with its address and length.
+            /// of it: only guards hold it, since the queued object is the box with its address and length.
             pub unsafe fn retire_slice<T: Send>(&$self, ptr: *mut [T]) {
-                // SAFETY: this function's caller says so.
+                // SAFETY: the caller promises what `retire_slice` asks.
                 unsafe {
                     let item = slice(ptr);
                     $self.retire_item::<false>(item.0, item.1);
@@ -210,9 +210,8 @@ macro_rules! retire_variants {
 
             /// Frees all objects behind `ptrs`, as their boxes, once no reader can hold them.
             ///
-            /// One full stop, one scan and one look-up for all of them; dearer than
-            /// [`Reclaimer::retire`] for fewer than about ten. Frees as many safe objects as it
-            /// retires.
+            /// All of them share one fence and stamp, one scan and one look-up. For fewer than about ten it costs
+            /// more than [`Reclaimer::retire`]. It frees as many safe objects as it retires.
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;
@@ -226,14 +225,13 @@ macro_rules! retire_variants {
             /// ```
             ///
             /// # Safety
-            /// As for [`Reclaimer::retire`], of each of them; all were unlinked before this call, also
-            /// those that the iterator has yet to yield. If the iterator panics, those that it has
-            /// yielded are leaked.
+            /// As for [`Reclaimer::retire`], for each of them. All were unlinked before this call, including those
+            /// that the iterator has yet to yield. If the iterator panics, those that it has yielded are leaked.
             pub unsafe fn retire_batch<T: Send>(
                 &$self,
                 ptrs: impl IntoIterator<Item = *mut T>,
             ) {
-                // Foreign code, so before anything is touched.
+                // The iterator is foreign code, so it runs before anything is touched.
                 let ptrs: Vec<*mut T> = ptrs.into_iter().collect();
                                 let batch = ptrs.iter().map(|ptr| Item::of(*ptr, free_box));
                 // SAFETY: the record is the caller's for this call; the rest is its promise.

@@ -1,34 +1,35 @@
-//! The background thread: one for the process, for every domain that wants it; while it is blocked, another.
+//! The background thread. There is one in the process, for every domain that wants it; while it is blocked, another
+//! replaces it.
 //!
-//! Owns the thread and the registry. How it sleeps and is woken is `background/parker.rs`, what it does for a domain
-//! when it is awake `domain/keeper.rs`; it knows nothing of queues or barriers.
+//! This file owns the thread and the registry. It knows nothing of queues or barriers. `background/parker.rs` has how
+//! the thread sleeps and is woken, and `domain/keeper.rs` what it does for a domain when it is awake.
 //!
 //! # Who leads
-//! One thread looks after all domains; a second one watches it, and takes its place while it is blocked in
-//! somebody's destructor (`background/rota.rs`).
+//! One thread serves all domains. A second one watches it, and takes its place while it is blocked in a destructor
+//! (`background/rota.rs`).
 //!
 //! # When it sleeps, and who wakes it
-//! A domain is *asleep* while nothing waits in it: then the thread does not look at it, and with all
-//! domains asleep it sleeps without a timeout. Two sides, each with a fence between its store and its
-//! load, so that at least one sees the other (Dekker):
+//! A domain is *asleep* while nothing waits in it. Then the thread does not visit it, and with all domains asleep the
+//! thread sleeps without a timeout. Two sides each have a fence between their store and their load, so that at least
+//! one sees the other (Dekker):
 //!
-//! - The thread: `asleep` = true; fence; look at the tallies; something waits: `asleep` = false.
-//! - A retirer, with every first item of a bag, which takes the slow path: count the item; fence; look at
-//!   `asleep`; true: exchange it for false, and whoever got the true wakes the thread.
+//! - The thread: `asleep` = true; fence; read the tallies; if something waits, `asleep` = false.
+//! - A retirer, at every first item of a bag, which takes the slow path: count the item; fence; read `asleep`; if it
+//!   is true, exchange it for false. The one whose exchange returned true wakes the thread.
 //!
-//! So there is at most one wake-up each time a domain falls asleep. The items behind the first of a
-//! bag need no look: while they are pushed the first one waits, for a bag goes whole.
+//! So there is at most one wake-up each time a domain falls asleep. The later items of a bag need no check: while
+//! they are pushed the first one waits, since a bag is freed as a whole.
 //!
-//! The thread's own word is the same game once more ([`Parker`]): a waker marks it as called, and looks
-//! whether it must wake; the thread sleeps only by exchanging "awake" for "asleep".
+//! The thread's own word follows the same protocol ([`Parker`]): a waker marks the word as called, and checks whether
+//! it must wake the thread. The thread sleeps only by exchanging "awake" for "asleep".
 //!
-//! The process's first retirer starts it, for all: so it is an ordinary thread, whoever that was
-//! (`process/ordinary.rs`), and its code stays mapped (`process/loaded.rs`).
+//! The process's first retirer starts the thread for all domains. So the thread is an ordinary one, whichever thread
+//! started it (`process/ordinary.rs`), and its code stays mapped (`process/loaded.rs`).
 //!
 //! # Panics
-//! Threads that retire leave to it what it is there for, so it never ends. What of others' code runs here
-//! (destructors, hooks, a `tracing` subscriber, what a hook owns, where this is the last to let its domain
-//! go) may panic: that costs one look at one domain.
+//! Threads that retire rely on this thread, so it never ends. The foreign code that runs here may panic: destructors,
+//! hooks, a `tracing` subscriber, and the destructors of what a hook owns, where this thread drops the domain last. A
+//! panic costs one visit of one domain.
 
 pub(crate) mod parker;
 mod rota;
@@ -50,41 +51,41 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
-/// Between two attempts to start the thread, nanoseconds.
+/// The pause between two attempts to start the thread, in nanoseconds.
 const RETRY_NS: u64 = 100_000_000;
 
-/// After a visit that panicked.
+/// The pause after a visit that panicked.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// [`Service::state`]: there is no thread, one is being started, it runs.
+/// States of [`Service::state`]: there is no thread, one is being started, it runs.
 const NO_THREAD: u8 = 0;
 const STARTS: u8 = 1;
 const RUNS: u8 = 2;
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug)]
 enum Called {
-    /// The thread is awake, and looks again.
+    /// The thread is awake, and checks again.
     Awake,
     /// The same, and it took a system call.
     BySystemCall,
-    /// There is no thread; why, if it was just tried.
+    /// There is no thread; with the reason, if starting one was just tried.
     Nobody(Option<io::Error>),
 }
 
-/// One domain that the thread looks after.
+/// One domain that the thread serves.
 pub(crate) trait Kept: Send + Sync {
-    /// Its side of the thread.
+    /// Returns the domain's side of the thread.
     fn watch(&self) -> Option<&Watch>;
 
-    /// Whether anybody wants to hear of a destructor that blocks.
+    /// Returns whether there is a hook or subscriber to tell of a destructor that blocks.
     fn listens(&self) -> bool;
 
-    /// Tells of the destructor that blocks, if one does. Foreign code runs here.
+    /// Reports the destructor that blocks, if one does. Foreign code runs here.
     fn tell(&self);
 }
 
-/// What the thread does for one domain, and when.
+/// The work of the thread for one domain, and when it is due.
 pub(crate) trait Keep: Send {
     fn domain(&self) -> &Weak<dyn Kept>;
 
@@ -93,14 +94,15 @@ pub(crate) trait Keep: Send {
         self.domain().strong_count() == 0
     }
 
-    /// Destructors that its visits have begun.
+    /// Returns the number of destructors that its visits have begun.
     fn beats(&self) -> &Arc<AtomicU64>;
 
-    /// Looks at the domain, if it is time. When to come again; `None`: when called. Foreign code runs here.
+    /// Visits the domain, if it is time. Returns when to come again; `None` means when called. Foreign code runs
+    /// here.
     fn visit(&mut self) -> Option<Duration>;
 
-    /// What is worth waking up for before the next visit is due: sleeps until it has come, `longest` at most.
-    /// False, at once: that can't be waited for.
+    /// Sleeps until there is news that is worth waking up for before the next visit is due, for `longest` at most.
+    /// Returns false at once if it can't wait for news.
     fn news(&self) -> Option<Box<dyn FnOnce(Duration) -> bool + Send>>;
 }
 
@@ -124,13 +126,13 @@ impl fmt::Debug for dyn Keep {
 pub(crate) struct Watch {
     service: &'static Service,
     attention: Sentry,
-    /// The domain itself, until its first item makes it known to the thread: one that never retires
-    /// anything leaves no trace there.
+    /// The domain itself, until its first item makes it known to the thread. A domain in which nothing is ever
+    /// retired leaves no trace in the thread.
     newcomer: Mutex<Option<Box<dyn Keep>>>,
 }
 
 impl Watch {
-    /// Of the calling process.
+    /// Returns the service of the calling process.
     pub(crate) fn new() -> Watch {
         Watch {
             service: Service::of_this_process(),
@@ -139,13 +141,13 @@ impl Watch {
         }
     }
 
-    /// Has the thread look after the domain of `keeper`, this one's, from its first item on.
+    /// Has the thread serve the domain of `keeper`, which is this one's, from its first item on.
     pub(crate) fn enlist(&self, keeper: Box<dyn Keep>) {
         *lock(&self.newcomer) = Some(keeper);
     }
 
-    /// After an item was counted, and a SeqCst fence since: has the thread look at the domain, if it
-    /// does not. Whether that took a system call.
+    /// Makes the thread visit the domain, if it does not already. It is called after an item was counted and a SeqCst
+    /// fence was run since. Returns whether that took a system call.
     #[inline]
     pub(crate) fn wake_up(&self) -> bool {
         self.attention.wake_up() && self.call()
@@ -156,7 +158,8 @@ impl Watch {
         if let Some(newcomer) = lock(&self.newcomer).take() {
             let mut new = lock(&self.service.new);
             if new.len() == new.capacity() {
-                // As long as there is no thread to take them, those that are gone: a constant price each.
+                // As long as there is no thread to take the newcomers, remove those that are gone, at a constant
+                // price each.
                 new.retain(|keeper| !keeper.is_gone());
                 let room = new.len().max(4);
                 new.reserve(room);
@@ -171,8 +174,8 @@ impl Watch {
             Called::Nobody(error) => {
                 // So that the next item tries again.
                 self.attention.nobody_came();
-                // Or somebody else has started it meanwhile. Partner: the fence at its beginning. Either
-                // this load sees that it runs, or its look at newcomers sees `asleep`.
+                // Or another thread has started it meanwhile. Partner: the fence at its beginning. Either this load
+                // sees that it runs, or its check of the newcomers sees `asleep`.
                 fence(Ordering::SeqCst);
                 let woke = self.is_served() && self.attention.wake_up() && self.service.nap.call();
                 // Last: a subscriber may panic.
@@ -182,30 +185,30 @@ impl Watch {
         }
     }
 
-    /// Whether the thread runs: it may not have been needed yet, or could not be started.
+    /// Returns whether the thread runs. If not, it has not been needed yet, or could not be started.
     pub(crate) fn is_served(&self) -> bool {
-        // Relaxed: a hint, for who else looks for stalled sections.
+        // Relaxed: a hint, which decides what else checks for stalled sections.
         self.service.state.load(Ordering::Relaxed) == RUNS
     }
 
-    /// What the thread asks and says of the domain.
+    /// Returns the word that says whether the thread visits the domain.
     pub(crate) fn attention(&self) -> &Sentry {
         &self.attention
     }
 }
 
-/// The background thread of one process. The child of a fork has no such thread: it makes another for its
-/// own domains.
+/// The background thread of one process. The child of a fork has no such thread, and makes another for its own
+/// domains.
 struct Service {
     nap: Parker,
     /// [`NO_THREAD`], [`STARTS`] or [`RUNS`].
     state: AtomicU8,
-    /// When to try again to start it, after that has failed, nanoseconds.
+    /// When to try again to start the thread after a failure, in nanoseconds.
     retry_ns: AtomicU64,
     /// Domains that the thread has not seen yet.
     new: Mutex<Vec<Box<dyn Keep>>>,
     rota: Mutex<Rota>,
-    /// The watcher is to look.
+    /// Set when the watcher is to check.
     look: Condvar,
 }
 
@@ -222,16 +225,16 @@ impl Service {
         })
     }
 
-    /// Makes the thread look again; the first caller starts it.
+    /// Makes the thread check again. The first caller starts it.
     fn call(&'static self) -> Called {
-        // Relaxed, all: they decide who spawns, and `spawn` itself hands on what the thread needs.
+        // All are Relaxed: they decide which thread spawns, and `spawn` itself hands on what the new thread needs.
         if self.state.load(Ordering::Relaxed) == RUNS {
             return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
         }
         if now_ns() < self.retry_ns.load(Ordering::Relaxed) {
             return Called::Nobody(None);
         }
-        // While another thread starts it, nobody knows whether it will come.
+        // While another thread starts it, it is not known whether that will succeed.
         let mine =
             self.state.compare_exchange(NO_THREAD, STARTS, Ordering::Relaxed, Ordering::Relaxed);
         if mine.is_err() {
@@ -241,8 +244,8 @@ impl Service {
         let name = "barrierd-reclaim".into();
         match thread::Builder::new().name(name).spawn(|| self.run()) {
             Ok(_) => Called::BySystemCall,
-            // Without a thread (a limit, a seccomp filter) all is as with `background(false)`, until
-            // there is one.
+            // Without a thread (because of a limit or a seccomp filter), everything works as with
+            // `background(false)`, until there is one.
             Err(error) => {
                 self.retry_ns.store(now_ns().saturating_add(RETRY_NS), Ordering::Relaxed);
                 self.state.store(NO_THREAD, Ordering::Relaxed);
@@ -256,7 +259,7 @@ impl Service {
         become_ordinary();
         self.state.store(RUNS, Ordering::Relaxed);
         membarrier::set_attended(true);
-        // Partner: the fence of who found nobody.
+        // Partner: the fence of a caller that found no thread.
         fence(Ordering::SeqCst);
         let term = {
             let mut rota = lock(&self.rota);
@@ -266,7 +269,7 @@ impl Service {
         self.serve(Role::Lead { term });
     }
 
-    /// Looks after all domains, until another thread has taken the lead. What to do then.
+    /// Serves all domains, until another thread has taken the lead. Returns what to do then.
     fn lead(&'static self, term: u64) -> Role {
         loop {
             self.take_newcomers();
@@ -288,14 +291,14 @@ impl Service {
     }
 
     fn take_newcomers(&self) {
-        // Apart, so that the lock is not held below.
+        // A statement of its own, so that the lock is not held below.
         let new = core::mem::take(&mut *lock(&self.new));
         for keeper in new {
-            // This may be the last to let the domain go, and with it what its hooks own.
+            // This may drop the domain last, and with it what its hooks own.
             caught(|| {
                 let domain = keeper.domain().upgrade();
                 if let Some(watch) = domain.as_ref().and_then(|domain| domain.watch()) {
-                    // It may have called while there was no thread.
+                    // A domain may have called while there was no thread.
                     watch.attention().wake_up();
                 }
             });
@@ -304,7 +307,7 @@ impl Service {
     }
 }
 
-/// One look. When to come again; `None`: when called.
+/// Makes one visit. Returns when to come again; `None` means when called.
 pub(crate) fn attend(
     keeper: &mut dyn Keep,
     be_watched: impl FnOnce(&dyn Kept),
@@ -312,16 +315,16 @@ pub(crate) fn attend(
     let domain = keeper.domain().upgrade()?;
     be_watched(&*domain);
     let nap = caught(|| keeper.visit()).unwrap_or(Some(RETRY));
-    // Apart, so that it can't panic while a panic unwinds.
+    // A step of its own, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
-    // Others' code has run: destructors, hooks, a subscriber.
+    // Foreign code has run: destructors, hooks, a subscriber.
     caught(leave_all_places);
     nap
 }
 
-/// What gives up the places that others' code has taken on this thread, in whichever domain: those who hand places
-/// out by thread enter it here. This thread does nothing in them between its visits, and an idle place holds back the
-/// barriers that are collected.
+/// Functions that give up the records that foreign code has taken on this thread, in any domain. The code that hands
+/// out records by thread enters its function here. This thread does nothing in those records between its visits, and
+/// an idle record holds back collected barriers.
 pub(crate) static LEAVE: [OnceLock<fn()>; 2] = [const { OnceLock::new() }; 2];
 
 /// The entries of [`LEAVE`].
@@ -330,15 +333,15 @@ pub(crate) const LOCAL: usize = 0;
 pub(crate) const EPOCH: usize = 1;
 
 fn leave_all_places() {
-    // The later first: it holds a place of the earlier.
+    // The later entry runs first: it holds a record of the earlier.
     LEAVE.iter().rev().filter_map(OnceLock::get).for_each(|leave| leave());
 }
 
-/// `None`: it panicked.
+/// Returns `None` if it panicked.
 fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
-    // A keeper is as good after any of its steps.
+    // A keeper is usable after any of its steps.
     catch_unwind(AssertUnwindSafe(work))
-        // The panic hook has reported it. The payload stays: its own destructor might panic.
+        // The panic hook has reported it. The payload is leaked, since its own destructor might panic.
         .map_err(core::mem::forget)
         .ok()
 }
@@ -394,7 +397,7 @@ mod tests {
     fn a_subscriber_leaves_no_place_behind() {
         let settings = Settings { background: true, ..Settings::default() };
         let domain = Arc::new(Domain::new(Barriers::Fence { asked_for: true }, &settings));
-        // The thread does not know the domain: this one looks in its stead.
+        // The thread does not know the domain, so this one makes its visits.
         domain.watch().expect("it has one").wake_up();
         let id = local::next_id();
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);

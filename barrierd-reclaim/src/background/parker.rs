@@ -1,28 +1,27 @@
-//! How the background thread falls asleep, and how it is woken: the two games of words, without the
-//! thread.
+//! How the background thread falls asleep, and how it is woken: the two protocols, without the thread.
 //!
-//! Pure atomics and a futex, so that loom runs these very functions (`models/parker.rs`). This file knows
-//! nothing of domains; what it is for is in `background/mod.rs`, the proof in docs/proofs/background.md, "When the
+//! Pure atomics and a futex, so that loom runs these very functions (`models/parker.rs`). This file knows nothing of
+//! domains. Its purpose is described in `background/mod.rs`, and the proof is in docs/proofs/background.md, "When the
 //! background thread sleeps".
 
 use crate::sync::{AtomicBool, FutexWord, Mutant, Ordering, broken, fence};
 use core::time::Duration;
 
-/// Whether the thread looks after a domain.
+/// Whether the thread visits a domain.
 #[derive(Debug)]
 pub(crate) struct Sentry {
-    /// Nothing waits in the domain, and the thread does not look at it.
+    /// True if nothing waits in the domain, and the thread does not visit it.
     asleep: AtomicBool,
 }
 
 impl Sentry {
-    /// Of a domain in which nothing waits yet.
+    /// Makes the word of a domain in which nothing waits yet.
     pub(crate) fn new() -> Sentry {
         Sentry { asleep: AtomicBool::new(true) }
     }
 
-    /// After an item was counted, and a SeqCst fence since: takes note that the thread must look. True
-    /// if it must be called: the one that gets it does so.
+    /// Notes that the thread must visit the domain. It is called after an item was counted and a SeqCst fence was run
+    /// since. Returns true to exactly one caller, which must call the thread.
     #[inline]
     pub(crate) fn wake_up(&self) -> bool {
         // Relaxed: the fence before is what counts. Partner: the fence in `fall_asleep`.
@@ -31,24 +30,24 @@ impl Sentry {
 
     #[cold]
     fn wake_now(&self) -> bool {
-        // Relaxed: it decides who calls; the call itself is AcqRel.
+        // Relaxed: it decides which thread calls; the call itself is AcqRel.
         self.asleep.swap(false, Ordering::Relaxed)
     }
 
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
-        // Relaxed: the thread's own look comes behind the Acquire of its wake-up.
+        // Relaxed: the thread's own check comes after the Acquire of its wake-up.
         self.asleep.load(Ordering::Relaxed)
     }
 
-    /// There is no thread to look: whoever counts the next item takes note again.
+    /// Undoes the note, since there is no thread: the thread that counts the next item makes it again.
     pub(crate) fn nobody_came(&self) {
-        // Relaxed: the fence between the next item's count and its look orders nothing for this store, and
-        // need not: this very thread has just looked, and others may call once too often.
+        // Relaxed: the fence between the next item's count and its check orders nothing for this store. It need not:
+        // this very thread has just checked, and others may call once too often.
         self.asleep.store(true, Ordering::Relaxed);
     }
 
-    /// The thread stops looking, unless `waits` says, looking after that, that something waits.
+    /// Stops the thread's visits, unless `waits`, which is called after that, returns that something waits.
     pub(crate) fn fall_asleep(&self, waits: impl FnOnce() -> bool) -> bool {
         if broken(Mutant::LookBeforeAsleep) {
             let waits = waits();
@@ -61,7 +60,7 @@ impl Sentry {
             fence(Ordering::SeqCst);
         }
         if waits() {
-            // Or a retirer has just done the same, and calls: one look too many, no harm.
+            // Or a retirer has just done the same, and calls the thread. One check too many does no harm.
             self.asleep.store(false, Ordering::Relaxed);
             return false;
         }
@@ -73,7 +72,7 @@ impl Sentry {
 const AWAKE: u32 = 0;
 /// The thread sleeps, or is about to.
 const ASLEEP: u32 = 1;
-/// Somebody wants it to look again.
+/// A caller wants it to check again.
 const CALLED: u32 = 2;
 
 /// The thread's own word.
@@ -85,9 +84,9 @@ impl Parker {
         Parker(FutexWord::new(AWAKE))
     }
 
-    /// Makes the thread look again, soon. Whether that took a system call.
+    /// Makes the thread check again soon. Returns whether that took a system call.
     pub(crate) fn call(&self) -> bool {
-        // Release: what the caller counted comes before the look that this leads to.
+        // Release: what the caller counted comes before the check that this causes.
         let order = if broken(Mutant::RelaxedCall) { Ordering::Relaxed } else { Ordering::AcqRel };
         if self.0.word().swap(CALLED, order) != ASLEEP {
             return false;
@@ -96,19 +95,18 @@ impl Parker {
         true
     }
 
-    /// The thread sleeps for `longest`, or until called: not at all, if it was called since it last
-    /// woke up.
+    /// Sleeps for `longest`, or until called. Does not sleep at all if the thread was called since it last woke up.
     pub(crate) fn sleep(&self, longest: Option<Duration>) {
         let word = self.0.word();
         let asleep = if broken(Mutant::SleepByStore) {
             word.store(ASLEEP, Ordering::Release);
             true
         } else {
-            // An exchange, so that no call in between is lost.
+            // This is an exchange, so that no call in between is lost.
             word.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
         };
         if asleep {
-            // Any outcome means: look again.
+            // Any outcome means to check again.
             self.0.wait(ASLEEP, longest);
         }
         // Acquire: pairs with `call`.

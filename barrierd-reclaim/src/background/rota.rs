@@ -1,18 +1,17 @@
-//! Who looks after the domains while a destructor blocks the thread that did.
+//! The choice of the thread that serves the domains while a destructor blocks the one that did.
 //!
-//! Owns the list of keepers, the term, and the watcher. One thread leads: it takes one keeper out at a time,
-//! visits that domain, and puts the keeper back. Where anybody would notice that it is blocked (there are other
-//! domains, or somebody wants to be told), a second thread watches while there are visits to domains that are
-//! awake, and sleeps once there have been none for a second. If the leader has been in one and the same destructor or
-//! hook for [`STUCK`], the watcher begins a new term: from there on it leads, with all keepers but that one.
-//! The thread that was blocked finds another term when it puts its keeper back, and ends.
+//! This file owns the list of keepers, the term, and the watcher. One thread leads: it takes out one keeper at a
+//! time, visits that domain, and puts the keeper back. A second thread watches if a blocked leader would matter
+//! (there are other domains, or a hook to call). It watches while there are visits to domains that are awake, and
+//! sleeps once there have been none for a second. If the leader has been in one and the same destructor or hook for
+//! [`STUCK`], the watcher begins a new term: from then on it leads, with all keepers except that one. The thread that
+//! was blocked finds another term when it puts its keeper back, and ends.
 //!
-//! All of this happens under one lock, in which no foreign code runs. A term begins only while the leader
-//! is on a visit, and it looks at the term after each: so one thread at most leads, sleeps on the service's
-//! word, and visits a given domain. Whether the leader is really blocked does not matter: it may be a
-//! moment's error, and costs a thread.
+//! All of this happens under one lock, and no foreign code runs under it. A term begins only while the leader is on a
+//! visit, and the leader checks the term after each visit. So at most one thread leads, sleeps on the service's word,
+//! and visits a given domain. Whether the leader is really blocked does not matter: a wrong guess costs one thread.
 //!
-//! There are [`MOST`] threads at most. With as many blocked, whatever is left waits for one of them.
+//! There are [`MOST`] threads at most. If all of them are blocked, what is left waits for one of them.
 
 use super::{Keep, Kept, RETRY_NS, Service, caught, leave_all_places};
 use crate::engine::flights::STUCK;
@@ -25,32 +24,32 @@ use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Instant;
 
-/// Looks of the watcher's that find nobody on a visit before it sleeps until it is called.
+/// How many checks of the watcher find no visit before it sleeps until it is called.
 const LINGER: u32 = 10;
-/// Threads at most: blocked ones, the leader, the watcher.
+/// The most threads: blocked ones, the leader, the watcher.
 const MOST: usize = 4;
 
 /// See the file's documentation.
 #[derive(Default)]
 pub(super) struct Rota {
-    /// Of all domains but the ones that are being visited.
+    /// The keepers of all domains except those that are being visited.
     pub(super) keepers: VecDeque<Box<dyn Keep>>,
     /// How often the lead has changed hands.
     pub(super) term: u64,
-    /// What the leader is at, if it is on a visit.
+    /// The leader's visit, if it is on one.
     visit: Option<Visit>,
-    /// How many visits there were.
+    /// The number of visits so far.
     visits: u64,
     pub(super) threads: usize,
     watcher: Watcher,
-    /// When to try again to start one, nanoseconds.
+    /// When to try again to start one, in nanoseconds.
     retry_ns: u64,
 }
 
 /// A visit that is under way.
 struct Visit {
     domain: Option<Weak<dyn Kept>>,
-    /// Destructors that it has begun.
+    /// The number of destructors that it has begun.
     beats: Arc<AtomicU64>,
 }
 
@@ -76,7 +75,7 @@ impl Rota {
         self.visits += 1;
     }
 
-    /// A visit is over that began in `term`. What its thread is to do, if another leads.
+    /// Called when a visit that began in `term` is over. Returns what its thread is to do, if another leads.
     fn end(&mut self, term: u64) -> Option<Role> {
         if self.term == term {
             self.visit = None;
@@ -92,7 +91,7 @@ impl Rota {
 }
 
 impl Service {
-    /// What each of its threads does.
+    /// Does the work of each of its threads.
     pub(super) fn serve(&'static self, mut role: Role) {
         loop {
             role = match role {
@@ -103,7 +102,7 @@ impl Service {
         }
     }
 
-    /// The keeper whose turn it is, for the leader's visit.
+    /// Takes out the keeper whose turn it is, for the leader's visit.
     pub(super) fn next_keeper(&self) -> Option<Box<dyn Keep>> {
         let mut rota = lock(&self.rota);
         let keeper = loop {
@@ -116,19 +115,19 @@ impl Service {
         Some(keeper)
     }
 
-    /// The leader is about to visit `domain`: has itself watched, if it will do anything there and anybody
-    /// would notice that it doesn't come back.
+    /// Called when the leader is about to visit `domain`. Has the leader watched, if it will do anything there and it
+    /// would matter if it did not return.
     pub(super) fn be_watched(&'static self, domain: &dyn Kept) {
         if domain.watch().is_none_or(|watch| watch.attention().is_asleep()) {
             return;
         }
-        // Newcomers last: the visit has begun, so who comes later finds it (`come_too`).
+        // Newcomers are read last: the visit has begun, so a domain that comes later finds it (`come_too`).
         if domain.listens() || !lock(&self.rota).keepers.is_empty() || !lock(&self.new).is_empty() {
             self.have_it_watched(lock(&self.rota));
         }
     }
 
-    /// A domain has come to the newcomers: has the leader watched, if it is on a visit.
+    /// Called when a domain has joined the newcomers. Has the leader watched, if it is on a visit.
     pub(super) fn come_too(&'static self) {
         let rota = lock(&self.rota);
         if rota.visit.is_some() {
@@ -136,7 +135,7 @@ impl Service {
         }
     }
 
-    /// Gives the keeper back after the visit. What to do now, if another thread leads.
+    /// Gives the keeper back after the visit. Returns what to do now, if another thread leads.
     pub(super) fn put_back(&self, keeper: Box<dyn Keep>, term: u64) -> Option<Role> {
         let mut rota = lock(&self.rota);
         rota.keepers.push_back(keeper);
@@ -149,7 +148,7 @@ impl Service {
         role
     }
 
-    /// Has a watcher look at the visit that is under way.
+    /// Has a watcher check the visit that is under way.
     fn have_it_watched(&'static self, mut rota: MutexGuard<'_, Rota>) {
         match rota.watcher {
             Watcher::Looks => {}
@@ -161,7 +160,7 @@ impl Service {
             Watcher::Nobody if rota.threads < MOST && now_ns() >= rota.retry_ns => {
                 rota.watcher = Watcher::Looks;
                 rota.threads += 1;
-                // Not under the lock: it may take its time.
+                // Not under the lock, since it may take long.
                 drop(rota);
                 let name = "barrierd-reclaim".into();
                 if thread::Builder::new().name(name).spawn(|| self.come_to_watch()).is_err() {
@@ -222,11 +221,11 @@ impl Service {
     }
 }
 
-/// Tells of a destructor of `domain` that blocks.
+/// Reports a destructor of `domain` that blocks.
 fn tell(domain: &Weak<dyn Kept>) {
     let Some(domain) = domain.upgrade() else { return };
     caught(|| domain.tell());
-    // Apart, so that it can't panic while a panic unwinds.
+    // A step of its own, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
     caught(leave_all_places);
 }

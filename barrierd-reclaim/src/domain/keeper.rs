@@ -1,13 +1,13 @@
-//! What the background thread does for one domain: it finds threads that hold garbage and do not
-//! retire, has their queues taken over, and frees what is safe.
+//! The background thread's work for one domain: it finds threads that hold garbage and do not retire, has their
+//! queues taken over, and frees what is safe.
 //!
-//! Owns when the next look is due. The steps of a takeover are `engine/takeover.rs`'s; the thread's sleep is
-//! `background/mod.rs`'s.
+//! This file owns when the next visit is due. `engine/takeover.rs` has the steps of a takeover, and
+//! `background/mod.rs` the thread's sleep.
 //!
 //! # The daemon, while it sees nobody wait
-//! A look at its file leaves no trace, so a daemon takes its time while everybody only looks. While
-//! something here waits for its barriers, the background thread does not nap but sleeps on its word
-//! ([`News`]): so it is seen, and hears of the next barrier at once.
+//! Reading the daemon's file leaves no trace, so the daemon keeps its slow pace while all threads only read. While
+//! something here waits for its barriers, the background thread does not park but sleeps on the daemon's word
+//! ([`News`]). So the daemon sees it, and the thread learns of the next barrier at once.
 
 use crate::background::{Keep, Kept, Watch};
 use crate::bag::Bags;
@@ -28,62 +28,63 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How often a domain is looked at in which something waits, and how long a thread may not retire
-/// before its queue is taken over, unless the builder says otherwise.
+/// How often a domain in which something waits is visited, and for how long a thread must have retired nothing before
+/// its queue is taken over, unless the builder sets another time.
 pub(crate) const IDLE_AFTER: Duration = Duration::from_millis(10);
-/// How often a domain is looked at whose threads free nothing themselves.
+/// How often a domain whose threads free nothing themselves is visited.
 const LAZY_NAP: Duration = Duration::from_millis(2);
-/// While a barrier is awaited the next look is no sooner than this.
+/// While a barrier is awaited, the next visit is no sooner than this.
 const LEAST_NAP: Duration = Duration::from_millis(1);
-/// Held up by readers, the looks become this rare ...
+/// While readers hold garbage up, visits become this rare ...
 const MOST_NAP_PINNED: Duration = Duration::from_millis(40);
 /// ... and this rare where no barrier comes.
 const MOST_NAP: Duration = Duration::from_millis(250);
-/// So long a visit goes on freeing what the destructors of that visit retire; then as long a pause, for
-/// other domains and everybody else.
+/// For this long a visit goes on freeing what its own destructors retire. Then it pauses as long, for other domains
+/// and other threads.
 const TURN: Duration = Duration::from_millis(1);
-/// The looks grow rarer by this part of the time that nothing has moved.
+/// Visits become rarer by this part of the time in which nothing has moved.
 const PATIENCE: u32 = 8;
 /// The longest sleep on a daemon's word.
 const MOST_SLEEP: Duration = Duration::from_millis(20);
-/// What is as old does not wait for a barrier: even an easy daemon's has passed by then.
+/// What is as old as this does not wait for a barrier: even a daemon at its slow pace has made one by then.
 const TOO_OLD: Duration = Duration::from_millis(500);
-/// Looks at an empty domain before it is left alone: a domain that is never quite empty for long
-/// costs its retirers no wake-ups.
+/// The number of visits to an empty domain before it is left alone. So a domain that is never empty for long costs
+/// its retirers no wake-ups.
 const LINGER: u32 = 3;
 
-/// What is known of a record.
+/// The keeper's knowledge of a record.
 #[derive(Debug)]
 struct Seen {
     retired: u64,
     since: Instant,
     /// The queue that was marked last; only compared, since it may be gone.
     ///
-    /// Another one in the record is its successor, and may hold something, whatever the count says: an
-    /// owner counts an item before it pushes it, so it may have pushed into the successor what was counted
-    /// before the mark. A successor is made while its predecessor is there, and marked before it has one
+    /// If the record has another queue, that is the marked one's successor. It may hold something, whatever the count
+    /// says: an owner counts an item before it pushes it, so it may have pushed into the successor what was counted
+    /// before the mark. A successor is made while its predecessor exists, and is marked before it has a successor
     /// itself, so it never has the address that stands here.
     marked: *mut Bags,
 }
 
-/// What the thread waits to hear of a daemon.
+/// What the thread waits for from a daemon: a later watermark.
 #[derive(Clone, Debug)]
 pub(crate) struct News {
     daemon: Arc<Mapped>,
-    /// The watermark before the last look, nanoseconds.
+    /// The watermark before the last visit, in nanoseconds.
     seen_ns: u64,
 }
 
 impl News {
-    /// Whether there is a later watermark.
+    /// Returns whether there is a later watermark.
     fn have_come(&self) -> bool {
         self.daemon.watermark().is_ok_and(|mark| mark.ns > self.seen_ns)
     }
 
-    /// Sleeps until they have come, `longest` at most. False, at once: they can't be waited for.
+    /// Sleeps until there is a later watermark, for `longest` at most. Returns false at once if it can't be waited
+    /// for.
     ///
-    /// Who calls the thread meanwhile finds it awake, as if it were at work, so he does not wake it: he
-    /// is seen at its next look. Hence the bound.
+    /// A caller that calls the thread meanwhile finds it awake, as if it were working, and so does not wake it. The
+    /// call is seen at the thread's next check. Hence the bound.
     pub(crate) fn sleep(&self, longest: Duration) -> bool {
         let deadline = Instant::now() + longest.min(MOST_SLEEP);
         let waited = self.daemon.wait_passive(Stamp::from_ns(self.seen_ns), deadline);
@@ -91,11 +92,11 @@ impl News {
     }
 }
 
-/// What a visit found in the way of what it leaves with the domain.
+/// The reason why a visit leaves something with the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Nothing,
-    /// What may go as well, but for the time that was spent already.
+    /// The rest is reclaimable as well, but the visit's time is spent.
     More {
         spent: Duration,
     },
@@ -103,7 +104,7 @@ enum Outcome {
     Pinned,
     /// The barrier has not passed.
     Unpassed,
-    /// Nothing goes any more.
+    /// Nothing is freed any more.
     Poisoned,
 }
 
@@ -111,12 +112,12 @@ enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     domain: Weak<Domain>,
-    /// The same.
+    /// The same domain, as the background thread sees it.
     kept: Weak<dyn Kept>,
     id: DomainId,
     seen: HashMap<*const Record, Seen>,
     due: Instant,
-    /// What it sleeps for until then, if it is more than time.
+    /// The news that it sleeps for until then, if it waits for more than time.
     news: Option<News>,
     /// When something last moved.
     moved: Instant,
@@ -124,9 +125,9 @@ pub(crate) struct Keeper {
     /// Destructors of the last visit have retired what was not freed yet.
     renews: bool,
     empty: u32,
-    /// Destructors that its visits have begun.
+    /// The number of destructors that its visits have begun.
     beats: Arc<AtomicU64>,
-    /// When the next look for stalled sections is due.
+    /// When the next check for stalled sections is due.
     stalls_due: Instant,
 }
 
@@ -152,7 +153,7 @@ impl Keeper {
         }
     }
 
-    /// [`Keep::visit`].
+    /// Does the work of [`Keep::visit`].
     fn look(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
         let watch = domain.watch()?;
         if watch.attention().is_asleep() {
@@ -175,8 +176,8 @@ impl Keeper {
         Some(sooner(nap))
     }
 
-    /// Looks for sections that are open for too long, if anybody wants to hear of them and it is time.
-    /// When to do so again.
+    /// Checks for sections that are open for too long, if there is a hook to call and it is time. Returns when to do
+    /// so again.
     fn look_for_stalls(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
         let stalls = domain.stalls()?;
         let now = Instant::now();
@@ -184,14 +185,14 @@ impl Keeper {
             return Some(self.stalls_due - now);
         }
         if stalls.check(domain) {
-            // What was called may have used the domain: see `free`.
+            // The hook may have used the domain: see `free`.
             local::leave(self.id);
         }
         self.stalls_due = later::after(Instant::now(), stalls.every());
         Some(stalls.every())
     }
 
-    /// One look. `None`: nothing waits.
+    /// Makes one visit. Returns `None` if nothing waits.
     fn pass(&mut self, domain: &Arc<Domain>, now: Instant) -> Option<Duration> {
         self.news = None;
         let period = domain.idle_after().min(if domain.is_lazy() { LAZY_NAP } else { MOST_NAP });
@@ -202,7 +203,7 @@ impl Keeper {
             return (self.empty < LINGER).then_some(period);
         }
         self.empty = 0;
-        // Before the look, so that none that come during it are slept through.
+        // This comes before the visit's work, so that no news that comes during it is slept through.
         let news = domain.easy_daemon().and_then(|daemon| {
             let seen_ns = daemon.watermark().ok()?.ns;
             Some(News { daemon, seen_ns })
@@ -219,7 +220,7 @@ impl Keeper {
         moved |= freed;
         let pinned = left == Outcome::Pinned;
         awaits_barrier |= left == Outcome::Unpassed;
-        // Poisoned: nothing will come.
+        // The domain is poisoned: no barrier will come.
         if left == Outcome::Poisoned {
             return Some(MOST_NAP);
         }
@@ -231,12 +232,12 @@ impl Keeper {
         }
         let stuck = now.saturating_duration_since(self.moved);
         if self.renews && left == Outcome::Unpassed && stuck < 10 * LEAST_NAP {
-            // It could not be bought yet.
+            // The barrier could not be bought yet.
             if let Some(nap) = domain.purchase_in() {
                 return Some(nap.clamp(LEAST_NAP / 20, LEAST_NAP));
             }
         }
-        // Threads that retire have each other's barriers; where those do, nothing gets old.
+        // Threads that retire share each other's barriers. Where those suffice, nothing gets old.
         let old =
             || domain.oldest().is_some_and(|age| (domain.idle_after()..TOO_OLD).contains(&age));
         self.news = news.filter(|_| awaits_barrier || old());
@@ -251,10 +252,10 @@ impl Keeper {
         })
     }
 
-    /// Frees what is safe; then, turn by turn, what the destructors of that turn have retired, with the
-    /// evidence that there is by then. Whether anything was freed; and what is left.
+    /// Frees what is safe. Then, turn by turn, it frees what the destructors of the last turn have retired, with the
+    /// evidence that exists by then. Returns whether anything was freed, and what is left.
     ///
-    /// Else a chain whose links each retire the next would go at one link a visit.
+    /// Otherwise a chain whose links each retire the next would be freed at one link for each visit.
     fn free_in_turns(&mut self, domain: &Arc<Domain>) -> (bool, Outcome) {
         let begun = Instant::now();
         let (mut any, mut again) = (false, false);
@@ -277,7 +278,7 @@ impl Keeper {
                 self.renews = retired > 0;
             }
             let left = if scan.watermark > oldest { Outcome::Pinned } else { Outcome::Unpassed };
-            // The stamp of what was just retired may be too near to the scan's: then a second one.
+            // The stamp of what was just retired may be too close to the scan's. Then a second scan is made.
             let near = freed == 0 && again && left == Outcome::Unpassed;
             if !self.renews || freed == 0 && !near {
                 return (any, left);
@@ -290,8 +291,8 @@ impl Keeper {
         }
     }
 
-    /// Marks the queues of those that may hold something and have not retired for a while. A thread that
-    /// retires is left alone.
+    /// Marks the queues of threads that may hold something and have not retired for a while. A thread that retires is
+    /// left alone.
     fn mark_idle(&mut self, domain: &Domain, now: Instant) -> bool {
         let mut marked = false;
         for record in domain.records() {
@@ -303,7 +304,7 @@ impl Keeper {
                 continue;
             }
             let idle = now.saturating_duration_since(seen.since) >= domain.idle_after();
-            // Without the lock: most of those that are idle have nothing since.
+            // Without the lock: most idle threads have retired nothing since.
             if !idle || retired == 0 || record.foreign_bags() == seen.marked {
                 continue;
             }
@@ -317,9 +318,9 @@ impl Keeper {
         marked
     }
 
-    /// Frees what is safe, as a thread of the domain like any other, which then gives its place up:
-    /// an idle place would hold back collected barriers. How many items; and how many their destructors
-    /// retired.
+    /// Frees what is safe, as a thread of the domain like any other. It then gives its record up, since an idle
+    /// record would hold back collected barriers. Returns the number of items freed, and the number that their
+    /// destructors retired.
     fn free(&self, domain: &Arc<Domain>) -> (usize, u64) {
         let Some(record) = local::find(self.id, domain) else { return (0, 0) };
         // SAFETY: this thread's record in this domain, which is alive.
@@ -365,7 +366,7 @@ impl Kept for Domain {
     fn tell(&self) {
         let Some(blocked) = self.blocked_destructor() else { return };
         let blocker = Blocker::of_destructor(blocked);
-        // A panic of the one does not keep the other from hearing of it.
+        // A panic of the one does not prevent the other from being called.
         let told = catch_unwind(AssertUnwindSafe(|| trace::blocked(&blocker)));
         told.map_err(core::mem::forget).ok();
         if let Some(stalls) = self.stalls() {

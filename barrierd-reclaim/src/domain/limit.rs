@@ -1,10 +1,11 @@
-//! Bounds on what may wait, and what `retire` does above them.
+//! Limits on what may wait, and what `retire` does above them.
 //!
-//! Owns the limits, the question whether they are exceeded, and the order of the remedies. Asked where a call
-//! opens a bag, so once in 64 items, and about all but the caller's open bags, which may fill up: so a domain
-//! that nothing stands in the way of is within its limits but for one bag of each thread; two, where it retires
-//! objects with a birth and without. What was sealed a moment ago goes with the barrier that it asks for, and what was
-//! pushed since stays open: a domain above its limits has no more bags than one without.
+//! This file owns the limits, the check whether they are exceeded, and the order of the remedies. The check is made
+//! where a call opens a bag, so once in 64 items. It counts everything except the caller's open bags, which may fill
+//! up. So a domain in which nothing is in the way is within its limits except for one bag of each thread, or two,
+//! where a thread retires objects with a birth and without. What was sealed a moment ago is freed with the barrier
+//! that the check asks for, and what was pushed since stays open. So a domain above its limits has no more bags than
+//! one without limits.
 
 use crate::domain::Domain;
 use crate::engine::record::Record;
@@ -20,13 +21,13 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnLimit {
-    /// Nothing more: the hook is called, and `retire` returns.
+    /// `retire` does nothing more: the hook is called, and it returns.
     #[default]
     Expedite,
-    /// It waits until enough has been freed, at most this long, once in 64 objects; then the hook is called, and it
-    /// returns all the same. It never waits in a section of its own ([`Reclaimer::pin`] on this
-    /// thread, or the handle that it goes through) nor in a destructor: that may be what it would
-    /// wait for. A guard that this thread holds in another way costs it the whole time.
+    /// `retire` waits until enough has been freed, for at most this long, once in 64 objects. Then the hook is
+    /// called, and it returns in any case. It never waits inside a section of its own ([`Reclaimer::pin`] on this
+    /// thread, or the handle that the call goes through) nor in a destructor, since it might wait for just that. A
+    /// guard that this thread holds in another way makes it wait the whole time.
     ///
     /// [`Reclaimer::pin`]: crate::Reclaimer::pin
     Block(Duration),
@@ -50,7 +51,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether there are any.
+    /// Returns whether there are any.
     fn exist(&self) -> bool {
         self.items != u64::MAX || self.bytes != u64::MAX
     }
@@ -64,7 +65,8 @@ impl fmt::Debug for Limits {
 }
 
 impl Domain {
-    /// Once in 64 items, after one has opened a bag: keeps the domain within its limits, as far as the settings allow.
+    /// Keeps the domain within its limits, as far as the settings allow. It runs once in 64 items, after one has
+    /// opened a bag.
     ///
     /// # Safety
     /// The caller owns `record`, in a process that was not forked since the domain was made.
@@ -124,7 +126,7 @@ impl Domain {
         self.told().pressed(Some(&|| Pressure::of(self, own_guard)));
         if let Some(hook) = &self.limits().hook {
             let pressure = Pressure::of(self, own_guard);
-            // Called by one thread at a time, and not from within itself.
+            // The hook is called by one thread at a time, and not from within itself.
             if let Some(mut hook) = try_lock(hook) {
                 hook(&pressure);
             }

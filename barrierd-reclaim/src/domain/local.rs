@@ -1,11 +1,11 @@
-//! Which record is this thread's in which domain.
+//! This thread's record in each domain that it has used.
 //!
-//! Owns the thread-local registry and its fast path: the last domain that the thread used, found
+//! This file owns the thread-local registry and its fast path: the last domain that the thread used, which is found
 //! without a destructor, a lock or a search. A thread that exits hands its records over.
 //!
-//! Domains are named by ids that are never used twice, so an entry of a domain that is gone can't
-//! be mistaken for another's. The fast path names them by address: as long as there is an entry, nobody else gets
-//! the memory that it leads to ([`Weak`]).
+//! Domains are named by ids that are never used twice, so an entry of a domain that is gone can't be mistaken for
+//! another's. The fast path names them by address: as long as there is an entry, no other domain gets the memory that
+//! it leads to ([`Weak`]).
 
 use crate::domain::Domain;
 use crate::engine::record::Record;
@@ -17,10 +17,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Weak;
 
-/// A domain's name. 0 is none.
+/// A domain's name. 0 names no domain.
 pub(crate) type DomainId = u64;
 
-/// A name for a new domain.
+/// Returns a name for a new domain.
 pub(crate) fn next_id() -> DomainId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -32,7 +32,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// By the background thread.
+    /// The same, on the background thread.
     fn hand_over_in_background(self) {
         if let Some(domain) = self.domain.upgrade() {
             // SAFETY: the domain is alive, so its records are. This thread owned the record (the registry
@@ -44,14 +44,14 @@ impl Entry {
 
 struct Registry {
     entries: HashMap<DomainId, Entry, BuildHasherDefault<IdHasher>>,
-    /// With so many entries, those of domains that are gone are taken out: a constant price an entry.
+    /// At this number of entries, those of domains that are gone are taken out, at a constant price for each entry.
     crowded: usize,
 }
 
 /// Fewer entries than this are never searched for domains that are gone.
 const LEAST_CROWDED: usize = 8;
 
-/// Ids are numbers in a row, and nobody chooses them: an odd factor spreads them well enough.
+/// Ids are consecutive numbers, and no user chooses them, so an odd factor spreads them well enough.
 #[derive(Default)]
 struct IdHasher(u64);
 
@@ -65,8 +65,8 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, id: u64) {
-        // 2^64 divided by the golden ratio (Knuth, "Sorting and Searching", 6.4): its upper bits tell
-        // neighbours apart, which is where the map looks, as well as the lower ones.
+        // 2^64 divided by the golden ratio (Knuth, "Sorting and Searching", 6.4): neighbours differ in the upper bits
+        // of the product, which the map uses as well as the lower ones.
         self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
@@ -81,7 +81,7 @@ impl Registry {
 
     fn make_room(&mut self) {
         if self.entries.len() >= self.crowded {
-            // It may be among those that go, and then another domain may come to lie there.
+            // The last domain may be among those that are taken out, and then another domain may get its memory.
             LAST.set(NONE);
             self.entries.retain(|_, entry| entry.domain.strong_count() > 0);
             self.crowded = LEAST_CROWDED.max(2 * self.entries.len());
@@ -103,29 +103,29 @@ impl Drop for Registry {
     }
 }
 
-/// In [`LAST`]: none.
+/// In [`LAST`]: no domain.
 const NONE: (*const Domain, *const Record) = (ptr::null(), ptr::null());
 
 thread_local! {
-    /// The domain last used by this thread, if its readers need no fence, and the record there. It is among the
+    /// The domain that this thread used last, if its readers need no fence, and the record there. It is among the
     /// registry's entries, or null.
     static LAST: Cell<(*const Domain, *const Record)> = const { Cell::new(NONE) };
     static REGISTRY: RefCell<Registry> = const { RefCell::new(Registry::new()) };
 }
 
-/// This thread's record in `domain`, if the thread used that domain last and its readers need
-/// no fence. The record lives as long as the domain.
+/// Returns this thread's record in `domain`, if the thread used that domain last and its readers need no fence. The
+/// record lives as long as the domain.
 ///
-/// By the address, which is what `pin` goes on with. While it is in `LAST` no other domain has it: the entry in
-/// the registry keeps the memory, though not the domain.
+/// The domain is found by its address, which `pin` uses next. While the address is in `LAST` no other domain has it:
+/// the entry in the registry keeps the memory, though not the domain.
 #[inline]
 pub(crate) fn last(domain: &Domain) -> Option<*const Record> {
     let (last, record) = LAST.get();
     if ptr::eq(last, domain) { Some(record) } else { None }
 }
 
-/// This thread's record in `domain`, registering it if need be. `None`: the thread is so far into
-/// its exit that nothing can be registered any more.
+/// Returns this thread's record in `domain`, registering the thread if necessary. Returns `None` if the thread is so
+/// far into its exit that nothing can be registered any more.
 #[cold]
 pub(crate) fn find(id: DomainId, domain: &Arc<Domain>) -> Option<*const Record> {
     REGISTRY
@@ -156,10 +156,10 @@ pub(crate) fn leave(id: DomainId) {
     entry.hand_over_in_background();
 }
 
-/// Gives all of the background thread's records up. One that guards of others' code still hold is given back at
-/// the end of the last. Those of a parent's domains stay: nobody could take them.
+/// Gives all of the background thread's records up. A record that guards of foreign code still hold is given back at
+/// the end of the last guard. Records of a parent's domains stay, since no thread could take them.
 pub(crate) fn leave_all() {
-    // Not borrowed meanwhile: the last to let a domain go drops what its hooks own.
+    // The registry is not borrowed meanwhile, since dropping a domain last drops what its hooks own.
     let take = |registry: &RefCell<Registry>| core::mem::take(&mut registry.borrow_mut().entries);
     let entries = REGISTRY.try_with(take).unwrap_or_default();
     if entries.is_empty() {
@@ -195,7 +195,7 @@ mod tests {
         assert!(kept.iter().all(|reclaimer| reclaimer.domain().records().count() == 1));
     }
 
-    /// The fast path goes by an address, which another domain may get once nothing keeps the memory.
+    /// The fast path uses an address, which another domain may get once nothing keeps the memory.
     #[test]
     fn what_was_used_last_is_among_the_entries() {
         let make = |source| Reclaimer::builder().source(source).build().expect("always");
@@ -212,7 +212,7 @@ mod tests {
         assert!(ptr::eq(used(), gone.domain()));
         drop(gone);
         used();
-        // Domains whose readers fence are never found this way; they crowd the other one out.
+        // Domains whose readers fence are never found this way. They push the other one out.
         for _ in 0..2 * LEAST_CROWDED {
             drop(make(Source::Fence).pin());
             used();
@@ -220,7 +220,8 @@ mod tests {
         assert!(used().is_null());
     }
 
-    /// As the background thread does: what others' code took there is given back, but for what it still holds.
+    /// As on the background thread: records that foreign code took there are given back, except those that it still
+    /// holds.
     #[test]
     fn a18_a_thread_leaves_all_its_places() {
         let make = || Reclaimer::builder().source(Source::Fence).build().expect("always");
@@ -234,7 +235,7 @@ mod tests {
         assert_eq!(kept[0].blockers().len(), 1);
         drop(guard);
         assert_eq!(in_use(), 2);
-        // Another place beside the one that is still held.
+        // Another record beside the one that is still held.
         drop((kept[1].pin(), kept[1].pin_robust()));
         leave_all();
         assert_eq!(in_use(), 2);

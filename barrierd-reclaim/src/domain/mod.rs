@@ -1,8 +1,8 @@
-//! A domain, as calls see it: its engine, and what runs beside or is told of it: limits, hooks, `tracing`, the
-//! background thread.
+//! A domain, as calls see it: its engine, and what runs beside the engine or reports on it: limits, hooks, `tracing`,
+//! the background thread.
 //!
-//! Owns the order of a call's steps that are not the engine's: it wakes, it looks at limits, it tells. The engine knows
-//! nothing of it.
+//! This folder owns the order of those steps of a call that are not the engine's: to wake the background thread, to
+//! check limits, to report. The engine knows nothing of it.
 
 pub(crate) mod keeper;
 pub(crate) mod limit;
@@ -30,9 +30,9 @@ use std::time::Duration;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Domain {
-    /// First, so that a pointer to the one is a pointer to the other: [`Domain::of`].
+    /// The first field, so that a pointer to the one is a pointer to the other: [`Domain::of`].
     engine: Engine,
-    /// Where it looks, if it looks after this domain.
+    /// The background thread's side of this domain, if it serves the domain.
     watch: Option<Watch>,
     /// How long a thread may not retire before its queue is taken over.
     idle_after: Duration,
@@ -50,16 +50,16 @@ impl Deref for Domain {
     }
 }
 
-/// What a builder may choose, beside the source.
+/// The settings that a builder may choose, beside the source.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Items of one thread that wait for a barrier before one is bought.
+    /// How many items of one thread wait for a barrier before one is bought.
     pub(crate) budget: usize,
-    /// Whether the background thread looks after the domain.
+    /// Whether the background thread serves the domain.
     pub(crate) background: bool,
     /// How long a thread may not retire before its queue is taken over.
     pub(crate) idle_after: Duration,
-    /// `retire` runs no destructor.
+    /// Whether `retire` runs no destructor.
     pub(crate) lazy: bool,
     pub(crate) limits: Limits,
     pub(crate) stall_hook: Option<StallHook>,
@@ -91,7 +91,7 @@ impl Domain {
         }
     }
 
-    /// The domain that a record is of.
+    /// Returns the domain that a record belongs to.
     #[inline]
     pub(crate) fn of(record: &Record) -> &Domain {
         // SAFETY: every engine is the first field of a domain, and a record's pointer to it was made from one to
@@ -99,12 +99,12 @@ impl Domain {
         unsafe { &*record.home().cast::<Domain>() }
     }
 
-    /// A record for the calling thread, which owns it until it hands it over.
+    /// Takes a record for the calling thread, which owns it until it hands it over.
     pub(crate) fn acquire(&self) -> &Record {
         self.engine.acquire_for(ptr::from_ref(self).cast::<Engine>())
     }
 
-    /// What calls do to items.
+    /// Returns the engine, which has what calls do to items.
     #[inline]
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
@@ -130,8 +130,8 @@ impl Domain {
         &self.told
     }
 
-    /// A thread's slow call is at its end, outside of its queue: what people want to hear of, where the
-    /// background thread does not tell them. Foreign code may run here.
+    /// Runs at the end of a thread's slow call, outside of its queue. Makes the reports, where the background thread
+    /// does not make them. Foreign code may run here.
     #[inline]
     pub(crate) fn tell_news(&self, record: &Record) {
         if self.stalls.is_some() || trace::IS_ON {
@@ -142,7 +142,7 @@ impl Domain {
     #[cold]
     fn tell_news_now(&self, record: &Record) {
         let served = self.watch.as_ref().is_some_and(Watch::is_served);
-        // A thread that must not run destructors had better run no hooks either.
+        // A thread that must not run destructors should run no hooks either.
         if served || self.is_lazy() || self.in_destructor(record) {
             return;
         }
@@ -152,7 +152,7 @@ impl Domain {
         self.told.tell_changes(self);
     }
 
-    /// Takes over the marked queues that are the domain's by now. How many.
+    /// Takes over the marked queues that belong to the domain by now. Returns how many.
     pub(crate) fn take_marked(&self) -> usize {
         stage();
         let count = self.engine.take_marked();
@@ -163,7 +163,7 @@ impl Domain {
         count
     }
 
-    /// Who has a section open.
+    /// Returns the threads that have a section open.
     pub(crate) fn blockers(&self) -> Vec<Blocker> {
         blockers::list(self)
     }
@@ -180,8 +180,8 @@ mod tests {
 
     unsafe fn nothing(_: *mut ()) {}
 
-    /// The clock steps back past a stop, as it does under a slew: nothing passes before it has caught up,
-    /// and then all is as ever.
+    /// The clock steps back past a stamp, as it does under a slew: nothing passes before it has caught up, and then
+    /// everything works as before.
     #[test]
     fn b1_a_clock_that_steps_back_poisons_nobody() {
         let domain = Domain::new(
@@ -201,8 +201,7 @@ mod tests {
         domain.close();
     }
 
-    /// Stops that can't be compared with the daemon's watermarks: everything is kept, and `synchronize`
-    /// says so.
+    /// Stamps can't be compared with the daemon's watermarks: everything is kept, and `synchronize` says so.
     #[test]
     fn a_poisoned_domain_keeps_everything() {
         let domain = Domain::new(

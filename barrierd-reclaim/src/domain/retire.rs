@@ -1,7 +1,7 @@
-//! From `retire` into a thread's queue: the fast way, the slow way once a bag or once a round, and that
-//! of batches.
+//! From `retire` into a thread's queue: the fast path, the slow path once for each bag or each round, and the path of
+//! batches.
 //!
-//! Owns the order of these steps. Destructors are run by `free.rs`.
+//! This file owns the order of these steps. `free.rs` runs destructors.
 
 use super::Domain;
 use crate::bag::Item;
@@ -15,15 +15,15 @@ use crate::sync::{Mutant, broken, stage};
 use core::sync::atomic::Ordering;
 
 impl Domain {
-    /// Queues an item of `bytes` bytes, and frees one that may go. Where readers fence, always by the slow way.
+    /// Queues an item of `bytes` bytes, and frees one that is reclaimable. Where readers fence, it always takes the
+    /// slow path.
     ///
-    /// Inlined, as far as it does not leave the fast way: some forty instructions, of which a call of its own would
-    /// be a fifth. The domain is not looked for there.
+    /// The fast path is inlined: some forty instructions, of which a call would be a fifth. It does not search for
+    /// the domain.
     ///
     /// # Safety
-    /// The caller owns `record`; what
-    /// [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) asks; and `BORN` says that the object
-    /// begins with its birth, an era of this domain's.
+    /// The caller owns `record`, and promises what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) asks. If
+    /// `BORN`, the object begins with its birth, an era of this domain.
     #[inline(always)]
     pub(crate) unsafe fn retire<const BORN: bool>(record: &Record, item: Item, bytes: usize) {
         // The unlink comes before the stamp in program order.
@@ -36,7 +36,7 @@ impl Domain {
             unsafe { (*record.bags()).push_as::<BORN>(item, bytes, || !record.freeing().get()) };
         match pushed {
             Ok(Some(safe)) => {
-                // SAFETY: it was let go by what a scan had found, and has left its queue.
+                // SAFETY: a scan found it reclaimable, and it has left its queue.
                 unsafe { Engine::run(record, safe) };
                 if record.owes() {
                     // SAFETY: the caller owns the record.
@@ -53,7 +53,7 @@ impl Domain {
         }
     }
 
-    /// What `retire` does once a bag or once a round; and always where readers fence.
+    /// Does what `retire` does once for each bag or each round, and always where readers fence.
     ///
     /// # Safety
     /// As for `retire`.
@@ -67,9 +67,9 @@ impl Domain {
         if self.is_forked() {
             return;
         }
-        // What was moved here from another domain's box, where somebody forgot that it may not be.
+        // This catches a `Born` that was moved here from another domain's box, which `retire_born` forbids.
         debug_assert!(
-            // SAFETY: as the caller says.
+            // SAFETY: the caller promises that the object begins with its birth if `BORN`.
             !BORN || broken(Mutant::BirthFromNow) || unsafe { item.birth() } <= self.words().era(),
             "retire_born: a birth of another reclaimer's"
         );
@@ -88,7 +88,7 @@ impl Domain {
                     return (None, 1, sealed, opened, work.is_to_check_limits());
                 }
                 self.scan_at_pace(record, work, sealed);
-                // As on the fast way. A destructor's own items are for the calls outside: see `free`.
+                // As on the fast path. A destructor's own items are left to the calls outside: see `free`.
                 if record.freeing().get() {
                     return (None, 1, sealed, opened, false);
                 }
@@ -101,11 +101,11 @@ impl Domain {
         };
         stage();
         if opened {
-            // The item was counted before, so the fence of a full stop will do. Those that are not the first of
-            // their bag need nobody: see "When the background thread sleeps".
+            // The item was counted before, so the fence of `fence_and_stamp` suffices. Items that are not the first
+            // of their bag need no wake-up: see "When the background thread sleeps".
             self.after_slow_retire(sealed);
         }
-        // SAFETY: the caller owns the record; what was taken out was let go by a scan, and has left its queue.
+        // SAFETY: the caller owns the record; a scan found what was taken out reclaimable, and it has left its queue.
         unsafe {
             if let Some(next) = next {
                 Engine::run(record, next);
@@ -126,11 +126,11 @@ impl Domain {
         self.tell_news(record);
     }
 
-    /// Queues items of `bytes` bytes each, under one stamp, and frees as many that may go.
+    /// Queues items of `bytes` bytes each, under one stamp, and frees as many that are reclaimable.
     ///
     /// # Safety
-    /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with)
-    /// asks, of each item, all of which were unlinked before the call.
+    /// The caller owns `record`; and what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) asks, for each
+    /// item; all of them were unlinked before the call.
     pub(crate) unsafe fn retire_batch(
         &self,
         record: &Record,
@@ -148,7 +148,7 @@ impl Domain {
             return;
         }
         stage();
-        // After all of them were unlinked, so good for each bag that they fill.
+        // The stamp comes after all of them were unlinked, so it is valid for each bag that they fill.
         let stop = self.fence_and_stamp(record);
         // SAFETY: the caller owns the record.
         let checks = unsafe {
@@ -169,7 +169,7 @@ impl Domain {
                 if self.is_lazy() {
                     self.hand_off(work);
                 } else {
-                    // The stop is made, be a bag full or not.
+                    // The stamp is taken, whether or not a bag is full.
                     self.scan_in_turn(record, work, bags.max(1));
                 }
                 checks
@@ -187,7 +187,7 @@ impl Domain {
         self.tell_news(record);
     }
 
-    /// The background thread hears of what was counted. `fenced`: a full fence came after that.
+    /// Makes the background thread learn of what was counted. `fenced` says that a full fence came after the count.
     pub(super) fn after_slow_retire(&self, fenced: bool) {
         if let Some(watch) = &self.watch {
             if !fenced {
@@ -206,32 +206,33 @@ mod tests {
     use crate::bag::{BAG_ITEMS, GAP_NS};
     use crate::{Handle, Reclaimer, Source};
 
-    /// As fast as can be: bags are filled up, and a scan serves all. The clock of a slow machine would say that items come
-    /// slowly, and then each thread scans for its own bags.
+    /// A clock that says that items come fast: bags are filled up, and a scan serves all. The clock of a slow machine
+    /// would say that items come slowly, and then each thread scans for its own bags.
     const FAST: u64 = 0;
     /// Bags of two.
     const SLOW: u64 = 1_000_000;
 
     unsafe fn nothing(_: *mut u64) {}
 
-    /// `turns` times each of `threads` handles retires 64 items, one after another, `gap_ns` apart by what they believe.
-    /// One thread stands for all. The most items of a thread that waited after a turn, in the mean; rounded up.
+    /// `turns` times each of `threads` handles retires 64 items, one after another, `gap_ns` apart by what they
+    /// believe. One thread stands for all. Returns the most items of a thread that waited after a turn, in the mean,
+    /// rounded up.
     fn in_turn(source: Source, threads: usize, turns: usize, held: bool, gap_ns: u64) -> u64 {
         GAP_NS.set(Some(gap_ns));
         let reclaimer = Reclaimer::builder().source(source).background(false).build().unwrap();
-        // From then on each look at what may go is one at hazards and intervals, too.
+        // From then on each scan reads hazards and intervals, too.
         let hazard = held.then(|| reclaimer.hazard());
         let all: Vec<Handle> = (0..threads).map(|_| reclaimer.handle()).collect();
         let mut most = 0;
         for _ in 0..turns {
             if held {
-                // Whoever has a hazard is not put to sleep. So it shows what it has seen: else only barriers that are
-                // bought let anything go, and when they are is a matter of time.
+                // A thread that has a hazard is not put to sleep. So it shows what it has seen. Otherwise only bought
+                // barriers would free anything, and when they are bought depends on time.
                 drop(reclaimer.pin());
             }
             for handle in &all {
                 for n in 1..=BAG_ITEMS {
-                    // SAFETY: nobody follows it, and nothing is done to it.
+                    // SAFETY: no reader follows it, and nothing is done to it.
                     unsafe { handle.retire_with(std::ptr::without_provenance_mut(8 * n), nothing) };
                 }
             }
@@ -242,8 +243,8 @@ mod tests {
         most.div_ceil(threads as u64)
     }
 
-    /// One is open; one was sealed in the last turn; and one the turn before, whose stop some had not seen when others
-    /// scanned for them. A barrier that is bought meanwhile, by whomever, only lets more go.
+    /// One bag is open; one was sealed in the last turn; and one in the turn before, whose stamp some threads had not
+    /// seen when others scanned for them. A barrier that any thread buys meanwhile only makes more reclaimable.
     #[test]
     fn many_threads_keep_three_bags_each_however_many_they_are() {
         let bag = BAG_ITEMS as u64;
@@ -254,7 +255,7 @@ mod tests {
                 let case = format!("{threads} threads, {gap_ns} ns apart, held {held}");
                 let most = in_turn(Source::Membarrier, threads, turns, held, gap_ns);
                 assert!(most <= 3 * bag, "{case}: {most} each");
-                // Whoever scans there has all the evidence himself.
+                // A thread that scans there has all the evidence itself.
                 let most = in_turn(Source::Fence, threads, turns, held, gap_ns);
                 assert!(most <= 2 * bag, "{case}, and they fence: {most} each");
             }

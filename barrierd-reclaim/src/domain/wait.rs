@@ -1,4 +1,4 @@
-//! Calls that are asked to free: `flush` frees what it can, `synchronize` waits for the rest.
+//! The calls whose purpose is to free: `flush` frees what it can, `synchronize` waits for the rest.
 
 use super::Domain;
 #[cfg(not(loom))]
@@ -20,22 +20,22 @@ impl Domain {
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn flush(&self, record: &Record) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller owns the record.
         unsafe { self.flush_as(record, None) };
     }
 
-    /// The same; and what may not go yet is left to the domain, so that it goes with the next call of
-    /// anybody's, as in crossbeam-epoch.
+    /// Does the same, and leaves to the domain what is not reclaimable yet, so that the next call of any thread frees
+    /// it, as in crossbeam-epoch.
     ///
     /// # Safety
     /// The caller owns `record`.
     #[cfg(not(loom))]
     pub(crate) unsafe fn flush_for_all(&self, record: &Record) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller owns the record.
         unsafe { self.flush_as(record, Some(pace::ORPHANS_PER_FLUSH)) };
     }
 
-    /// `for_all`: what may not go is left to the domain, and so many bags are freed of what lies there.
+    /// With `for_all`, what is not reclaimable is left to the domain, and so many bags of the domain's are freed.
     ///
     /// # Safety
     /// The caller owns `record`.
@@ -55,7 +55,7 @@ impl Domain {
                 work.seal(stop);
                 self.note_sealed(record, work, stop);
                 if self.is_lazy() && record.freeing().get() {
-                    // The background thread does the rest.
+                    // The background thread frees the rest.
                     self.hand_off(work);
                 } else {
                     let again = work.is_impatient();
@@ -71,7 +71,7 @@ impl Domain {
                 self.note_orphans(orphans);
             }
             if for_all.is_some() {
-                // Else the background thread may sleep on it.
+                // Otherwise the background thread may stay asleep.
                 self.take_back();
             }
             self.free_all(record, for_all.unwrap_or(usize::MAX));
@@ -79,8 +79,9 @@ impl Domain {
         self.tell_news(record);
     }
 
-    /// Above a limit: a barrier now, if one can be had, for what is sealed, and everything that is safe by then.
-    /// Where `retire` frees nothing it is all left to the background thread, which has it already.
+    /// Relieves a domain above a limit: makes a barrier now, if possible, for what is sealed, and frees everything
+    /// that is safe by then. Where `retire` frees nothing, all of it is left to the background thread, which already
+    /// has it.
     ///
     /// # Safety
     /// The caller owns `record`, outside of destructors.
@@ -92,7 +93,7 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             self.own(record, |work| {
-                // So that it covers what was sealed a moment ago.
+                // This way it covers what was sealed a moment ago.
                 self.fence_and_stamp(record);
                 self.scan_and_release(record, work, Asked::AtLimit);
             });
@@ -101,22 +102,22 @@ impl Domain {
         self.tell_news(record);
     }
 
-    /// Everything that is safe: what was taken over first, since it is older than what is here; of what lies with the
-    /// domain up to `limit` bags.
+    /// Frees everything that is safe. What was taken over comes first, since it is older than what is here. Of what
+    /// lies with the domain, up to `limit` bags are freed.
     ///
     /// # Safety
     /// The caller owns `record`.
     unsafe fn free_all(&self, record: &Record, limit: usize) {
         self.take_marked();
-        // Its caller has come to a full stop.
+        // The caller has fenced and taken a stamp.
         let before = protocol::above(record.reader().last_stamp());
         self.free_orphans(record, limit, before, true);
         // SAFETY: the caller owns the record.
         unsafe { self.free(record, usize::MAX) };
     }
 
-    /// Waits until all that was retired here before the call can be freed, frees it, and waits for others that
-    /// are freeing some of it.
+    /// Waits until everything that was retired here before the call can be freed, frees it, and waits for other
+    /// threads that are freeing some of it.
     ///
     /// # Safety
     /// The caller owns `record`.
@@ -145,7 +146,7 @@ impl Domain {
                 work.newest_sealed()
             })
         };
-        // If its queue was taken over, what was in it is found there.
+        // If the queue was taken over, its items are found with the domain.
         self.take_marked();
         let stamp = stop.max(newest).max(self.newest_orphan());
         self.wait_until_safe(record, stamp, deadline)?;
@@ -161,7 +162,7 @@ impl Domain {
         self.land(record, before, deadline)
     }
 
-    /// Frees what lies with the domain, and waits for what others have taken from there.
+    /// Frees what lies with the domain, and waits for what other threads have taken from there.
     fn land(
         &self,
         record: &Record,
@@ -172,7 +173,7 @@ impl Domain {
             // The owner's own queue may have been marked since it was sealed; it has left that by now.
             self.take_marked();
             self.take_back();
-            // Before the frees: what has come back by now is found by them, what comes back later is counted.
+            // This comes before the frees: they find what has come back by now, and what comes back later is counted.
             let returned = self.flights().returned();
             stage();
             self.free_orphans(record, usize::MAX, before, true);
@@ -180,7 +181,8 @@ impl Domain {
             match self.flights().wait(Some(deadline)) {
                 Landing::Own => return Err(SynchronizeError::InDestructor),
                 Landing::Late { threads } => return Err(SynchronizeError::Destructors { threads }),
-                // A destructor of theirs panicked, or a flush took it out of their hands: the rest of a bag is back.
+                // A destructor on another thread panicked, or a flush took the bag from it: the rest of the bag is
+                // back.
                 Landing::Done if self.flights().returned() != returned && !late => {}
                 Landing::Done if self.flights().returned() != returned => {
                     return Err(SynchronizeError::Destructors { threads: 1 });
@@ -190,7 +192,7 @@ impl Domain {
         }
     }
 
-    /// Waits until those have returned whose destructors others are running of what threads left to the domain.
+    /// Waits until the destructors that other threads are running, of what threads left to the domain, have returned.
     #[cfg(not(loom))]
     pub(crate) fn wait_for_others(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         match self.flights().wait(Some(deadline)) {
@@ -212,7 +214,7 @@ impl Domain {
         loop {
             let late = Instant::now() >= deadline;
             let own = self.fence_and_stamp(record);
-            // What the readers have seen may cover it: then nothing is bought.
+            // What the readers have seen may cover it. Then nothing is bought.
             let scan = self.scan(own, asked, &|watermark| Uncovered::some(watermark <= stamp));
             if self.words().safe().ns > stamp && !self.holds_back(stamp) {
                 return Ok(());
@@ -230,8 +232,8 @@ impl Domain {
                 });
             }
             if barrier_passed {
-                // Once the barrier has passed only readers are waited for: nothing more to buy. They
-                // end their sections without telling anyone: look again, ever more rarely.
+                // Once the barrier has passed, only readers are waited for, and nothing more is bought. Readers end
+                // their sections without notice, so this scans again, ever more rarely.
                 asked = Asked::Nothing;
                 std::thread::sleep(nap.min(deadline.saturating_duration_since(Instant::now())));
                 nap = (nap * 2).min(Duration::from_millis(2));
@@ -268,8 +270,8 @@ mod tests {
         FREED.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// What the background thread has in its hand goes back to the domain, into its hand again, and from there
-    /// into the hands of a third thread, while one waits.
+    /// While one thread waits, what the background thread has in flight goes back to the domain, into flight again,
+    /// and from there to a third thread.
     #[test]
     fn a7_ok_means_that_all_destructors_have_returned() {
         let settings = Settings { background: false, ..Settings::default() };
@@ -329,9 +331,9 @@ mod tests {
             });
             thread::sleep(Duration::from_millis(100));
             let t3 = scope.spawn(move || {
-                // SAFETY: as above.
+                // SAFETY: the domain, which outlives the scope, has the record for this thread.
                 let t3 = unsafe { &*(t3 as *const Record) };
-                // SAFETY: this thread's.
+                // SAFETY: the record is this thread's.
                 unsafe { domain.synchronize(t3, late) }
             });
             thread::sleep(Duration::from_millis(100));

@@ -12,22 +12,23 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_utils::atomic::AtomicConsume;
 
-/// A pointer to an object on the heap, with a tag in its low bits, that threads load and exchange.
+/// A pointer to an object on the heap, with a tag in its low bits. Threads load and exchange it.
 ///
-/// What is loaded is good for as long as the guard that the load is given. Dropping an `Atomic`
-/// destroys nothing.
+/// A loaded pointer is valid for as long as the guard that was passed to the load. Dropping an `Atomic` destroys
+/// nothing.
 pub struct Atomic<T: ?Sized + Pointable> {
     word: AtomicUsize,
     points: PhantomData<*mut T>,
 }
 
-// SAFETY: whoever has an `Atomic` may get at `&T` and, as the owner, at `T`.
+// SAFETY: through an `Atomic` a thread may reach `&T` and, as the owner, `T`, both of which the bounds allow to share
+// and send.
 unsafe impl<T: ?Sized + Pointable + Send + Sync> Send for Atomic<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Pointable + Send + Sync> Sync for Atomic<T> {}
 
 impl<T> Atomic<T> {
-    /// Puts a value on the heap, and points to it.
+    /// Puts a value on the heap, and returns a pointer to it.
     pub fn new(init: T) -> Atomic<T> {
         Atomic::init(init)
     }
@@ -39,12 +40,12 @@ impl<T: ?Sized + Pointable> Atomic<T> {
         Atomic { word: AtomicUsize::new(word), points: PhantomData }
     }
 
-    /// Makes an object on the heap, and points to it: an array from its length, say.
+    /// Makes an object on the heap, for example an array from its length, and returns a pointer to it.
     pub fn init(init: T::Init) -> Atomic<T> {
         Atomic::from(Owned::init(init))
     }
 
-    /// Null.
+    /// Returns a null pointer.
     pub const fn null() -> Atomic<T> {
         Atomic::of(0)
     }
@@ -58,14 +59,14 @@ impl<T: ?Sized + Pointable> Atomic<T> {
         shared(self.word.load(ord))
     }
 
-    /// Loads the pointer; what depends on it comes after that load. On architectures other than Arm it
-    /// is an Acquire load.
+    /// Loads the pointer. Operations that depend on the value come after that load. On architectures other than Arm
+    /// it is an Acquire load.
     #[inline]
     pub fn load_consume<'g>(&self, _: &'g Guard) -> Shared<'g, T> {
         shared(self.word.load_consume())
     }
 
-    /// Stores a pointer. What was there before is not destroyed.
+    /// Stores a pointer. The object that the old pointer led to is not destroyed.
     ///
     /// # Panics
     /// With `Acquire` or `AcqRel`.
@@ -74,14 +75,14 @@ impl<T: ?Sized + Pointable> Atomic<T> {
         self.word.store(new.into_usize(), ord);
     }
 
-    /// Stores a pointer, and returns the one that was there.
+    /// Stores a pointer, and returns the previous one.
     #[inline]
     pub fn swap<'g, P: Pointer<T>>(&self, new: P, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
         shared(self.word.swap(new.into_usize(), ord))
     }
 
-    /// Stores `new` if `current` is there, tag and all. Returns what was stored; or what is there, and
-    /// `new`.
+    /// Stores `new` if the current pointer equals `current`, including the tag. Returns the stored pointer; on
+    /// failure, the actual pointer and `new`.
     ///
     /// # Errors
     /// If something else is there.
@@ -104,8 +105,8 @@ impl<T: ?Sized + Pointable> Atomic<T> {
         answer(self.word.compare_exchange(current, new, success, failure), new)
     }
 
-    /// [`compare_exchange`](Atomic::compare_exchange), which may fail for no reason, and so be cheaper in
-    /// a loop.
+    /// Does what [`compare_exchange`](Atomic::compare_exchange) does, but may fail spuriously, which can be cheaper
+    /// in a loop.
     ///
     /// # Errors
     /// If something else is there, or for no reason.
@@ -128,11 +129,11 @@ impl<T: ?Sized + Pointable> Atomic<T> {
         answer(self.word.compare_exchange_weak(current, new, success, failure), new)
     }
 
-    /// Replaces the pointer by what `func` makes of it, until that succeeds or `func` says `None`.
+    /// Replaces the pointer by the result of `func`, and tries again until that succeeds or `func` returns `None`.
     /// Returns the pointer that was replaced.
     ///
     /// # Errors
-    /// With the pointer for which `func` said `None`.
+    /// Returns the pointer for which `func` returned `None`.
     ///
     /// # Panics
     /// With `Release` or `AcqRel` for `fail_order`.
@@ -197,19 +198,19 @@ impl<T: ?Sized + Pointable> Atomic<T> {
         self.compare_exchange_weak(current, new, ord.success(), ord.failure(), guard)
     }
 
-    /// Clears the bits of the tag that `val` has not. Returns the pointer from before.
+    /// Clears the bits of the tag that are not set in `val`. Returns the previous pointer.
     #[inline]
     pub fn fetch_and<'g>(&self, val: usize, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
         shared(self.word.fetch_and(val | !tag_bits::<T>(), ord))
     }
 
-    /// Sets the bits of the tag that `val` has. Returns the pointer from before.
+    /// Sets the bits of the tag that are set in `val`. Returns the previous pointer.
     #[inline]
     pub fn fetch_or<'g>(&self, val: usize, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
         shared(self.word.fetch_or(tag_of::<T>(val), ord))
     }
 
-    /// Turns the bits of the tag over that `val` has. Returns the pointer from before.
+    /// Inverts the bits of the tag that are set in `val`. Returns the previous pointer.
     #[inline]
     pub fn fetch_xor<'g>(&self, val: usize, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
         shared(self.word.fetch_xor(tag_of::<T>(val), ord))
@@ -218,20 +219,20 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// Takes the object over.
     ///
     /// # Safety
-    /// It is not null, and nobody else can reach the object.
+    /// The pointer is not null, and no other thread can reach the object.
     #[inline]
     pub unsafe fn into_owned(self) -> Owned<T> {
-        // SAFETY: the caller says that this is the only owner.
+        // SAFETY: the caller promises that no other thread can reach the object, so this is the only owner.
         unsafe { Owned::from_usize(self.word.into_inner()) }
     }
 
     /// Takes the object over, if it is not null.
     ///
     /// # Safety
-    /// Nobody else can reach the object.
+    /// No other thread can reach the object.
     #[inline]
     pub unsafe fn try_into_owned(self) -> Option<Owned<T>> {
-        // SAFETY: the caller says that this is the only owner.
+        // SAFETY: the caller promises that no other thread can reach the object, so this is the only owner.
         unsafe { shared(self.word.into_inner()).try_into_owned() }
     }
 }
@@ -250,14 +251,14 @@ fn answer<'g, T: ?Sized + Pointable, P: Pointer<T>>(
     match exchanged {
         Ok(_) => Ok(shared(new)),
         Err(found) => {
-            // SAFETY: the word of the pointer that was to be stored, and was not.
+            // SAFETY: this is the word of the pointer that was to be stored, and was not.
             let new = unsafe { P::from_usize(new) };
             Err(CompareExchangeError { current: shared(found), new })
         }
     }
 }
 
-/// A pointer's parts, for `Debug`.
+/// Returns a pointer's parts, for `Debug`.
 pub(super) fn describe<T: ?Sized + Pointable>(
     name: &str,
     word: usize,
@@ -267,14 +268,14 @@ pub(super) fn describe<T: ?Sized + Pointable>(
     f.debug_struct(name).field("raw", &raw).field("tag", &tag).finish()
 }
 
-/// The address without the tag, for `Pointer`.
+/// The pointer without the tag, for `Pointer`.
 pub(super) fn print<T: ?Sized + Pointable>(word: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     fmt::Pointer::fmt(&ptr::without_provenance::<()>(address_of::<T>(word)), f)
 }
 
 impl<T: ?Sized + Pointable> fmt::Debug for Atomic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SeqCst, as the original does: for printing, whatever the order.
+        // SeqCst, as in the original. It is only for printing, so the order does not matter.
         describe::<T>("Atomic", self.word.load(Ordering::SeqCst), f)
     }
 }
@@ -287,8 +288,7 @@ impl<T: ?Sized + Pointable> fmt::Pointer for Atomic<T> {
 }
 
 impl<T: ?Sized + Pointable> Clone for Atomic<T> {
-    /// A copy of the pointer, loaded Relaxed: to hand it on takes a fence, or `load` and
-    /// `Atomic::from`.
+    /// Returns a copy of the pointer, loaded Relaxed. To publish it, use a fence, or `load` and `Atomic::from`.
     fn clone(&self) -> Atomic<T> {
         Atomic::of(self.word.load(Ordering::Relaxed))
     }
@@ -325,7 +325,7 @@ impl<'g, T: ?Sized + Pointable> From<Shared<'g, T>> for Atomic<T> {
 }
 
 impl<T> From<*const T> for Atomic<T> {
-    /// Of a pointer that has no tag; it is not looked at.
+    /// Makes an `Atomic` of a pointer that has no tag. The object is not read.
     fn from(raw: *const T) -> Atomic<T> {
         Atomic::of(raw.expose_provenance())
     }

@@ -16,10 +16,9 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
-/// A domain of structures whose garbage waits for the same guards. Clones are the same collector, and
-/// equal.
+/// A domain of structures whose garbage waits for the same guards. Clones are the same collector, and compare equal.
 ///
-/// When clones, handles and guards are gone, everything that was deferred is called.
+/// When the last clone, handle and guard is gone, everything that was deferred is called.
 ///
 /// ```
 /// use barrierd_reclaim::epoch::Collector;
@@ -31,27 +30,28 @@ use core::mem::ManuallyDrop;
 /// ```
 #[derive(Clone)]
 pub struct Collector {
-    /// Not handed out: its hazards would be compared with closures ([`Item::closure`](crate::bag::Item::closure)).
+    /// It is not handed out: its hazards would be compared with closures
+    /// ([`Item::closure`](crate::bag::Item::closure)).
     reclaimer: Reclaimer,
-    /// It is the process's own, or was that of a process which this one was forked from: it stands for the
-    /// one that this process has now.
+    /// Whether it is the process's own, or was that of a process which this one was forked from. It then stands for
+    /// the one that this process has now.
     of_the_process: bool,
 }
 
 impl Collector {
-    /// A new collector on the best source of barriers there is. Costs what [`Reclaimer::new`] does, about a
-    /// microsecond.
+    /// Makes a new collector on the best source of barriers that is available. It costs what [`Reclaimer::new`] does,
+    /// about a microsecond.
     pub fn new() -> Collector {
         Collector { reclaimer: Reclaimer::new(), of_the_process: false }
     }
 
-    /// What is about to be the process's own.
+    /// Makes the collector that is about to be the process's own.
     pub(super) fn of_the_process(reclaimer: Reclaimer) -> Collector {
         Collector { reclaimer, of_the_process: true }
     }
 
-    /// A new collector with chosen settings: limits, source, background thread. crossbeam-epoch's has
-    /// none.
+    /// Makes a new collector with chosen settings: limits, source, background thread. crossbeam-epoch has no such
+    /// method.
     ///
     /// ```
     /// use barrierd_reclaim::{Reclaimer, epoch::Collector};
@@ -61,42 +61,42 @@ impl Collector {
     /// ```
     ///
     /// # Errors
-    /// As [`Builder::build`].
+    /// As for [`Builder::build`].
     pub fn build(builder: Builder) -> Result<Collector, BuildError> {
         Ok(Collector { reclaimer: builder.build()?, of_the_process: false })
     }
 
-    /// A new participant. Costs about as much as an allocation and a fence.
+    /// Registers a new participant. It costs about as much as an allocation and a fence.
     pub fn register(&self) -> LocalHandle {
         LocalHandle { record: participant::register(self.present()), _stays: PhantomData }
     }
 
-    /// What it has done so far: [`Reclaimer::stats`].
+    /// Returns what the collector has done so far: see [`Reclaimer::stats`].
     pub fn stats(&self) -> Stats {
         self.present().reclaimer.stats()
     }
 
-    /// Which source of barriers serves, and why: [`Reclaimer::status`].
+    /// Returns which source of barriers serves, and why: see [`Reclaimer::status`].
     pub fn status(&self) -> Status {
         self.present().reclaimer.status()
     }
 
-    /// Who has a section open, the oldest first: [`Reclaimer::blockers`].
+    /// Returns the threads that have a section open, the oldest first: see [`Reclaimer::blockers`].
     pub fn blockers(&self) -> Vec<Blocker> {
         self.present().reclaimer.blockers()
     }
 
-    /// The one that it stands for: itself, but in the child of a fork.
+    /// Returns the collector that it stands for: itself, except in the child of a fork.
     fn present(&self) -> &Collector {
         if self.of_the_process { default::default_collector() } else { self }
     }
 
-    /// Whether it is or was the process's own.
+    /// Returns whether it is or was the process's own.
     pub(super) fn is_of_the_process(&self) -> bool {
         self.of_the_process
     }
 
-    /// Whether both are of the same process, too.
+    /// Returns whether both are the same collector, and of the same process.
     #[inline]
     pub(super) fn is_here(&self, other: &Collector) -> bool {
         core::ptr::eq(self.domain(), other.domain())
@@ -129,20 +129,20 @@ impl fmt::Debug for Collector {
     }
 }
 
-/// A participant of a collector: its guards nest among themselves, and not with those of other handles.
-/// Stays on its thread. Its guards may outlive it.
+/// A participant of a collector. Its guards nest among themselves, and not with those of other handles. It stays on
+/// its thread, and its guards may outlive it.
 pub struct LocalHandle {
     record: *const Record,
     _stays: PhantomData<*const ()>,
 }
 
 impl LocalHandle {
-    /// The participant, whose handle is the caller's from now on.
+    /// Returns the participant, whose handle the caller owns from now on.
     pub(super) fn into_record(self) -> *const Record {
         ManuallyDrop::new(self).record
     }
 
-    /// Opens a section: two loads, a test and a store.
+    /// Opens a section. It costs two loads, a test and a store.
     #[inline]
     pub fn pin(&self) -> Guard {
         // SAFETY: handles stay on their thread.
@@ -150,7 +150,7 @@ impl LocalHandle {
         Guard::of(self.record)
     }
 
-    /// Whether this participant has a guard. If not, a full fence is run, as for
+    /// Returns whether this participant has a guard. If not, it runs a full fence, as for
     /// [`is_pinned`](super::is_pinned).
     #[inline]
     pub fn is_pinned(&self) -> bool {
@@ -161,7 +161,7 @@ impl LocalHandle {
         pinned
     }
 
-    /// The collector that it takes part in.
+    /// Returns the collector that it takes part in.
     #[inline]
     pub fn collector(&self) -> &Collector {
         participant::collector(self.record())
@@ -177,7 +177,7 @@ impl LocalHandle {
 impl Drop for LocalHandle {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this handle's count, once.
+        // SAFETY: this gives up this handle's count, once.
         unsafe { participant::release(self.record) };
     }
 }
@@ -188,7 +188,7 @@ impl fmt::Debug for LocalHandle {
     }
 }
 
-// A collector is shared between threads by its nature.
+// A collector is meant to be shared between threads.
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Collector>();

@@ -1,16 +1,16 @@
-//! What a compare-exchange says when it fails, and the deprecated names around it.
+//! The error of a failed compare-exchange, and the deprecated names around it.
 
 use super::pointable::{Pointable, Pointer};
 use super::shared::Shared;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-/// A compare-exchange that found something else.
+/// The error of a compare-exchange that found another pointer than the expected one.
 pub struct CompareExchangeError<'g, T: ?Sized + Pointable, P: Pointer<T>> {
-    /// What it found.
+    /// The pointer that it found.
     pub current: Shared<'g, T>,
 
-    /// What it was to store, given back.
+    /// The pointer that it was to store, given back.
     pub new: P,
 }
 
@@ -31,10 +31,10 @@ pub type CompareAndSetError<'g, T, P> = CompareExchangeError<'g, T, P>;
                      `compare_exchange` or `compare_exchange_weak`"
 )]
 pub trait CompareAndSetOrdering {
-    /// The ordering where the exchange is done.
+    /// The ordering of a successful exchange.
     fn success(&self) -> Ordering;
 
-    /// The ordering of the load where it is not: never Release.
+    /// The ordering of the load of a failed exchange: never Release.
     fn failure(&self) -> Ordering;
 }
 
@@ -45,7 +45,7 @@ impl CompareAndSetOrdering for Ordering {
         *self
     }
 
-    /// The strongest that goes with the ordering of success.
+    /// The strongest failure ordering that goes with the ordering of success.
     #[inline]
     fn failure(&self) -> Ordering {
         match self {

@@ -1,4 +1,4 @@
-//! What crossbeam-epoch has not: settings of the process's own collector, and waiting for its garbage.
+//! What crossbeam-epoch lacks: settings of the process's own collector, and waiting for its garbage.
 
 use super::collector::Collector;
 use super::default;
@@ -9,17 +9,17 @@ use crate::error::{BuildError, SynchronizeError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
-/// [`configure`] could not be done.
+/// The error of [`configure`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigureError {
-    /// Something in the process has pinned before.
+    /// The collector was in use already: something in the process has pinned before.
     #[error(
         "the process's collector is in use already: call configure() before the first pin(), at the \
          beginning of main"
     )]
     InUse,
-    /// The source can't be had.
+    /// The source is not available.
     #[error(transparent)]
     Build(#[from] BuildError),
 }
@@ -34,14 +34,14 @@ pub enum ConfigureError {
 pub struct DrainError {
     /// Deferred calls that were not made.
     pub waiting: u64,
-    /// What they wait for. `None`: they are in the hands of other threads, which defer still or have
-    /// not been idle for long enough.
+    /// The reason why they wait. `None`: other threads hold them, which still defer or have not been idle for long
+    /// enough.
     #[source]
     pub reason: Option<SynchronizeError>,
 }
 
-/// Chooses the settings of the process's own collector: limits and what happens at them, source,
-/// background thread. To be called before anything pins. They hold in children of this process as well
+/// Chooses the settings of the process's own collector: limits and what happens at them, source, background thread.
+/// Call it before anything pins. The settings hold in children of this process as well
 /// ([`default_collector`](super::default_collector)).
 ///
 /// ```
@@ -55,19 +55,19 @@ pub struct DrainError {
 /// ```
 ///
 /// # Errors
-/// If the collector is in use already, or if a source was asked for by name and can't be had.
+/// Returns an error if the collector is in use already, or if a source was asked for by name and can't be had.
 pub fn configure(builder: Builder) -> Result<(), ConfigureError> {
     let reclaimer = builder.clone().build()?;
     default::establish(reclaimer, Some(builder)).map_err(|_| ConfigureError::InUse)?;
     Ok(())
 }
 
-/// Waits until nothing waits in the process's own collector: all that was deferred has been called.
+/// Waits until everything that was deferred in the process's own collector has been called.
 ///
-/// For the end of a program, or of a phase: other threads that go on deferring are waited for in vain.
-/// What idle threads hold is called too, once the background thread has taken it over, some 20 ms after
-/// their last call. `Ok` means that all have returned, but for one that another live thread may be in at that moment
-/// as part of its own `defer` or `flush`.
+/// Use it at the end of a program, or of a phase. If other threads go on deferring, it waits for them in vain. What
+/// idle threads hold is called too, once the background thread has taken it over, some 20 ms after their last call.
+/// `Ok` means that all closures have returned, except one that another live thread may be running at that moment as
+/// part of its own `defer` or `flush`.
 ///
 /// ```
 /// use barrierd_reclaim::epoch;
@@ -82,7 +82,8 @@ pub fn configure(builder: Builder) -> Result<(), ConfigureError> {
 /// ```
 ///
 /// # Errors
-/// When `deadline` comes first, or when the wait could never end: this thread has a guard, say.
+/// Returns an error when `deadline` comes first, or when the wait could never end, for example because this thread
+/// has a guard.
 pub fn drain(deadline: Instant) -> Result<(), DrainError> {
     if default::existing().is_none() {
         return Ok(());
@@ -92,11 +93,11 @@ pub fn drain(deadline: Instant) -> Result<(), DrainError> {
 }
 
 impl Collector {
-    /// [`drain`] of this collector. This thread's own guards show as
-    /// [`SynchronizeError::Readers`], after the deadline.
+    /// Does what [`drain`] does, for this collector. This thread's own guards show as [`SynchronizeError::Readers`],
+    /// after the deadline.
     ///
     /// # Errors
-    /// When `deadline` comes first, or when the wait could never end.
+    /// Returns an error when `deadline` comes first, or when the wait could never end.
     pub fn drain(&self, deadline: Instant) -> Result<(), DrainError> {
         let handle = self.register();
         // SAFETY: the handle is this thread's.
@@ -108,13 +109,13 @@ impl Collector {
     unsafe fn drain_as(record: &Record, deadline: Instant) -> Result<(), DrainError> {
         let domain = Domain::of(record);
         loop {
-            // SAFETY: as the caller says.
+            // SAFETY: the caller owns the record.
             if let Err(error) = unsafe { domain.synchronize(record, deadline) } {
                 return Err(DrainError { waiting: domain.waiting(), reason: Some(error) });
             }
             let waiting = domain.waiting();
             if waiting == 0 {
-                // All have been called. Of what others took over, some may not have returned.
+                // All have been called. Some of those that other threads took over may not have returned.
                 let landed = domain.wait_for_others(deadline);
                 return landed.map_err(|error| DrainError { waiting, reason: Some(error) });
             }
@@ -122,7 +123,7 @@ impl Collector {
             if left.is_zero() {
                 return Err(DrainError { waiting, reason: None });
             }
-            // Other threads' queues: the background thread is at them.
+            // Only other threads' queues are left; the background thread is working on them.
             std::thread::sleep(left.min(Duration::from_millis(1)));
         }
     }

@@ -1,7 +1,7 @@
-//! The process's own collector, and each thread's place in it.
+//! The process's own collector, and each thread's participant in it.
 //!
-//! Owns the static, the thread-locals and the fast path of [`pin`]. What a fork makes of them is said in
-//! `child.rs`.
+//! This file owns the static, the thread-locals and the fast path of [`pin`]. `child.rs` says what a fork does to
+//! them.
 
 use super::child;
 use super::collector::Collector;
@@ -22,61 +22,61 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 /// The process's own collector, and how it was made.
 struct Established {
     collector: Collector,
-    /// What `configure` was told here, or in a process that this one was forked from.
+    /// The settings that `configure` was given here, or in a process that this one was forked from.
     settings: Option<Builder>,
 }
 
-/// Null, or leaked: so a pointer to a record of its is good for ever. Made without a lock, for a fork in the
-/// middle would leave that locked in the child.
+/// Null, or leaked, so a pointer to one of its records is valid for ever. It is made without a lock, since a fork in
+/// the middle would leave the lock held in the child.
 static COLLECTOR: AtomicPtr<Established> = AtomicPtr::new(ptr::null_mut());
 
-/// That of the process which this one was forked from, or of an earlier one; null or leaked.
+/// The collector of the process which this one was forked from, or of an earlier one; null or leaked.
 static PARENTS: AtomicPtr<Established> = AtomicPtr::new(ptr::null_mut());
 
-/// In the place of a participant.
+/// Stands where a participant would.
 static NOBODY: Reader = Reader::nobody();
 
 thread_local! {
-    /// The reader at the beginning of this thread's place, once it has one, if readers need no fence;
-    /// [`NOBODY`] otherwise. Without a destructor, so that it is found by one load; and never null, so that
-    /// a look at the slot tells all.
+    /// The reader at the beginning of this thread's participant, once it has one, if readers need no fence; [`NOBODY`]
+    /// otherwise. It has no destructor, so that one load finds it. It is never null, so that a read of the slot is
+    /// the only test.
     static HERE: Cell<*const Reader> = const { Cell::new(&NOBODY) };
-    /// This thread's place: a participant that has a handle here. Null: it has none.
+    /// This thread's participant, which has a handle here. Null if the thread has none.
     static PLACE: Cell<*const Record> = const { Cell::new(ptr::null()) };
     static AT_EXIT: AtExit = const { AtExit };
 }
 
-/// Gives the place back when the thread exits.
+/// Gives the participant back when the thread exits.
 struct AtExit;
 
 impl Drop for AtExit {
     fn drop(&mut self) {
         let place = forget_place();
         if !place.is_null() {
-            // SAFETY: the place's handle, which was forgotten.
+            // SAFETY: the participant's handle, which was forgotten.
             unsafe { participant::release(place) };
         }
     }
 }
 
-/// Gives this thread's place up: on the background thread, which does nothing in it but what others' code
-/// has done there. Its next [`pin`] takes another.
+/// Gives this thread's participant up. It is called on the background thread, which uses the participant only in
+/// foreign code. The thread's next [`pin`] takes another.
 fn leave() {
     let place = forget_place();
     if !place.is_null() {
-        // SAFETY: the place's handle, which was forgotten.
+        // SAFETY: the participant's handle, which was forgotten.
         unsafe { participant::release_in_background(place) };
     }
 }
 
-/// The place, whose handle is the caller's from now on; or null.
+/// Returns the participant, whose handle the caller owns from now on; or null.
 fn forget_place() -> *const Record {
     HERE.set(&NOBODY);
     PLACE.replace(ptr::null())
 }
 
-/// There is no collector, and this thread has no place: in the child of a fork, which has one thread. Returns
-/// the place that it had, or null.
+/// Leaves the process without a collector and this thread without a participant. It is called in the child of a fork,
+/// which has one thread. Returns the participant that the thread had, or null.
 pub(super) fn forget() -> *const Record {
     // Relaxed, both: threads that the child makes come after.
     let parents = COLLECTOR.swap(ptr::null_mut(), Relaxed);
@@ -86,8 +86,8 @@ pub(super) fn forget() -> *const Record {
     forget_place()
 }
 
-/// This thread's place, taken if need be. `None`: the thread is so far into its exit that nobody would give
-/// it back.
+/// Returns this thread's participant, taking one if necessary. Returns `None` if the thread is so far into its exit
+/// that nothing would give the participant back.
 fn place() -> Option<*const Record> {
     let place = PLACE.get();
     if place.is_null() { take_place() } else { Some(place) }
@@ -100,7 +100,7 @@ fn take_place() -> Option<*const Record> {
     let handle = default_collector().register();
     let place = PLACE.get();
     if !place.is_null() {
-        // A subscriber to what was traced there has come before.
+        // A `tracing` subscriber that was called there has taken a participant already.
         return Some(place);
     }
     if !handle.record().engine().readers_fence() {
@@ -114,15 +114,15 @@ fn take_place() -> Option<*const Record> {
     Some(record)
 }
 
-/// Opens a section in the process's own collector: three loads, a test and a store.
+/// Opens a section in the process's own collector. It costs three loads, a test and a store.
 ///
-/// No fence (see the [module's documentation](super)), no locked instruction and no destructor of
-/// others. Not for signal handlers.
+/// No fence (see the [module's documentation](super)), no locked instruction and no deferred destructor. It is not
+/// for signal handlers.
 #[inline]
 pub fn pin() -> Guard {
     let here = HERE.get();
-    // SAFETY: a static, or at the beginning of this thread's participant, whose domain is never dropped.
-    // Nobody stores to the one, and this thread alone to the other.
+    // SAFETY: a static, or at the beginning of this thread's participant, whose domain is never dropped. No thread
+    // stores to the static, and only this thread stores to the other.
     if unsafe { (*here).own_is_pinned() } {
         return pin_further(here);
     }
@@ -134,7 +134,7 @@ pub fn pin() -> Guard {
     Guard::of(record)
 }
 
-/// A guard more; or nobody is here.
+/// Opens one more guard; or the thread has no reader here yet.
 #[inline(never)]
 fn pin_further(here: *const Reader) -> Guard {
     if ptr::eq(here, &NOBODY) {
@@ -146,24 +146,24 @@ fn pin_further(here: *const Reader) -> Guard {
     Guard::of(record)
 }
 
-/// The thread's first time, its end, and whenever readers fence.
+/// Runs the thread's first time, at its end, and whenever readers fence.
 #[cold]
 fn pin_slowly() -> Guard {
     let Some(place) = place() else { return default_collector().register().pin() };
-    // SAFETY: this thread's place, which has a handle.
+    // SAFETY: this thread's participant, which has a handle.
     unsafe { participant::begin(&*place) };
     Guard::of(place)
 }
 
-/// Whether this thread has a guard of the process's own collector. In the child of a fork it counts as one,
-/// too, if the thread has guards or handles from before.
+/// Returns whether this thread has a guard of the process's own collector. In the child of a fork, guards or handles
+/// from before the fork count as well.
 ///
-/// If not, a full fence is run: programs for crossbeam-epoch leave their own out when they know that
-/// [`pin`] will run one.
+/// If not, it runs a full fence, since programs for crossbeam-epoch leave their own out when they know that [`pin`]
+/// will run one.
 #[inline]
 pub fn is_pinned() -> bool {
     let place = PLACE.get();
-    // SAFETY: null, or this thread's place, which has a handle.
+    // SAFETY: null, or this thread's participant, which has a handle.
     let pinned = unsafe { place.as_ref() }.is_some_and(|place| place.reader().is_pinned());
     pinned || child::has_old() || {
         fence(SeqCst);
@@ -171,36 +171,36 @@ pub fn is_pinned() -> bool {
     }
 }
 
-/// The process's own collector, in which [`pin`] opens sections.
+/// Returns the process's own collector, in which [`pin`] opens sections.
 ///
-/// In the child of a fork it is another, which begins empty, with the settings that its parent gave to
+/// In the child of a fork it is another one, which begins empty, with the settings that the parent gave to
 /// [`configure`](super::configure). The parent's clones stand for it there, and are equal to it.
 pub fn default_collector() -> &'static Collector {
     existing().unwrap_or_else(make)
 }
 
-/// The same, if there is one yet.
+/// Returns the process's own collector, if there is one yet.
 pub(super) fn existing() -> Option<&'static Collector> {
     // Acquire: pairs with the exchange in `establish`.
     // SAFETY: null, or leaked there.
     unsafe { COLLECTOR.load(Acquire).as_ref() }.map(|own| &own.collector)
 }
 
-/// With the settings that there are, or without.
+/// Makes the collector, with the settings if there are any.
 #[cold]
 fn make() -> &'static Collector {
     // Relaxed: stored before this process had a second thread. SAFETY: null, or leaked.
     let parents = unsafe { PARENTS.load(Relaxed).as_ref() };
     let settings = parents.and_then(|own| own.settings.clone());
     let reclaimer = settings.clone().and_then(|settings| {
-        // What was asked for by name may not be there any more.
+        // A source that was asked for by name may not be available any more.
         let any = settings.clone().source(Source::Auto);
         settings.build().or_else(|_| any.build()).ok()
     });
     establish(reclaimer.unwrap_or_default(), settings).unwrap_or_else(|there| there)
 }
 
-/// Makes it, if there is none yet; else gives the one back that there is.
+/// Publishes the collector, if there is none yet; otherwise returns the existing one.
 pub(super) fn establish(
     reclaimer: Reclaimer,
     settings: Option<Builder>,
@@ -209,7 +209,7 @@ pub(super) fn establish(
     let collector = Collector::of_the_process(reclaimer);
     let stand_in = child::stand_in(collector.domain());
     let new = Box::into_raw(Box::new(Established { collector, settings }));
-    // Release, Acquire: whoever finds it finds it whole, and the stand-in pinned.
+    // Release, Acquire: a thread that finds the collector finds it complete, and the stand-in pinned.
     match COLLECTOR.compare_exchange(ptr::null_mut(), new, Release, Acquire) {
         Ok(_) => {
             child::stands_in(stand_in);
@@ -217,7 +217,7 @@ pub(super) fn establish(
             Ok(unsafe { &(*new).collector })
         }
         Err(other) => {
-            // SAFETY: made above, and nobody else has seen it; a stand-in is not used again. The other was
+            // SAFETY: it was made above, and no other thread has seen it; a stand-in is not used again. The other was
             // leaked here by the thread of this process that came first.
             unsafe {
                 drop(Box::from_raw(new));
@@ -227,12 +227,12 @@ pub(super) fn establish(
     }
 }
 
-/// The C library calls back, in this process and its children. Asked twice by threads that come together, it
-/// does so twice, which does no harm.
+/// Has the C library call back, in this process and its children. Two threads at once may register twice; then it
+/// calls back twice, which does no harm.
 fn hook() {
     static HOOKED: AtomicBool = AtomicBool::new(false);
-    // Relaxed: nothing is handed over by it. Set after the calls, so that a fork between them costs its child
-    // no handler.
+    // Relaxed: it hands nothing over. It is set after the calls, so that a child forked between them still registers
+    // a handler.
     if !HOOKED.load(Relaxed) {
         exit::hook();
         child::hook();
@@ -240,13 +240,13 @@ fn hook() {
     }
 }
 
-/// With this thread's place; late in the thread's exit, when that is gone, with one for this call.
+/// Runs `work` with this thread's participant; late in the thread's exit, when that is gone, with one for this call.
 ///
 /// `work` may run destructors. If one forks, the child goes on with a record of a dead domain, where nobody
 /// else takes it.
 pub(super) fn with_record<R>(work: impl FnOnce(&Record) -> R) -> R {
     match place() {
-        // SAFETY: this thread's place: its handle goes at the thread's exit or between two visits of the
+        // SAFETY: this thread's participant: its handle goes at the thread's exit or between two visits of the
         // background thread, so not before this returns.
         Some(place) => work(unsafe { &*place }),
         None => work(default_collector().register().record()),

@@ -1,20 +1,21 @@
-//! The end of the process: what still waits in its own collector is called.
+//! Calls what still waits in the process's own collector at the end of the process.
 //!
-//! Rust drops no statics, so the C library is asked: it calls back when `main` returns or somebody calls
-//! `exit`, on that thread, after that thread's own thread-locals have gone. Other threads may run still.
-//! The call does nothing that the background thread would not do at the same moment, so it needs no
-//! promise that a deferred closure has not given; but it waits for others by a deadline.
+//! Rust drops no statics, so this file asks the C library. It calls back when `main` returns or a thread calls
+//! `exit`, on that thread, after that thread's own thread-locals are gone. Other threads may still run. The call does
+//! nothing that the background thread could not do at the same moment, so it needs no promise that a deferred closure
+//! has not given. But it waits for other threads, with a deadline.
 
 use super::{control, default};
 use core::ffi::c_int;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
-/// How long an exit may be held up by other threads' sections, and by what they have not handed over.
+/// How long other threads' sections, and what they have not handed over, may delay an exit.
 const AT_MOST: Duration = Duration::from_millis(50);
 
 unsafe extern "C" {
-    /// ISO C: calls back at a normal end of the process. Not 0: no room for it.
+    /// ISO C: registers a function to call at a normal end of the process. A result other than 0 means that there is
+    /// no room for it.
     safe fn atexit(call: extern "C" fn()) -> c_int;
 }
 
@@ -27,10 +28,10 @@ extern "C" fn drain_at_exit() {
     let Some(collector) = default::existing() else { return };
     while collector.domain().waiting() > 0 {
         match catch_unwind(|| control::drain(Instant::now() + AT_MOST)) {
-            // Done, or something stands in the way, and nobody is left to tell.
+            // It is done, or something is in the way, and there is no caller left to tell.
             Ok(_) => return,
-            // A closure panicked, and is gone; the hook has reported it. The others are still there. The
-            // payload's own destructor might panic again.
+            // A closure panicked, and is gone; the hook has reported it. The others are still queued. The payload is
+            // leaked, since its own destructor might panic again.
             Err(payload) => core::mem::forget(payload),
         }
     }

@@ -13,9 +13,9 @@ use core::ptr;
 
 /// An open read-side section: [`pin`](super::pin), [`LocalHandle::pin`](super::LocalHandle::pin).
 ///
-/// As long as it lives, what was loaded under it is not destroyed. Guards of one participant nest: the
-/// first one's section counts, and the last one's end closes it. A guard may outlive the handle it came
-/// from, and the collector's other owners. It stays on its thread.
+/// As long as it lives, what was loaded under it is not destroyed. Guards of one participant nest: they share one
+/// section, from the first guard's beginning to the last one's end. A guard may outlive the handle that it came from,
+/// and the collector's other owners. It stays on its thread.
 ///
 /// ```
 /// use barrierd_reclaim::epoch::{self, Atomic};
@@ -29,12 +29,12 @@ use core::ptr;
 /// # drop(unsafe { cell.into_owned() });
 /// ```
 pub struct Guard {
-    /// Its participant's; null: protects nothing.
+    /// Its participant's record; null if the guard protects nothing.
     record: *const Record,
 }
 
 impl Guard {
-    /// A guard of a participant, which has counted it already.
+    /// Makes a guard of a participant, which has counted it already.
     #[inline]
     pub(super) fn of(record: *const Record) -> Guard {
         Guard { record }
@@ -46,13 +46,13 @@ impl Guard {
         unsafe { self.record.as_ref() }
     }
 
-    /// Calls `f` once every section that is open now has ended, on whichever thread comes to it. A guard
-    /// that protects nothing calls it at once.
+    /// Calls `f` once every section that is open now has ended, on any thread. A guard that protects nothing calls it
+    /// at once.
     ///
-    /// Some earlier closures, up to two as a rule, may be called here. If one panics, the panic comes out
-    /// here or where else it is called, and no other is lost.
+    /// This call may run some earlier closures, up to two as a rule. If a closure panics, the panic comes out of the
+    /// call that runs it, and no other closure is lost.
     ///
-    /// Costs as [`Reclaimer::retire_with`](crate::Reclaimer::retire_with), and an allocation if `f`
+    /// It costs what [`Reclaimer::retire_with`](crate::Reclaimer::retire_with) does, and an allocation if `f`
     /// captures more than one word.
     #[inline]
     pub fn defer<F, R>(&self, f: F)
@@ -64,47 +64,46 @@ impl Guard {
         unsafe { self.defer_unchecked(f) };
     }
 
-    /// [`defer`](Guard::defer) for a closure that is not `Send`, or that borrows.
+    /// Does what [`defer`](Guard::defer) does, for a closure that is not `Send`, or that borrows.
     ///
     /// # Safety
-    /// The closure may be called on any thread, at any time until the collector's last owner is gone: what
-    /// it borrows lives that long, and what it captures may be used and dropped elsewhere.
+    /// The closure may be called on any thread, at any time until the collector's last owner is gone. What it borrows
+    /// lives that long, and what it captures may be used and dropped on other threads.
     #[inline]
     pub unsafe fn defer_unchecked<F, R>(&self, f: F)
     where
         F: FnOnce() -> R,
     {
         match self.record() {
-            // SAFETY: as the caller says.
+            // SAFETY: a guard stays on its participant's thread; the caller promises the rest, of the closure.
             Some(record) => unsafe { retire(record, deferred::call(f)) },
             None => drop(f()),
         }
     }
 
-    /// Destroys an object once every section that is open now has ended, on whichever thread comes to it.
-    /// A guard that protects nothing destroys it at once. No allocation; otherwise as
-    /// [`defer`](Guard::defer).
+    /// Destroys an object once every section that is open now has ended, on any thread. A guard that protects nothing
+    /// destroys it at once. It costs no allocation; otherwise it is like [`defer`](Guard::defer).
     ///
     /// # Safety
-    /// - `ptr` is not null. Nobody can reach the object any more, but for those who have loaded a pointer
-    ///   to it under a guard of the same collector; and nobody else destroys it.
-    /// - It may be dropped on another thread, at any time until the collector's last owner is gone.
+    /// - `ptr` is not null. No thread can reach the object any more, except those that have loaded a pointer to it
+    ///   under a guard of the same collector; and nothing else destroys it.
+    /// - The object may be dropped on another thread, at any time until the collector's last owner is gone.
     #[inline]
     pub unsafe fn defer_destroy<T: ?Sized + Pointable>(&self, ptr: Shared<'_, T>) {
         match self.record() {
-            // SAFETY: as the caller says.
+            // SAFETY: a guard stays on its participant's thread; the caller promises the rest, of the object.
             Some(record) => unsafe { retire(record, deferred::destruction(ptr)) },
-            // SAFETY: nobody else knows the object.
+            // SAFETY: no other thread knows the object.
             None => drop(unsafe { ptr.into_owned() }),
         }
     }
 
-    /// Calls what may be called by now of what this participant, or a thread that has exited, has deferred, and of
-    /// what anybody has flushed before. Waits for no other section; a guard that protects nothing does nothing.
+    /// Calls what is safe to call by now, of what this participant or an exited thread has deferred and of what any
+    /// thread has flushed before. It waits for no other section. On a guard that protects nothing it does nothing.
     ///
-    /// What may not be called yet, for this guard's own section too, is left to the collector: the next flush of
-    /// anybody's calls it, under another guard, if no other is open that is as old; or it is
-    /// called later by itself ([`drain`](super::drain) waits for it). Costs as
+    /// What can't be called yet, also because of this guard's own section, is left to the collector. The next flush
+    /// by any thread, under another guard, calls it, if no other guard is open that is as old; or it is called later
+    /// without a flush ([`drain`](super::drain) waits for it). The cost is that of
     /// [`Reclaimer::flush`](crate::Reclaimer::flush).
     pub fn flush(&self) {
         if let Some(record) = self.record() {
@@ -113,7 +112,7 @@ impl Guard {
         }
     }
 
-    /// Ends the section and opens the next: what was deferred meanwhile may go. Does nothing if the
+    /// Ends the section and opens the next, so that what was deferred meanwhile can be called. It does nothing if the
     /// participant has other guards.
     #[inline]
     pub fn repin(&mut self) {
@@ -124,13 +123,13 @@ impl Guard {
         }
     }
 
-    /// Ends the section, calls `f` and opens the next section, also if `f` panics. While the participant
-    /// has other guards, the section stays open.
+    /// Ends the section, calls `f` and opens the next section, even if `f` panics. While the participant has other
+    /// guards, the section stays open.
     pub fn repin_after<F, R>(&mut self, f: F) -> R
     where
         F: FnOnce() -> R,
     {
-        /// Opens the section again. A handle, so that the participant is there still.
+        /// Opens the section again. It has a handle, so that the participant still exists.
         struct Reopen(*const Record);
 
         impl Drop for Reopen {
@@ -144,15 +143,15 @@ impl Guard {
 
         let _reopen = self.record().map(|record| {
             participant::retain(record);
-            // SAFETY: this guard's count, which `Reopen` brings back before anyone uses the guard.
+            // SAFETY: this ends this guard's count, which `Reopen` restores before the guard is used again.
             unsafe { participant::end(record) };
             Reopen(record)
         });
         f()
     }
 
-    /// The collector that it belongs to; `None` if it protects nothing. A structure that takes guards
-    /// from its users checks it.
+    /// Returns the collector that the guard belongs to; `None` if it protects nothing. A structure that takes guards
+    /// from its users checks this.
     #[inline]
     pub fn collector(&self) -> Option<&Collector> {
         self.record().map(participant::collector)
@@ -160,20 +159,20 @@ impl Guard {
 }
 
 /// # Safety
-/// The participant is the calling thread's, and the item may be freed as the caller of `defer_unchecked`
-/// or `defer_destroy` says.
+/// The participant is the calling thread's, and the item may be freed under the promises of `defer_unchecked` or
+/// `defer_destroy`.
 #[inline]
 unsafe fn retire(record: &Record, (item, bytes): (Item, usize)) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller owns the participant, and promises that the item may be freed.
     unsafe { Domain::retire::<false>(record, item, bytes) };
 }
 
 impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
-        // The one that protects nothing is a static, and never dropped.
+        // The guard that protects nothing is a static, and is never dropped.
         debug_assert!(!self.record.is_null());
-        // SAFETY: this guard's count, once; guards stay on their thread.
+        // SAFETY: this ends this guard's count, once; guards stay on their thread.
         unsafe { participant::end(self.record) };
     }
 }
@@ -184,11 +183,11 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// A guard that protects nothing: for structures that are being made or dropped, and that no other thread
+/// Returns a guard that protects nothing, for structures that are being made or dropped and that no other thread
 /// knows. What is deferred with it is called at once.
 ///
 /// # Safety
-/// What is loaded with it may be followed only as long as no other thread changes it.
+/// Pointers loaded with it may be followed only as long as no other thread changes the structure.
 #[inline]
 pub unsafe fn unprotected() -> &'static Guard {
     struct Nothing(Guard);

@@ -1,11 +1,11 @@
 //! The interface of crossbeam-epoch 0.9, on this library's reclaimer.
 //!
-//! For data structures that are written against `crossbeam-epoch`: they move over by one line in
-//! `Cargo.toml`, unchanged (the repository's `compat/crossbeam-epoch`). New ones are better off with
-//! [`Reclaimer`](crate::Reclaimer), whose domains are their own.
+//! This module is for data structures that are written against `crossbeam-epoch`. They move over unchanged, by one
+//! line in `Cargo.toml` (the repository's `compat/crossbeam-epoch`). New structures should rather use
+//! [`Reclaimer`](crate::Reclaimer), which gives each its own domain.
 //!
-//! Names, bounds, `Send` and `Sync`, panics and the meaning of tags are as there. [`pin`] runs no fence
-//! and no locked instruction; [`Guard::defer`] runs none but once in 64 calls.
+//! Names, bounds, `Send` and `Sync`, panics and the meaning of tags are the same as in the original. [`pin`] runs no
+//! fence and no locked instruction; [`Guard::defer`] runs one only once in 64 calls.
 //!
 //! ```
 //! use barrierd_reclaim::epoch::{self, Atomic, Owned};
@@ -23,20 +23,19 @@
 //! ```
 //!
 //! # What is different
-//! - **`pin` is no fence.** In crossbeam-epoch the outermost [`pin`] runs a full fence, and
-//!   crossbeam-deque counts on that: it asks [`is_pinned`], and fences itself if so. Here
-//!   `is_pinned` runs the fence when it says no, so that program is right as it stands. One that counts
-//!   on the fence of `pin` without that question needs a fence of its own, or
-//!   [`Source::Fence`](crate::Source::Fence) ([`configure`]).
-//! - **Garbage goes by itself.** A background thread frees what threads hold that do nothing: nobody
-//!   has to pin or flush again. Closures and destructors also run there; a thread that defers runs
-//!   some in [`Guard::defer`], and none in `pin`.
-//! - **The end of a program**: [`drain`] calls all that was deferred; at a clean exit as much is done, and
-//!   others are waited for 50 ms at most. A closure that blocks there holds the exit up.
+//! - **`pin` is no fence.** In crossbeam-epoch the outermost [`pin`] runs a full fence, and crossbeam-deque relies on
+//!   that: it asks [`is_pinned`], and runs its own fence only if the answer is yes. Here `is_pinned` runs the fence
+//!   when it returns false, so crossbeam-deque is correct unchanged. A program that relies on the fence of `pin`
+//!   without asking needs a fence of its own, or [`Source::Fence`](crate::Source::Fence) ([`configure`]).
+//! - **Garbage is freed without further calls.** A background thread frees what inactive threads hold, so no thread
+//!   has to pin or flush again. Closures and destructors also run on that thread. A thread that defers runs some in
+//!   [`Guard::defer`], and none in `pin`.
+//! - **The end of a program**: [`drain`] calls everything that was deferred. A clean exit does the same, and waits
+//!   for other threads for 50 ms at most. A closure that blocks there delays the exit.
 //! - **A stalled guard** can be found ([`Collector::blockers`]), measured ([`Collector::stats`]) and
 //!   limited ([`configure`], with [`Builder::limit_bytes`](crate::Builder::limit_bytes)).
-//! - **After a fork** the process's own collector begins anew in the child; guards and handles from before hold
-//!   back what the child defers. Any other collector of the parent frees nothing there
+//! - **After a fork** the process's own collector starts afresh in the child. Guards and handles from before the fork
+//!   hold back what the child defers. Any other collector of the parent frees nothing there
 //!   ([limitations](crate::docs::limitations#fork)).
 //! - It needs `std`, and Rust 1.88.
 

@@ -10,8 +10,7 @@ use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
 
-/// An object on the heap that nobody else knows, with a tag: a `Box` that fits into an
-/// [`Atomic`](super::Atomic).
+/// An object on the heap with a single owner, and a tag: a `Box` that fits into an [`Atomic`](super::Atomic).
 pub struct Owned<T: ?Sized + Pointable> {
     /// Its address and tag; never 0.
     word: usize,
@@ -38,10 +37,10 @@ impl<T> Owned<T> {
         Owned::init(init)
     }
 
-    /// Takes over what came from [`Box::into_raw`].
+    /// Takes ownership of a pointer from [`Box::into_raw`].
     ///
     /// # Panics
-    /// If `raw` is not aligned.
+    /// Panics if `raw` is not aligned.
     ///
     /// # Safety
     /// `raw` came from `Box::into_raw` and is not used for another owner.
@@ -51,7 +50,7 @@ impl<T> Owned<T> {
         unsafe { Owned::from_usize(word_of(raw)) }
     }
 
-    /// The object as a `Box`; the tag is lost.
+    /// Returns the object as a `Box`. The tag is lost.
     #[inline]
     pub fn into_box(self) -> Box<T> {
         let address = address_of::<T>(self.into_usize());
@@ -61,14 +60,14 @@ impl<T> Owned<T> {
 }
 
 impl<T: ?Sized + Pointable> Owned<T> {
-    /// Makes an object on the heap: an array from its length, say.
+    /// Makes an object on the heap, for example an array from its length.
     #[inline]
     pub fn init(init: T::Init) -> Owned<T> {
         // SAFETY: the address is fresh from `init`, so this is the only owner.
         unsafe { Owned::from_usize(T::init(init)) }
     }
 
-    /// Gives the ownership up: a pointer to be copied, for as long as the guard lives.
+    /// Gives up the ownership, and returns a pointer that may be copied and is valid for as long as the guard lives.
     #[inline]
     #[allow(clippy::needless_lifetimes, reason = "the name is part of the interface")]
     pub fn into_shared<'g>(self, _: &'g Guard) -> Shared<'g, T> {
@@ -76,13 +75,13 @@ impl<T: ?Sized + Pointable> Owned<T> {
         unsafe { Shared::from_usize(self.into_usize()) }
     }
 
-    /// The tag.
+    /// Returns the tag.
     #[inline]
     pub fn tag(&self) -> usize {
         tag_of::<T>(self.word)
     }
 
-    /// The same with another tag, as much of which as fits below the alignment.
+    /// Returns the same pointer with another tag, cut to the bits that fit below the alignment.
     #[inline]
     pub fn with_tag(self, tag: usize) -> Owned<T> {
         // SAFETY: the word of the owner whose place this takes.

@@ -1,12 +1,11 @@
-//! A participant: a record of a collector's domain that handles and guards share, and that outlives
-//! neither.
+//! A participant: a record of a collector's domain that handles and guards share. It ends with the last of them.
 //!
-//! Owns the count of handles, and the moment when the record goes back. Knows nothing of threads: that
-//! a participant stays on one is the business of its handles and guards, none of which is `Send`.
+//! This file owns the count of handles, and the moment when the record is given back. It knows nothing of threads: a
+//! participant stays on one because neither its handles nor its guards are `Send`.
 //!
-//! While a handle is there, the record's slot counts the guards, as for any other record. When the last
-//! handle goes and guards are left, the slot counts one more (`transient`): so the end of the last guard
-//! comes by here, while all others take the fast way.
+//! While there is a handle, the record counts the guards, as for any other record. When the last handle is dropped
+//! and guards are left, the count is one more (`transient`). So the end of the last guard runs code in this file,
+//! while all others take the fast path.
 
 use super::child;
 use super::collector::Collector;
@@ -18,11 +17,11 @@ use core::ptr;
 /// What keeps a participant's domain alive.
 struct Keeper {
     collector: Collector,
-    /// 64 bits wherever it runs: safe code counts up without end by forgetting handles.
+    /// 64 bits on every target, since safe code can count up without end by forgetting handles.
     handles: Cell<u64>,
 }
 
-/// A new participant with one handle. It lives until handles and guards are gone.
+/// Makes a new participant with one handle. It lives until handles and guards are gone.
 pub(super) fn register(collector: &Collector) -> *const Record {
     let record = collector.domain().acquire();
     let keeper = Keeper { collector: collector.clone(), handles: Cell::new(1) };
@@ -38,7 +37,7 @@ fn keeper(record: &Record) -> &Keeper {
     unsafe { &*record.keeper().get().cast::<Keeper>() }
 }
 
-/// The collector that it is registered with.
+/// Returns the collector that it is registered with.
 #[inline]
 pub(super) fn collector(record: &Record) -> &Collector {
     &keeper(record).collector
@@ -50,7 +49,7 @@ pub(super) fn collector(record: &Record) -> &Collector {
 /// The caller is on the participant's thread, and no signal handler.
 #[inline]
 pub(super) unsafe fn begin(record: &Record) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller is on the participant's thread, and no signal handler.
     if unsafe { record.reader().own_is_pinned() } {
         nest(record);
     } else {
@@ -58,7 +57,7 @@ pub(super) unsafe fn begin(record: &Record) {
     }
 }
 
-/// One more guard. Apart, so that the first one's way stays short.
+/// Counts one more guard. It is a function of its own, so that the first guard's path stays short.
 #[inline(never)]
 pub(super) fn nest(record: &Record) {
     record.nest();
@@ -76,12 +75,12 @@ pub(super) unsafe fn end(record: *const Record) {
     if own.nested() == 0 {
         own.reader().unpin();
     } else {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller promises what `end_nested` asks, which is the same.
         unsafe { end_nested(record) };
     }
 }
 
-/// One guard of several, or the last one of a participant without a handle.
+/// Ends one guard of several, or the last one of a participant without a handle.
 ///
 /// # Safety
 /// As for `end`.
@@ -97,18 +96,18 @@ unsafe fn end_nested(record: *const Record) {
     }
 }
 
-/// Whether there is one guard alone.
+/// Returns whether there is exactly one guard.
 #[inline]
 pub(super) fn is_sole(record: &Record) -> bool {
     record.nested() == u64::from(record.transient().get())
 }
 
-/// The only guard goes on with what its thread has seen by now.
+/// Begins a new section for the only guard, with what its thread has seen by now.
 pub(super) fn repin(record: &Record) {
     record.engine().pin(record);
 }
 
-/// One more handle, be there none.
+/// Counts one more handle, even if there is none.
 pub(super) fn retain(record: &Record) {
     let handles = &keeper(record).handles;
     handles.set(handles.get() + 1);
@@ -117,33 +116,33 @@ pub(super) fn retain(record: &Record) {
     }
 }
 
-/// One handle less.
+/// Counts one handle less.
 ///
 /// # Safety
 /// There is one, and it is not used any more. If it is the last one and there is no guard, the record
 /// must not be used either.
 pub(super) unsafe fn release(record: *const Record) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises what `give_up` asks, which is the same.
     if unsafe { give_up(record) } {
         // SAFETY: handles and guards are gone.
         unsafe { finish(record, Engine::hand_over) };
     }
 }
 
-/// The same by the background thread.
+/// Does the same on the background thread.
 ///
 /// # Safety
 /// As for [`release`].
 pub(super) unsafe fn release_in_background(record: *const Record) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises what `give_up` asks, which is the same.
     if unsafe { give_up(record) } {
         // SAFETY: handles and guards are gone.
         unsafe { finish(record, Engine::hand_over_in_background) };
     }
 }
 
-/// One handle less. Whether that was the end of the participant: handles and guards are gone. Else the end of
-/// the last guard will be. No foreign code, no lock, and nothing is allocated or freed.
+/// Counts one handle less. Returns whether that was the end of the participant, since handles and guards are gone.
+/// Otherwise the end of the last guard is. It runs no foreign code, takes no lock, and allocates and frees nothing.
 ///
 /// # Safety
 /// As for [`release`].
@@ -163,7 +162,7 @@ pub(super) unsafe fn give_up(record: *const Record) -> bool {
     !is_pinned
 }
 
-/// Gives the record back, by `hand_over`, then the collector up, which may be the end of its domain.
+/// Gives the record back by `hand_over`, then gives up the collector, which may be the end of its domain.
 ///
 /// # Safety
 /// Handles and guards are gone; the record must not be used any more.

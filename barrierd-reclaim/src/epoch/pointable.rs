@@ -1,10 +1,10 @@
 //! What pointers point to, and what their words hold: an address and, in the bits that alignment
 //! leaves free, a tag.
 //!
-//! Owns the traits, the layout of arrays and the arithmetic of tags. Knows nothing of guards.
+//! This file owns the traits, the layout of arrays and the arithmetic of tags. It knows nothing of guards.
 //!
-//! The traits speak of `usize`, so an address that leaves this file has its provenance exposed, and one
-//! that comes back is given an exposed one.
+//! The traits use `usize`. So an address that leaves this file has its provenance exposed, and an address that comes
+//! back is given an exposed one.
 
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
@@ -26,38 +26,37 @@ use std::alloc::{alloc, dealloc, handle_alloc_error};
 /// assert_eq!(table.len(), 16);
 /// ```
 pub trait Pointable {
-    /// The alignment of what an address points to, bytes: a power of two. The bits below it are the
-    /// tag's.
+    /// The alignment in bytes of what an address points to, a power of two. The bits below it hold the tag.
     const ALIGN: usize;
 
-    /// What an object is made from.
+    /// The type of the value that an object is made from.
     type Init;
 
-    /// Makes an object. The result is its address, a multiple of [`ALIGN`](Pointable::ALIGN).
+    /// Makes an object and returns its address, a multiple of [`ALIGN`](Pointable::ALIGN).
     ///
     /// # Safety
     /// None beyond what the implementation asks for.
     unsafe fn init(init: Self::Init) -> usize;
 
-    /// The object at an address.
+    /// Returns the object at an address.
     ///
     /// # Safety
     /// - `ptr` came from [`init`](Pointable::init) and was not dropped.
-    /// - Nobody changes the object while the reference lives.
+    /// - No thread changes the object while the reference lives.
     unsafe fn deref<'a>(ptr: usize) -> &'a Self;
 
-    /// The object at an address, to be changed.
+    /// Returns the object at an address, mutably.
     ///
     /// # Safety
     /// - `ptr` came from [`init`](Pointable::init) and was not dropped.
-    /// - Nobody else looks at the object while the reference lives.
+    /// - No other reference to the object is used while the reference lives.
     unsafe fn deref_mut<'a>(ptr: usize) -> &'a mut Self;
 
     /// Destroys the object at an address.
     ///
     /// # Safety
     /// - `ptr` came from [`init`](Pointable::init), and this is the only call.
-    /// - Nobody has a reference to the object.
+    /// - No reference to the object is left.
     unsafe fn drop(ptr: usize);
 }
 
@@ -73,24 +72,24 @@ impl<T> Pointable for T {
 
     #[inline]
     unsafe fn deref<'a>(ptr: usize) -> &'a T {
-        // SAFETY: the caller says that it came from `init`, so it is a live box's.
+        // SAFETY: the caller promises that it came from `init`, so it belongs to a live box.
         unsafe { &*ptr::with_exposed_provenance::<T>(ptr) }
     }
 
     #[inline]
     unsafe fn deref_mut<'a>(ptr: usize) -> &'a mut T {
-        // SAFETY: as above, and the caller says that nobody else looks.
+        // SAFETY: as above, and the caller promises that no other reference is used.
         unsafe { &mut *ptr::with_exposed_provenance_mut::<T>(ptr) }
     }
 
     #[inline]
     unsafe fn drop(ptr: usize) {
-        // SAFETY: the caller says that it came from `init`, and for the last time.
+        // SAFETY: the caller promises that it came from `init`, and that this is the last use.
         drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<T>(ptr)) });
     }
 }
 
-/// An array on the heap: `len` elements follow the length.
+/// The head of an array on the heap: `len` elements follow it.
 #[repr(C)]
 struct Array<T> {
     len: usize,
@@ -98,7 +97,7 @@ struct Array<T> {
 }
 
 impl<T> Array<T> {
-    /// Of all of it. Panics where it would not fit into the address space.
+    /// Returns the layout of the whole array. Panics where it would not fit into the address space.
     fn layout(len: usize) -> Layout {
         let layout = Layout::array::<MaybeUninit<T>>(len)
             .and_then(|elements| Layout::new::<Array<T>>().extend(elements));
@@ -128,15 +127,15 @@ impl<T> Pointable for [MaybeUninit<T>] {
     #[inline]
     unsafe fn deref<'a>(ptr: usize) -> &'a [MaybeUninit<T>] {
         let array = ptr::with_exposed_provenance::<Array<T>>(ptr);
-        // SAFETY: the caller says that it came from `init`, so `len` elements, which need not be
-        // initialized, follow.
+        // SAFETY: the caller promises that it came from `init`, so `len` elements, which need not be initialized,
+        // follow.
         unsafe { core::slice::from_raw_parts(addr_of!((*array).elements).cast(), (*array).len) }
     }
 
     #[inline]
     unsafe fn deref_mut<'a>(ptr: usize) -> &'a mut [MaybeUninit<T>] {
         let array = ptr::with_exposed_provenance_mut::<Array<T>>(ptr);
-        // SAFETY: as above, and the caller says that nobody else looks.
+        // SAFETY: as above, and the caller promises that no other reference is used.
         unsafe {
             core::slice::from_raw_parts_mut(addr_of_mut!((*array).elements).cast(), (*array).len)
         }
@@ -144,8 +143,8 @@ impl<T> Pointable for [MaybeUninit<T>] {
 
     unsafe fn drop(ptr: usize) {
         let array = ptr::with_exposed_provenance_mut::<Array<T>>(ptr);
-        // SAFETY: the caller says that it came from `init`, which used this layout, and for the last
-        // time.
+        // SAFETY: the caller promises that it came from `init`, which used this layout, and that this is the last
+        // use.
         unsafe { dealloc(array.cast(), Array::<T>::layout((*array).len)) };
     }
 }
@@ -153,10 +152,10 @@ impl<T> Pointable for [MaybeUninit<T>] {
 /// [`Owned`](super::Owned) or [`Shared`](super::Shared): what can be stored into an
 /// [`Atomic`](super::Atomic).
 pub trait Pointer<T: ?Sized + Pointable> {
-    /// The word: address and tag.
+    /// Returns the word: address and tag.
     fn into_usize(self) -> usize;
 
-    /// The pointer of a word.
+    /// Returns the pointer of a word.
     ///
     /// # Safety
     /// `data` came from [`into_usize`](Pointer::into_usize) of the same kind of pointer, whose place the
@@ -164,34 +163,34 @@ pub trait Pointer<T: ?Sized + Pointable> {
     unsafe fn from_usize(data: usize) -> Self;
 }
 
-/// The bits of a word that are the tag's.
+/// Returns the bits of a word that hold the tag.
 #[inline]
 pub(super) fn tag_bits<T: ?Sized + Pointable>() -> usize {
     (1 << T::ALIGN.trailing_zeros()) - 1
 }
 
-/// A word's address.
+/// Returns a word's address.
 #[inline]
 pub(super) fn address_of<T: ?Sized + Pointable>(word: usize) -> usize {
     word & !tag_bits::<T>()
 }
 
-/// A word's tag.
+/// Returns a word's tag.
 #[inline]
 pub(super) fn tag_of<T: ?Sized + Pointable>(word: usize) -> usize {
     word & tag_bits::<T>()
 }
 
-/// A word with another tag, as much of which as fits.
+/// Returns the word with another tag, cut to the bits that fit.
 #[inline]
 pub(super) fn tagged<T: ?Sized + Pointable>(word: usize, tag: usize) -> usize {
     address_of::<T>(word) | tag_of::<T>(tag)
 }
 
-/// The word of a raw pointer, without a tag.
+/// Returns the word of a raw pointer, without a tag.
 ///
 /// # Panics
-/// Where the pointer has bits that are the tag's.
+/// Panics if the pointer has bits set that belong to the tag.
 #[inline]
 pub(super) fn word_of<T>(raw: *const T) -> usize {
     let word = raw.expose_provenance();

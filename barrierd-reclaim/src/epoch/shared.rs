@@ -7,7 +7,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
 
-/// A pointer with a tag, loaded under a guard and good for as long as that lives. May be null.
+/// A pointer with a tag, loaded under a guard and valid for as long as the guard lives. It may be null.
 ///
 /// Pointers are compared with their tags.
 pub struct Shared<'g, T: 'g + ?Sized + Pointable> {
@@ -37,7 +37,7 @@ impl<T: ?Sized + Pointable> Clone for Shared<'_, T> {
 impl<T: ?Sized + Pointable> Copy for Shared<'_, T> {}
 
 impl<T> Shared<'_, T> {
-    /// The raw pointer, without the tag.
+    /// Returns the raw pointer, without the tag.
     #[inline]
     pub fn as_raw(&self) -> *const T {
         ptr::with_exposed_provenance(address_of::<T>(self.word))
@@ -45,43 +45,43 @@ impl<T> Shared<'_, T> {
 }
 
 impl<'g, T: ?Sized + Pointable> Shared<'g, T> {
-    /// Null, with the tag 0.
+    /// Returns a null pointer with the tag 0.
     #[inline]
     pub const fn null() -> Shared<'g, T> {
         Shared { word: 0, points: PhantomData }
     }
 
-    /// Whether it is null, whatever the tag.
+    /// Returns whether the pointer is null, whatever the tag.
     #[inline]
     pub fn is_null(&self) -> bool {
         address_of::<T>(self.word) == 0
     }
 
-    /// The object.
+    /// Returns the object.
     ///
     /// # Safety
-    /// - It is not null, and the object was still linked, or its destruction not yet deferred, at some
-    ///   moment since the guard was made.
-    /// - What another thread stored into the object happens before this: the pointer was loaded by
-    ///   Acquire, say.
-    /// - Nobody changes the object while the reference lives.
+    /// - The pointer is not null, and at some moment since the guard was made the object was still linked, or its
+    ///   destruction not yet deferred.
+    /// - What another thread stored into the object happens before this call, for example because the pointer was
+    ///   loaded by Acquire.
+    /// - No thread changes the object while the reference lives.
     #[inline]
     pub unsafe fn deref(&self) -> &'g T {
-        // SAFETY: the caller says so; the guard keeps the object as long as `'g`.
+        // SAFETY: the caller promises that the pointer is valid; the guard keeps the object as long as `'g`.
         unsafe { T::deref(address_of::<T>(self.word)) }
     }
 
-    /// The object, to be changed.
+    /// Returns the object, mutably.
     ///
     /// # Safety
-    /// As for [`deref`](Shared::deref), and nobody else looks at the object while the reference lives.
+    /// As for [`deref`](Shared::deref), and no other reference to the object is used while this one lives.
     #[inline]
     pub unsafe fn deref_mut(&mut self) -> &'g mut T {
-        // SAFETY: the caller says so; the guard keeps the object as long as `'g`.
+        // SAFETY: the caller promises that the pointer is valid; the guard keeps the object as long as `'g`.
         unsafe { T::deref_mut(address_of::<T>(self.word)) }
     }
 
-    /// The object, if it is not null.
+    /// Returns the object, if the pointer is not null.
     ///
     /// # Safety
     /// If it is not null, as for [`deref`](Shared::deref).
@@ -94,14 +94,14 @@ impl<'g, T: ?Sized + Pointable> Shared<'g, T> {
     /// Takes the object over.
     ///
     /// # Panics
-    /// In builds with debug assertions, if it is null.
+    /// Panics in builds with debug assertions, if the pointer is null.
     ///
     /// # Safety
-    /// It is not null, nobody else can reach the object, and nobody else takes it over.
+    /// The pointer is not null, no other thread can reach the object, and nothing else takes it over.
     #[inline]
     pub unsafe fn into_owned(self) -> Owned<T> {
         debug_assert!(!self.is_null(), "null can't be owned");
-        // SAFETY: the caller says that this is the only owner.
+        // SAFETY: the caller promises that no other thread can reach the object, so this is the only owner.
         unsafe { Owned::from_usize(self.word) }
     }
 
@@ -115,13 +115,13 @@ impl<'g, T: ?Sized + Pointable> Shared<'g, T> {
         if self.is_null() { None } else { Some(unsafe { self.into_owned() }) }
     }
 
-    /// The tag.
+    /// Returns the tag.
     #[inline]
     pub fn tag(&self) -> usize {
         tag_of::<T>(self.word)
     }
 
-    /// The same with another tag, as much of which as fits below the alignment.
+    /// Returns the same pointer with another tag, cut to the bits that fit below the alignment.
     #[inline]
     pub fn with_tag(&self, tag: usize) -> Shared<'g, T> {
         Shared { word: tagged::<T>(self.word, tag), points: PhantomData }

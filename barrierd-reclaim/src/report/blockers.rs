@@ -1,6 +1,6 @@
-//! Who holds garbage back: for people and for monitoring.
+//! The report on which threads hold garbage back, for people and for monitoring.
 //!
-//! Owns the report. Knows nothing of what follows from it: it is a look at words that readers store
+//! This file owns the report, and knows nothing of what follows from it. The report reads words that readers store
 //! meanwhile, and proves nothing.
 
 use crate::engine::Engine;
@@ -16,31 +16,33 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Blocker {
-    /// The thread, as the kernel numbers it: the one that the guard's place was made on. An
+    /// The thread, as the kernel numbers it: the one on which the guard's record was made. An
     /// [`OwnedGuard`](crate::OwnedGuard) or a [`Handle`](crate::Handle) may have moved since.
     pub tid: u32,
-    /// Its name as the kernel has it, at most 15 bytes; `None` if it has ended.
+    /// The thread's name as the kernel has it, at most 15 bytes; `None` if the thread has ended.
     pub thread: Option<String>,
-    /// How long the section has been open, at most: it began after the last full stop that it noted down, which may have been long before it where nobody retires.
+    /// How long the section has been open, at most. It began after the last stamp that it noted, which may be much
+    /// earlier where no thread retires.
     pub open_for: Duration,
-    /// It is a [`RobustGuard`](crate::RobustGuard)'s, which holds back only what is older than its last
-    /// load.
+    /// Whether the section is a [`RobustGuard`](crate::RobustGuard)'s, which holds back only what is older than its
+    /// last load.
     pub robust: bool,
-    /// It is no section but a destructor that has run on a background thread for longer than 100 ms: on the
+    /// Whether this is no section but a destructor that has run on a background thread for longer than 100 ms: on the
     /// thread `tid`, for `open_for`. It holds back the rest of its bag, which
-    /// [`synchronize`](crate::Reclaimer::synchronize) takes away from it; that is what `holds_items` counts,
-    /// with its own object, and `holds_bytes` does not. What threads that do nothing hold of this domain waits
-    /// for it as well.
+    /// [`synchronize`](crate::Reclaimer::synchronize) takes away from it. `holds_items` counts that and the
+    /// destructor's own object; `holds_bytes` does not. What inactive threads hold of this domain waits for it as
+    /// well.
     pub destructor: bool,
-    /// Objects that it holds back, at most: those that wait and may have been retired since it began.
-    /// They may wait for other sections as well, or for a barrier, so these figures don't add up.
+    /// The most objects that it holds back: those that wait and may have been retired since it began. They may wait
+    /// for other sections as well, or for a barrier, so these figures don't add up.
     ///
-    /// Put together from what threads noted once in two bags: each may add 128 objects that it retired
-    /// before (some 250, if they are with a birth and without), and, once it has retired more than 32 bags under the oldest section, about a seventh of
-    /// what it has retired since that began. Of what was [born](crate::Born) after its last load a
-    /// robust section holds nothing, but that is counted here.
+    /// The figure is computed from what threads noted once in two bags. So each thread may add 128 objects that it
+    /// retired before (some 250, if it retires objects with a birth and without). Once a thread has retired more than
+    /// 32 bags under the oldest section, it may also add about a seventh of what it has retired since that section
+    /// began. A robust section holds nothing that was [born](crate::Born) after its last load, but such objects are
+    /// counted here.
     pub holds_items: u64,
-    /// What these take, bytes; as for [`Stats::waiting_bytes`](crate::Stats::waiting_bytes).
+    /// The size of these objects in bytes; as for [`Stats::waiting_bytes`](crate::Stats::waiting_bytes).
     pub holds_bytes: u64,
 }
 
@@ -55,14 +57,14 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// A plain one, for tests that look nothing up.
+    /// Makes a plain one, for tests that look nothing up.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn new(record: *const Record, era: u64) -> Open {
         Open { era, record, tid: 0, robust: false }
     }
 }
 
-/// All open sections.
+/// Returns all open sections.
 pub(crate) fn sections(engine: &Engine) -> impl Iterator<Item = Open> {
     engine
         .records()
@@ -75,9 +77,9 @@ pub(crate) fn sections(engine: &Engine) -> impl Iterator<Item = Open> {
         .flatten()
 }
 
-/// All of them, the oldest first: its end lets the most go.
+/// Returns all of them, the oldest first: when it ends, the most becomes reclaimable.
 ///
-/// Linear in places and marks, but for two sorts.
+/// It is linear in records and marks, except for two sorts.
 pub(crate) fn list(engine: &Engine) -> Vec<Blocker> {
     let mut open: Vec<Open> = sections(engine).collect();
     let destructor = engine.blocked_destructor().map(Blocker::of_destructor);
@@ -94,10 +96,10 @@ pub(crate) fn list(engine: &Engine) -> Vec<Blocker> {
     all
 }
 
-/// What is looked up once for all sections of a report.
+/// The data that is looked up once for all sections of a report.
 pub(crate) struct About {
     now_ns: u64,
-    /// What was retired by when, in the whole domain, and what by now.
+    /// How much was retired by which time in the whole domain, and how much by now.
     retired: Together,
     all: Sum,
     waiting: Sum,
@@ -105,9 +107,9 @@ pub(crate) struct About {
 }
 
 impl About {
-    /// Costs a walk over all places of the domain that there ever were.
+    /// It costs a walk over all records that the domain ever had.
     pub(crate) fn new(engine: &Engine) -> About {
-        // The marks first: what they say had been retired is then among all that was.
+        // The marks are read first, so what they count as retired is included in the total.
         let retired = Together::new(engine.all_records().map(Record::ledger));
         let all = engine.all_records().fold(Sum::default(), |sum, record| Sum {
             items: sum.items + record.retired().get(),
@@ -117,7 +119,7 @@ impl About {
         About { now_ns: now_ns(), retired, all, waiting, names: HashMap::new() }
     }
 
-    /// Costs a search, and a look into `/proc` for a thread's first section.
+    /// It costs a search, and a read from `/proc` for a thread's first section.
     pub(crate) fn blocker(&mut self, section: Open) -> Blocker {
         let Open { era, tid, robust, .. } = section;
         let before = self.retired.before(era);
@@ -134,7 +136,7 @@ impl About {
 }
 
 impl Blocker {
-    /// A destructor that has run for so long on thread `tid`. Costs a look into `/proc`.
+    /// Returns the report of a destructor that has run for so long on thread `tid`. It costs a read from `/proc`.
     pub(crate) fn of_destructor(blocked: Blocked) -> Blocker {
         let Blocked { tid, runs, holds_items } = blocked;
         Blocker {

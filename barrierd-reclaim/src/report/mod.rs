@@ -1,6 +1,7 @@
-//! What people hear of: who blocks, who stalls, what presses, and the events of the feature `tracing`.
+//! Reports for people: sections that block, sections that stall, pressure at limits, and the events of the feature
+//! `tracing`.
 //!
-//! Owns reports and their wording. Looks at an engine; nothing of what it finds is a proof.
+//! This folder owns reports and their wording. It reads an engine's words, and nothing that it finds is a proof.
 
 pub(crate) mod blockers;
 pub(crate) mod pressure;

@@ -1,11 +1,13 @@
 //! The call-back for sections that are open for too long.
 //!
-//! Owns the limit, what was seen of each section, and who was told. The looks are made by the background
-//! thread while something waits; where there is none, by threads that retire (once a bag at most), flush
-//! or synchronize. Nobody waits for its lock: whoever finds it taken leaves the look to the other.
+//! This file owns the limit, what was seen of each section, and what was reported. The background thread makes the
+//! checks while something waits. Where there is none, threads make them when they retire (once for each bag at most),
+//! flush or synchronize. No thread waits for its lock: a thread that finds it taken leaves the check to the holder.
 //!
-//! A section is known by its place and what it had seen when it began: the latest stop. Two of the same place that have
-//! seen the same look like one, so its time is counted from the first look at which there was a later stop: that section, and no later one of the same place, can show the earlier one.
+//! A section is identified by its record and by the latest stamp that it had seen when it began. Two sections of the
+//! same record that have seen the same stamp can't be told apart. So a section's time is counted from the first check
+//! at which there was a later stamp: only that section, and no later one of the same record, can show the earlier
+//! stamp.
 
 use crate::engine::Engine;
 use crate::engine::record::Record;
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 type Hook = Arc<Mutex<dyn FnMut(&Blocker) + Send>>;
 
-/// What the builder was told.
+/// The builder's settings.
 #[derive(Clone)]
 pub(crate) struct StallHook {
     pub(crate) after: Duration,
@@ -35,21 +37,21 @@ impl fmt::Debug for StallHook {
     }
 }
 
-/// A place, and whether it is about its robust guards.
+/// A record, and whether its robust guards are meant.
 type Key = (*const Record, bool);
 
-/// A domain's looks at its sections.
+/// A domain's checks of its sections.
 #[derive(Debug)]
 pub(crate) struct Stalls {
     hook: StallHook,
     seen: Mutex<HashMap<Key, Seen>>,
-    /// When the last look was, nanoseconds.
+    /// When the last check was, in nanoseconds.
     looked_ns: AtomicU64,
 }
 
 // SAFETY: the records' addresses are only compared.
 unsafe impl Send for Stalls {}
-// SAFETY: as above.
+// SAFETY: the records' addresses are only compared, from any thread.
 unsafe impl Sync for Stalls {}
 
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +61,9 @@ struct Seen {
     told: bool,
 }
 
-/// Looks are at most this far apart, as far as this file is concerned.
+/// The longest time between two checks that this file asks for.
 const MOST_BETWEEN: Duration = Duration::from_millis(250);
-/// This many looks in the time that a section may be open.
+/// The number of checks in the time that a section may be open.
 const LOOKS: u32 = 8;
 
 impl Stalls {
@@ -76,12 +78,12 @@ impl Stalls {
         }
     }
 
-    /// How far apart looks should be.
+    /// Returns the time between two checks.
     pub(crate) fn every(&self) -> Duration {
         (self.hook.after / LOOKS).clamp(Duration::from_millis(1), MOST_BETWEEN)
     }
 
-    /// Whether a look is due that calls may make; then it is the caller's.
+    /// Returns whether a check is due that calls may make. If so, the caller must make it.
     fn is_due(&self, now_ns: u64) -> bool {
         let looked_ns = self.looked_ns.load(Ordering::Relaxed);
         let every = u64::try_from(self.every().as_nanos()).unwrap_or(u64::MAX);
@@ -92,24 +94,25 @@ impl Stalls {
                 .is_ok()
     }
 
-    /// At the end of a call, outside of queues: looks, if it is time and nobody else does.
+    /// Runs at the end of a call, outside of queues. Makes a check, if it is time and no other thread does.
     pub(crate) fn check_if_due(&self, engine: &Engine) {
         if self.is_due(now_ns()) {
             self.check(engine);
         }
     }
 
-    /// Looks, and calls back. Whether it did.
+    /// Makes a check, and calls back. Returns whether it did.
     ///
-    /// Foreign code runs here: the caller holds no lock, and is not at work on a queue.
+    /// Foreign code runs here, so the caller holds no lock, and is not working on a queue.
     pub(crate) fn check(&self, engine: &Engine) -> bool {
         if engine.is_forked() {
             return false;
         }
-        // Held while it is called: it is called by one thread at a time, and not from within itself.
+        // The lock is held during the call, so the hook is called by one thread at a time, and not from within
+        // itself.
         let Some(mut hook) = try_lock(&self.hook.hook) else { return false };
         let Some(mut seen) = try_lock(&self.seen) else { return false };
-        // The sections before the word: one that shows less then began before.
+        // The sections are read before the word, so a section that shows an earlier stamp began before.
         let open: Vec<Open> = blockers::sections(engine).collect();
         let now = engine.words().latest();
         let due = due(&mut seen, open.into_iter(), now, now_ns(), self.hook.after);
@@ -122,7 +125,7 @@ impl Stalls {
             let blocker = about.blocker(section);
             let told = catch_unwind(AssertUnwindSafe(|| trace::stalled(&blocker)));
             let called = catch_unwind(AssertUnwindSafe(|| hook(&blocker)));
-            // The panic hook has reported them. Their own destructors might panic.
+            // The panic hook has reported them. The payloads are leaked, since their own destructors might panic.
             told.map_err(core::mem::forget).ok();
             called.map_err(core::mem::forget).ok();
         }
@@ -130,8 +133,8 @@ impl Stalls {
     }
 }
 
-/// Notes a look at `now_ns`; the domain's latest stop was loaded after `open`. Those that have been open
-/// for `after`, each once.
+/// Notes a check at `now_ns`; the domain's latest stamp was loaded after `open`. Returns the sections that have been
+/// open for `after`, each once.
 fn due(
     seen: &mut HashMap<Key, Seen>,
     open: impl Iterator<Item = Open>,
@@ -141,7 +144,7 @@ fn due(
 ) -> Vec<Open> {
     let mut due = Vec::new();
     let mut still = HashMap::new();
-    // Of those that have seen the latest it may be another section each time.
+    // Among sections that have seen the latest stamp, each check may find another one.
     for section in open.filter(|section| section.era < latest) {
         let key = (section.record, section.robust);
         let known = seen.get(&key).filter(|known| known.era == section.era).copied();
@@ -167,7 +170,8 @@ mod tests {
         Open::new(std::ptr::without_provenance(place), era)
     }
 
-    /// Eras at which sections of place 8 are open, the domain's, the time: how many are told of.
+    /// Checks with the eras at which sections of record 8 are open, the domain's era, and the time. Returns how many
+    /// are reported.
     fn told(seen: &mut HashMap<Key, Seen>, eras: &[u64], era: u64, now_ns: u64) -> usize {
         due(seen, eras.iter().map(|&era| open(8, era)), era, now_ns, AFTER).len()
     }

@@ -1,4 +1,4 @@
-//! What was told of a domain already by `tracing`: a state is told once, when it begins.
+//! What `tracing` events have already reported of a domain: a state is reported once, when it begins.
 
 use super::pressure::Pressure;
 use super::trace;
@@ -7,7 +7,7 @@ use crate::evidence::status::Status;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
-/// What was told of a engine.
+/// What was reported of an engine.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     status: Mutex<Option<Status>>,
@@ -16,7 +16,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Tells what is new.
+    /// Reports what is new.
     pub(crate) fn tell_changes(&self, engine: &Engine) {
         if !trace::IS_ON || engine.is_forked() {
             return;
@@ -29,7 +29,7 @@ impl Told {
         }
         let status = engine.status();
         let before = {
-            // Somebody else is at it.
+            // Another thread is reporting.
             let Ok(mut told) = self.status.try_lock() else { return };
             if *told == Some(status) {
                 return;
@@ -39,7 +39,7 @@ impl Told {
         trace::source(status, before.is_none());
     }
 
-    /// The domain is above its limits, or (`None`) is not.
+    /// Notes that the domain is above its limits, or (`None`) is not.
     pub(crate) fn pressed(&self, pressure: Option<&dyn Fn() -> Pressure>) {
         let Some(pressure) = pressure else {
             self.pressed.store(false, Relaxed);

@@ -1,8 +1,7 @@
-//! `tracing` events, if the feature `tracing` is on; else nothing.
+//! `tracing` events, if the feature `tracing` is on; otherwise empty functions.
 //!
-//! Owns their wording. A subscriber is
-//! foreign code: these functions are called outside of queues and of locks that a call would wait for, and
-//! never on the fast path of `retire`.
+//! This file owns their wording. A subscriber is foreign code, so these functions are called outside of queues and of
+//! locks that a call would wait for, and never on the fast path of `retire`.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::*;
@@ -19,17 +18,17 @@ mod on {
 
     pub(crate) const IS_ON: bool = true;
 
-    /// The background thread could not be started.
+    /// Reports that the background thread could not be started.
     pub(crate) fn no_thread(error: &std::io::Error) {
         warn!(%error, "no background thread: what idle threads hold waits for them");
     }
 
-    /// Queues of idle threads were taken over.
+    /// Reports that queues of idle threads were taken over.
     pub(crate) fn took_over(queues: usize) {
         debug!(queues, "took over queues of threads that do not retire");
     }
 
-    /// A section is open for longer than the stall hook's limit.
+    /// Reports that a section is open for longer than the stall hook's limit.
     pub(crate) fn stalled(blocker: &Blocker) {
         warn!(
             tid = blocker.tid,
@@ -42,7 +41,7 @@ mod on {
         );
     }
 
-    /// A destructor has kept a background thread for too long.
+    /// Reports that a destructor has kept a background thread for too long.
     pub(crate) fn blocked(blocker: &Blocker) {
         warn!(
             tid = blocker.tid,
@@ -53,7 +52,7 @@ mod on {
         );
     }
 
-    /// Barriers come from another source than before, or the first time.
+    /// Reports that barriers come from another source than before, or for the first time.
     pub(crate) fn source(status: Status, first: bool) {
         let asked_for = matches!(status, Status::Membarrier(Why::AskedFor));
         match status {
@@ -68,12 +67,12 @@ mod on {
         }
     }
 
-    /// The kernel refuses membarrier.
+    /// Reports that the kernel refuses membarrier.
     pub(crate) fn refused() {
         warn!("the kernel refuses membarrier");
     }
 
-    /// More waits than the limits allow.
+    /// Reports that more waits than the limits allow.
     pub(crate) fn pressed(pressure: &Pressure) {
         let Pressure { items, bytes, readers, .. } = pressure;
         warn!(items, bytes, readers, "above the limit of what may wait");

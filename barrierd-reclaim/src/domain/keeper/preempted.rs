@@ -1,7 +1,7 @@
-//! Owner and taker of a queue, each held up at every one of its steps in turn, while the other goes on:
-//! nothing is stranded, and nothing goes twice.
+//! Tests of the owner and the taker of a queue. Each is held up at every one of its steps in turn, while the other
+//! goes on: nothing is stranded, and nothing is freed twice.
 //!
-//! The owner then never calls again, so whatever waits is the background thread's to find.
+//! The owner then never calls again, so the background thread has to find whatever waits.
 
 use super::*;
 use crate::bag::Item;
@@ -11,7 +11,7 @@ use crate::sync::preempt_at;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-/// A domain that the background thread does not know: the test looks in its stead.
+/// A domain that the background thread does not know: the test makes the visits.
 struct World {
     domain: Arc<Domain>,
     freed: Box<AtomicUsize>,
@@ -30,7 +30,7 @@ impl World {
         let settings =
             Settings { background: true, idle_after: Duration::ZERO, lazy, ..Settings::default() };
         let domain = Arc::new(Domain::new(barriers, &settings));
-        // From here on, who calls finds the thread.
+        // From here on, a call finds the thread.
         while !domain.watch().expect("it has one").is_served() {
             domain.watch().expect("it has one").wake_up();
             thread::yield_now();
@@ -44,8 +44,8 @@ impl World {
         Item::new(ptr::from_ref(&*self.freed).cast_mut().cast(), count)
     }
 
-    /// Looks of the background thread's. It would wait for a lock that the owner holds, so it does not
-    /// come this far.
+    /// Makes visits of the background thread. The real one would wait for a lock that the owner holds, so it would
+    /// not come this far.
     fn look(&self, keeper: &mut Keeper, times: usize) {
         for _ in 0..times {
             if self.domain.are_orphans_locked() {
@@ -57,7 +57,7 @@ impl World {
     }
 }
 
-/// What the owner of a record does, as calls do it. It owns it no more after the last one.
+/// Runs what calls run on the owner's record. After the last call, the owner no longer owns it.
 #[derive(Clone, Copy, Debug)]
 enum Call {
     Retire(usize),
@@ -70,7 +70,7 @@ enum Call {
 /// The caller owns `record`.
 unsafe fn call(world: &World, record: &Record, call: Call) {
     let domain = &world.domain;
-    // SAFETY: as the caller says; the items point to a counter.
+    // SAFETY: the caller owns the record; the items point to a counter.
     unsafe {
         match call {
             Call::Retire(times) => {
@@ -106,7 +106,7 @@ fn each_world(mut test: impl FnMut(Source, bool, &[Call])) {
 
 /// The owner never calls again.
 fn nothing_is_stranded(world: World, mut keeper: Keeper, what: &dyn core::fmt::Debug) {
-    // A few looks, unless other tests are buying barriers all the while.
+    // A few visits, unless other tests buy barriers all the time.
     let late = Instant::now() + Duration::from_secs(20);
     while world.domain.waiting() > 0 {
         assert!(Instant::now() < late, "{what:?}: {} wait", world.domain.waiting());
@@ -157,7 +157,7 @@ fn a6_the_taker_is_held_up() {
                 calls.iter().for_each(|&one| call(&world, record, one));
             };
             all(&[Call::Retire(1)]);
-            // It would wait for a lock that the taker holds: then it comes later.
+            // The owner would wait for a lock that the taker holds, so its call comes later.
             let left = core::cell::Cell::new(calls);
             let owner = || {
                 if !world.domain.are_orphans_locked() {
