@@ -13,12 +13,12 @@
 //! that every stamping thread loads ([`FLOOR`]). No clock is compared with another.
 //!
 //! # Registration
-//! The kernel sells only to a process that has registered, which in one of several threads takes a grace
-//! period of RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come
-//! before the purchase and not before the sections, since a barrier that is bought is one for whatever ran
-//! before it. So it waits until somebody needs a barrier, once a process; and in a domain of the background
-//! thread's it is that thread that waits. Whether it will be granted is asked without it ([`ask`]), before
-//! the first section: only then can readers be told to fence.
+//! The kernel sells only to a process that has registered, which in one of several threads takes a grace period of
+//! RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come before the purchase
+//! and not before the sections, since a barrier that is bought is one for whatever ran before it. So registration is
+//! put off until some thread needs a barrier, once a process; and in a domain that the background thread looks after,
+//! that thread does the waiting. Whether registration will be granted is found out without registering ([`ask`]),
+//! before the first section: only then can readers be told to fence.
 
 use crate::error::MembarrierError;
 use crate::process::fork::{PerProcess, Process};
