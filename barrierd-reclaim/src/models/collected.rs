@@ -1,4 +1,4 @@
-//! Collected barriers: threads that pin, read, unpin and come to full stops; a record that is given
+//! Collected barriers: threads that pin, read, unpin, and fence and take stamps; a record that is given
 //! back and taken by another thread; two that change hands in one word; a thread whose record is new. No
 //! interrupts.
 
@@ -11,13 +11,13 @@ use loom::sync::atomic::Ordering::Release;
 /// What becomes of the first record.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
-    /// Its owner reads, stops, and reads again.
+    /// Its owner reads, takes a stamp, and reads again.
     Kept,
-    /// Its owner reads twice, and never stops: what it has seen shows in its slot.
+    /// Its owner reads twice, and never takes a stamp: what it has seen shows in its slot.
     Observed,
     /// The same, on a clock that stands still; the scanner has stopped before.
     Frozen,
-    /// Its owner comes to a stop inside a section: it retires while it is pinned.
+    /// Its owner takes a stamp inside a section: it retires while it is pinned.
     StopsPinned,
     /// A signal handler reads between the two halves of its owner's pin.
     Interrupted,
@@ -37,7 +37,7 @@ enum Story {
 
 struct Domain {
     world: World,
-    /// Who has which of the readers.
+    /// Which of the readers are taken.
     taken: Taken,
     reader: Reader,
     beside: Reader,
@@ -73,7 +73,7 @@ impl Domain {
         self.world.read(&self.reader, false);
     }
 
-    /// A section with a stop in it.
+    /// A section with a stamp taken in it.
     fn read_and_stop(&self) {
         let (world, reader) = (&self.world, &self.reader);
         let late = broken(Mutant::SlotAfterLoads).then(|| world.words.latest());

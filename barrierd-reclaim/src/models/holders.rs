@@ -1,4 +1,4 @@
-//! Hazards and intervals: `protocol/holders.rs`'s own code under a reader, and a scanner that lets go.
+//! Hazards and intervals: `protocol/holders.rs`'s own code under a reader, and a scanner that reclaims.
 
 use super::*;
 use crate::protocol::holders::{HazardSlot, Holders, Interval, birth, reclaimable};
@@ -18,7 +18,7 @@ enum Story {
     FromInterval,
     /// Found in an interval; born, published and retired while it may be open.
     Interval,
-    /// Found in a section, then in an interval that shows the stop it has seen: the evidence.
+    /// Found in a section, then in an interval that shows the stamp it has seen: the evidence.
     Shown,
 }
 
@@ -41,9 +41,9 @@ struct Model {
     story: Story,
     /// Readers fence, and nobody is interrupted.
     fenced: bool,
-    /// Whoever lets go has a thread of its own, beside the one that scans.
+    /// The reclaiming side has a thread of its own, beside the one that scans.
     apart: bool,
-    /// That one makes no look of its own: it takes that of the one who scans, with its `safe`.
+    /// That thread does not scan the holders itself: it takes the result of the thread that scans, with its `safe`.
     shared: bool,
     preemptions: usize,
 }
@@ -58,9 +58,9 @@ struct Domain {
     interval: Interval,
     cpu: Arc<Cpu>,
     born: AtomicU64,
-    /// The writer's stamp, handed to whoever lets go: 0 is none yet.
+    /// The writer's stamp, handed to the thread that reclaims: 0 is none yet.
     stamp: AtomicU64,
-    /// The last look of the one who scans.
+    /// The last scan of the holders by the thread that scans.
     found: Mutex<Option<Arc<(Safe, Holders)>>>,
 }
 
@@ -149,7 +149,7 @@ impl Domain {
         reclaimable(&self.world.words, look)
     }
 
-    /// `Domain::look`, of one who frees nothing itself.
+    /// `Engine::scan_and_release`, by a thread that frees nothing itself.
     fn share(&self) {
         let found = Arc::new(self.look());
         *self.found.lock().unwrap() = Some(found);
@@ -324,7 +324,7 @@ fn mutants_of_hazards() {
     Model::new(Story::Hazard(1)).rejects(Mutant::RelaxedLook);
 }
 
-/// Who lets go by another's scan and its look.
+/// A thread that reclaims by another's scan of readers and holders.
 #[test]
 fn a_look_is_shared_with_its_safe() {
     Model { shared: true, ..Model::new(Story::FromSection) }.holds();

@@ -1,4 +1,4 @@
-//! What retirers hand in without a lock: `bag/inbox.rs`'s own code under threads that push and one that takes.
+//! Bags that are handed in without a lock: `bag/inbox.rs`'s own code under threads that push and one that takes.
 
 use super::*;
 use crate::bag::inbox::Inbox;

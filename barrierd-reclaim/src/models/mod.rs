@@ -1,7 +1,8 @@
 //! Loom models of the protocol, and the mutants that loom must reject.
 //!
 //! Run: `make loom`. Loom runs [`crate::protocol`]'s, [`crate::protocol::holders`]', [`crate::bag`]'s,
-//! [`crate::bag::inbox`]'s and [`crate::background::parker`]'s own code; a model adds who calls it, the data structure, and where barriers come from.
+//! [`crate::bag::inbox`]'s and [`crate::background::parker`]'s own code; a model adds the callers, the data structure,
+//! and where barriers come from.
 //!
 //! Loom has no interrupts. So a thread's CPU takes its barrier point at a chosen place between two
 //! of the thread's steps, one model for each place. The logical clock is a Relaxed `fetch_add`: a
@@ -90,7 +91,7 @@ impl Cpu {
         fence(SeqCst);
     }
 
-    /// Arms, and looks once whether the CPU has passed.
+    /// Arms, and checks once whether the CPU has passed.
     fn has_passed(&self, time: u64) -> bool {
         fence(SeqCst);
         self.armed.store(time, Relaxed);
@@ -133,7 +134,7 @@ impl World {
         }
     }
 
-    /// Every reading is another era, unless the clock ties.
+    /// Every reading is another time, unless the clock shows the same time twice.
     fn now(&self) -> u64 {
         self.clock.fetch_add(1, Relaxed) / self.ties * GRAIN
     }
@@ -154,7 +155,7 @@ impl World {
         }
     }
 
-    /// Opens a section and looks for the node. Whether it is there.
+    /// Opens a section and looks for the node. Returns whether it is there.
     fn pin(&self, reader: &Reader, fenced: bool) -> bool {
         let find = || self.linked.load(Acquire);
         if broken(Mutant::LatestAfterPointer) {
@@ -186,7 +187,7 @@ impl World {
         self.linked.store(false, Relaxed);
     }
 
-    /// Frees what was stamped `ns`, if it may go.
+    /// Frees what was stamped `ns`, if it is reclaimable.
     fn free_if_safe(&self, ns: u64) -> bool {
         let safe = ns < self.words.safe().ns;
         if safe {
@@ -220,7 +221,7 @@ fn is_rejected(mutant: Option<Mutant>, exploration: impl FnOnce()) -> bool {
     rejected
 }
 
-/// Loom finds a violation at one of the places at least.
+/// Asserts that loom finds a violation at one of the places at least.
 fn rejects(mutant: Mutant, places: impl IntoIterator<Item = usize>, explore: impl Fn(usize)) {
     let found = places.into_iter().any(|place| is_rejected(Some(mutant), || explore(place)));
     assert!(found, "loom found no violation with {mutant:?}");

@@ -1,5 +1,5 @@
 //! The background thread's sleep: `background/parker.rs`'s own code under threads that retire and the thread that
-//! looks. An item that nobody looks at leaves the thread asleep for ever: loom says so.
+//! checks. An item that is never checked leaves the thread asleep for ever, which loom reports.
 
 use super::*;
 use crate::background::parker::{Parker, Sentry};
@@ -18,7 +18,7 @@ struct Domain {
 }
 
 impl Domain {
-    /// The slow path of `Domain::retire`: the item is counted, then comes a full stop.
+    /// The slow path of `Domain::retire`: the item is counted, then the thread fences and takes a stamp.
     fn retire(&self, thread: usize) {
         let retired = &self.retired[thread];
         retired.store(retired.load(Relaxed) + 1, Relaxed);

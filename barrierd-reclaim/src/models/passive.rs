@@ -9,7 +9,7 @@ use loom::sync::atomic::Ordering::Release;
 enum Source {
     /// The daemon's watermark.
     Daemon,
-    /// The scanner's own stop, against readers that fence.
+    /// The scanner's own stamp, against readers that fence.
     Fence,
     /// The clock, without waiting for anything.
     Nothing,
@@ -142,7 +142,7 @@ impl Model {
     }
 }
 
-/// Steps of a reader in one section, counted from 1: before it, between era and slot, around the look
+/// Steps of a reader in one section, counted from 1: before it, between stamp and slot, around the check
 /// after the slot, after the load of the link, around the unpin; and after the last section.
 const STEPS_A_SECTION: usize = 7;
 /// The step between the load of the link and the access to the node.
@@ -223,7 +223,7 @@ fn mutants_of_sections() {
     rejects(Mutant::IdleBeforeLastAccess, 5..=6, explore_it);
 }
 
-/// The daemon's time and a stop's stamp may be the same, and then nobody knows which came first.
+/// The daemon's time and a stamp may be equal, and then it is not known which came first.
 #[test]
 fn a_watermark_says_nothing_of_what_is_as_late() {
     let tied = |place| Model { tied: true, ..Model::new(place, 1) };

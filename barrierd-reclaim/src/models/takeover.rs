@@ -21,7 +21,7 @@ fn item(n: usize) -> Item {
 #[derive(Clone, Copy, PartialEq)]
 enum Evidence {
     Barrier,
-    /// That the owner's slot shows a stop which came after the mark.
+    /// The owner's slot shows a stamp that was taken after the mark.
     Shown,
 }
 
@@ -159,7 +159,7 @@ fn model(place: usize) {
     explore(3, move || execute(place, Evidence::Barrier, 2, false));
 }
 
-/// With somebody who reads the node.
+/// With a thread that reads the node.
 fn model_read(place: usize) {
     explore(3, move || execute(place, Evidence::Barrier, 1, true));
 }

@@ -1,5 +1,5 @@
-//! What the daemon's evidence rests on: idle CPUs, offline CPUs, kicks, a thread that moves from CPU
-//! to CPU, the daemon's own CPU, and its sleep.
+//! The parts of the kernel that the daemon's evidence rests on: idle CPUs, offline CPUs, kicks, a thread that moves
+//! from CPU to CPU, the daemon's own CPU, and its sleep.
 
 use crate::machine::*;
 use crate::programs::*;
@@ -12,7 +12,7 @@ fn writer() -> Thread {
 
 const START: [(Addr, u8); 3] = BEGIN;
 
-/// A reader whose CPU idles at times, and who may come back on another. Any of the switches may be missed.
+/// A reader whose CPU idles at times, and that may come back on another. Any of the switches may be missed.
 fn idling(sections: usize, [first, second]: [Asks; 2]) -> World {
     let mut reader = thread("reader", 0, vec![section(SLOT[0]); sections]);
     reader.affinity = 0b11;
@@ -42,7 +42,7 @@ fn b2_idle_and_migration_whatever_switch_is_missed() {
     holds("IDLE, no switch missed", &World { misses: false, ..world([Asks::Nobody; 2]) });
 }
 
-/// CPU 0 comes up: the reader starts behind a barrier.
+/// CPU 0 comes up: the reader starts after a barrier.
 fn hotplug(mask_first: bool) -> World {
     const MASK: Addr = SPARE;
     const S: Reg = 0;

@@ -1,7 +1,7 @@
-//! An x86-TSO machine, small enough to be looked at whole.
+//! An x86-TSO machine, small enough to be searched completely.
 //!
-//! Each CPU has a store buffer, first in first out, which drains at any moment; loads find the own
-//! buffer's stores first; fences, locked operations, interrupts and task switches wait until it is
+//! Each CPU has a store buffer, first in first out, which drains at any moment. Loads find the stores of their
+//! CPU's own buffer first; fences, locked operations, interrupts and task switches wait until it is
 //! empty. Threads are straight-line programs ([`Op`]) over a shared memory of bytes. A CPU takes the
 //! daemon's events, goes idle and comes back, and a thread may come back on another CPU. The kernel may
 //! update the clock's rate, in two halves, so that it steps back.

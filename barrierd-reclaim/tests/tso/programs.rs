@@ -90,7 +90,7 @@ pub(crate) fn coarse_stop(to: Reg) -> Program {
     program![Op::Fence, Op::Coarse(to), Op::Beyond(LATEST, to)]
 }
 
-/// `protocol::behind`: what is less than the result is no later than the stop in `stamp`.
+/// `protocol::above`: a stamp that is less than the result is no later than the one in `stamp`.
 pub(crate) fn behind(to: Reg, stamp: Reg) -> Program {
     program![Op::Set(to, c(0)), Op::Later(to, stamp)]
 }
@@ -101,7 +101,7 @@ pub(crate) const W: Reg = 1;
 pub(crate) const M: Reg = 2;
 pub(crate) const X: Reg = 3;
 
-/// `protocol::scan`, the watermark in `W`: look at every slot, then publish.
+/// `protocol::scan`, the watermark in `W`: loads every slot, then publishes.
 pub(crate) fn look(slots: &[Addr]) -> Program {
     let mut program = program![Op::Set(M, r(W))];
     for &slot in slots {
@@ -124,7 +124,7 @@ pub(crate) fn publish() -> Program {
     program![Op::Max(SAFE, M), Op::Max(ERA, W)]
 }
 
-/// What was stamped below `SAFE` goes.
+/// What was stamped below `SAFE` is freed.
 pub(crate) fn free(node: u8) -> Program {
     program![Op::Load(M, SAFE), when(When::Below(T, M), Op::Free(node))]
 }
