@@ -1,14 +1,13 @@
-//! One thread's place in a domain.
+//! One thread's record in a domain.
 //!
 //! # Who may touch what
-//! 1. `reader` is stored by the owning thread and loaded by whoever scans.
-//! 2. The owner is the thread whose [`Pool::take`](super::pool::Pool::take) returned the record, until it gives it back. It
-//!    alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
-//!    `keeper`. The registry, a
-//!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
-//!    takes its own along when it is sent, with no borrow of it left behind. When the
-//!    last `Reclaimer` is dropped, all records belong to that drop (`Engine::close`): no guard and no
-//!    call can be left, and threads that exit find the door closed.
+//! 1. `reader` is stored by the owning thread and loaded by scans.
+//! 2. The owner is the thread whose [`Pool::take`](super::pool::Pool::take) returned the record, until it gives it
+//!    back. It alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
+//!    `keeper`. The registry, a `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or
+//!    an `OwnedGuard` takes its own along when it is sent, with no borrow of it left behind. When the last
+//!    `Reclaimer` is dropped, all records belong to that drop (`Engine::close`): no guard and no call can be left,
+//!    and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag/mod.rs`); then the owner puts another in its place.
 //!    `taken` and `gone` are stored by whoever holds the lock of the domain's orphans.
@@ -35,7 +34,7 @@ use crossbeam_utils::CachePadded;
 /// In [`Inner::owed`]: there was a backlog when the owner last looked.
 const BACKLOG: usize = 1;
 
-/// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
+/// One thread's record in a domain: all that its hot calls touch, in two cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Record(CachePadded<Inner>);
 
@@ -44,7 +43,7 @@ pub(crate) struct Record(CachePadded<Inner>);
 #[repr(C)]
 struct Inner {
     reader: Reader,
-    /// What the owner's robust guards hold: stored by the owner, loaded by whoever looks.
+    /// What the owner's robust guards hold: stored by the owner, loaded by scans.
     interval: Interval,
     home: *const Engine,
     bags: AtomicPtr<Bags>,
@@ -60,7 +59,7 @@ struct Inner {
     running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
-    /// What, beside a section, keeps it awake: stored by the owner, loaded by whoever puts readers to sleep.
+    /// What keeps it awake beside a section: stored by the owner, loaded by the thread that puts readers to sleep.
     holds: Holds,
     /// See [`debt`](Record::debt), twice that; and [`BACKLOG`].
     owed: Cell<usize>,
@@ -85,7 +84,7 @@ struct Inner {
     gone: Gone,
     /// Where the owner looks first for a free hazard.
     line: Cell<*const Line>,
-    /// Its number among the domain's places.
+    /// Its number among the domain's records.
     place: usize,
 }
 
@@ -132,18 +131,18 @@ impl Record {
         }))
     }
 
-    /// Its number among the domain's places.
+    /// Its number among the domain's records.
     pub(super) fn place(&self) -> usize {
         self.0.place
     }
 
-    /// What scans see of it.
+    /// Returns what scans see of it.
     #[inline]
     pub(crate) fn reader(&self) -> &Reader {
         &self.0.reader
     }
 
-    /// What looks see of its robust guards.
+    /// Returns what scans see of its robust guards.
     #[inline]
     pub(crate) fn interval(&self) -> &Interval {
         &self.0.interval

@@ -1,4 +1,4 @@
-//! What a call is at, in flags of its record and its thread, reset however it ends.
+//! What a call is doing, in flags of its record and its thread, reset however the call ends.
 //!
 //! Owns the flags' guards. Knows nothing of queues.
 
@@ -25,7 +25,7 @@ thread_local! {
     static RUNNING: Cell<*const Engine> = const { Cell::new(ptr::null()) };
 }
 
-/// Whether destructors of `domain` run on this thread, outside of `retire`'s fast way.
+/// Returns whether destructors of `domain` run on this thread, outside of `retire`'s fast path.
 pub(crate) fn runs(domain: &Engine) -> bool {
     ptr::eq(RUNNING.get(), domain)
 }
