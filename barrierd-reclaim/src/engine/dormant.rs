@@ -1,8 +1,8 @@
 //! Which readers are put to sleep, and when: rounds of marks, one at a time.
 //!
-//! Owns the round and its pace. A round marks readers that have been idle for a while, comes to a full stop, and ends
-//! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `protocol/dormant.rs` of the
-//! crate; that the barrier is one is its source's business.
+//! Owns the round and its pace. A round marks readers that have been idle for a while, fences and takes a stamp, and
+//! ends with the next barrier of all CPUs, from any source. Marks and sleep themselves are in `protocol/dormant.rs`;
+//! the source answers for the barrier.
 
 use super::Engine;
 use crate::engine::record::Record;
@@ -14,28 +14,29 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering;
 use std::sync::Mutex;
 
-/// A thread that has opened nothing for so long is idle, nanoseconds; and rounds are at least this far apart. As
-/// long as purchases are: so the barrier that is bought because of one idle thread is the last one that it costs.
+/// A thread that has opened nothing for this long is idle, nanoseconds; and rounds are at least this far apart.
+/// Purchases are as far apart: so the barrier that is bought because of one idle thread is the last one that it
+/// costs.
 const IDLE_NS: u64 = 2_000_000;
 
-/// One scan marks so many readers, puts so many to sleep, or up to 63 more: however many there are, no call is kept
-/// by all of them.
+/// One scan marks this many readers, or puts this many to sleep, or up to 63 more: however many there are, no call
+/// has to handle all of them.
 const READERS_A_SCAN: usize = 128;
 
-/// There is no stop yet that a round waits for.
+/// There is no stamp yet that a round waits for.
 const NONE: u64 = u64::MAX;
 
 /// A domain's sleepers.
 #[derive(Debug)]
 pub(crate) struct Dormant {
-    /// Whoever has it locked marks readers, and puts them to sleep. Only ever tried, so nobody waits for a thread that
-    /// has it.
+    /// The thread that has it locked marks readers, and puts them to sleep. Only ever tried, so no thread waits for
+    /// one that has it.
     round: Mutex<Round>,
-    /// What a barrier must have passed for, that the round goes on by it, or [`NONE`]. A hint.
+    /// The stamp that a barrier must have passed for before the round goes on, or [`NONE`]. A hint.
     stop: AtomicU64,
     /// No round begins before this, nanoseconds.
     next_ns: AtomicU64,
-    /// How many sleep, or so.
+    /// Roughly the number of sleepers.
     sleepers: AtomicUsize,
 }
 
@@ -44,9 +45,9 @@ pub(crate) struct Dormant {
 enum Round {
     /// There is none.
     None,
-    /// The words of readers before `word` were looked at; whether anybody was marked.
+    /// The words of readers before `word` were checked; and whether any reader was marked.
     Marks { word: usize, any: bool },
-    /// It awaits the barrier for this full stop, which came after the last mark.
+    /// It awaits the barrier for this stamp, which was taken after the last mark.
     Waits { stop: u64 },
     /// That has passed. The marked readers of the words before `word` sleep, or stay awake.
     Sleeps { word: usize },
@@ -64,19 +65,20 @@ impl Default for Dormant {
 }
 
 impl Engine {
-    /// How many readers sleep, or so.
+    /// Returns roughly how many readers sleep.
     pub(crate) fn sleepers(&self) -> usize {
         // Relaxed, and wherever it is counted: a hint of what a scan costs.
         self.dormant.sleepers.load(Ordering::Relaxed)
     }
 
-    /// What the readers themselves prove ([`protocol::collect`]), but for those that sleep, who have nothing to prove.
-    /// `own`: a stop of the calling thread.
+    /// Returns what the readers themselves prove ([`protocol::collect`]), except those that sleep, which have nothing
+    /// to prove. `own`: a stamp of the calling thread.
     pub(crate) fn collect(&self, own: u64) -> u64 {
         protocol::collect(own, self.records.awake().map(Record::reader))
     }
 
-    /// Some readers that are awake, from the word `word` on. The word to go on with; `None`: those were the last.
+    /// Calls `each` for some readers that are awake, from the word `word` on. Returns the word to go on with; `None`:
+    /// those were the last.
     fn some_awake(&self, mut word: usize, mut each: impl FnMut(&Record)) -> Option<usize> {
         let mut seen = 0;
         while seen < READERS_A_SCAN {
@@ -89,9 +91,9 @@ impl Engine {
         Some(word)
     }
 
-    /// Begins a round, if readers that are idle hold back what is `collected`, and none is under way; or goes on with its
-    /// marks. A stop of the calling thread: that of the round, if this was its last mark, for which a barrier had better
-    /// be bought; or `own`, an earlier one.
+    /// Begins a round, if idle readers hold back what is `collected`, and none is under way; or goes on with its
+    /// marks. Returns a stamp of the calling thread: that of the round, if this was its last mark, for which a
+    /// barrier should be bought; or `own`, an earlier one.
     pub(crate) fn mark_idle_readers(&self, own: u64, collected: u64) -> u64 {
         let dormant = &self.dormant;
         let is_old = |seen: u64| own.saturating_sub(seen) >= IDLE_NS;
@@ -130,7 +132,7 @@ impl Engine {
     }
 
     /// Goes on with a round whose barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
-    /// readers have seen is none. Whether anybody fell asleep.
+    /// readers have seen is no such barrier. Returns whether any reader fell asleep.
     pub(crate) fn put_to_sleep(&self, passed: u64) -> bool {
         let dormant = &self.dormant;
         if passed <= dormant.stop.load(Ordering::Relaxed) {
@@ -139,7 +141,7 @@ impl Engine {
         let Some(mut round) = try_lock(&dormant.round) else { return false };
         let word = match *round {
             Round::Waits { stop } if passed > stop => 0,
-            // By whoever learned of it, under the lock.
+            // By the thread that learned of it, under the lock.
             Round::Sleeps { word } => word,
             _ => return false,
         };
@@ -161,7 +163,7 @@ impl Engine {
         fallen > 0
     }
 
-    /// The owner of `record` looked, and finds that it is not awake ([`Sleep::is_awake`](dormant::Sleep::is_awake)).
+    /// Wakes the owner of `record`, which calls it after [`Sleep::is_awake`](dormant::Sleep::is_awake) returned false.
     #[cold]
     #[inline(never)]
     pub(crate) fn wake(&self, record: &Record) {
