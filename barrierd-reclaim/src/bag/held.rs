@@ -240,8 +240,8 @@ impl HeldBags {
         free.extend(pack(gone, self.hazarded_ns, spare));
     }
 
-    /// Everything, in sealed bags, in runs of one kind and of stamps that never fall as long as nobody has moved
-    /// them between holders; the open one must be empty. The stamp 0 says that only a hazard may stand in the way.
+    /// Takes everything, in sealed bags, in runs of one kind and of stamps that never fall as long as no bag was moved
+    /// between holders; the open one must be empty. The stamp 0 says that only a hazard may stand in the way.
     pub(super) fn take_all(&mut self) -> Vec<VecDeque<Bag>> {
         debug_assert!(self.open.is_none(), "items left behind");
         let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Vec::new());

@@ -288,7 +288,7 @@ impl Bags {
         unsafe { self.push_as::<false>(item, bytes, || free) }
     }
 
-    /// Puts an item into the open bag of its kind, and takes one out that may go, if `free` says so.
+    /// Puts an item into the open bag of its kind, and takes out a reclaimable one, if `free` returns true.
     ///
     /// # Safety
     /// The caller owns the queue, or it was taken from it a moment ago. `BORN`: the object begins with

@@ -46,15 +46,15 @@ impl Drop for BagInFlight<'_> {
 }
 
 impl Engine {
-    /// Frees up to `limit` safe bags that threads have left to the domain, of those that were sealed `before` then,
-    /// nanoseconds: so that whoever is to free all of them is done some time, whatever others leave meanwhile.
-    /// `waits`: it may wait for their lock, which is held for a moment each time; if not, it leaves them to whoever
-    /// holds it.
+    /// Frees up to `limit` safe bags that threads have left to the domain, of those that were sealed before the time
+    /// `before`, nanoseconds: so that a thread that is to free all of them comes to an end, whatever others leave
+    /// meanwhile. `waits`: the call may wait for their lock, which is held for a moment each time; if not, it leaves
+    /// them to the thread that holds it.
     ///
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
     pub(crate) fn free_orphans(&self, record: &Record, limit: usize, before: u64, waits: bool) {
-        // Whoever must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
+        // A thread that must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
         if !waits && !self.has_orphans() {
             return;
         }

@@ -10,9 +10,9 @@
 //!    and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag/mod.rs`); then the owner puts another in its place.
-//!    `taken` and `gone` are stored by whoever holds the lock of the domain's orphans.
-//! 4. The tallies are written by the owner and read by anyone; so is what reports alone look at,
-//!    `oldest_ns` and `ledger`, but that whoever takes a queue over writes there, too.
+//!    `taken` and `gone` are stored by a thread that holds the lock of the domain's orphans.
+//! 4. The tallies are written by the owner and read by any thread. So are `oldest_ns` and `ledger`, which reports alone
+//!    read, except that a thread that takes a queue over writes there, too.
 //! 5. `home` and `place` never change, and records are freed together, when the domain is dropped and
 //!    no thread has a reference to it.
 
@@ -31,7 +31,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
-/// In [`Inner::owed`]: there was a backlog when the owner last looked.
+/// In [`Inner::owed`]: there was a backlog when the owner last checked.
 const BACKLOG: usize = 1;
 
 /// One thread's record in a domain: all that its hot calls touch, in two cache lines of its own.
@@ -176,7 +176,7 @@ impl Record {
         self.go_on(awake);
     }
 
-    /// After a look of the owner's.
+    /// Goes on after a check of the owner's.
     #[inline]
     pub(super) fn go_on(&self, awake: bool) {
         if !awake {
@@ -234,7 +234,7 @@ impl Record {
         self.0.bags.load(Ordering::Relaxed)
     }
 
-    /// The queue, for somebody else: it may belong to the owner still.
+    /// Returns the queue, for another thread: it may belong to the owner still.
     pub(crate) fn foreign_bags(&self) -> *mut Bags {
         // Acquire: pairs with the Release in `replace_bags`, so the queue is seen whole.
         self.0.bags.load(Ordering::Acquire)
@@ -293,7 +293,7 @@ impl Record {
         self.0.owed.set((items.min(usize::MAX / 2) * 2) | (self.0.owed.get() & BACKLOG));
     }
 
-    /// Notes whether its queue has so many items that may go that one a call is too slow. Owner only.
+    /// Notes whether its queue has so many reclaimable items that one a call is too slow. Owner only.
     pub(crate) fn set_backlog(&self, behind: bool) {
         self.0.owed.set(self.debt() * 2 + if behind { BACKLOG } else { 0 });
     }
@@ -313,7 +313,7 @@ impl Record {
         self.0.tid.store(tid, Ordering::Relaxed);
     }
 
-    /// When the first item came of the queue's oldest bag, but for the one that is being freed,
+    /// Returns when the first item of the queue's oldest bag came, except the one that is being freed,
     /// nanoseconds; `u64::MAX`: there is none.
     pub(crate) fn oldest_ns(&self) -> &AtomicU64 {
         &self.0.oldest_ns
@@ -392,8 +392,8 @@ impl Record {
 
     /// Counts one more guard of a section that is open. Owner only.
     ///
-    /// Looks whether it was taken for asleep, too: in a signal handler, the section may be one that is being opened,
-    /// between its store and its own look.
+    /// Checks whether it was taken for asleep, too: in a signal handler, the section may be one that is being opened,
+    /// between its store and its own check.
     pub(crate) fn nest(&self) {
         self.0.nested.set(self.0.nested.get() + 1);
         self.go_on(self.0.reader.sleep().is_awake());

@@ -20,8 +20,8 @@ impl<'r> Freeing<'r> {
 }
 
 thread_local! {
-    /// The domain whose destructors run on this thread, whichever record they were let go by: one that
-    /// takes another (by a handle, or late in the thread's exit) must not free others from there.
+    /// The domain whose destructors run on this thread, whichever record they were retired through: a destructor that
+    /// takes another record (by a handle, or late in the thread's exit) must not free other items from there.
     static RUNNING: Cell<*const Engine> = const { Cell::new(ptr::null()) };
 }
 

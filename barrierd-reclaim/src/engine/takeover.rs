@@ -38,7 +38,7 @@ pub(crate) struct Marked {
     passed: bool,
 }
 
-// SAFETY: a marked queue is alive until both have left it, and its taker, whoever holds this, has
+// SAFETY: a marked queue is alive until both have left it, and its taker, the holder of this, has
 // not; the record lives as long as the domain that lists this.
 unsafe impl Send for Marked {}
 
@@ -84,7 +84,7 @@ impl Engine {
             return None;
         }
         // SAFETY: an owner leaves a queue only once it is marked. If this one is, its taker has not
-        // left it: whoever does notes that in the record, under the lock that is held here.
+        // left it: a taker that leaves notes that in the record, under the lock that is held here.
         let queue = unsafe { &*bags };
         if queue.is_taken() || !queue.is_used() {
             return None;

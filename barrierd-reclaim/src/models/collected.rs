@@ -23,7 +23,7 @@ enum Story {
     Interrupted,
     /// Its owner reads and gives it back.
     GivenBack,
-    /// Nobody has it; a thread takes it and reads.
+    /// It has no owner; a thread takes it and reads.
     Taken,
     /// Both, one after the other, on two threads.
     Passed,
@@ -31,7 +31,7 @@ enum Story {
     Late,
     /// Its owner reads and gives it back, while the owner of the one beside it does the same.
     BothGivenBack,
-    /// Nobody has it; a thread takes it and reads, while the one beside it is given back.
+    /// It has no owner; a thread takes it and reads, while the one beside it is given back.
     TakenBeside,
 }
 
@@ -46,7 +46,7 @@ struct Domain {
     scanner: Reader,
     /// Where the first place leads: whether `reader` is known.
     listed: AtomicBool,
-    /// The writer's stamp, handed to whoever scans: 0 is none yet.
+    /// The writer's stamp, handed to the thread that scans: 0 is none yet.
     stamp: AtomicU64,
     /// The clock stands still.
     frozen: bool,

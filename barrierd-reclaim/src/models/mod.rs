@@ -72,7 +72,7 @@ pub(crate) fn interrupt_here() {
     }
 }
 
-/// What whoever waits for a barrier shares with one CPU: `armed`, and the CPU's slot.
+/// The words that a thread which waits for a barrier shares with one CPU: `armed`, and the CPU's slot.
 struct Cpu {
     armed: AtomicU64,
     passed: AtomicU64,

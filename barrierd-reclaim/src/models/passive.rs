@@ -36,8 +36,8 @@ struct Domain {
     cpu: Arc<Cpu>,
     /// The daemon's public watermark.
     last_interrupt_ns: AtomicU64,
-    /// Whoever scans frees: the stamp that it is handed, after its scan. 0 is none yet. (A writer that
-    /// frees has to be preempted at its last load, a way that loom's bounded search does not find.)
+    /// The stamp, handed to the thread that scans, which frees after its scan. 0 is none yet. (A writer that
+    /// frees has to be preempted at its last load, an execution that loom's bounded search does not find.)
     stamp: AtomicU64,
 }
 

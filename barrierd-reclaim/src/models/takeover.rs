@@ -180,9 +180,9 @@ fn model_shown(_: usize) {
     explore(3, || execute(usize::MAX, Evidence::Shown, 1, true));
 }
 
-/// What an owner shows is as good as a barrier for its own queue: what it pushed before it loaded the stamp is
-/// seen by whoever finds that in the slot, and what it pushes after that finds the mark. It is not what the
-/// crate goes by: an owner need not pin, and a reader whom scans pass over because it sleeps may push.
+/// The stamp that an owner shows is as good as a barrier for its own queue: what it pushed before it loaded the stamp
+/// is seen by a thread that finds that stamp in the slot, and what it pushes after that finds the mark. The crate
+/// does not use it: an owner need not pin, and a reader that scans pass over because it sleeps may push.
 #[test]
 fn what_an_owner_shows_is_a_barrier_for_its_queue() {
     TOOK.set(0);

@@ -1,4 +1,4 @@
-//! Readers that sleep: an idle thread that is known to do so owes nobody evidence until it wakes.
+//! Readers that sleep: scans ask a thread that is known to be idle for no evidence until it wakes.
 //!
 //! Owns the two words in which that is agreed: the reader's own ([`Sleep`]), which its owner checks, and that of
 //! 32 readers ([`Asleep`]), which scans load in place of them. Pure atomics, so that loom runs these very

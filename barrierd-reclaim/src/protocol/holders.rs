@@ -42,7 +42,7 @@ impl HazardSlot {
         fenced: bool,
     ) -> Result<P, P> {
         self.hold(address(seen));
-        // The second load stays behind the store in program order; the CPU may still swap them, and
+        // The second load stays after the store in program order; the CPU may still swap them, and
         // the barrier point is what catches that, as in `Reader::open`.
         light_barrier();
         if fenced && !broken(Mutant::UnfencedReader) {

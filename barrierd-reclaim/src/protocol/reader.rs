@@ -57,7 +57,7 @@ impl Reader {
     pub(crate) fn show(&self, stamp: u64) {
         let order = if broken(Mutant::RelaxedPin) { Ordering::Relaxed } else { Ordering::Release };
         self.slot.store(stamp, order);
-        // The section's loads stay behind the store in program order; the CPU may still swap them,
+        // The section's loads stay after the store in program order; the CPU may still swap them,
         // and the barrier point of step 1 is what catches that.
         light_barrier();
     }

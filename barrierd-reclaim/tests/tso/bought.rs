@@ -4,7 +4,7 @@ use crate::machine::*;
 use crate::programs::*;
 
 const OWN: Reg = 4;
-/// A stamp that a writer hands to whoever frees, in memory: 0 is none yet.
+/// A stamp that a writer hands to the thread that frees, in memory: 0 is none yet.
 const STAMP: Addr = SPARE;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -23,7 +23,7 @@ fn by_clock(mutant: Mutant) -> World {
     };
     let [first, then] =
         if mutant == Mutant::TimeAfterBarrier { [barrier, time] } else { [time, barrier] };
-    // Another thread's purchase: its time may lie behind the stamp, its barrier before the unlink.
+    // Another thread's purchase: its time may be later than the stamp, its barrier before the unlink.
     let buyer = [first, then, look(&SLOT), publish()];
     let freer = program![Op::Await(M, SAFE, T), Op::Free(NODE)];
     let threads = vec![

@@ -15,7 +15,7 @@ const SCANNER: usize = 2;
 #[derive(Clone, Copy, PartialEq)]
 enum Mutant {
     None,
-    /// Records in use count as if nobody had them.
+    /// Records in use count as if no thread had them.
     InUseNotSeen,
     /// The scanner's own stamp comes after it has loaded which records are in use.
     OwnStopLate,
@@ -44,7 +44,7 @@ fn frozen_stop(mutant: Mutant, record: usize, to: Reg) -> Program {
     [stop, program![Op::Store(STOPPED[record], r(to))]].concat()
 }
 
-/// What the slot keeps when it is idle, in a word of its own that is stored just before: whoever looks between
+/// The stamp that the slot keeps when it is idle, in a word of its own that is stored just before: a scan between
 /// the two finds less of a pin than there is.
 const SEEN: Addr = SPARE + 6;
 

@@ -148,7 +148,7 @@ pub(crate) enum Asks {
     AfterS,
     /// Before it. Without the fence after `s` a CPU may do that, too.
     BeforeS,
-    /// It asks, is not answered, and believes nobody.
+    /// It asks, is not answered, and trusts no answer.
     InVain,
     /// It isn't answered, and believes the answer that the scan before had.
     Old,
