@@ -15,7 +15,7 @@ enum Story {
     Kept,
     /// Its owner reads twice, and never takes a stamp: what it has seen shows in its slot.
     Observed,
-    /// The same, on a clock that stands still; the scanner has stopped before.
+    /// The same, on a clock that stands still; the scanner has taken its stamp before.
     Frozen,
     /// Its owner takes a stamp inside a section: it retires while it is pinned.
     StopsPinned,
@@ -27,7 +27,7 @@ enum Story {
     Taken,
     /// Both, one after the other, on two threads.
     Passed,
-    /// A thread takes the place, makes it, makes it known, and reads.
+    /// A thread takes the place, makes the record, makes it known, and reads.
     Late,
     /// Its owner reads and gives it back, while the owner of the one beside it does the same.
     BothGivenBack,
@@ -102,7 +102,7 @@ impl Domain {
         self.taken.give_back(0);
     }
 
-    /// `Domain::acquire`.
+    /// `Engine::acquire_for`.
     fn arrive(&self) {
         if !broken(Mutant::NewcomerWithoutStop) {
             self.fence_and_stamp(&self.reader);
@@ -116,11 +116,11 @@ impl Domain {
         }
     }
 
-    /// `Domain::scan`.
+    /// `Engine::scan`.
     fn scan(&self) {
         let early = broken(Mutant::ListBeforeStop).then(|| self.readers().count());
         let own = self.fence_and_stamp(&self.scanner);
-        // Those of the early look, which in its story are all or none.
+        // Those of the early load, which in its story are all or none.
         let readers = || self.readers().take(early.unwrap_or(usize::MAX));
         scan(&self.world.words, || collect(own, readers()), readers);
     }
@@ -283,8 +283,8 @@ fn a_thread_registers_late() {
     assert!(model(Story::Late, 3), "nothing was freed");
 }
 
-/// It takes a newcomer: the fence of a stop makes its exchange Release even so, and every pin is Acquire, so
-/// who had its record before loses nothing. But the scanner may miss that a record was taken.
+/// It takes a newcomer: the fence before a stamp makes its exchange Release even so, and every pin is Acquire, so
+/// a thread that had its record before loses nothing. But the scanner may miss that a record was taken.
 #[test]
 fn mutant_relaxed_stop() {
     finds(Mutant::RelaxedStop, Story::Taken, 2);

@@ -11,7 +11,7 @@ use core::ops::RangeInclusive;
 /// What the owner of the reader does.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
-    /// So many sections.
+    /// This many sections.
     Sections(usize),
     /// It makes a hazard, and reads by that.
     Hazard,
@@ -82,7 +82,7 @@ impl Domain {
                     .fence_and_stamp(&self.world.words, &self.world.floor, || self.world.now());
                 self.section();
             }
-            // Two: the first may wake it between the marker's looks.
+            // Two: the first may wake it between the marker's checks.
             Story::TwoRounds => (0..2).for_each(|_| self.section()),
             Story::Hazard => {
                 self.go_on(self.holds.hazard(self.reader.sleep()));
@@ -103,7 +103,7 @@ impl Domain {
         !self.round.swap(true, Acquire) || broken(Mutant::TwoRounds)
     }
 
-    /// `Domain::mark_idle_readers`, then a barrier, then `Domain::put_to_sleep`.
+    /// `Engine::mark_idle_readers`, then a barrier, then `Engine::put_to_sleep`.
     fn mark_and_wait(&self) {
         if !self.begins() {
             return;

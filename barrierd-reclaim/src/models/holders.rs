@@ -10,7 +10,7 @@ use loom::sync::atomic::Ordering::Release;
 /// What the reader does. Each counts its steps: the places where its CPU may be interrupted.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
-    /// By a hazard, so many times.
+    /// By a hazard, this many times.
     Hazard(usize),
     /// Found in a section, moved to a hazard.
     FromSection,
@@ -30,7 +30,7 @@ impl Story {
             Story::FromSection => 1..=9,
             Story::FromInterval => 1..=8,
             Story::Interval => 1..=9,
-            // Nobody is interrupted.
+            // No CPU is interrupted.
             Story::Shown => usize::MAX..=usize::MAX,
         }
     }
@@ -39,7 +39,7 @@ impl Story {
 #[derive(Clone, Copy)]
 struct Model {
     story: Story,
-    /// Readers fence, and nobody is interrupted.
+    /// Readers fence, and no CPU is interrupted.
     fenced: bool,
     /// The reclaiming side has a thread of its own, beside the one that scans.
     apart: bool,
@@ -128,7 +128,7 @@ impl Domain {
         self.hazard.clear();
     }
 
-    /// `Domain::scan`.
+    /// `Engine::scan`.
     fn scan(&self, Model { fenced, story, .. }: Model) {
         let watermark = if story == Story::Shown {
             let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
@@ -155,7 +155,7 @@ impl Domain {
         *self.found.lock().unwrap() = Some(found);
     }
 
-    /// `Domain::release_found`.
+    /// `Engine::release_found`.
     fn reclaimable_found(&self) {
         let found = self.found.lock().unwrap().clone();
         let Some(found) = found else { return };
@@ -196,7 +196,7 @@ impl Domain {
         self.world.unlink();
         let stamp = words.stop(&self.world.floor, || self.world.now()).ns;
         if story == Story::Interval {
-            // A later one: who has seen it has seen that the node is gone, and need not hold it.
+            // A later one: a reader that has seen it has seen that the node is gone, and need not hold it.
             words.stop(&self.world.floor, || self.world.now());
         }
         self.stamp.store(stamp, Release);

@@ -39,7 +39,7 @@ std::thread_local! {
     static DUE: RefCell<Option<Due>> = const { RefCell::new(None) };
 }
 
-/// Whether the code under test is to be broken in this way.
+/// Returns whether the code under test is to be broken in this way.
 pub(crate) fn broken(mutant: Mutant) -> bool {
     BROKEN.get() == Some(mutant)
 }
@@ -178,7 +178,7 @@ impl World {
     }
 
     fn use_node(&self) {
-        // SAFETY: what the model checks: loom rejects an access that is not ordered with the free.
+        // SAFETY: the model checks it: loom rejects an access that is not ordered with the free.
         let seen = self.node.with(|node| unsafe { *node });
         assert_eq!(seen, ALIVE, "read after free");
     }
@@ -197,7 +197,7 @@ impl World {
     }
 
     fn free(&self) {
-        // SAFETY: what the model checks.
+        // SAFETY: the model checks it.
         self.node.with_mut(|node| unsafe { *node = POISON });
     }
 }
@@ -209,7 +209,7 @@ fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Whether `exploration` finds a violation with the code broken in this way.
+/// Returns whether `exploration` finds a violation with the code broken in this way.
 fn is_rejected(mutant: Option<Mutant>, exploration: impl FnOnce()) -> bool {
     BROKEN.set(mutant);
     let hook = std::panic::take_hook();

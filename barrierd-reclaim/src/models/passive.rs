@@ -4,7 +4,7 @@ use super::*;
 use crate::protocol::scan;
 use loom::sync::atomic::Ordering::Release;
 
-/// Where the scanner's evidence comes from.
+/// The source of the scanner's evidence.
 #[derive(Clone, Copy, PartialEq)]
 enum Source {
     /// The daemon's watermark.
@@ -15,7 +15,7 @@ enum Source {
     Nothing,
 }
 
-/// What one exploration covers.
+/// The choices of one exploration.
 #[derive(Clone, Copy)]
 struct Model {
     /// The reader's CPU is interrupted before this step of the reader, counted from 1.
@@ -42,7 +42,7 @@ struct Domain {
 }
 
 impl Domain {
-    /// One daemon round: arm, look at the reader's CPU once, publish.
+    /// One daemon round: arm, check the reader's CPU once, publish.
     fn daemon(&self) {
         let armed = self.world.now();
         if self.cpu.has_passed(armed) {
@@ -50,7 +50,7 @@ impl Domain {
         }
     }
 
-    /// `Domain::scan`.
+    /// `Engine::scan`.
     fn scan(&self, source: Source) {
         let own = match source {
             Source::Fence => self.world.words.stop(&self.world.floor, || self.world.now()).ns,
@@ -152,7 +152,7 @@ fn places(sections: usize) -> impl Iterator<Item = usize> {
     1..=sections * STEPS_A_SECTION + 1
 }
 
-/// Loom finds the use after free at one of the places at least.
+/// Asserts that loom finds the use after free at one of the places at least.
 fn rejects_it(mutant: Mutant) {
     rejects(mutant, places(1), |place| Model::new(place, 1).explore());
 }

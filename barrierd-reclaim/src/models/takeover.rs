@@ -17,7 +17,7 @@ fn item(n: usize) -> Item {
     Item::new(ptr::without_provenance_mut(n), nothing)
 }
 
-/// What stands for a barrier of the owner's CPU.
+/// The evidence that stands for a barrier of the owner's CPU.
 #[derive(Clone, Copy, PartialEq)]
 enum Evidence {
     Barrier,
@@ -36,7 +36,7 @@ struct Domain {
     scanned: AtomicU64,
 }
 
-// SAFETY: what the model checks: the queue has one owner at a time.
+// SAFETY: the model checks that the queue has one owner at a time.
 unsafe impl Sync for Domain {}
 // SAFETY: as above.
 unsafe impl Send for Domain {}
@@ -47,7 +47,7 @@ impl Domain {
         unsafe { &*self.bags }
     }
 
-    /// What `Domain::retire` does with the queue. Whether it was pushed.
+    /// Does what `Domain::retire` does with the queue. Returns whether the item was pushed.
     fn push(&self, n: usize) -> bool {
         // SAFETY: this thread owns the queue, or it was just taken from it.
         let pushed = unsafe { self.queue().push(item(n), 8, true) };
@@ -75,7 +75,7 @@ impl Domain {
         pushed
     }
 
-    /// The taker's half: what it found, if the queue became its own.
+    /// The taker's half. Returns what it found, if the queue became its own.
     fn take(&self) -> Option<Vec<usize>> {
         let stop = || self.world.words.stop(&self.world.floor, || self.world.now()).ns;
         let early = broken(Mutant::StampBeforeLook).then(stop);
@@ -126,7 +126,7 @@ fn execute(place: usize, evidence: Evidence, pushes: usize, reads: bool) {
         pushed
     });
     let reader = reads.then(|| {
-        // A scan that found nobody pinned, at its time; and a reader that came after it.
+        // A scan that found no reader pinned, at its time; and a reader that came after it.
         let domain = domain.clone();
         thread::spawn(move || {
             let now = domain.world.now();

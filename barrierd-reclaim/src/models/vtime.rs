@@ -55,7 +55,7 @@ fn execute(place: usize) {
         }
     });
 
-    // `Domain::take_over`, then the scan, then what is safe.
+    // `Engine::adopt`, then the scan, then what is safe.
     let mut memory = VtimeMemory::default();
     let words = &domain.world.words;
     let early = broken(Mutant::LatestBeforeVtime).then(|| words.latest());

@@ -72,7 +72,7 @@ fn offline_cpus() {
     is_rejected("mask read before s", &hotplug(true));
 }
 
-/// A kick was sent and the call returned: on a dead event nobody was interrupted.
+/// A kick was sent and the call returned: on a dead event no CPU was interrupted.
 #[test]
 fn a_kick_is_no_proof() {
     let world = |believed: bool| {
@@ -103,7 +103,7 @@ fn own_cpu(asked_first: bool) -> World {
     ];
     let mut daemon = thread("daemon", 0, [arm(), first, then, credit]);
     daemon.affinity = 0b11;
-    // The daemon first: it may be put aside for the reader, and come back elsewhere.
+    // The daemon first: it may be switched out for the reader, and come back elsewhere.
     let threads = vec![thread("reader", 0, [section(SLOT[0])]), writer(), daemon];
     World { watched: 0b11, switches: 3, ..World::of(threads, &START) }
 }
@@ -123,7 +123,7 @@ fn sleep(scans: usize, flag_first: bool) -> World {
     let client = program![
         Op::Fence,
         Op::Clock(T),
-        // The futex: it is put aside, and comes back when this can be done.
+        // The futex: it is switched out, and comes back when this can be done.
         Op::Await(W, PUBLIC, T),
     ];
     let flag = program![Op::Store(ASLEEP, c(1)), Op::Fence];

@@ -12,7 +12,7 @@ enum Mutant {
     ScanBeforeWatermark,
     SlotLate,
     IdleEarly,
-    /// A watermark is taken to speak for what is as late.
+    /// A watermark is taken to cover stamps equal to it.
     NotLess,
     UnlinkAfterStamp,
     UnfencedStamp,

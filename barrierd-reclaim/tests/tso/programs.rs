@@ -141,7 +141,7 @@ pub(crate) fn coarse_arm() -> Program {
     program![Op::Coarse(A), Op::Store(ARMED, r(A)), Op::Fence]
 }
 
-/// How a scan comes to believe IDLE.
+/// The ways in which a scan comes to trust IDLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     /// It asks the kernel (`who_is_idle`), after `s`.
@@ -150,9 +150,9 @@ pub(crate) enum Asks {
     BeforeS,
     /// It asks, is not answered, and trusts no answer.
     InVain,
-    /// It isn't answered, and believes the answer that the scan before had.
+    /// It isn't answered, and trusts the answer that the scan before had.
     Old,
-    /// It believes the slot.
+    /// It trusts the slot.
     Nobody,
 }
 
@@ -202,7 +202,7 @@ pub(crate) fn thread(
     Thread { name, cpu, affinity: 1 << cpu, program }
 }
 
-/// Searched whole, without a violation.
+/// Asserts that a complete search finds no violation.
 pub(crate) fn holds(name: &str, world: &World) {
     let begin = std::time::Instant::now();
     let found = search(world);
@@ -211,7 +211,7 @@ pub(crate) fn holds(name: &str, world: &World) {
     assert!(found.freed || !world.must_end.is_empty(), "{name}: nothing was ever freed");
 }
 
-/// A violation is found.
+/// Asserts that a violation is found.
 pub(crate) fn is_rejected(name: &str, world: &World) {
     let begin = std::time::Instant::now();
     let found = search(world);
