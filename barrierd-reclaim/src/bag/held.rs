@@ -466,7 +466,7 @@ mod tests {
         fn like_a_plain_list(steps in proptest::collection::vec(step(), 0..500)) {
             let mut queue = Queue::new();
             let mut now = 40 * GRAIN;
-            // Safe, and let go by a look that found nobody: may come out from now on.
+            // Safe, and released by a scan that found no holder: may come out from now on.
             let mut free = Vec::<usize>::new();
             let mut safe_ns = 0;
             for step in steps {

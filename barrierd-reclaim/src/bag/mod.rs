@@ -60,7 +60,7 @@ const TAKEN: usize = 0;
 /// [`Bags::limit`]: every push takes the slow path. A bag that is open has an item.
 const NO_PUSH: usize = SLOT;
 /// [`Lane::fill`] where there are no items. A bag without items is never open for pushing: the first
-/// item takes the slow path, so that somebody hears of it.
+/// item takes the slow path, so that the background thread hears of it.
 const CLOSED: usize = usize::MAX;
 
 /// For tests that count work instead of time: a bag's stamp is compared.

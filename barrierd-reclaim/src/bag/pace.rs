@@ -70,7 +70,7 @@ mod tests {
     fn bags_follow_the_pace_of_their_thread() {
         // One in 10 us, one in 1 us, a busy loop.
         assert_eq!([10_000, 1_000, 20, 0].map(|gap| items_a_bag(gap, 2)), [4, 31, 64, 64]);
-        // A scan that looks at many is worth a larger bag.
+        // A scan that reads many records is worth a larger bag.
         assert_eq!([100, 1_000].map(|places| items_a_bag(10_000, places)), [5, 18]);
         assert_eq!(items_a_bag(u64::MAX, usize::MAX), LEAST_A_BAG);
     }

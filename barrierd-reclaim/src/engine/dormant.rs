@@ -258,7 +258,7 @@ mod tests {
         domain.close();
     }
 
-    /// However many there are, no scan looks at all of them for it; and who wakes meanwhile is awake.
+    /// However many there are, no scan checks all of them for it; and a reader that wakes meanwhile is awake.
     #[test]
     fn a_round_of_many_takes_many_scans() {
         const MANY: usize = 1_000;

@@ -457,7 +457,7 @@ mod tests {
         // SAFETY: as above.
         assert_eq!(unsafe { domain.synchronize(record, late) }, Ok(()));
         assert_eq!(domain.waiting(), 0);
-        // What nobody has sorted in is freed at the end.
+        // What no thread has sorted in is freed at the end.
         (0..65).for_each(|_| {
             let item = Item::new(core::ptr::null_mut(), nothing);
             // SAFETY: as above.

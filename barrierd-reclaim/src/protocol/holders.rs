@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn an_interval_holds_what_was_born_before_its_end_and_retired_after_its_beginning() {
         let words = Words::new();
-        // The era lies behind the stops, as it does.
+        // The era trails the stamps, as it does.
         advance(&words, 10);
         stop(&words, 12);
         let interval = Interval::new();
