@@ -112,8 +112,10 @@ fn stopped_for_seconds_and_continued() {
         builder.build().unwrap()
     };
     let (auto, strict) = (on(Source::Auto), on(Source::Daemon));
-    // A place that rests in each: with this thread alone, no barrier would be needed.
-    let _resting = (auto.handle(), strict.handle());
+    // A record that rests in each: with this thread alone, no barrier would be needed. One that has had a robust guard
+    // is never put to sleep.
+    let resting = (auto.handle(), strict.handle());
+    drop((resting.0.pin_robust(), resting.1.pin_robust()));
     // SAFETY: fresh from a Box, retired once.
     let retire = |on: &Reclaimer| unsafe { on.retire(Box::into_raw(Box::new(0u64))) };
     let freed_by = |on: &Reclaimer, deadline| {

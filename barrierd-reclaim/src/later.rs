@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// "For ever": thirty years.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// The moment `span` after `from`, or one that nobody lives to see.
+/// Returns the moment `span` after `from`, or one thirty years after it where that can't be represented.
 pub(crate) fn after(from: Instant, span: Duration) -> Instant {
     from + span.min(FAR)
 }

@@ -17,7 +17,7 @@ pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
 
-/// The stop for which a barrier was last bought, or is being bought, by any domain of the process:
+/// The watermark of the barrier that was last bought, or is being bought, by any domain of the process:
 /// `protocol::raise`. Nanoseconds.
 #[cfg(not(loom))]
 pub(crate) static FLOOR: AtomicU64 = AtomicU64::new(0);
@@ -154,7 +154,7 @@ impl FutexWord {
         let _ = futex::wait(&self.word, futex::Flags::PRIVATE, value, timeout.as_ref());
     }
 
-    /// Wakes whoever sleeps.
+    /// Wakes the thread that sleeps.
     #[cfg(not(loom))]
     pub(crate) fn wake(&self) {
         use rustix::thread::futex;
@@ -181,7 +181,7 @@ impl FutexWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(all(loom, test)), allow(dead_code, reason = "some break the models' own steps"))]
 pub(crate) enum Mutant {
-    /// `pin` loads the stamp of the latest stop Relaxed.
+    /// `pin` loads the latest stamp Relaxed.
     RelaxedLatest,
     /// The stamp is loaded after the section's pointer.
     LatestAfterPointer,
@@ -189,35 +189,35 @@ pub(crate) enum Mutant {
     SlotAfterLoads,
     /// The slot is marked idle before the section's last access.
     IdleBeforeLastAccess,
-    /// Two stops may have the same stamp.
+    /// Two stamps may be equal.
     TiedStops,
-    /// A source that speaks for what is less than its watermark is taken to speak for that, too.
+    /// A source whose watermark covers what is less is taken to cover what is equal, too.
     StrictAsNotLess,
-    /// What readers have seen is evidence for more than the scanner's own stop covers.
+    /// What readers have seen is evidence for more than the scanner's own stamp covers.
     UncappedEvidence,
     /// A reader that holds no guard counts as passed, whatever its slot shows.
     IdleNeedsNothing,
-    /// `pin` publishes its era with a Relaxed store.
+    /// `pin` publishes its stamp with a Relaxed store.
     RelaxedPin,
-    /// `unpin` clears the slot with a Relaxed store.
+    /// `unpin` marks the slot idle with a Relaxed store.
     RelaxedUnpin,
-    /// The owner of a reader looks whether it is marked before it opens a section.
+    /// The owner of a reader checks whether it is marked before it opens a section.
     LookBeforePin,
     /// A reader is put to sleep before a barrier has passed since its mark.
     AsleepBeforeBarrier,
     /// Two rounds of marks at once.
     TwoRounds,
-    /// A reader falls asleep whether it was woken since anybody looked or not.
+    /// A reader falls asleep even if it woke after the marker's check.
     AsleepAnyway,
-    /// Whoever wakes clears its bits after its fence.
+    /// A reader that wakes clears its bits after its fence.
     WakesAfterFence,
     /// A reader that has a hazard, or had a robust guard, is put to sleep.
     HolderAsleep,
-    /// Who makes a hazard looks whether it is marked before it says that it has one.
+    /// A thread that makes a hazard checks whether it is marked before it notes that it has one.
     LookBeforeHold,
-    /// The scan frees without looking at the slots.
+    /// The scan frees without loading the slots.
     NoScan,
-    /// The scan looks at the slots before it learns the watermark.
+    /// The scan loads the slots before it learns the watermark.
     ScanBeforeWatermark,
     /// The scan loads the slots Relaxed.
     RelaxedScan,
@@ -225,36 +225,36 @@ pub(crate) enum Mutant {
     UnfencedReader,
     /// The stamp is taken without the fence that makes the unlink visible.
     UnfencedStamp,
-    /// A full stop orders nothing between the domain's own threads.
+    /// Taking a stamp orders nothing between the domain's own threads.
     RelaxedStop,
-    /// A full stop does not look at what other domains are buying a barrier for.
+    /// A stamp ignores the watermark that other domains are buying a barrier for.
     FloorUnseen,
-    /// What a barrier is bought for is shown after the barrier.
+    /// The watermark of a bought barrier is shown after the barrier.
     FloorAfterBarrier,
     /// A thread's own evidence is published and read Relaxed.
     RelaxedEvidence,
     /// A queue is taken over without a barrier of its owner's CPU.
     TakeoverWithoutBarrier,
-    /// The stamp of a queue that is taken over comes before the look whether its owner is inside.
+    /// The stamp of a queue that is taken over is taken before the check whether its owner is inside.
     StampBeforeLook,
-    /// The owner of a queue looks at its limit before it says that it is busy.
+    /// The owner of a queue loads its limit before it notes that it is busy.
     LimitBeforeBusy,
-    /// The owner of a queue says how far it fills bags by a store, whoever has taken it meanwhile.
+    /// The owner of a queue sets how far it fills bags by a store, even if the queue was taken meanwhile.
     LimitByStore,
-    /// A hazard is believed without a second load of the pointer.
+    /// A hazard is trusted without a second load of the pointer.
     HazardNoReload,
     /// A hazard is set and cleared by Relaxed stores.
     RelaxedHazard,
-    /// Hazards and intervals are looked at before `safe` is loaded: the set of an older scan with a
+    /// Hazards and intervals are scanned before `safe` is loaded: the set of an older scan with a
     /// newer `safe`.
     HolderSetOld,
-    /// What was put aside by a look is let go by an older one.
+    /// What one scan of the holders held back is released by an older one.
     OlderLook,
-    /// Another thread's look is used with a later `safe` than it came after.
+    /// Another thread's scan of the holders is used with a later `safe` than it came after.
     PartedLook,
-    /// Hazards are looked at before intervals: a reader may move from one to the other.
+    /// Hazards are scanned before intervals: a reader may move from one to the other.
     HazardsBeforeIntervals,
-    /// The look at hazards and intervals is Relaxed.
+    /// The scan of hazards and intervals is Relaxed.
     RelaxedLook,
     /// An interval is closed by a Relaxed store.
     RelaxedInterval,
@@ -262,40 +262,40 @@ pub(crate) enum Mutant {
     RobustNoReload,
     /// A birth is the clock, not the domain's era.
     BirthFromNow,
-    /// The owner says that it is not busy any more by a Relaxed store.
+    /// The owner of a queue notes that it is not busy any more by a Relaxed store.
     RelaxedQuiet,
-    /// Records in use count as if nobody had them.
+    /// Records in use count as if no thread had them.
     NobodyInUse,
     /// A record is given back Relaxed.
     RelaxedGiveBack,
-    /// A record is given back by a load and a store: whoever comes or goes meanwhile in the same word is
-    /// lost.
+    /// A record is given back by a load and a store: another record of the same word that is taken or given back
+    /// meanwhile is lost.
     GiveBackByStore,
-    /// Whoever looks which records are in use does so Relaxed.
+    /// The word that tells which records are in use is loaded Relaxed.
     RelaxedTaken,
-    /// Whoever takes a record comes to no full stop.
+    /// A thread that takes a record takes no stamp.
     NewcomerWithoutStop,
-    /// The list of records is looked at before the scanner's own stop.
+    /// The list of records is loaded before the scanner's own stamp.
     ListBeforeStop,
     /// The stamp that goes with a virtual time is loaded before that time is learned.
     LatestBeforeVtime,
-    /// It is the era instead, which trails the stamps that readers pin.
+    /// The stamp that goes with a virtual time is the era instead, which trails the stamps that readers pin.
     EraForVtime,
-    /// The background thread looks whether anything waits before it says that it doesn't look any more.
+    /// The background thread checks whether anything waits before it notes that it stops checking.
     LookBeforeAsleep,
     /// The same without the fence between the two.
     UnfencedAsleep,
-    /// The background thread goes to sleep by a plain store, whoever has called.
+    /// The background thread goes to sleep by a plain store, even if a thread has called.
     SleepByStore,
-    /// Whoever calls the background thread does so Relaxed.
+    /// A thread that calls the background thread does so by a Relaxed operation.
     RelaxedCall,
     /// What is put into an inbox is put there by a Relaxed exchange.
     RelaxedPush,
-    /// A bought barrier is none: the time alone is the watermark. For the stress test.
+    /// A barrier is paid for and not run: the time alone is the watermark. For the stress test.
     NoBarrier,
 }
 
-/// What one owner at a time touches: loom sees whether it is so.
+/// Stands for what one owner at a time touches: loom checks that it is so.
 #[derive(Debug, Default)]
 pub(crate) struct Owned(#[cfg(loom)] loom::cell::UnsafeCell<()>);
 
@@ -307,7 +307,8 @@ impl Owned {
     }
 }
 
-/// Builds that the stress tests must find out (scripts/mutants.sh, scripts/sanitizers.sh): broken in one way, on purpose.
+/// Returns whether this build is broken in the way of `mutant`: the stress tests must detect such builds
+/// (scripts/mutants.sh, scripts/sanitizers.sh).
 #[cfg(not(test))]
 #[inline(always)]
 pub(crate) const fn broken(mutant: Mutant) -> bool {
@@ -320,7 +321,7 @@ pub(crate) const fn broken(mutant: Mutant) -> bool {
     }
 }
 
-/// For tests that break the real thing, in a process of their own: how, plus one.
+/// For tests that break the real code, in a process of their own: the mutant's number, plus one.
 #[cfg(all(test, not(loom)))]
 pub(crate) static BROKEN: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
 

@@ -1,5 +1,5 @@
-//! What of one thread's queue does not go in its order: items with a birth, which have bags of their
-//! own, and items that could go but for one reader.
+//! The items of one thread's queue that are not freed in its order: items with a birth, which have bags of their
+//! own, and items that would be reclaimable if one reader did not hold them.
 //!
 //! Owns these and nothing else; it is made when a queue first needs it. Items without a birth (births
 //! are eras, so none is 0) stay in the queue's order, as an interval holds them like a section would.
@@ -13,22 +13,22 @@ use std::collections::VecDeque;
 /// See the file's documentation.
 #[derive(Default)]
 pub(super) struct HeldBags {
-    /// The open bag of items with a birth; what it holds is in the queue's lane.
+    /// The open bag of items with a birth; the queue's lane knows how many it has.
     open: Option<Bag>,
     /// Sealed, oldest first.
     sealed: VecDeque<Bag>,
-    /// Would go, but an interval holds each item. By holder, so that nothing is looked at again while
-    /// that one stays.
+    /// Safe, except that an interval holds each item. By holder, so that nothing is checked again while
+    /// that holder stays.
     kept: Vec<Kept>,
     /// Room for the next of them.
     empty: Vec<Bag>,
-    /// Would go, but a hazard holds them; with what each takes, bytes, as far as that is known.
+    /// Safe, except that a hazard holds them; with the size of each, bytes, as far as that is known.
     hazarded: Vec<(Item, usize)>,
     /// When the first of these came, nanoseconds. For reports.
     hazarded_ns: u64,
 }
 
-/// What one interval holds.
+/// The bags that one interval holds.
 struct Kept {
     holder: Holder,
     bags: Vec<Bag>,
@@ -40,19 +40,19 @@ struct Kept {
 unsafe impl Send for HeldBags {}
 
 impl HeldBags {
-    /// An open bag's slots: there was none.
+    /// Opens a bag, where none was open, and returns its slots.
     pub(super) fn open(&mut self, spare: &mut Vec<Bag>) -> *mut Item {
         self.open.insert(spare.pop().unwrap_or_else(Bag::new)).slots.start()
     }
 
-    /// The first item has just come into the open bag, at `ns`.
+    /// Notes that the first item has just come into the open bag, at `ns`.
     pub(super) fn opened(&mut self, ns: u64) {
         if let Some(open) = &mut self.open {
             open.opened_ns = ns;
         }
     }
 
-    /// When the first item came of the oldest that is here, nanoseconds; `u64::MAX`: there is none.
+    /// Returns when the first item of the oldest bag here came, nanoseconds; `u64::MAX` if there is none.
     pub(super) fn oldest_ns(&self) -> u64 {
         let bags = self.open.iter().chain(self.sealed.front()).map(Bag::opened_ns);
         let kept = self.kept.iter().map(|kept| kept.oldest_ns);
@@ -69,17 +69,17 @@ impl HeldBags {
         self.sealed.push_back(bag);
     }
 
-    /// Sealed bags that wait for a barrier or a section.
+    /// Returns the sealed bags that wait for a barrier or a section.
     pub(super) fn sealed(&self) -> &VecDeque<Bag> {
         &self.sealed
     }
 
-    /// Takes these away.
+    /// Takes these bags away.
     pub(super) fn take_sealed(&mut self) -> impl Iterator<Item = Bag> {
         self.sealed.drain(..)
     }
 
-    /// What may go goes to `free`, in bags.
+    /// Moves what is reclaimable to `free`, in bags.
     pub(super) fn release(
         &mut self,
         safe: Safe,
@@ -93,7 +93,7 @@ impl HeldBags {
                 at += 1;
                 continue;
             }
-            // What another holds goes to the end, or to one that is there: it isn't looked at again.
+            // What another interval holds goes to the end, or to a holder that is there: it isn't checked again.
             let mut gone = self.kept.remove(at).bags;
             for bag in gone.drain(..) {
                 if let Some(bag) = self.sift(bag, holders, spare) {
@@ -112,18 +112,18 @@ impl HeldBags {
         self.release_hazarded(holders, free, spare);
     }
 
-    /// Whether nothing is put held.
+    /// Returns whether nothing is held.
     pub(super) fn holds_nothing(&self) -> bool {
         self.kept.is_empty() && self.hazarded.is_empty()
     }
 
-    /// Whether something that was put held is no more held by what held it.
+    /// Returns whether the holder of something here no longer holds it.
     pub(super) fn is_worth_a_look(&self, holders: &Holders) -> bool {
         self.kept.iter().any(|kept| !holders.has(kept.holder))
             || self.hazarded.iter().any(|(item, _)| !holders.has_hazard(item.address()))
     }
 
-    /// Takes away what intervals held that are gone, for another look.
+    /// Takes away what intervals held that are gone, so that it is checked again.
     pub(super) fn take_gone(&mut self, holders: &Holders) -> Vec<VecDeque<Bag>> {
         if self.kept.iter().all(|kept| holders.has(kept.holder)) {
             return Vec::new();
@@ -132,8 +132,9 @@ impl HeldBags {
         gone.map(|kept| VecDeque::from(kept.bags)).collect()
     }
 
-    /// What may go of a bag that is safe but for single readers. The rest is put held, item by item if need be;
-    /// the bag as it is, if one interval holds all of it, as that of a section which is open now does.
+    /// Returns what is reclaimable of a bag that is safe except for single readers. The rest is kept here, item by
+    /// item if need be; the bag is kept as it is if one interval holds all of it, as that of a section which is open
+    /// now does.
     pub(super) fn sift(
         &mut self,
         mut bag: Bag,
@@ -166,7 +167,7 @@ impl HeldBags {
         Some(bag)
     }
 
-    /// What `holder` holds.
+    /// Returns the bags that `holder` holds.
     fn kept_by(&mut self, holder: Holder) -> &mut Kept {
         let group = self.kept.iter().position(|kept| kept.holder == holder);
         let group = group.unwrap_or_else(|| {
@@ -177,14 +178,14 @@ impl HeldBags {
         &mut self.kept[group]
     }
 
-    /// A bag all of which `holder` holds.
+    /// Keeps a bag all of which `holder` holds.
     fn keep_whole(&mut self, holder: Holder, bag: Bag) {
         let Kept { bags, oldest_ns, .. } = self.kept_by(holder);
         *oldest_ns = bag.opened_ns.min(*oldest_ns);
         bags.push(bag);
     }
 
-    /// A bag with room for an item of a bag of `opened_ns` that `holder` holds.
+    /// Returns a bag of `holder` with room for an item from a bag of `opened_ns`.
     fn keep(&mut self, holder: Holder, opened_ns: u64, spare: &mut Vec<Bag>) -> &mut Bag {
         let Kept { bags, oldest_ns, .. } = self.kept_by(holder);
         *oldest_ns = opened_ns.min(*oldest_ns);
@@ -198,8 +199,8 @@ impl HeldBags {
         bag
     }
 
-    /// Takes out of a bag what hazards hold. It is safe, and no section or interval holds it: all that
-    /// is left to look at later is the hazards, whenever that is.
+    /// Takes out of a bag what hazards hold. The bag is safe, and no section or interval holds it: later, at any time,
+    /// only the hazards are left to check.
     pub(super) fn hazards(&mut self, bag: &mut Bag, holders: &Holders) {
         if holders.has_hazards() {
             let held = &mut self.hazarded;
@@ -218,7 +219,7 @@ impl HeldBags {
         }
     }
 
-    /// Looks at what hazards held again.
+    /// Checks again what hazards held.
     pub(super) fn release_hazarded(
         &mut self,
         holders: &Holders,
@@ -239,8 +240,8 @@ impl HeldBags {
         free.extend(pack(gone, self.hazarded_ns, spare));
     }
 
-    /// Everything, in sealed bags, in runs of one kind and of stamps that never fall as long as nobody has moved
-    /// them between holders; the open one must be empty. The stamp 0 says that only a hazard may stand in the way.
+    /// Takes everything, in sealed bags, in runs of one kind and of stamps that never fall as long as no bag was moved
+    /// between holders; the open one must be empty. The stamp 0 says that only a hazard may stand in the way.
     pub(super) fn take_all(&mut self) -> Vec<VecDeque<Bag>> {
         debug_assert!(self.open.is_none(), "items left behind");
         let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Vec::new());
@@ -250,7 +251,7 @@ impl HeldBags {
     }
 }
 
-/// What is left of a bag goes; an empty one is used again.
+/// Moves what is left of a bag to `free`; an empty bag is used again.
 fn put(bag: Bag, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
     if bag.waiting() > 0 {
         free.push_back(bag);
@@ -261,7 +262,7 @@ fn put(bag: Bag, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
     }
 }
 
-/// Items that may go but for hazards, the first of which came at `opened_ns`, in bags.
+/// Packs items that are reclaimable except for hazards, the first of which came at `opened_ns`, into bags.
 fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<Bag> {
     let fill = |items: &[(Item, usize)]| {
         let mut bag = spare.pop().unwrap_or_else(Bag::new);
@@ -465,7 +466,7 @@ mod tests {
         fn like_a_plain_list(steps in proptest::collection::vec(step(), 0..500)) {
             let mut queue = Queue::new();
             let mut now = 40 * GRAIN;
-            // Safe, and let go by a look that found nobody: may come out from now on.
+            // Safe, and released by a scan that found no holder: may come out from now on.
             let mut free = Vec::<usize>::new();
             let mut safe_ns = 0;
             for step in steps {

@@ -1,8 +1,8 @@
-//! A box that anyone may put something into without waiting for anybody.
+//! A box that any thread may put something into without waiting for another.
 //!
 //! Pure atomics, so that loom runs these very functions (`models/inbox.rs`). This file knows nothing of bags
 //! or domains. R. K. Treiber, "Systems programming: coping with parallelism" (IBM RJ 5118, 1986); since
-//! everything is taken at once, no node is looked at that somebody else may take, and there is no ABA.
+//! everything is taken at once, no node is read that another thread may take, and there is no ABA.
 
 use crate::sync::{AtomicPtr, Mutant, Ordering, broken};
 use core::marker::PhantomData;
@@ -25,12 +25,12 @@ impl<T> Inbox<T> {
         Inbox { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Puts `value` in. Lock-free: tried again only where somebody else has just put something in or taken all.
+    /// Puts `value` in. Lock-free: tried again only where another thread has just put something in or taken all.
     pub(crate) fn push(&self, value: T) {
         let node = Box::into_raw(Box::new(Node { value, next: ptr::null_mut() }));
-        // Relaxed: it is compared, and written down for whoever acquires this push.
+        // Relaxed: it is compared, and stored in the node for the thread that acquires this push.
         let mut head = self.head.load(Ordering::Relaxed);
-        // Release: whoever takes it (Acquire, in `take`) sees it whole; pushes on top of it are exchanges, so
+        // Release: the thread that takes it (Acquire, in `take`) sees it whole; pushes on top of it are exchanges, so
         // that they continue the release sequence.
         let order = if broken(Mutant::RelaxedPush) { Ordering::Relaxed } else { Ordering::Release };
         loop {
@@ -43,12 +43,12 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Whether it is empty. A hint.
+    /// Returns whether it is empty. A hint.
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load(Ordering::Relaxed).is_null()
     }
 
-    /// Takes everything, in a moment however much it is.
+    /// Takes everything, in constant time however much it is.
     pub(crate) fn take(&self) -> Taken<T> {
         // Acquire: pairs with `push`.
         let next = self.head.swap(ptr::null_mut(), Ordering::Acquire);
@@ -62,7 +62,7 @@ impl<T> Drop for Inbox<T> {
     }
 }
 
-/// What was taken out of an [`Inbox`], the last first.
+/// The values that were taken out of an [`Inbox`], the last first.
 #[derive(Debug)]
 pub(crate) struct Taken<T> {
     next: *mut Node<T>,
@@ -92,7 +92,7 @@ impl<T> Iterator for Taken<T> {
             return None;
         }
         // SAFETY: made by `Box::into_raw` in `push`, and taken out of the box by this list alone, which goes on
-        // behind it.
+        // with the node after it.
         let node = unsafe { Box::from_raw(self.next) };
         self.next = node.next;
         Some(node.value)
@@ -105,7 +105,7 @@ impl<T> Drop for Taken<T> {
     }
 }
 
-// SAFETY: values move from whoever pushes to whoever takes, and are never shared.
+// SAFETY: values move from the thread that pushes to the thread that takes, and are never shared.
 unsafe impl<T: Send> Sync for Inbox<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Inbox<T> {}

@@ -1,4 +1,4 @@
-//! Items, and bags of them: what one seal stamps.
+//! Items, and bags of them: one seal stamps one bag.
 //!
 //! Owns the slots that a bag writes to and reads from. It knows nothing of queues.
 
@@ -16,7 +16,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// An object behind a pointer.
+    /// Returns an item for an object behind a pointer.
     #[inline]
     pub(crate) fn new(ptr: *mut (), free: unsafe fn(*mut ())) -> Item {
         // SAFETY: `MaybeUninit<P>` has the size, the alignment and the ABI of `P`, so the two function
@@ -27,7 +27,7 @@ impl Item {
         Item { word: MaybeUninit::new(ptr), free }
     }
 
-    /// The same, with the pointer's type.
+    /// Returns the same, with the pointer's type.
     #[inline]
     pub(crate) fn of<T>(ptr: *mut T, free: unsafe fn(*mut T)) -> Item {
         // SAFETY: `*mut T` and `*mut ()` are both thin pointers, so the two function types have the same
@@ -36,7 +36,7 @@ impl Item {
         Item::new(ptr.cast(), free)
     }
 
-    /// A closure small enough to lie in the word. Only for domains that never have a hazard, which
+    /// Returns an item for a closure small enough to lie in the word. Only for domains that never have a hazard, which
     /// would be compared with it ([`ptr`](Item::ptr)).
     #[cfg(not(loom))]
     #[inline]
@@ -58,24 +58,24 @@ impl Item {
         unsafe { (self.free)(self.word) }
     }
 
-    /// The object.
+    /// Returns the object's pointer.
     pub(crate) fn ptr(&self) -> *mut () {
-        // SAFETY: asked of objects alone, whose word is their pointer: closures lie in domains
+        // SAFETY: called for objects alone, whose word is their pointer: closures are in domains
         // without hazards and births.
         unsafe { self.word.assume_init() }
     }
 
-    /// What a hazard on it holds.
+    /// Returns the address that a hazard on it holds.
     pub(super) fn address(&self) -> u64 {
         self.ptr().addr() as u64
     }
 
-    /// Its birth.
+    /// Returns its birth.
     ///
     /// # Safety
     /// The object begins with its birth (`Born` in `api/robust.rs`), and is not freed.
     pub(crate) unsafe fn birth(&self) -> u64 {
-        // SAFETY: as the caller says; a birth never changes.
+        // SAFETY: the caller promises that the object begins with its birth and is not freed; a birth never changes.
         unsafe { self.ptr().cast::<u64>().read() }
     }
 }
@@ -85,11 +85,11 @@ impl Item {
 /// # Safety
 /// `ptr` came from `Box::into_raw` and is not used again.
 pub(crate) unsafe fn free_box<T>(ptr: *mut T) {
-    // SAFETY: this function's caller says so.
+    // SAFETY: the caller promises that `ptr` came from `Box::into_raw` and is not used again.
     drop(unsafe { Box::from_raw(ptr) });
 }
 
-/// No birth is earlier: births are eras.
+/// The earliest birth: births are eras.
 pub(super) const FIRST_BIRTH: u64 = 1;
 
 type Array = [MaybeUninit<Item>; BAG_ITEMS];
@@ -133,9 +133,9 @@ pub(crate) struct Bag {
     pub(super) last_birth: u64,
     /// When its first item came, nanoseconds; `u64::MAX` if that is not known. For reports.
     pub(super) opened_ns: u64,
-    /// What the items take, bytes.
+    /// The size of the items, bytes.
     pub(super) bytes: usize,
-    /// Items that were sealed in this queue, up to the last one here.
+    /// The number of items that were sealed in this queue, up to the last one here.
     pub(super) sealed: u64,
     /// Items `taken..len` are there.
     pub(super) taken: usize,
@@ -159,7 +159,7 @@ impl Bag {
         Bag { slots: Slots::new(), ..Bag::without_slots() }
     }
 
-    /// Without room for any: a queue's first, since a thread that never retires needs none.
+    /// Returns a bag without room for any item: a queue's first, since a thread that never retires needs none.
     pub(crate) fn without_slots() -> Bag {
         Bag {
             ns: u64::MAX,
@@ -175,17 +175,17 @@ impl Bag {
         }
     }
 
-    /// When its first item came, nanoseconds. For reports.
+    /// Returns when its first item came, nanoseconds. For reports.
     pub(crate) fn opened_ns(&self) -> u64 {
         self.opened_ns
     }
 
-    /// Items still there.
+    /// Returns the number of items still there.
     pub(crate) fn waiting(&self) -> usize {
         self.len - self.taken
     }
 
-    /// What the items took, bytes; to be counted once.
+    /// Takes the size of the items, bytes, so that it is counted once.
     pub(crate) fn take_bytes(&mut self) -> usize {
         core::mem::take(&mut self.bytes)
     }
@@ -198,7 +198,7 @@ impl Bag {
 impl Iterator for Bag {
     type Item = Item;
 
-    /// The next item, whatever the stamps say.
+    /// Returns the next item, whatever the stamps are.
     fn next(&mut self) -> Option<Item> {
         if self.taken == self.len {
             return None;
@@ -218,8 +218,8 @@ impl Bag {
         self.len += 1;
     }
 
-    /// Takes out what `free` says no to; the rest keeps its order. Each item comes with an even share of
-    /// the bytes, which leaves with it: none are lost, and what is empty has none.
+    /// Takes out the items for which `free` returns false; the rest keeps its order. Each item comes with an even
+    /// share of the bytes, which leaves with it: no bytes are lost, and an empty bag has none.
     pub(super) fn retain(&mut self, mut free: impl FnMut(&Item, usize) -> bool) {
         let (first, mut to) = (self.taken, self.taken);
         let (mut left, mut stay) = (self.bytes, 0);

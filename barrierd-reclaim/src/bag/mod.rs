@@ -6,24 +6,24 @@
 //!
 //! # Who may touch what
 //! A [`Bags`] has one owner at a time: the thread whose record points to it, then, for good, the one
-//! that took it over. The owner never waits and runs no fence; so the way over is asymmetric:
+//! that took it over. The owner never waits and runs no fence; so the takeover is asymmetric:
 //!
-//! - The owner: `busy` = true; light barrier; look at `limit`; work; `busy` = false (Release).
+//! - The owner: `busy` = true; light barrier; load `limit`; work; `busy` = false (Release).
 //! - The taker: `limit` = [`TAKEN`]; a barrier of the owner's CPU; then, once `busy` is false
 //!   (Acquire), everything is the taker's.
 //!
 //! If the owner's `busy` store came before its CPU's barrier point, the taker sees it, or the
-//! `false` behind it, with all that was done before. If it came after, so did its look at `limit`,
+//! `false` after it, with all that was done before. If it came after, so did its load of `limit`,
 //! which then says [`TAKEN`]: the owner stores `busy` = false and never comes back, but goes on with
 //! a new queue. [`TAKEN`] stays: the owner changes `limit`, too, but by an exchange that finds something else there.
 //!
-//! A push looks at `limit` and `fill` by one comparison, since nothing is less than [`TAKEN`]. So it may load the
-//! `fill` of a queue that is not the owner's any more: hence that is an atomic, and whatever it says, the push is
-//! refused and touches nothing. Where readers fence, `limit` refuses every push, and the slow way fences.
+//! A push checks `limit` and `fill` by one comparison, since nothing is less than [`TAKEN`]. So it may load the
+//! `fill` of a queue that is not the owner's any more: hence `fill` is an atomic, and whatever it says, the push is
+//! refused and touches nothing. Where readers fence, `limit` refuses every push, and the slow path fences.
 //!
 //! # Two kinds of items
 //! Those with a birth have bags of their own (`bag/held.rs`), and so there are two open bags, each with
-//! a [`Lane`]: what a push has to know of it.
+//! a [`Lane`], which holds what a push has to know of it.
 
 mod held;
 pub(crate) mod inbox;
@@ -39,7 +39,7 @@ use crate::sync::{
 };
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
-// The source's word, and a hint: no part of what loom looks at.
+// The source's word, and a hint: loom does not model them.
 use core::sync::atomic::{AtomicBool as Hint, AtomicU64, AtomicUsize as Fill};
 use std::collections::VecDeque;
 use work::Rest;
@@ -49,18 +49,18 @@ pub(crate) use items::{Bag, Item, free_box};
 pub(crate) use orphans::{Left, Orphans};
 pub(crate) use work::Work;
 
-/// Items in a bag at most: one full stop is shared by this many.
+/// The most items in a bag: so many share one fence and stamp.
 pub(crate) const BAG_ITEMS: usize = 64;
 /// Emptied bags kept for reuse.
 const SPARE_BAGS: usize = 16;
-/// What an item takes in a bag, bytes: fills and limits count in these, which saves a push the multiplication.
+/// The size of an item in a bag, bytes: fills and limits count in these, which saves a push the multiplication.
 const SLOT: usize = size_of::<Item>();
 /// [`Bags::limit`]: taken over.
 const TAKEN: usize = 0;
-/// The same: every push takes the slow way. A bag that is open has an item.
+/// [`Bags::limit`]: every push takes the slow path. A bag that is open has an item.
 const NO_PUSH: usize = SLOT;
 /// [`Lane::fill`] where there are no items. A bag without items is never open for pushing: the first
-/// item takes the slow path, so that somebody hears of it.
+/// item takes the slow path, so that the background thread hears of it.
 const CLOSED: usize = usize::MAX;
 
 /// For tests that count work instead of time: a bag's stamp is compared.
@@ -83,7 +83,7 @@ fn preempted_at_times() {
 std::thread_local! {
     /// See [`counted`].
     pub(crate) static COMPARED: Cell<u64> = const { Cell::new(0) };
-    /// So far apart do items come, nanoseconds, whatever the clock says: for tests whose figures may not depend on the
+    /// The time between items, nanoseconds, whatever the clock shows: for tests whose figures may not depend on the
     /// machine's pace.
     pub(crate) static GAP_NS: Cell<Option<u64>> = const { Cell::new(None) };
 }
@@ -99,41 +99,41 @@ pub(crate) struct Bags {
     used: Hint,
     /// All that follows.
     owned: Owned,
-    /// Items in an open bag from which on a push takes the slow way: it is full, or a scan is due.
+    /// With this many items in an open bag a push takes the slow path: the bag is full, or a scan is due.
     most: Cell<usize>,
-    /// Readers fence, so `limit` never says more than [`NO_PUSH`].
+    /// Readers fence, so `limit` is never more than [`NO_PUSH`].
     fenced: Cell<bool>,
     vtime: VtimeWord,
     /// The open bag of items without a birth.
     plain: Lane,
-    /// That of items that begin with theirs.
+    /// The open bag of items that begin with their births.
     born: Lane,
     /// The latest birth in it.
     last_birth: Cell<u64>,
-    /// Items that may go, in a bag of their own: `next..end` are left.
+    /// Reclaimable items, in a bag of their own: `next..end` are left.
     next: Cell<*const Item>,
     end: Cell<*const Item>,
-    /// More safe bags wait behind that one ...
+    /// More safe bags wait after that one ...
     more: Cell<bool>,
     /// ... so many that one item a call is too slow.
     behind: Cell<bool>,
-    /// Where bags that begin to go are counted, bytes. Null: nowhere.
+    /// The tally that counts bags whose items begin to be freed, bytes. Null: there is none.
     gone: Cell<*const Tally>,
-    /// Where [`Rest::oldest_ns`] is shown. Null: nowhere.
+    /// The word that shows [`Rest::oldest_ns`]. Null: there is none.
     oldest: Cell<*const AtomicU64>,
     rest: UnsafeCell<Rest>,
 }
 
 /// An open bag, as a push sees it.
 struct Lane {
-    /// How far it is filled, in [`SLOT`]s, or [`CLOSED`]. Relaxed, everywhere: the owner's alone, but for a look that
-    /// `limit` makes nothing of.
+    /// How far it is filled, in [`SLOT`]s, or [`CLOSED`]. Relaxed, everywhere: only the owner uses it, except for a
+    /// load whose result `limit` discards.
     fill: Fill,
     /// Its slots, if there are items.
     open: Cell<*mut Item>,
     /// The virtual time of every item.
     tag: Cell<u64>,
-    /// What the items take, bytes.
+    /// The size of the items, bytes.
     bytes: Cell<usize>,
 }
 
@@ -147,7 +147,7 @@ impl Lane {
         }
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     fn items(&self) -> usize {
         let fill = self.fill.load(Ordering::Relaxed);
         if fill == CLOSED { 0 } else { fill / SLOT }
@@ -164,7 +164,7 @@ impl Lane {
         self.bytes.set(self.bytes.get().wrapping_add(bytes));
     }
 
-    /// Nothing is open any more: what was known of the items goes to `bag`, theirs.
+    /// Closes the lane: what it knew of the items moves to `bag`, which holds them.
     fn close(&self, bag: &mut Bag) {
         (bag.taken, bag.len) = (0, self.items());
         (bag.vtime, bag.bytes) = (self.tag.get(), self.bytes.replace(0));
@@ -176,7 +176,7 @@ impl Lane {
 // thread, and the vtime word is an atomic that any thread may load.
 unsafe impl Send for Bags {}
 
-/// Why a push was not done.
+/// The reason why a push was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// The queue was taken over: go on with a new one.
@@ -227,20 +227,20 @@ impl Bags {
         }
     }
 
-    /// Has the bytes of bags that begin to go counted on `gone`, the owner's, which outlives this. To
-    /// be called before anyone else knows the queue.
+    /// Makes the queue count the bytes of bags whose items begin to be freed on `gone`, the owner's, which outlives the
+    /// queue. To be called before another thread knows the queue.
     pub(crate) fn count_on(&self, gone: &Tally) {
         self.gone.set(gone);
     }
 
-    /// Readers fence, and so must whoever touches the queue: no push goes the fast way. As for
-    /// [`count_on`](Bags::count_on).
+    /// Notes that readers fence, and so must every thread that touches the queue: no push takes the fast path. To be
+    /// called when [`count_on`](Bags::count_on) is.
     pub(crate) fn fence(&self) {
         self.fenced.set(true);
         self.limit.store(NO_PUSH, Ordering::Relaxed);
     }
 
-    /// So many items a bag from here on. By the owner, inside.
+    /// Sets the number of items that a bag takes from here on. Called by the owner, inside.
     fn set_most(&self, items: usize) {
         if self.most.replace(items) == items || self.fenced.get() {
             return;
@@ -248,17 +248,17 @@ impl Bags {
         if broken(Mutant::LimitByStore) {
             return self.limit.store(items * SLOT, Ordering::Relaxed);
         }
-        // Relaxed: the owner's own last exchange, or what a taker put there, which stays.
+        // Relaxed: reads the owner's own last exchange, or what a taker put there, which stays.
         let before = self.limit.load(Ordering::Relaxed);
         if before != TAKEN {
             // Release: pairs with `mark_taken`, an exchange too. So the mark comes either before this, which then
-            // fails, or after it, and no later look of the owner's may find this instead of the mark.
+            // fails, or after it, and no later load of the owner's may find this instead of the mark.
             let (order, failed) = (Ordering::Release, Ordering::Relaxed);
             let _ = self.limit.compare_exchange(before, items * SLOT, order, failed);
         }
     }
 
-    /// Has the time of the oldest bag shown on `oldest`, for reports; as for
+    /// Makes the queue show the time of the oldest bag on `oldest`, for reports; as for
     /// [`count_on`](Bags::count_on).
     pub(crate) fn show_on(&self, oldest: &AtomicU64) {
         self.oldest.set(oldest);
@@ -284,11 +284,11 @@ impl Bags {
         bytes: usize,
         free: bool,
     ) -> Result<Option<Item>, Refused> {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller owns the queue, or it was taken from it a moment ago; the item has no birth.
         unsafe { self.push_as::<false>(item, bytes, || free) }
     }
 
-    /// Puts an item into the open bag of its kind, and takes one out that may go, if `free` says so.
+    /// Puts an item into the open bag of its kind, and takes out a reclaimable one, if `free` returns true.
     ///
     /// # Safety
     /// The caller owns the queue, or it was taken from it a moment ago. `BORN`: the object begins with
@@ -306,8 +306,8 @@ impl Bags {
         self.busy.store(true, Ordering::Relaxed);
         light_barrier();
         step();
-        // Acquire: a taker's queue is not ours any more: nothing of it is looked at before this says
-        // that it is, but for `fill`.
+        // Acquire: a queue that was taken over is not ours any more. Nothing of it is read before this says
+        // that it is ours, except `fill`.
         let limit = early.unwrap_or_else(|| self.limit.load(Ordering::Acquire));
         let lane = self.lane::<BORN>();
         let fill = lane.fill.load(Ordering::Relaxed);
@@ -322,7 +322,7 @@ impl Bags {
             preempted_at_times();
         }
         self.owned.touch();
-        // SAFETY: there is room, and the kind is as the caller says.
+        // SAFETY: there is room, and the caller promises that an object of kind `BORN` begins with its birth.
         unsafe { self.add::<BORN>(fill, item, bytes) };
         let next = if !free() {
             None
@@ -339,7 +339,7 @@ impl Bags {
         Ok(next)
     }
 
-    /// The open bag of that kind.
+    /// Returns the open bag's lane of that kind.
     #[inline]
     fn lane<const BORN: bool>(&self) -> &Lane {
         if BORN { &self.born } else { &self.plain }
@@ -350,7 +350,7 @@ impl Bags {
     /// true only for an object that begins with its birth and is not freed.
     #[inline]
     unsafe fn add<const BORN: bool>(&self, fill: usize, item: Item, bytes: usize) {
-        // SAFETY: as the caller says.
+        // SAFETY: the owner is inside and its open bag has room up to `fill`, as the caller promises.
         unsafe {
             self.lane::<BORN>().add(fill, item, bytes);
             if BORN && item.birth() > self.last_birth.get() {
@@ -359,7 +359,7 @@ impl Bags {
         }
     }
 
-    /// Once an era.
+    /// Notes a later birth: once an era.
     #[cold]
     fn raise_last_birth(&self, birth: u64) {
         self.last_birth.set(birth);
@@ -375,7 +375,7 @@ impl Bags {
         limit
     }
 
-    /// The owner is outside again.
+    /// Notes that the owner is outside again.
     #[inline(always)]
     fn rest_from_work(&self) {
         // Release: pairs with `is_quiet`.
@@ -392,7 +392,7 @@ impl Bags {
         if taken { Refused::Taken } else { Refused::Closed }
     }
 
-    /// The next item of the bag that is going.
+    /// Returns the next item of the bag that is being freed.
     #[inline]
     fn next_going(&self) -> Option<Item> {
         let next = self.next.get();
@@ -406,7 +406,7 @@ impl Bags {
         }
     }
 
-    /// The first item of the next bag that may go.
+    /// Returns the first item of the next reclaimable bag.
     #[cold]
     fn next_bag(&self, rest: &mut Rest) -> Option<Item> {
         let Some(mut bag) = rest.safe.pop_front() else {
@@ -447,7 +447,7 @@ impl Bags {
         light_barrier();
         step();
         if fenced {
-            // Stands for the barrier between the taker's two looks, which is a fence there.
+            // Stands for the barrier between the taker's two steps, which is a fence there.
             fence(Ordering::SeqCst);
         }
         if self.limit.load(Ordering::Acquire) == TAKEN {
@@ -465,25 +465,25 @@ impl Bags {
     /// Marks the queue as taken over. It is the caller's once a barrier of the owner's CPU has
     /// passed since and [`is_quiet`](Bags::is_quiet).
     pub(crate) fn mark_taken(&self) {
-        // SeqCst, once a takeover: AcqRel would do, for the stop that the barrier is counted from comes
+        // SeqCst, once a takeover: AcqRel would do, since the stamp that the barrier is counted from comes
         // later and has a fence of its own. An exchange: see `set_most`.
         self.limit.swap(TAKEN, Ordering::SeqCst);
     }
 
-    /// To be asked after that barrier.
+    /// Returns whether the owner is outside. To be called after that barrier.
     pub(crate) fn is_quiet(&self) -> bool {
         // Acquire: pairs with the owner's last store of `busy`.
         !self.busy.load(Ordering::Acquire)
     }
 
-    /// Everything that is there: safe bags, sealed ones, and the open one with the
-    /// stamp `ns`, taken by the caller after the queue became its own.
+    /// Returns everything that is there: safe bags, sealed ones, and the open one with the
+    /// stamp `ns`, which the caller took after the queue became its own.
     ///
     /// # Safety
     /// The queue is the caller's: marked, its barrier passed, quiet; or its owner is gone.
     pub(crate) unsafe fn take_over(&self, ns: u64) -> Left {
         self.owned.touch();
-        // SAFETY: nobody else is inside.
+        // SAFETY: the queue is the caller's, so no other thread is inside.
         let rest = unsafe { &mut *self.rest.get() };
         // The owner may be showing its next queue there.
         let shown = self.oldest.replace(ptr::null());
@@ -491,9 +491,8 @@ impl Bags {
         let mut work = Work { bags: self, rest };
         work.seal(ns);
         let all = work.take_all();
-        // An owner that came back since the mark found this time shown, and its own, later one was not: it
-        // shows none from here on, until its next bag.
-        // SAFETY: null, or as `show_on` says.
+        // An owner that came back since the mark found this time shown, so it did not show its own, later one. From
+        // here on it shows none, until its next bag. SAFETY: null, or as `show_on` says.
         if let Some(shown) = unsafe { shown.as_ref() } {
             // Relaxed: see `show_oldest`.
             let _ = shown.compare_exchange(oldest, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
@@ -514,20 +513,20 @@ impl Bags {
         }
     }
 
-    /// Whether owner or taker has left. Asked by the taker, before it leaves itself: the owner has,
-    /// and nothing that it did is still under way.
+    /// Returns whether owner or taker has left. Asked by the taker before it leaves itself: true means that the owner
+    /// has left, and nothing that it did is still under way.
     pub(crate) fn is_left(&self) -> bool {
         // Acquire: pairs with `leave`.
         self.left.load(Ordering::Acquire)
     }
 
-    /// Whether something was pushed into it since it was made. Who hears no may ask again later.
+    /// Returns whether something was pushed into it since it was made. A caller that gets false may ask again later.
     pub(crate) fn is_used(&self) -> bool {
-        // Relaxed: the look at what is there comes after the takeover's own steps.
+        // Relaxed: what is there is read after the takeover's own steps.
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether it is marked as taken over.
+    /// Returns whether it is marked as taken over.
     pub(crate) fn is_taken(&self) -> bool {
         self.limit.load(Ordering::Acquire) == TAKEN
     }

@@ -1,8 +1,8 @@
 //! Bags that no thread owns: what threads leave, and what is taken over from them.
 //!
-//! Owns their order, so that each question that is asked under the domain's lock costs no walk over them all,
-//! however many there are: which may go next, how old is the oldest, is anything later than a watermark. What a
-//! thread leaves comes here whole, as one *run* per kind, in the order of its stamps. It knows nothing of locks,
+//! Owns their order, so that no question that is asked under the domain's lock costs a walk over them all,
+//! however many there are: which is reclaimable next, how old is the oldest, is any later than a watermark. What a
+//! thread leaves comes here whole, as one *run* per kind, in the order of its stamps. This file knows nothing of locks,
 //! and never runs a destructor.
 
 use super::held::HeldBags;
@@ -13,22 +13,22 @@ use crate::protocol::holders::Holders;
 use core::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Bags that are sorted in from an inbox at a time: what one hold of the domain's lock does at most.
+/// The most bags that are sorted in from an inbox under one hold of the domain's lock.
 const SORTED_AT_ONCE: usize = 64;
 
-/// What a thread leaves of its queue.
+/// The bags of a queue that its thread leaves.
 #[derive(Default)]
 pub(crate) struct Left {
-    /// Found safe, and held by nobody: free for good (docs/proofs/holders.md, "What a hazard holds").
+    /// Found safe, and held by no reader: free for good (docs/proofs/holders.md, "What a hazard holds").
     pub(super) free: VecDeque<Bag>,
     /// Bags that wait, oldest first.
     pub(super) sealed: VecDeque<Bag>,
-    /// What was not in their order, each run of one kind.
+    /// Bags that were not in that order, each run of one kind.
     pub(super) held: Vec<VecDeque<Bag>>,
 }
 
 impl Left {
-    /// Every bag.
+    /// Returns every bag.
     pub(crate) fn into_bags(self) -> impl Iterator<Item = Bag> {
         let waiting = self.sealed.into_iter().chain(self.held.into_iter().flatten());
         self.free.into_iter().chain(waiting)
@@ -55,7 +55,7 @@ impl PartialOrd for Key {
 /// Runs of bags, by the stamps of their first ones.
 #[derive(Default)]
 struct Runs {
-    /// A bag, and those behind it: a run of one takes no allocation of its own.
+    /// A bag, and those after it: a run of one takes no allocation of its own.
     by_stamp: BTreeMap<Key, (Bag, VecDeque<Bag>)>,
     /// When the first item came of each run's first bag, for reports.
     by_opening: BTreeSet<Key>,
@@ -73,17 +73,17 @@ impl Runs {
         self.by_stamp.insert(Key(first.ns, number), (first, behind));
     }
 
-    /// The least stamp, nanoseconds.
+    /// Returns the least stamp, nanoseconds.
     fn least_ns(&self) -> Option<u64> {
         self.by_stamp.first_key_value().map(|(key, _)| key.0)
     }
 
-    /// When the oldest bag was opened, nanoseconds.
+    /// Returns when the oldest bag was opened, nanoseconds.
     fn opened_ns(&self) -> Option<u64> {
         self.by_opening.first().map(|key| key.0)
     }
 
-    /// The bag with the least stamp.
+    /// Takes out the bag with the least stamp.
     fn pop(&mut self) -> Option<Bag> {
         let (Key(_, number), (bag, mut behind)) = self.by_stamp.pop_first()?;
         self.by_opening.remove(&Key(bag.opened_ns, number));
@@ -100,7 +100,7 @@ impl Runs {
     }
 }
 
-/// The first one, and those behind it; where there are none, without room for any.
+/// Splits a run into its first bag and those after it; where there are none, the rest has no room for any.
 fn split(mut run: VecDeque<Bag>) -> Option<(Bag, VecDeque<Bag>)> {
     let first = run.pop_front()?;
     Some((first, if run.is_empty() { VecDeque::new() } else { run }))
@@ -115,11 +115,11 @@ pub(crate) struct Orphans {
     plain: Runs,
     /// Those with births.
     born: Runs,
-    /// What would go, but for a single reader.
+    /// Bags that are safe, except that a single reader holds them.
     held: HeldBags,
-    /// No bag in `plain` and `born` has a later stamp, nanoseconds: the latest that there ever was. (A bag goes
-    /// once `safe` is above its stamp, and what is asked of this is whether a watermark is: the answer is the same
-    /// as of the latest that is left.)
+    /// No bag in `plain` and `born` has a later stamp, nanoseconds: the latest that there ever was. (A bag is taken out
+    /// once `safe` is above its stamp, and callers ask whether a watermark is above this: the answer is the same
+    /// as for the latest stamp that is left.)
     newest_ns: u64,
     /// Out of an inbox, and not sorted in yet.
     unsorted: Taken<Bag>,
@@ -162,8 +162,8 @@ impl Orphans {
         runs.insert(first, behind);
     }
 
-    /// Sorts some bags in that were put into `inbox`. Call again while it says so, with the same `look`, true at
-    /// first: then everything is here that was in it at the first call.
+    /// Sorts in some bags that were put into `inbox`. Call it again while it returns true, with the same `look`, true
+    /// at first: then everything is here that was in the inbox at the first call.
     pub(crate) fn sort_in(&mut self, inbox: &Inbox<Bag>, look: &mut bool) -> bool {
         if self.unsorted.is_empty() && core::mem::take(look) {
             self.unsorted = inbox.take();
@@ -175,8 +175,9 @@ impl Orphans {
         *look || !self.unsorted.is_empty()
     }
 
-    /// No bag here is stamped before this, nanoseconds: 0 where the stamp alone says nothing. (Behind the first of a
-    /// run that a reader held there may be earlier ones, which are safe already and go with it.)
+    /// Returns a time that no bag here is stamped before, nanoseconds: 0 where the stamp alone says nothing. (After
+    /// the first bag of a run that a reader held there may be earlier ones, which are safe already and are taken out
+    /// with it.)
     pub(crate) fn least_ns(&self) -> u64 {
         if !self.free.by_stamp.is_empty() || !self.held.holds_nothing() || !self.unsorted.is_empty()
         {
@@ -193,32 +194,32 @@ impl Orphans {
             && unsorted.is_empty()
     }
 
-    /// Whether there may be a bag whose stamp `watermark` is not above.
+    /// Returns whether there may be a bag whose stamp `watermark` is not above.
     pub(crate) fn is_uncovered(&self, watermark: u64) -> bool {
         let waits = |runs: &Runs| !runs.by_stamp.is_empty();
         !self.unsorted.is_empty()
             || (waits(&self.plain) || waits(&self.born)) && self.newest_ns >= watermark
     }
 
-    /// No bag here has a later stamp, nanoseconds.
+    /// Returns a time that no bag here has a later stamp than, nanoseconds.
     pub(crate) fn newest_ns(&self) -> u64 {
         self.newest_ns
     }
 
-    /// When the first item came of the oldest bag, nanoseconds.
+    /// Returns when the first item of the oldest bag came, nanoseconds.
     pub(crate) fn opened_ns(&self) -> Option<u64> {
         let runs = [&self.free, &self.plain, &self.born].into_iter().filter_map(Runs::opened_ns);
         runs.chain(Some(self.held.oldest_ns())).min().filter(|&ns| ns != u64::MAX)
     }
 
-    /// Whether [`take`](Orphans::take) would find something to look at.
+    /// Returns whether [`take`](Orphans::take) would find a bag to check.
     pub(crate) fn is_worth_a_look(&self, safe: Safe, holders: &Holders) -> bool {
         !self.free.by_stamp.is_empty()
             || self.next(safe, holders).is_some()
             || self.held.is_worth_a_look(holders)
     }
 
-    /// Where the next bag lies that `safe` is above, by nanoseconds alone: with births or without.
+    /// Returns where the next bag is that `safe` is above, by nanoseconds alone: with births or without.
     fn next(&self, safe: Safe, holders: &Holders) -> Option<bool> {
         let plain = self.plain.least_ns().filter(|&ns| ns < holders.without_birth(safe).ns);
         let born = self.born.least_ns().filter(|&ns| ns < safe.ns);
@@ -228,12 +229,12 @@ impl Orphans {
         }
     }
 
-    /// Takes a bag out that may go. What single readers hold of the bags that are looked at stays here, and is not
-    /// looked at again while they hold it. `safe` was loaded before `holders` looked, and both under the lock that
-    /// this is called under: no look is older than one that came before it here. `looks`: bags that may be looked
-    /// into.
+    /// Takes out a reclaimable bag. What single readers hold of the bags that are checked stays here, and is not
+    /// checked again while they hold it. `safe` was loaded before the scan that made `holders`, and both under the
+    /// lock that this is called under: no scan is older than one that came before it here. `looks`: the number of
+    /// bags that may be checked.
     pub(crate) fn take(&mut self, safe: Safe, holders: &Holders, looks: &mut usize) -> Option<Bag> {
-        // It may be held by another still.
+        // Another holder may still hold it.
         self.held.take_gone(holders).into_iter().for_each(|run| self.wait_in_order(run));
         let mut free = VecDeque::new();
         self.held.release_hazarded(holders, &mut free, &mut self.spare);
@@ -260,7 +261,7 @@ impl Orphans {
         }
     }
 
-    /// Every bag.
+    /// Returns every bag.
     pub(crate) fn into_bags(self) -> impl Iterator<Item = Bag> {
         let Orphans { free, plain, born, mut held, unsorted, .. } = self;
         let runs = [free, plain, born].into_iter().flat_map(Runs::into_bags);

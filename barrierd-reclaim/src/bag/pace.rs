@@ -1,17 +1,17 @@
-//! How many items go at once: how large bags are, how often somebody scans, and how much a call frees. The rules,
+//! The pace of reclamation: how large bags are, how often a thread scans, and how much a call frees. The rules,
 //! without clock or atomics.
 
 use super::BAG_ITEMS;
 
-/// Calls of one thread in a row that are asked to free, with nothing new to free, and kept from buying: whoever
+/// Calls of one thread in a row that are asked to free, with nothing new to free, and kept from buying: a thread that
 /// goes on after that is waiting.
 pub(crate) const PATIENT_FLUSHES: u32 = 8;
 
-/// Items that each `retire` frees while there is a backlog: more than one, so that it shrinks; few, so that no single call pays for a burst (Kim, Brown, Singh, "Are your epochs
-/// too epic? Batch free can be harmful", PPoPP 2024).
+/// Items that each `retire` frees while there is a backlog: more than one, so that it shrinks; few, so that no single
+/// call pays for a burst (Kim, Brown, Singh, "Are your epochs too epic? Batch free can be harmful", PPoPP 2024).
 pub(crate) const FREED_PER_RETIRE: usize = 2;
 
-/// Bags that a round may find left over of the one before without being a backlog.
+/// Bags that a round may find left over from the one before without their being a backlog.
 pub(crate) const BACKLOG_BAGS: usize = 1;
 
 /// Most items that one `retire` frees, when destructors that retire have left it their share.
@@ -26,29 +26,29 @@ pub(crate) const ORPHANS_PER_RETIRE: usize = 2;
 #[cfg(not(loom))]
 pub(crate) const ORPHANS_PER_FLUSH: usize = 8;
 
-/// Bags of exited threads that it looks into for each that it may free: hazards and robust guards may
+/// Bags of exited threads that it checks for each that it may free: hazards and robust guards may
 /// hold what is in them.
 pub(crate) const ORPHANS_LOOKED_AT: usize = 4;
 
-/// A scan looks at every thread, so there is one in as many bags as there are threads now, divided by this,
-/// whoever seals them: a constant price an item, however many there are (or were: `Records::cost`). One scan
-/// serves all, so each thread's bags wait no longer for more of them.
+/// A scan reads every thread's record, so there is one in as many bags as there are threads now, divided by this,
+/// whichever threads seal them: a constant price an item, however many threads there are (or were: `Records::cost`).
+/// One scan serves all, so each thread's bags wait no longer where there are more threads.
 const READERS_A_BAG: usize = 16;
 
-/// What a seal and a scan cost beside a reader that never rests, whose cache lines both have to fetch, and what each
-/// place adds whose thread rests, nanoseconds.
+/// The price of a seal and a scan beside a reader that never rests, whose cache lines both have to fetch, and the price
+/// that each record of a resting thread adds, nanoseconds.
 const SEAL_NS: u64 = 600;
 const LOOK_NS: u64 = 3;
-/// They may take one part in so many of the time between two of them.
+/// A seal and a scan may take one part in this many of the time between two of them.
 const SEAL_SHARE: u64 = 50;
-/// Sealed bags that wait before they are filled up again: then it is a barrier that they wait for, and small ones are
+/// With this many sealed bags waiting, bags are filled up again: then they wait for a barrier, and small ones are
 /// memory lost.
 pub(crate) const MOST_SMALL_BAGS: usize = 16;
-/// A bag has as many at least, so that one call seals and another scans.
+/// A bag takes at least this many items, so that one call seals and another scans.
 const LEAST_A_BAG: usize = 2;
 
-/// How many items a bag takes whose thread retires one in `gap_ns`, where a scan looks at `places`. Few where they
-/// come slowly: what is sealed sooner goes sooner.
+/// Returns the number of items that a bag takes whose thread retires one in `gap_ns`, where a scan reads `places`
+/// records. Few where they come slowly: items that are sealed sooner are freed sooner.
 pub(crate) fn items_a_bag(gap_ns: u64, places: usize) -> usize {
     let places = u64::try_from(places).unwrap_or(u64::MAX);
     let cost = LOOK_NS.saturating_mul(places).saturating_add(SEAL_NS);
@@ -56,8 +56,8 @@ pub(crate) fn items_a_bag(gap_ns: u64, places: usize) -> usize {
     usize::try_from(items).unwrap_or(BAG_ITEMS).clamp(LEAST_A_BAG, BAG_ITEMS)
 }
 
-/// Whether somebody should scan, so many bags having been `sealed` in the domain since the last scan; or
-/// threads that exit, so many after the last of them that did.
+/// Returns whether a thread should scan, after this many bags were `sealed` in the domain since the last scan; or
+/// whether an exiting thread should, this many exits after the last one that did.
 pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
     sealed > readers / READERS_A_BAG
 }
@@ -70,7 +70,7 @@ mod tests {
     fn bags_follow_the_pace_of_their_thread() {
         // One in 10 us, one in 1 us, a busy loop.
         assert_eq!([10_000, 1_000, 20, 0].map(|gap| items_a_bag(gap, 2)), [4, 31, 64, 64]);
-        // A scan that looks at many is worth a larger bag.
+        // A scan that reads many records is worth a larger bag.
         assert_eq!([100, 1_000].map(|places| items_a_bag(10_000, places)), [5, 18]);
         assert_eq!(items_a_bag(u64::MAX, usize::MAX), LEAST_A_BAG);
     }

@@ -301,8 +301,8 @@ proptest! {
     }
 }
 
-/// What was put held, being safe by then, is not let go by an older look of another thread's, which came before
-/// it was safe and can't have seen who holds it.
+/// What is held, being safe by then, is not released by another thread's older scan of the holders, which came before
+/// it was safe and can't have seen its holder.
 #[test]
 fn an_older_look_lets_nothing_go() {
     if std::env::var_os(OLDER_LOOK).is_some() {

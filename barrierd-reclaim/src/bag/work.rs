@@ -1,4 +1,4 @@
-//! What a queue's owner does to it on its slow paths.
+//! The operations of a queue's owner on its slow paths.
 //!
 //! Owns the order of sealed and safe bags. The owner is inside the queue all the while ([`Bags::own`]),
 //! and no foreign code runs.
@@ -13,36 +13,36 @@ use crate::sync::{Mutant, Ordering, broken};
 use core::ptr;
 use std::collections::VecDeque;
 
-/// What only slow paths touch.
+/// The part of a queue that only slow paths touch.
 pub(super) struct Rest {
     pub(super) open: Bag,
     /// Sealed, oldest first; their stamps never fall.
     pub(super) sealed: VecDeque<Bag>,
-    /// Items that were ever sealed.
+    /// The number of items that were ever sealed.
     pub(super) count: u64,
     /// Times in a row that its owner was asked to free, had nothing new, and could not buy.
     pub(super) kept_back: u32,
-    /// Items that were sealed since the domain's limits were last looked at, and those that were in open bags then.
+    /// Items that were sealed since the domain's limits were last checked, and those that were in open bags then.
     pub(super) unchecked: usize,
     pub(super) open_then: usize,
     /// When the first item came since the last seal, nanoseconds; `u64::MAX`: none has.
     pub(super) begun_ns: u64,
-    /// How far apart items came that were sealed last, nanoseconds.
+    /// The time between the items that were sealed last, nanoseconds.
     pub(super) gap_ns: u64,
-    /// Items that a bag takes at this pace.
+    /// The number of items that a bag takes at this pace.
     pub(super) step: usize,
-    /// A scan is left to the next call on the slow way.
+    /// A scan is left to the next call on the slow path.
     pub(super) scan_left: bool,
     /// Found safe, oldest first.
     pub(super) safe: VecDeque<Bag>,
-    /// By what these were found so last.
+    /// The time by which these were last found safe.
     pub(super) released: Safe,
     /// So many of them are a backlog.
     pub(super) surplus: usize,
     /// The bag whose items `next..end` are.
     pub(super) going: Option<Bag>,
     pub(super) spare: Vec<Bag>,
-    /// What does not go in this order; made when it is needed.
+    /// What is not freed in this order; made when it is needed.
     pub(super) held: Option<Box<HeldBags>>,
 }
 
@@ -54,17 +54,17 @@ impl Rest {
         }
     }
 
-    /// When the first item came of the oldest bag that is not being freed, nanoseconds; `u64::MAX`:
+    /// Returns when the first item of the oldest bag that is not being freed came, nanoseconds; `u64::MAX` if
     /// there is none. `open`: the open bag has items.
     pub(super) fn oldest_ns(&self, open: bool) -> u64 {
-        // Behind a robust guard what is safe may be younger than what is not: each queue has a say.
+        // Where a robust guard holds items back, safe ones may be younger than others: each queue is asked.
         let first = |bags: &VecDeque<Bag>| bags.front().map_or(u64::MAX, Bag::opened_ns);
         let open = if open { self.open.opened_ns } else { u64::MAX };
         let held = self.held.as_ref().map_or(u64::MAX, |held| held.oldest_ns());
         first(&self.safe).min(first(&self.sealed)).min(open).min(held)
     }
 
-    /// Sealed bags of items with a birth, if there is an [`HeldBags`].
+    /// Returns the sealed bags of items with a birth, if there is an [`HeldBags`].
     fn born(&self) -> Option<&VecDeque<Bag>> {
         self.held.as_ref().map(|held| held.sealed())
     }
@@ -77,18 +77,18 @@ pub(crate) struct Work<'b> {
 }
 
 impl Work<'_> {
-    /// Items in the open bag of those without a birth.
+    /// Returns the number of items in the open bag of those without a birth.
     pub(crate) fn open(&self) -> usize {
         self.bags.plain.items()
     }
 
-    /// [`wants_seal_as`](Work::wants_seal_as), for an item without a birth that comes with others, however fast
+    /// Returns [`wants_seal_as`](Work::wants_seal_as) for an item without a birth that comes with others, however fast
     /// they come.
     pub(crate) fn wants_seal(&self) -> bool {
         self.has_no_room::<false>(BAG_ITEMS)
     }
 
-    /// Whether a push now would need another bag: this one is full, or of another virtual time.
+    /// Returns whether a push now would need another bag: this one is full, or of another virtual time.
     pub(crate) fn wants_seal_as<const BORN: bool>(&self) -> bool {
         self.has_no_room::<BORN>(self.most())
     }
@@ -99,7 +99,7 @@ impl Work<'_> {
         open >= most || open > 0 && self.bags.vtime.load() != lane.tag.get()
     }
 
-    /// How far apart items came that were sealed last, nanoseconds.
+    /// Returns the time between the items that were sealed last, nanoseconds.
     pub(crate) fn gap_ns(&self) -> u64 {
         #[cfg(all(test, not(loom)))]
         if let Some(gap_ns) = super::GAP_NS.get() {
@@ -109,35 +109,35 @@ impl Work<'_> {
         if cfg!(barrierd_unpaced) { 0 } else { self.rest.gap_ns }
     }
 
-    /// So many items a bag from here on.
+    /// Sets the number of items that a bag takes from here on.
     pub(crate) fn set_step(&mut self, items: usize) {
         debug_assert!((1..=BAG_ITEMS).contains(&items));
         self.rest.step = items;
         self.open_way(self.most());
     }
 
-    /// Whether bags are sealed before they are full, since items come slowly.
+    /// Returns whether bags are sealed before they are full, since items come slowly.
     pub(crate) fn is_paced(&self) -> bool {
         self.rest.step < BAG_ITEMS
     }
 
-    /// Whether so many bags wait that they are filled up.
+    /// Returns whether so many bags wait that they are filled up.
     pub(crate) fn is_crowded(&self) -> bool {
         self.sealed() >= MOST_SMALL_BAGS
     }
 
-    /// Items that a bag takes now.
+    /// Returns the number of items that a bag takes now.
     fn most(&self) -> usize {
         if self.is_crowded() { BAG_ITEMS } else { self.rest.step }
     }
 
-    /// Pushes take the fast way as long as the open bag has fewer items.
+    /// Lets pushes take the fast path as long as the open bag has fewer items.
     fn open_way(&self, items: usize) {
-        // Never 0, which says that the queue was taken: without items the fast way is closed in any case.
+        // Never 0, which says that the queue was taken: without items the fast path is closed in any case.
         self.bags.set_most(items.clamp(1, BAG_ITEMS));
     }
 
-    /// Whether a scan was left to this call.
+    /// Returns whether a scan was left to this call.
     pub(crate) fn is_scan_left(&self) -> bool {
         self.rest.scan_left
     }
@@ -149,8 +149,8 @@ impl Work<'_> {
         self.open_way(open + if bag { self.rest.step } else { 0 });
     }
 
-    /// After a scan: the next one comes with the next bag; or, where bags are filled up, after as many items as a bag
-    /// takes at this pace, so that it is soon known when what they wait for has come.
+    /// Sets when the next scan comes, after a scan: with the next bag; or, where bags are filled up, after as many
+    /// items as a bag takes at this pace, so that it is soon known when what they wait for has come.
     pub(crate) fn goes_on(&mut self) {
         if self.is_crowded() && self.is_paced() {
             self.leave_scan(true);
@@ -159,25 +159,26 @@ impl Work<'_> {
         }
     }
 
-    /// After one was taken out: whether more were there than one item a call frees before as many have come again.
+    /// Returns, after one item was taken out, whether there were more than calls that free one item each would free
+    /// before as many have come again.
     pub(crate) fn has_many(&self) -> bool {
         let Rest { safe, step, .. } = &*self.rest;
         let next = safe.front().map_or(0, Bag::waiting);
         self.has_backlog() || safe.len() > 1 || self.bags.going() + next >= *step
     }
 
-    /// What lies in open bags: items, bytes.
+    /// Returns what is in open bags: items, bytes.
     pub(crate) fn unsealed(&self) -> (usize, usize) {
         let Bags { plain, born, .. } = self.bags;
         (plain.items() + born.items(), plain.bytes.get() + born.bytes.get())
     }
 
-    /// Whether the last push, of this kind, was the first into its bag.
+    /// Returns whether the last push, of this kind, was the first into its bag.
     pub(crate) fn is_first<const BORN: bool>(&self) -> bool {
         self.bags.lane::<BORN>().items() == 1
     }
 
-    /// The first item has just come into the open bag of its kind, at `ns`. For reports.
+    /// Notes that the first item has just come into the open bag of its kind, at `ns`. For reports.
     pub(crate) fn opened<const BORN: bool>(&mut self, ns: u64) {
         self.rest.begun_ns = self.rest.begun_ns.min(ns);
         if BORN {
@@ -185,7 +186,8 @@ impl Work<'_> {
         } else {
             self.rest.open.opened_ns = ns;
         }
-        // SAFETY: null, or as `show_on` says. Nothing is younger, so it shows only where nothing else does.
+        // SAFETY: null, or as `show_on` says. The new bag is the youngest, so its time is published only if no other
+        // bag's is.
         // Relaxed: see `Bags::show_oldest`.
         if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() }
             && shown.load(Ordering::Relaxed) == u64::MAX
@@ -194,12 +196,12 @@ impl Work<'_> {
         }
     }
 
-    /// After bags were taken away.
+    /// Shows the oldest bag again, after bags were taken away.
     pub(crate) fn show_oldest(&self) {
         self.bags.show_oldest(self.rest);
     }
 
-    /// Whether anything waits for a barrier or a reader.
+    /// Returns whether anything waits for a barrier or a reader.
     pub(crate) fn waits(&self) -> bool {
         self.open() > 0 || self.bags.born.items() > 0 || self.sealed() > 0
     }
@@ -270,12 +272,12 @@ impl Work<'_> {
         }
         assert!(lane.items() < BAG_ITEMS);
         let fill = lane.fill.load(Ordering::Relaxed);
-        // SAFETY: there is room; the rest is the caller's promise.
+        // SAFETY: there is room, and the caller promises that an object of kind `BORN` begins with its birth.
         unsafe { self.bags.add::<BORN>(fill, item, bytes) };
     }
 
-    /// Lets what is safe go, but for what `holders` hold: later calls take it out. `holders` looked
-    /// after `safe` was loaded.
+    /// Moves what is safe to where later calls take it out, except what `holders` hold. The scan that made `holders`
+    /// came after `safe` was loaded.
     ///
     /// Where barriers come in rounds, much becomes safe at once, and one item a call is just enough
     /// until the next round. What is left over by then is a backlog.
@@ -287,7 +289,7 @@ impl Work<'_> {
             let bag = self.rest.sealed.pop_front().expect("looked at");
             self.reclaimable(bag, holders);
         }
-        // An open bag goes by virtual time alone.
+        // An open bag is reclaimed by virtual time alone.
         if self.rest.sealed.is_empty() && self.open() > 0 && self.bags.plain.tag.get() < plain.vtime
         {
             self.seal_plain(u64::MAX);
@@ -310,8 +312,8 @@ impl Work<'_> {
         }
     }
 
-    /// The same by another thread's look, which may be older than the last one that was used here: what that
-    /// one put held, being safe by then, need not have been safe before this one.
+    /// Does the same by another thread's scan of the holders, which may be older than the last one that was used
+    /// here: what that one held back, being safe by then, need not have been safe before this one.
     pub(crate) fn release_shared(&mut self, safe: Safe, holders: &Holders) {
         let Safe { ns, vtime } = self.rest.released;
         let older = safe.ns < ns || safe.vtime < vtime;
@@ -320,7 +322,7 @@ impl Work<'_> {
         }
     }
 
-    /// Only hazards may hold it.
+    /// Moves a bag that only hazards may hold to the safe ones.
     fn reclaimable(&mut self, mut bag: Bag, holders: &Holders) {
         if holders.has_hazards() {
             self.rest.held.get_or_insert_default().hazards(&mut bag, holders);
@@ -332,22 +334,22 @@ impl Work<'_> {
         }
     }
 
-    /// The next item that may go.
+    /// Returns the next reclaimable item.
     pub(crate) fn take_safe(&mut self) -> Option<Item> {
         self.bags.next_going().or_else(|| self.bags.next_bag(self.rest))
     }
 
-    /// Whether so many may go that one item a call is too slow.
+    /// Returns whether so many are reclaimable that one item a call is too slow.
     pub(crate) fn has_backlog(&self) -> bool {
         self.bags.behind.get()
     }
 
-    /// Items that may go.
+    /// Returns the number of reclaimable items.
     pub(crate) fn ready(&self) -> usize {
         self.bags.going() + self.rest.safe.iter().map(Bag::waiting).sum::<usize>()
     }
 
-    /// Items of sealed bags whose stamp `watermark` does not cover.
+    /// Returns the items of sealed bags whose stamp `watermark` does not cover.
     pub(crate) fn uncovered(&self, watermark: u64) -> Uncovered {
         if self.newest_sealed() < watermark {
             return Uncovered::default();
@@ -371,7 +373,7 @@ impl Work<'_> {
         sealed.drain(..).chain(held.iter_mut().flat_map(|held| held.take_sealed()))
     }
 
-    /// The same, as a thread leaves them.
+    /// Takes the same, as a thread leaves them.
     pub(crate) fn leave_sealed(&mut self) -> Left {
         let Rest { sealed, held, .. } = &mut *self.rest;
         let born = held.iter_mut().map(|held| held.take_sealed().collect()).collect();
@@ -380,24 +382,24 @@ impl Work<'_> {
         left
     }
 
-    /// Sealed bags that wait for a barrier or a reader.
+    /// Returns the number of sealed bags that wait for a barrier or a reader.
     pub(crate) fn sealed(&self) -> usize {
         self.rest.sealed.len() + self.rest.born().map_or(0, VecDeque::len)
     }
 
-    /// Whether a sealed bag may go by `safe`, but for what single readers hold.
+    /// Returns whether a sealed bag is reclaimable by `safe`, except what single readers hold.
     pub(crate) fn has_safe(&self, safe: Safe) -> bool {
         let is_safe = |bags: &VecDeque<Bag>| bags.front().is_some_and(|bag| bag.is_safe(safe));
         is_safe(&self.rest.sealed) || self.rest.born().is_some_and(is_safe)
     }
 
-    /// The owner scans now.
+    /// Notes that the owner scans now.
     pub(crate) fn scanned(&mut self) {
         self.rest.scan_left = false;
     }
 
-    /// On each slow way, behind the scan: whether the domain's limits are looked at now. If not, more than 64 items could
-    /// have come since the last time, before the slow way is taken again.
+    /// Returns, on each slow path after the scan, whether the domain's limits must be checked now: without the check,
+    /// more than 64 items could come between two checks, before the slow path is taken again.
     pub(crate) fn is_to_check_limits(&mut self) -> bool {
         let Bags { plain, born, most, .. } = self.bags;
         let open = plain.items() + born.items();
@@ -411,31 +413,32 @@ impl Work<'_> {
         due
     }
 
-    /// Its owner was held up until `ns`, by what is no work of its own: that is not its pace.
+    /// Notes that its owner was held up until `ns` by something else than its own work: that does not count as its
+    /// pace.
     pub(crate) fn was_held_up(&mut self, ns: u64) {
         if self.rest.begun_ns != u64::MAX {
             self.rest.begun_ns = ns;
         }
     }
 
-    /// Whether its owner was so often asked to free in vain, with nothing new, that it is waiting.
+    /// Returns whether its owner was so often asked to free in vain, with nothing new, that it is waiting.
     pub(crate) fn is_impatient(&self) -> bool {
         self.rest.kept_back >= PATIENT_FLUSHES
     }
 
-    /// Its owner was asked to free. `in_vain`: it has not come to all that a barrier would set free.
+    /// Notes that its owner was asked to free. `in_vain`: something is left that a barrier would make reclaimable.
     pub(crate) fn flushed(&mut self, in_vain: bool) {
         self.rest.kept_back = if in_vain { self.rest.kept_back + 1 } else { 0 };
     }
 
-    /// The newest stamp of a sealed bag; 0 if there is none.
+    /// Returns the newest stamp of a sealed bag; 0 if there is none.
     pub(crate) fn newest_sealed(&self) -> u64 {
         let newest = |bags: Option<&Bag>| bags.map_or(0, |bag| bag.ns);
         newest(self.rest.sealed.back()).max(newest(self.rest.born().and_then(VecDeque::back)))
     }
 
-    /// Takes every sealed bag and every one that may go, in a time that does not depend on how many there are
-    /// but for what single readers hold. Seal first.
+    /// Takes every sealed bag and every reclaimable one, in a time that does not depend on how many there are,
+    /// except for what single readers hold. Seal first.
     pub(crate) fn take_all(&mut self) -> Left {
         debug_assert!(self.open() == 0, "items left behind");
         let left = self.bags.going();

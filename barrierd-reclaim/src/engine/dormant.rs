@@ -1,7 +1,8 @@
 //! Which readers are put to sleep, and when: rounds of marks, one at a time.
 //!
-//! Owns the round and its pace. A round marks readers that have been idle for a while, comes to a full stop, and ends
-//! with the next barrier of all CPUs, from wherever that comes. What a mark and sleep are is `protocol/dormant.rs; that the barrier is one is its source's business.
+//! Owns the round and its pace. A round marks readers that have been idle for a while, fences and takes a stamp, and
+//! ends with the next barrier of all CPUs, from any source. Marks and sleep themselves are in `protocol/dormant.rs`;
+//! the source answers for the barrier.
 
 use super::Engine;
 use crate::engine::record::Record;
@@ -13,8 +14,9 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering;
 use std::sync::Mutex;
 
-/// A thread that has opened nothing for so long is idle, nanoseconds; and rounds are at least this far apart. As
-/// long as purchases are: so the barrier that is bought because of one idle thread is the last one that it costs.
+/// A thread that has opened nothing for this long is idle, nanoseconds; and rounds are at least this far apart.
+/// Purchases are as far apart: so the barrier that is bought because of one idle thread is the last one that it
+/// costs.
 const IDLE_NS: u64 = 2_000_000;
 
 /// There is no round.
@@ -23,14 +25,14 @@ const NONE: u64 = u64::MAX;
 /// A domain's sleepers.
 #[derive(Debug)]
 pub(crate) struct Dormant {
-    /// The full stop after the last mark of a round that awaits its barrier, or [`NONE`]. Whoever has it locked marks
-    /// readers, and puts them to sleep. Only ever tried, so nobody waits for a thread that has it.
+    /// The stamp that was taken after the last mark of a round which awaits its barrier, or [`NONE`]. The thread that has it
+    /// locked marks readers, and puts them to sleep. Only ever tried, so no thread waits for one that has it.
     round: Mutex<u64>,
     /// The same, as a hint.
     stop: AtomicU64,
     /// No round begins before this, nanoseconds.
     next_ns: AtomicU64,
-    /// How many sleep, or so.
+    /// Roughly the number of sleepers.
     sleepers: AtomicUsize,
 }
 
@@ -46,20 +48,20 @@ impl Default for Dormant {
 }
 
 impl Engine {
-    /// How many readers sleep, or so.
+    /// Returns roughly how many readers sleep.
     pub(crate) fn sleepers(&self) -> usize {
         // Relaxed, and wherever it is counted: a hint of what a scan costs.
         self.dormant.sleepers.load(Ordering::Relaxed)
     }
 
-    /// What the readers themselves prove ([`protocol::collect`]), but for those that sleep, who have nothing to prove.
-    /// `own`: a stop of the calling thread.
+    /// Returns what the readers themselves prove ([`protocol::collect`]), except those that sleep, which have nothing
+    /// to prove. `own`: a stamp of the calling thread.
     pub(crate) fn collect(&self, own: u64) -> u64 {
         protocol::collect(own, self.records.awake().map(Record::reader))
     }
 
-    /// Begins a round, if readers that are idle hold back what is `collected`, and none is under way. A stop of the
-    /// calling thread: that of the round, for which a barrier had better be bought, or `own`, an earlier one.
+    /// Begins a round, if idle readers hold back what is `collected`, and none is under way. Returns a stamp of the calling
+    /// thread: that of the round, for which a barrier should be bought, or `own`, an earlier one.
     pub(crate) fn mark_idle_readers(&self, own: u64, collected: u64) -> u64 {
         let dormant = &self.dormant;
         let is_old = |seen: u64| own.saturating_sub(seen) >= IDLE_NS;
@@ -91,7 +93,7 @@ impl Engine {
     }
 
     /// Ends the round, if its barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
-    /// readers have seen is none. Whether anybody fell asleep.
+    /// readers have seen is no such barrier. Returns whether any reader fell asleep.
     pub(crate) fn put_to_sleep(&self, passed: u64) -> bool {
         let dormant = &self.dormant;
         if passed <= dormant.stop.load(Ordering::Relaxed) {
@@ -116,7 +118,7 @@ impl Engine {
         fallen > 0
     }
 
-    /// The owner of `record` looked, and finds that it is not awake ([`Sleep::is_awake`](dormant::Sleep::is_awake)).
+    /// Wakes the owner of `record`, which calls it after [`Sleep::is_awake`](dormant::Sleep::is_awake) returned false.
     #[cold]
     #[inline(never)]
     pub(crate) fn wake(&self, record: &Record) {

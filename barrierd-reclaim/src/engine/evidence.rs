@@ -1,7 +1,7 @@
-//! From stops and sources to what may go: stamps, watermarks, scans, purchases.
+//! From stamps and sources to what is reclaimable: stamps, watermarks, scans, purchases.
 //!
-//! Owns the order of evidence first, slots after, holders last. The steps themselves are `protocol/mod.rs`'s
-//! and `protocol/holders.rs`'s.
+//! Owns the order: evidence first, slots after, holders last. The steps themselves are in `protocol/mod.rs`
+//! and `protocol/holders.rs`.
 
 use super::Engine;
 use super::Found;
@@ -32,39 +32,41 @@ use std::sync::MutexGuard;
 use std::time::Duration;
 
 impl Engine {
-    /// A full stop of a thread without a record.
+    /// Fences and takes a stamp for a thread without a record.
     pub(crate) fn fence_and_stamp_unlisted(&self) -> u64 {
         self.judge(self.words.stop(&FLOOR, now_ns))
     }
 
-    /// A full stop of the record's owner. Its stamp; one that never passes if the clock can't be
+    /// Fences and takes a stamp for the record's owner. Returns the stamp; one that never passes if the clock can't be
     /// trusted.
     pub(crate) fn fence_and_stamp(&self, record: &Record) -> u64 {
         self.judge(record.reader().fence_and_stamp(&self.words, &FLOOR, now_ns))
     }
 
-    /// A clock that lies behind a stop which came before may have stepped back while it was slewed, by
+    /// Returns the stamp, or one that never passes if the clock can't be trusted.
+    ///
+    /// A clock that lies behind what an earlier stamp found on it may have stepped back while it was slewed, by
     /// any amount: then it is still the daemon's clock, whose evidence is below all that it shows, and
-    /// the stamp is that stop's. Or it is another clock than before (setns into another time namespace):
+    /// the stamp follows the earlier ones. Or it is another clock than before (setns into another time namespace):
     /// then stamps would be too early for the daemon's watermarks.
     pub(crate) fn judge(&self, stop: protocol::Stop) -> u64 {
         if stop.lag_ns > CLOCK_MARGIN_NS
             && self.barriers.compares_clocks()
             && is_another_clock(time_ns::is_initial(), stop.lag_ns)
         {
-            // Relaxed, here and where it is loaded: this stop is refused below whoever sees it when, and
-            // each later one is judged for itself.
+            // Relaxed, here and where it is loaded: this stamp is refused below, whenever other threads see the flag,
+            // and each later one is judged for itself.
             self.poisoned.store(true, Ordering::Relaxed);
         }
         if self.poisoned.load(Ordering::Relaxed) { u64::MAX } else { stop.ns }
     }
 
-    /// Looks for evidence, then at the readers, and lets go what is safe. The owner has just come to
-    /// a full stop, and `work` is its queue.
+    /// Takes evidence, then scans the readers, and releases what is safe. The owner has just taken a
+    /// stamp, and `work` is its queue.
     pub(crate) fn scan_and_release(&self, record: &Record, work: &mut Work<'_>, asked: Asked) {
         let own = record.reader().last_stamp();
         work.scanned();
-        // Who is asked to free looks after what others have left, too.
+        // A call that is asked to free looks after what other threads have left, too.
         let flushes = matches!(asked, Asked::OnFlush | Asked::OnFlushAgain);
         let left = flushes && self.has_orphans();
         let uncovered = |watermark| {
@@ -75,7 +77,7 @@ impl Engine {
                 // None of those is stamped before that.
                 false => Uncovered { items: usize::from(others), oldest_ns: watermark },
             };
-            // What a section of another holds no barrier sets free; the caller's own may end any time.
+            // No barrier sets free what another thread's section holds; the caller's own section may end any time.
             let held = || self.is_pinned_before(all.oldest_ns, record);
             if flushes && all.any() && held() { Uncovered::default() } else { all }
         };
@@ -89,7 +91,7 @@ impl Engine {
             if !self.may_be_held() || pace::worth_scanning(1, self.scan_cost()) {
                 work.release(safe, &holders);
             } else {
-                // For those as well who do not scan. Whoever holds the lock has a pair that is as good.
+                // For threads that do not scan as well. A thread that holds the lock has a pair that is as good.
                 let found = Arc::new(Found { safe, holders });
                 if let Some(mut shared) = try_lock(&self.found) {
                     *shared = Some(found.clone());
@@ -99,12 +101,12 @@ impl Engine {
         }
     }
 
-    /// The owner has sealed `bags` of its queue: it scans for all who take part in the domain, if it is time
-    /// for a scan; else it lets go what others' scans have found.
+    /// Called when the owner has sealed `bags` of its queue. If it is time for a scan, the owner scans for all
+    /// threads of the domain; else it releases what others' scans have found.
     pub(crate) fn scan_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
         let cost = self.scan_cost();
         let worth = |sealed| pace::worth_scanning(sealed, cost);
-        // Where each seal is worth a scan nobody need count them.
+        // Where each seal is worth a scan, seals need not be counted.
         if worth(1) || self.words.must_scan(bags, worth) {
             self.scan_and_release(record, work, Asked::OnRetire);
         } else {
@@ -112,13 +114,13 @@ impl Engine {
         }
     }
 
-    /// Lets go what others' scans have found safe, for no more than that is worth: a look at all intervals
-    /// and hazards would be as dear as a scan, so it is that of the last who scanned.
+    /// Releases what others' scans have found safe, for no more than that is worth. A scan of all intervals
+    /// and hazards would be as dear as one of the readers, so the result of the last thread that scanned is used.
     ///
-    /// It makes no difference who scans and who frees. `safe` is loaded Acquire, from the scan's Release
-    /// (`Words::safe`). And what one look at the holders, after `safe` was loaded, found held by nobody is
-    /// free for good (`protocol/holders.rs`), so the pair of the two is as true for who takes it over by a lock, and
-    /// whenever; but not the look with another `safe`.
+    /// It makes no difference which thread scans and which frees. `safe` is loaded Acquire, from the scan's Release
+    /// (`Words::safe`). And what one scan of the holders, after `safe` was loaded, found held by no reader is free
+    /// for good (`protocol/holders.rs`). So the pair of the two is as true for a thread that takes it over by a lock,
+    /// and at any later time; but the scan of the holders is not true with another `safe`.
     fn release_found(&self, work: &mut Work<'_>) {
         if !work.has_safe(self.words.safe()) {
             return;
@@ -132,18 +134,18 @@ impl Engine {
         }
     }
 
-    /// What a scan and the look at who holds what cost, in words of others that are loaded.
+    /// Returns the price of a scan of the readers and holders, in words of other threads that are loaded.
     pub(crate) fn scan_cost(&self) -> usize {
         self.records.cost().saturating_sub(self.sleepers()) + self.hazards.cost()
     }
 
-    /// Lets go what is safe, be it by another thread's scan, but for what single readers hold.
+    /// Releases what is safe, by this or another thread's scan, except what single readers hold.
     pub(crate) fn release(&self, work: &mut Work<'_>) {
         let (safe, holders) = self.reclaimable();
         work.release(safe, &holders);
     }
 
-    /// What may be let go, and who holds what of it.
+    /// Returns what is reclaimable, and the holders of the rest.
     pub(crate) fn reclaimable(&self) -> (Safe, Holders) {
         holders::reclaimable(&self.words, || {
             if !self.may_be_held() {
@@ -158,7 +160,7 @@ impl Engine {
         })
     }
 
-    /// Whether another's section is open that had not seen the stop `stamp` when it began. For a decision
+    /// Returns whether another's section is open that had not seen the stamp `stamp` when it began. For a decision
     /// what to buy: proves nothing.
     fn is_pinned_before(&self, stamp: u64, own: &Record) -> bool {
         self.records.awake().any(|record| {
@@ -166,13 +168,13 @@ impl Engine {
         })
     }
 
-    /// Whether a hazard or an interval ever was in the domain.
+    /// Returns whether a hazard or an interval ever was in the domain.
     fn may_be_held(&self) -> bool {
         // Acquire, as for the head of a list.
         self.has_intervals.load(Ordering::Acquire) || !self.hazards.is_empty()
     }
 
-    /// One scan: evidence first, then the slots. `own`: a stop of the calling thread. `uncovered`: how
+    /// Runs one scan: evidence first, then the slots. `own`: a stamp of the calling thread. `uncovered` returns how
     /// many of its items a watermark does not cover.
     pub(crate) fn scan(
         &self,
@@ -186,7 +188,8 @@ impl Engine {
         let mut memory = None;
         let watermark = || {
             if self.readers_fence {
-                // Pairs with the fence of a reader's look (`Sleep::is_awake`): between the stop and the look at the slots.
+                // Pairs with the fence after a reader's check (`Sleep::wake`): between the stamp and the loads of the
+                // slots.
                 fence(Ordering::SeqCst);
                 return own;
             }
@@ -197,7 +200,7 @@ impl Engine {
                 passed = passed.max(news.ns);
                 memory = self.adopt(news);
             }
-            // Whoever has just been put to sleep need not be waited for.
+            // A reader that has just been put to sleep need not be waited for.
             let collected = if self.put_to_sleep(passed) { self.collect(own) } else { collected };
             let stop = self.mark_idle_readers(own, collected);
             let watermark = collected.max(passed);
@@ -209,7 +212,7 @@ impl Engine {
             self.put_to_sleep(bought);
             watermark.max(bought)
         };
-        // Who sleeps by now has no section open that could have found anything that goes by this watermark.
+        // A reader that sleeps by now has no section open that could have found anything that this watermark covers.
         let readers = || self.records.awake().map(Record::reader);
         let scan = protocol::scan(&self.words, watermark, readers);
         if let Some(passive) = memory {
@@ -219,7 +222,7 @@ impl Engine {
         Some(scan)
     }
 
-    /// A round of the daemon's, taken over by one thread: the lock is held until its scan is done.
+    /// Adopts a round of the daemon, by one thread: the lock is held until its scan is done.
     fn adopt(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
         let mut passive = self.passive.try_lock().ok()?;
         if news.ns <= passive.last_ns {
@@ -233,7 +236,7 @@ impl Engine {
         Some(passive)
     }
 
-    /// How long until the background thread may buy another barrier, where it has to.
+    /// Returns the time until the background thread may buy another barrier, where it has to.
     pub(crate) fn purchase_in(&self) -> Option<Duration> {
         let membarrier = self.barriers.membarrier()?;
         if self.barriers.keeps_up() || membarrier.is_refused() {
@@ -251,7 +254,7 @@ impl Engine {
         uncovered: &dyn Fn(u64) -> Uncovered,
     ) -> Option<u64> {
         let Some(membarrier) = self.barriers.membarrier() else {
-            // What comes of it shows in the daemon's watermark.
+            // The result shows in the daemon's watermark.
             let urgent = matches!(asked, Asked::AtLimit | Asked::OnFlush | Asked::OnFlushAgain);
             if urgent && uncovered(watermark).any() && self.barriers.expedite(own) {
                 self.counters.bought(asked);
@@ -321,11 +324,11 @@ impl Engine {
 }
 
 impl Engine {
-    /// How many of the items that `watermark` does not cover a barrier would set free: those that no section holds back
-    /// which is open now, be it the caller's own. The others a barrier that comes later covers as well. A hint.
+    /// Returns how many of the items that `watermark` does not cover a barrier would set free: those that no section
+    /// which is open now holds back, the caller's own included. A later barrier covers the others as well. A hint.
     ///
-    /// Where an interval is open it is all of them, since with each barrier the era goes on, and what a stalled robust
-    /// guard keeps goes by that.
+    /// Where an interval is open it is all of them, since with each barrier the era goes on, and that limits what a
+    /// stalled robust guard keeps.
     fn would_go(&self, watermark: u64, uncovered: &dyn Fn(u64) -> Uncovered) -> usize {
         let all = uncovered(watermark).items;
         // Relaxed: what is bought is a matter of price.
@@ -338,15 +341,16 @@ impl Engine {
         all.saturating_sub(uncovered(watermark.max(protocol::above(oldest))).items)
     }
 
-    /// Whether an open section holds back all that `watermark` does not cover: then a barrier lets nothing go. Once the
-    /// section has ended its thread shows what it has seen, or a barrier is worth its price. A hint.
+    /// Returns whether an open section holds back all that `watermark` does not cover: then a barrier makes nothing
+    /// reclaimable. Once the section has ended its thread shows what it has seen, or a barrier is worth its price. A
+    /// hint.
     fn is_held_at(&self, watermark: u64) -> bool {
         let mut readers = self.records.awake().map(Record::reader);
         readers.any(|reader| reader.pinned().is_some_and(|seen| seen < watermark))
     }
 
-    /// Whether the process is registered for membarrier by the background thread, which waits for it where
-    /// this caller need not: above its budget, or the domain's limits, it does.
+    /// Returns whether the caller leaves the registration for membarrier to the background thread, which then waits
+    /// for it in the caller's place. A caller above its budget, or the domain's limits, registers by itself.
     fn leaves_registration(&self, asked: Asked, uncovered: usize) -> bool {
         matches!(asked, Asked::OnRetire | Asked::OnExit)
             && uncovered < self.budget
@@ -354,8 +358,8 @@ impl Engine {
             && membarrier::is_attended()
     }
 
-    /// The background thread's, while something waits: registers the process for membarrier, if no daemon keeps
-    /// up or somebody wanted to buy all the same. May take some 10 ms, once a process.
+    /// Called by the background thread, while something waits: registers the process for membarrier, if no daemon keeps
+    /// up or some thread wanted to buy all the same. May take some 10 ms, once a process.
     pub(crate) fn prepare_to_buy(&self) {
         let Some(membarrier) = self.barriers.membarrier() else { return };
         if !membarrier.is_prepared(|| !self.barriers.keeps_up()) && membarrier.prepare() {
@@ -364,12 +368,12 @@ impl Engine {
     }
 }
 
-/// Behind by this, nanoseconds, with nobody to tell why: the daemon's clients call a clock wrong by the
-/// same.
+/// A clock that lags by this, nanoseconds, for an unknown reason counts as another one: the daemon's clients call a
+/// clock wrong by the same.
 const MOST_LAG_NS: u64 = FUTURE_SLACK_NS;
 
-/// Whether a clock that is `lag_ns` behind what it showed is another one than the daemon's. A daemon's
-/// file is opened in the initial time namespace alone, so who is still there reads the same clock.
+/// Returns whether a clock that is `lag_ns` behind what it showed is another one than the daemon's. A daemon's
+/// file is opened in the initial time namespace alone, so a process that is still there reads the same clock.
 fn is_another_clock(initial: std::io::Result<bool>, lag_ns: u64) -> bool {
     initial.map_or(lag_ns >= MOST_LAG_NS, |initial| !initial)
 }

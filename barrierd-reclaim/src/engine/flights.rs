@@ -1,10 +1,10 @@
-//! Which bags of the domain's are in somebody's hands, to be freed: whoever must not miss what is in them waits
+//! Bags of the domain that some thread has taken out to free them: a thread that must not miss what is in them waits
 //! here until they have landed.
 //!
-//! Owns the list of flights, and the bag that the background thread is freeing. A flight begins under the lock of
-//! the domain's orphans, in the same hold in which its bag leaves them, and ends once the last destructor has
-//! returned and what is left, after a panic, is back there: so whoever holds that lock finds each bag in the one or
-//! in the other. It knows nothing of queues.
+//! Owns the list of flights, and the bag that the background thread is freeing. A flight begins under the lock of the
+//! domain's orphans, in the same hold in which its bag leaves them, and ends once the last destructor has returned
+//! and what is left, after a panic, is back there. So a thread that holds that lock finds each bag in the one or in
+//! the other. This file knows nothing of queues.
 
 use super::{Engine, running};
 use crate::bag::{Bag, Item};
@@ -32,14 +32,14 @@ struct List {
     waiting: usize,
 }
 
-/// What came of a wait.
+/// The result of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Landing {
     /// All have landed that had begun.
     Done,
     /// The rest is the calling thread's own: it is in one of their destructors.
     Own,
-    /// The deadline came first. So many threads are still at it.
+    /// The deadline came first. This many threads are still freeing.
     Late { threads: usize },
 }
 
@@ -48,7 +48,7 @@ impl Flights {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The calling thread takes a bag. The domain's orphans are locked.
+    /// Notes that the calling thread takes a bag. The domain's orphans are locked.
     pub(crate) fn begin(&self) -> Flight<'_> {
         let mut list = self.lock();
         list.begun += 1;
@@ -57,21 +57,21 @@ impl Flights {
         Flight { flights: self, number, returns: false }
     }
 
-    /// What is left of a bag in flight was put back for others to take. The domain's orphans are locked.
+    /// Notes that the rest of a bag in flight was put back for others to take. The domain's orphans are locked.
     pub(crate) fn put_back(&self) {
         self.lock().returned += 1;
     }
 
-    /// How often something was put back so far.
+    /// Returns how often something was put back so far.
     pub(crate) fn returned(&self) -> u64 {
         self.lock().returned
     }
 
     /// Waits until all have landed that have begun, at most until `deadline`.
     ///
-    /// Who waits without one is in [`Engine::close`], maybe in a destructor of another domain, which whoever closes
-    /// that one waits for: a thread that waits for this one, directly or through others, is not waited for. Its
-    /// destructor is in the same case as the one that this thread is in.
+    /// A thread that waits without a deadline is in [`Engine::close`], maybe in a destructor of another domain, for
+    /// which the thread that closes that one waits. A thread that waits for this one, directly or through others, is
+    /// not waited for: its destructor is in the same position as the one that this thread is in.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Landing {
         let own = running::this_thread();
         let _unset = deadline.is_none().then(|| Unset(own));
@@ -106,14 +106,15 @@ impl Flights {
     }
 }
 
-/// Who waits for whom, without a deadline, in all domains of the process: pairs of threads. Locked last of all.
+/// Returns which threads wait for which, without a deadline, in all domains of the process: pairs of threads. Locked
+/// last of all.
 fn waits() -> MutexGuard<'static, Vec<(usize, usize)>> {
     static WAITS: PerProcess<Mutex<Vec<(usize, usize)>>> = PerProcess::new();
     WAITS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes those out of `others` who wait for `own`, and notes that it waits for the rest: under one lock, so that of
-/// those who wait in a circle the last one finds it.
+/// Takes the threads that wait for `own` out of `others`, and notes that `own` waits for the rest: under one lock, so
+/// that of threads that wait in a circle the last one finds it.
 fn wait_unless_waited_for(own: usize, others: &mut Vec<usize>) {
     let mut waits = waits();
     waits.retain(|wait| wait.0 != own);
@@ -130,7 +131,7 @@ fn wait_unless_waited_for(own: usize, others: &mut Vec<usize>) {
     waits.extend(others.iter().map(|&other| (own, other)));
 }
 
-/// The thread does not wait any more.
+/// Notes, when it is dropped, that the thread does not wait any more.
 struct Unset(usize);
 
 impl Drop for Unset {
@@ -139,7 +140,7 @@ impl Drop for Unset {
     }
 }
 
-/// A bag is in the hands of the thread that holds this.
+/// The flight of a bag that the holder of this is freeing.
 pub(crate) struct Flight<'f> {
     flights: &'f Flights,
     number: u64,
@@ -147,7 +148,7 @@ pub(crate) struct Flight<'f> {
 }
 
 impl Flight<'_> {
-    /// What is left of its bag is back with the domain.
+    /// Notes that the rest of its bag is back with the domain.
     pub(crate) fn returns(&mut self) {
         self.returns = true;
     }
@@ -164,7 +165,8 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// So long a destructor may run on a background thread before others are served by another one, and before it is told of.
+/// A destructor may run this long on a background thread before another thread serves other domains, and before it is
+/// reported.
 pub(crate) const STUCK: Duration = Duration::from_millis(100);
 
 /// A destructor that a background thread has been in for longer than [`STUCK`].
@@ -179,7 +181,7 @@ pub(crate) struct Blocked {
 }
 
 /// The bag that the background thread is freeing, where others may take the rest of it away. Put and taken away
-/// with the domain's orphans locked, or by who has shut the door.
+/// with the domain's orphans locked, or by the thread that has shut the door.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight(Mutex<Held>);
 
@@ -207,8 +209,8 @@ impl InFlight {
         *self.lock() = Held { bag: Some(bag), busy: None };
     }
 
-    /// The next item, whose destructor the thread `tid` runs now: the one before is done. `None`: that was the
-    /// last, or somebody took the rest.
+    /// Returns the next item, whose destructor the thread `tid` runs now: the one before is done. `None`: that was the
+    /// last, or another thread took the rest.
     pub(crate) fn next(&self, tid: u32) -> Option<Item> {
         let mut held = self.lock();
         let next = held.bag.as_mut().and_then(Iterator::next);
@@ -220,7 +222,7 @@ impl InFlight {
         self.lock().bag.take()
     }
 
-    /// The destructor that the thread has been in for longer than [`STUCK`].
+    /// Returns the destructor that the thread has been in for longer than [`STUCK`].
     fn blocked(&self) -> Option<Blocked> {
         let held = self.lock();
         let Busy { tid, since_ns } = held.busy?;
@@ -232,9 +234,9 @@ impl InFlight {
 }
 
 impl Engine {
-    /// The destructor that a background thread has been in for longer than [`STUCK`], if there is one.
+    /// Returns the destructor that a background thread has been in for longer than [`STUCK`], if there is one.
     pub(crate) fn blocked_destructor(&self) -> Option<Blocked> {
-        // In a child of a fork nobody may ever give the lock back.
+        // In a child of a fork the lock may never be given back.
         if self.is_forked() { None } else { self.in_flight.blocked() }
     }
 }

@@ -1,6 +1,6 @@
-//! Where a thread runs the destructors of what it let go.
+//! Runs the destructors of a thread's reclaimable items on that thread.
 //!
-//! Owns how many at once, and what destructors that retire leave over.
+//! Owns how many run at once, and what destructors that retire leave over.
 
 use super::Engine;
 use super::running::{Freeing, Running, runs};
@@ -20,7 +20,7 @@ impl Engine {
     pub(crate) unsafe fn run(record: &Record, item: Item) {
         let freeing = Freeing::new(record);
         record.freed().publish(1);
-        // SAFETY: as the caller says; it has left its queue, so this is the only call.
+        // SAFETY: the caller promises that no reader can hold it; it has left its queue, so this is the only call.
         unsafe { item.free() };
         drop(freeing);
     }
@@ -31,7 +31,7 @@ impl Engine {
         record.set_debt(record.debt().saturating_add(items));
     }
 
-    /// The same for a push that took nothing out, if it was such a one.
+    /// Does the same for a push that took nothing out, if a destructor made it.
     #[inline(never)]
     pub(crate) fn owe_for_push(&self, record: &Record) {
         if !self.lazy {
@@ -39,17 +39,17 @@ impl Engine {
         }
     }
 
-    /// What a push has to free beside the item that it took out.
+    /// Frees what a push has to free beside the item that it took out.
     ///
     /// # Safety
     /// The caller owns `record`.
     #[cold]
     pub(crate) unsafe fn free_more(&self, record: &Record) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller owns the record.
         unsafe { self.free(record, FREED_PER_RETIRE - 1) };
     }
 
-    /// Frees up to `limit` items that may go, oldest first, and some more if destructors retired.
+    /// Frees up to `limit` reclaimable items, oldest first, and some more if destructors retired.
     ///
     /// # Safety
     /// The caller owns `record`.

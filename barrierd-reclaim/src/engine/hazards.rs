@@ -1,12 +1,12 @@
 //! All hazards of a domain, in lines that belong to one record each.
 //!
 //! # Who may touch what
-//! 1. A slot is stored by its [`Hazard`](crate::Hazard) and loaded by whoever looks.
+//! 1. A slot is stored by its [`Hazard`](crate::Hazard) and loaded by scans.
 //! 2. A line belongs to one record from [`Pool::take`] until it is given back, which its last hazard
 //!    does; its `used` and `record` are touched by that record's owner alone.
 //! 3. Lines live as long as the domain, and `place` never changes.
-//! 4. A hazard's record stays in use while the hazard lives (`Record::holds`): it is by the record's
-//!    full stops, or by barriers that pass every thread, that the hazard is known to be seen.
+//! 4. A hazard's record stays in use while the hazard lives (`Record::holds`): the record's evidence
+//!    (the stamps that it took or showed), or barriers that pass every thread, prove that the hazard is seen.
 
 use super::pool::Pool;
 use super::record::Record;
@@ -25,7 +25,7 @@ pub(crate) struct Line {
     slots: [HazardSlot; SLOTS],
     /// A bit for each slot that has a [`Hazard`](crate::Hazard).
     used: Cell<u8>,
-    /// Whose it is.
+    /// The record that it belongs to.
     pub(crate) record: Cell<*const Record>,
     /// Its number among the domain's lines.
     place: usize,
@@ -46,13 +46,13 @@ impl Line {
         Line { slots, used: Cell::new(0), record: Cell::new(ptr::null()), place }
     }
 
-    /// A free slot's number.
+    /// Returns a free slot's number.
     fn find(&self) -> Option<usize> {
         let free = (!self.used.get()).trailing_zeros() as usize;
         (free < SLOTS).then_some(free)
     }
 
-    /// The first of two that are free, one beside the other.
+    /// Returns the first of two that are free, one beside the other.
     fn find_pair(&self) -> Option<usize> {
         (0..SLOTS).step_by(2).find(|slot| self.used.get() >> slot & 0b11 == 0)
     }
@@ -66,24 +66,24 @@ impl Hazards {
         Hazards(Pool::new())
     }
 
-    /// Whether there never was one, so that a domain without hazards pays one load a look. A line is in
-    /// use before a hazard of it holds anything, so whoever would have to see the one sees the other.
+    /// Returns whether there never was one, so that a domain without hazards pays one load a scan. A line is in
+    /// use before a hazard of it holds anything, so a scan that must see the one sees the other.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_new()
     }
 
-    /// Every hazard of a line that is in use. Nothing is loaded before it is called for.
+    /// Returns every hazard of the lines that are in use. Nothing is loaded before it is called for.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &HazardSlot> {
         self.0.in_use().flat_map(|line| line.slots.iter())
     }
 
-    /// What a look costs, in hazards that it loads.
+    /// Returns the price of a scan of them, in hazards that it loads.
     pub(crate) fn cost(&self) -> usize {
         self.0.cost() * SLOTS
     }
 
-    /// A free slot for `record`, whose owner calls; the pointer is good for the whole line.
+    /// Returns a free slot for `record`, whose owner calls; the pointer is good for the whole line.
     pub(crate) fn take(&self, record: &Record) -> *const HazardSlot {
         // SAFETY: null, or a line that the owner has, which lives as long as the domain.
         let own = unsafe { record.line().get().as_ref() };
@@ -95,7 +95,7 @@ impl Hazards {
         ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
     }
 
-    /// Two free slots beside each other, likewise: a pointer to the first.
+    /// Returns a pointer to the first of two free slots beside each other, likewise.
     pub(crate) fn take_pair(&self, record: &Record) -> *const HazardSlot {
         // SAFETY: as in `take`.
         let own = unsafe { record.line().get().as_ref() };
@@ -107,7 +107,7 @@ impl Hazards {
         ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
     }
 
-    /// Another line for `record`, with nothing in it.
+    /// Takes another line for `record`, with nothing in it.
     fn take_line(&self, record: &Record) -> &Line {
         let line = self.0.take(|place| Box::into_raw(Box::new(Line::new(place))));
         record.line().set(line);
@@ -116,8 +116,8 @@ impl Hazards {
 
     /// Gives a slot of `line` back, cleared; the line's owner calls.
     ///
-    /// The line goes with its last hazard, so there are no more of them than hazards. Until then it is
-    /// where the next one is taken.
+    /// The line is given back with its last hazard, so there are no more lines than hazards. Until then the next
+    /// hazard is taken from it.
     pub(crate) fn give_back(&self, record: &Record, line: &Line, slot: usize) {
         line.used.set(line.used.get() & !(1 << slot));
         if line.used.get() != 0 {
@@ -137,7 +137,7 @@ impl fmt::Debug for Hazards {
     }
 }
 
-/// The line that it is in, and its number there.
+/// Returns the line that the slot is in, and its number there.
 ///
 /// # Safety
 /// `at` is the slot of a hazard that lives for `'r`, be it with low bits of the hazard's own.

@@ -1,8 +1,8 @@
 //! The engine of a domain: the words that readers and scans share, the threads' records, the source of barriers, and
 //! the way of an item from a thread's queue to its destructor.
 //!
-//! Owns what happens to items, and knows nothing of who is told of it: limits, hooks, `tracing` and the background
-//! thread are the [`Domain`](crate::domain::Domain)'s, which stands above and calls. Nothing here calls up.
+//! Owns what happens to items, and knows nothing of reports about it: limits, hooks, `tracing` and the background
+//! thread belong to the [`Domain`](crate::domain::Domain), which stands above and calls. Nothing here calls up.
 //!
 //! Destructors run in `free.rs`, `orphans.rs`, `takeover.rs` and [`Engine::close`], under no lock.
 
@@ -50,12 +50,12 @@ use tallies::Past;
 pub(crate) struct Engine {
     words: Words,
     records: Records,
-    /// What was counted in records by those who have given them back.
+    /// The counts of records that were given back.
     past: Past,
     /// Records that were handed over since such a call last scanned.
     handed_over: AtomicUsize,
     hazards: Hazards,
-    /// A robust guard was opened once. Set before its interval: whoever would have to see the one
+    /// A robust guard was opened once. Set before its interval: a scan that must see the one
     /// sees the other.
     has_intervals: AtomicBool,
     /// Where it was made: in a child by fork it is dead.
@@ -63,14 +63,14 @@ pub(crate) struct Engine {
     barriers: Barriers,
     readers_fence: bool,
     passive: Mutex<Passive>,
-    /// Who sleeps, and need not be asked for evidence.
+    /// The readers that sleep, and need not be asked for evidence.
     dormant: Dormant,
-    /// The last look at who holds what, for those who let go without one of their own.
+    /// The last scan of the holders, for threads that reclaim without one of their own.
     found: Mutex<Option<Arc<Found>>>,
     /// Sealed bags of threads that have exited. `None`: the last `Reclaimer` is gone, and with it
     /// everything that was retired.
     orphans: Mutex<Option<Orphans>>,
-    /// Sealed bags that retirers hand over where they free nothing, and have no time for a lock.
+    /// Sealed bags that retiring threads hand over, without a lock, where they free nothing.
     inbox: Inbox<Bag>,
     /// A hint that `orphans` holds something.
     has_orphans: AtomicBool,
@@ -80,7 +80,7 @@ pub(crate) struct Engine {
     marked: Mutex<Vec<Marked>>,
     /// Bags that were among the orphans, and are being freed.
     flights: Flights,
-    /// Of these, the background thread's.
+    /// Of these, the one that the background thread is freeing.
     in_flight: InFlight,
     /// `retire` only pushes; full bags go to the background thread.
     lazy: bool,
@@ -93,7 +93,7 @@ pub(crate) struct Engine {
     attended: bool,
 }
 
-/// A look at who holds what, and the `safe` that was loaded before it: not to be parted.
+/// A scan of the holders, and the `safe` that was loaded before it: not to be parted.
 #[derive(Debug)]
 struct Found {
     safe: Safe,
@@ -144,7 +144,7 @@ impl Engine {
         self.lazy
     }
 
-    /// Whether a destructor runs on the owner's thread, from one of its calls to this domain.
+    /// Returns whether a destructor runs on the owner's thread, from one of its calls to this domain.
     pub(crate) fn in_destructor(&self, record: &Record) -> bool {
         let own = if self.lazy { record.running().get() } else { record.freeing().get() };
         own || running::runs(self)
@@ -166,12 +166,12 @@ impl Engine {
         &self.counters
     }
 
-    /// The records that somebody has.
+    /// Returns the records that threads own.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.in_use()
     }
 
-    /// All that there are.
+    /// Returns all records that there are.
     pub(crate) fn all_records(&self) -> impl Iterator<Item = &Record> {
         self.records.all()
     }
@@ -190,7 +190,7 @@ impl Engine {
         self.readers_fence
     }
 
-    /// Whether this process was forked after the domain was made. Other threads' sections, locks and
+    /// Returns whether this process was forked after the domain was made. Other threads' sections, locks and
     /// half-done work are as the fork found them, so nothing is freed here, and no lock is taken.
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
@@ -201,14 +201,14 @@ impl Engine {
         &self.hazards
     }
 
-    /// A record's first robust guard is about to be opened.
+    /// Notes that a record's first robust guard is about to be opened.
     pub(crate) fn expect_intervals(&self) {
         // Release, for the next load of it to come before the interval's: nothing else rests on it.
         self.has_intervals.store(true, Ordering::Release);
     }
 
-    /// A record for the calling thread, which owns it until it hands it over. `home`: this engine, by a pointer that is
-    /// good for all of what it is a part of ([`Record::home`]).
+    /// Returns a record for the calling thread, which owns it until it hands it over. `home`: this engine, by a
+    /// pointer that is good for all of what it is a part of ([`Record::home`]).
     pub(crate) fn acquire_for(&self, home: *const Engine) -> &Record {
         let record = self.records.acquire(home, self.barriers.vtime_word());
         record.freeing().set(self.lazy);
@@ -216,7 +216,7 @@ impl Engine {
         if self.readers_fence {
             record.reader().sleep().fence_always();
         }
-        // In use first, then the stop: see `protocol::collect`.
+        // In use first, then the stamp: see `protocol::collect`.
         self.fence_and_stamp(record);
         record
     }
@@ -248,12 +248,12 @@ impl Engine {
             .count()
     }
 
-    /// What waiting objects take, bytes, but for bags that are being freed.
+    /// Returns the size of waiting objects, bytes, except bags that are being freed.
     pub(crate) fn waiting_bytes(&self) -> u64 {
         self.past.waiting(&self.records).bytes
     }
 
-    /// Which source serves, and why.
+    /// Returns the source that serves, and why.
     pub(crate) fn status(&self) -> Status {
         if self.poisoned.load(Ordering::Relaxed) {
             return Status::Poisoned;
@@ -261,7 +261,7 @@ impl Engine {
         self.barriers.status(self.is_refused())
     }
 
-    /// Whether the kernel refused the last membarrier of this process.
+    /// Returns whether the kernel refused the last membarrier of this process.
     pub(crate) fn is_refused(&self) -> bool {
         self.barriers.membarrier().is_some_and(Membarrier::is_refused)
     }
@@ -274,7 +274,8 @@ impl Engine {
         self.barriers.easy_daemon()
     }
 
-    /// Whether a robust guard is open that was so at `stamp`. After `safe`, as in `reclaimable`.
+    /// Returns whether a robust guard is open that was so at `stamp`. Called after `safe` was loaded, as in
+    /// `reclaimable`.
     pub(crate) fn holds_back(&self, stamp: u64) -> bool {
         self.has_intervals.load(Ordering::Acquire)
             && self.records().any(|record| record.interval().holds_back(stamp))
@@ -289,11 +290,11 @@ impl Engine {
         Stats { waiting_bytes, oldest, ..report }
     }
 
-    /// How long the oldest bag has waited, but for those that are being freed.
+    /// Returns how long the oldest bag has waited, except those that are being freed.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         // Relaxed: for reports.
         let queues = self.records().map(|record| record.oldest_ns().load(Ordering::Relaxed));
-        // In a child of a fork nobody may ever give the lock back.
+        // In a child of a fork the lock may never be given back.
         let left = if self.is_forked() { None } else { self.oldest_orphan_opened_ns() };
         let oldest = queues.chain(left).min().filter(|&ns| ns != u64::MAX)?;
         Some(Duration::from_nanos(now_ns().saturating_sub(oldest)))

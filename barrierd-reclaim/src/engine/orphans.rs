@@ -1,7 +1,7 @@
-//! What threads leave to the domain: how it comes there, and who frees it.
+//! The bags that threads leave to the domain: how they come there, and which threads free them.
 //!
-//! Owns the lock of the domain's orphans. Their order is `bag/orphans.rs`'s, who has taken which of them
-//! `flights.rs`'s, the background thread's part `engine/takeover.rs`'s.
+//! Owns the lock of the domain's orphans. `bag/orphans.rs` has their order, `flights.rs` those that threads have taken
+//! out, `engine/takeover.rs` the background thread's part.
 
 use super::Engine;
 use super::flights::Flight;
@@ -24,7 +24,7 @@ use barrierd_client::clock::now_ns;
 use core::sync::atomic::Ordering;
 use std::sync::MutexGuard;
 
-/// A bag of the domain's that the calling thread is freeing.
+/// A bag of the domain that the calling thread is freeing.
 struct BagInFlight<'d> {
     domain: &'d Engine,
     bag: Bag,
@@ -46,14 +46,15 @@ impl Drop for BagInFlight<'_> {
 }
 
 impl Engine {
-    /// Frees up to `limit` safe bags that threads have left to the domain, of those that were sealed `before` then,
-    /// nanoseconds: so that whoever is to free all of them is done some time, whatever others leave meanwhile. `waits`: it may wait for their lock, which is
-    /// held for a moment each time; if not, it leaves them to whoever holds it.
+    /// Frees up to `limit` safe bags that threads have left to the domain, of those that were sealed before the time
+    /// `before`, nanoseconds: so that a thread that is to free all of them comes to an end, whatever others leave
+    /// meanwhile. `waits`: the call may wait for their lock, which is held for a moment each time; if not, it leaves
+    /// them to the thread that holds it.
     ///
     /// A bag is freed whole, on the spot: no thread takes another's items over and then sleeps on
     /// them. If a destructor panics, the rest of its bag goes back.
     pub(crate) fn free_orphans(&self, record: &Record, limit: usize, before: u64, waits: bool) {
-        // Whoever must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
+        // A thread that must not miss what is here, or in flight, takes the lock: hints may be ahead of it.
         if !waits && !self.has_orphans() {
             return;
         }
@@ -91,7 +92,8 @@ impl Engine {
         }
     }
 
-    /// A bag that may go; what single readers hold of it stays behind. `looks`: bags that the caller may look into.
+    /// Takes out a reclaimable bag; what single readers hold of it stays there. `looks`: the number of bags that the
+    /// caller may check.
     fn pick_safe(
         &self,
         orphans: &mut Orphans,
@@ -109,7 +111,7 @@ impl Engine {
         Some((bag, self.flights.begin()))
     }
 
-    /// The same for the background thread, into the hand.
+    /// Does the same for the background thread: the bag is moved to its [`InFlight`](super::flights::InFlight).
     pub(crate) fn take_in_flight(&self, record: &Record) -> Option<Flight<'_>> {
         let mut orphans = lock(&self.orphans);
         let (bag, flight) =
@@ -130,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// Sorts in what retirers have handed over: all that came before the call. Each hold of the lock is short.
+    /// Sorts in what retiring threads have handed over: all that came before the call. Each hold of the lock is short.
     pub(crate) fn sort_in(&self) {
         let mut look = true;
         while let Some(orphans) = lock(&self.orphans).as_mut() {
@@ -142,13 +144,13 @@ impl Engine {
         }
     }
 
-    /// Says whether there are any, and how old.
+    /// Notes whether there are any, and how old they are.
     pub(crate) fn note_orphans(&self, orphans: &Orphans) {
         self.least_orphan_ns.store(orphans.least_ns(), Ordering::Relaxed);
         self.has_orphans.store(!orphans.is_empty(), Ordering::Relaxed);
     }
 
-    /// A hint.
+    /// Returns whether there are any: a hint.
     pub(crate) fn has_orphans(&self) -> bool {
         self.has_orphans.load(Ordering::Relaxed) || !self.inbox.is_empty()
     }
@@ -159,7 +161,7 @@ impl Engine {
         orphans.as_ref().is_some_and(|orphans| orphans.is_worth_a_look(safe, &holders))
     }
 
-    /// When the first item came of the oldest bag that lies with the domain, nanoseconds.
+    /// Returns when the first item of the oldest bag that lies with the domain came, nanoseconds.
     pub(crate) fn oldest_orphan_opened_ns(&self) -> Option<u64> {
         if self.lazy {
             self.sort_in();
@@ -167,13 +169,13 @@ impl Engine {
         lock(&self.orphans).as_ref()?.opened_ns()
     }
 
-    /// The least stamp of what lies with the domain, nanoseconds; 0: only single readers may stand in the way.
+    /// Returns the least stamp of what lies with the domain, nanoseconds; 0: only single readers may stand in the way.
     pub(crate) fn oldest_orphan(&self) -> Option<u64> {
         let orphans = lock(&self.orphans);
         orphans.as_ref().filter(|orphans| !orphans.is_empty()).map(Orphans::least_ns)
     }
 
-    /// The latest stamp of what lies with the domain, or a later one, nanoseconds.
+    /// Returns the latest stamp of what lies with the domain, or a later one, nanoseconds.
     pub(crate) fn newest_orphan(&self) -> u64 {
         self.sort_in();
         lock(&self.orphans).as_ref().map_or(0, Orphans::newest_ns)
@@ -187,20 +189,20 @@ impl Engine {
         lock(&self.marked)
     }
 
-    /// A scan for what lies with the domain.
+    /// Scans for what lies with the domain.
     pub(crate) fn scan_in_background(&self, asked: Asked) -> Option<Scan> {
         self.sort_in();
         let own = self.fence_and_stamp_unlisted();
         self.scan(own, asked, &|watermark| Uncovered::some(self.has_uncovered_orphan(watermark)))
     }
 
-    /// Whether something lies with the domain whose stamp `watermark` does not cover.
+    /// Returns whether something lies with the domain whose stamp `watermark` does not cover.
     pub(crate) fn has_uncovered_orphan(&self, watermark: u64) -> bool {
         let orphans = lock(&self.orphans);
         orphans.as_ref().is_some_and(|orphans| orphans.is_uncovered(watermark))
     }
 
-    /// A barrier of every CPU for what the calling thread stored before: the stops before the result,
+    /// Returns the watermark of a barrier of every CPU for what the calling thread stored before: the stamps below it,
     /// nanoseconds, have it. 0: it can't be had now.
     pub(crate) fn barrier_for_marks(&self) -> u64 {
         if self.readers_fence {
@@ -215,7 +217,7 @@ impl Engine {
         }
         self.counters.bought(Asked::InBackground);
         match membarrier.buy(self.words.stop(&FLOOR, now_ns).ns) {
-            // The call itself came after the stores: all stops before it have their barrier.
+            // The call itself came after the stores: all stamps before it have their barrier.
             Ok(_) => u64::MAX,
             Err(_) => {
                 self.counters.refused();
@@ -230,7 +232,7 @@ impl Engine {
         work()
     }
 
-    /// Objects that were retired and not yet freed; exact if none is retired meanwhile.
+    /// Returns the number of objects that were retired and not yet freed; exact if none is retired meanwhile.
     pub(crate) fn waiting(&self) -> u64 {
         self.past.waiting(&self.records).items
     }
@@ -254,28 +256,29 @@ impl Engine {
                 // SAFETY: the caller owns the record.
                 unsafe { self.own(record, |work| work.waits()) || !orphans.is_empty() }
             };
-            // Relaxed: a count, by which nothing goes. Each of n threads that exit would look at the others.
+            // Relaxed: a count, by which nothing is reclaimed. Without it each of n threads that exit would scan the
+            // others.
             let left = self.handed_over.fetch_add(1, Ordering::Relaxed) + 1;
             if waits && pace::worth_scanning(left, self.scan_cost()) {
                 self.handed_over.store(0, Ordering::Relaxed);
                 self.scan(own, Asked::OnExit, &|_| Uncovered::some(waits));
             }
         }
-        // SAFETY: as the caller says.
+        // SAFETY: the caller owns the record, and touches it again only to end a guard of it.
         unsafe { self.give_up(record, own) };
     }
 
-    /// The same by the background thread, which scans when it is time.
+    /// Does the same by the background thread, which scans when it is time.
     ///
     /// # Safety
     /// As for [`hand_over`](Engine::hand_over).
     pub(crate) unsafe fn hand_over_in_background(&self, record: &Record) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller owns the record, and touches it again only to end a guard of it.
         unsafe { self.give_up(record, self.fence_and_stamp(record)) };
     }
 
     /// # Safety
-    /// As for [`hand_over`](Engine::hand_over); `own`: a full stop of the owner's after its last call.
+    /// As for [`hand_over`](Engine::hand_over); `own`: a stamp that the owner took after its last call.
     pub(crate) unsafe fn give_up(&self, record: &Record, own: u64) {
         // The lock is held while the bags are touched: once the door is closed they belong to
         // `close`. No foreign code runs under it.
@@ -309,7 +312,7 @@ impl Engine {
         }
     }
 
-    /// A robust guard or a hazard of this record is gone: the record is given back, if it was kept in
+    /// Called when a robust guard or a hazard of this record is gone: gives the record back, if it was kept in
     /// use for such alone.
     ///
     /// # Safety
@@ -317,7 +320,7 @@ impl Engine {
     #[inline]
     pub(crate) unsafe fn hand_over_if_last(&self, record: &Record) {
         if record.transient().get() && !record.holds() && !record.reader().is_pinned() {
-            // SAFETY: as the caller says.
+            // SAFETY: the caller owns the record, and touches it again only to end a guard of it.
             unsafe { self.hand_over(record) };
         }
     }
@@ -454,7 +457,7 @@ mod tests {
         // SAFETY: as above.
         assert_eq!(unsafe { domain.synchronize(record, late) }, Ok(()));
         assert_eq!(domain.waiting(), 0);
-        // What nobody has sorted in is freed at the end.
+        // What no thread has sorted in is freed at the end.
         (0..65).for_each(|_| {
             let item = Item::new(core::ptr::null_mut(), nothing);
             // SAFETY: as above.

@@ -1,18 +1,18 @@
-//! Places that are taken, given back and taken again; whoever walks over them meets those that somebody
-//! has, and pays for the others one bit each.
+//! Places (numbered entries of a pool) that are taken, given back and taken again. A walk over them meets those that
+//! are taken, and pays for the others one bit each.
 //!
-//! Owns the memory of what lies in the places, their numbers, and who is in: a bit for each, 64 in a
-//! word, so a scan of a domain that once was large reads a few lines of zeros. Knows nothing of what
-//! lies there. Nobody waits for anybody: a thread that stops anywhere in here (also the one that a
+//! Owns the memory of the entries, their numbers, and the bits that tell which are taken: 64 in a
+//! word, so a scan of a domain that once was large reads a few lines of zeros. Knows nothing of what the
+//! entries are. No thread waits for another: a thread that stops anywhere in here (also the one that a
 //! `fork` left behind) costs the others a place.
 //!
 //! # Whom a walk may pass over
-//! A walk that must meet the one who came before it does, for a bit is set before its place is used and
-//! before the taker's full stop, as the place's own words are stored after it: see
-//! [`collect`](crate::protocol::collect). And of one who is gone nothing is missed: a bit is cleared by a
+//! A walk that must meet an owner which came before it does meet it: the bit is set before its place is used and
+//! before the taker's first stamp, and the place's own words are stored after the bit: see
+//! [`collect`](crate::protocol::collect). And of an owner that is gone nothing is missed: a bit is cleared by a
 //! Release after the last use, all later changes of the word are read-modify-writes, which carry that
-//! Release on, and a walk loads the word Acquire. A place whose bit is set and that leads nowhere yet
-//! belongs to a thread that has not come to its first stop: it counts as one that comes later.
+//! Release on, and a walk loads the word Acquire. A place whose bit is set and that has no address yet
+//! belongs to a thread that has not taken its first stamp: it counts as one that comes later.
 
 use crate::protocol::dormant::{Asleep, BEDS};
 use crate::sync::{AtomicU64, Mutant, Ordering, broken};
@@ -26,10 +26,10 @@ const WORD: usize = 64;
 const FIRST: usize = 8;
 /// Enough for 2^34 places.
 const BLOCKS: usize = 32;
-/// Words that nobody is in are passed in the time that a place takes: they lie side by side.
+/// A walk passes this many words without a taken place in the time that one place takes: they lie side by side.
 const WORDS_A_PLACE: usize = 8;
 
-/// Who is in, of 64 places.
+/// Which of 64 places are taken.
 #[derive(Debug)]
 pub(crate) struct Taken(AtomicU64);
 
@@ -62,27 +62,27 @@ impl Taken {
             let taken = self.0.load(Ordering::Relaxed);
             return self.0.store(taken & !(1 << place), Ordering::Release);
         }
-        // Release: pairs with `take`, and with `look`, which then sees the last unpin.
+        // Release: pairs with `take`, and with `numbers`, whose caller then sees the last unpin.
         let order =
             if broken(Mutant::RelaxedGiveBack) { Ordering::Relaxed } else { Ordering::Release };
         self.0.fetch_and(!(1 << place), order);
     }
 
-    /// The places that somebody has. The word is loaded here.
+    /// Returns the places that are taken. The word is loaded here.
     #[inline]
     pub(crate) fn numbers(&self) -> Numbers {
-        // Acquire: pairs with `give_back`, for those who are not met.
+        // Acquire: pairs with `give_back`, for the places that are not met.
         let order =
             if broken(Mutant::RelaxedTaken) { Ordering::Relaxed } else { Ordering::Acquire };
         Numbers(self.0.load(order))
     }
 }
 
-/// Numbers of places that somebody had.
+/// The places that were taken when a word was loaded.
 pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    /// But for those that sleep.
+    /// Leaves out those that sleep.
     #[inline]
     fn but(self, asleep: &[Asleep]) -> Numbers {
         let words = asleep.iter().map(|word| u64::from(word.bits()));
@@ -101,10 +101,10 @@ impl Iterator for Numbers {
     }
 }
 
-/// Places for `T`s, as many as were ever taken at once.
+/// A pool of places for `T`s, as many as were ever taken at once.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
-    /// Those that there are come first. A block never moves, nor does what lies in it.
+    /// The blocks that exist come first. A block never moves, nor does what lies in it.
     blocks: [AtomicPtr<Block<T>>; BLOCKS],
     /// A place that was taken or given back: where to look for a free one. A hint.
     near: AtomicUsize,
@@ -130,7 +130,7 @@ impl<T> Block<T> {
         }
     }
 
-    /// Those that somebody has, of a word, if there is such a word; `AWAKE`: and who does not sleep.
+    /// Returns the taken places of a word, if there is such a word; with `AWAKE`, those that do not sleep.
     #[inline]
     fn numbers<const AWAKE: bool>(&self, word: usize) -> Option<Numbers> {
         let numbers = self.taken.get(word)?.numbers();
@@ -146,7 +146,8 @@ impl<T> Block<T> {
     }
 }
 
-/// A walk over the places that somebody has, `AWAKE`: and who does not sleep. By hand, since each scan makes two or three, of one or two places mostly.
+/// A walk over the taken places; with `AWAKE`, over those that do not sleep. Written by hand, since each scan makes two
+/// or three walks, of one or two places mostly.
 struct InUse<'p, T, const AWAKE: bool> {
     /// Those to come.
     blocks: core::slice::Iter<'p, AtomicPtr<Block<T>>>,
@@ -172,7 +173,7 @@ impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
                         return Some(there);
                     }
                 }
-                // Words of zeros are nearly all there is to a domain that was large.
+                // Nearly all words of a domain that was large are zeros.
                 if let Some(look) = block.numbers::<AWAKE>(self.word) {
                     self.look = look;
                     self.word += 1;
@@ -187,12 +188,12 @@ impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
     }
 }
 
-// SAFETY: what lies in a place is shared by whoever walks, and belongs to whoever drops this.
+// SAFETY: what lies in a place is shared by the threads that walk, and belongs to the thread that drops this.
 unsafe impl<T: Send + Sync> Sync for Pool<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Send for Pool<T> {}
 
-/// How many places a block has, and how many come before it.
+/// Returns how many places a block has, and how many come before it.
 fn size_of_block(block: usize) -> (usize, usize) {
     match block {
         0 => (FIRST, 0),
@@ -200,7 +201,7 @@ fn size_of_block(block: usize) -> (usize, usize) {
     }
 }
 
-/// A place's block, and its number there.
+/// Returns a place's block, and its number there.
 fn locate(place: usize) -> (usize, usize) {
     let block = (place / FIRST).checked_ilog2().map_or(0, |log| log as usize + 1);
     (block, place - size_of_block(block).1)
@@ -218,7 +219,7 @@ impl<T> Pool<T> {
     /// Takes a free place, or adds some. `make` is given the place's number, and makes what lies there if
     /// it is taken for the first time, by `Box::into_raw`; that stays for all who take it later.
     ///
-    /// The caller owns the place until it gives it back. Costs a few atomic operations, and a look at a
+    /// The caller owns the place until it gives it back. Costs a few atomic operations, and the load of a
     /// word for each 64 places at most.
     pub(crate) fn take(&self, make: impl FnOnce(usize) -> *mut T) -> &T {
         let (number, place) = loop {
@@ -240,7 +241,7 @@ impl<T> Pool<T> {
         unsafe { &*there }
     }
 
-    /// A place that is now the caller's, and its number.
+    /// Returns a place that is now the caller's, and its number.
     fn find(&self) -> Option<(usize, &AtomicPtr<T>)> {
         let (near, offset) = locate(self.near.load(Ordering::Relaxed));
         let words = |from: usize| {
@@ -267,8 +268,8 @@ impl<T> Pool<T> {
             Ordering::Relaxed,
         );
         if added.is_err() {
-            // Somebody else was faster.
-            // SAFETY: made above, and nobody knows it.
+            // Another thread was faster.
+            // SAFETY: made above, and no other thread knows it.
             drop(unsafe { Box::from_raw(new) });
         }
     }
@@ -276,7 +277,7 @@ impl<T> Pool<T> {
     /// Gives the place `number` back, which the caller has.
     pub(crate) fn give_back(&self, number: usize) {
         let (block, offset) = locate(number);
-        // Relaxed: the caller found its place in it, or it was handed over by whoever did.
+        // Relaxed: the caller found its place in it, or the thread that did handed the place over.
         let block = self.blocks[block].load(Ordering::Relaxed);
         self.len.fetch_sub(1, Ordering::Relaxed);
         self.near.store(number, Ordering::Relaxed);
@@ -290,20 +291,20 @@ impl<T> Pool<T> {
         self.blocks.iter().map_while(|block| unsafe { block.load(Ordering::Acquire).as_ref() })
     }
 
-    /// Whether no place was ever taken. One load.
+    /// Returns whether no place was ever taken. One load.
     #[inline]
     pub(crate) fn is_new(&self) -> bool {
         // Acquire: as in `blocks`.
         self.blocks[0].load(Ordering::Acquire).is_null()
     }
 
-    /// What lies in the places that somebody has. Nothing is loaded before it is called for.
+    /// Returns what lies in the taken places. Nothing is loaded before it is called for.
     #[inline]
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &T> {
         self.walk::<false>()
     }
 
-    /// The same, but for those that sleep.
+    /// Returns the same, except for those that sleep.
     #[inline]
     pub(crate) fn awake(&self) -> impl Iterator<Item = &T> {
         self.walk::<true>()
@@ -314,7 +315,7 @@ impl<T> Pool<T> {
         InUse { blocks: self.blocks.iter(), block: None, word: 0, look: Numbers(0) }
     }
 
-    /// Where it is told whether who has the place `number` sleeps.
+    /// Returns the word that tells whether the owner of the place `number` sleeps, and its number there.
     pub(crate) fn bed(&self, number: usize) -> (&Asleep, usize) {
         let (block, offset) = locate(number);
         // Acquire: as in `blocks`.
@@ -323,7 +324,7 @@ impl<T> Pool<T> {
         (&block.asleep[offset / BEDS], offset % BEDS)
     }
 
-    /// What lies in all places, be they taken or not.
+    /// Returns what lies in all places, taken or not.
     pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
         self.blocks().flat_map(|block| block.places.iter()).filter_map(|place| {
             // Acquire: as in `in_use`.
@@ -332,12 +333,12 @@ impl<T> Pool<T> {
         })
     }
 
-    /// How many places are taken, or so.
+    /// Returns roughly how many places are taken.
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// What a walk over those in use costs, in places that it meets.
+    /// Returns the price of a walk over those in use, in places that it meets.
     pub(crate) fn cost(&self) -> usize {
         let words: usize = self.blocks().map(|block| block.taken.len()).sum();
         self.len() + words / WORDS_A_PLACE

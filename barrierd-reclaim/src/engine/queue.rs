@@ -38,11 +38,11 @@ impl Engine {
         }
     }
 
-    /// A scan, if it is time for one; after a seal the bags are as large as the thread's pace is worth.
+    /// Scans, if it is time for it; after a seal it sets how large bags are at the thread's pace.
     ///
-    /// Where items come slowly no call both seals and scans. The readers have seen a stop by the next call, and shown it,
-    /// so that the bag goes then; and the worst that a call takes is the dearer of the two. A bag that is sealed
-    /// before it is full has the scan in its price, however many places there are.
+    /// Where items come slowly no call both seals and scans. By the next call the readers have seen the stamp and
+    /// shown it, so that the bag is reclaimed then; and the worst call costs the dearer of the two. A bag that is
+    /// sealed before it is full has the scan in its price, however many records there are.
     pub(crate) fn scan_at_pace(&self, record: &Record, work: &mut Work<'_>, sealed: bool) {
         let left = work.is_scan_left();
         if sealed {
@@ -53,7 +53,7 @@ impl Engine {
         }
         if left || sealed && work.is_paced() {
             if !sealed && work.is_crowded() {
-                // Bags are filled up, so the last seal is long ago: what is old is judged by this stop.
+                // Bags are filled up, so the last seal is long ago: what is old is judged by this stamp.
                 self.fence_and_stamp(record);
             }
             self.scan_and_release(record, work, Asked::OnRetire);
@@ -63,7 +63,7 @@ impl Engine {
         work.goes_on();
     }
 
-    /// For reports: after a push, `sealed` after a full stop of just now.
+    /// For reports: called after a push; `sealed`: after a stamp that was just taken.
     pub(crate) fn note<const BORN: bool>(
         &self,
         record: &Record,
@@ -91,7 +91,7 @@ impl Engine {
         record.ledger().note(Mark { ns, items, bytes }, self.words.safe_ns_relaxed());
     }
 
-    /// Full bags go to the domain, without a lock.
+    /// Hands full bags over to the domain, without a lock.
     pub(crate) fn hand_off(&self, work: &mut Work<'_>) {
         if work.sealed() > 0 {
             work.take_sealed().for_each(|bag| self.inbox.push(bag));
@@ -99,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// What lies in the owner's open bags: items, bytes.
+    /// Returns what is in the owner's open bags: items, bytes.
     ///
     /// # Safety
     /// The caller owns `record`.

@@ -1,19 +1,18 @@
-//! One thread's place in a domain.
+//! One thread's record in a domain.
 //!
 //! # Who may touch what
-//! 1. `reader` is stored by the owning thread and loaded by whoever scans.
-//! 2. The owner is the thread whose [`Pool::take`](super::pool::Pool::take) returned the record, until it gives it back. It
-//!    alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
-//!    `keeper`. The registry, a
-//!    `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or an `OwnedGuard`
-//!    takes its own along when it is sent, with no borrow of it left behind. When the
-//!    last `Reclaimer` is dropped, all records belong to that drop (`Engine::close`): no guard and no
-//!    call can be left, and threads that exit find the door closed.
+//! 1. `reader` is stored by the owning thread and loaded by scans.
+//! 2. The owner is the thread whose [`Pool::take`](super::pool::Pool::take) returned the record, until it gives it
+//!    back. It alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
+//!    `keeper`. The registry, a `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or
+//!    an `OwnedGuard` takes its own along when it is sent, with no borrow of it left behind. When the last
+//!    `Reclaimer` is dropped, all records belong to that drop (`Engine::close`): no guard and no call can be left,
+//!    and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag/mod.rs`); then the owner puts another in its place.
-//!    `taken` and `gone` are stored by whoever holds the lock of the domain's orphans.
-//! 4. The tallies are written by the owner and read by anyone; so is what reports alone look at,
-//!    `oldest_ns` and `ledger`, but that whoever takes a queue over writes there, too.
+//!    `taken` and `gone` are stored by a thread that holds the lock of the domain's orphans.
+//! 4. The tallies are written by the owner and read by any thread. So are `oldest_ns` and `ledger`, which reports alone
+//!    read, except that a thread that takes a queue over writes there, too.
 //! 5. `home` and `place` never change, and records are freed together, when the domain is dropped and
 //!    no thread has a reference to it.
 
@@ -32,10 +31,10 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
-/// In [`Inner::owed`]: there was a backlog when the owner last looked.
+/// In [`Inner::owed`]: there was a backlog when the owner last checked.
 const BACKLOG: usize = 1;
 
-/// One thread's place in a domain: all that its hot calls touch, in two cache lines of its own.
+/// One thread's record in a domain: all that its hot calls touch, in two cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Record(CachePadded<Inner>);
 
@@ -44,7 +43,7 @@ pub(crate) struct Record(CachePadded<Inner>);
 #[repr(C)]
 struct Inner {
     reader: Reader,
-    /// What the owner's robust guards hold: stored by the owner, loaded by whoever looks.
+    /// What the owner's robust guards hold: stored by the owner, loaded by scans.
     interval: Interval,
     home: *const Engine,
     bags: AtomicPtr<Bags>,
@@ -60,7 +59,7 @@ struct Inner {
     running: Cell<bool>,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
-    /// What, beside a section, keeps it awake: stored by the owner, loaded by whoever puts readers to sleep.
+    /// What keeps it awake beside a section: stored by the owner, loaded by the thread that puts readers to sleep.
     holds: Holds,
     /// See [`debt`](Record::debt), twice that; and [`BACKLOG`].
     owed: Cell<usize>,
@@ -85,7 +84,7 @@ struct Inner {
     gone: Gone,
     /// Where the owner looks first for a free hazard.
     line: Cell<*const Line>,
-    /// Its number among the domain's places.
+    /// Its number among the domain's records.
     place: usize,
 }
 
@@ -132,18 +131,18 @@ impl Record {
         }))
     }
 
-    /// Its number among the domain's places.
+    /// Its number among the domain's records.
     pub(super) fn place(&self) -> usize {
         self.0.place
     }
 
-    /// What scans see of it.
+    /// Returns what scans see of it.
     #[inline]
     pub(crate) fn reader(&self) -> &Reader {
         &self.0.reader
     }
 
-    /// What looks see of its robust guards.
+    /// Returns what scans see of its robust guards.
     #[inline]
     pub(crate) fn interval(&self) -> &Interval {
         &self.0.interval
@@ -177,7 +176,7 @@ impl Record {
         self.go_on(awake);
     }
 
-    /// After a look of the owner's.
+    /// Goes on after a check of the owner's.
     #[inline]
     pub(super) fn go_on(&self, awake: bool) {
         if !awake {
@@ -235,7 +234,7 @@ impl Record {
         self.0.bags.load(Ordering::Relaxed)
     }
 
-    /// The queue, for somebody else: it may belong to the owner still.
+    /// Returns the queue, for another thread: it may belong to the owner still.
     pub(crate) fn foreign_bags(&self) -> *mut Bags {
         // Acquire: pairs with the Release in `replace_bags`, so the queue is seen whole.
         self.0.bags.load(Ordering::Acquire)
@@ -294,7 +293,7 @@ impl Record {
         self.0.owed.set((items.min(usize::MAX / 2) * 2) | (self.0.owed.get() & BACKLOG));
     }
 
-    /// Notes whether its queue has so many items that may go that one a call is too slow. Owner only.
+    /// Notes whether its queue has so many reclaimable items that one a call is too slow. Owner only.
     pub(crate) fn set_backlog(&self, behind: bool) {
         self.0.owed.set(self.debt() * 2 + if behind { BACKLOG } else { 0 });
     }
@@ -314,7 +313,7 @@ impl Record {
         self.0.tid.store(tid, Ordering::Relaxed);
     }
 
-    /// When the first item came of the queue's oldest bag, but for the one that is being freed,
+    /// Returns when the first item of the queue's oldest bag came, except the one that is being freed,
     /// nanoseconds; `u64::MAX`: there is none.
     pub(crate) fn oldest_ns(&self) -> &AtomicU64 {
         &self.0.oldest_ns
@@ -393,8 +392,8 @@ impl Record {
 
     /// Counts one more guard of a section that is open. Owner only.
     ///
-    /// Looks whether it was taken for asleep, too: in a signal handler, the section may be one that is being opened,
-    /// between its store and its own look.
+    /// Checks whether it was taken for asleep, too: in a signal handler, the section may be one that is being opened,
+    /// between its store and its own check.
     pub(crate) fn nest(&self) {
         self.0.nested.set(self.0.nested.get() + 1);
         self.go_on(self.0.reader.sleep().is_awake());

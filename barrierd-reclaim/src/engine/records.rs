@@ -1,4 +1,4 @@
-//! All of a domain's places.
+//! All records of a domain.
 
 use super::Engine;
 use super::pool::Pool;
@@ -15,12 +15,12 @@ impl Records {
         Records(Pool::new())
     }
 
-    /// Takes a free record, or makes one. The caller owns it until it gives it back, and comes to a full
-    /// stop before it uses it.
+    /// Takes a free record, or makes one. The caller owns it until it gives it back, and fences and takes a
+    /// stamp before it uses it.
     pub(crate) fn acquire(&self, home: *const Engine, vtime: VtimeWord) -> &Record {
         self.0.take(|place| {
             let record = Box::into_raw(Box::new(Record::new(home, vtime, place)));
-            // SAFETY: nobody else knows it yet; queues and tallies live as long as the record. The domain is the
+            // SAFETY: no other thread knows it yet; queues and tallies live as long as the record. The domain is the
             // caller.
             unsafe {
                 (*(*record).bags()).count_on((*record).freed_bytes());
@@ -37,34 +37,34 @@ impl Records {
     /// are in the domain's account ([`Past`](crate::engine::tallies::Past)).
     pub(crate) fn give_back(&self, record: &Record) {
         debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
-        // No sleeper is counted who is not there.
+        // So that no record is counted as a sleeper that no thread owns.
         record.go_on(record.reader().sleep().is_awake());
         self.0.give_back(record.place());
     }
 
-    /// Those that somebody has. Nothing is loaded before it is called for, which is what a scan relies on.
+    /// Returns the records that threads own. Nothing is loaded before it is called for, which is what a scan relies on.
     #[inline]
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &Record> {
         self.0.in_use()
     }
 
-    /// The same, but for those that sleep: each is loaded when it is called for, not before.
+    /// Returns the same, except those that sleep: each is loaded when it is called for, not before.
     #[inline]
     pub(crate) fn awake(&self) -> impl Iterator<Item = &Record> {
         self.0.awake()
     }
 
-    /// Where it is told that a record sleeps.
+    /// Returns the word that tells whether a record sleeps, and its number there.
     pub(crate) fn bed(&self, record: &Record) -> (&Asleep, usize) {
         self.0.bed(record.place())
     }
 
-    /// Every record, in use or not: when the domain ends, and for reports.
+    /// Returns every record, in use or not: when the domain ends, and for reports.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Record> {
         self.0.all()
     }
 
-    /// What a scan costs, in records that it looks at.
+    /// Returns the price of a scan, in records that it reads.
     pub(crate) fn cost(&self) -> usize {
         self.0.cost()
     }

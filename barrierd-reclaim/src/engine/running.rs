@@ -1,4 +1,4 @@
-//! What a call is at, in flags of its record and its thread, reset however it ends.
+//! What a call is doing, in flags of its record and its thread, reset however the call ends.
 //!
 //! Owns the flags' guards. Knows nothing of queues.
 
@@ -20,12 +20,12 @@ impl<'r> Freeing<'r> {
 }
 
 thread_local! {
-    /// The domain whose destructors run on this thread, whichever record they were let go by: one that
-    /// takes another (by a handle, or late in the thread's exit) must not free others from there.
+    /// The domain whose destructors run on this thread, whichever record they were retired through: a destructor that
+    /// takes another record (by a handle, or late in the thread's exit) must not free other items from there.
     static RUNNING: Cell<*const Engine> = const { Cell::new(ptr::null()) };
 }
 
-/// Whether destructors of `domain` run on this thread, outside of `retire`'s fast way.
+/// Returns whether destructors of `domain` run on this thread, outside of `retire`'s fast path.
 pub(crate) fn runs(domain: &Engine) -> bool {
     ptr::eq(RUNNING.get(), domain)
 }

@@ -1,17 +1,17 @@
 //! The takeover of a queue whose owner does not retire.
 //!
-//! Owns the order of its steps. The queue's half is `bag/mod.rs`; when a queue is taken over is the background
-//! thread's business (`domain/keeper.rs`).
+//! Owns the order of its steps. The queue's half is `bag/mod.rs`; the background thread decides when a queue is taken
+//! over (`domain/keeper.rs`).
 //!
 //! # The takeover
 //! 1. A thread's count of retired items has not moved for a while: its queue is marked as taken.
-//! 2. A barrier of its CPU passes: bought after the mark, or a watermark of the daemon's above a stop
-//!    that came after the mark; where readers fence, owners do too, and a fence here is enough.
-//! 3. The queue is quiet: it is the taker's. If it is not, its owner is inside (preempted, say): look
+//! 2. A barrier of its CPU passes: bought after the mark, or a watermark of the daemon's above a stamp
+//!    that was taken after the mark; where readers fence, owners do too, and a fence here is enough.
+//! 3. The queue is quiet: it is the taker's. If it is not, its owner is inside (preempted, say): the taker checks
 //!    again later. Once the barrier has passed, an owner that comes in finds the mark.
-//! 4. A full stop, *after* that: the stamp of what was in the open bag. Any earlier stamp could lie
-//!    before the unlink of an item that the owner pushed between the stamp and the look.
-//! 5. The bags go to the domain, where exited threads' bags lie: whoever comes first frees them.
+//! 4. A fence and stamp, *after* that: the stamp of what was in the open bag. Any earlier stamp could lie
+//!    before the unlink of an item that the owner pushed between the stamp and the check.
+//! 5. The bags are moved to the domain, where exited threads' bags are: the first thread that comes frees them.
 //!
 //! Marked queues are listed in the domain ([`Marked`]), so that `Engine::close` and `synchronize`
 //! find what is in them.
@@ -32,18 +32,18 @@ pub(crate) struct Marked {
     record: *const Record,
     /// What its owner had retired before the mark: items, bytes. For reports.
     retired: (u64, u64),
-    /// A stop after the mark, nanoseconds.
+    /// A stamp that was taken after the mark, nanoseconds.
     at: u64,
     /// The barrier has passed.
     passed: bool,
 }
 
-// SAFETY: a marked queue is alive until both have left it, and its taker, whoever holds this, has
+// SAFETY: a marked queue is alive until both have left it, and its taker, the holder of this, has
 // not; the record lives as long as the domain that lists this.
 unsafe impl Send for Marked {}
 
 impl Marked {
-    /// Whether the queue is the taker's.
+    /// Returns whether the queue is the taker's.
     fn is_ours(&self) -> bool {
         // SAFETY: alive, see above.
         let bags = unsafe { &*self.bags };
@@ -51,18 +51,18 @@ impl Marked {
         bags.is_left() || (self.passed && bags.is_quiet())
     }
 
-    /// Everything that is in it; the taker leaves.
+    /// Returns everything that is in it; the taker leaves.
     ///
     /// # Safety
     /// The domain's orphans are locked. [`is_ours`](Marked::is_ours), or there is no owner any more;
-    /// `ns` comes from a stop after that.
+    /// `ns` is a stamp that was taken after that.
     unsafe fn take(self, ns: u64) -> Left {
         // SAFETY: records live as long as the domain that lists this.
         let record = unsafe { &*self.record };
         record.set_taken(self.bags);
         let (items, bytes) = self.retired;
         record.ledger().note(Mark { ns, items, bytes }, 0);
-        // SAFETY: as the caller says.
+        // SAFETY: the caller promises that the queue is the taker's or has no owner, and `ns` was taken after that.
         let all = unsafe { (*self.bags).take_over(ns) };
         // SAFETY: marked, and not touched again: `self` is gone.
         unsafe { Bags::leave(self.bags) };
@@ -71,7 +71,7 @@ impl Marked {
 }
 
 impl Engine {
-    /// Marks the queue of a record whose owner doesn't retire, unless nothing ever came into it. The
+    /// Marks the queue of a record whose owner doesn't retire, unless nothing ever came into it. Returns the
     /// queue, if it is marked now.
     pub(crate) fn mark(&self, record: &Record) -> Option<*mut Bags> {
         let orphans = self.lock_orphans();
@@ -84,7 +84,7 @@ impl Engine {
             return None;
         }
         // SAFETY: an owner leaves a queue only once it is marked. If this one is, its taker has not
-        // left it: whoever does notes that in the record, under the lock that is held here.
+        // left it: a taker that leaves notes that in the record, under the lock that is held here.
         let queue = unsafe { &*bags };
         if queue.is_taken() || !queue.is_used() {
             return None;
@@ -95,7 +95,7 @@ impl Engine {
         Some(bags)
     }
 
-    /// Takes over the marked queues that are the domain's by now. How many.
+    /// Takes over the marked queues that are the domain's by now. Returns their number.
     pub(crate) fn take_marked(&self) -> usize {
         let early = broken(Mutant::StampBeforeLook).then(|| self.fence_and_stamp_unlisted());
         let mut orphans = self.lock_orphans();
@@ -106,11 +106,11 @@ impl Engine {
         if ours.is_empty() {
             return 0;
         }
-        // After the look: see the file's documentation.
+        // After the check: see the file's documentation.
         let ns = early.unwrap_or_else(|| self.fence_and_stamp_unlisted());
         let count = ours.len();
         for marked in ours {
-            // SAFETY: it is ours, and the stop came after that was seen.
+            // SAFETY: it is ours, and the stamp was taken after that was seen.
             orphans.add(unsafe { marked.take(ns) });
         }
         self.note_orphans(orphans);
@@ -118,17 +118,17 @@ impl Engine {
         count
     }
 
-    /// Everything in marked queues, for `close`: no owner is left.
+    /// Returns everything in marked queues, for `close`: no owner is left.
     ///
     /// # Safety
-    /// The door is closed, so nobody else marks or takes over, and no call is under way.
+    /// The door is closed, so no other thread marks or takes over, and no call is under way.
     pub(crate) unsafe fn take_all_marked(&self) -> Vec<Bag> {
         let all = core::mem::take(&mut *self.lock_marked());
-        // SAFETY: as the caller says; there are no readers, so any stamp will do.
+        // SAFETY: the door is closed and no call is under way; there are no readers, so any stamp will do.
         all.into_iter().flat_map(|marked| unsafe { marked.take(u64::MAX) }.into_bags()).collect()
     }
 
-    /// Gives marks their barrier, where it can be had. Whether there are any without.
+    /// Gives marks their barrier, where it can be had. Returns whether there are any without.
     pub(crate) fn pass_marks(&self) -> bool {
         {
             let mut marked = self.lock_marked();
@@ -148,18 +148,18 @@ impl Engine {
         };
         stage();
         let mut marked = self.lock_marked();
-        // Only this thread marks, so none is younger than the stop above.
+        // Only this thread marks, so none is younger than the stamp above.
         marked.iter_mut().for_each(|marked| marked.passed |= marked.at < passed);
         marked.iter().any(|marked| !marked.passed)
     }
 
-    /// Frees the safe bags that lie with the domain. Panics of destructors end here. How many items.
-    /// `beats` counts on with each.
+    /// Frees the safe bags that lie with the domain, and catches panics of destructors. Returns the number of items
+    /// freed. `beats` is raised by one for each.
     pub(crate) fn free_in_background_thread(&self, record: &Record, beats: &AtomicU64) -> usize {
         let mut freed = 0;
         let tid = own_tid();
         while let Some(_flight) = self.take_in_flight(record) {
-            // None: the bag is empty, or somebody else took the rest.
+            // None: the bag is empty, or another thread took the rest.
             while let Some(item) = self.in_flight().next(tid) {
                 // Relaxed: a hint for the watcher.
                 beats.fetch_add(1, Relaxed);

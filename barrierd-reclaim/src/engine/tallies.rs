@@ -1,19 +1,19 @@
-//! What a domain has retired and freed: counted in each place by its owner, summed up by whoever asks.
+//! The counts of what a domain has retired and freed: kept in each record by its owner, summed up by threads that ask.
 //!
-//! Owns the sums, and the account of places that nobody has ([`Past`]), so that those cost nobody a walk.
+//! Owns the sums, and the account of records that no thread owns ([`Past`]), so that no thread has to walk over those.
 //!
 //! # The order
 //! A sum may be asked for at any time, and what waits must never look like less than it is: the
 //! background thread sleeps by it (docs/proofs/background.md, "When the background thread sleeps"). So `freed` is
-//! summed before `retired`, Acquire; and where a place's counts go over to the account:
+//! summed before `retired`, Acquire; and where a record's counts are carried over to the account:
 //!
-//! - `freed` is taken off the place, then added to the account (Release). The sum looks at the account
-//!   first (Acquire), then at the places: nothing is counted twice, and what is on the way not at all.
-//! - `retired` is added to the account, then taken off the place (Release). The sum looks at the places
-//!   first (Acquire), then at the account: nothing is left out, and what is on the way counts twice.
+//! - `freed` is taken off the record, then added to the account (Release). The sum reads the account
+//!   first (Acquire), then the records: nothing is counted twice, and what is on the way is not counted at all.
+//! - `retired` is added to the account, then taken off the record (Release). The sum reads the records
+//!   first (Acquire), then the account: nothing is left out, and what is on the way counts twice.
 //!
-//! A place that a walk does not meet was given back after both, by a Release that the walk acquires. For
-//! figures that are right as well as safe, a sum during which a place went over is made again, some times.
+//! A record that a walk does not meet was given back after both, by a Release that the walk acquires. For
+//! figures that are right as well as safe, a sum during which a record was carried over is made again, a few times.
 
 use crate::engine::record::Record;
 use crate::engine::records::Records;
@@ -27,7 +27,7 @@ use core::sync::atomic::{
 /// How often a sum is made at most.
 const TRIES: usize = 4;
 
-/// Items, and what they take, bytes.
+/// Items, and their size, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
     pub(crate) items: u64,
@@ -65,7 +65,7 @@ impl Account {
         Sum::of(&self.items, &self.bytes)
     }
 
-    /// Only whoever holds the lock of the domain's orphans may call this.
+    /// Only a thread that holds the lock of the domain's orphans may call this.
     fn add(&self, sum: Sum) {
         // Release: see the file's documentation.
         self.items.fetch_add(sum.items, Release);
@@ -79,19 +79,19 @@ impl Account {
     }
 }
 
-/// What of a place's counts the domain's account has: the rest counts there.
+/// The part of a record's counts that the domain's account has: the rest counts in the record.
 #[derive(Debug, Default)]
 pub(crate) struct Gone {
     retired: Account,
     freed: Account,
 }
 
-/// The domain's account: what was counted in places by owners who have given them back.
+/// The domain's account: the counts of records that were given back.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     retired: Account,
     freed: Account,
-    /// Pool that have begun to go over, and that are done.
+    /// Records whose counts have begun to be carried over, and those that are done.
     begun: AtomicU64,
     done: AtomicU64,
 }
@@ -112,7 +112,7 @@ fn freed(record: &Record) -> Sum {
 }
 
 impl Past {
-    /// A place's counts go over: it is about to be given back. The caller owns it, and holds the lock of
+    /// Carries a record's counts over: it is about to be given back. The caller owns it, and holds the lock of
     /// the domain's orphans.
     pub(crate) fn absorb(&self, record: &Record) {
         let (retired, freed) = (retired(record), freed(record));
@@ -121,7 +121,7 @@ impl Past {
         }
         let begun = self.begun.load(Relaxed) + 1;
         self.begun.store(begun, Relaxed);
-        // Pairs with the fence in `sums`: whoever sees one of the stores below sees that it has begun.
+        // Pairs with the fence in `sums`: a thread that sees one of the stores below sees that it has begun.
         fence(Release);
         let gone = record.gone();
         self.retired.add(retired);
@@ -132,7 +132,7 @@ impl Past {
         self.done.store(begun, Release);
     }
 
-    /// What was retired, and what of it was freed, in the whole domain.
+    /// Returns what was retired, and what of it was freed, in the whole domain.
     pub(crate) fn sums(&self, records: &Records) -> (Sum, Sum) {
         let mut tries = TRIES;
         loop {
@@ -148,7 +148,7 @@ impl Past {
         }
     }
 
-    /// What waits, at least; exactly, if nothing is retired meanwhile.
+    /// Returns no less than what waits; exactly that, if nothing is retired meanwhile.
     pub(crate) fn waiting(&self, records: &Records) -> Sum {
         let (retired, freed) = self.sums(records);
         retired.minus(freed)

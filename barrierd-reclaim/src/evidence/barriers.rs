@@ -28,7 +28,7 @@ pub(crate) enum Barriers {
 }
 
 impl Barriers {
-    /// By what one look at the file tells and one question a process to the kernel: without a wait.
+    /// Chooses by one check of the file, and one question to the kernel in each process: without a wait.
     pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
         membarrier::begin_anew_in_a_child();
         let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
@@ -45,7 +45,7 @@ impl Barriers {
             Source::Auto => {
                 let file = mapped::try_open(&path);
                 let fallback = Membarrier::find().ok();
-                // With membarrier nothing need be known at once: each use looks whether the daemon keeps
+                // With membarrier nothing need be known at once: each use checks whether the daemon keeps
                 // up. Without it a daemon that never comes back would keep all garbage, so in doubt: fences.
                 let alive = |file: &Arc<Mapped>| file.liveness() == Liveness::Alive;
                 if fallback.is_none() && !file.as_ref().is_some_and(alive) {
@@ -56,7 +56,7 @@ impl Barriers {
         }
     }
 
-    /// Where the first barrier will come from.
+    /// Returns the source that the first barrier will come from.
     pub(crate) fn active(&self) -> ActiveSource {
         match self {
             Barriers::Daemon { fallback: None, .. } => ActiveSource::Daemon,
@@ -66,20 +66,20 @@ impl Barriers {
         }
     }
 
-    /// What a daemon that does not keep up had published before the domain was made, nanoseconds: true, but
-    /// no news.
+    /// Returns the watermark that a daemon which does not keep up had published before the domain was made,
+    /// nanoseconds: true, but not new.
     pub(crate) fn old_news_ns(&self) -> u64 {
         let old = || if self.keeps_up() { None } else { self.passive() };
         old().map_or(0, |news| news.ns)
     }
 
-    /// Whether readers must fence. Decided before the first pin, for good.
+    /// Returns whether readers must fence. Decided before the first pin, for good.
     pub(crate) fn readers_fence(&self) -> bool {
         matches!(self, Barriers::Fence { .. })
     }
 
-    /// The word that retired items are stamped with: the first file's, or none. Virtual times of two
-    /// files can't be compared, so only this one's count in the domain; beside others, nanoseconds.
+    /// Returns the word that gives retired items their virtual time: the first file's, or none. Virtual times of two
+    /// files can't be compared, so only this file's count in the domain; with other files only nanoseconds do.
     pub(crate) fn vtime_word(&self) -> VtimeWord {
         let Barriers::Daemon { daemons, .. } = self else { return VtimeWord::none() };
         match daemons.labelled().and_then(|file| file.vtime_word()) {
@@ -90,9 +90,9 @@ impl Barriers {
         }
     }
 
-    /// The daemon's watermark, if it can be had and is the source.
+    /// Returns the daemon's watermark, if it can be had and is the source.
     ///
-    /// Whatever comes back was true before this returned: the caller looks at the slots after.
+    /// The watermark was true before this returned: the caller loads the slots after.
     pub(crate) fn passive(&self) -> Option<Evidence> {
         let Barriers::Daemon { daemons, .. } = self else { return None };
         let file = daemons.current()?;
@@ -101,13 +101,13 @@ impl Barriers {
         Some(Evidence { ns: watermark.ns, vtime: if labelled { watermark.vtime } else { 0 } })
     }
 
-    /// Whether this process's clock is compared with another's: the daemon's. What is bought and what
-    /// is collected goes by the order of stops.
+    /// Returns whether this process's clock is compared with another's: the daemon's. Bought and
+    /// collected evidence rests on the order of stamps.
     pub(crate) fn compares_clocks(&self) -> bool {
         matches!(self, Barriers::Daemon { daemons, .. } if daemons.current().is_some())
     }
 
-    /// Where barriers can be bought.
+    /// Returns the seller of barriers, if barriers can be bought.
     pub(crate) fn membarrier(&self) -> Option<Membarrier> {
         match self {
             Barriers::Daemon { fallback, .. } => *fallback,
@@ -116,7 +116,7 @@ impl Barriers {
         }
     }
 
-    /// Whether barriers come by themselves.
+    /// Returns whether barriers come without a purchase.
     pub(crate) fn keeps_up(&self) -> bool {
         match self {
             Barriers::Daemon { daemons, .. } => {
@@ -127,20 +127,20 @@ impl Barriers {
         }
     }
 
-    /// The daemon, if barriers are rare because it has seen nobody wait of late.
+    /// Returns the daemon, if barriers are rare because no thread has waited for one of late.
     pub(crate) fn easy_daemon(&self) -> Option<Arc<Mapped>> {
         let Barriers::Daemon { daemons, .. } = self else { return None };
         daemons.easy()
     }
 
-    /// The background thread's look whether a daemon has come, or a new file.
+    /// Checks, for the background thread, whether a daemon has come, or a new file.
     pub(crate) fn look_for_daemon(&self) {
         if let Barriers::Daemon { daemons, .. } = self {
             daemons.look();
         }
     }
 
-    /// Which source serves at the moment, and why. `refused`: membarrier was, the last time.
+    /// Returns the source that serves at the moment, and why. `refused`: membarrier was refused the last time.
     pub(crate) fn status(&self, refused: bool) -> Status {
         match self {
             Barriers::Fence { asked_for: true } => Status::Fence(Why::AskedFor),
@@ -158,15 +158,16 @@ impl Barriers {
         }
     }
 
-    /// Asks the daemon to hurry, unless it was asked a moment ago. `now_ns`: a stop. Whether that took
+    /// Asks the daemon to hurry, unless it was asked a moment ago. `now_ns`: a stamp. Returns whether that took
     /// a system call.
     pub(crate) fn expedite(&self, now_ns: u64) -> bool {
         let Barriers::Daemon { daemons, .. } = self else { return false };
         daemons.current().is_some_and(|file| file.hurry(now_ns))
     }
 
-    /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most
-    /// a short while: the caller looks again. `sleeps` is called where that takes a system call. Says why there is no barrier, where it is known.
+    /// Sleeps until the barrier for `stamp` may have passed, at most until `deadline` and at most a short while: the
+    /// caller checks again. `sleeps` is called where that takes a system call. Returns why there is no barrier, where
+    /// that is known.
     pub(crate) fn wait(
         &self,
         stamp: u64,

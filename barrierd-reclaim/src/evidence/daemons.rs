@@ -1,8 +1,8 @@
 //! The daemon's files that a domain has used: the present one, and those before it.
 //!
-//! Owns which of them is in use, the rule when to open the path again, and what is thought of a daemon. The
-//! mappings, which stay as long as the domain, are shared with others (`evidence/mapped.rs`). It knows nothing of
-//! membarrier or of scans.
+//! Owns which of them is in use, the rule when to open the path again, and the judgement whether a daemon lives. The
+//! mappings, which stay as long as the domain, are shared with other domains (`evidence/mapped.rs`). This file knows
+//! nothing of membarrier or of scans.
 //!
 //! A watermark in nanoseconds is true whichever file it comes from. Virtual times of two files can't
 //! be compared: only those of the first one count (see `Barriers::vtime_word`).
@@ -18,30 +18,31 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The path is looked at no more often than this.
+/// The path is checked no more often than this.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A watermark older than this, nanoseconds, is not waited for where a barrier can be bought: the
 /// daemon may beat while a CPU that takes no interrupts holds it up.
 const OLD_NS: u64 = 2 * HEARTBEAT_PERIOD_NS;
 
-/// A beat that is older than this, nanoseconds, is a dead daemon's, as far as one look can tell. Where nobody
-/// waits a daemon beats each 90 ms; only one that gets no CPU, or a machine that was itself paused, keeps it
-/// silent for as long.
+/// A beat that is older than this, nanoseconds, is a dead daemon's, as far as one check can tell. A daemon that no
+/// thread waits for beats each 90 ms; it is silent for as long as this only if it gets no CPU or the machine was
+/// paused.
 const DEAD_NS: u64 = 10 * HEARTBEAT_PERIOD_NS;
 
-/// Whether the daemon gives barriers at the pace that can be expected of it.
+/// Returns whether the daemon gives barriers at the pace that can be expected of it.
 pub(crate) fn keeps_up(barrier: &Barrier) -> bool {
     let alive = matches!(barrier.liveness(), Liveness::Alive | Liveness::Suspect);
     alive && barrier.watermark().is_ok_and(|mark| now_ns().saturating_sub(mark.ns) <= OLD_NS)
 }
 
-/// Whether the daemon is known to be gone, by this look and those before it.
+/// Returns whether the daemon is known to be gone, by this check and those before it.
 pub(crate) fn is_gone(barrier: &Barrier) -> bool {
     match barrier.liveness() {
         Liveness::Alive => false,
         Liveness::Stopped | Liveness::Stale => true,
-        // The C daemon has no beat: its watermark stands in, and is on notice only when it is a second old.
+        // The C daemon has no beat: its watermark is used in place of one, and is suspicious only when it is a second
+        // old.
         Liveness::Suspect => {
             barrier.heartbeat_ns().is_none_or(|beat| now_ns().abs_diff(beat) >= DEAD_NS)
         }
@@ -85,13 +86,14 @@ impl Daemons {
         }
     }
 
-    /// The file in use, if there is one.
+    /// Returns the file in use, if there is one.
     pub(crate) fn current(&self) -> Option<&Mapped> {
         // SAFETY: null, or kept until `self` is dropped. Acquire: pairs with `adopt`.
         unsafe { self.current.load(Acquire).as_ref() }
     }
 
-    /// The file in use, if its daemon is well but has seen nobody wait of late; kept by the result.
+    /// Returns the file in use, if its daemon is well but no thread has waited for it of late. The result keeps the
+    /// file.
     pub(crate) fn easy(&self) -> Option<Arc<Mapped>> {
         if !self.current().is_some_and(|file| file.is_easy() && keeps_up(file)) {
             return None;
@@ -99,13 +101,13 @@ impl Daemons {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).kept.last().cloned()
     }
 
-    /// The file whose virtual time counts.
+    /// Returns the file whose virtual time counts.
     pub(crate) fn labelled(&self) -> Option<&Mapped> {
         // SAFETY: null, or kept until `self` is dropped.
         unsafe { self.first.as_ref() }
     }
 
-    /// What keeps the daemon from serving, if anything.
+    /// Returns what keeps the daemon from serving, if anything.
     pub(crate) fn trouble(&self) -> Option<Why> {
         let Some(file) = self.current() else { return Some(Why::NoDaemon) };
         if file.watermark().is_err() {
@@ -118,7 +120,7 @@ impl Daemons {
         }
     }
 
-    /// Looks, seldom, whether the path leads to a file that is not in use and is kept up to date.
+    /// Checks, seldom, whether the path leads to a file that is not in use and is kept up to date.
     ///
     /// Costs a `stat`, or an open where there is something to open.
     pub(crate) fn look(&self) {
@@ -136,7 +138,7 @@ impl Daemons {
         if all.candidate.as_ref().is_none_or(|known| !known.same_file().unwrap_or(false)) {
             all.candidate = mapped::try_open(&self.path);
         }
-        // An old beat may be a daemon's that was idle: the next look tells.
+        // An old beat may be that of a daemon that was idle: the next check tells.
         if let Some(file) = all.candidate.take_if(|known| known.liveness() == Liveness::Alive) {
             self.adopt(&mut all, file);
         }
@@ -145,7 +147,7 @@ impl Daemons {
     fn adopt(&self, all: &mut All, file: Arc<Mapped>) {
         let current = Arc::as_ptr(&file);
         all.kept.push(file);
-        // Release: whoever loads it sees it whole.
+        // Release: pairs with the Acquire in `current`: a thread that loads the pointer sees the file whole.
         self.current.store(current.cast_mut(), Release);
     }
 }

@@ -1,11 +1,11 @@
-//! A daemon's file as this process has it: one mapping, one socket, however many domains go by it.
+//! A daemon's file as this process has it: one mapping, one socket, however many domains use it.
 //!
-//! Owns the list of what is mapped, and how often the daemon is asked to hurry. Which file a domain goes by
-//! is `evidence/daemons.rs`'s.
+//! Owns the list of mappings, and how often the daemon is asked to hurry. `evidence/daemons.rs` decides which file a
+//! domain uses.
 //!
 //! A mapping lasts as long as some domain has it; the last one that was opened is kept for the domains to come,
 //! since opening a file takes thirty system calls and a domain may live for a moment. The child of a fork
-//! begins a list of its own, since a thread of the parent may have been at this one; so it opens each file
+//! begins a list of its own, since a thread of the parent may have been changing this one; so the child opens each file
 //! once more.
 
 use crate::process::fork::PerProcess;
@@ -26,7 +26,7 @@ const ASK_AGAIN_NS: u64 = 10_000_000;
 #[derive(Debug)]
 pub(crate) struct Mapped {
     barrier: Barrier,
-    /// The stop for which the daemon was last asked to hurry, by whatever domain, nanoseconds.
+    /// The stamp for which the daemon was last asked to hurry, by any domain, nanoseconds.
     asked_ns: AtomicU64,
 }
 
@@ -52,10 +52,10 @@ fn list() -> MutexGuard<'static, List> {
     LIST.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The file at `path`: as some domain has it, if that is still the file there and was not caught lying (what
-/// a domain of today asks is whether it lies today); else opened, with every check.
+/// Returns the file at `path`. If some domain has mapped the file that is still there, and it was not caught lying,
+/// that mapping is used; otherwise the file is opened, with every check: a new domain judges it anew.
 ///
-/// Costs a `stat` where it is mapped.
+/// Costs a `stat` where the file is mapped.
 pub(crate) fn open(path: &Path) -> Result<Arc<Mapped>, OpenError> {
     let path = whole(path);
     let mut list = list();
@@ -73,7 +73,7 @@ pub(crate) fn open(path: &Path) -> Result<Arc<Mapped>, OpenError> {
     Ok(new)
 }
 
-/// The same for somebody who does not ask why there is none. Costs a `stat` where there is nothing, too.
+/// Returns the same for a caller that does not ask why there is none. Costs a `stat` where there is no file, too.
 pub(crate) fn try_open(path: &Path) -> Option<Arc<Mapped>> {
     let path = whole(path);
     let unknown = find(&list(), &path).is_none();
@@ -89,15 +89,16 @@ fn find(list: &List, path: &Path) -> Option<Arc<Mapped>> {
     known.watermark().is_ok().then_some(known)
 }
 
-/// As `Barrier::path` has it.
+/// Returns `path` as `Barrier::path` has it.
 fn whole(path: &Path) -> PathBuf {
     absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 impl Mapped {
-    /// Asks for a barrier soon, unless some domain did a moment ago. `now_ns`: a stop. Whether it was sent.
+    /// Asks for a barrier soon, unless some domain did a moment ago. `now_ns`: a stamp. Returns whether the request
+    /// was sent.
     pub(crate) fn hurry(&self, now_ns: u64) -> bool {
-        // Relaxed, all: it decides who sends, and nothing rests on that.
+        // Relaxed, all: this decides which thread sends, and nothing rests on that.
         let before = self.asked_ns.load(Relaxed);
         let served = self.watermark().is_ok_and(|mark| mark.ns > before);
         let due = if served { ASK_NS } else { ASK_AGAIN_NS };
@@ -106,7 +107,7 @@ impl Mapped {
         {
             return false;
         }
-        // A hint: if it is not taken the barrier comes all the same.
+        // A hint: if the daemon ignores it, the barrier comes all the same.
         let _ = self.expedite(Stamp::from_ns(now_ns));
         true
     }

@@ -7,18 +7,18 @@
 //! # Semantics
 //! `membarrier(PRIVATE_EXPEDITED)` returns after every running thread of the process has executed
 //! a full barrier between the call and the return; threads that do not run passed one when they
-//! were switched out (`kernel/sched/membarrier.c`). So a full stop that came before the call is a
-//! watermark after it, for the buyer's own domain, whose stops are in order. For other domains it is one
-//! because no stop of theirs that comes after gets a lower stamp: the buyer shows its stop in a word
-//! that all stops look at ([`FLOOR`]) before it calls. No clock is compared with another.
+//! were switched out (`kernel/sched/membarrier.c`). So a stamp that was taken before the call is a
+//! watermark after it, for the buyer's own domain, whose stamps are in order. For other domains it is one
+//! because no stamp of theirs that comes after is lower: before it calls, the buyer shows its stamp in a word
+//! that every stamping thread loads ([`FLOOR`]). No clock is compared with another.
 //!
 //! # Registration
-//! The kernel sells only to a process that has registered, which in one of several threads takes a grace
-//! period of RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come
-//! before the purchase and not before the sections, since a barrier that is bought is one for whatever ran
-//! before it. So it waits until somebody needs a barrier, once a process; and in a domain of the background
-//! thread's it is that thread that waits. Whether it will be granted is asked without it ([`ask`]), before
-//! the first section: only then can readers be told to fence.
+//! The kernel sells only to a process that has registered, which in one of several threads takes a grace period of
+//! RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come before the purchase
+//! and not before the sections, since a barrier that is bought is one for whatever ran before it. So registration is
+//! put off until some thread needs a barrier, once a process; and in a domain that the background thread looks after,
+//! that thread does the waiting. Whether registration will be granted is found out without registering ([`ask`]),
+//! before the first section: only then can readers be told to fence.
 
 use crate::error::MembarrierError;
 use crate::process::fork::{PerProcess, Process};
@@ -44,7 +44,7 @@ const FLUSHES_APART: u64 = 10;
 const MOST_FLUSHES_APART_NS: u64 = 1_000_000;
 /// A registration that was refused is tried again after this, nanoseconds.
 const RETRY_NS: u64 = 100_000_000;
-/// The background thread is given this long for it, nanoseconds: some destructor may keep it.
+/// The background thread is given this long to register the process, nanoseconds: some destructor may block it.
 const OVERDUE_NS: u64 = 1_000_000_000;
 
 /// The process whose purchases are remembered, by its number; with [`BEGINS`] while it forgets what its
@@ -53,14 +53,14 @@ static OWNER: AtomicU64 = AtomicU64::new(0);
 /// See [`OWNER`].
 const BEGINS: u64 = 1 << 63;
 
-/// In a child of a fork: forgets what its parent bought. That covered the parent's threads; and the child
+/// In a child of a fork: forgets what its parent bought. Those barriers covered the parent's threads; and the child
 /// may have been born into another time namespace, where the parent's stamps lie in a future for which
-/// everything would have to wait. Only domains that the child makes free anything in it, and each comes by
-/// here, whatever its source, before it uses a barrier or comes to a stop.
+/// everything would have to wait. Only domains that the child makes free anything in it, and each of them calls this,
+/// whatever its source, before it uses a barrier or takes a stamp.
 pub(crate) fn begin_anew_in_a_child() {
     let this = Process::current().number();
     loop {
-        // Acquire: pairs with the Release below, so that nobody raises what is about to be reset.
+        // Acquire: pairs with the Release below, so that no thread raises what is about to be reset.
         let owner = OWNER.load(Acquire);
         if owner == this {
             return;
@@ -87,13 +87,13 @@ pub(crate) fn begin_anew_in_a_child() {
     }
 }
 
-/// Whether the process has the background thread, or will have it for all that is known: it registers the process.
+/// Returns whether the process has the background thread, or may still get it: that thread registers the process.
 pub(crate) fn is_attended() -> bool {
     // Relaxed, here and below: a hint.
     !BOUGHT.deserted.load(Relaxed)
 }
 
-/// The background thread could not be started; or it runs.
+/// Notes that the background thread runs, or that it could not be started.
 pub(crate) fn set_attended(attended: bool) {
     BOUGHT.deserted.store(!attended, Relaxed);
 }
@@ -116,15 +116,15 @@ struct Bought {
     watermark_ns: AtomicU64,
     /// When the last purchase, or refusal, ended.
     last_ns: AtomicU64,
-    /// What it took, as far as it is believed.
+    /// What the purchase took, as far as that is trusted.
     price_ns: AtomicU64,
-    /// Since when somebody is buying, or 0: what comes of it will do for others, too.
+    /// Since when some thread is buying, or 0: the barrier that it gets serves others, too.
     started_ns: AtomicU64,
     /// The kernel refused the last one, or the registration for it.
     refused: AtomicBool,
     /// The process is registered.
     registered: AtomicBool,
-    /// Somebody registers it at this moment.
+    /// Some thread registers it at this moment.
     registers: AtomicBool,
     /// When that was last refused, or 0.
     failed_ns: AtomicU64,
@@ -149,14 +149,14 @@ impl From<Refused> for MembarrierError {
         match errno {
             // No such system call; no such command of it.
             Errno::NOSYS | Errno::INVAL => MembarrierError::Unsupported,
-            // The kernel says so only to who has not registered.
+            // The kernel says so only to a process that has not registered.
             Errno::PERM | Errno::ACCESS => MembarrierError::Forbidden(errno.into()),
             _ => to(errno.into()),
         }
     }
 }
 
-/// Whether the kernel would register this process and sell to it, without doing either. Three system calls.
+/// Asks whether the kernel would register this process and sell to it, without doing either. Three system calls.
 fn ask() -> Result<(), Refused> {
     let both = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED | MembarrierQuery::PRIVATE_EXPEDITED;
     if membarrier_query().contains(both)
@@ -165,21 +165,21 @@ fn ask() -> Result<(), Refused> {
     {
         return Ok(());
     }
-    // There is none; or a filter is in the way, of whatever kind. Which is told at once, but where it refuses
-    // the questions alone.
+    // There is no membarrier; or a filter of some kind is in the way. Trying shows that at once, except where the
+    // filter refuses the questions alone.
     try_it()
 }
 
-/// The same, found out by doing it.
+/// Finds out the same by doing both.
 fn try_it() -> Result<(), Refused> {
     register()?;
     call()
 }
 
-/// Whether `command` comes as far as the kernel: its flag is another command's, so the kernel says that it is
-/// invalid and does nothing, while a filter that refuses the command refuses this, by another number.
+/// Returns whether `command` gets as far as the kernel. Its flag is another command's, so the kernel answers that it is
+/// invalid and does nothing, while a filter that refuses the command refuses this too, with another error number.
 fn gets_through(command: MembarrierCommand) -> bool {
-    // SAFETY: a number for the kernel, which does not come to look at it.
+    // SAFETY: a number for the kernel, which refuses the call before it uses it.
     let cpu = unsafe { Cpuid::from_raw(0) };
     membarrier_cpu(command, cpu) == Err(Errno::INVAL)
 }
@@ -190,7 +190,7 @@ fn register() -> Result<(), Refused> {
     if BOUGHT.registered.load(Acquire) {
         return Ok(());
     }
-    // Relaxed, this and the times: hints for others whether to do it, too. Twice does no harm.
+    // Relaxed, this and the times: hints for other threads whether to register, too. Twice does no harm.
     BOUGHT.registers.store(true, Relaxed);
     let done = membarrier(MembarrierCommand::RegisterPrivateExpedited);
     BOUGHT.registers.store(false, Relaxed);
@@ -211,18 +211,19 @@ fn call() -> Result<(), Refused> {
 pub(crate) struct Membarrier(());
 
 impl Membarrier {
-    /// Whether barriers can be bought. Asks the kernel the first time in a process; and tries it, after it has
-    /// refused something that it said it would do.
+    /// Finds out whether barriers can be bought. Asks the kernel the first time in a process; and tries it, after it
+    /// has refused something that it said it would do.
     pub(crate) fn find() -> Result<Membarrier, MembarrierError> {
         begin_anew_in_a_child();
         let answer = if BOUGHT.refused.load(Relaxed) { try_it() } else { *ANSWER.get(ask) };
         Ok(answer.map(|()| Membarrier(()))?)
     }
 
-    /// Whether the caller had better buy now, registering the process if need be; not soon after that was
-    /// refused. `leaves_it`: to the background thread, which hears that it is wanted, and has some time for it.
+    /// Returns whether the caller should buy now, registering the process if need be; not soon after that was
+    /// refused. `leaves_it` returns whether the caller leaves the registration to the background thread, which is
+    /// then told that it is wanted, and has some time for it.
     pub(crate) fn is_ready(self, now_ns: u64, leaves_it: impl FnOnce() -> bool) -> bool {
-        // Relaxed, all: `buy` looks again.
+        // Relaxed, all: `buy` checks again.
         if BOUGHT.registered.load(Relaxed) {
             return true;
         }
@@ -239,12 +240,12 @@ impl Membarrier {
         since != 0 && now_ns.saturating_sub(since) >= OVERDUE_NS
     }
 
-    /// Whether the process is registered, or nobody wanted to buy so far.
+    /// Returns whether the process is registered, or no thread wanted to buy so far.
     pub(crate) fn is_prepared(self, wanted: impl FnOnce() -> bool) -> bool {
         BOUGHT.registered.load(Relaxed) || BOUGHT.wanted_ns.load(Relaxed) == 0 && !wanted()
     }
 
-    /// Registers the process, for others who will buy. Whether that was refused. May take long.
+    /// Registers the process, for other threads that will buy. Returns whether that was refused. May take long.
     pub(crate) fn prepare(self) -> bool {
         if has_just_failed(now_ns()) {
             return false;
@@ -254,65 +255,65 @@ impl Membarrier {
         refused
     }
 
-    /// Every thread of the process has passed its barrier for what was stamped before this, in any
-    /// domain, nanoseconds.
+    /// Returns the bought watermark, nanoseconds: every thread of the process has passed its barrier for what was
+    /// stamped before this, in any domain.
     pub(crate) fn watermark_ns(self) -> u64 {
         // Acquire: pairs with `buy`.
         BOUGHT.watermark_ns.load(Acquire)
     }
 
-    /// What a barrier cost when one was last bought, nanoseconds.
+    /// Returns what a barrier cost when one was last bought, nanoseconds.
     pub(crate) fn price_ns(self) -> u64 {
         BOUGHT.price_ns.load(Relaxed)
     }
 
-    /// Whether time alone is reason enough for a purchase.
+    /// Returns whether time alone is reason enough for a purchase.
     pub(crate) fn is_due(self, now_ns: u64) -> bool {
         now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= spacing_ns(self.price_ns())
     }
 
-    /// Whether what was stamped then has waited for as long as purchases are apart.
+    /// Returns whether what was stamped with `stamp_ns` has waited for as long as purchases are apart.
     pub(crate) fn is_old(self, stamp_ns: u64, now_ns: u64) -> bool {
         now_ns.saturating_sub(stamp_ns) >= spacing_ns(self.price_ns())
     }
 
-    /// Whether purchases at this moment would leave the machine time for other things.
+    /// Returns whether purchases at this moment would leave the machine time for other things.
     pub(crate) fn is_affordable(self, now_ns: u64) -> bool {
         self.affordable_in_ns(now_ns) == 0
     }
 
-    /// How long until then, nanoseconds.
+    /// Returns the time until purchases are affordable, nanoseconds.
     pub(crate) fn affordable_in_ns(self, now_ns: u64) -> u64 {
         let apart = 4 * self.price_ns().min(MOST_SPACING_NS);
         apart.saturating_sub(now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)))
     }
 
-    /// Whether a call that is asked to free may buy at this moment. Be it made over and over, barriers take a
-    /// tenth of its time; what it is kept from, the purchase before or the next one is for.
+    /// Returns whether a call that is asked to free may buy at this moment. If it is made over and over, barriers
+    /// take a tenth of its time. What it may not buy now, the purchase before covers or the next one will.
     pub(crate) fn is_worth_a_flush(self, now_ns: u64) -> bool {
         let apart = self.price_ns().saturating_mul(FLUSHES_APART).min(MOST_FLUSHES_APART_NS);
         now_ns.saturating_sub(BOUGHT.last_ns.load(Relaxed)) >= apart && !is_buying(now_ns)
     }
 
-    /// Whether a purchase would take the price of a barrier alone.
+    /// Returns whether a purchase would take the price of a barrier alone.
     pub(crate) fn is_registered(self) -> bool {
         BOUGHT.registered.load(Relaxed)
     }
 
-    /// Whether somebody is buying at this moment, not somebody who has been kept from it for long; or is
+    /// Returns whether some thread is buying at this moment (not one that has been kept from running for long), or is
     /// registering the process.
     pub(crate) fn is_under_way(self, now_ns: u64) -> bool {
         BOUGHT.registers.load(Relaxed) || is_buying(now_ns)
     }
 
-    /// Whether the kernel refused the last purchase.
+    /// Returns whether the kernel refused the last purchase.
     pub(crate) fn is_refused(self) -> bool {
         BOUGHT.refused.load(Relaxed)
     }
 
-    /// Buys a barrier for what was stamped before `own`, the caller's last full stop: about 0.4 us when
-    /// no other thread of the process runs, tens of microseconds when some do; the first time in a process
-    /// that of the registration more. The watermark that it gives.
+    /// Buys a barrier for what was stamped before `own`, the caller's last stamp, and returns its watermark. It takes
+    /// about 0.4 us when no other thread of the process runs, tens of microseconds when some do, and the time of the
+    /// registration more the first time in a process.
     pub(crate) fn buy(self, own: u64) -> Result<u64, MembarrierError> {
         debug_assert!(own < u64::MAX, "the stamp of a poisoned domain is no stop");
         if let Err(why) = register() {
@@ -325,12 +326,12 @@ impl Membarrier {
         let bought = if broken(Mutant::NoBarrier) { Ok(()) } else { call() };
         let after = now_ns();
         BOUGHT.started_ns.store(0, Relaxed);
-        // A refusal is spaced like a purchase; and where the clock lies behind the stops, by these.
+        // A refusal is spaced like a purchase; and where the clock lies behind the stamps, by these.
         BOUGHT.last_ns.store(after.max(own), Relaxed);
         BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
         bought?;
-        // Release: who loads it runs after the barrier.
+        // Release: a thread that loads it (Acquire, in `watermark_ns`) runs after the barrier.
         Ok(BOUGHT.watermark_ns.fetch_max(watermark, AcqRel).max(watermark))
     }
 }
@@ -346,7 +347,8 @@ fn has_just_failed(now_ns: u64) -> bool {
     failed_ns != 0 && now_ns.saturating_sub(failed_ns) < RETRY_NS
 }
 
-/// What to believe of a price: it may include the buyer's own preemption, so it doubles at most.
+/// Returns as much of a new price as is trusted: it may include the buyer's own preemption, so the price doubles at
+/// most.
 fn believed(last_ns: u64, new_ns: u64) -> u64 {
     if last_ns == 0 { new_ns } else { new_ns.min(last_ns.saturating_mul(2)) }
 }

@@ -1,25 +1,25 @@
-//! Who asks for a barrier, and when one is worth its price: the rules, without clock or atomics.
+//! Which calls ask for a barrier, and when one is worth its price: the rules, without clock or atomics.
 //!
 //! Collected and passive barriers are free, so they are taken first; a barrier is bought when what
 //! waits for it is worth more. Memory that waits is memory that is cold when it comes back: on a
 //! machine of 2 CPUs an item that is used again while it is in the cache saves some nanoseconds
 //! (docs/journal.md).
 
-/// Who asks for a barrier, and what it may cost.
+/// The kind of call that asks for a barrier, which decides what it may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// `retire`: what is there, or what the policy allows to buy.
+    /// `retire`: takes what is there, or buys what the policy allows.
     OnRetire,
-    /// `flush`: what is there, or bought for what nothing but idle readers stands in the way of, as long as the
-    /// price is small against the time since the last purchase; or asked of the daemon.
+    /// `flush`: takes what is there. Buys for items that nothing except idle readers holds back, as long as the
+    /// price is small against the time since the last purchase; or asks the daemon.
     OnFlush,
-    /// The same, after some that came to nothing: whatever the price.
+    /// The same, after some flushes in vain: buys whatever the price.
     OnFlushAgain,
     /// A thread's exit: as for `OnRetire`, counted apart.
     OnExit,
     /// `synchronize`: where barriers are bought, buy now, unless the readers have seen enough.
     Now,
-    /// Only another look at the readers.
+    /// Another scan of the readers and nothing else.
     Nothing,
     /// `retire` above a limit: buy, or ask the daemon.
     AtLimit,
@@ -30,7 +30,7 @@ pub(crate) enum Asked {
     Again,
 }
 
-/// What it is worth to have one waiting item sooner, nanoseconds.
+/// The worth of having one waiting item sooner, nanoseconds.
 const WORTH_NS: u64 = 4;
 
 /// No barrier is bought for fewer items than this.
@@ -42,14 +42,14 @@ pub(crate) const BUDGET_ITEMS: usize = 4096;
 /// What waits for a barrier and nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uncovered {
-    /// How many, of one thread.
+    /// The number of items, of one thread.
     pub(crate) items: usize,
     /// The least stamp among them, nanoseconds.
     pub(crate) oldest_ns: u64,
 }
 
 impl Uncovered {
-    /// Something that has waited for who knows how long, or nothing.
+    /// Returns one item that has waited for an unknown time if `any`, or none.
     pub(crate) fn some(any: bool) -> Uncovered {
         Uncovered { items: usize::from(any), oldest_ns: 0 }
     }
@@ -59,7 +59,7 @@ impl Uncovered {
     }
 }
 
-/// Whether to buy a barrier that costs `price_ns`, for `uncovered` items of one thread that wait for
+/// Returns whether to buy a barrier that costs `price_ns`, for `uncovered` items of one thread that wait for
 /// one and nothing else. `budget`: items.
 pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bool {
     let fair = usize::try_from(price_ns / WORTH_NS).unwrap_or(usize::MAX);

@@ -8,17 +8,17 @@ pub enum Source {
     /// again on a new file, is taken up by the [background thread](crate::Builder::background).
     ///
     /// Fences are chosen before the first section, for good: where membarrier can't be had and the daemon,
-    /// by one look at its file, has not beaten within 250 ms (of the C daemon's: within 1 s). One that is
+    /// by one check of its file, has not beaten within 250 ms (the C daemon: within 1 s). A daemon that is
     /// started later, or got no CPU for as long, is not taken up then.
     #[default]
     Auto,
     /// The barrier daemon's file, and nothing else: free of system calls, milliseconds late. While
     /// the daemon is away, nothing is freed.
     ///
-    /// A daemon that is started again on the same file is taken back; one that had to make a new
-    /// file, by the [background thread](crate::Builder::background). So a daemon that dies is no error of
-    /// this domain's, and whether one is dead when the domain is made can't be known by one look: it is
-    /// held to be if it has stopped in good order, has not beaten for 1 s, or was seen by this process at the
+    /// A daemon that is started again on the same file is used again; if it had to create a new
+    /// file, the [background thread](crate::Builder::background) finds it. So the death of a daemon is no error of
+    /// this domain. One check can't tell whether a daemon is dead when the domain is made. It is
+    /// taken for dead if it has stopped in good order, has not beaten for 1 s, or was seen by this process at the
     /// same old beat 50 ms before. [`Reclaimer::status`](crate::Reclaimer::status) knows 50 ms later.
     Daemon,
     /// `membarrier(PRIVATE_EXPEDITED)`: no daemon, no root, Linux 4.14. A purchase interrupts the
@@ -28,13 +28,13 @@ pub enum Source {
     /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms; the [background
     /// thread](crate::Builder::background) waits for it, and no barrier is bought in `retire`
     /// before. `flush` and [`synchronize`](crate::Reclaimer::synchronize) wait for it, if nothing but a barrier
-    /// helps. Without that thread, or if it does not come to it, whoever needs the first barrier waits.
+    /// helps. Without that thread, or if that thread is blocked, the thread that needs the first barrier waits.
     Membarrier,
     /// Readers run a full fence in every `pin`. Works everywhere.
     Fence,
 }
 
-/// Where the last barrier came from.
+/// The source that the last barrier came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ActiveSource {

@@ -1,10 +1,10 @@
-//! Which source serves a domain at the moment, and why: for people and for monitoring.
+//! The source that serves a domain at the moment, and why: for people and for monitoring.
 
 use core::fmt;
 
-/// Where a domain's barriers come from at the moment ([`Reclaimer::status`](crate::Reclaimer::status)).
+/// The source of a domain's barriers at the moment ([`Reclaimer::status`](crate::Reclaimer::status)).
 ///
-/// Barriers that threads owe each other (collected from those that retire) come in any case but
+/// Evidence that is collected from the threads that pin or retire is used in any case, except when the domain is
 /// [`Poisoned`](Status::Poisoned).
 ///
 /// ```
@@ -30,13 +30,13 @@ pub enum Status {
     Poisoned,
 }
 
-/// Why not another source.
+/// The reason why no other source serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Why {
     /// This source was asked for by name.
     AskedFor,
-    /// There is no daemon's file, or none that could be used when it was looked for.
+    /// There is no daemon's file, or none that could be used when the domain tried to open it.
     NoDaemon,
     /// The daemon stopped in good order.
     DaemonStopped,
@@ -46,7 +46,7 @@ pub enum Why {
     DaemonLags,
     /// The daemon's file was caught lying.
     DaemonDistrusted,
-    /// No daemon, and the kernel or a filter has no membarrier for this process.
+    /// There is no daemon, and the kernel or a filter refuses membarrier to this process.
     NoMembarrier,
     /// The kernel refused membarrier the last time, and there is no daemon: a seccomp filter that came later,
     /// or one that refuses to register the process and nothing else.

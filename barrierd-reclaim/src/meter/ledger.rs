@@ -1,8 +1,8 @@
 //! How much a thread had retired by which time: what a section holds back is the rest.
 //!
-//! Owns a few marks for each place in a domain, written once in two bags by the place's owner (or by whoever
-//! took its queue over), read by reports. It orders nothing and proves nothing. Nobody waits for its
-//! lock: an owner that finds it taken leaves the mark out, and a reader that does so says less.
+//! Owns a few marks for each record in a domain, written once in two bags by the record's owner (or by the thread that
+//! took its queue over), read by reports. It orders nothing and proves nothing. No thread waits for its
+//! lock: an owner that finds it taken leaves the mark out, and a report that does so shows less.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::sync::{Mutex, TryLockError};
 /// Marks that are kept at most. While more bags than this wait, some are left out.
 const ROOM: usize = 16;
 
-/// What had been retired with stamps up to this one, since the place was made.
+/// What had been retired with stamps up to this one, since the record was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     /// The stamp, nanoseconds.
@@ -38,7 +38,7 @@ struct Marks {
 }
 
 impl Ledger {
-    /// Whether a mark is wanted: every second one is enough. Owner only.
+    /// Returns whether a mark is wanted: every second one is enough. Owner only.
     #[inline]
     pub(crate) fn wants(&self) -> bool {
         // Relaxed: one thread's own word.
@@ -71,8 +71,8 @@ impl Ledger {
     }
 }
 
-/// What several threads together had retired by which time: all their marks in one row, so that it is
-/// looked up by a search, however many threads there are.
+/// What several threads together had retired by which time: all their marks in one row, so that a search finds it,
+/// however many threads there are.
 #[derive(Debug, Default)]
 pub(crate) struct Together {
     /// In order of time; each with all that came before it.
@@ -102,7 +102,7 @@ impl Together {
         Together { marks }
     }
 
-    /// What had been retired by the last mark of each thread before `era`; zeros where none is known.
+    /// Returns what had been retired by the last mark of each thread before the stamp `era`; zeros where none is known.
     pub(crate) fn before(&self, era: u64) -> Mark {
         let later = self.marks.partition_point(|mark| mark.ns < era);
         later.checked_sub(1).map_or(Mark::default(), |last| self.marks[last])

@@ -1,4 +1,4 @@
-//! What is counted, for reports: it orders nothing and proves nothing.
+//! Counts for reports: they order nothing and prove nothing.
 
 pub(crate) mod ledger;
 pub(crate) mod stats;

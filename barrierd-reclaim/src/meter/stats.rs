@@ -14,17 +14,17 @@ pub struct Stats {
     pub retired: u64,
     /// Objects whose destructor has been started.
     pub freed: u64,
-    /// What the objects that wait take, bytes: the size of the type that was retired, not what it
-    /// owns. Bags of 64 that are being freed are not counted any more.
+    /// The size of the objects that wait, bytes: the size of the type that was retired, not of what it
+    /// owns. Bags of up to 64 objects that are being freed are no longer counted.
     pub waiting_bytes: u64,
-    /// How long the oldest object has waited that counts in `waiting_bytes`; `None` if none does. An
+    /// The time that the oldest object in `waiting_bytes` has waited; `None` if there is none. An
     /// object whose queue another thread took over counts from when its bag was opened, at most 63
     /// objects before it; one that came while the queue was being taken over may count only once its
     /// thread has filled another bag.
     pub oldest: Option<Duration>,
-    /// Scans that looked at the readers' slots.
+    /// Scans of the readers' slots.
     pub scans: u64,
-    /// Scans that brought a new watermark, from wherever: most are collected from the domain's own
+    /// Scans that brought a new watermark, by any evidence: most are collected from the domain's own
     /// threads.
     pub advances: u64,
     /// Barriers taken over from the source: the daemon's rounds, purchases.
@@ -35,20 +35,20 @@ pub struct Stats {
     /// thread), and waits for the daemon. The one that registers the process is counted nowhere.
     pub other_syscalls: u64,
     /// Times that a `retire` woke the background thread, a futex call each: at most one for each
-    /// time that nothing had been waiting.
+    /// time that the domain had nothing waiting.
     pub wakes: u64,
-    /// Queues of threads that did not retire which were taken over.
+    /// Queues that were taken over from threads that did not retire.
     pub takeovers: u64,
     /// `membarrier(2)` calls that the kernel refused, and registrations for them.
     pub refused: u64,
-    /// Where the last barrier came from.
+    /// The source that the last barrier came from.
     pub source: ActiveSource,
     /// The clock ran backwards past a barrier: nothing is freed until the domain is dropped.
     pub poisoned: bool,
 }
 
 impl Stats {
-    /// Objects retired and not yet freed.
+    /// Returns the number of objects retired and not yet freed.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.retired.saturating_sub(self.freed)
@@ -85,7 +85,7 @@ impl Counters {
         }
     }
 
-    /// A look at the readers' slots; `advanced`: with a watermark that was news.
+    /// Counts a scan of the readers' slots; `advanced`: its watermark was later than the era.
     pub(crate) fn scanned(&self, advanced: bool) {
         self.scans.fetch_add(1, Relaxed);
         if advanced {
@@ -93,7 +93,7 @@ impl Counters {
         }
     }
 
-    /// A barrier that `source` gave.
+    /// Counts a barrier that `source` gave.
     pub(crate) fn round(&self, source: ActiveSource) {
         self.rounds.fetch_add(1, Relaxed);
         self.source.store(code(source), Relaxed);

@@ -16,7 +16,7 @@ impl Tally {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Adds `n`, after what the caller did before: whoever [`read`](Tally::read)s it sees that. Only
+    /// Adds `n`, after what the caller did before: a thread that [`read`](Tally::read)s the sum sees that. Only
     /// the owning thread may call this.
     #[inline]
     pub(crate) fn publish(&self, n: u64) {
@@ -27,7 +27,7 @@ impl Tally {
         self.0.load(Relaxed)
     }
 
-    /// Partner of [`publish`](Tally::publish).
+    /// Returns the count. Partner of [`publish`](Tally::publish).
     pub(crate) fn read(&self) -> u64 {
         self.0.load(Acquire)
     }

@@ -30,7 +30,7 @@ impl Domains {
         if passed { watermark } else { 0 }
     }
 
-    /// The other domain's scan, and what it lets go.
+    /// The other domain's scan, and what it frees.
     fn scan(&self, watermark: u64) {
         scan(&self.world.words, || watermark, || core::iter::once(&self.reader));
         let stamp = self.stamp.load(Acquire);

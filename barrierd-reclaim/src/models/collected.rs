@@ -1,4 +1,4 @@
-//! Collected barriers: threads that pin, read, unpin and come to full stops; a record that is given
+//! Collected barriers: threads that pin, read, unpin, and fence and take stamps; a record that is given
 //! back and taken by another thread; two that change hands in one word; a thread whose record is new. No
 //! interrupts.
 
@@ -11,33 +11,33 @@ use loom::sync::atomic::Ordering::Release;
 /// What becomes of the first record.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
-    /// Its owner reads, stops, and reads again.
+    /// Its owner reads, takes a stamp, and reads again.
     Kept,
-    /// Its owner reads twice, and never stops: what it has seen shows in its slot.
+    /// Its owner reads twice, and never takes a stamp: what it has seen shows in its slot.
     Observed,
-    /// The same, on a clock that stands still; the scanner has stopped before.
+    /// The same, on a clock that stands still; the scanner has taken its stamp before.
     Frozen,
-    /// Its owner comes to a stop inside a section: it retires while it is pinned.
+    /// Its owner takes a stamp inside a section: it retires while it is pinned.
     StopsPinned,
     /// A signal handler reads between the two halves of its owner's pin.
     Interrupted,
     /// Its owner reads and gives it back.
     GivenBack,
-    /// Nobody has it; a thread takes it and reads.
+    /// It has no owner; a thread takes it and reads.
     Taken,
     /// Both, one after the other, on two threads.
     Passed,
-    /// A thread takes the place, makes it, makes it known, and reads.
+    /// A thread takes the place, makes the record, makes it known, and reads.
     Late,
     /// Its owner reads and gives it back, while the owner of the one beside it does the same.
     BothGivenBack,
-    /// Nobody has it; a thread takes it and reads, while the one beside it is given back.
+    /// It has no owner; a thread takes it and reads, while the one beside it is given back.
     TakenBeside,
 }
 
 struct Domain {
     world: World,
-    /// Who has which of the readers.
+    /// Which of the readers are taken.
     taken: Taken,
     reader: Reader,
     beside: Reader,
@@ -46,7 +46,7 @@ struct Domain {
     scanner: Reader,
     /// Where the first place leads: whether `reader` is known.
     listed: AtomicBool,
-    /// The writer's stamp, handed to whoever scans: 0 is none yet.
+    /// The writer's stamp, handed to the thread that scans: 0 is none yet.
     stamp: AtomicU64,
     /// The clock stands still.
     frozen: bool,
@@ -73,7 +73,7 @@ impl Domain {
         self.world.read(&self.reader, false);
     }
 
-    /// A section with a stop in it.
+    /// A section with a stamp taken in it.
     fn read_and_stop(&self) {
         let (world, reader) = (&self.world, &self.reader);
         let late = broken(Mutant::SlotAfterLoads).then(|| world.words.latest());
@@ -102,7 +102,7 @@ impl Domain {
         self.taken.give_back(0);
     }
 
-    /// `Domain::acquire`.
+    /// `Engine::acquire_for`.
     fn arrive(&self) {
         if !broken(Mutant::NewcomerWithoutStop) {
             self.fence_and_stamp(&self.reader);
@@ -116,11 +116,11 @@ impl Domain {
         }
     }
 
-    /// `Domain::scan`.
+    /// `Engine::scan`.
     fn scan(&self) {
         let early = broken(Mutant::ListBeforeStop).then(|| self.readers().count());
         let own = self.fence_and_stamp(&self.scanner);
-        // Those of the early look, which in its story are all or none.
+        // Those of the early load, which in its story are all or none.
         let readers = || self.readers().take(early.unwrap_or(usize::MAX));
         scan(&self.world.words, || collect(own, readers()), readers);
     }
@@ -283,8 +283,8 @@ fn a_thread_registers_late() {
     assert!(model(Story::Late, 3), "nothing was freed");
 }
 
-/// It takes a newcomer: the fence of a stop makes its exchange Release even so, and every pin is Acquire, so
-/// who had its record before loses nothing. But the scanner may miss that a record was taken.
+/// It takes a newcomer: the fence before a stamp makes its exchange Release even so, and every pin is Acquire, so
+/// a thread that had its record before loses nothing. But the scanner may miss that a record was taken.
 #[test]
 fn mutant_relaxed_stop() {
     finds(Mutant::RelaxedStop, Story::Taken, 2);

@@ -1,5 +1,5 @@
-//! Readers that sleep: `protocol/dormant.rs`'s own code under an owner that reads, a marker that waits for its CPU, and a
-//! writer that retires, scans past sleepers and frees.
+//! Readers that sleep: `protocol/dormant.rs`'s own code under an owner that reads, a marker that waits for its CPU,
+//! and a writer that retires, scans past sleepers and frees.
 
 use super::*;
 use crate::protocol::dormant::{Asleep, Holds, fall_asleep, mark};
@@ -11,11 +11,11 @@ use core::ops::RangeInclusive;
 /// What the owner of the reader does.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
-    /// So many sections.
+    /// This many sections.
     Sections(usize),
     /// It makes a hazard, and reads by that.
     Hazard,
-    /// It takes the place of another thread, whose reader it was: comes to a stop, and reads.
+    /// It takes the record of another thread, whose reader it was: takes a stamp, and reads.
     Inherited,
     /// A section; and the writer begins a round of its own, before it unlinks.
     TwoRounds,
@@ -55,7 +55,7 @@ impl Domain {
         self.world.words.stop(&self.world.floor, || self.world.now()).ns
     }
 
-    /// `Domain::wake`, after a look.
+    /// `Engine::wake`, after a check.
     fn go_on(&self, awake: bool) {
         if !awake {
             self.reader.sleep().wake(|| {
@@ -82,7 +82,7 @@ impl Domain {
                     .fence_and_stamp(&self.world.words, &self.world.floor, || self.world.now());
                 self.section();
             }
-            // Two: the first may wake it between the marker's looks.
+            // Two: the first may wake it between the marker's checks.
             Story::TwoRounds => (0..2).for_each(|_| self.section()),
             Story::Hazard => {
                 self.go_on(self.holds.hazard(self.reader.sleep()));
@@ -103,7 +103,7 @@ impl Domain {
         !self.round.swap(true, Acquire) || broken(Mutant::TwoRounds)
     }
 
-    /// `Domain::mark_idle_readers`, then a barrier, then `Domain::put_to_sleep`.
+    /// `Engine::mark_idle_readers`, then a barrier, then `Engine::put_to_sleep`.
     fn mark_and_wait(&self) {
         if !self.begins() {
             return;
@@ -116,7 +116,7 @@ impl Domain {
         }
     }
 
-    /// Retires the node, scans, and frees it if it may go.
+    /// Retires the node, scans, and frees it if it is reclaimable.
     fn write(&self, story: Story) {
         if story == Story::TwoRounds && self.begins() {
             mark(self.reader.sleep(), &self.asleep, BED);
@@ -164,8 +164,8 @@ fn execute(story: Story, place: usize) {
     DUE.set(None);
 }
 
-/// No violation at any place; and with one preemption more, where it falls asleep before the owner's first step, the node
-/// is freed past a sleeper.
+/// No violation at any place; and with one preemption more, where it falls asleep before the owner's first step, the
+/// node is freed past a sleeper.
 fn holds(story: Story, preemptions: usize) {
     story.places().for_each(|place| explore(preemptions, move || execute(story, place)));
     FREED.set(false);
@@ -180,7 +180,7 @@ fn finds(mutant: Mutant, story: Story, place: usize) {
 
 /// Before the owner's first step: it is asleep when it comes to that.
 const BEFORE: usize = 1;
-/// Behind the look of who looks too early, before the store that should have come first: of a pin, of a hazard.
+/// The place after a check that comes too early, before the store that should have come first: of a pin, of a hazard.
 const BEHIND_LOOK: [usize; 2] = [4, 3];
 #[test]
 fn who_sleeps_needs_no_evidence() {

@@ -1,4 +1,4 @@
-//! Hazards and intervals: `protocol/holders.rs`'s own code under a reader, and a scanner that lets go.
+//! Hazards and intervals: `protocol/holders.rs`'s own code under a reader, and a scanner that reclaims.
 
 use super::*;
 use crate::protocol::holders::{HazardSlot, Holders, Interval, birth, reclaimable};
@@ -10,7 +10,7 @@ use loom::sync::atomic::Ordering::Release;
 /// What the reader does. Each counts its steps: the places where its CPU may be interrupted.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
-    /// By a hazard, so many times.
+    /// By a hazard, this many times.
     Hazard(usize),
     /// Found in a section, moved to a hazard.
     FromSection,
@@ -18,7 +18,7 @@ enum Story {
     FromInterval,
     /// Found in an interval; born, published and retired while it may be open.
     Interval,
-    /// Found in a section, then in an interval that shows the stop it has seen: the evidence.
+    /// Found in a section, then in an interval that shows the stamp it has seen: the evidence.
     Shown,
 }
 
@@ -30,7 +30,7 @@ impl Story {
             Story::FromSection => 1..=9,
             Story::FromInterval => 1..=8,
             Story::Interval => 1..=9,
-            // Nobody is interrupted.
+            // No CPU is interrupted.
             Story::Shown => usize::MAX..=usize::MAX,
         }
     }
@@ -39,11 +39,11 @@ impl Story {
 #[derive(Clone, Copy)]
 struct Model {
     story: Story,
-    /// Readers fence, and nobody is interrupted.
+    /// Readers fence, and no CPU is interrupted.
     fenced: bool,
-    /// Whoever lets go has a thread of its own, beside the one that scans.
+    /// The reclaiming side has a thread of its own, beside the one that scans.
     apart: bool,
-    /// That one makes no look of its own: it takes that of the one who scans, with its `safe`.
+    /// That thread does not scan the holders itself: it takes the result of the thread that scans, with its `safe`.
     shared: bool,
     preemptions: usize,
 }
@@ -58,9 +58,9 @@ struct Domain {
     interval: Interval,
     cpu: Arc<Cpu>,
     born: AtomicU64,
-    /// The writer's stamp, handed to whoever lets go: 0 is none yet.
+    /// The writer's stamp, handed to the thread that reclaims: 0 is none yet.
     stamp: AtomicU64,
-    /// The last look of the one who scans.
+    /// The last scan of the holders by the thread that scans.
     found: Mutex<Option<Arc<(Safe, Holders)>>>,
 }
 
@@ -128,7 +128,7 @@ impl Domain {
         self.hazard.clear();
     }
 
-    /// `Domain::scan`.
+    /// `Engine::scan`.
     fn scan(&self, Model { fenced, story, .. }: Model) {
         let watermark = if story == Story::Shown {
             let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
@@ -149,13 +149,13 @@ impl Domain {
         reclaimable(&self.world.words, look)
     }
 
-    /// `Domain::look`, of one who frees nothing itself.
+    /// `Engine::scan_and_release`, by a thread that frees nothing itself.
     fn share(&self) {
         let found = Arc::new(self.look());
         *self.found.lock().unwrap() = Some(found);
     }
 
-    /// `Domain::release_found`.
+    /// `Engine::release_found`.
     fn reclaimable_found(&self) {
         let found = self.found.lock().unwrap().clone();
         let Some(found) = found else { return };
@@ -196,7 +196,7 @@ impl Domain {
         self.world.unlink();
         let stamp = words.stop(&self.world.floor, || self.world.now()).ns;
         if story == Story::Interval {
-            // A later one: who has seen it has seen that the node is gone, and need not hold it.
+            // A later one: a reader that has seen it has seen that the node is gone, and need not hold it.
             words.stop(&self.world.floor, || self.world.now());
         }
         self.stamp.store(stamp, Release);
@@ -324,7 +324,7 @@ fn mutants_of_hazards() {
     Model::new(Story::Hazard(1)).rejects(Mutant::RelaxedLook);
 }
 
-/// Who lets go by another's scan and its look.
+/// A thread that reclaims by another's scan of readers and holders.
 #[test]
 fn a_look_is_shared_with_its_safe() {
     Model { shared: true, ..Model::new(Story::FromSection) }.holds();

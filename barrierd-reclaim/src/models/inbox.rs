@@ -1,4 +1,4 @@
-//! What retirers hand in without a lock: `bag/inbox.rs`'s own code under threads that push and one that takes.
+//! Bags that are handed in without a lock: `bag/inbox.rs`'s own code under threads that push and one that takes.
 
 use super::*;
 use crate::bag::inbox::Inbox;
@@ -6,7 +6,7 @@ use crate::bag::inbox::Inbox;
 /// What is pushed leads to a node that was written just before, as a bag leads to its items.
 struct Node(UnsafeCell<u32>);
 
-// SAFETY: what the model checks: whoever takes it is ordered behind whoever pushed it.
+// SAFETY: the model checks that the thread that takes it is ordered after the one that pushed it.
 unsafe impl Send for Node {}
 // SAFETY: as above.
 unsafe impl Sync for Node {}

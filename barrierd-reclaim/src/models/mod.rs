@@ -1,7 +1,8 @@
 //! Loom models of the protocol, and the mutants that loom must reject.
 //!
 //! Run: `make loom`. Loom runs [`crate::protocol`]'s, [`crate::protocol::holders`]', [`crate::bag`]'s,
-//! [`crate::bag::inbox`]'s and [`crate::background::parker`]'s own code; a model adds who calls it, the data structure, and where barriers come from.
+//! [`crate::bag::inbox`]'s and [`crate::background::parker`]'s own code; a model adds the callers, the data structure,
+//! and where barriers come from.
 //!
 //! Loom has no interrupts. So a thread's CPU takes its barrier point at a chosen place between two
 //! of the thread's steps, one model for each place. The logical clock is a Relaxed `fetch_add`: a
@@ -38,7 +39,7 @@ std::thread_local! {
     static DUE: RefCell<Option<Due>> = const { RefCell::new(None) };
 }
 
-/// Whether the code under test is to be broken in this way.
+/// Returns whether the code under test is to be broken in this way.
 pub(crate) fn broken(mutant: Mutant) -> bool {
     BROKEN.get() == Some(mutant)
 }
@@ -71,7 +72,7 @@ pub(crate) fn interrupt_here() {
     }
 }
 
-/// What whoever waits for a barrier shares with one CPU: `armed`, and the CPU's slot.
+/// The words that a thread which waits for a barrier shares with one CPU: `armed`, and the CPU's slot.
 struct Cpu {
     armed: AtomicU64,
     passed: AtomicU64,
@@ -90,7 +91,7 @@ impl Cpu {
         fence(SeqCst);
     }
 
-    /// Arms, and looks once whether the CPU has passed.
+    /// Arms, and checks once whether the CPU has passed.
     fn has_passed(&self, time: u64) -> bool {
         fence(SeqCst);
         self.armed.store(time, Relaxed);
@@ -133,7 +134,7 @@ impl World {
         }
     }
 
-    /// Every reading is another era, unless the clock ties.
+    /// Every reading is another time, unless the clock shows the same time twice.
     fn now(&self) -> u64 {
         self.clock.fetch_add(1, Relaxed) / self.ties * GRAIN
     }
@@ -154,7 +155,7 @@ impl World {
         }
     }
 
-    /// Opens a section and looks for the node. Whether it is there.
+    /// Opens a section and looks for the node. Returns whether it is there.
     fn pin(&self, reader: &Reader, fenced: bool) -> bool {
         let find = || self.linked.load(Acquire);
         if broken(Mutant::LatestAfterPointer) {
@@ -177,7 +178,7 @@ impl World {
     }
 
     fn use_node(&self) {
-        // SAFETY: what the model checks: loom rejects an access that is not ordered with the free.
+        // SAFETY: the model checks it: loom rejects an access that is not ordered with the free.
         let seen = self.node.with(|node| unsafe { *node });
         assert_eq!(seen, ALIVE, "read after free");
     }
@@ -186,7 +187,7 @@ impl World {
         self.linked.store(false, Relaxed);
     }
 
-    /// Frees what was stamped `ns`, if it may go.
+    /// Frees what was stamped `ns`, if it is reclaimable.
     fn free_if_safe(&self, ns: u64) -> bool {
         let safe = ns < self.words.safe().ns;
         if safe {
@@ -196,7 +197,7 @@ impl World {
     }
 
     fn free(&self) {
-        // SAFETY: what the model checks.
+        // SAFETY: the model checks it.
         self.node.with_mut(|node| unsafe { *node = POISON });
     }
 }
@@ -208,7 +209,7 @@ fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// Whether `exploration` finds a violation with the code broken in this way.
+/// Returns whether `exploration` finds a violation with the code broken in this way.
 fn is_rejected(mutant: Option<Mutant>, exploration: impl FnOnce()) -> bool {
     BROKEN.set(mutant);
     let hook = std::panic::take_hook();
@@ -220,7 +221,7 @@ fn is_rejected(mutant: Option<Mutant>, exploration: impl FnOnce()) -> bool {
     rejected
 }
 
-/// Loom finds a violation at one of the places at least.
+/// Asserts that loom finds a violation at one of the places at least.
 fn rejects(mutant: Mutant, places: impl IntoIterator<Item = usize>, explore: impl Fn(usize)) {
     let found = places.into_iter().any(|place| is_rejected(Some(mutant), || explore(place)));
     assert!(found, "loom found no violation with {mutant:?}");

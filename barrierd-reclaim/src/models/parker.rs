@@ -1,5 +1,5 @@
 //! The background thread's sleep: `background/parker.rs`'s own code under threads that retire and the thread that
-//! looks. An item that nobody looks at leaves the thread asleep for ever: loom says so.
+//! checks. An item that is never checked leaves the thread asleep for ever, which loom reports.
 
 use super::*;
 use crate::background::parker::{Parker, Sentry};
@@ -18,7 +18,7 @@ struct Domain {
 }
 
 impl Domain {
-    /// The slow path of `Domain::retire`: the item is counted, then comes a full stop.
+    /// The slow path of `Domain::retire`: the item is counted, then the thread fences and takes a stamp.
     fn retire(&self, thread: usize) {
         let retired = &self.retired[thread];
         retired.store(retired.load(Relaxed) + 1, Relaxed);
@@ -28,7 +28,7 @@ impl Domain {
         }
     }
 
-    /// `Domain::waiting`.
+    /// `Engine::waiting`.
     fn waiting(&self) -> u64 {
         let freed = self.freed.load(Acquire);
         let retired: u64 = self.retired.iter().map(|retired| retired.load(Relaxed)).sum();
@@ -48,7 +48,7 @@ impl Domain {
         Some(Duration::from_millis(10))
     }
 
-    /// `Service::run`, until so many items have been freed.
+    /// `Service::run`, until this many items have been freed.
     fn run(&self, items: u64) {
         loop {
             let nap = self.visit();
@@ -60,7 +60,7 @@ impl Domain {
     }
 }
 
-/// So many threads retire so many items each.
+/// This many threads retire this many items each.
 fn execute(threads: usize, items: u64) {
     let domain = Arc::new(Domain {
         words: Words::new(),
@@ -100,7 +100,7 @@ fn no_item_sleeps() {
     two_threads(3);
 }
 
-/// The sleep that outlasts them all must be what loom stumbles over.
+/// Loom must report the sleep that outlasts them all.
 fn finds(mutant: Mutant) {
     assert!(is_rejected(Some(mutant), || one_thread(4)), "loom found no lost item with {mutant:?}");
 }
@@ -109,7 +109,7 @@ fn finds(mutant: Mutant) {
 fn mutants() {
     finds(Mutant::LookBeforeAsleep);
     finds(Mutant::UnfencedAsleep);
-    // The retirer's half of the two fences.
+    // The retiring thread's half of the two fences.
     finds(Mutant::UnfencedStamp);
     finds(Mutant::SleepByStore);
     finds(Mutant::RelaxedCall);

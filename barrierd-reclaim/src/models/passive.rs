@@ -4,18 +4,18 @@ use super::*;
 use crate::protocol::scan;
 use loom::sync::atomic::Ordering::Release;
 
-/// Where the scanner's evidence comes from.
+/// The source of the scanner's evidence.
 #[derive(Clone, Copy, PartialEq)]
 enum Source {
     /// The daemon's watermark.
     Daemon,
-    /// The scanner's own stop, against readers that fence.
+    /// The scanner's own stamp, against readers that fence.
     Fence,
     /// The clock, without waiting for anything.
     Nothing,
 }
 
-/// What one exploration covers.
+/// The choices of one exploration.
 #[derive(Clone, Copy)]
 struct Model {
     /// The reader's CPU is interrupted before this step of the reader, counted from 1.
@@ -36,13 +36,13 @@ struct Domain {
     cpu: Arc<Cpu>,
     /// The daemon's public watermark.
     last_interrupt_ns: AtomicU64,
-    /// Whoever scans frees: the stamp that it is handed, after its scan. 0 is none yet. (A writer that
-    /// frees has to be preempted at its last load, a way that loom's bounded search does not find.)
+    /// The stamp, handed to the thread that scans, which frees after its scan. 0 is none yet. (A writer that
+    /// frees has to be preempted at its last load, an execution that loom's bounded search does not find.)
     stamp: AtomicU64,
 }
 
 impl Domain {
-    /// One daemon round: arm, look at the reader's CPU once, publish.
+    /// One daemon round: arm, check the reader's CPU once, publish.
     fn daemon(&self) {
         let armed = self.world.now();
         if self.cpu.has_passed(armed) {
@@ -50,7 +50,7 @@ impl Domain {
         }
     }
 
-    /// `Domain::scan`.
+    /// `Engine::scan`.
     fn scan(&self, source: Source) {
         let own = match source {
             Source::Fence => self.world.words.stop(&self.world.floor, || self.world.now()).ns,
@@ -142,7 +142,7 @@ impl Model {
     }
 }
 
-/// Steps of a reader in one section, counted from 1: before it, between era and slot, around the look
+/// Steps of a reader in one section, counted from 1: before it, between stamp and slot, around the check
 /// after the slot, after the load of the link, around the unpin; and after the last section.
 const STEPS_A_SECTION: usize = 7;
 /// The step between the load of the link and the access to the node.
@@ -152,7 +152,7 @@ fn places(sections: usize) -> impl Iterator<Item = usize> {
     1..=sections * STEPS_A_SECTION + 1
 }
 
-/// Loom finds the use after free at one of the places at least.
+/// Asserts that loom finds the use after free at one of the places at least.
 fn rejects_it(mutant: Mutant) {
     rejects(mutant, places(1), |place| Model::new(place, 1).explore());
 }
@@ -223,7 +223,7 @@ fn mutants_of_sections() {
     rejects(Mutant::IdleBeforeLastAccess, 5..=6, explore_it);
 }
 
-/// The daemon's time and a stop's stamp may be the same, and then nobody knows which came first.
+/// The daemon's time and a stamp may be equal, and then it is not known which came first.
 #[test]
 fn a_watermark_says_nothing_of_what_is_as_late() {
     let tied = |place| Model { tied: true, ..Model::new(place, 1) };

@@ -17,11 +17,11 @@ fn item(n: usize) -> Item {
     Item::new(ptr::without_provenance_mut(n), nothing)
 }
 
-/// What stands for a barrier of the owner's CPU.
+/// The evidence that stands for a barrier of the owner's CPU.
 #[derive(Clone, Copy, PartialEq)]
 enum Evidence {
     Barrier,
-    /// That the owner's slot shows a stop which came after the mark.
+    /// The owner's slot shows a stamp that was taken after the mark.
     Shown,
 }
 
@@ -36,7 +36,7 @@ struct Domain {
     scanned: AtomicU64,
 }
 
-// SAFETY: what the model checks: the queue has one owner at a time.
+// SAFETY: the model checks that the queue has one owner at a time.
 unsafe impl Sync for Domain {}
 // SAFETY: as above.
 unsafe impl Send for Domain {}
@@ -47,7 +47,7 @@ impl Domain {
         unsafe { &*self.bags }
     }
 
-    /// What `Domain::retire` does with the queue. Whether it was pushed.
+    /// Does what `Domain::retire` does with the queue. Returns whether the item was pushed.
     fn push(&self, n: usize) -> bool {
         // SAFETY: this thread owns the queue, or it was just taken from it.
         let pushed = unsafe { self.queue().push(item(n), 8, true) };
@@ -75,7 +75,7 @@ impl Domain {
         pushed
     }
 
-    /// The taker's half: what it found, if the queue became its own.
+    /// The taker's half. Returns what it found, if the queue became its own.
     fn take(&self) -> Option<Vec<usize>> {
         let stop = || self.world.words.stop(&self.world.floor, || self.world.now()).ns;
         let early = broken(Mutant::StampBeforeLook).then(stop);
@@ -126,7 +126,7 @@ fn execute(place: usize, evidence: Evidence, pushes: usize, reads: bool) {
         pushed
     });
     let reader = reads.then(|| {
-        // A scan that found nobody pinned, at its time; and a reader that came after it.
+        // A scan that found no reader pinned, at its time; and a reader that came after it.
         let domain = domain.clone();
         thread::spawn(move || {
             let now = domain.world.now();
@@ -159,7 +159,7 @@ fn model(place: usize) {
     explore(3, move || execute(place, Evidence::Barrier, 2, false));
 }
 
-/// With somebody who reads the node.
+/// With a thread that reads the node.
 fn model_read(place: usize) {
     explore(3, move || execute(place, Evidence::Barrier, 1, true));
 }
@@ -180,9 +180,9 @@ fn model_shown(_: usize) {
     explore(3, || execute(usize::MAX, Evidence::Shown, 1, true));
 }
 
-/// What an owner shows is as good as a barrier for its own queue: what it pushed before it loaded the stamp is
-/// seen by whoever finds that in the slot, and what it pushes after that finds the mark. It is not what the
-/// crate goes by: an owner need not pin, and a reader whom scans pass over because it sleeps may push.
+/// The stamp that an owner shows is as good as a barrier for its own queue: what it pushed before it loaded the stamp
+/// is seen by a thread that finds that stamp in the slot, and what it pushes after that finds the mark. The crate
+/// does not use it: an owner need not pin, and a reader that scans pass over because it sleeps may push.
 #[test]
 fn what_an_owner_shows_is_a_barrier_for_its_queue() {
     TOOK.set(0);

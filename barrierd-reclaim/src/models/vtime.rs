@@ -40,7 +40,7 @@ fn execute(place: usize) {
         domain.world.read(&domain.reader, false);
         interrupt_here();
     });
-    // Somebody else's stop, which the reader may have seen when it pins.
+    // Another thread's stamp, which the reader may have seen when it pins.
     spawn(|domain, _| {
         let world = &domain.world;
         world.words.stop(&world.floor, || world.now());
@@ -55,7 +55,7 @@ fn execute(place: usize) {
         }
     });
 
-    // `Domain::take_over`, then the scan, then what is safe.
+    // `Engine::adopt`, then the scan, then what is safe.
     let mut memory = VtimeMemory::default();
     let words = &domain.world.words;
     let early = broken(Mutant::LatestBeforeVtime).then(|| words.latest());

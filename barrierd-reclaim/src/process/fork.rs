@@ -1,4 +1,4 @@
-//! Which process this is, told by one load: a fork wipes the word off in the child; and what a process
+//! Tells by one load which process this is: a fork wipes the word in the child. And holds what a process
 //! has once, which the child of a fork makes anew.
 //!
 //! Owns one page of the process. It knows nothing of what a child must not do.
@@ -15,7 +15,7 @@ static WORD: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 /// Numbers given so far, here and in the processes that this one was forked from.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-/// A process, as it was when this was made.
+/// A process, identified at the time when this was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Process {
     /// By the word and the number that it had.
@@ -25,7 +25,7 @@ pub(crate) enum Process {
 }
 
 impl Process {
-    /// The one that this is.
+    /// Returns the calling process.
     pub(crate) fn current() -> Process {
         let Some(word) = word() else { return Process::Id(getpid()) };
         // Relaxed, all: the kernel puts a fork before all that the child does.
@@ -39,7 +39,7 @@ impl Process {
         Process::Number(word, number)
     }
 
-    /// A number that no process has which this one was forked from, or forked; never 0.
+    /// Returns a number that differs from those of the processes that this one was forked from, or forked; never 0.
     pub(crate) fn number(self) -> u64 {
         match self {
             Process::Number(_, number) => number,
@@ -47,7 +47,7 @@ impl Process {
         }
     }
 
-    /// Whether it still is this one; if not, this is a child of it by fork.
+    /// Returns whether it still is the calling process; if not, the caller is a child of it by fork.
     #[inline]
     pub(crate) fn is_current(self) -> bool {
         match self {
@@ -57,7 +57,7 @@ impl Process {
     }
 }
 
-/// The word, if the kernel wipes it in children. A page is made once and kept.
+/// Returns the word, if the kernel wipes it in children. A page is made once and kept.
 fn word() -> Option<&'static AtomicU64> {
     // Acquire: pairs with the exchange below.
     let mut word = WORD.load(Acquire);
@@ -67,7 +67,7 @@ fn word() -> Option<&'static AtomicU64> {
         match WORD.compare_exchange(ptr::null_mut(), page, AcqRel, Acquire) {
             Ok(_) => word = page,
             Err(other) => {
-                // SAFETY: the page was made above, and nobody else knows it.
+                // SAFETY: the page was made above, and no other thread knows it.
                 let _ = unsafe { munmap(page.cast(), size_of::<AtomicU64>()) };
                 word = other;
             }
@@ -78,11 +78,11 @@ fn word() -> Option<&'static AtomicU64> {
     Some(unsafe { &*word })
 }
 
-/// What a process has once. The child of a fork makes its own at its first use: what its parent had is left
+/// A value that a process has once. The child of a fork makes its own at its first use: its parent's value is left
 /// as the fork found it, half done and locked as it may be, and is never touched again.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T: 'static> {
-    /// Null, or leaked: the last process's that made one.
+    /// Null, or leaked: the value of the last process that made one.
     current: AtomicPtr<Marked<T>>,
 }
 
@@ -99,7 +99,7 @@ impl<T> PerProcess<T> {
 }
 
 impl<T: Sync> PerProcess<T> {
-    /// This process's; `make` makes it, without a lock: of threads that come first together each makes one,
+    /// Returns this process's value. `make` makes it, without a lock: threads that come first together each make one,
     /// and all get the same. Two loads where it is there.
     #[inline]
     pub(crate) fn get(&'static self, make: impl FnOnce() -> T) -> &'static T {
@@ -115,13 +115,13 @@ impl<T: Sync> PerProcess<T> {
     #[cold]
     fn make_anew(&'static self, old: *mut Marked<T>, value: T) -> &'static T {
         let new = Box::into_raw(Box::new(Marked { process: Process::current(), value }));
-        // Release, Acquire: whoever finds it finds it whole. `old` was another process's, which leaked it, so
-        // its address is nobody else's.
+        // Release, Acquire: a thread that finds it finds it whole. `old` was another process's, which leaked it, so
+        // nothing else has its address.
         match self.current.compare_exchange(old, new, Release, Acquire) {
             // SAFETY: leaked above.
             Ok(_) => unsafe { &(*new).value },
             Err(other) => {
-                // SAFETY: made above, and nobody else has seen it. The other was leaked here by the thread of
+                // SAFETY: made above, and no other thread has seen it. The other value was leaked here by the thread of
                 // this process that came first.
                 unsafe {
                     drop(Box::from_raw(new));
@@ -132,7 +132,7 @@ impl<T: Sync> PerProcess<T> {
     }
 }
 
-/// A private page of zeros (`MADV_WIPEONFORK`, Linux 4.14).
+/// Maps a private page of zeros (`MADV_WIPEONFORK`, Linux 4.14).
 fn wiped_page() -> Option<*mut AtomicU64> {
     let length = size_of::<AtomicU64>();
     let access = ProtFlags::READ | ProtFlags::WRITE;

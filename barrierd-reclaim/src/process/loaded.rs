@@ -9,7 +9,7 @@
 //!
 //! Code of *other* objects, which retired objects point to, is its users' to keep.
 
-/// Has the object that contains this function stay mapped until the process ends. Where that can't be had
+/// Keeps the object that contains this function mapped until the process ends. Where that can't be had
 /// there is nothing to do: the program itself is never closed.
 ///
 /// Takes the loader's lock, as the registration of any thread-local destructor does.

@@ -1,6 +1,6 @@
-//! What befalls the process: forks, code that is unloaded, and the attributes of a thread that it starts.
+//! Events of the process: forks, code that is unloaded, and the attributes of a thread that it starts.
 //!
-//! Owns what each of these asks of a static or a thread. Knows nothing of the rest of the crate.
+//! Owns the statics and the thread attributes that these need. Knows nothing of the rest of the crate.
 
 pub(crate) mod fork;
 pub(crate) mod loaded;
@@ -8,7 +8,7 @@ pub(crate) mod ordinary;
 
 use rustix::thread::gettid;
 
-/// The calling thread, as the kernel numbers it.
+/// Returns the kernel's number of the calling thread.
 pub(crate) fn own_tid() -> u32 {
     gettid().as_raw_nonzero().get().unsigned_abs()
 }

@@ -1,9 +1,9 @@
 //! The background thread is an ordinary one, whoever started it.
 //!
-//! Owns how the calling thread is scheduled. A new thread has its starter's policy, priority, niceness and
-//! CPUs. The background thread is started by whoever retires first, on behalf of all: a real-time thread
-//! that is bound to one CPU must not lend it what was meant for itself alone, nor an idle one keep it from
-//! running.
+//! Owns the scheduling of the calling thread. A new thread has its starter's policy, priority, niceness and CPUs. The
+//! background thread is started by the thread that retires first, on behalf of all. So a real-time thread that is
+//! bound to one CPU must not pass on to it what was meant for itself alone, nor must a thread of the idle policy keep
+//! it from running.
 
 use core::ffi::c_int;
 use core::mem::zeroed;
@@ -13,7 +13,7 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 /// The default policy.
 const SCHED_OTHER: c_int = 0;
 
-/// `struct sched_param`, and more than any C library has behind its first word.
+/// `struct sched_param`, and more than any C library has after its first word.
 #[repr(C, align(16))]
 struct Parameters {
     priority: c_int,

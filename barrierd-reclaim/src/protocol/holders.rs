@@ -5,12 +5,12 @@
 //! threads, queues or where barriers come from. The proofs are in docs/proofs/holders.md, "What a hazard
 //! holds" and "What an interval holds".
 //!
-//! Neither holds back the domain's `safe`. Whoever lets a bag go loads `safe` first (Acquire), then
-//! looks ([`Holders::collect`]) at every interval, then at every hazard; what is held stays, the rest is
-//! free for good: a reader can't find it any more, so no later look could find it held.
+//! Neither holds back the domain's `safe`. A thread that reclaims a bag loads `safe` first (Acquire), then
+//! scans ([`Holders::collect`]) every interval, then every hazard. What is held stays, the rest is
+//! free for good: a reader can't find it any more, so no later scan could find it held.
 //!
-//! The look comes after `safe`, and `safe` after the barrier: so a look sees what any scan behind
-//! `safe` would have seen, or newer. And it comes after the slots that the scan saw, intervals before
+//! The scan of the holders comes after `safe`, and `safe` after the barrier. So it sees what any scan of the readers
+//! that led to `safe` would have seen, or newer. And it comes after the slots that that scan saw, intervals before
 //! hazards: a reader may move an object from a section to a hazard, never back.
 
 use crate::protocol::{GRAIN, Safe, Words, stamp_of};
@@ -28,9 +28,10 @@ impl HazardSlot {
         HazardSlot(AtomicU64::new(NOTHING))
     }
 
-    /// Holds what `seen` points to, if the source still says `seen` afterwards; else what it says.
+    /// Holds what `seen` points to, if the source still shows `seen` afterwards; otherwise returns what it shows, as an
+    /// error.
     ///
-    /// `load` is an Acquire load of the place where `seen` came from: what was stored into the object
+    /// `load` is an Acquire load of the source that `seen` came from: what was stored into the object
     /// before it was published is visible. `fenced`: no source makes readers pass barriers.
     #[inline]
     pub(crate) fn protect<P: Copy + PartialEq>(
@@ -41,11 +42,11 @@ impl HazardSlot {
         fenced: bool,
     ) -> Result<P, P> {
         self.hold(address(seen));
-        // The second load stays behind the store in program order; the CPU may still swap them, and
+        // The second load stays after the store in program order; the CPU may still swap them, and
         // the barrier point is what catches that, as in `Reader::open`.
         light_barrier();
         if fenced && !broken(Mutant::UnfencedReader) {
-            // Pairs with the scan's fence between its stop and its look at the slots.
+            // Pairs with the scan's fence between its stamp and its loads of the slots.
             fence(Ordering::SeqCst);
         }
         step();
@@ -72,7 +73,7 @@ impl HazardSlot {
         self.hold(NOTHING);
     }
 
-    /// For reports: proves nothing.
+    /// Returns the address that it holds, if any. For reports: proves nothing.
     pub(crate) fn held(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|&address| address != NOTHING)
     }
@@ -86,11 +87,11 @@ pub(crate) struct Full;
 const GUARDS: u64 = GRAIN - 1;
 
 /// An interval: its owner may use what was born in or before the era of its end and retired after the
-/// stop of its beginning (Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation", PPoPP
-/// 2018: 2GE-IBR; here over the barrier's era and the domain's stops).
+/// stamp of its beginning (Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation", PPoPP
+/// 2018: 2GE-IBR; here over the barrier's era and the domain's stamps).
 #[derive(Debug)]
 pub(crate) struct Interval {
-    /// The stamp of the latest stop that its owner had seen when it last began, and how many guards hold it
+    /// The latest stamp that its owner had seen when it last began, and the number of guards that hold it
     /// open. It alone is compared with stamps.
     lo: AtomicU64,
     /// The era of its last load. It alone is compared with births. It never falls. [`NOTHING`]: it was
@@ -99,29 +100,29 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    /// It counts as full, so that the first who opens it takes the slow way.
+    /// It counts as full, so that the first guard that opens it takes the slow path.
     pub(crate) fn new() -> Interval {
         Interval { lo: AtomicU64::new(GUARDS), up: AtomicU64::new(NOTHING) }
     }
 
-    /// Whether it was never open. Owner only.
+    /// Returns whether it was never open. Owner only.
     #[inline]
     pub(crate) fn is_new(&self) -> bool {
         self.up.load(Ordering::Relaxed) == NOTHING
     }
 
-    /// Whether it was open once, and is not now: it may be opened. Owner only.
+    /// Returns whether it was open once, and is not now: it may be opened. Owner only.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.lo.load(Ordering::Relaxed) & GUARDS == 0
     }
 
-    /// Whether it is open. Owner only.
+    /// Returns whether it is open. Owner only.
     pub(crate) fn is_open(&self) -> bool {
         !self.is_idle() && !self.is_new()
     }
 
-    /// Whether one guard alone holds it open. Owner only.
+    /// Returns whether one guard alone holds it open. Owner only.
     #[inline]
     pub(crate) fn is_sole(&self) -> bool {
         self.lo.load(Ordering::Relaxed) & GUARDS == 1
@@ -132,11 +133,11 @@ impl Interval {
     #[inline]
     pub(crate) fn open(&self, words: &Words, fenced: bool) -> u64 {
         let era = words.era_relaxed();
-        // Acquire inside, as in `Reader::open`: what was unlinked before this stop can't be found.
+        // Acquire inside, as in `Reader::open`: what was unlinked before this stamp can't be found.
         let seen = words.seen();
         step();
         // Release, both: see `HazardSlot::hold`; partner: the Acquire loads in `Holders::collect`. The
-        // upper end first, so that no look sees the new beginning with the old end. A signal handler in
+        // upper end first, so that no scan sees the new beginning with the old end. A signal handler in
         // between that opens and closes it leaves a later end at worst, which holds more.
         self.up.store(era, Ordering::Release);
         self.lo.store(seen | 1, Ordering::Release);
@@ -166,7 +167,7 @@ impl Interval {
         self.lo.store(self.lo.load(Ordering::Relaxed) - 1, Ordering::Release);
     }
 
-    /// [`protect`](Interval::protect), if the era has not moved since the last load, as nearly always.
+    /// Does what [`protect`](Interval::protect) does, if the era has not moved since the last load, as nearly always.
     #[inline]
     pub(crate) fn try_protect<P>(&self, words: &Words, load: impl FnOnce() -> P) -> Option<P> {
         let up = self.up.load(Ordering::Relaxed);
@@ -196,7 +197,7 @@ impl Interval {
         }
     }
 
-    /// Once an era at most.
+    /// Moves the upper end to the era `up`: once an era at most.
     #[cold]
     fn raise(&self, up: u64, fenced: bool) {
         step();
@@ -209,7 +210,7 @@ impl Interval {
         step();
     }
 
-    /// Closes it, whatever guards there are. Owner only.
+    /// Closes it, however many guards there are. Owner only.
     #[inline]
     pub(crate) fn close(&self) {
         step();
@@ -219,7 +220,7 @@ impl Interval {
         step();
     }
 
-    /// Its ends, if it is open: the beginning's stamp, and the era of the end.
+    /// Returns its ends, if it is open: the beginning's stamp, and the era of the end.
     fn see(&self, order: Ordering) -> Option<(u64, u64)> {
         // The beginning before the end: with the end of an older interval it would seem to hold
         // less. (The barrier sees to that as well; this keeps it true without.)
@@ -229,19 +230,19 @@ impl Interval {
         (lo & GUARDS != 0 && up != NOTHING).then_some((stamp_of(lo), up))
     }
 
-    /// Whether it is open and began no later than `stamp`.
+    /// Returns whether it is open and began no later than `stamp`.
     pub(crate) fn holds_back(&self, stamp: u64) -> bool {
         // Acquire: pairs with `close`.
         self.see(Ordering::Acquire).is_some_and(|(lo, _)| lo <= stamp)
     }
 
-    /// Its ends, if it is open. For reports: proves nothing.
+    /// Returns its ends, if it is open. For reports: proves nothing.
     pub(crate) fn ends(&self) -> Option<(u64, u64)> {
         self.see(Ordering::Relaxed)
     }
 }
 
-/// The birth of an object that is published after this call: any earlier era would do as well.
+/// Returns the birth of an object that is published after this call: any earlier era would do as well.
 ///
 /// Never the clock, nor the source's own word: a reader whose upper end equals the era would look
 /// harmless to an object that it can find.
@@ -250,30 +251,30 @@ pub(crate) fn birth(words: &Words, _clock: impl FnOnce() -> u64) -> u64 {
     if broken(Mutant::BirthFromNow) { _clock() } else { words.era_relaxed() }
 }
 
-/// What may be let go: `safe`, then a look at who holds what, in this order.
+/// Returns what is reclaimable: `safe`, then a scan of the holders, in this order.
 pub(crate) fn reclaimable(words: &Words, look: impl FnOnce() -> Holders) -> (Safe, Holders) {
     if broken(Mutant::HolderSetOld) {
         let holders = look();
         return (words.safe(), holders);
     }
-    // Acquire inside: the look comes after all that the scan behind `safe` saw.
+    // Acquire inside: the scan of the holders comes after all that the scan which published `safe` saw.
     let safe = words.safe();
     (safe, look())
 }
 
-/// Who holds something back: an interval, by the address of its words, and when it began. While one
-/// that began then is open, it holds what it has held: its end never falls, and it is the same if another
-/// section began at the same stop.
+/// An interval that holds something back: the address of its words, and when it began. While an interval at this
+/// address that began then is open, it holds what it has held: its end never falls, and the same is true if another
+/// section began at the same stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
     interval: usize,
     lo: u64,
 }
 
-/// One look at who holds what.
+/// The result of one scan of the intervals and hazards.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    /// An open interval: who, and the upper end. Apart from the others, for mostly there is one at most, the caller's
+    /// An open interval and its upper end. Apart from the others, since mostly there is one at most, the caller's
     /// own, and that needs no allocation.
     interval: Option<(Holder, u64)>,
     /// Further ones.
@@ -283,7 +284,7 @@ pub(crate) struct Holders {
 }
 
 impl Holders {
-    /// Looks at every interval, then at every hazard. The caller loaded `safe` before, and lets go by
+    /// Scans every interval, then every hazard. The caller loaded `safe` before, and reclaims by
     /// that alone. Both lists are loaded when they are called for, not before.
     pub(crate) fn collect<'a, I, H>(
         intervals: impl FnOnce() -> I,
@@ -326,44 +327,44 @@ impl Holders {
         self.interval.iter().chain(&self.intervals)
     }
 
-    /// Nobody holds anything but by a section.
+    /// Returns whether nothing is held except by sections.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn is_empty(&self) -> bool {
         self.interval.is_none() && self.hazards.is_empty()
     }
 
-    /// What is safe of objects whose birth is not known, so that each open interval holds all that
+    /// Returns what is safe of objects whose birth is not known, so that each open interval holds all that
     /// was retired since it began.
     ///
-    /// Intervals begin at stops, which are no virtual times: while one is open only nanoseconds count.
+    /// Intervals begin at stamps, which are no virtual times: while one is open only nanoseconds count.
     pub(crate) fn without_birth(&self, safe: Safe) -> Safe {
         let first = self.all_intervals().map(|(holder, _)| holder.lo).min();
         first.map_or(safe, |lo| Safe { ns: safe.ns.min(lo), vtime: 0 })
     }
 
-    /// What is safe of objects whose birth is known, before [`holder`](Holders::holder) is asked.
+    /// Returns what is safe of objects whose birth is known, before [`holder`](Holders::holder) is asked.
     pub(crate) fn with_birth(&self, safe: Safe) -> Safe {
         if self.interval.is_none() { safe } else { Safe { vtime: 0, ..safe } }
     }
 
-    /// Who holds all that was born in `newest` or before and retired with the stamp `ns`; or, with the
-    /// earliest birth of some, any of them.
+    /// Returns an interval that holds all that was born in `newest` or before and retired with the stamp `ns`. With the
+    /// earliest birth of several objects as `newest`, it returns one that holds any of them.
     pub(crate) fn holder(&self, ns: u64, newest: u64) -> Option<Holder> {
         let holds = |(holder, up): &&(Holder, u64)| holder.lo <= ns && newest <= *up;
         self.all_intervals().find(holds).map(|(holder, _)| *holder)
     }
 
-    /// Whether `holder` is still there.
+    /// Returns whether `holder` is still there.
     pub(crate) fn has(&self, holder: Holder) -> bool {
         self.all_intervals().any(|&(open, _)| open == holder)
     }
 
-    /// Whether a hazard holds anything at all.
+    /// Returns whether a hazard holds anything at all.
     pub(crate) fn has_hazards(&self) -> bool {
         !self.hazards.is_empty()
     }
 
-    /// Whether a hazard holds the object at `address`.
+    /// Returns whether a hazard holds the object at `address`.
     pub(crate) fn has_hazard(&self, address: u64) -> bool {
         self.hazards.binary_search(&address).is_ok()
     }
@@ -398,7 +399,7 @@ mod tests {
     #[test]
     fn an_interval_holds_what_was_born_before_its_end_and_retired_after_its_beginning() {
         let words = Words::new();
-        // The era lies behind the stops, as it does.
+        // The era trails the stamps, as it does.
         advance(&words, 10);
         stop(&words, 12);
         let interval = Interval::new();
@@ -447,7 +448,7 @@ mod tests {
         assert_eq!(interval.ends().map(|ends| ends.1), Some(30 * GRAIN));
     }
 
-    /// A reader may move what it holds from an interval to a hazard while somebody looks.
+    /// A reader may move what it holds from an interval to a hazard while another thread scans.
     #[test]
     fn what_moves_from_an_interval_to_a_hazard_is_seen() {
         let (words, interval, slot) = (Words::new(), Interval::new(), HazardSlot::new());

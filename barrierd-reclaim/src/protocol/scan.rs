@@ -1,4 +1,4 @@
-//! The scan's side of the protocol: evidence first, then a look at every slot, then what is safe.
+//! The scan's side of the protocol: it takes evidence first, then loads every slot, then publishes what is safe.
 
 use super::reader::Reader;
 use super::words::Words;
@@ -12,24 +12,24 @@ pub(crate) struct Scan {
     pub(crate) watermark: u64,
     /// The oldest pinned stamp, if anyone was pinned.
     pub(crate) oldest: Option<u64>,
-    /// What was stamped before this is free to go, nanoseconds.
+    /// What was stamped before this is reclaimable, nanoseconds.
     pub(crate) safe: u64,
-    /// The watermark was news.
+    /// The watermark was later than the era.
     pub(crate) advanced: bool,
 }
 
-/// The watermark that the readers themselves prove, as far as the stop `own`, the caller's last.
+/// Returns the watermark that the readers themselves prove, as far as the stamp `own`, the caller's last.
 ///
-/// A reader has seen the stop whose stamp its slot shows, pinned or idle, and its own last one. All stops
-/// that are not later happen before what it does from there on: of what was unlinked before them it
-/// finds nothing any more (step 2). And what it held before is over, for whoever finds the stamp in the
-/// slot or the stop here (step 1).
+/// A reader has seen the stamp that its slot shows, pinned or idle, and the last one that it took. All stamps
+/// that are not later happen before what it does from there on: it no longer finds anything that was unlinked before
+/// them (step 2). And what it held before is over, for a thread that finds the stamp in the slot or in `stopped`
+/// here (step 1).
 ///
-/// `readers` are those that somebody has (`engine/pool.rs`) and that don't sleep
-/// ([`Sleep`](super::dormant::Sleep)): one that nobody has counts as passed. If the thread that takes it comes to its first stop before the caller did, the caller meets it
-/// there; if after, that thread sees all that was unlinked before `own`. So nothing of `readers` may be
-/// loaded before they are called for. A reader whose memory the taker has yet to make known is one that
-/// comes to its first stop after.
+/// `readers` are those that a thread owns (`engine/pool.rs`) and that don't sleep ([`Sleep`](super::dormant::Sleep)).
+/// One that no thread owns counts as passed: if the thread that takes it takes its first stamp before the caller took
+/// `own`, the caller finds it among `readers`; if after, that thread sees all that was unlinked before `own`. So
+/// nothing of `readers` may be loaded before they are called for. A reader whose memory the taker has yet to make
+/// known is one whose first stamp comes after.
 pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -> u64 {
     let order = if broken(Mutant::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Acquire };
     let cap = if broken(Mutant::UncappedEvidence) { u64::MAX } else { own };
@@ -45,11 +45,11 @@ pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -
     above(seen)
 }
 
-/// One scan: a watermark, learned before, then a look at every slot, then what is safe.
+/// Runs one scan: learns a watermark, then loads every slot, then publishes what is safe.
 ///
 /// Any number of threads may scan at once: all words only rise. `readers` as for [`collect`]: a
-/// reader that registers late is then either met or behind its barrier, and of one that was given back
-/// whoever sees so sees its last unpin.
+/// reader that registers late is then either found or past its barrier; and a scan that sees that a reader was given
+/// back sees its last unpin.
 pub(crate) fn scan<'r, R>(
     words: &Words,
     watermark: impl FnOnce() -> u64,
@@ -66,8 +66,8 @@ where
     };
 
     let early = broken(Mutant::ScanBeforeWatermark).then(|| oldest_pin(readers()));
-    // An era is a watermark too, learned by an earlier scan, whose Release this Acquire meets; so a
-    // look without news is sound, and helps where a pin held the last one back.
+    // An era is a watermark too, learned by an earlier scan, whose Release this Acquire pairs with. So a
+    // scan without new evidence is sound, and helps where a pin held the last one back.
     let era = words.0.era.load(Ordering::Acquire);
     let news = watermark();
     let watermark = news.max(era);
@@ -75,8 +75,8 @@ where
     let oldest = if broken(Mutant::NoScan) { None } else { oldest };
     let safe = oldest.map_or(watermark, |oldest| above(oldest).min(watermark));
 
-    // Release: hands the unpins that this scan acquired on to whoever frees. A maximum, since a pin
-    // may let less through now than another scan before did.
+    // Release: hands the unpins that this scan acquired on to the threads that free. A maximum, since a pin
+    // may let less through now than another scan did before.
     if safe > words.0.safe_ns.load(Ordering::Relaxed) {
         words.0.safe_ns.fetch_max(safe, Ordering::Release);
     }

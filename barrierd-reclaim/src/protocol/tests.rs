@@ -25,7 +25,7 @@ fn a_pin_holds_back_what_came_after_it() {
     words.stop(&NONE, || 150 * GRAIN);
     look(&words, 200, &reader);
     let held = look(&words, 300, &reader);
-    // What was stamped by the stop that it has seen may go.
+    // What has the stamp that it has seen is reclaimable.
     assert_eq!((held.safe, held.oldest), (101 * GRAIN, Some(100 * GRAIN)));
     // Without news: the pin is gone, and that is enough.
     reader.unpin();
@@ -112,7 +112,7 @@ fn stops_drive_their_stamps_so_far_ahead_and_no_further() {
     assert!((190..=210).contains(&(readings.get() - before)));
 }
 
-/// Nobody waits for long for a clock that has fallen, or stands still; and afterwards the bound holds again.
+/// No thread waits for long for a clock that has fallen, or stands still; and afterwards the bound holds again.
 #[test]
 fn stops_wait_a_little_for_a_clock_that_fell() {
     let (words, readings) = (Words::new(), Cell::new(0));
@@ -129,7 +129,7 @@ fn stops_wait_a_little_for_a_clock_that_fell() {
     assert_eq!(stop(0), (hour + GRAIN, 1 + READINGS));
     assert_eq!(stop(hour - MOST_LEAD_NS), (hour + 2 * GRAIN, 1 + READINGS));
     assert_eq!(stop(hour), (hour + 3 * GRAIN, 1));
-    // Held up since it was read: one look tells.
+    // Held up since it was read: one reading tells.
     let (late, first) = (Words::new(), Cell::new(true));
     late.stop(&NONE, || 150_000);
     assert_eq!(late.stop(&NONE, || if first.take() { 0 } else { 160_000 }).ns, 150_000 + 16);
@@ -254,7 +254,7 @@ proptest! {
                         .unwrap_or(now)
                         .max(bought_at);
                     for &(stamp, when) in &stamps {
-                        // What an earlier scan let go stays so.
+                        // What an earlier scan made reclaimable stays so.
                         if stamp < before || stamp >= words.safe().ns {
                             continue;
                         }
@@ -262,7 +262,7 @@ proptest! {
                         let held = pinned.iter().flatten().any(|&begin| begin <= when);
                         prop_assert!(!held, "a section of before the stamp is open");
                     }
-                    // Bought with nobody pinned: everything goes.
+                    // Bought with no reader pinned: everything is freed.
                     if bought && pinned.iter().all(Option::is_none) {
                         prop_assert!(stamps.iter().all(|&(stamp, _)| stamp < words.safe().ns));
                     }

@@ -1,10 +1,10 @@
-//! Virtual time, which the daemon counts beside nanoseconds: where items take it from, and which of it had passed
+//! Virtual time, which the daemon counts beside nanoseconds: where items take it from, and how much of it had passed
 //! before an open section began.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What a source knows: the barrier has passed for every moment before `ns`, and for every virtual
+/// The evidence of a source: the barrier has passed for every moment before `ns`, and for every virtual
 /// time before `vtime` (0 where there is none).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {
@@ -12,12 +12,12 @@ pub(crate) struct Evidence {
     pub(crate) vtime: u64,
 }
 
-/// What stands in for a virtual clock where the source has none: no virtual time is above it, so
+/// The virtual clock where the source has none: no virtual time is above it, so
 /// only the bag's nanoseconds count.
 pub(crate) static NO_VTIME: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Where items take their virtual time from: the source's own word, never a copy, since a copy is
-/// a stamp too early.
+/// The word that items take their virtual time from: the source's own, never a copy, since a copy would give
+/// stamps that are too early.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VtimeWord(NonNull<AtomicU64>);
 
@@ -46,12 +46,12 @@ impl VtimeWord {
 /// Translates a pinned stamp into virtual time. Guarded by a lock of the domain's.
 #[derive(Debug, Default)]
 pub(crate) struct VtimeMemory {
-    /// Newest last: the latest stop as it stood when a virtual time had passed.
+    /// Newest last: the latest stamp as it stood when a virtual time had passed.
     recent: [Evidence; 8],
 }
 
 impl VtimeMemory {
-    /// `vtime` has passed; `latest` was loaded after it was learned.
+    /// Remembers that `vtime` has passed; the caller loaded `latest` after it had learned that.
     pub(crate) fn remember(&mut self, latest: u64, vtime: u64) {
         // Each source's virtual time only rises, but a source without one says 0.
         let vtime = vtime.max(self.recent[self.recent.len() - 1].vtime);
@@ -59,11 +59,11 @@ impl VtimeMemory {
         self.recent[self.recent.len() - 1] = Evidence { ns: latest, vtime };
     }
 
-    /// The virtual time that had passed before every section that a scan saw began, if the oldest
-    /// pinned `oldest`, and the scan looked at the slots after the last call of `remember`.
+    /// Returns the virtual time that had passed before every section that a scan saw began, if the oldest of these
+    /// pinned `oldest`, and the scan loaded the slots after the last call of `remember`.
     ///
     /// A reader that pinned a stamp above the one that stood when a virtual time was learned loaded
-    /// it later than that. A stamp older than the memory gives 0, which frees nothing.
+    /// its stamp later than that. A stamp older than the memory gives 0, which frees nothing.
     pub(crate) fn passed(&self, oldest: Option<u64>) -> u64 {
         let before = |pair: &&Evidence| oldest.is_none_or(|oldest| pair.ns < oldest);
         self.recent.iter().rev().find(before).map_or(0, |pair| pair.vtime)

@@ -4,7 +4,7 @@ use crate::machine::*;
 use crate::programs::*;
 
 const OWN: Reg = 4;
-/// A stamp that a writer hands to whoever frees, in memory: 0 is none yet.
+/// A stamp that a writer hands to the thread that frees, in memory: 0 is none yet.
 const STAMP: Addr = SPARE;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -23,7 +23,7 @@ fn by_clock(mutant: Mutant) -> World {
     };
     let [first, then] =
         if mutant == Mutant::TimeAfterBarrier { [barrier, time] } else { [time, barrier] };
-    // Another thread's purchase: its time may lie behind the stamp, its barrier before the unlink.
+    // Another thread's purchase: its time may be later than the stamp, its barrier before the unlink.
     let buyer = [first, then, look(&SLOT), publish()];
     let freer = program![Op::Await(M, SAFE, T), Op::Free(NODE)];
     let threads = vec![
@@ -42,7 +42,7 @@ fn a_bought_barrier_covers_what_was_stamped_before() {
     is_rejected("the time after membarrier", &by_clock(Mutant::TimeAfterBarrier));
 }
 
-/// Within a domain the buyer's own stop is the watermark, without the margin of clocks.
+/// Within a domain the buyer's own stamp is the watermark, without the margin of clocks.
 fn by_stop(stop_after: bool) -> World {
     let barrier = program![Op::Interrupt(0), Op::Interrupt(1)];
     let own = stop(OWN);
@@ -76,7 +76,7 @@ fn fenced(reader_fences: bool, scanner_fences: bool) -> World {
     };
     let mut scan = [stop(OWN), behind(W, OWN), look(&SLOT), publish()].concat();
     if !scanner_fences {
-        // A stamp that is visible, and a look that comes before it.
+        // A stamp that is visible, and a scan that comes before it.
         scan =
             [look(&SLOT), stop(OWN), behind(W, OWN), program![Op::Min(M, W)], publish()].concat();
         scan[0] = Step::from(Op::Set(M, c(u8::MAX)));

@@ -1,8 +1,8 @@
-//! Collected barriers (`Reader::full_stop`, `collect`): no CPU takes an interrupt here. A reader that
-//! comes to full stops, gives its record back, and another thread that takes it; a writer; a scanner.
+//! Collected barriers (`Reader::fence_and_stamp`, `collect`): no CPU takes an interrupt here. A reader that
+//! fences and takes stamps and gives its record back, and another thread that takes it; a writer; a scanner.
 //!
-//! What this machine forgives, since its loads keep their order and its stores, too, is for loom: a
-//! stop that is Relaxed, evidence that is, a newcomer without a stop.
+//! This machine forgives some mutants, since its loads and stores keep their order. These are for loom: a
+//! Relaxed stamp, Relaxed evidence, a newcomer without a stamp.
 
 use crate::machine::*;
 use crate::programs::*;
@@ -15,11 +15,11 @@ const SCANNER: usize = 2;
 #[derive(Clone, Copy, PartialEq)]
 enum Mutant {
     None,
-    /// Records in use count as if nobody had them.
+    /// Records in use count as if no thread had them.
     InUseNotSeen,
-    /// The scanner's own stop comes after its look at who is there.
+    /// The scanner's own stamp comes after it has loaded which records are in use.
     OwnStopLate,
-    /// The watermark is not held down to the scanner's own stop.
+    /// The watermark is not held down to the scanner's own stamp.
     OwnStopIgnored,
     /// The stamp that a pin shows is loaded after the link.
     StampAfterLink,
@@ -29,7 +29,7 @@ enum Mutant {
     SlotLate,
     /// The slot is idle before the node is used.
     IdleEarly,
-    /// Stops on a clock that stands still have the same stamp.
+    /// Stamps that are taken on a clock that stands still are equal.
     Tied,
 }
 
@@ -44,7 +44,7 @@ fn frozen_stop(mutant: Mutant, record: usize, to: Reg) -> Program {
     [stop, program![Op::Store(STOPPED[record], r(to))]].concat()
 }
 
-/// What the slot keeps when it is idle, in a word of its own that is stored just before: whoever looks between
+/// The stamp that the slot keeps when it is idle, in a word of its own that is stored just before: a scan between
 /// the two finds less of a pin than there is.
 const SEEN: Addr = SPARE + 6;
 
@@ -62,7 +62,7 @@ fn observed(mutant: Mutant) -> Program {
     program
 }
 
-/// A section with a stop in it.
+/// A section with a stamp taken in it.
 fn stops_pinned(mutant: Mutant) -> Program {
     const STOP: Reg = 5;
     let mut program = observed(Mutant::None);
@@ -100,15 +100,15 @@ fn interrupted() -> Program {
 /// What becomes of the first record.
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
-    /// Its owner reads, stops, and reads again.
+    /// Its owner reads, takes a stamp, and reads again.
     Stops,
     /// Its owner reads and gives it back; another thread takes it and reads.
     HandedOver,
-    /// Its owner reads twice, and never stops.
+    /// Its owner reads twice, and never takes a stamp.
     Observed,
     /// The same, on a clock that stands still.
     Frozen,
-    /// Its owner comes to a stop inside a section.
+    /// Its owner takes a stamp inside a section.
     StopsPinned,
     /// A signal handler reads between the two halves of its owner's pin; then its owner reads again.
     Interrupted,
@@ -138,11 +138,11 @@ fn world(mutant: Mutant, story: Story) -> World {
     let writer = [
         program![Op::Store(LINK, c(0))],
         full_stop(WRITER, T),
-        // Its next one: a thread's last stop covers only what came before it.
+        // Its next one: a thread's last stamp covers only what came before it.
         full_stop(WRITER, STOP),
         program![Op::Await(M, SAFE, T), Op::Free(NODE)],
     ];
-    // `collect`, for the scanner's own stop; then `scan`.
+    // `collect`, for the scanner's own stamp; then `scan`.
     let own = full_stop(SCANNER, OWN);
     let mut collect = program![Op::Set(W, c(u8::MAX - 2))];
     if mutant != Mutant::OwnStopIgnored && mutant != Mutant::OwnStopLate {

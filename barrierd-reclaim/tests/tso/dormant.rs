@@ -1,7 +1,8 @@
-//! Readers that sleep (`protocol/dormant.rs`): an owner that reads, a marker that buys a barrier, a writer that frees past a
-//! sleeper, with no evidence but that. And a signal handler of the owner's, which no barrier comes with.
+//! Readers that sleep (`protocol/dormant.rs`): an owner that reads, a marker that buys a barrier, and a writer that
+//! passes over a sleeper and frees, with no other evidence. And a signal handler of the owner, which comes without a
+//! barrier.
 //!
-//! A locked operation is a fence here, so that the owner clears its bits before its fence is for loom.
+//! A locked operation is a fence here; so loom must judge that the owner clears its bits before its fence.
 
 use crate::machine::*;
 use crate::programs::*;
@@ -22,21 +23,21 @@ enum Mutant {
     None,
     LookBeforePin,
     AsleepBeforeBarrier,
-    /// It falls asleep whether it was woken since anybody looked or not.
+    /// It falls asleep even if it woke after the marker's check.
     AsleepAnyway,
     /// The writer begins a round while another is under way.
     TwoRounds,
-    /// Who wakes clears its bits by a store, after its fence.
+    /// A reader that wakes clears its bits by a store, after its fence.
     ClearsByStore,
-    /// Who wakes says that it is awake before it has cleared its bits.
+    /// A reader that wakes notes that it is awake before it has cleared its bits.
     AwakeEarly,
-    /// A handler that finds a section open does not look.
+    /// A handler that finds a section open does not check.
     HandlerBlind,
     HolderAsleep,
     LookBeforeHold,
 }
 
-/// `Sleep::look`, and `Domain::wake`.
+/// `Sleep::is_awake`, and `Engine::wake`.
 fn look(mutant: Mutant, seen: Reg) -> Program {
     const OLD: Reg = 9;
     let woken = |op| when(When::Not(seen, 0), op);

@@ -1,4 +1,4 @@
-//! What single readers hold: hazard pointers, and intervals of eras (robust guards).
+//! What single readers hold: hazard pointers, and intervals (robust guards).
 
 use crate::machine::*;
 use crate::programs::*;
@@ -80,7 +80,7 @@ enum Robust {
     BeginningIgnored,
 }
 
-/// A node is born, published and retired while a reader's interval is open, and others stop meanwhile.
+/// A node is born, published and retired while a reader's interval is open, and others take stamps meanwhile.
 fn robust(mutant: Robust, scans: usize) -> World {
     const E: Reg = 0;
     const P: Reg = 1;

@@ -1,5 +1,5 @@
-//! What the daemon's evidence rests on: idle CPUs, offline CPUs, kicks, a thread that moves from CPU
-//! to CPU, the daemon's own CPU, and its sleep.
+//! The parts of the kernel that the daemon's evidence rests on: idle CPUs, offline CPUs, kicks, a thread that moves
+//! from CPU to CPU, the daemon's own CPU, and its sleep.
 
 use crate::machine::*;
 use crate::programs::*;
@@ -12,7 +12,7 @@ fn writer() -> Thread {
 
 const START: [(Addr, u8); 3] = BEGIN;
 
-/// A reader whose CPU idles at times, and who may come back on another. Any of the switches may be missed.
+/// A reader whose CPU idles at times, and that may come back on another. Any of the switches may be missed.
 fn idling(sections: usize, [first, second]: [Asks; 2]) -> World {
     let mut reader = thread("reader", 0, vec![section(SLOT[0]); sections]);
     reader.affinity = 0b11;
@@ -42,7 +42,7 @@ fn b2_idle_and_migration_whatever_switch_is_missed() {
     holds("IDLE, no switch missed", &World { misses: false, ..world([Asks::Nobody; 2]) });
 }
 
-/// CPU 0 comes up: the reader starts behind a barrier.
+/// CPU 0 comes up: the reader starts after a barrier.
 fn hotplug(mask_first: bool) -> World {
     const MASK: Addr = SPARE;
     const S: Reg = 0;
@@ -72,7 +72,7 @@ fn offline_cpus() {
     is_rejected("mask read before s", &hotplug(true));
 }
 
-/// A kick was sent and the call returned: on a dead event nobody was interrupted.
+/// A kick was sent and the call returned: on a dead event no CPU was interrupted.
 #[test]
 fn a_kick_is_no_proof() {
     let world = |believed: bool| {
@@ -103,7 +103,7 @@ fn own_cpu(asked_first: bool) -> World {
     ];
     let mut daemon = thread("daemon", 0, [arm(), first, then, credit]);
     daemon.affinity = 0b11;
-    // The daemon first: it may be put aside for the reader, and come back elsewhere.
+    // The daemon first: it may be switched out for the reader, and come back elsewhere.
     let threads = vec![thread("reader", 0, [section(SLOT[0])]), writer(), daemon];
     World { watched: 0b11, switches: 3, ..World::of(threads, &START) }
 }
@@ -123,7 +123,7 @@ fn sleep(scans: usize, flag_first: bool) -> World {
     let client = program![
         Op::Fence,
         Op::Clock(T),
-        // The futex: it is put aside, and comes back when this can be done.
+        // The futex: it is switched out, and comes back when this can be done.
         Op::Await(W, PUBLIC, T),
     ];
     let flag = program![Op::Store(ASLEEP, c(1)), Op::Fence];

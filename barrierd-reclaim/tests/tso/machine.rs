@@ -1,7 +1,7 @@
-//! An x86-TSO machine, small enough to be looked at whole.
+//! An x86-TSO machine, small enough to be searched completely.
 //!
-//! Each CPU has a store buffer, first in first out, which drains at any moment; loads find the own
-//! buffer's stores first; fences, locked operations, interrupts and task switches wait until it is
+//! Each CPU has a store buffer, first in first out, which drains at any moment. Loads find the stores of their
+//! CPU's own buffer first; fences, locked operations, interrupts and task switches wait until it is
 //! empty. Threads are straight-line programs ([`Op`]) over a shared memory of bytes. A CPU takes the
 //! daemon's events, goes idle and comes back, and a thread may come back on another CPU. The kernel may
 //! update the clock's rate, in two halves, so that it steps back.
@@ -49,7 +49,7 @@ pub(crate) enum Val {
     Reg(Reg),
 }
 
-/// When an operation is done; otherwise it is skipped.
+/// The condition under which an operation is done; otherwise it is skipped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
     Always,
@@ -131,7 +131,7 @@ pub(crate) struct World {
     pub(crate) memory: Vec<(Addr, u8)>,
     /// CPUs with a slot, which take the daemon's events: one bit each.
     pub(crate) watched: u8,
-    /// How often a watched CPU may put its thread aside, in all.
+    /// How often a watched CPU may switch its thread out, in all.
     pub(crate) switches: u8,
     /// How often the kernel may update the clock's rate, in all.
     pub(crate) updates: u8,
@@ -148,7 +148,7 @@ pub(crate) struct World {
 pub(crate) struct Thread {
     pub(crate) name: &'static str,
     pub(crate) cpu: u8,
-    /// Where it may come back after it was put aside: one bit each.
+    /// The CPUs where it may come back after it was switched out: one bit each.
     pub(crate) affinity: u8,
     pub(crate) program: Program,
 }
@@ -254,7 +254,7 @@ impl World {
         state
     }
 
-    /// Nothing happens any more, and those of whom one must end wait for ever.
+    /// Nothing happens any more, and the threads of which one must end wait for ever.
     fn is_stuck(&self, state: &State, actions: &[Action]) -> bool {
         let waits =
             |&thread: &usize| usize::from(state.pcs[thread]) < self.threads[thread].program.len();
@@ -498,7 +498,7 @@ impl World {
     }
 }
 
-/// What a search came to.
+/// The result of a search.
 pub(crate) struct Found {
     pub(crate) states: usize,
     /// In some state something was freed.
@@ -510,7 +510,7 @@ pub(crate) struct Found {
 /// Breadth first through every state that can be reached.
 pub(crate) fn search(world: &World) -> Found {
     let mut seen: HashSet<u128, BuildHasherDefault<Passed>> = HashSet::default();
-    // How each state was come to, for the trace.
+    // How each state was reached, for the trace.
     let mut ways: Vec<(u32, Action)> = vec![(0, Action::Drain(0))];
     let mut next = VecDeque::from([(world.start(), 0u32)]);
     seen.insert(fingerprint(&world.start()));

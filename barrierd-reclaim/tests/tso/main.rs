@@ -1,4 +1,4 @@
-//! The protocols on an x86-TSO machine: every state of small worlds, random ways through larger ones,
+//! The protocols on an x86-TSO machine: every state of small worlds, random walks through larger ones,
 //! and the mutants that must be found. See docs/testing.md, "Models".
 
 mod bought;

@@ -12,7 +12,7 @@ enum Mutant {
     ScanBeforeWatermark,
     SlotLate,
     IdleEarly,
-    /// A watermark is taken to speak for what is as late.
+    /// A watermark is taken to cover stamps equal to it.
     NotLess,
     UnlinkAfterStamp,
     UnfencedStamp,
@@ -43,7 +43,7 @@ fn world_on(coarse: bool, mutant: Mutant, sections: [usize; 2], scans: usize) ->
         _ => unlink_and_stamp(),
     };
     for _ in 0..scans {
-        // Whoever waits for news: a scan without any frees nothing new but by a pin that is gone.
+        // A thread that waits for news: a scan without any frees nothing new, except by a pin that is gone.
         let learn = if mutant == Mutant::NoWait {
             program![Op::Clock(W)]
         } else if mutant == Mutant::NotLess {

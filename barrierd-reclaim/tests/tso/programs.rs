@@ -90,7 +90,7 @@ pub(crate) fn coarse_stop(to: Reg) -> Program {
     program![Op::Fence, Op::Coarse(to), Op::Beyond(LATEST, to)]
 }
 
-/// `protocol::behind`: what is less than the result is no later than the stop in `stamp`.
+/// `protocol::above`: a stamp that is less than the result is no later than the one in `stamp`.
 pub(crate) fn behind(to: Reg, stamp: Reg) -> Program {
     program![Op::Set(to, c(0)), Op::Later(to, stamp)]
 }
@@ -101,7 +101,7 @@ pub(crate) const W: Reg = 1;
 pub(crate) const M: Reg = 2;
 pub(crate) const X: Reg = 3;
 
-/// `protocol::scan`, the watermark in `W`: look at every slot, then publish.
+/// `protocol::scan`, the watermark in `W`: loads every slot, then publishes.
 pub(crate) fn look(slots: &[Addr]) -> Program {
     let mut program = program![Op::Set(M, r(W))];
     for &slot in slots {
@@ -124,7 +124,7 @@ pub(crate) fn publish() -> Program {
     program![Op::Max(SAFE, M), Op::Max(ERA, W)]
 }
 
-/// What was stamped below `SAFE` goes.
+/// What was stamped below `SAFE` is freed.
 pub(crate) fn free(node: u8) -> Program {
     program![Op::Load(M, SAFE), when(When::Below(T, M), Op::Free(node))]
 }
@@ -141,18 +141,18 @@ pub(crate) fn coarse_arm() -> Program {
     program![Op::Coarse(A), Op::Store(ARMED, r(A)), Op::Fence]
 }
 
-/// How a scan comes to believe IDLE.
+/// The ways in which a scan comes to trust IDLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     /// It asks the kernel (`who_is_idle`), after `s`.
     AfterS,
     /// Before it. Without the fence after `s` a CPU may do that, too.
     BeforeS,
-    /// It asks, is not answered, and believes nobody.
+    /// It asks, is not answered, and trusts no answer.
     InVain,
-    /// It isn't answered, and believes the answer that the scan before had.
+    /// It isn't answered, and trusts the answer that the scan before had.
     Old,
-    /// It believes the slot.
+    /// It trusts the slot.
     Nobody,
 }
 
@@ -202,7 +202,7 @@ pub(crate) fn thread(
     Thread { name, cpu, affinity: 1 << cpu, program }
 }
 
-/// Searched whole, without a violation.
+/// Asserts that a complete search finds no violation.
 pub(crate) fn holds(name: &str, world: &World) {
     let begin = std::time::Instant::now();
     let found = search(world);
@@ -211,7 +211,7 @@ pub(crate) fn holds(name: &str, world: &World) {
     assert!(found.freed || !world.must_end.is_empty(), "{name}: nothing was ever freed");
 }
 
-/// A violation is found.
+/// Asserts that a violation is found.
 pub(crate) fn is_rejected(name: &str, world: &World) {
     let begin = std::time::Instant::now();
     let found = search(world);

@@ -17,7 +17,7 @@ enum Mutant {
     StampBeforeLook,
     StampBeforeMark,
     LimitBeforeBusy,
-    /// None, but that the owner has shown a stop which came after the mark stands for its CPU's barrier.
+    /// None; in its place, the owner has shown a stamp that was taken after the mark.
     Shown,
     /// The same, and an owner that is idle counts as passed.
     IdleNeedsNothing,
@@ -48,7 +48,7 @@ fn world(mutant: Mutant, sections: usize, scans: usize) -> World {
     let stamp = stop(T);
     let mark = program![Op::Store(TAKEN, c(1)), Op::Fence];
     let barrier = program![Op::Interrupt(0)];
-    // Not quiet: a real taker looks again later; here it gives up.
+    // Not quiet: a real taker checks again later; here it gives up.
     let quiet = program![
         Op::Load(B, BUSY),
         when(When::Not(B, 0), Op::End),

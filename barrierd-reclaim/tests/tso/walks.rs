@@ -1,4 +1,4 @@
-//! Random ways through worlds too large to be searched whole: the same programs, longer.
+//! Random walks through worlds too large to be searched completely: the same programs, longer.
 
 use crate::machine::{Action, CPUS, THREADS, World, walk};
 use crate::{held, kernel, passive, takeover, vtime};
@@ -9,7 +9,7 @@ fn choices() -> impl Strategy<Value = Choices> {
     (any::<[u8; THREADS + CPUS]>(), proptest::collection::vec(any::<u16>(), 400))
 }
 
-/// Who is fast; and what comes next.
+/// How fast each thread and CPU is; and what comes next.
 type Choices = ([u8; THREADS + CPUS], Vec<u16>);
 
 fn large() -> Vec<(&'static str, World)> {
