@@ -348,8 +348,9 @@ fn a21_the_background_thread_registers() {
         return;
     }
     let reclaimer = Reclaimer::builder().source(Source::Membarrier).build().unwrap();
-    // A place that rests: barriers can't be collected from it.
-    let _resting = reclaimer.handle();
+    // A record that rests: barriers can't be collected from it, and one that has had a robust guard is never put to sleep.
+    let resting = reclaimer.handle();
+    drop(resting.pin_robust());
     let late = soon();
     while reclaimer.stats().retire_syscalls == 0 {
         assert!(Instant::now() < late, "{} {:?}", reclaimer.status(), reclaimer.stats());
