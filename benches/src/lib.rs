@@ -106,10 +106,12 @@ fn bench(options: Options) -> Result<(), String> {
             " Others used {others:.1} per cent of the CPUs meanwhile, and {stolen:.1} per cent were taken away."
         )
     });
-    bench.report.overview(&format!("The run took {took:.0} s.{meanwhile}"));
+    let run = format!("The run took {took:.0} s.{meanwhile}");
+    bench.report.overview(&run);
     bench.report.finish().map_err(|error| format!("the report: {error}"))?;
     if let Some(readme) = &bench.options.readme {
-        readme::rewrite(readme, &bench.report).map_err(|error| format!("the README: {error}"))?;
+        readme::rewrite(readme, &bench.report, &run)
+            .map_err(|error| format!("the README: {error}"))?;
     }
     eprintln!("[{took:>4.0} s] {} is written", bench.report.path().display());
     Ok(())

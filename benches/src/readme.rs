@@ -1,7 +1,6 @@
-//! The README's table and picture, and the load that they were taken under: what stands between two marks there is
+//! The README's table and picture, and what others used of the machine meanwhile: what stands between two marks there is
 //! this program's.
 
-use crate::machine::LOAD;
 use crate::report::Report;
 use std::fs;
 use std::io;
@@ -10,10 +9,10 @@ use std::path::Path;
 const BEGIN: &str = "<!-- bench: from here on written by `make bench` -->";
 const END: &str = "<!-- bench: to here -->";
 
-pub(crate) fn rewrite(readme: &Path, report: &Report) -> io::Result<()> {
+/// `run`: how long it took, and what others used meanwhile.
+pub(crate) fn rewrite(readme: &Path, report: &Report, run: &str) -> io::Result<()> {
     let text = fs::read_to_string(readme)?;
-    let load = report.told(LOAD).unwrap_or("unknown");
-    let new = replace(&text, &format!("{LOAD}: {load}.\n\n{}", report.summary("docs/")))
+    let new = replace(&text, &format!("{run}\n\n{}", report.summary("docs/")))
         .ok_or_else(|| io::Error::other(format!("{} has no bench marks", readme.display())))?;
     fs::write(readme, new)
 }

@@ -153,12 +153,6 @@ impl Report {
         self.head.push_str(text);
     }
 
-    /// What the preface's line `- WHAT: ...` says.
-    pub(crate) fn told(&self, what: &str) -> Option<&str> {
-        let mut lines = self.head.lines();
-        lines.find_map(|line| line.strip_prefix("- ")?.strip_prefix(what)?.strip_prefix(": "))
-    }
-
     pub(crate) fn section(&mut self, title: &str) {
         let _ = write!(self.text, "\n## {title}\n");
     }
