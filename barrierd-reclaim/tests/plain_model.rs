@@ -322,6 +322,11 @@ proptest! {
             takeover_like_a_plain_list(source, &steps)?;
         }
     }
+}
+
+proptest! {
+    // Short cases, and a bound that is to the object: a fault of one may need a thousand.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
 
     #[test]
     fn limits(

@@ -212,7 +212,6 @@ impl Bags {
                 count: 0,
                 kept_back: 0,
                 unchecked: 0,
-                open_then: 0,
                 begun_ns: u64::MAX,
                 gap_ns: 0,
                 step: BAG_ITEMS,

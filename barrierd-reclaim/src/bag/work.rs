@@ -22,9 +22,8 @@ pub(super) struct Rest {
     pub(super) count: u64,
     /// Times in a row that its owner was asked to free, had nothing new, and could not buy.
     pub(super) kept_back: u32,
-    /// Items that were sealed since the domain's limits were last checked, and those that were in open bags then.
+    /// Items of the bags that were sealed since the domain's limits were last checked.
     pub(super) unchecked: usize,
-    pub(super) open_then: usize,
     /// When the first item came since the last seal, nanoseconds; `u64::MAX`: none has.
     pub(super) begun_ns: u64,
     /// The time between the items that were sealed last, nanoseconds.
@@ -403,12 +402,13 @@ impl Work<'_> {
     pub(crate) fn is_to_check_limits(&mut self) -> bool {
         let Bags { plain, born, most, .. } = self.bags;
         let open = plain.items() + born.items();
-        let since = (self.rest.unchecked + open).saturating_sub(self.rest.open_then);
+        // With those that were open at the last check, which are allowed beside the limit.
+        let since = self.rest.unchecked + open;
         let fills = [plain.items(), born.items()].into_iter().filter(|&fill| fill > 0);
         let way = most.get().saturating_sub(fills.min().unwrap_or(0));
         let due = since + way >= BAG_ITEMS;
         if due {
-            (self.rest.unchecked, self.rest.open_then) = (0, open);
+            self.rest.unchecked = 0;
         }
         due
     }

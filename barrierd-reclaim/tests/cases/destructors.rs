@@ -21,9 +21,13 @@ impl Drop for Bomb {
 pub(super) fn quietly<R>(work: impl FnOnce() -> R) -> R {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let result = work();
+    // A test's own failure in there is told.
+    let result = catch_unwind(AssertUnwindSafe(work));
     std::panic::set_hook(hook);
-    result
+    result.unwrap_or_else(|failure| {
+        eprintln!("{:?}", failure.downcast_ref::<String>());
+        std::panic::resume_unwind(failure)
+    })
 }
 
 pub(super) fn a_panic_loses_one_object(reclaimer: Reclaimer) {
