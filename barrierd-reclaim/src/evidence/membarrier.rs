@@ -23,7 +23,7 @@
 use crate::error::MembarrierError;
 use crate::process::fork::{PerProcess, Process};
 use crate::protocol::raise;
-use crate::sync::{FLOOR, Mutant, broken};
+use crate::sync::{FLOOR, Mutant, broken, raise_to};
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use rustix::io::Errno;
@@ -331,8 +331,9 @@ impl Membarrier {
         BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
         bought?;
-        // Release: a thread that loads it (Acquire, in `watermark_ns`) runs after the barrier.
-        Ok(BOUGHT.watermark_ns.fetch_max(watermark, AcqRel).max(watermark))
+        // Release inside: a thread that loads it (Acquire, in `watermark_ns`) runs after the barrier.
+        raise_to(&BOUGHT.watermark_ns, watermark);
+        Ok(self.watermark_ns())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::words::Words;
 use super::{IDLE, above, stamp_of};
-use crate::sync::{Mutant, Ordering, broken};
+use crate::sync::{Mutant, Ordering, broken, raise_to};
 
 /// What one scan found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,14 +75,10 @@ where
     let oldest = if broken(Mutant::NoScan) { None } else { oldest };
     let safe = oldest.map_or(watermark, |oldest| above(oldest).min(watermark));
 
-    // Release: hands the unpins that this scan acquired on to the threads that free. A maximum, since a pin
+    // Release inside: hands the unpins that this scan acquired on to the threads that free. A maximum, since a pin
     // may let less through now than another scan did before.
-    if safe > words.0.safe_ns.load(Ordering::Relaxed) {
-        words.0.safe_ns.fetch_max(safe, Ordering::Release);
-    }
-    if news > era {
-        // Release: a reader that loads this era runs after the barrier that it stands for.
-        words.0.era.fetch_max(news, Ordering::Release);
-    }
+    raise_to(&words.0.safe_ns, safe);
+    // Release inside: a reader that loads this era runs after the barrier that it stands for.
+    raise_to(&words.0.era, news);
     Scan { watermark, oldest, safe, advanced: news > era }
 }

@@ -3,7 +3,7 @@
 use super::words::{MOST_LEAD_NS, READINGS};
 use super::*;
 use crate::engine::pool::Taken;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use core::cell::Cell;
 use core::iter::once;
 use proptest::prelude::*;
@@ -66,6 +66,54 @@ fn a_section_shows_what_its_thread_has_seen_after_its_end_too() {
     assert_eq!(evidence(two), 2 * GRAIN, "idle, and no older than that");
     reader.pin(&words);
     assert_eq!(evidence(two), 3 * GRAIN);
+}
+
+/// One thread reads, another scans, a third frees; no other road leads from one to the next. That each hands on what the
+/// next needs is for ThreadSanitizer to say (`make sanitizers`).
+#[test]
+fn who_frees_runs_after_who_read() {
+    by_turns(|words, reader| assert!(look(words, 9, reader).safe > 0), |safe| safe.ns > 0);
+    // By another domain's words, so that only the virtual time hands on.
+    let other = Words::new();
+    by_turns(
+        |words, reader| words.publish_vtime(look(&other, 9, reader).safe),
+        |safe| safe.vtime > 0,
+    );
+}
+
+fn by_turns(publish: impl Fn(&Words, &Reader) + Sync, is_safe: impl Fn(Safe) -> bool) {
+    let (words, reader) = (Words::new(), Reader::new());
+    let object = Box::into_raw(Box::new(AtomicU64::new(7)));
+    // Without an order between the threads, so that none but the protocol's is left.
+    let (shared, ended, over) =
+        (AtomicPtr::new(object), AtomicBool::new(false), AtomicBool::new(false));
+    let wait_for = |what: &AtomicBool| {
+        while !what.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            reader.pin(&words);
+            // SAFETY: it is freed after the section.
+            assert_eq!(unsafe { &*shared.load(Ordering::Relaxed) }.load(Ordering::Relaxed), 7);
+            reader.unpin();
+            ended.store(true, Ordering::Relaxed);
+            // The end of a thread would be an order, too.
+            wait_for(&over);
+        });
+        scope.spawn(|| {
+            wait_for(&ended);
+            publish(&words, &reader);
+            wait_for(&over);
+        });
+        while !is_safe(words.safe()) {
+            std::thread::yield_now();
+        }
+        // SAFETY: from `into_raw`; the section that used it has ended.
+        drop(unsafe { Box::from_raw(object) });
+        over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What all threads of a domain share, and the fence and stamp for what was unlinked before it.
 
 use super::{GRAIN, above};
-use crate::sync::{AtomicU64, Mutant, Ordering, broken, fence};
+use crate::sync::{AtomicU64, Mutant, Ordering, broken, fence, raise_to};
 // No proof rests on these, so loom does not model them: it would try each value that they ever had.
 use core::sync::atomic::{AtomicU64 as Hint, AtomicUsize as Count};
 use crossbeam_utils::CachePadded;
@@ -194,8 +194,8 @@ impl Words {
     /// Makes items reclaimable by virtual time: `vtime` had passed, by [`VtimeMemory`](super::VtimeMemory), for every
     /// section that a scan saw.
     pub(crate) fn publish_vtime(&self, vtime: u64) {
-        // Release: as for `safe_ns` in `scan`.
-        self.0.safe_vtime.fetch_max(vtime, Ordering::Release);
+        // Release inside: as for `safe_ns` in `scan`.
+        raise_to(&self.0.safe_vtime, vtime);
     }
 }
 
