@@ -33,13 +33,8 @@ loom::lazy_static! {
 #[inline]
 pub(crate) fn raise_to(word: &AtomicU64, value: u64) {
     // Relaxed: a thread that finds the word as high hands nothing on. Whoever raised it that far did.
-    let mut now = word.load(Ordering::Relaxed);
-    while now < value {
-        match word.compare_exchange_weak(now, value, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => return,
-            Err(other) => now = other,
-        }
-    }
+    let higher = |now| (now < value).then_some(value);
+    word.fetch_update(Ordering::Release, Ordering::Relaxed, higher).ok();
 }
 
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
@@ -206,7 +201,7 @@ pub(crate) enum Mutant {
     /// The slot is marked idle before the section's last access.
     IdleBeforeLastAccess,
     /// Two stamps may be equal.
-    TiedStops,
+    TiedStamps,
     /// A source whose watermark covers what is less is taken to cover what is equal, too.
     StrictAsNotLess,
     /// What readers have seen is evidence for more than the scanner's own stamp covers.
@@ -218,7 +213,7 @@ pub(crate) enum Mutant {
     /// `unpin` marks the slot idle with a Relaxed store.
     RelaxedUnpin,
     /// The owner of a reader checks whether it is marked before it opens a section.
-    LookBeforePin,
+    CheckBeforePin,
     /// A reader is put to sleep before a barrier has passed since its mark.
     AsleepBeforeBarrier,
     /// Two rounds of marks at once.
@@ -230,7 +225,7 @@ pub(crate) enum Mutant {
     /// A reader that has a hazard, or had a robust guard, is put to sleep.
     HolderAsleep,
     /// A thread that makes a hazard checks whether it is marked before it notes that it has one.
-    LookBeforeHold,
+    CheckBeforeHold,
     /// The scan frees without loading the slots.
     NoScan,
     /// The scan loads the slots before it learns the watermark.
@@ -242,7 +237,7 @@ pub(crate) enum Mutant {
     /// The stamp is taken without the fence that makes the unlink visible.
     UnfencedStamp,
     /// Taking a stamp orders nothing between the domain's own threads.
-    RelaxedStop,
+    RelaxedStamp,
     /// A stamp ignores the watermark that other domains are buying a barrier for.
     FloorUnseen,
     /// The watermark of a bought barrier is shown after the barrier.
@@ -252,7 +247,7 @@ pub(crate) enum Mutant {
     /// A queue is taken over without a barrier of its owner's CPU.
     TakeoverWithoutBarrier,
     /// The stamp of a queue that is taken over is taken before the check whether its owner is inside.
-    StampBeforeLook,
+    StampBeforeCheck,
     /// The owner of a queue loads its limit before it notes that it is busy.
     LimitBeforeBusy,
     /// The owner of a queue sets how far it fills bags by a store, even if the queue was taken meanwhile.
@@ -265,13 +260,13 @@ pub(crate) enum Mutant {
     /// newer `safe`.
     HolderSetOld,
     /// What one scan of the holders held back is released by an older one.
-    OlderLook,
+    OlderScan,
     /// Another thread's scan of the holders is used with a later `safe` than it came after.
-    PartedLook,
+    PartedScan,
     /// Hazards are scanned before intervals: a reader may move from one to the other.
     HazardsBeforeIntervals,
     /// The scan of hazards and intervals is Relaxed.
-    RelaxedLook,
+    RelaxedHolderScan,
     /// An interval is closed by a Relaxed store.
     RelaxedInterval,
     /// An interval's end is raised, but the pointer not loaded again.
@@ -290,15 +285,15 @@ pub(crate) enum Mutant {
     /// The word that tells which records are in use is loaded Relaxed.
     RelaxedTaken,
     /// A thread that takes a record takes no stamp.
-    NewcomerWithoutStop,
+    NewcomerWithoutStamp,
     /// The list of records is loaded before the scanner's own stamp.
-    ListBeforeStop,
+    ListBeforeStamp,
     /// The stamp that goes with a virtual time is loaded before that time is learned.
     LatestBeforeVtime,
     /// The stamp that goes with a virtual time is the era instead, which trails the stamps that readers pin.
     EraForVtime,
     /// The background thread checks whether anything waits before it notes that it stops checking.
-    LookBeforeAsleep,
+    CheckBeforeAsleep,
     /// The same without the fence between the two.
     UnfencedAsleep,
     /// The background thread goes to sleep by a plain store, even if a thread has called.

@@ -68,7 +68,7 @@ fn a25_what_a_destructor_retires_goes_with_the_next_evidence() {
     until("the chain", || freed.load(Relaxed) == LINKS);
 }
 
-/// The same, where this thread's place never comes to a full stop: each link needs a bought barrier.
+/// The same, where this thread's record never takes a stamp: each link needs a bought barrier.
 #[test]
 fn a25_also_with_bought_barriers() {
     let reclaimer = builder().build().unwrap();

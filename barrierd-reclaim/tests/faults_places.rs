@@ -141,7 +141,7 @@ fn a26_no_hazards_late_in_a_thread_s_exit_leave_no_place_behind() {
         });
         thread.join().unwrap();
     });
-    // A thread that is alone has its own stops for barriers: each scan brings news.
+    // A thread that is alone has its own stamps for barriers: each scan brings news.
     (0..10_000).for_each(|n: u64| reclaimer.retire_value(n));
     let stats = reclaimer.stats();
     assert!(stats.scans > 100 && stats.advances > stats.scans / 2, "{stats:?}");

@@ -59,7 +59,7 @@ fn on_fences() {
 #[test]
 fn exits_buy_apart() {
     let reclaimer = on(Source::Membarrier)();
-    // This thread takes part and never stops: nothing can be collected.
+    // This thread takes part and never takes a stamp: nothing can be collected.
     drop(reclaimer.pin());
     let stop = cases::soon();
     while reclaimer.stats().other_syscalls == 0 {

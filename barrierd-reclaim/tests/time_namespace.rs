@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const POISONED: i32 = 10;
 const NOT_POISONED: i32 = 11;
 
-/// Retires a bag, so that there is a full stop. Whether the clock is still trusted.
+/// Retires a bag, so that a stamp is taken. Returns whether the clock is still trusted.
 fn retires(reclaimer: &Reclaimer) -> bool {
     for _ in 0..200 {
         // SAFETY: fresh from a Box, retired once.
@@ -134,7 +134,7 @@ fn a1_a_child_in_another_time_namespace_forgets_what_its_parent_bought() {
     assert_eq!(in_child(child), NOT_POISONED);
 }
 
-/// Nor may its stops come after it, where nothing is bought at all.
+/// Nor may its stamps come after it, where nothing is bought at all.
 #[test]
 fn a1_so_does_a_child_that_fences() {
     assert!(

@@ -64,7 +64,7 @@ unsafe fn slice<T: Send>(ptr: *mut [T]) -> Weighed {
 
 /// Writes the methods for something that can run a closure on its domain and record.
 macro_rules! retire_variants {
-    ($on:ty, $self:ident, $make:literal) => {
+    ($on:ty, $self:ident, $name:literal, $make:literal) => {
         impl $on {
             /// Puts a value into a box that records its birth, for [`RobustGuard`](crate::RobustGuard)s. It costs one
             /// load beside the allocation.
@@ -78,14 +78,14 @@ macro_rules! retire_variants {
             ///
             /// let reclaimer = Reclaimer::new();
             #[doc = $make]
-            /// let cell = AtomicPtr::new(Box::into_raw(place.alloc(1)));
-            /// let guard = place.pin_robust();
+            #[doc = concat!("let cell = AtomicPtr::new(Box::into_raw(", $name, ".alloc(1)));")]
+            #[doc = concat!("let guard = ", $name, ".pin_robust();")]
             /// // SAFETY: not null, and not freed while the guard lives.
             /// let seen = unsafe { &*guard.protect(&cell) };
-            /// let old = cell.swap(Box::into_raw(place.alloc(2)), Ordering::AcqRel);
+            #[doc = concat!("let old = cell.swap(Box::into_raw(", $name, ".alloc(2)), Ordering::AcqRel);")]
             /// // SAFETY: from `alloc`, can't be reached any more, retired once.
-            /// unsafe { place.retire_born(old) };
-            /// place.flush();
+            #[doc = concat!("unsafe { ", $name, ".retire_born(old) };")]
+            #[doc = concat!($name, ".flush();")]
             /// assert_eq!(**seen, 1); // still there: the guard is older
             /// # drop(guard);
             /// # // SAFETY: the last pointer, and nobody else has it.
@@ -128,7 +128,7 @@ macro_rules! retire_variants {
             /// let reclaimer = Reclaimer::new();
             #[doc = $make]
             /// let (done, wait) = mpsc::channel();
-            /// place.defer(move || done.send("no reader is left").unwrap());
+            #[doc = concat!($name, ".defer(move || done.send(\"no reader is left\").unwrap());")]
             /// assert_eq!(wait.recv().unwrap(), "no reader is left"); // the background thread's work
             /// ```
             pub fn defer<F: FnOnce() + Send + 'static>(&$self, work: F) {
@@ -149,8 +149,8 @@ macro_rules! retire_variants {
             ///
             /// let reclaimer = Reclaimer::new();
             #[doc = $make]
-            /// place.retire_value(vec![1, 2, 3]);
-            /// place.retire_value(Box::new("later"));
+            #[doc = concat!($name, ".retire_value(vec![1, 2, 3]);")]
+            #[doc = concat!($name, ".retire_value(Box::new(\"later\"));")]
             /// ```
             pub fn retire_value<T: Send + 'static>(&$self, value: T) {
                 let item = self::value(value);
@@ -173,7 +173,7 @@ macro_rules! retire_variants {
             /// let cell = AtomicPtr::new(Arc::into_raw(Arc::new(1)).cast_mut());
             /// let old = cell.swap(Arc::into_raw(Arc::new(2)).cast_mut(), Ordering::AcqRel);
             /// // SAFETY: from `Arc::into_raw`, and the cell's count is now ours.
-            /// place.retire_arc(unsafe { Arc::from_raw(old) });
+            #[doc = concat!($name, ".retire_arc(unsafe { Arc::from_raw(old) });")]
             /// # // SAFETY: the last count.
             /// # drop(unsafe { Arc::from_raw(cell.into_inner()) });
             /// ```
@@ -194,7 +194,7 @@ macro_rules! retire_variants {
             #[doc = $make]
             /// let table: Box<[u64]> = vec![0; 1024].into();
             /// // SAFETY: from a Box, nobody can reach it, retired once.
-            /// unsafe { place.retire_slice(Box::into_raw(table)) };
+            #[doc = concat!("unsafe { ", $name, ".retire_slice(Box::into_raw(table)) };")]
             /// ```
             ///
             /// # Safety
@@ -220,7 +220,7 @@ macro_rules! retire_variants {
             #[doc = $make]
             /// let nodes: Vec<*mut u64> = (0..100).map(|n| Box::into_raw(Box::new(n))).collect();
             /// // SAFETY: each from a Box, nobody can reach them, retired once.
-            /// unsafe { place.retire_batch(nodes) };
+            #[doc = concat!("unsafe { ", $name, ".retire_batch(nodes) };")]
             /// assert_eq!(reclaimer.stats().retired, 100);
             /// ```
             ///
@@ -243,8 +243,9 @@ macro_rules! retire_variants {
     };
 }
 
-retire_variants!(Reclaimer, self, "let place = reclaimer.clone();");
-retire_variants!(Handle, self, "let place = reclaimer.handle();");
+// The line that an example of a handle needs before it.
+retire_variants!(Reclaimer, self, "reclaimer", "");
+retire_variants!(Handle, self, "handle", "let handle = reclaimer.handle();");
 
 impl Reclaimer {
     fn on_record(&self, work: impl FnOnce(&Domain, &Record)) {

@@ -109,7 +109,7 @@ pub(crate) trait Keep: Send {
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
-            .field("nap", &self.nap)
+            .field("parker", &self.parker)
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
@@ -177,7 +177,8 @@ impl Watch {
                 // Or another thread has started it meanwhile. Partner: the fence at its beginning. Either this load
                 // sees that it runs, or its check of the newcomers sees `asleep`.
                 fence(Ordering::SeqCst);
-                let woke = self.is_served() && self.attention.wake_up() && self.service.nap.call();
+                let woke =
+                    self.is_served() && self.attention.wake_up() && self.service.parker.call();
                 // Last: a subscriber may panic.
                 error.iter().for_each(trace::no_thread);
                 woke
@@ -200,7 +201,7 @@ impl Watch {
 /// The background thread of one process. The child of a fork has no such thread, and makes another for its own
 /// domains.
 struct Service {
-    nap: Parker,
+    parker: Parker,
     /// [`NO_THREAD`], [`STARTS`] or [`RUNS`].
     state: AtomicU8,
     /// When to try again to start the thread after a failure, in nanoseconds.
@@ -209,19 +210,19 @@ struct Service {
     new: Mutex<Vec<Box<dyn Keep>>>,
     rota: Mutex<Rota>,
     /// Set when the watcher is to check.
-    look: Condvar,
+    changed: Condvar,
 }
 
 impl Service {
     fn of_this_process() -> &'static Service {
         static CURRENT: PerProcess<Service> = PerProcess::new();
         CURRENT.get(|| Service {
-            nap: Parker::new(),
+            parker: Parker::new(),
             state: AtomicU8::new(NO_THREAD),
             retry_ns: AtomicU64::new(0),
             new: Mutex::default(),
             rota: Mutex::default(),
-            look: Condvar::new(),
+            changed: Condvar::new(),
         })
     }
 
@@ -229,7 +230,7 @@ impl Service {
     fn call(&'static self) -> Called {
         // All are Relaxed: they decide which thread spawns, and `spawn` itself hands on what the new thread needs.
         if self.state.load(Ordering::Relaxed) == RUNS {
-            return if self.nap.call() { Called::BySystemCall } else { Called::Awake };
+            return if self.parker.call() { Called::BySystemCall } else { Called::Awake };
         }
         if now_ns() < self.retry_ns.load(Ordering::Relaxed) {
             return Called::Nobody(None);
@@ -273,19 +274,19 @@ impl Service {
     fn lead(&'static self, term: u64) -> Role {
         loop {
             self.take_newcomers();
-            let (mut nap, mut news) = (None, None);
+            let (mut wait, mut news) = (None, None);
             let count = lock(&self.rota).keepers.len();
             for _ in 0..count {
                 let Some(mut keeper) = self.next_keeper() else { break };
                 let next = attend(&mut *keeper, |domain| self.be_watched(domain));
                 news = news.or_else(|| keeper.news());
-                nap = nap.into_iter().chain(next).min();
+                wait = wait.into_iter().chain(next).min();
                 if let Some(role) = self.put_back(keeper, term) {
                     return role;
                 }
             }
-            if !news.zip(nap).is_some_and(|(sleep, nap)| sleep(nap)) {
-                self.nap.sleep(nap);
+            if !news.zip(wait).is_some_and(|(sleep, wait)| sleep(wait)) {
+                self.parker.sleep(wait);
             }
         }
     }
@@ -314,12 +315,12 @@ pub(crate) fn attend(
 ) -> Option<Duration> {
     let domain = keeper.domain().upgrade()?;
     be_watched(&*domain);
-    let nap = caught(|| keeper.visit()).unwrap_or(Some(RETRY));
+    let wait = caught(|| keeper.visit()).unwrap_or(Some(RETRY));
     // A step of its own, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
     // Foreign code has run: destructors, hooks, a subscriber.
     caught(leave_all_places);
-    nap
+    wait
 }
 
 /// Functions that give up the records that foreign code has taken on this thread, in any domain. The code that hands
@@ -402,8 +403,8 @@ mod tests {
         let id = local::next_id();
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
         let rude = Rude(Arc::downgrade(&domain), id);
-        let nap = tracing::subscriber::with_default(rude, || attend(&mut keeper, |_| ()));
-        assert_eq!(nap, Some(RETRY), "it panicked, and the next look is due");
+        let wait = tracing::subscriber::with_default(rude, || attend(&mut keeper, |_| ()));
+        assert_eq!(wait, Some(RETRY), "it panicked, and the next visit is due");
         assert_eq!((domain.all_records().count(), domain.records().count()), (1, 0));
         domain.close();
     }

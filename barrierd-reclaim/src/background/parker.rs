@@ -49,7 +49,7 @@ impl Sentry {
 
     /// Stops the thread's visits, unless `waits`, which is called after that, returns that something waits.
     pub(crate) fn fall_asleep(&self, waits: impl FnOnce() -> bool) -> bool {
-        if broken(Mutant::LookBeforeAsleep) {
+        if broken(Mutant::CheckBeforeAsleep) {
             let waits = waits();
             self.asleep.store(!waits, Ordering::Relaxed);
             return !waits;

@@ -143,7 +143,7 @@ impl Service {
         drop(rota);
         if role.is_some() {
             // The leader knows nothing of what is due there.
-            self.nap.call();
+            self.parker.call();
         }
         role
     }
@@ -155,7 +155,7 @@ impl Service {
             Watcher::Sleeps => {
                 rota.watcher = Watcher::Looks;
                 drop(rota);
-                self.look.notify_one();
+                self.changed.notify_one();
             }
             Watcher::Nobody if rota.threads < MOST && now_ns() >= rota.retry_ns => {
                 rota.watcher = Watcher::Looks;
@@ -197,14 +197,14 @@ impl Service {
                 quiet += 1;
             }
             if quiet <= LINGER {
-                let woken = self.look.wait_timeout(rota, STUCK);
+                let woken = self.changed.wait_timeout(rota, STUCK);
                 rota = woken.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             quiet = 0;
             rota.watcher = Watcher::Sleeps;
             while rota.watcher == Watcher::Sleeps {
-                rota = self.look.wait(rota).unwrap_or_else(PoisonError::into_inner);
+                rota = self.changed.wait(rota).unwrap_or_else(PoisonError::into_inner);
             }
         }
         rota.watcher = Watcher::Nobody;

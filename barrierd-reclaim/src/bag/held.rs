@@ -368,7 +368,7 @@ mod tests {
             self.advance(now);
             let none = crate::sync::AtomicU64::new(0);
             if self.words.latest() < now {
-                self.words.stop(&none, || now);
+                self.words.fence_and_stamp(&none, || now);
             }
             self.intervals[at].open(&self.words, false);
             self.intervals[at].ends().expect("open")

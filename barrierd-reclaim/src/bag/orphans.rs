@@ -162,17 +162,17 @@ impl Orphans {
         runs.insert(first, behind);
     }
 
-    /// Sorts in some bags that were put into `inbox`. Call it again while it returns true, with the same `look`, true
+    /// Sorts in some bags that were put into `inbox`. Call it again while it returns true, with the same `inbox_due`, true
     /// at first: then everything is here that was in the inbox at the first call.
-    pub(crate) fn sort_in(&mut self, inbox: &Inbox<Bag>, look: &mut bool) -> bool {
-        if self.unsorted.is_empty() && core::mem::take(look) {
+    pub(crate) fn sort_in(&mut self, inbox: &Inbox<Bag>, inbox_due: &mut bool) -> bool {
+        if self.unsorted.is_empty() && core::mem::take(inbox_due) {
             self.unsorted = inbox.take();
         }
         for _ in 0..SORTED_AT_ONCE {
             let Some(bag) = self.unsorted.next() else { break };
             self.wait(bag, VecDeque::new());
         }
-        *look || !self.unsorted.is_empty()
+        *inbox_due || !self.unsorted.is_empty()
     }
 
     /// Returns a time that no bag here is stamped before, nanoseconds: 0 where the stamp alone says nothing. (After
@@ -231,9 +231,14 @@ impl Orphans {
 
     /// Takes out a reclaimable bag. What single readers hold of the bags that are checked stays here, and is not
     /// checked again while they hold it. `safe` was loaded before the scan that made `holders`, and both under the
-    /// lock that this is called under: no scan is older than one that came before it here. `looks`: the number of
+    /// lock that this is called under: no scan is older than one that came before it here. `checks`: the number of
     /// bags that may be checked.
-    pub(crate) fn take(&mut self, safe: Safe, holders: &Holders, looks: &mut usize) -> Option<Bag> {
+    pub(crate) fn take(
+        &mut self,
+        safe: Safe,
+        holders: &Holders,
+        checks: &mut usize,
+    ) -> Option<Bag> {
         // Another holder may still hold it.
         self.held.take_gone(holders).into_iter().for_each(|run| self.wait_in_order(run));
         let mut free = VecDeque::new();
@@ -243,12 +248,12 @@ impl Orphans {
             if let Some(bag) = self.free.pop() {
                 return Some(bag);
             }
-            if *looks == 0 {
+            if *checks == 0 {
                 return None;
             }
             let runs = if self.next(safe, holders)? { &mut self.born } else { &mut self.plain };
             let bag = runs.pop()?;
-            *looks -= 1;
+            *checks -= 1;
             let Some(bag) = self.held.sift(bag, holders, &mut self.spare) else { continue };
             if bag.waiting() > 0 {
                 return Some(bag);
@@ -330,8 +335,8 @@ mod tests {
                     Step::Take(ns) => {
                         safe_ns = safe_ns.max(ns);
                         let safe = Safe { ns: safe_ns, vtime: 0 };
-                        let mut look = true;
-                        while orphans.sort_in(&inbox, &mut look) {}
+                        let mut inbox_due = true;
+                        while orphans.sort_in(&inbox, &mut inbox_due) {}
                         all.sort_unstable();
                         while let Some(bag) = orphans.take(safe, &holders, &mut 1) {
                             prop_assert!(bag.ns < safe_ns);
@@ -340,8 +345,8 @@ mod tests {
                         prop_assert!(all.first().is_none_or(|&ns| ns >= safe_ns));
                     }
                 }
-                let mut look = true;
-                while orphans.sort_in(&inbox, &mut look) {}
+                let mut inbox_due = true;
+                while orphans.sort_in(&inbox, &mut inbox_due) {}
                 all.sort_unstable();
                 prop_assert_eq!(orphans.is_empty(), all.is_empty());
                 prop_assert_eq!(orphans.opened_ns(), all.first().copied());

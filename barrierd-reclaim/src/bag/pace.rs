@@ -28,7 +28,7 @@ pub(crate) const ORPHANS_PER_FLUSH: usize = 8;
 
 /// Bags of exited threads that it checks for each that it may free: hazards and robust guards may
 /// hold what is in them.
-pub(crate) const ORPHANS_LOOKED_AT: usize = 4;
+pub(crate) const ORPHANS_CHECKED: usize = 4;
 
 /// A scan reads every thread's record, so there is one in as many bags as there are threads now, divided by this,
 /// whichever threads seal them: a constant price an item, however many threads there are (or were: `Records::cost`).
@@ -38,7 +38,7 @@ const READERS_A_BAG: usize = 16;
 /// The price of a seal and a scan beside a reader that never rests, whose cache lines both have to fetch, and the price
 /// that each record of a resting thread adds, nanoseconds.
 const SEAL_NS: u64 = 600;
-const LOOK_NS: u64 = 3;
+const SCAN_NS: u64 = 3;
 /// A seal and a scan may take one part in this many of the time between two of them.
 const SEAL_SHARE: u64 = 50;
 /// With this many sealed bags waiting, bags are filled up again: then they wait for a barrier, and small ones are
@@ -51,7 +51,7 @@ const LEAST_A_BAG: usize = 2;
 /// records. Few where they come slowly: items that are sealed sooner are freed sooner.
 pub(crate) fn items_a_bag(gap_ns: u64, places: usize) -> usize {
     let places = u64::try_from(places).unwrap_or(u64::MAX);
-    let cost = LOOK_NS.saturating_mul(places).saturating_add(SEAL_NS);
+    let cost = SCAN_NS.saturating_mul(places).saturating_add(SEAL_NS);
     let items = cost.saturating_mul(SEAL_SHARE).div_ceil(gap_ns.max(1));
     usize::try_from(items).unwrap_or(BAG_ITEMS).clamp(LEAST_A_BAG, BAG_ITEMS)
 }

@@ -306,7 +306,7 @@ proptest! {
 #[test]
 fn an_older_look_lets_nothing_go() {
     if std::env::var_os(OLDER_LOOK).is_some() {
-        crate::sync::BROKEN.store(Mutant::OlderLook as u8 + 1, Ordering::Relaxed);
+        crate::sync::BROKEN.store(Mutant::OlderScan as u8 + 1, Ordering::Relaxed);
     }
     let queue = Queue::new(VtimeWord::none());
     let hazard = HazardSlot::new();

@@ -316,7 +316,7 @@ impl Work<'_> {
     pub(crate) fn release_shared(&mut self, safe: Safe, holders: &Holders) {
         let Safe { ns, vtime } = self.rest.released;
         let older = safe.ns < ns || safe.vtime < vtime;
-        if !older || broken(Mutant::OlderLook) {
+        if !older || broken(Mutant::OlderScan) {
             self.release(safe, holders);
         }
     }

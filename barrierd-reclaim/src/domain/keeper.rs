@@ -34,7 +34,7 @@ pub(crate) const IDLE_AFTER: Duration = Duration::from_millis(10);
 /// How often a domain whose threads free nothing themselves is visited.
 const LAZY_NAP: Duration = Duration::from_millis(2);
 /// While a barrier is awaited, the next visit is no sooner than this.
-const LEAST_NAP: Duration = Duration::from_millis(1);
+const LEAST_WAIT: Duration = Duration::from_millis(1);
 /// While readers hold garbage up, visits become this rare ...
 const MOST_NAP_PINNED: Duration = Duration::from_millis(40);
 /// ... and this rare where no barrier comes.
@@ -154,26 +154,26 @@ impl Keeper {
     }
 
     /// Does the work of [`Keep::visit`].
-    fn look(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
+    fn try_visit(&mut self, domain: &Arc<Domain>) -> Option<Duration> {
         let watch = domain.watch()?;
         if watch.attention().is_asleep() {
             return None;
         }
         let stalls = self.look_for_stalls(domain);
-        let sooner = |nap: Duration| nap.min(stalls.unwrap_or(nap));
+        let sooner = |wait: Duration| wait.min(stalls.unwrap_or(wait));
         let now = Instant::now();
         if now < self.due && !self.news.as_ref().is_some_and(News::have_come) {
             return Some(sooner(self.due - now));
         }
-        let nap = self.pass(domain, now);
+        let wait = self.pass(domain, now);
         domain.told().tell_changes(domain);
-        if nap.is_none() && watch.attention().fall_asleep(|| domain.waiting() != 0) {
+        if wait.is_none() && watch.attention().fall_asleep(|| domain.waiting() != 0) {
             self.due = now;
             return None;
         }
-        let nap = nap.unwrap_or_else(|| domain.idle_after());
-        self.due = later::after(Instant::now(), nap);
-        Some(sooner(nap))
+        let wait = wait.unwrap_or_else(|| domain.idle_after());
+        self.due = later::after(Instant::now(), wait);
+        Some(sooner(wait))
     }
 
     /// Checks for sections that are open for too long, if there is a hook to call and it is time. Returns when to do
@@ -231,10 +231,10 @@ impl Keeper {
             return Some(spent);
         }
         let stuck = now.saturating_duration_since(self.moved);
-        if self.renews && left == Outcome::Unpassed && stuck < 10 * LEAST_NAP {
+        if self.renews && left == Outcome::Unpassed && stuck < 10 * LEAST_WAIT {
             // The barrier could not be bought yet.
-            if let Some(nap) = domain.purchase_in() {
-                return Some(nap.clamp(LEAST_NAP / 20, LEAST_NAP));
+            if let Some(wait) = domain.purchase_in() {
+                return Some(wait.clamp(LEAST_WAIT / 20, LEAST_WAIT));
             }
         }
         // Threads that retire share each other's barriers. Where those suffice, nothing gets old.
@@ -243,7 +243,7 @@ impl Keeper {
         self.news = news.filter(|_| awaits_barrier || old());
         let stuck = stuck / PATIENCE;
         Some(if awaits_barrier {
-            let least = if self.news.is_some() { period } else { LEAST_NAP.min(period) };
+            let least = if self.news.is_some() { period } else { LEAST_WAIT.min(period) };
             stuck.clamp(least, MOST_NAP)
         } else if pinned {
             stuck.clamp(period, MOST_NAP_PINNED.max(period))
@@ -345,7 +345,7 @@ impl Keep for Keeper {
 
     fn visit(&mut self) -> Option<Duration> {
         let domain = self.domain.upgrade()?;
-        self.look(&domain)
+        self.try_visit(&domain)
     }
 
     fn news(&self) -> Option<Box<dyn FnOnce(Duration) -> bool + Send>> {

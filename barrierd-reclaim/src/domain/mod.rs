@@ -189,7 +189,7 @@ mod tests {
             &Settings { background: false, ..Settings::default() },
         );
         let record = domain.acquire();
-        let ahead = domain.words().stop(&FLOOR, || now_ns() + 20_000_000).ns;
+        let ahead = domain.words().fence_and_stamp(&FLOOR, || now_ns() + 20_000_000).ns;
         let item = Item::new(ptr::null_mut(), nothing);
         // SAFETY: the record is this test's; `nothing` touches nothing.
         unsafe { Domain::retire::<false>(record, item, 0) };

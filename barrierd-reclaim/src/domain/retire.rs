@@ -149,14 +149,14 @@ impl Domain {
         }
         stage();
         // The stamp comes after all of them were unlinked, so it is valid for each bag that they fill.
-        let stop = self.fence_and_stamp(record);
+        let stamp = self.fence_and_stamp(record);
         // SAFETY: the caller owns the record.
         let checks = unsafe {
             self.own(record, |work| {
                 let (mut checks, mut bags) = (false, 0);
                 for item in batch.clone() {
                     if work.wants_seal() {
-                        work.seal(stop);
+                        work.seal(stamp);
                         bags += 1;
                     }
                     work.push(item, bytes);
@@ -165,7 +165,7 @@ impl Domain {
                         checks |= work.is_to_check_limits();
                     }
                 }
-                self.note_sealed(record, work, stop);
+                self.note_sealed(record, work, stamp);
                 if self.is_lazy() {
                     self.hand_off(work);
                 } else {

@@ -48,12 +48,12 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe {
             let left = self.own(record, |work| {
-                let stop = self.fence_and_stamp(record);
+                let stamp = self.fence_and_stamp(record);
                 if work.unsealed().0 > 0 {
                     work.flushed(false);
                 }
-                work.seal(stop);
-                self.note_sealed(record, work, stop);
+                work.seal(stamp);
+                self.note_sealed(record, work, stamp);
                 if self.is_lazy() && record.freeing().get() {
                     // The background thread frees the rest.
                     self.hand_off(work);
@@ -137,18 +137,18 @@ impl Domain {
         }
         let _attended = Attended::new(record);
         let _released = Released::new(record, self.is_lazy());
-        let stop = self.fence_and_stamp(record);
+        let stamp = self.fence_and_stamp(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {
             self.own(record, |work| {
-                work.seal(stop);
-                self.note_sealed(record, work, stop);
+                work.seal(stamp);
+                self.note_sealed(record, work, stamp);
                 work.newest_sealed()
             })
         };
         // If the queue was taken over, its items are found with the domain.
         self.take_marked();
-        let stamp = stop.max(newest).max(self.newest_orphan());
+        let stamp = stamp.max(newest).max(self.newest_orphan());
         self.wait_until_safe(record, stamp, deadline)?;
         // What was taken over is older than what is here.
         self.take_back();

@@ -29,7 +29,7 @@ pub(crate) struct Dormant {
     /// locked marks readers, and puts them to sleep. Only ever tried, so no thread waits for one that has it.
     round: Mutex<u64>,
     /// The same, as a hint.
-    stop: AtomicU64,
+    stamp: AtomicU64,
     /// No round begins before this, nanoseconds.
     next_ns: AtomicU64,
     /// Roughly the number of sleepers.
@@ -40,7 +40,7 @@ impl Default for Dormant {
     fn default() -> Dormant {
         Dormant {
             round: Mutex::new(NONE),
-            stop: AtomicU64::new(NONE),
+            stamp: AtomicU64::new(NONE),
             next_ns: AtomicU64::new(0),
             sleepers: AtomicUsize::new(0),
         }
@@ -86,17 +86,17 @@ impl Engine {
             return own;
         }
         // After the marks. Poisoned: there is none, and no barrier will pass for it.
-        let stop = self.fence_and_stamp_unlisted();
-        *round = stop;
-        dormant.stop.store(stop, Ordering::Relaxed);
-        if stop == NONE { own } else { stop }
+        let stamp = self.fence_and_stamp_unlisted();
+        *round = stamp;
+        dormant.stamp.store(stamp, Ordering::Relaxed);
+        if stamp == NONE { own } else { stamp }
     }
 
     /// Ends the round, if its barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
     /// readers have seen is no such barrier. Returns whether any reader fell asleep.
     pub(crate) fn put_to_sleep(&self, passed: u64) -> bool {
         let dormant = &self.dormant;
-        if passed <= dormant.stop.load(Ordering::Relaxed) {
+        if passed <= dormant.stamp.load(Ordering::Relaxed) {
             return false;
         }
         let Some(mut round) = try_lock(&dormant.round) else { return false };
@@ -114,7 +114,7 @@ impl Engine {
         }
         dormant.sleepers.fetch_add(fallen, Ordering::Relaxed);
         *round = NONE;
-        dormant.stop.store(NONE, Ordering::Relaxed);
+        dormant.stamp.store(NONE, Ordering::Relaxed);
         fallen > 0
     }
 
@@ -150,8 +150,8 @@ mod tests {
     /// Once everybody has been idle for a while: a round, and the barrier that ends it. How many sleep.
     fn rest(domain: &Domain, own: &Record) -> usize {
         std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
-        let stop = domain.fence_and_stamp(own);
-        domain.scan(stop, Asked::Now, &|_| Uncovered::some(true)).expect("not poisoned");
+        let stamp = domain.fence_and_stamp(own);
+        domain.scan(stamp, Asked::Now, &|_| Uncovered::some(true)).expect("not poisoned");
         let asleep = domain.records().count() - domain.records.awake().count();
         assert_eq!(domain.sleepers(), asleep);
         asleep
@@ -165,12 +165,12 @@ mod tests {
         one.reader().unpin();
         assert_eq!(rest(&domain, own), 2);
         assert_eq!(rest(&domain, own), 2, "they sleep on");
-        // Now only the scanner's own stops count.
-        let stop = domain.fence_and_stamp(own);
-        assert!(domain.collect(stop) > stop);
+        // Now only the scanner's own stamps count.
+        let stamp = domain.fence_and_stamp(own);
+        assert!(domain.collect(stamp) > stamp);
         domain.pin(one);
         assert_eq!(domain.sleepers(), 1);
-        assert!(domain.collect(domain.fence_and_stamp(own)) > stop, "it shows what it has seen");
+        assert!(domain.collect(domain.fence_and_stamp(own)) > stamp, "it shows what it has seen");
         assert_eq!(rest(&domain, own), 1, "a section is open");
         domain.pin(two);
         two.reader().unpin();
@@ -219,9 +219,9 @@ mod tests {
         let domain = domain();
         let [own, one] = [(); 2].map(|()| domain.acquire());
         std::thread::sleep(Duration::from_nanos(2 * IDLE_NS));
-        let stop = domain.fence_and_stamp(own);
-        let round = domain.mark_idle_readers(stop, domain.collect(stop));
-        assert!(round > stop && !domain.put_to_sleep(round));
+        let stamp = domain.fence_and_stamp(own);
+        let round = domain.mark_idle_readers(stamp, domain.collect(stamp));
+        assert!(round > stamp && !domain.put_to_sleep(round));
         assert_eq!(domain.mark_idle_readers(u64::MAX - 1, 0), u64::MAX - 1, "one at a time");
         // It wakes meanwhile.
         domain.pin(one);

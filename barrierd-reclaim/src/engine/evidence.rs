@@ -34,7 +34,7 @@ use std::time::Duration;
 impl Engine {
     /// Fences and takes a stamp for a thread without a record.
     pub(crate) fn fence_and_stamp_unlisted(&self) -> u64 {
-        self.judge(self.words.stop(&FLOOR, now_ns))
+        self.judge(self.words.fence_and_stamp(&FLOOR, now_ns))
     }
 
     /// Fences and takes a stamp for the record's owner. Returns the stamp; one that never passes if the clock can't be
@@ -49,16 +49,16 @@ impl Engine {
     /// any amount: then it is still the daemon's clock, whose evidence is below all that it shows, and
     /// the stamp follows the earlier ones. Or it is another clock than before (setns into another time namespace):
     /// then stamps would be too early for the daemon's watermarks.
-    pub(crate) fn judge(&self, stop: protocol::Stop) -> u64 {
-        if stop.lag_ns > CLOCK_MARGIN_NS
+    pub(crate) fn judge(&self, stamp: protocol::Stamp) -> u64 {
+        if stamp.lag_ns > CLOCK_MARGIN_NS
             && self.barriers.compares_clocks()
-            && is_another_clock(time_ns::is_initial(), stop.lag_ns)
+            && is_another_clock(time_ns::is_initial(), stamp.lag_ns)
         {
             // Relaxed, here and where it is loaded: this stamp is refused below, whenever other threads see the flag,
             // and each later one is judged for itself.
             self.poisoned.store(true, Ordering::Relaxed);
         }
-        if self.poisoned.load(Ordering::Relaxed) { u64::MAX } else { stop.ns }
+        if self.poisoned.load(Ordering::Relaxed) { u64::MAX } else { stamp.ns }
     }
 
     /// Takes evidence, then scans the readers, and releases what is safe. The owner has just taken a
@@ -202,11 +202,11 @@ impl Engine {
             }
             // A reader that has just been put to sleep need not be waited for.
             let collected = if self.put_to_sleep(passed) { self.collect(own) } else { collected };
-            let stop = self.mark_idle_readers(own, collected);
+            let stamp = self.mark_idle_readers(own, collected);
             let watermark = collected.max(passed);
             // The era is evidence, too, which others may have learned meanwhile.
             let known = watermark.max(self.words.era());
-            let Some(bought) = self.buy(known, stop, asked, uncovered) else {
+            let Some(bought) = self.buy(known, stamp, asked, uncovered) else {
                 return watermark;
             };
             self.put_to_sleep(bought);

@@ -132,13 +132,13 @@ mod tests {
         for _ in 0..10 {
             retire();
             // The reader shows what it has seen.
-            let stop = domain.fence_and_stamp(record);
+            let stamp = domain.fence_and_stamp(record);
             domain.pin(reader);
             reader.reader().unpin();
             // SAFETY: the record is this test's.
             unsafe {
                 domain.own(record, |work| {
-                    work.seal(stop);
+                    work.seal(stamp);
                     domain.scan_and_release(record, work, Asked::OnRetire);
                 });
             }

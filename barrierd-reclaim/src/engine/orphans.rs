@@ -11,7 +11,7 @@ use super::takeover::Marked;
 use crate::bag::Bag;
 use crate::bag::Orphans;
 use crate::bag::pace;
-use crate::bag::pace::ORPHANS_LOOKED_AT;
+use crate::bag::pace::ORPHANS_CHECKED;
 use crate::engine::record::Record;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
@@ -64,18 +64,18 @@ impl Engine {
         if self.lazy {
             self.sort_in();
         }
-        // Behind a pin there may be many: no look at them, and no lock, as long as none may go. Relaxed: a hint
-        // that saves a lock; what counts is looked at under it.
+        // Behind a pin there may be many: no check of them, and no lock, as long as none may go. Relaxed: a hint
+        // that saves a lock; what counts is checked under it.
         if !waits && self.least_orphan_ns.load(Ordering::Relaxed) >= self.words.safe().ns {
             return;
         }
         let _running = Running::new(record);
-        let mut looks = limit.saturating_mul(ORPHANS_LOOKED_AT);
+        let mut checks = limit.saturating_mul(ORPHANS_CHECKED);
         for _ in 0..limit {
             let orphans = if waits { Some(lock(&self.orphans)) } else { try_lock(&self.orphans) };
             let taken = orphans.and_then(|mut orphans| {
                 let (bag, flight) =
-                    self.pick_safe(orphans.as_mut()?, record, before, &mut looks)?;
+                    self.pick_safe(orphans.as_mut()?, record, before, &mut checks)?;
                 Some(BagInFlight { domain: self, bag, flight })
             });
             let Some(mut taken) = taken else { return };
@@ -92,19 +92,19 @@ impl Engine {
         }
     }
 
-    /// Takes out a reclaimable bag; what single readers hold of it stays there. `looks`: the number of bags that the
+    /// Takes out a reclaimable bag; what single readers hold of it stays there. `checks`: the number of bags that the
     /// caller may check.
     fn pick_safe(
         &self,
         orphans: &mut Orphans,
         record: &Record,
         before: u64,
-        looks: &mut usize,
+        checks: &mut usize,
     ) -> Option<(Bag, Flight<'_>)> {
         let (safe, holders) = self.reclaimable();
         // Less than is safe may be taken for all. Virtual time says nothing of when they were sealed.
         let safe = if before < safe.ns { Safe { ns: before, vtime: 0 } } else { safe };
-        let taken = orphans.take(safe, &holders, looks);
+        let taken = orphans.take(safe, &holders, checks);
         self.note_orphans(orphans);
         let mut bag = taken?;
         record.freed_bytes().add(bag.take_bytes() as u64);
@@ -134,9 +134,9 @@ impl Engine {
 
     /// Sorts in what retiring threads have handed over: all that came before the call. Each hold of the lock is short.
     pub(crate) fn sort_in(&self) {
-        let mut look = true;
+        let mut inbox_due = true;
         while let Some(orphans) = lock(&self.orphans).as_mut() {
-            let more = orphans.sort_in(&self.inbox, &mut look);
+            let more = orphans.sort_in(&self.inbox, &mut inbox_due);
             self.note_orphans(orphans);
             if !more {
                 return;
@@ -216,7 +216,7 @@ impl Engine {
             return watermark;
         }
         self.counters.bought(Asked::InBackground);
-        match membarrier.buy(self.words.stop(&FLOOR, now_ns).ns) {
+        match membarrier.buy(self.words.fence_and_stamp(&FLOOR, now_ns).ns) {
             // The call itself came after the stores: all stamps before it have their barrier.
             Ok(_) => u64::MAX,
             Err(_) => {
@@ -339,7 +339,7 @@ mod tests {
 
     unsafe fn nothing(_: *mut ()) {}
 
-    /// Who is to free all that was left before a stop is not kept by what others leave meanwhile.
+    /// A thread that is to free all that was left before a stamp is not kept busy by what others leave meanwhile.
     #[test]
     fn what_is_left_later_is_left_to_others() {
         let settings = Settings { background: false, ..Settings::default() };
@@ -355,10 +355,10 @@ mod tests {
             }
         };
         leave();
-        let stop = domain.fence_and_stamp(own);
+        let stamp = domain.fence_and_stamp(own);
         leave();
         domain.scan_in_background(Asked::InBackground);
-        domain.free_orphans(own, usize::MAX, protocol::above(stop), true);
+        domain.free_orphans(own, usize::MAX, protocol::above(stamp), true);
         assert_eq!(domain.waiting(), 1);
         domain.free_orphans(own, usize::MAX, u64::MAX, true);
         assert_eq!(domain.waiting(), 0);

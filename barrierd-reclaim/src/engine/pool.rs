@@ -106,7 +106,7 @@ impl Iterator for Numbers {
 pub(crate) struct Pool<T> {
     /// The blocks that exist come first. A block never moves, nor does what lies in it.
     blocks: [AtomicPtr<Block<T>>; BLOCKS],
-    /// A place that was taken or given back: where to look for a free one. A hint.
+    /// A place that was taken or given back: where the search for a free one begins. A hint.
     near: AtomicUsize,
     /// How many are taken. A hint.
     len: AtomicUsize,
@@ -155,7 +155,7 @@ struct InUse<'p, T, const AWAKE: bool> {
     /// The next word of the block.
     word: usize,
     /// What is left of the one before it.
-    look: Numbers,
+    numbers: Numbers,
 }
 
 impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
@@ -165,7 +165,7 @@ impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
     fn next(&mut self) -> Option<&'p T> {
         loop {
             if let Some(block) = self.block {
-                for place in self.look.by_ref() {
+                for place in self.numbers.by_ref() {
                     let place = &block.places[(self.word - 1) * WORD + place];
                     // Acquire: pairs with the Release in `take`.
                     // SAFETY: null, or made by `take`, and it lives as long as the places.
@@ -174,8 +174,8 @@ impl<'p, T, const AWAKE: bool> Iterator for InUse<'p, T, AWAKE> {
                     }
                 }
                 // Nearly all words of a domain that was large are zeros.
-                if let Some(look) = block.numbers::<AWAKE>(self.word) {
-                    self.look = look;
+                if let Some(numbers) = block.numbers::<AWAKE>(self.word) {
+                    self.numbers = numbers;
                     self.word += 1;
                     continue;
                 }
@@ -312,7 +312,7 @@ impl<T> Pool<T> {
 
     #[inline]
     fn walk<const AWAKE: bool>(&self) -> InUse<'_, T, AWAKE> {
-        InUse { blocks: self.blocks.iter(), block: None, word: 0, look: Numbers(0) }
+        InUse { blocks: self.blocks.iter(), block: None, word: 0, numbers: Numbers(0) }
     }
 
     /// Returns the word that tells whether the owner of the place `number` sleeps, and its number there.

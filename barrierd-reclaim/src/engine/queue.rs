@@ -70,12 +70,12 @@ impl Engine {
         work: &mut Work<'_>,
         sealed: bool,
     ) {
-        let stop = record.reader().last_stamp();
+        let stamp = record.reader().last_stamp();
         if work.is_first::<BORN>() {
-            work.opened::<BORN>(if sealed { stop } else { now_ns() });
+            work.opened::<BORN>(if sealed { stamp } else { now_ns() });
         }
         if sealed {
-            self.note_sealed(record, work, stop);
+            self.note_sealed(record, work, stamp);
         }
     }
 

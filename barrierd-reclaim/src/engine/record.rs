@@ -13,7 +13,7 @@
 //!    `taken` and `gone` are stored by a thread that holds the lock of the domain's orphans.
 //! 4. The tallies are written by the owner and read by any thread. So are `oldest_ns` and `ledger`, which reports alone
 //!    read, except that a thread that takes a queue over writes there, too.
-//! 5. `home` and `place` never change, and records are freed together, when the domain is dropped and
+//! 5. `home` and `number` never change, and records are freed together, when the domain is dropped and
 //!    no thread has a reference to it.
 
 use crate::bag::Bags;
@@ -85,7 +85,7 @@ struct Inner {
     /// Where the owner looks first for a free hazard.
     line: Cell<*const Line>,
     /// Its number among the domain's records.
-    place: usize,
+    number: usize,
 }
 
 #[cfg(not(loom))]
@@ -101,7 +101,7 @@ unsafe impl Sync for Record {}
 unsafe impl Send for Record {}
 
 impl Record {
-    pub(super) fn new(home: *const Engine, vtime: VtimeWord, place: usize) -> Record {
+    pub(super) fn new(home: *const Engine, vtime: VtimeWord, number: usize) -> Record {
         Record(CachePadded::new(Inner {
             reader: Reader::new(),
             interval: Interval::new(),
@@ -127,13 +127,13 @@ impl Record {
             ledger: Box::default(),
             gone: Gone::default(),
             line: Cell::new(ptr::null()),
-            place,
+            number,
         }))
     }
 
     /// Its number among the domain's records.
-    pub(super) fn place(&self) -> usize {
-        self.0.place
+    pub(super) fn number(&self) -> usize {
+        self.0.number
     }
 
     /// Returns what scans see of it.
@@ -214,7 +214,7 @@ impl Record {
         self.0.interval.is_open() || self.0.hazards.get() != 0
     }
 
-    /// The engine that it is a place in.
+    /// The engine that it is a record of.
     #[inline]
     pub(crate) fn engine(&self) -> &Engine {
         // SAFETY: an engine owns its records and outlives every reference to them.

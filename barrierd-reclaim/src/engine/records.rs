@@ -39,7 +39,7 @@ impl Records {
         debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
         // So that no record is counted as a sleeper that no thread owns.
         record.go_on(record.reader().sleep().is_awake());
-        self.0.give_back(record.place());
+        self.0.give_back(record.number());
     }
 
     /// Returns the records that threads own. Nothing is loaded before it is called for, which is what a scan relies on.
@@ -56,7 +56,7 @@ impl Records {
 
     /// Returns the word that tells whether a record sleeps, and its number there.
     pub(crate) fn bed(&self, record: &Record) -> (&Asleep, usize) {
-        self.0.bed(record.place())
+        self.0.bed(record.number())
     }
 
     /// Returns every record, in use or not: when the domain ends, and for reports.

@@ -42,7 +42,7 @@ thread_local! {
     /// the only test.
     static HERE: Cell<*const Reader> = const { Cell::new(&NOBODY) };
     /// This thread's participant, which has a handle here. Null if the thread has none.
-    static PLACE: Cell<*const Record> = const { Cell::new(ptr::null()) };
+    static RECORD: Cell<*const Record> = const { Cell::new(ptr::null()) };
     static AT_EXIT: AtExit = const { AtExit };
 }
 
@@ -51,10 +51,10 @@ struct AtExit;
 
 impl Drop for AtExit {
     fn drop(&mut self) {
-        let place = forget_place();
-        if !place.is_null() {
+        let record = forget_record();
+        if !record.is_null() {
             // SAFETY: the participant's handle, which was forgotten.
-            unsafe { participant::release(place) };
+            unsafe { participant::release(record) };
         }
     }
 }
@@ -62,17 +62,17 @@ impl Drop for AtExit {
 /// Gives this thread's participant up. It is called on the background thread, which uses the participant only in
 /// foreign code. The thread's next [`pin`] takes another.
 fn leave() {
-    let place = forget_place();
-    if !place.is_null() {
+    let record = forget_record();
+    if !record.is_null() {
         // SAFETY: the participant's handle, which was forgotten.
-        unsafe { participant::release_in_background(place) };
+        unsafe { participant::release_in_background(record) };
     }
 }
 
 /// Returns the participant, whose handle the caller owns from now on; or null.
-fn forget_place() -> *const Record {
+fn forget_record() -> *const Record {
     HERE.set(&NOBODY);
-    PLACE.replace(ptr::null())
+    RECORD.replace(ptr::null())
 }
 
 /// Leaves the process without a collector and this thread without a participant. It is called in the child of a fork,
@@ -83,25 +83,25 @@ pub(super) fn forget() -> *const Record {
     if !parents.is_null() {
         PARENTS.store(parents, Relaxed);
     }
-    forget_place()
+    forget_record()
 }
 
 /// Returns this thread's participant, taking one if necessary. Returns `None` if the thread is so far into its exit
 /// that nothing would give the participant back.
-fn place() -> Option<*const Record> {
-    let place = PLACE.get();
-    if place.is_null() { take_place() } else { Some(place) }
+fn own_record() -> Option<*const Record> {
+    let record = RECORD.get();
+    if record.is_null() { take_record() } else { Some(record) }
 }
 
 #[cold]
-fn take_place() -> Option<*const Record> {
+fn take_record() -> Option<*const Record> {
     AT_EXIT.try_with(|_| ()).ok()?;
     background::LEAVE[background::EPOCH].get_or_init(|| leave);
     let handle = default_collector().register();
-    let place = PLACE.get();
-    if !place.is_null() {
+    let record = RECORD.get();
+    if !record.is_null() {
         // A `tracing` subscriber that was called there has taken a participant already.
-        return Some(place);
+        return Some(record);
     }
     if !handle.record().engine().readers_fence() {
         let record = ptr::from_ref(handle.record());
@@ -110,7 +110,7 @@ fn take_place() -> Option<*const Record> {
         HERE.set(reader);
     }
     let record = handle.into_record();
-    PLACE.set(record);
+    RECORD.set(record);
     Some(record)
 }
 
@@ -149,10 +149,10 @@ fn pin_further(here: *const Reader) -> Guard {
 /// Runs the thread's first time, at its end, and whenever readers fence.
 #[cold]
 fn pin_slowly() -> Guard {
-    let Some(place) = place() else { return default_collector().register().pin() };
+    let Some(record) = own_record() else { return default_collector().register().pin() };
     // SAFETY: this thread's participant, which has a handle.
-    unsafe { participant::begin(&*place) };
-    Guard::of(place)
+    unsafe { participant::begin(&*record) };
+    Guard::of(record)
 }
 
 /// Returns whether this thread has a guard of the process's own collector. In the child of a fork, guards or handles
@@ -162,9 +162,9 @@ fn pin_slowly() -> Guard {
 /// will run one.
 #[inline]
 pub fn is_pinned() -> bool {
-    let place = PLACE.get();
+    let record = RECORD.get();
     // SAFETY: null, or this thread's participant, which has a handle.
-    let pinned = unsafe { place.as_ref() }.is_some_and(|place| place.reader().is_pinned());
+    let pinned = unsafe { record.as_ref() }.is_some_and(|record| record.reader().is_pinned());
     pinned || child::has_old() || {
         fence(SeqCst);
         false
@@ -245,10 +245,10 @@ fn hook() {
 /// `work` may run destructors. If one forks, the child goes on with a record of a dead domain, where nobody
 /// else takes it.
 pub(super) fn with_record<R>(work: impl FnOnce(&Record) -> R) -> R {
-    match place() {
+    match own_record() {
         // SAFETY: this thread's participant: its handle goes at the thread's exit or between two visits of the
         // background thread, so not before this returns.
-        Some(place) => work(unsafe { &*place }),
+        Some(record) => work(unsafe { &*record }),
         None => work(default_collector().register().record()),
     }
 }

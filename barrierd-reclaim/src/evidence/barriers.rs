@@ -136,7 +136,7 @@ impl Barriers {
     /// Checks, for the background thread, whether a daemon has come, or a new file.
     pub(crate) fn look_for_daemon(&self) {
         if let Barriers::Daemon { daemons, .. } = self {
-            daemons.look();
+            daemons.check_path();
         }
     }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The path is checked no more often than this.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 
 /// A watermark older than this, nanoseconds, is not waited for where a barrier can be bought: the
 /// daemon may beat while a CPU that takes no interrupts holds it up.
@@ -66,7 +66,7 @@ struct All {
     kept: Vec<Arc<Mapped>>,
     /// Opened, but its daemon is not known to live yet.
     candidate: Option<Arc<Mapped>>,
-    looked: Instant,
+    checked: Instant,
 }
 
 // SAFETY: the pointers lead to what `all` keeps until the drop, and `Mapped` may be shared.
@@ -82,7 +82,7 @@ impl Daemons {
             path,
             current: AtomicPtr::new(first.cast_mut()),
             first,
-            all: Mutex::new(All { kept, candidate: None, looked: Instant::now() }),
+            all: Mutex::new(All { kept, candidate: None, checked: Instant::now() }),
         }
     }
 
@@ -123,12 +123,12 @@ impl Daemons {
     /// Checks, seldom, whether the path leads to a file that is not in use and is kept up to date.
     ///
     /// Costs a `stat`, or an open where there is something to open.
-    pub(crate) fn look(&self) {
+    pub(crate) fn check_path(&self) {
         let Ok(mut all) = self.all.try_lock() else { return };
-        if all.looked.elapsed() < LOOK_EVERY {
+        if all.checked.elapsed() < CHECK_EVERY {
             return;
         }
-        all.looked = Instant::now();
+        all.checked = Instant::now();
         // The same file is not opened twice: one that was caught lying stays distrusted, and a
         // daemon that takes it over again is seen through the mapping that is there.
         if self.current().is_some_and(|file| file.same_file().unwrap_or(true)) {

@@ -23,7 +23,7 @@
 use crate::error::MembarrierError;
 use crate::process::fork::{PerProcess, Process};
 use crate::protocol::raise;
-use crate::sync::{FLOOR, Mutant, broken, raise_to};
+use crate::sync::{FLOOR, Mutant, broken};
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use rustix::io::Errno;
@@ -315,7 +315,7 @@ impl Membarrier {
     /// about 0.4 us when no other thread of the process runs, tens of microseconds when some do, and the time of the
     /// registration more the first time in a process.
     pub(crate) fn buy(self, own: u64) -> Result<u64, MembarrierError> {
-        debug_assert!(own < u64::MAX, "the stamp of a poisoned domain is no stop");
+        debug_assert!(own < u64::MAX, "the stamp of a poisoned domain is no stamp");
         if let Err(why) = register() {
             BOUGHT.refused.store(true, Relaxed);
             return Err(why.into());
@@ -331,8 +331,10 @@ impl Membarrier {
         BOUGHT.price_ns.store(believed(self.price_ns(), after.saturating_sub(before)), Relaxed);
         BOUGHT.refused.store(bought.is_err(), Relaxed);
         bought?;
-        // Release inside: a thread that loads it (Acquire, in `watermark_ns`) runs after the barrier.
-        raise_to(&BOUGHT.watermark_ns, watermark);
+        // Release: a thread that loads it (Acquire, in `watermark_ns`) runs after the barrier. Not `fetch_max`: see
+        // `sync::raise_to`, which under loom is of other atomics.
+        let higher = |now| (now < watermark).then_some(watermark);
+        BOUGHT.watermark_ns.fetch_update(Release, Relaxed, higher).ok();
         Ok(self.watermark_ns())
     }
 }
@@ -368,11 +370,11 @@ mod tests {
     fn a_purchase_covers_all_before_it() {
         let words = Words::new();
         let source = Membarrier::find().expect("this kernel has membarrier");
-        let own = words.stop(&FLOOR, now_ns).ns;
+        let own = words.fence_and_stamp(&FLOOR, now_ns).ns;
         let bought = source.buy(own).expect("registered");
         assert!(bought > own && source.watermark_ns() >= bought);
         // What comes after needs another, in any domain, wherever its clock is.
-        assert!(Words::new().stop(&FLOOR, || 0).ns >= bought);
+        assert!(Words::new().fence_and_stamp(&FLOOR, || 0).ns >= bought);
     }
 
     /// In a process of its own: the state is the process's.

@@ -23,7 +23,7 @@ impl Domains {
     fn buy(&self) -> u64 {
         let floor = &self.world.floor;
         // This clock is ahead of the other domain's.
-        let own = self.buyer.stop(floor, || (START + 1) * GRAIN).ns;
+        let own = self.buyer.fence_and_stamp(floor, || (START + 1) * GRAIN).ns;
         let early = (!broken(Mutant::FloorAfterBarrier)).then(|| raise(floor, own));
         let passed = self.cpu.has_passed(own);
         let watermark = early.unwrap_or_else(|| raise(floor, own));
@@ -59,7 +59,7 @@ fn execute(place: usize) {
     let buys = thread::spawn(move || of.scan(of.buy()));
     domains.world.unlink();
     // The clock has stepped back: whatever came before, it shows less than the buyer's.
-    let stamp = domains.world.words.stop(&domains.world.floor, || START * GRAIN).ns;
+    let stamp = domains.world.words.fence_and_stamp(&domains.world.floor, || START * GRAIN).ns;
     domains.stamp.store(stamp, Release);
     reads.join().unwrap();
     buys.join().unwrap();

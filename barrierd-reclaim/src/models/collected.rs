@@ -18,7 +18,7 @@ enum Story {
     /// The same, on a clock that stands still; the scanner has taken its stamp before.
     Frozen,
     /// Its owner takes a stamp inside a section: it retires while it is pinned.
-    StopsPinned,
+    StampsPinned,
     /// A signal handler reads between the two halves of its owner's pin.
     Interrupted,
     /// Its owner reads and gives it back.
@@ -74,7 +74,7 @@ impl Domain {
     }
 
     /// A section with a stamp taken in it.
-    fn read_and_stop(&self) {
+    fn read_and_stamp(&self) {
         let (world, reader) = (&self.world, &self.reader);
         let late = broken(Mutant::SlotAfterLoads).then(|| world.words.latest());
         if late.is_none() {
@@ -104,7 +104,7 @@ impl Domain {
 
     /// `Engine::acquire_for`.
     fn arrive(&self) {
-        if !broken(Mutant::NewcomerWithoutStop) {
+        if !broken(Mutant::NewcomerWithoutStamp) {
             self.fence_and_stamp(&self.reader);
         }
     }
@@ -118,7 +118,7 @@ impl Domain {
 
     /// `Engine::scan`.
     fn scan(&self) {
-        let early = broken(Mutant::ListBeforeStop).then(|| self.readers().count());
+        let early = broken(Mutant::ListBeforeStamp).then(|| self.readers().count());
         let own = self.fence_and_stamp(&self.scanner);
         // Those of the early load, which in its story are all or none.
         let readers = || self.readers().take(early.unwrap_or(usize::MAX));
@@ -163,7 +163,7 @@ fn execute(story: Story) {
             domain.read();
         }),
         Story::Frozen => spawn(|domain| domain.read()),
-        Story::StopsPinned => spawn(Domain::read_and_stop),
+        Story::StampsPinned => spawn(Domain::read_and_stamp),
         Story::Interrupted => spawn(|domain| {
             let stamp = domain.world.words.latest();
             // The handler's.
@@ -200,7 +200,7 @@ fn execute(story: Story) {
     });
 
     domain.world.unlink();
-    let stamp = domain.world.words.stop(&domain.world.floor, || domain.clock()).ns;
+    let stamp = domain.world.words.fence_and_stamp(&domain.world.floor, || domain.clock()).ns;
     domain.stamp.store(stamp, Release);
     for thread in threads {
         thread.join().unwrap();
@@ -222,9 +222,9 @@ fn finds(mutant: Mutant, story: Story, preemptions: usize) {
 }
 
 #[test]
-fn stops_stand_for_barriers() {
+fn stamps_stand_for_barriers() {
     assert!(model(Story::Kept, 3), "nothing was freed");
-    assert!(model(Story::StopsPinned, 3), "nothing was freed");
+    assert!(model(Story::StampsPinned, 3), "nothing was freed");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn mutants_of_what_a_reader_has_seen() {
     finds(Mutant::RelaxedPin, Story::Observed, 3);
     finds(Mutant::RelaxedUnpin, Story::Observed, 3);
     finds(Mutant::IdleNeedsNothing, Story::Observed, 3);
-    finds(Mutant::TiedStops, Story::Frozen, 3);
+    finds(Mutant::TiedStamps, Story::Frozen, 3);
 }
 
 #[test]
@@ -252,8 +252,8 @@ fn a_handler_reads_in_the_middle_of_a_pin() {
 /// that is too old, wherever it shows it. It takes evidence from within the section.
 #[test]
 fn mutants_of_sections() {
-    finds(Mutant::SlotAfterLoads, Story::StopsPinned, 3);
-    finds(Mutant::IdleBeforeLastAccess, Story::StopsPinned, 3);
+    finds(Mutant::SlotAfterLoads, Story::StampsPinned, 3);
+    finds(Mutant::IdleBeforeLastAccess, Story::StampsPinned, 3);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_thread_registers_late() {
 /// a thread that had its record before loses nothing. But the scanner may miss that a record was taken.
 #[test]
 fn mutant_relaxed_stop() {
-    finds(Mutant::RelaxedStop, Story::Taken, 2);
+    finds(Mutant::RelaxedStamp, Story::Taken, 2);
 }
 
 #[test]
@@ -324,15 +324,15 @@ fn mutant_give_back_by_store_beside_another() {
 
 #[test]
 fn mutant_newcomer_without_stop() {
-    finds(Mutant::NewcomerWithoutStop, Story::Taken, 3);
+    finds(Mutant::NewcomerWithoutStamp, Story::Taken, 3);
 }
 
 #[test]
 fn mutant_list_before_stop() {
-    finds(Mutant::ListBeforeStop, Story::Late, 3);
+    finds(Mutant::ListBeforeStamp, Story::Late, 3);
 }
 
 #[test]
 fn mutant_no_scan() {
-    finds(Mutant::NoScan, Story::StopsPinned, 3);
+    finds(Mutant::NoScan, Story::StampsPinned, 3);
 }

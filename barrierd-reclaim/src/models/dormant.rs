@@ -51,8 +51,8 @@ struct Domain {
 std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
 
 impl Domain {
-    fn stop(&self) -> u64 {
-        self.world.words.stop(&self.world.floor, || self.world.now()).ns
+    fn stamp(&self) -> u64 {
+        self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns
     }
 
     /// `Engine::wake`, after a check.
@@ -109,8 +109,8 @@ impl Domain {
             return;
         }
         mark(self.reader.sleep(), &self.asleep, BED);
-        let stop = self.stop();
-        if self.cpu.has_passed(stop) || broken(Mutant::AsleepBeforeBarrier) {
+        let stamp = self.stamp();
+        if self.cpu.has_passed(stamp) || broken(Mutant::AsleepBeforeBarrier) {
             let nothing_open = || self.reader.idle_since().is_some() && !self.holds.any();
             fall_asleep(self.reader.sleep(), &self.asleep, BED, nothing_open);
         }
@@ -122,7 +122,7 @@ impl Domain {
             mark(self.reader.sleep(), &self.asleep, BED);
         }
         self.world.unlink();
-        let own = self.stop();
+        let own = self.stamp();
         // `Pool::awake`.
         let passed_over = Cell::new(false);
         let readers = || {
@@ -210,7 +210,7 @@ fn one_round_at_a_time() {
 
 #[test]
 fn mutant_look_before_pin() {
-    finds(Mutant::LookBeforePin, Story::Sections(1), BEHIND_LOOK[0]);
+    finds(Mutant::CheckBeforePin, Story::Sections(1), BEHIND_LOOK[0]);
 }
 
 #[test]
@@ -236,5 +236,5 @@ fn mutant_unfenced_stamp() {
 #[test]
 fn mutants_of_holders() {
     finds(Mutant::HolderAsleep, Story::Hazard, BEHIND_LOOK[1]);
-    finds(Mutant::LookBeforeHold, Story::Hazard, BEHIND_LOOK[1]);
+    finds(Mutant::CheckBeforeHold, Story::Hazard, BEHIND_LOOK[1]);
 }

@@ -131,10 +131,10 @@ impl Domain {
     /// `Engine::scan`.
     fn scan(&self, Model { fenced, story, .. }: Model) {
         let watermark = if story == Story::Shown {
-            let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
+            let own = self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns;
             collect(own, once(&self.reader))
         } else if fenced {
-            let own = self.world.words.stop(&self.world.floor, || self.world.now()).ns;
+            let own = self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns;
             fence(SeqCst);
             own
         } else {
@@ -160,7 +160,7 @@ impl Domain {
         let found = self.found.lock().unwrap().clone();
         let Some(found) = found else { return };
         let (safe, holders) = &*found;
-        let safe = if broken(Mutant::PartedLook) { self.world.words.safe() } else { *safe };
+        let safe = if broken(Mutant::PartedScan) { self.world.words.safe() } else { *safe };
         self.free_unless_held(safe, holders);
     }
 
@@ -194,10 +194,10 @@ impl Domain {
             self.world.linked.store(true, Release);
         }
         self.world.unlink();
-        let stamp = words.stop(&self.world.floor, || self.world.now()).ns;
+        let stamp = words.fence_and_stamp(&self.world.floor, || self.world.now()).ns;
         if story == Story::Interval {
             // A later one: a reader that has seen it has seen that the node is gone, and need not hold it.
-            words.stop(&self.world.floor, || self.world.now());
+            words.fence_and_stamp(&self.world.floor, || self.world.now());
         }
         self.stamp.store(stamp, Release);
     }
@@ -321,14 +321,14 @@ fn mutants_of_what_an_interval_has_seen() {
 fn mutants_of_hazards() {
     Model::new(Story::Hazard(1)).rejects(Mutant::HazardNoReload);
     Model::new(Story::Hazard(1)).rejects(Mutant::RelaxedHazard);
-    Model::new(Story::Hazard(1)).rejects(Mutant::RelaxedLook);
+    Model::new(Story::Hazard(1)).rejects(Mutant::RelaxedHolderScan);
 }
 
 /// A thread that reclaims by another's scan of readers and holders.
 #[test]
 fn a_look_is_shared_with_its_safe() {
     Model { shared: true, ..Model::new(Story::FromSection) }.holds();
-    Model { shared: true, ..Model::new(Story::FromSection) }.rejects(Mutant::PartedLook);
+    Model { shared: true, ..Model::new(Story::FromSection) }.rejects(Mutant::PartedScan);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn mutants_of_moves() {
 #[test]
 fn mutants_of_intervals() {
     Model::new(Story::Interval).rejects(Mutant::RelaxedInterval);
-    Model::new(Story::Interval).rejects(Mutant::RelaxedLook);
+    Model::new(Story::Interval).rejects(Mutant::RelaxedHolderScan);
     Model::new(Story::Interval).rejects(Mutant::RobustNoReload);
     Model::new(Story::Interval).rejects(Mutant::RelaxedLatest);
     Model::new(Story::Interval).rejects(Mutant::BirthFromNow);

@@ -11,7 +11,7 @@ struct Domain {
     floor: AtomicU64,
     clock: AtomicU64,
     attention: Sentry,
-    nap: Parker,
+    parker: Parker,
     /// What each thread has retired.
     retired: Vec<AtomicU64>,
     freed: AtomicU64,
@@ -22,9 +22,9 @@ impl Domain {
     fn retire(&self, thread: usize) {
         let retired = &self.retired[thread];
         retired.store(retired.load(Relaxed) + 1, Relaxed);
-        self.words.stop(&self.floor, || self.clock.fetch_add(1, Relaxed) * GRAIN);
+        self.words.fence_and_stamp(&self.floor, || self.clock.fetch_add(1, Relaxed) * GRAIN);
         if self.attention.wake_up() {
-            self.nap.call();
+            self.parker.call();
         }
     }
 
@@ -51,11 +51,11 @@ impl Domain {
     /// `Service::run`, until this many items have been freed.
     fn run(&self, items: u64) {
         loop {
-            let nap = self.visit();
+            let wait = self.visit();
             if self.freed.load(Relaxed) == items {
                 return;
             }
-            self.nap.sleep(nap);
+            self.parker.sleep(wait);
         }
     }
 }
@@ -67,7 +67,7 @@ fn execute(threads: usize, items: u64) {
         floor: AtomicU64::new(0),
         clock: AtomicU64::new(START),
         attention: Sentry::new(),
-        nap: Parker::new(),
+        parker: Parker::new(),
         retired: (0..threads).map(|_| AtomicU64::new(0)).collect(),
         freed: AtomicU64::new(0),
     });
@@ -107,7 +107,7 @@ fn finds(mutant: Mutant) {
 
 #[test]
 fn mutants() {
-    finds(Mutant::LookBeforeAsleep);
+    finds(Mutant::CheckBeforeAsleep);
     finds(Mutant::UnfencedAsleep);
     // The retiring thread's half of the two fences.
     finds(Mutant::UnfencedStamp);

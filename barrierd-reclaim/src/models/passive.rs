@@ -53,7 +53,9 @@ impl Domain {
     /// `Engine::scan`.
     fn scan(&self, source: Source) {
         let own = match source {
-            Source::Fence => self.world.words.stop(&self.world.floor, || self.world.now()).ns,
+            Source::Fence => {
+                self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns
+            }
             _ => 0,
         };
         let watermark = || match source {
@@ -133,7 +135,8 @@ impl Model {
 
         // The writer: unlink, stamp.
         domain.world.unlink();
-        let stamp = domain.world.words.stop(&domain.world.floor, || domain.world.now()).ns;
+        let stamp =
+            domain.world.words.fence_and_stamp(&domain.world.floor, || domain.world.now()).ns;
         domain.stamp.store(stamp, Release);
         for thread in threads {
             thread.join().unwrap();

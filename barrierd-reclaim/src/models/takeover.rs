@@ -77,11 +77,11 @@ impl Domain {
 
     /// The taker's half. Returns what it found, if the queue became its own.
     fn take(&self) -> Option<Vec<usize>> {
-        let stop = || self.world.words.stop(&self.world.floor, || self.world.now()).ns;
-        let early = broken(Mutant::StampBeforeLook).then(stop);
+        let stamp = || self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns;
+        let early = broken(Mutant::StampBeforeCheck).then(stamp);
         self.queue().mark_taken();
         let passed = if self.evidence == Evidence::Shown {
-            let at = stop();
+            let at = stamp();
             collect(at, once(&self.reader)) > at
         } else {
             self.cpu.has_passed(self.world.now())
@@ -92,7 +92,7 @@ impl Domain {
         if !self.queue().is_quiet() {
             return None;
         }
-        let ns = early.unwrap_or_else(stop);
+        let ns = early.unwrap_or_else(stamp);
         // SAFETY: marked, its barrier has passed, quiet.
         let bags = unsafe { self.queue().take_over(ns) };
         let names: Vec<usize> = bags.into_bags().flatten().map(|item| item.ptr().addr()).collect();
@@ -201,5 +201,5 @@ fn mutants() {
 
 #[test]
 fn mutant_stamp_before_look() {
-    rejects(Mutant::StampBeforeLook, PLACES, model_read);
+    rejects(Mutant::StampBeforeCheck, PLACES, model_read);
 }

@@ -43,7 +43,7 @@ fn execute(place: usize) {
     // Another thread's stamp, which the reader may have seen when it pins.
     spawn(|domain, _| {
         let world = &domain.world;
-        world.words.stop(&world.floor, || world.now());
+        world.words.fence_and_stamp(&world.floor, || world.now());
     });
     // The writer and, after its stamp, the daemon's round.
     spawn(|domain, _| {

@@ -199,7 +199,7 @@ impl Holds {
 
     /// Does what opening a section does: the store, then the check.
     fn begin(flag: &AtomicBool, sleep: &Sleep) -> bool {
-        let early = broken(Mutant::LookBeforeHold).then(|| sleep.is_awake());
+        let early = broken(Mutant::CheckBeforeHold).then(|| sleep.is_awake());
         // Release: pairs with `any`.
         flag.store(true, Ordering::Release);
         early.unwrap_or_else(|| sleep.is_awake())

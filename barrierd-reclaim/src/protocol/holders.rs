@@ -252,14 +252,14 @@ pub(crate) fn birth(words: &Words, _clock: impl FnOnce() -> u64) -> u64 {
 }
 
 /// Returns what is reclaimable: `safe`, then a scan of the holders, in this order.
-pub(crate) fn reclaimable(words: &Words, look: impl FnOnce() -> Holders) -> (Safe, Holders) {
+pub(crate) fn reclaimable(words: &Words, scan: impl FnOnce() -> Holders) -> (Safe, Holders) {
     if broken(Mutant::HolderSetOld) {
-        let holders = look();
+        let holders = scan();
         return (words.safe(), holders);
     }
     // Acquire inside: the scan of the holders comes after all that the scan which published `safe` saw.
     let safe = words.safe();
-    (safe, look())
+    (safe, scan())
 }
 
 /// An interval that holds something back: the address of its words, and when it began. While an interval at this
@@ -296,7 +296,8 @@ impl Holders {
     {
         // Acquire: pairs with the Release stores of `Interval` and `HazardSlot`: an end of what was
         // held happens before the free.
-        let order = if broken(Mutant::RelaxedLook) { Ordering::Relaxed } else { Ordering::Acquire };
+        let order =
+            if broken(Mutant::RelaxedHolderScan) { Ordering::Relaxed } else { Ordering::Acquire };
         let early = broken(Mutant::HazardsBeforeIntervals);
         let see = |hazards: H| -> Vec<u64> {
             let held = hazards.map(|slot| slot.0.load(order));
@@ -380,8 +381,8 @@ mod tests {
         scan(words, || era * GRAIN, empty::<&Reader>);
     }
 
-    fn stop(words: &Words, at: u64) {
-        assert_eq!(words.stop(&AtomicU64::new(0), || at * GRAIN).ns, at * GRAIN);
+    fn stamp(words: &Words, at: u64) {
+        assert_eq!(words.fence_and_stamp(&AtomicU64::new(0), || at * GRAIN).ns, at * GRAIN);
     }
 
     #[test]
@@ -401,7 +402,7 @@ mod tests {
         let words = Words::new();
         // The era trails the stamps, as it does.
         advance(&words, 10);
-        stop(&words, 12);
+        stamp(&words, 12);
         let interval = Interval::new();
         assert!(interval.is_new() && !interval.is_idle() && !interval.is_open());
         assert!(interval.ends().is_none() && !interval.holds_back(u64::MAX));

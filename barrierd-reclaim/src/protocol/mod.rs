@@ -4,7 +4,7 @@
 //! that loom runs these very functions (`models/`). The proof that governs it is in
 //! docs/proofs/reclaim.md, "Why a freed item has no reader"; the comments below name its steps:
 //!
-//! - item p was unlinked, then a thread fenced and took the stamp `t` for it ([`Words::stop`]);
+//! - item p was unlinked, then a thread fenced and took the stamp `t` for it ([`Words::fence_and_stamp`]);
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before `w` was learned:
 //!   its CPU did (the daemon, membarrier), or it fenced and took a stamp itself ([`Reader::fence_and_stamp`]), or it
 //!   loaded a stamp that is no earlier, and showed it ([`Reader::open`], [`collect`]);
@@ -24,7 +24,7 @@ mod words;
 pub(crate) use reader::Reader;
 pub(crate) use scan::{Scan, collect, scan};
 pub(crate) use vtime::{Evidence, VtimeMemory, VtimeWord};
-pub(crate) use words::{Safe, Stop, Words, raise};
+pub(crate) use words::{Safe, Stamp, Words, raise};
 
 /// Stamps are multiples of this, nanoseconds; no two stamps of a domain are equal. The rest of a
 /// slot says whether its thread holds a guard.

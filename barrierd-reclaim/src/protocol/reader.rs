@@ -1,7 +1,7 @@
 //! One thread's side of the protocol: it opens sections, closes them, and fences and takes stamps.
 
 use super::dormant::Sleep;
-use super::words::{Stop, Words};
+use super::words::{Stamp, Words};
 use super::{IDLE, stamp_of};
 use crate::sync::{AtomicU64, Mutant, Ordering, broken, light_barrier, step};
 
@@ -13,26 +13,26 @@ pub(crate) struct Reader {
     /// guard. The owner alone counts its guards (`engine/record.rs`).
     pub(super) slot: AtomicU64,
     /// The last stamp that the thread took, nanoseconds.
-    pub(super) stopped: AtomicU64,
+    pub(super) stamped: AtomicU64,
     /// Whether it sleeps: checked by its owner in each `pin`.
     sleep: Sleep,
 }
 
 impl Reader {
     pub(crate) fn new() -> Reader {
-        Reader { slot: AtomicU64::new(IDLE), stopped: AtomicU64::new(0), sleep: Sleep::new() }
+        Reader { slot: AtomicU64::new(IDLE), stamped: AtomicU64::new(0), sleep: Sleep::new() }
     }
 
     /// Returns a reader that looks pinned for ever: a thread without a reader finds it in place of one.
     #[cfg(not(loom))]
     pub(crate) const fn nobody() -> Reader {
-        Reader { slot: AtomicU64::new(0), stopped: AtomicU64::new(0), sleep: Sleep::of_nobody() }
+        Reader { slot: AtomicU64::new(0), stamped: AtomicU64::new(0), sleep: Sleep::of_nobody() }
     }
 
     /// Opens a read-side section: a load, a store, and a check whether another thread took the reader for asleep. The
     /// owner holds no other guard. If it returns false, the owner must wake ([`Sleep::wake`]) before it loads anything.
     ///
-    /// The stamp is loaded Acquire: it pairs with the exchange in [`Words::stop`], so that from here on the owner
+    /// The stamp is loaded Acquire: it pairs with the exchange in [`Words::fence_and_stamp`], so that from here on the owner
     /// sees all that was unlinked before that stamp and before those that it followed. The store is
     /// Release: for a thread that finds the stamp in the slot, all earlier sections have ended. It would
     /// have to be Release anyway: since C++20 a Relaxed store would not continue the release sequence of the
@@ -43,7 +43,7 @@ impl Reader {
             if broken(Mutant::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
         let stamp = words.0.latest.load(order);
         step();
-        let early = broken(Mutant::LookBeforePin).then(|| self.sleep.is_awake());
+        let early = broken(Mutant::CheckBeforePin).then(|| self.sleep.is_awake());
         self.show(stamp);
         early.unwrap_or_else(|| self.sleep.is_awake())
     }
@@ -110,7 +110,7 @@ impl Reader {
     /// guard. Acquire, both: for a thread that finds that, all the owner's sections have ended.
     pub(crate) fn idle_since(&self) -> Option<u64> {
         let word = self.slot.load(Ordering::Acquire);
-        let seen = stamp_of(word).max(self.stopped.load(Ordering::Acquire));
+        let seen = stamp_of(word).max(self.stamped.load(Ordering::Acquire));
         (word & IDLE != 0).then_some(seen)
     }
 
@@ -134,7 +134,7 @@ impl Reader {
 
     /// Returns the last stamp that the owner took, nanoseconds. Owner only.
     pub(crate) fn last_stamp(&self) -> u64 {
-        self.stopped.load(Ordering::Relaxed)
+        self.stamped.load(Ordering::Relaxed)
     }
 
     /// Fences and takes a stamp for the owning thread, and publishes it: evidence that this thread has passed its
@@ -145,12 +145,12 @@ impl Reader {
         words: &Words,
         floor: &AtomicU64,
         clock: impl Fn() -> u64,
-    ) -> Stop {
-        let stop = words.stop(floor, clock);
+    ) -> Stamp {
+        let stamp = words.fence_and_stamp(floor, clock);
         // Release: brings the slot's earlier values along (step 1). Partner: `collect`.
         let order =
             if broken(Mutant::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Release };
-        self.stopped.store(stop.ns, order);
-        stop
+        self.stamped.store(stamp.ns, order);
+        stamp
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Scan {
 ///
 /// A reader has seen the stamp that its slot shows, pinned or idle, and the last one that it took. All stamps
 /// that are not later happen before what it does from there on: it no longer finds anything that was unlinked before
-/// them (step 2). And what it held before is over, for a thread that finds the stamp in the slot or in `stopped`
+/// them (step 2). And what it held before is over, for a thread that finds the stamp in the slot or in `stamped`
 /// here (step 1).
 ///
 /// `readers` are those that a thread owns (`engine/pool.rs`) and that don't sleep ([`Sleep`](super::dormant::Sleep)).
@@ -40,7 +40,7 @@ pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -
     let seen = readers
         .filter(|_| !broken(Mutant::NobodyInUse))
         // Acquire, both: pair with `fence_and_stamp` and `pin`.
-        .map(|reader| reader.stopped.load(order).max(shown(reader.slot.load(order))))
+        .map(|reader| reader.stamped.load(order).max(shown(reader.slot.load(order))))
         .fold(cap, u64::min);
     above(seen)
 }

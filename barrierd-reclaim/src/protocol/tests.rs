@@ -20,9 +20,9 @@ fn a_pin_holds_back_what_came_after_it() {
     let (words, reader) = (Words::new(), Reader::new());
     assert!(look(&words, 99, &reader).advanced);
     assert_eq!(words.safe().ns, 99 * GRAIN);
-    words.stop(&NONE, || 100 * GRAIN);
+    words.fence_and_stamp(&NONE, || 100 * GRAIN);
     reader.pin(&words);
-    words.stop(&NONE, || 150 * GRAIN);
+    words.fence_and_stamp(&NONE, || 150 * GRAIN);
     look(&words, 200, &reader);
     let held = look(&words, 300, &reader);
     // What has the stamp that it has seen is reclaimable.
@@ -55,12 +55,12 @@ fn one_scans_for_all() {
 #[test]
 fn a_section_shows_what_its_thread_has_seen_after_its_end_too() {
     let (words, scanner, reader) = (Words::new(), Reader::new(), Reader::new());
-    let stop = |clock| scanner.fence_and_stamp(&words, &NONE, || clock * GRAIN).ns;
+    let stamp = |clock| scanner.fence_and_stamp(&words, &NONE, || clock * GRAIN).ns;
     let evidence = |own| collect(own, [&scanner, &reader].into_iter());
-    let one = stop(1);
+    let one = stamp(1);
     assert_eq!(evidence(one), GRAIN, "nobody knows what the reader has seen");
     reader.pin(&words);
-    let two = stop(2);
+    let two = stamp(2);
     assert_eq!(evidence(two), 2 * GRAIN);
     reader.unpin();
     assert_eq!(evidence(two), 2 * GRAIN, "idle, and no older than that");
@@ -133,25 +133,25 @@ fn what_nobody_has_needs_no_evidence() {
 }
 
 #[test]
-fn stops_never_tie_and_say_when_the_clock_fell() {
+fn stamps_never_tie_and_say_when_the_clock_fell() {
     let words = Words::new();
-    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 512, lag_ns: 0 });
-    assert_eq!(words.stop(&NONE, || 500), Stop { ns: 528, lag_ns: 0 });
-    assert_eq!(words.stop(&NONE, || 200), Stop { ns: 544, lag_ns: 300 });
+    assert_eq!(words.fence_and_stamp(&NONE, || 500), Stamp { ns: 512, lag_ns: 0 });
+    assert_eq!(words.fence_and_stamp(&NONE, || 500), Stamp { ns: 528, lag_ns: 0 });
+    assert_eq!(words.fence_and_stamp(&NONE, || 200), Stamp { ns: 544, lag_ns: 300 });
     // That stamps run ahead of the clock is no sign that it fell.
-    assert_eq!(words.stop(&NONE, || 501), Stop { ns: 560, lag_ns: 0 });
-    assert_eq!(words.stop(&NONE, || 600), Stop { ns: 608, lag_ns: 0 });
+    assert_eq!(words.fence_and_stamp(&NONE, || 501), Stamp { ns: 560, lag_ns: 0 });
+    assert_eq!(words.fence_and_stamp(&NONE, || 600), Stamp { ns: 608, lag_ns: 0 });
 }
 
-/// On a clock that shows eight nanoseconds more at each reading, so that stops come twice as fast as their stamps.
+/// On a clock that shows eight nanoseconds more at each reading, so that stamps are taken twice as fast as the clock goes.
 #[test]
-fn stops_drive_their_stamps_so_far_ahead_and_no_further() {
+fn stamps_run_so_far_ahead_and_no_further() {
     let (words, readings) = (Words::new(), Cell::new(0));
     let clock = || {
         readings.set(readings.get() + 1);
         8 * readings.get()
     };
-    let lead = || words.stop(&NONE, clock).ns.saturating_sub(8 * readings.get());
+    let lead = || words.fence_and_stamp(&NONE, clock).ns.saturating_sub(8 * readings.get());
     let most = (0..100_000).map(|_| lead()).max().unwrap();
     assert!((MOST_LEAD_NS - GRAIN..=MOST_LEAD_NS).contains(&most), "{most}");
     // Each of them waits for a grain, once the lead is there.
@@ -162,46 +162,49 @@ fn stops_drive_their_stamps_so_far_ahead_and_no_further() {
 
 /// No thread waits for long for a clock that has fallen, or stands still; and afterwards the bound holds again.
 #[test]
-fn stops_wait_a_little_for_a_clock_that_fell() {
+fn stamps_wait_a_little_for_a_clock_that_fell() {
     let (words, readings) = (Words::new(), Cell::new(0));
-    let stop = |clock| {
+    let stamp = |clock| {
         readings.set(0);
         let read = || {
             readings.set(readings.get() + 1);
             clock
         };
-        (words.stop(&NONE, read).ns, readings.get())
+        (words.fence_and_stamp(&NONE, read).ns, readings.get())
     };
     let hour = 3_600_000_000_000;
-    assert_eq!(stop(hour), (hour, 1));
-    assert_eq!(stop(0), (hour + GRAIN, 1 + READINGS));
-    assert_eq!(stop(hour - MOST_LEAD_NS), (hour + 2 * GRAIN, 1 + READINGS));
-    assert_eq!(stop(hour), (hour + 3 * GRAIN, 1));
+    assert_eq!(stamp(hour), (hour, 1));
+    assert_eq!(stamp(0), (hour + GRAIN, 1 + READINGS));
+    assert_eq!(stamp(hour - MOST_LEAD_NS), (hour + 2 * GRAIN, 1 + READINGS));
+    assert_eq!(stamp(hour), (hour + 3 * GRAIN, 1));
     // Held up since it was read: one reading tells.
     let (late, first) = (Words::new(), Cell::new(true));
-    late.stop(&NONE, || 150_000);
-    assert_eq!(late.stop(&NONE, || if first.take() { 0 } else { 160_000 }).ns, 150_000 + 16);
+    late.fence_and_stamp(&NONE, || 150_000);
+    assert_eq!(
+        late.fence_and_stamp(&NONE, || if first.take() { 0 } else { 160_000 }).ns,
+        150_000 + 16
+    );
     assert!(!first.get());
 }
 
-/// A thread that is preempted in its stop finds on its clock what others had found long before.
+/// A thread that is preempted while it takes a stamp finds on its clock what others had found long before.
 #[test]
 fn b1_a_stop_that_is_held_up_is_no_clock_that_fell() {
     let words = Words::new();
     let held_up = Cell::new(true);
     let others = || {
         if held_up.take() {
-            words.stop(&NONE, || 50_000_000);
+            words.fence_and_stamp(&NONE, || 50_000_000);
         }
     };
-    let stop = words.stop(&NONE, || {
+    let stamp = words.fence_and_stamp(&NONE, || {
         let clock = 1_000;
         others();
         clock
     });
-    assert_eq!(stop, Stop { ns: 50_000_016, lag_ns: 0 });
+    assert_eq!(stamp, Stamp { ns: 50_000_016, lag_ns: 0 });
     // One that has come later and shows less has fallen.
-    assert_eq!(words.stop(&NONE, || 49_000_000).lag_ns, 1_000_000);
+    assert_eq!(words.fence_and_stamp(&NONE, || 49_000_000).lag_ns, 1_000_000);
 }
 
 /// Another domain buys a barrier, at a time that this thread's clock hasn't come to.
@@ -211,15 +214,15 @@ fn b1_a_stop_is_no_earlier_than_what_others_are_buying() {
     assert_eq!(raise(&floor, 640), 656);
     assert_eq!(raise(&floor, 320), 336);
     // The clock is behind the floor; that is no sign that it was set back.
-    assert_eq!(words.stop(&floor, || 600), Stop { ns: 656, lag_ns: 0 });
-    assert_eq!(words.stop(&floor, || 800), Stop { ns: 800, lag_ns: 0 });
+    assert_eq!(words.fence_and_stamp(&floor, || 600), Stamp { ns: 656, lag_ns: 0 });
+    assert_eq!(words.fence_and_stamp(&floor, || 800), Stamp { ns: 800, lag_ns: 0 });
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Pin(usize),
     Unpin(usize),
-    Stop(usize),
+    OwnStamp(usize),
     Take,
     GiveBack(usize),
     Stamp,
@@ -231,7 +234,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => who.clone().prop_map(Step::Pin),
         3 => who.clone().prop_map(Step::Unpin),
-        4 => who.clone().prop_map(Step::Stop),
+        4 => who.clone().prop_map(Step::OwnStamp),
         1 => Just(Step::Take),
         1 => who.prop_map(Step::GiveBack),
         3 => Just(Step::Stamp),
@@ -241,7 +244,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     /// Against plain facts, one step at a time: what becomes safe was stamped before every open
-    /// section, and before the last stop or pin of each thread, or a bought barrier.
+    /// section, and before the last stamp or pin of each thread, or a bought barrier.
     #[test]
     fn safe_only_what_nobody_can_hold(steps in proptest::collection::vec(step(), 0..200)) {
         let words = Words::new();
@@ -251,7 +254,7 @@ proptest! {
         let there = || taken.numbers().map(|i| &readers[i]);
         // Moments are counted; the clock goes in grains.
         let mut now = 10u64;
-        // Up to which moment a thread has seen all stops: by its own, or by a pin.
+        // Up to which moment a thread has seen all stamps: by its own, or by a pin.
         let mut seen = [0u64; 3];
         let mut in_use = [true; 3];
         let mut pinned: [Option<u64>; 3] = [None; 3];
@@ -266,7 +269,7 @@ proptest! {
                     (pinned[i], seen[i]) = (Some(now), now);
                 }
                 Step::Unpin(i) if pinned[i].take().is_some() => readers[i].unpin(),
-                Step::Stop(i) if in_use[i] => {
+                Step::OwnStamp(i) if in_use[i] => {
                     readers[i].fence_and_stamp(&words, &NONE, clock);
                     seen[i] = now;
                 }
@@ -282,10 +285,10 @@ proptest! {
                     taken.give_back(i);
                     in_use[i] = false;
                 }
-                Step::Stamp => stamps.push((words.stop(&NONE, clock).ns, now)),
+                Step::Stamp => stamps.push((words.fence_and_stamp(&NONE, clock).ns, now)),
                 Step::Scan { bought } => {
                     let before = words.safe().ns;
-                    let own = words.stop(&NONE, clock).ns;
+                    let own = words.fence_and_stamp(&NONE, clock).ns;
                     if bought {
                         bought_at = now;
                     }
@@ -320,16 +323,16 @@ proptest! {
         }
     }
 
-    /// A stop is above all before it, whatever the clock says.
+    /// A stamp is above all before it, whatever the clock says.
     #[test]
-    fn stops_only_rise(clocks in proptest::collection::vec(0..1_000_000u64, 1..50)) {
+    fn stamps_only_rise(clocks in proptest::collection::vec(0..1_000_000u64, 1..50)) {
         let words = Words::new();
         let (mut last, mut shown) = (0, 0u64);
         for clock in clocks {
-            let stop = words.stop(&NONE, || clock);
-            prop_assert_eq!(stop.ns, clock.next_multiple_of(GRAIN).max(above(last)));
-            prop_assert_eq!(stop.lag_ns, shown.saturating_sub(clock));
-            (last, shown) = (stop.ns, shown.max(clock));
+            let stamp = words.fence_and_stamp(&NONE, || clock);
+            prop_assert_eq!(stamp.ns, clock.next_multiple_of(GRAIN).max(above(last)));
+            prop_assert_eq!(stamp.lag_ns, shown.saturating_sub(clock));
+            (last, shown) = (stamp.ns, shown.max(clock));
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) struct Safe {
 
 /// The result of a fence and stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stop {
+pub(crate) struct Stamp {
     /// The stamp, nanoseconds: at least the clock, and the floor; above every stamp before.
     pub(crate) ns: u64,
     /// How far the clock lay behind what it had shown before, nanoseconds.
@@ -154,7 +154,7 @@ impl Words {
     /// Nor does the clock count against barriers that other domains of the process buy: `floor` is the watermark that
     /// the latest of these will prove ([`raise`]).
     #[inline]
-    pub(crate) fn stop(&self, floor: &AtomicU64, clock: impl Fn() -> u64) -> Stop {
+    pub(crate) fn fence_and_stamp(&self, floor: &AtomicU64, clock: impl Fn() -> u64) -> Stamp {
         if !broken(Mutant::UnfencedStamp) {
             fence(Ordering::SeqCst);
         }
@@ -172,9 +172,9 @@ impl Words {
         }
         let least = clock.max(floor).next_multiple_of(GRAIN);
         let (mut shows, mut readings) = (clock, READINGS);
-        let step = if broken(Mutant::TiedStops) { 0 } else { GRAIN };
+        let step = if broken(Mutant::TiedStamps) { 0 } else { GRAIN };
         // AcqRel: each exchange is Release for what came before it and Acquire for the stamps that it follows.
-        let order = if broken(Mutant::RelaxedStop) { Ordering::Relaxed } else { Ordering::AcqRel };
+        let order = if broken(Mutant::RelaxedStamp) { Ordering::Relaxed } else { Ordering::AcqRel };
         let mut before = self.0.latest.load(Ordering::Relaxed);
         loop {
             let ns = least.max(before + step);
@@ -185,7 +185,7 @@ impl Words {
                 continue;
             }
             match self.0.latest.compare_exchange_weak(before, ns, order, Ordering::Relaxed) {
-                Ok(_) => return Stop { ns, lag_ns: seen.saturating_sub(clock) },
+                Ok(_) => return Stamp { ns, lag_ns: seen.saturating_sub(clock) },
                 Err(now) => before = now,
             }
         }

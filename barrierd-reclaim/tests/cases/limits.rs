@@ -29,7 +29,7 @@ pub(crate) fn all(builder: impl Fn() -> Builder) {
 
 const BAG: u64 = 64;
 
-/// A thread that takes part and never comes to a full stop: nothing can be collected.
+/// A thread that takes part and never takes a stamp: nothing can be collected.
 fn beside_a_sleeper(reclaimer: &barrierd_reclaim::Reclaimer, work: impl FnOnce()) {
     let (here, wait_here) = mpsc::channel();
     let (go, wait_go) = mpsc::channel::<()>();

@@ -43,13 +43,16 @@ fn a_bought_barrier_covers_what_was_stamped_before() {
 }
 
 /// Within a domain the buyer's own stamp is the watermark, without the margin of clocks.
-fn by_stop(stop_after: bool) -> World {
+fn by_stamp(stamp_after: bool) -> World {
     let barrier = program![Op::Interrupt(0), Op::Interrupt(1)];
-    let own = stop(OWN);
-    let [first, then] = if stop_after { [barrier, own] } else { [own, barrier] };
+    let own = fence_and_stamp(OWN);
+    let [first, then] = if stamp_after { [barrier, own] } else { [own, barrier] };
     let buyer = [first, then, behind(W, OWN), look(&SLOT), publish()];
-    let writer =
-        [program![Op::Store(LINK, c(0))], stop(T), program![Op::Await(M, SAFE, T), Op::Free(NODE)]];
+    let writer = [
+        program![Op::Store(LINK, c(0))],
+        fence_and_stamp(T),
+        program![Op::Await(M, SAFE, T), Op::Free(NODE)],
+    ];
     let threads = vec![
         thread("reader 0", 0, [section(SLOT[0])]),
         thread("reader 1", 1, [section(SLOT[1])]),
@@ -61,8 +64,8 @@ fn by_stop(stop_after: bool) -> World {
 
 #[test]
 fn a_bought_barrier_covers_all_stops_before_the_buyers() {
-    holds("membarrier, by stops", &by_stop(false));
-    is_rejected("the stop after membarrier", &by_stop(true));
+    holds("membarrier, by stamps", &by_stamp(false));
+    is_rejected("the stamp after membarrier", &by_stamp(true));
 }
 
 /// `Source::Fence`.
@@ -74,16 +77,17 @@ fn fenced(reader_fences: bool, scanner_fences: bool) -> World {
         }
         section
     };
-    let mut scan = [stop(OWN), behind(W, OWN), look(&SLOT), publish()].concat();
+    let mut scan = [fence_and_stamp(OWN), behind(W, OWN), look(&SLOT), publish()].concat();
     if !scanner_fences {
         // A stamp that is visible, and a scan that comes before it.
         scan =
-            [look(&SLOT), stop(OWN), behind(W, OWN), program![Op::Min(M, W)], publish()].concat();
+            [look(&SLOT), fence_and_stamp(OWN), behind(W, OWN), program![Op::Min(M, W)], publish()]
+                .concat();
         scan[0] = Step::from(Op::Set(M, c(u8::MAX)));
     }
     let writer = [
         program![Op::Store(LINK, c(0))],
-        stop(T),
+        fence_and_stamp(T),
         program![Op::Store(STAMP, r(T)), Op::Await(M, SAFE, T), Op::Free(NODE)],
     ];
     let threads = vec![
@@ -99,5 +103,5 @@ fn fenced(reader_fences: bool, scanner_fences: bool) -> World {
 fn readers_that_fence_need_no_barrier() {
     holds("fences", &fenced(true, true));
     is_rejected("unfenced reader", &fenced(false, true));
-    is_rejected("the slots before the scanner's stop", &fenced(true, false));
+    is_rejected("the slots before the scanner's stamp", &fenced(true, false));
 }

@@ -7,7 +7,7 @@
 use crate::machine::*;
 use crate::programs::*;
 
-const STOPPED: [Addr; 3] = [SPARE, SPARE + 1, SPARE + 2];
+const STAMPED: [Addr; 3] = [SPARE, SPARE + 1, SPARE + 2];
 const IN_USE: [Addr; 3] = [SPARE + 3, SPARE + 4, SPARE + 5];
 const WRITER: usize = 1;
 const SCANNER: usize = 2;
@@ -33,15 +33,15 @@ enum Mutant {
     Tied,
 }
 
-fn full_stop(record: usize, to: Reg) -> Program {
-    [stop(to), program![Op::Store(STOPPED[record], r(to))]].concat()
+fn own_stamp(record: usize, to: Reg) -> Program {
+    [fence_and_stamp(to), program![Op::Store(STAMPED[record], r(to))]].concat()
 }
 
 /// The same on a clock that stands still.
 fn frozen_stop(mutant: Mutant, record: usize, to: Reg) -> Program {
     let beyond = if mutant == Mutant::Tied { Op::Max(LATEST, to) } else { Op::Beyond(LATEST, to) };
-    let stop = program![Op::Fence, Op::Set(to, c(FIRST_ERA)), beyond];
-    [stop, program![Op::Store(STOPPED[record], r(to))]].concat()
+    let stamp = program![Op::Fence, Op::Set(to, c(FIRST_ERA)), beyond];
+    [stamp, program![Op::Store(STAMPED[record], r(to))]].concat()
 }
 
 /// The stamp that the slot keeps when it is idle, in a word of its own that is stored just before: a scan between
@@ -63,26 +63,26 @@ fn observed(mutant: Mutant) -> Program {
 }
 
 /// A section with a stamp taken in it.
-fn stops_pinned(mutant: Mutant) -> Program {
-    const STOP: Reg = 5;
+fn stamps_pinned(mutant: Mutant) -> Program {
+    const STAMP: Reg = 5;
     let mut program = observed(Mutant::None);
     let seen = program.remove(1);
     // The latest, the slot, the link, the use, idle.
-    let stop = full_stop(0, STOP);
+    let stamp = own_stamp(0, STAMP);
     match mutant {
-        // The latest, the link, the stop, the slot.
+        // The latest, the link, the stamp, the slot.
         Mutant::SlotLate => {
             let slot = program.remove(1);
-            program.splice(2..2, stop.into_iter().chain([seen, slot]));
+            program.splice(2..2, stamp.into_iter().chain([seen, slot]));
         }
-        // The latest, the slot, the link, the stop, idle, the use.
+        // The latest, the slot, the link, the stamp, idle, the use.
         Mutant::IdleEarly => {
             program.swap(3, 4);
-            program.splice(3..3, stop);
+            program.splice(3..3, stamp);
             program.insert(1, seen);
         }
         _ => {
-            program.splice(3..3, stop);
+            program.splice(3..3, stamp);
             program.insert(1, seen);
         }
     }
@@ -101,7 +101,7 @@ fn interrupted() -> Program {
 #[derive(Clone, Copy, PartialEq)]
 enum Story {
     /// Its owner reads, takes a stamp, and reads again.
-    Stops,
+    Stamps,
     /// Its owner reads and gives it back; another thread takes it and reads.
     HandedOver,
     /// Its owner reads twice, and never takes a stamp.
@@ -109,41 +109,41 @@ enum Story {
     /// The same, on a clock that stands still.
     Frozen,
     /// Its owner takes a stamp inside a section.
-    StopsPinned,
+    StampsPinned,
     /// A signal handler reads between the two halves of its owner's pin; then its owner reads again.
     Interrupted,
 }
 
 fn world(mutant: Mutant, story: Story) -> World {
     const SHOWN: Reg = 7;
-    const STOP: Reg = 5;
+    const STAMP: Reg = 5;
     const OWN: Reg = 4;
     const USED: Reg = 6;
     let section = || observed(mutant);
     let give_back = program![Op::Store(IN_USE[0], c(0))];
-    let take = program![Op::AwaitIs(IN_USE[0], 0), Op::Swap(STOP, IN_USE[0], 1)];
+    let take = program![Op::AwaitIs(IN_USE[0], 0), Op::Swap(STAMP, IN_USE[0], 1)];
     let (reader, newcomers): (Vec<Program>, Vec<Program>) = match story {
-        Story::Stops => (vec![section(), full_stop(0, STOP), section()], vec![]),
+        Story::Stamps => (vec![section(), own_stamp(0, STAMP), section()], vec![]),
         Story::HandedOver => {
-            (vec![section(), give_back], vec![take, full_stop(0, STOP), section()])
+            (vec![section(), give_back], vec![take, own_stamp(0, STAMP), section()])
         }
         Story::Observed | Story::Frozen => (vec![section(), section()], vec![]),
-        Story::StopsPinned => (vec![stops_pinned(mutant)], vec![]),
+        Story::StampsPinned => (vec![stamps_pinned(mutant)], vec![]),
         Story::Interrupted => (vec![interrupted(), section()], vec![]),
     };
-    let full_stop = |record, to| match story {
+    let own_stamp = |record, to| match story {
         Story::Frozen => frozen_stop(mutant, record, to),
-        _ => full_stop(record, to),
+        _ => own_stamp(record, to),
     };
     let writer = [
         program![Op::Store(LINK, c(0))],
-        full_stop(WRITER, T),
+        own_stamp(WRITER, T),
         // Its next one: a thread's last stamp covers only what came before it.
-        full_stop(WRITER, STOP),
+        own_stamp(WRITER, STAMP),
         program![Op::Await(M, SAFE, T), Op::Free(NODE)],
     ];
     // `collect`, for the scanner's own stamp; then `scan`.
-    let own = full_stop(SCANNER, OWN);
+    let own = own_stamp(SCANNER, OWN);
     let mut collect = program![Op::Set(W, c(u8::MAX - 2))];
     if mutant != Mutant::OwnStopIgnored && mutant != Mutant::OwnStopLate {
         collect = program![Op::Set(W, r(OWN))];
@@ -155,7 +155,7 @@ fn world(mutant: Mutant, story: Story) -> World {
             program![Op::Load(USED, IN_USE[record])]
         };
         collect.extend(seen);
-        collect.extend(program![when(When::Not(USED, 0), Op::Load(X, STOPPED[record])),]);
+        collect.extend(program![when(When::Not(USED, 0), Op::Load(X, STAMPED[record])),]);
         // Only the reader pins.
         if record == 0 {
             collect.extend(program![
@@ -191,8 +191,8 @@ fn world(mutant: Mutant, story: Story) -> World {
 }
 
 #[test]
-fn stops_stand_for_barriers() {
-    holds("collected", &world(Mutant::None, Story::Stops));
+fn stamps_stand_for_barriers() {
+    holds("collected", &world(Mutant::None, Story::Stamps));
     holds("collected, a record goes to another thread", &world(Mutant::None, Story::HandedOver));
 }
 
@@ -208,17 +208,17 @@ fn what_a_reader_has_seen_stands_for_a_barrier() {
 
 #[test]
 fn a_stop_inside_a_section_stands_for_a_barrier() {
-    holds("collected, a stop in a section", &world(Mutant::None, Story::StopsPinned));
-    is_rejected("slot late", &world(Mutant::SlotLate, Story::StopsPinned));
-    is_rejected("idle early", &world(Mutant::IdleEarly, Story::StopsPinned));
+    holds("collected, a stamp in a section", &world(Mutant::None, Story::StampsPinned));
+    is_rejected("slot late", &world(Mutant::SlotLate, Story::StampsPinned));
+    is_rejected("idle early", &world(Mutant::IdleEarly, Story::StampsPinned));
 }
 
 #[test]
 fn mutants() {
-    is_rejected("in_use not looked at", &world(Mutant::InUseNotSeen, Story::Stops));
+    is_rejected("in_use not looked at", &world(Mutant::InUseNotSeen, Story::Stamps));
     is_rejected(
-        "own stop after the look at who is there",
+        "own stamp after the look at who is there",
         &world(Mutant::OwnStopLate, Story::HandedOver),
     );
-    is_rejected("own stop ignored", &world(Mutant::OwnStopIgnored, Story::HandedOver));
+    is_rejected("own stamp ignored", &world(Mutant::OwnStopIgnored, Story::HandedOver));
 }

@@ -21,7 +21,7 @@ const HAZARD: Addr = SPARE + 3;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mutant {
     None,
-    LookBeforePin,
+    CheckBeforePin,
     AsleepBeforeBarrier,
     /// It falls asleep even if it woke after the marker's check.
     AsleepAnyway,
@@ -34,7 +34,7 @@ enum Mutant {
     /// A handler that finds a section open does not check.
     HandlerBlind,
     HolderAsleep,
-    LookBeforeHold,
+    CheckBeforeHold,
 }
 
 /// `Sleep::is_awake`, and `Engine::wake`.
@@ -65,7 +65,8 @@ fn section(mutant: Mutant) -> Program {
     const SEEN: Reg = 2;
     let store = program![Op::Store(SLOT[0], r(E))];
     let look = look(mutant, SEEN);
-    let [first, then] = if mutant == Mutant::LookBeforePin { [look, store] } else { [store, look] };
+    let [first, then] =
+        if mutant == Mutant::CheckBeforePin { [look, store] } else { [store, look] };
     let rest =
         program![Op::Load(P, LINK), when(When::Not(P, 0), Op::Use(P)), Op::Store(SLOT[0], c(0)),];
     [program![Op::Load(E, LATEST)], first, then, rest].concat()
@@ -100,7 +101,7 @@ fn hazard(mutant: Mutant) -> Program {
     let store = program![Op::Store(HOLDS, c(1))];
     let look = look(mutant, 2);
     let [first, then] =
-        if mutant == Mutant::LookBeforeHold { [look, store] } else { [store, look] };
+        if mutant == Mutant::CheckBeforeHold { [look, store] } else { [store, look] };
     let protect = program![
         Op::Load(P, LINK),
         Op::Store(HAZARD, r(P)),
@@ -135,7 +136,7 @@ fn world(mutant: Mutant, owner: Program) -> World {
         Op::Cas(OPEN, BITS, MARKED, ASLEEP)
     };
     let sleep = vec![when(When::Is(X, MARKED), sleep)];
-    let marker = thread("marker", 1, [mark(), stop(T), barrier, look, sleep]);
+    let marker = thread("marker", 1, [mark(), fence_and_stamp(T), barrier, look, sleep]);
     let second = if mutant == Mutant::TwoRounds { mark() } else { program![] };
     let free = program![
         Op::Load(X, BITS),
@@ -176,7 +177,7 @@ fn a_signal_handler_wakes_as_well() {
 #[test]
 fn mutants() {
     for mutant in [
-        Mutant::LookBeforePin,
+        Mutant::CheckBeforePin,
         Mutant::AsleepBeforeBarrier,
         Mutant::AsleepAnyway,
         Mutant::TwoRounds,
@@ -184,7 +185,7 @@ fn mutants() {
     ] {
         is_rejected(&format!("{mutant:?}"), &sections(mutant));
     }
-    for mutant in [Mutant::HolderAsleep, Mutant::LookBeforeHold] {
+    for mutant in [Mutant::HolderAsleep, Mutant::CheckBeforeHold] {
         is_rejected(&format!("{mutant:?}"), &world(mutant, hazard(mutant)));
     }
 }

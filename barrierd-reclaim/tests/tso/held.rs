@@ -75,7 +75,7 @@ fn a_hazard_keeps_its_object() {
 enum Robust {
     Sound,
     BirthFromNow,
-    BirthFromStop,
+    BirthFromStamp,
     NoReload,
     BeginningIgnored,
 }
@@ -121,7 +121,7 @@ fn robust(mutant: Robust, scans: usize) -> World {
     const U: Reg = 6;
     let birth = match mutant {
         Robust::BirthFromNow => Op::Clock(BIRTH),
-        Robust::BirthFromStop => Op::Load(BIRTH, LATEST),
+        Robust::BirthFromStamp => Op::Load(BIRTH, LATEST),
         _ => Op::Load(BIRTH, ERA),
     };
     let born = program![birth, Op::Store(LINK, c(YOUNG))];
@@ -142,7 +142,7 @@ fn robust(mutant: Robust, scans: usize) -> World {
     let threads = vec![
         thread("reader", 0, [reader]),
         thread("writer", 2, [born, unlink_and_stamp(), safe, held]),
-        thread("other stops", 1, [stop(W)]),
+        thread("other stamps", 1, [fence_and_stamp(W)]),
         scanner(scans),
     ];
     World::of(threads, &BEGIN)
@@ -156,7 +156,7 @@ pub(crate) fn large() -> World {
 fn an_interval_keeps_what_was_born_before_its_end() {
     holds("robust guard", &robust(Robust::Sound, 2));
     is_rejected("birth from now()", &robust(Robust::BirthFromNow, 2));
-    is_rejected("birth from a stop", &robust(Robust::BirthFromStop, 2));
+    is_rejected("birth from a stamp", &robust(Robust::BirthFromStamp, 2));
     is_rejected("robust guard without a second load", &robust(Robust::NoReload, 2));
     is_rejected("beginning compared with the birth", &robust(Robust::BeginningIgnored, 2));
 }

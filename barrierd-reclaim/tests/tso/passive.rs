@@ -34,7 +34,7 @@ fn world_on(coarse: bool, mutant: Mutant, sections: [usize; 2], scans: usize) ->
         thread(["reader 0", "reader 1"][i], cpu, vec![section; sections[i]])
     };
     let mut writer = match mutant {
-        Mutant::UnlinkAfterStamp => [stop(T), program![Op::Store(LINK, c(0))]].concat(),
+        Mutant::UnlinkAfterStamp => [fence_and_stamp(T), program![Op::Store(LINK, c(0))]].concat(),
         // The exchange would be a fence, too, but it comes after the clock.
         Mutant::UnfencedStamp => {
             program![Op::Store(LINK, c(0)), Op::Clock(T), Op::Beyond(LATEST, T)]

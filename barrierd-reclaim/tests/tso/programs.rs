@@ -75,13 +75,13 @@ pub(crate) fn section_idle_early(slot: Addr) -> Program {
     program
 }
 
-/// `Words::stop` after the unlink: the stamp in `T`.
+/// `Words::fence_and_stamp` after the unlink: the stamp in `T`.
 pub(crate) fn unlink_and_stamp() -> Program {
-    [program![Op::Store(LINK, c(0))], stop(T)].concat()
+    [program![Op::Store(LINK, c(0))], fence_and_stamp(T)].concat()
 }
 
-/// `Words::stop`: fence, clock, exchange of the latest; the stamp in `to`.
-pub(crate) fn stop(to: Reg) -> Program {
+/// `Words::fence_and_stamp`: fence, clock, exchange of the latest; the stamp in `to`.
+pub(crate) fn fence_and_stamp(to: Reg) -> Program {
     program![Op::Fence, Op::Clock(to), Op::Beyond(LATEST, to)]
 }
 

@@ -103,7 +103,7 @@ const BOUGHT: Addr = SPARE + 1;
 fn domains(mutant: Mutant) -> World {
     const OWN: Reg = 4;
     const SEEN: Reg = 5;
-    // `Words::stop`, `Membarrier::buy`.
+    // `Words::fence_and_stamp`, `Membarrier::buy`.
     let own = program![Op::Fence, Op::Clock(OWN), Op::Load(SEEN, FLOOR)];
     const WATERMARK: Reg = 6;
     let raise = [behind(WATERMARK, OWN), program![Op::Max(FLOOR, WATERMARK)]].concat();
@@ -114,11 +114,11 @@ fn domains(mutant: Mutant) -> World {
         [own, raise, barrier]
     };
     let bought = [behind(WATERMARK, OWN), program![Op::Max(BOUGHT, WATERMARK)]].concat();
-    let mut stop = program![Op::Store(LINK, c(0)), Op::Fence];
+    let mut stamp = program![Op::Store(LINK, c(0)), Op::Fence];
     if mutant != Mutant::FloorNotLookedAt {
-        stop.extend(program![Op::Load(SEEN, FLOOR)]);
+        stamp.extend(program![Op::Load(SEEN, FLOOR)]);
     }
-    stop.extend(program![
+    stamp.extend(program![
         Op::Clock(T),
         when(When::Below(T, SEEN), Op::Set(T, r(SEEN))),
         Op::Beyond(LATEST, T),
@@ -126,7 +126,7 @@ fn domains(mutant: Mutant) -> World {
     let scan = [program![Op::Await(W, BOUGHT, T)], look(&SLOT[..1]), publish(), free(NODE)];
     let threads = vec![
         thread("reader", 0, [section(SLOT[0])]),
-        thread("writer", 2, [stop].into_iter().chain(scan)),
+        thread("writer", 2, [stamp].into_iter().chain(scan)),
         thread("buyer", 3, parts.into_iter().chain([bought])),
         time_goes_by(),
     ];

@@ -14,7 +14,7 @@ const QUEUE: u8 = 7;
 enum Mutant {
     None,
     NoBarrier,
-    StampBeforeLook,
+    StampBeforeCheck,
     StampBeforeMark,
     LimitBeforeBusy,
     /// None; in its place, the owner has shown a stamp that was taken after the mark.
@@ -45,7 +45,7 @@ fn push(mutant: Mutant) -> Program {
 fn world(mutant: Mutant, sections: usize, scans: usize) -> World {
     const B: Reg = 4;
     const I: Reg = 5;
-    let stamp = stop(T);
+    let stamp = fence_and_stamp(T);
     let mark = program![Op::Store(TAKEN, c(1)), Op::Fence];
     let barrier = program![Op::Interrupt(0)];
     // Not quiet: a real taker checks again later; here it gives up.
@@ -59,7 +59,7 @@ fn world(mutant: Mutant, sections: usize, scans: usize) -> World {
     let free = program![Op::Await(M, SAFE, T), Op::Free(NODE)];
     let taker = match mutant {
         Mutant::NoBarrier => vec![mark, quiet, stamp, free],
-        Mutant::StampBeforeLook => vec![mark, stamp, barrier, quiet, free],
+        Mutant::StampBeforeCheck => vec![mark, stamp, barrier, quiet, free],
         Mutant::StampBeforeMark => vec![stamp, mark, barrier, quiet, free],
         Mutant::Shown | Mutant::IdleNeedsNothing => {
             const AT: Reg = 6;
@@ -67,7 +67,7 @@ fn world(mutant: Mutant, sections: usize, scans: usize) -> World {
             if mutant == Mutant::Shown {
                 shown.extend(program![when(When::Below(X, AT), Op::End)]);
             }
-            vec![mark, stop(AT), shown, quiet, stamp, free]
+            vec![mark, fence_and_stamp(AT), shown, quiet, stamp, free]
         }
         _ => vec![mark, barrier, quiet, stamp, free],
     };
@@ -108,7 +108,7 @@ fn what_an_owner_shows_is_a_barrier_for_its_queue() {
 #[test]
 fn mutants() {
     is_rejected("takeover without a barrier", &world(Mutant::NoBarrier, 1, 1));
-    is_rejected("takeover stamped before the look", &world(Mutant::StampBeforeLook, 1, 1));
+    is_rejected("takeover stamped before the look", &world(Mutant::StampBeforeCheck, 1, 1));
     is_rejected("takeover stamped before the mark", &world(Mutant::StampBeforeMark, 1, 1));
     is_rejected("limit before busy", &world(Mutant::LimitBeforeBusy, 1, 1));
 }

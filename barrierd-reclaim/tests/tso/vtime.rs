@@ -71,7 +71,7 @@ fn world(mutant: Mutant, sections: usize, rounds: u8) -> World {
     let threads = vec![
         thread("reader", 0, vec![section(SLOT[0]); sections]),
         // Any stamp at any moment: the translation may not rest on more than that they rise.
-        thread("other stops", 1, [program![Op::Set(W, c(9)), Op::Max(LATEST, W)]]),
+        thread("other stamps", 1, [program![Op::Set(W, c(9)), Op::Max(LATEST, W)]]),
         thread("writer", 2, [writer, first, then, scan, go]),
         thread("daemon", 3, [daemon]),
     ];

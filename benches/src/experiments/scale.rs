@@ -33,7 +33,7 @@ before, as a scan finds its slots after milliseconds of other work (on a real ma
 another CPU: the same miss).
 
 *The reclaimer's scan* by number of threads that are registered and at rest (handles, each of which counts as a thread): \
-a retirement's price on membarrier and, with a daemon, passive; and a `flush` of one object, which is a full stop and a \
+a retirement's price on membarrier and, with a daemon, passive; and a `flush` of one object, which is a stamp and a \
 scan. One thread retires.
 
 *Making and dropping a domain* in which nothing is retired, as a program does that has one a structure or one a request: on fences, on membarrier, and as `Reclaimer::new` has it, which looks for a daemon's file.
