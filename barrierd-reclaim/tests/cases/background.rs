@@ -179,11 +179,14 @@ fn whoever_retires_is_left_alone(reclaimer: Reclaimer) {
 fn a_panic_behind_loses_one_object(reclaimer: Reclaimer) {
     let (log, bombs) = (Log::default(), Arc::new(AtomicUsize::new(0)));
     quietly(|| {
+        // It keeps a `retire` here from freeing the bomb before it, whose panic would come out.
+        let guard = reclaimer.pin();
         for name in 0..3 {
             // SAFETY: fresh from a Box, retired once.
             unsafe { reclaimer.retire(Box::into_raw(Box::new(Bomb(bombs.clone())))) };
             log.retire(&reclaimer, name);
         }
+        drop(guard);
         until("three bombs", IN_TIME, || reclaimer.stats().waiting() == 0);
     });
     assert_eq!((log.names(), bombs.load(Relaxed)), (vec![0, 1, 2], 3));

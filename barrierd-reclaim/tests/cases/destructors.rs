@@ -32,10 +32,13 @@ pub(super) fn quietly<R>(work: impl FnOnce() -> R) -> R {
 
 pub(super) fn a_panic_loses_one_object(reclaimer: Reclaimer) {
     let (log, bombs) = (Log::default(), Arc::new(AtomicUsize::new(0)));
+    // It keeps a `retire` here from freeing the bomb, whose panic would come out.
+    let guard = reclaimer.pin();
     log.retire(&reclaimer, 0);
     // SAFETY: fresh from a Box, retired once.
     unsafe { reclaimer.retire(Box::into_raw(Box::new(Bomb(bombs.clone())))) };
     log.retire(&reclaimer, 1);
+    drop(guard);
     let panicked = quietly(|| catch_unwind(AssertUnwindSafe(|| reclaimer.synchronize(soon()))));
     assert!(panicked.is_err(), "the panic comes out");
     assert_eq!(log.names(), [0]);
@@ -47,6 +50,8 @@ pub(super) fn a_panic_loses_one_object(reclaimer: Reclaimer) {
 
 pub(super) fn a_panic_while_dropping_loses_nothing(reclaimer: Reclaimer) {
     let (log, bombs) = (Log::default(), Arc::new(AtomicUsize::new(0)));
+    // As above.
+    let guard = reclaimer.pin();
     for name in 0..3 {
         // SAFETY: fresh from a Box, retired once.
         unsafe { reclaimer.retire(Box::into_raw(Box::new(Bomb(bombs.clone())))) };
@@ -55,6 +60,7 @@ pub(super) fn a_panic_while_dropping_loses_nothing(reclaimer: Reclaimer) {
     // SAFETY: fresh from a Box, retired once.
     unsafe { reclaimer.retire(Box::into_raw(Box::new(Fuse))) };
     log.retire(&reclaimer, 3);
+    drop(guard);
     quietly(|| drop(reclaimer));
     assert_eq!((log.names().len(), bombs.load(Relaxed)), (4, 3));
 }

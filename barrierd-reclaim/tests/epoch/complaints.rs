@@ -175,9 +175,12 @@ fn a_clean_exit_does_not_wait_for_ever() {
 }
 
 fn defer_for_the_end() {
-    epoch::pin().defer(|| println!("called: main"));
-    epoch::pin().defer(|| panic!("on purpose"));
-    epoch::pin().defer(|| println!("called: after a panic"));
+    // One guard, so that none of the calls runs what came before it: the panic would come out here.
+    let guard = epoch::pin();
+    guard.defer(|| println!("called: main"));
+    guard.defer(|| panic!("on purpose"));
+    guard.defer(|| println!("called: after a panic"));
+    drop(guard);
     thread::spawn(|| epoch::pin().defer(|| println!("called: exited"))).join().unwrap();
     let (ready, is_ready) = mpsc::channel();
     thread::spawn(move || {
