@@ -62,6 +62,7 @@ mod meter;
 mod models;
 mod process;
 mod protocol;
+mod rcu;
 mod report;
 mod sync;
 
@@ -79,6 +80,9 @@ pub use error::{BuildError, MembarrierError, SynchronizeError};
 pub use evidence::source::{ActiveSource, Source};
 pub use evidence::status::{Status, Why};
 pub use meter::stats::Stats;
+pub use rcu::Rcu;
+pub use rcu::read::{MappedReadGuard, OwnedReadGuard, ReadGuard, Reader};
+pub use rcu::retired::Retired;
 pub use report::blockers::Blocker;
 pub use report::pressure::Pressure;
 

@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "background", // the thread
     "domain",     // the engine, and what is told of it
     "api",        // what users call
+    "rcu",        // a cell in safe code
     "epoch",      // crossbeam-epoch's interface, beside it
 ];
 

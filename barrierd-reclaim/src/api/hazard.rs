@@ -208,7 +208,7 @@ unsafe fn protect_anew<T>(at: *const HazardSlot, source: &AtomicPtr<T>) -> *mut 
 
 /// Returns what a hazard on `ptr` holds: its address without the bits that alignment leaves free.
 #[inline]
-pub(super) fn address<T>(ptr: *mut T) -> u64 {
+pub(crate) fn address<T>(ptr: *mut T) -> u64 {
     (ptr.addr() & !(align_of::<T>() - 1)) as u64
 }
 

@@ -17,7 +17,7 @@ use crate::evidence::status::Status;
 use crate::meter::stats::Stats;
 use crate::report::blockers::Blocker;
 use core::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// A domain of concurrent data structures whose removed objects are freed together.
@@ -92,6 +92,15 @@ impl Reclaimer {
         Builder::default().build().unwrap_or_else(|_| {
             Reclaimer::on(Barriers::Fence { asked_for: false }, &Settings::default())
         })
+    }
+
+    /// Returns the process's own domain, which [`Rcu`](crate::Rcu)s share unless they are given another. It is made by the
+    /// first call, as [`new`](Reclaimer::new) makes one, and never dropped.
+    ///
+    /// In the child of a fork it frees nothing any more, like every domain of the parent's.
+    pub fn global() -> &'static Reclaimer {
+        static GLOBAL: OnceLock<Reclaimer> = OnceLock::new();
+        GLOBAL.get_or_init(Reclaimer::new)
     }
 
     /// Returns a builder for a domain with other settings.

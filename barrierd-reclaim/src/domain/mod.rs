@@ -8,6 +8,7 @@ pub(crate) mod keeper;
 pub(crate) mod limit;
 pub(crate) mod local;
 mod retire;
+mod unlinked;
 mod wait;
 
 use crate::background::{self, Watch};

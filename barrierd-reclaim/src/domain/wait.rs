@@ -126,15 +126,7 @@ impl Domain {
         record: &Record,
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
-        if self.is_forked() {
-            return Err(SynchronizeError::Forked);
-        }
-        if self.in_destructor(record) {
-            return Err(SynchronizeError::InDestructor);
-        }
-        if record.reader().is_pinned() || record.interval().is_open() {
-            return Err(SynchronizeError::Pinned);
-        }
+        self.may_wait(record)?;
         let _attended = Attended::new(record);
         let _released = Released::new(record, self.is_lazy());
         let stamp = self.fence_and_stamp(record);
@@ -160,6 +152,20 @@ impl Domain {
             self.free(record, usize::MAX);
         }
         self.land(record, before, deadline)
+    }
+
+    /// Returns an error, if a wait for readers could never end.
+    pub(super) fn may_wait(&self, record: &Record) -> Result<(), SynchronizeError> {
+        if self.is_forked() {
+            return Err(SynchronizeError::Forked);
+        }
+        if self.in_destructor(record) {
+            return Err(SynchronizeError::InDestructor);
+        }
+        if record.reader().is_pinned() || record.interval().is_open() {
+            return Err(SynchronizeError::Pinned);
+        }
+        Ok(())
     }
 
     /// Frees what lies with the domain, and waits for what other threads have taken from there.
@@ -216,7 +222,7 @@ impl Domain {
             let own = self.fence_and_stamp(record);
             // What the readers have seen may cover it. Then nothing is bought.
             let scan = self.scan(own, asked, &|watermark| Uncovered::some(watermark <= stamp));
-            if self.words().safe().ns > stamp && !self.holds_back(stamp) {
+            if self.is_safe(stamp) {
                 return Ok(());
             }
             self.tell_news(record);
