@@ -1,6 +1,7 @@
 //! The experiments, in the order of the report. Each file holds its own prose.
 
 mod barriers;
+mod cells;
 mod flushes;
 mod growth;
 mod in_flight;
@@ -35,7 +36,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 15] = [
+pub(crate) const ALL: [Experiment; 16] = [
     reader::EXPERIMENT,
     walks::EXPERIMENT,
     writer::EXPERIMENT,
@@ -44,6 +45,7 @@ pub(crate) const ALL: [Experiment; 15] = [
     in_flight::EXPERIMENT,
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
+    cells::EXPERIMENT,
     memory::EXPERIMENT,
     policy::EXPERIMENT,
     barriers::EXPERIMENT,
