@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// anything.
 const ORDER: &[&str] = &[
     "sync",       // the atomics, or loom's
-    "later",      // a sum of times
+    "later",      // a sum of times, and sleeps that double
     "locks",      // mutexes that a panic does not break
     "error",      // what calls fail with
     "process",    // forks, unloading, a thread's attributes

@@ -9,7 +9,7 @@
 
 use crate::domain::Domain;
 use crate::engine::record::Record;
-use crate::later;
+use crate::later::{self, Backoff};
 use crate::locks::try_lock;
 use crate::report::pressure::Pressure;
 use barrierd_client::clock::now_ns;
@@ -107,11 +107,10 @@ impl Domain {
             && !own_guard
         {
             let stop = later::after(Instant::now(), longest);
-            let mut nap = Duration::from_micros(20);
+            let mut backoff = Backoff::new();
             // SAFETY: the caller owns the record.
             while unsafe { self.is_over(record) } && Instant::now() < stop {
-                std::thread::sleep(nap.min(stop.saturating_duration_since(Instant::now())));
-                nap = (nap * 2).min(Duration::from_millis(2));
+                backoff.sleep(stop);
                 // SAFETY: the caller owns the record.
                 unsafe { self.relieve(record) };
             }

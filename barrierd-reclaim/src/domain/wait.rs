@@ -9,9 +9,9 @@ use crate::engine::running::{Attended, Released};
 use crate::error::SynchronizeError;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
+use crate::later::Backoff;
 use crate::protocol;
 use crate::sync::stage;
-use std::time::Duration;
 use std::time::Instant;
 
 impl Domain {
@@ -208,7 +208,7 @@ impl Domain {
         stamp: u64,
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
-        let mut nap = Duration::from_micros(20);
+        let mut backoff = Backoff::new();
         let mut why = None;
         let mut asked = Asked::Now;
         loop {
@@ -235,8 +235,7 @@ impl Domain {
                 // Once the barrier has passed, only readers are waited for, and nothing more is bought. Readers end
                 // their sections without notice, so this scans again, ever more rarely.
                 asked = Asked::Nothing;
-                std::thread::sleep(nap.min(deadline.saturating_duration_since(Instant::now())));
-                nap = (nap * 2).min(Duration::from_millis(2));
+                backoff.sleep(deadline);
             } else {
                 why = self.barriers().wait(stamp, deadline, || self.counters().waited()).or(why);
             }
@@ -257,6 +256,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
     use std::thread;
+    use std::time::Duration;
 
     static FREED: AtomicUsize = AtomicUsize::new(0);
     static GATE: AtomicBool = AtomicBool::new(false);
