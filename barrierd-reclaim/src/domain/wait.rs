@@ -178,22 +178,18 @@ impl Domain {
             stage();
             self.free_orphans(record, usize::MAX, before, true);
             let late = Instant::now() >= deadline;
-            match self.flights().wait(Some(deadline)) {
-                Landing::Own => return Err(SynchronizeError::InDestructor),
-                Landing::Late { threads } => return Err(SynchronizeError::Destructors { threads }),
-                // A destructor on another thread panicked, or a flush took the bag from it: the rest of the bag is
-                // back.
-                Landing::Done if self.flights().returned() != returned && !late => {}
-                Landing::Done if self.flights().returned() != returned => {
-                    return Err(SynchronizeError::Destructors { threads: 1 });
-                }
-                Landing::Done => return Ok(()),
+            self.wait_for_others(deadline)?;
+            if self.flights().returned() == returned {
+                return Ok(());
+            }
+            // A destructor on another thread panicked, or a flush took the bag from it: the rest of the bag is back.
+            if late {
+                return Err(SynchronizeError::Destructors { threads: 1 });
             }
         }
     }
 
     /// Waits until the destructors that other threads are running, of what threads left to the domain, have returned.
-    #[cfg(not(loom))]
     pub(crate) fn wait_for_others(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         match self.flights().wait(Some(deadline)) {
             Landing::Done => Ok(()),
