@@ -10,6 +10,7 @@ const ORDER: &[&str] = &[
     "sync",       // the atomics, or loom's
     "later",      // a sum of times, and sleeps that double
     "locks",      // mutexes that a panic does not break
+    "panics",     // those of foreign code, which end here
     "error",      // what calls fail with
     "process",    // forks, unloading, a thread's attributes
     "protocol",   // stamps, readers, scans, holders

@@ -17,6 +17,7 @@ use crate::engine::record::Record;
 use crate::evidence::mapped::Mapped;
 use crate::evidence::purchase::Asked;
 use crate::later;
+use crate::panics::caught;
 use crate::report::blockers::Blocker;
 use crate::report::trace;
 use crate::sync::stage;
@@ -24,7 +25,6 @@ use barrierd_client::{Stamp, WaitError};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -367,8 +367,7 @@ impl Kept for Domain {
         let Some(blocked) = self.blocked_destructor() else { return };
         let blocker = Blocker::of_destructor(blocked);
         // A panic of the one does not prevent the other from being called.
-        let told = catch_unwind(AssertUnwindSafe(|| trace::blocked(&blocker)));
-        told.map_err(core::mem::forget).ok();
+        caught(|| trace::blocked(&blocker));
         if let Some(stalls) = self.stalls() {
             stalls.tell(&blocker);
         }

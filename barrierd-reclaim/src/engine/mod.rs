@@ -28,6 +28,7 @@ use crate::evidence::membarrier::Membarrier;
 use crate::evidence::status::Status;
 use crate::locks::lock;
 use crate::meter::stats::{Counters, Stats};
+use crate::panics::caught;
 use crate::process::fork::Process;
 use crate::process::own_tid;
 use crate::protocol::holders::Holders;
@@ -39,7 +40,6 @@ use flights::{Flights, InFlight};
 use hazards::Hazards;
 use record::Record;
 use records::Records;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use takeover::Marked;
@@ -328,15 +328,11 @@ impl Engine {
         let left = orphans.into_iter().flat_map(Orphans::into_bags);
         let left = in_hand.into_iter().chain(left).chain(handed).chain(marked);
         for item in left.chain(own).flatten() {
+            // A panic that came out of a drop would lose the items behind it, and abort the program where the drop is
+            // itself part of an unwinding.
             // SAFETY: there is no reader left, so no barrier is needed; the item has left its
             // queue, so this is the only call.
-            let freed = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
-            // The panic hook has reported it. Unwinding out of a drop would lose the items behind
-            // it, and abort the program where the drop is itself part of an unwinding. The payload
-            // stays: its own destructor might panic again.
-            if let Err(payload) = freed {
-                core::mem::forget(payload);
-            }
+            caught(|| unsafe { item.free() });
         }
     }
 }

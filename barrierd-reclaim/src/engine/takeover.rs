@@ -20,10 +20,10 @@ use super::Engine;
 use super::record::Record;
 use crate::bag::{Bag, Bags, Left};
 use crate::meter::ledger::Mark;
+use crate::panics::caught;
 use crate::process::own_tid;
 use crate::sync::{Mutant, broken, stage};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A queue that is being taken over.
 #[derive(Debug)]
@@ -168,11 +168,7 @@ impl Engine {
                 freed += 1;
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
                 // left the bag, so this is the only call.
-                let result = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
-                // The panic hook has reported it. The payload stays: its own destructor might panic.
-                if let Err(payload) = result {
-                    core::mem::forget(payload);
-                }
+                caught(|| unsafe { item.free() });
             }
         }
         freed
