@@ -44,14 +44,14 @@ use core::sync::atomic::{AtomicBool as Hint, AtomicU64, AtomicUsize as Fill};
 use std::collections::VecDeque;
 use work::Rest;
 
-use items::FIRST_BIRTH;
 pub(crate) use items::{Bag, Item, free_box};
+use items::{FIRST_BIRTH, Spares};
 pub(crate) use orphans::{Left, Orphans};
 pub(crate) use work::Work;
 
 /// The most items in a bag: so many share one fence and stamp.
 pub(crate) const BAG_ITEMS: usize = 64;
-/// Emptied bags kept for reuse.
+/// Emptied bags whose room is kept.
 const SPARE_BAGS: usize = 16;
 /// The size of an item in a bag, bytes: fills and limits count in these, which saves a push the multiplication.
 const SLOT: usize = size_of::<Item>();
@@ -166,7 +166,7 @@ impl Lane {
 
     /// Closes the lane: what it knew of the items moves to `bag`, which holds them.
     fn close(&self, bag: &mut Bag) {
-        (bag.taken, bag.len) = (0, self.items());
+        bag.len = self.items();
         (bag.vtime, bag.bytes) = (self.tag.get(), self.bytes.replace(0));
         self.fill.store(CLOSED, Ordering::Relaxed);
     }
@@ -220,7 +220,7 @@ impl Bags {
                 released: Safe::default(),
                 surplus: 0,
                 going: None,
-                spare: Vec::new(),
+                spares: Spares::default(),
                 held: None,
             }),
         }
@@ -409,7 +409,7 @@ impl Bags {
     #[cold]
     fn next_bag(&self, rest: &mut Rest) -> Option<Item> {
         let Some(mut bag) = rest.safe.pop_front() else {
-            rest.going.take().into_iter().for_each(|empty| rest.spare(empty));
+            rest.going.take().into_iter().for_each(|gone| rest.spares.keep(gone));
             return None;
         };
         // SAFETY: null, or as `count_on` says; called by the owner alone.
@@ -424,8 +424,8 @@ impl Bags {
             self.next.set(bag.slots.start().add(bag.taken));
             self.end.set(bag.slots.start().add(bag.len));
         }
-        if let Some(empty) = rest.going.replace(bag) {
-            rest.spare(empty);
+        if let Some(gone) = rest.going.replace(bag) {
+            rest.spares.keep(gone);
         }
         self.show_oldest(rest);
         self.next_going()
