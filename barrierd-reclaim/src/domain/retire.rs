@@ -32,8 +32,9 @@ impl Domain {
         record.retired_bytes().add(bytes as u64);
         stage();
         // SAFETY: the owner's queue, or one that was just taken from it.
-        let pushed =
-            unsafe { (*record.bags()).push_as::<BORN>(item, bytes, || !record.freeing().get()) };
+        let pushed = unsafe {
+            (*record.bags()).push_as::<BORN>(item, bytes, || !record.push_only().is_any())
+        };
         match pushed {
             Ok(Some(safe)) => {
                 // SAFETY: a scan found it reclaimable, and it has left its queue.
@@ -44,7 +45,7 @@ impl Domain {
                 }
             }
             Ok(None) => {
-                if record.freeing().get() {
+                if record.push_only().is_any() {
                     record.engine().owe_for_push(record);
                 }
             }
@@ -89,7 +90,7 @@ impl Domain {
                 }
                 self.scan_at_pace(record, work, sealed);
                 // As on the fast path. A destructor's own items are left to the calls outside: see `free`.
-                if record.freeing().get() {
+                if record.push_only().is_any() {
                     return (None, 1, sealed, opened, false);
                 }
                 let checks = work.is_to_check_limits();

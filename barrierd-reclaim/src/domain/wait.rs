@@ -5,7 +5,7 @@ use super::Domain;
 use crate::bag::pace;
 use crate::engine::flights::Landing;
 use crate::engine::record::Record;
-use crate::engine::running::{Attended, Released};
+use crate::engine::running::Attended;
 use crate::error::SynchronizeError;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
@@ -43,7 +43,7 @@ impl Domain {
         if self.is_forked() {
             return;
         }
-        let _released = Released::new(record, self.is_lazy());
+        let _frees = record.push_only().free_on_demand();
         let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
@@ -54,7 +54,7 @@ impl Domain {
                 }
                 work.seal(stamp);
                 self.note_sealed(record, work, stamp);
-                if self.is_lazy() && record.freeing().get() {
+                if self.is_lazy() && record.push_only().in_destructor() {
                     // The background thread frees the rest.
                     self.hand_off(work);
                 } else {
@@ -136,7 +136,7 @@ impl Domain {
             return Err(SynchronizeError::Pinned);
         }
         let _attended = Attended::new(record);
-        let _released = Released::new(record, self.is_lazy());
+        let _frees = record.push_only().free_on_demand();
         let stamp = self.fence_and_stamp(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {

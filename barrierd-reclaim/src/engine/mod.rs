@@ -146,8 +146,7 @@ impl Engine {
 
     /// Returns whether a destructor runs on the owner's thread, from one of its calls to this domain.
     pub(crate) fn in_destructor(&self, record: &Record) -> bool {
-        let own = if self.lazy { record.running().get() } else { record.freeing().get() };
-        own || running::runs(self)
+        record.push_only().in_destructor() || running::runs(self)
     }
 
     pub(crate) fn barriers(&self) -> &Barriers {
@@ -211,7 +210,7 @@ impl Engine {
     /// pointer that is good for all of what it is a part of ([`Record::home`]).
     pub(crate) fn acquire_for(&self, home: *const Engine) -> &Record {
         let record = self.records.acquire(home, self.barriers.vtime_word());
-        record.freeing().set(self.lazy);
+        record.push_only().begin(self.lazy);
         record.set_tid(own_tid());
         if self.readers_fence {
             record.reader().sleep().fence_always();

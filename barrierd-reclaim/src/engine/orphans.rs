@@ -58,7 +58,7 @@ impl Engine {
         if !waits && !self.has_orphans() {
             return;
         }
-        if record.freeing().get() || runs(self) || self.is_forked() {
+        if record.push_only().is_any() || runs(self) || self.is_forked() {
             return;
         }
         if self.lazy {

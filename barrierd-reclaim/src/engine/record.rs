@@ -3,7 +3,7 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by scans.
 //! 2. The owner is the thread whose [`Pool::take`](super::pool::Pool::take) returned the record, until it gives it
-//!    back. It alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
+//!    back. It alone touches `nested`, `push_only`, `owed`, `transient`, `robust`, `hazards`, `line` and
 //!    `keeper`. The registry, a `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or
 //!    an `OwnedGuard` takes its own along when it is sent, with no borrow of it left behind. When the last
 //!    `Reclaimer` is dropped, all records belong to that drop (`Engine::close`): no guard and no call can be left,
@@ -19,6 +19,7 @@
 use crate::bag::Bags;
 use crate::engine::Engine;
 use crate::engine::hazards::Line;
+use crate::engine::running::PushOnly;
 use crate::engine::tallies::Gone;
 use crate::meter::ledger::Ledger;
 use crate::meter::tally::Tally;
@@ -55,8 +56,8 @@ struct Inner {
     robust: Cell<u64>,
     /// Hazards that there are. Here begins the second line.
     hazards: Cell<u64>,
-    freeing: Cell<bool>,
-    running: Cell<bool>,
+    /// Why what its owner retires is only pushed.
+    push_only: PushOnly,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
     /// What keeps it awake beside a section: stored by the owner, loaded by the thread that puts readers to sleep.
@@ -109,8 +110,7 @@ impl Record {
             bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
             taken: AtomicPtr::new(ptr::null_mut()),
             attended: AtomicBool::new(false),
-            freeing: Cell::new(false),
-            running: Cell::new(false),
+            push_only: PushOnly::default(),
             transient: Cell::new(false),
             holds: Holds::new(),
             owed: Cell::new(0),
@@ -265,16 +265,10 @@ impl Record {
         self.0.attended.store(attended, Ordering::Relaxed);
     }
 
-    /// A destructor is running in a call of the owner's. Owner only.
+    /// Returns why what the owner retires is only pushed. Owner only.
     #[inline]
-    pub(crate) fn running(&self) -> &Cell<bool> {
-        &self.0.running
-    }
-
-    /// What the owner retires is only pushed: a destructor is running, or it never frees. Owner only.
-    #[inline]
-    pub(crate) fn freeing(&self) -> &Cell<bool> {
-        &self.0.freeing
+    pub(crate) fn push_only(&self) -> &PushOnly {
+        &self.0.push_only
     }
 
     /// Taken for one guard or one call. Owner only.
