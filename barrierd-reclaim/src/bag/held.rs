@@ -262,7 +262,7 @@ fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spares: &mut Spares) -> Vec<B
 mod tests {
     use super::super::{Bags, VtimeWord};
     use super::*;
-    use crate::meter::tally::Tally;
+    use crate::meter::Meter;
     use crate::protocol::holders::{HazardSlot, Interval};
     use crate::protocol::{GRAIN, Reader, Words, scan};
     use proptest::prelude::*;
@@ -309,7 +309,7 @@ mod tests {
     struct Queue {
         bags: Bags,
         /// Bytes of bags that began to go, and those pushed.
-        gone: Box<Tally>,
+        meter: Box<Meter>,
         pushed: u64,
         /// Each begins with its birth; their places don't change.
         #[expect(clippy::vec_box, reason = "queues hold their addresses")]
@@ -324,11 +324,11 @@ mod tests {
 
     impl Queue {
         fn new() -> Queue {
-            let (bags, gone) = (Bags::new(VtimeWord::none()), Box::<Tally>::default());
-            bags.count_on(&gone);
+            let (bags, meter) = (Bags::new(VtimeWord::none()), Box::new(Meter::new()));
+            bags.serve(&meter, false);
             Queue {
                 bags,
-                gone,
+                meter,
                 pushed: 0,
                 objects: Vec::new(),
                 known: Vec::new(),
@@ -537,7 +537,7 @@ mod tests {
             let expected: Vec<usize> =
                 known.filter(|(_, item)| !item.gone).map(|(name, _)| name).collect();
             prop_assert_eq!(left, expected);
-            prop_assert_eq!(queue.gone.get() + taken as u64, queue.pushed);
+            prop_assert_eq!(queue.meter.freed().bytes + taken as u64, queue.pushed);
         }
     }
 }

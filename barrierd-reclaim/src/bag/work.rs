@@ -7,6 +7,7 @@ use super::held::HeldBags;
 use super::pace::{BACKLOG_BAGS, MOST_SMALL_BAGS, PATIENT_FLUSHES};
 use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, Spares};
 use crate::evidence::purchase::Uncovered;
+use crate::meter::sums::Sum;
 use crate::protocol::Safe;
 use crate::protocol::holders::Holders;
 use crate::sync::{Mutant, Ordering, broken};
@@ -159,10 +160,16 @@ impl Work<'_> {
         self.has_backlog() || safe.len() > 1 || self.bags.going() + next >= *step
     }
 
-    /// Returns what is in open bags: items, bytes.
-    pub(crate) fn unsealed(&self) -> (usize, usize) {
+    /// Returns what is in open bags.
+    pub(crate) fn unsealed(&self) -> Sum {
         let Bags { plain, born, .. } = self.bags;
-        (plain.items() + born.items(), plain.bytes.get() + born.bytes.get())
+        let bytes = plain.bytes.get().wrapping_add(born.bytes.get());
+        Sum { items: self.open_items() as u64, bytes: bytes as u64 }
+    }
+
+    /// Returns the number of items in open bags.
+    fn open_items(&self) -> usize {
+        self.bags.plain.items() + self.bags.born.items()
     }
 
     /// Returns whether the last push, of this kind, was the first into its bag.
@@ -178,13 +185,9 @@ impl Work<'_> {
         } else {
             self.rest.open.opened_ns = ns;
         }
-        // SAFETY: null, or as `show_on` says. The new bag is the youngest, so its time is published only if no other
-        // bag's is.
-        // Relaxed: see `Bags::show_oldest`.
-        if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() }
-            && shown.load(Ordering::Relaxed) == u64::MAX
-        {
-            shown.store(ns, Ordering::Relaxed);
+        // The new bag is the youngest, so its time is shown only if no other bag's is.
+        if let Some(meter) = self.bags.meter() {
+            meter.opened(ns);
         }
     }
 
@@ -195,12 +198,12 @@ impl Work<'_> {
 
     /// Returns whether anything waits for a barrier or a reader.
     pub(crate) fn waits(&self) -> bool {
-        self.open() > 0 || self.bags.born.items() > 0 || self.sealed() > 0
+        self.open_items() > 0 || self.sealed() > 0
     }
 
     /// Closes the open bags with `ns`, a stamp taken after everything in them was unlinked.
     pub(crate) fn seal(&mut self, ns: u64) {
-        let (items, _) = self.unsealed();
+        let items = self.open_items();
         if items > 0 {
             let begun = core::mem::replace(&mut self.rest.begun_ns, u64::MAX);
             self.rest.gap_ns = ns.saturating_sub(begun) / items as u64;
@@ -392,7 +395,7 @@ impl Work<'_> {
     /// more than 64 items could come between two checks, before the slow path is taken again.
     pub(crate) fn is_to_check_limits(&mut self) -> bool {
         let Bags { plain, born, most, .. } = self.bags;
-        let open = plain.items() + born.items();
+        let open = self.open_items();
         // With those that were open at the last check, which are allowed beside the limit.
         let since = self.rest.unchecked + open;
         let fills = [plain.items(), born.items()].into_iter().filter(|&fill| fill > 0);

@@ -296,7 +296,7 @@ impl Keeper {
     fn mark_idle(&mut self, domain: &Domain, now: Instant) -> bool {
         let mut marked = false;
         for record in domain.records() {
-            let retired = record.retired().get();
+            let retired = record.meter().retired().items;
             let unseen = Seen { retired: 0, since: now, marked: ptr::null_mut() };
             let seen = self.seen.entry(record).or_insert(unseen);
             if retired != seen.retired || record.is_attended() {
@@ -325,10 +325,10 @@ impl Keeper {
         let Some(record) = local::find(self.id, domain) else { return (0, 0) };
         // SAFETY: this thread's record in this domain, which is alive.
         let record = unsafe { &*record };
-        let before = record.retired().get();
+        let before = record.meter().retired().items;
         let freed =
             domain.while_freeing(record, || domain.free_in_background_thread(record, &self.beats));
-        let retired = record.retired().get().wrapping_sub(before);
+        let retired = record.meter().retired().items.wrapping_sub(before);
         local::leave(self.id);
         (freed, retired)
     }

@@ -11,6 +11,7 @@ use crate::domain::Domain;
 use crate::engine::record::Record;
 use crate::later::{self, Backoff};
 use crate::locks::try_lock;
+use crate::meter::sums::Sum;
 use crate::report::pressure::Pressure;
 use barrierd_client::clock::now_ns;
 use core::fmt;
@@ -83,7 +84,7 @@ impl Domain {
     unsafe fn is_over(&self, record: &Record) -> bool {
         let limits = self.limits();
         // SAFETY: the caller owns the record.
-        let (items, bytes) = unsafe { self.unsealed(record) };
+        let Sum { items, bytes } = unsafe { self.unsealed(record) };
         self.waiting().saturating_sub(items) > limits.items
             || limits.bytes != u64::MAX && self.waiting_bytes().saturating_sub(bytes) > limits.bytes
     }

@@ -28,8 +28,7 @@ impl Domain {
     pub(crate) unsafe fn retire<const BORN: bool>(record: &Record, item: Item, bytes: usize) {
         // The unlink comes before the stamp in program order.
         light_barrier();
-        record.retired().add(1);
-        record.retired_bytes().add(bytes as u64);
+        record.meter().retires(1, bytes as u64);
         stage();
         // SAFETY: the owner's queue, or one that was just taken from it.
         let pushed = unsafe {
@@ -143,8 +142,7 @@ impl Domain {
         if count == 0 {
             return;
         }
-        record.retired().add(count as u64);
-        record.retired_bytes().add((count as u64).wrapping_mul(bytes as u64));
+        record.meter().retires(count as u64, (count as u64).wrapping_mul(bytes as u64));
         if self.is_forked() {
             return;
         }

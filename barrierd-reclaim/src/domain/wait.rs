@@ -49,7 +49,7 @@ impl Domain {
         unsafe {
             let left = self.own(record, |work| {
                 let stamp = self.fence_and_stamp(record);
-                if work.unsealed().0 > 0 {
+                if work.unsealed().items > 0 {
                     work.flushed(false);
                 }
                 work.seal(stamp);

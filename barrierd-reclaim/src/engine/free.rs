@@ -19,7 +19,7 @@ impl Engine {
     #[inline]
     pub(crate) unsafe fn run(record: &Record, item: Item) {
         let running = record.push_only().run_destructors();
-        record.freed().publish(1);
+        record.meter().frees();
         // SAFETY: the caller promises that no reader can hold it; it has left its queue, so this is the only call.
         unsafe { item.free() };
         drop(running);
@@ -90,7 +90,7 @@ impl Engine {
                 record.set_debt(0);
                 break;
             };
-            record.freed().publish(1);
+            record.meter().frees();
             // SAFETY: as for `run`.
             unsafe { item.free() };
             if self.is_forked() {
@@ -148,9 +148,9 @@ mod tests {
         unsafe { domain.free(record, 1) };
         assert!(record.owes());
         for _ in 0..50 {
-            let before = record.freed().get();
+            let before = record.meter().freed().items;
             retire();
-            assert!(record.freed().get() >= before + 2);
+            assert!(record.meter().freed().items >= before + 2);
         }
         domain.close();
     }

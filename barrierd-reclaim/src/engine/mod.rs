@@ -18,7 +18,6 @@ pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod running;
 pub(crate) mod takeover;
-pub(crate) mod tallies;
 
 use crate::bag::inbox::Inbox;
 use crate::bag::{Bag, Orphans};
@@ -27,7 +26,9 @@ use crate::evidence::mapped::Mapped;
 use crate::evidence::membarrier::Membarrier;
 use crate::evidence::status::Status;
 use crate::locks::lock;
+use crate::meter::Meter;
 use crate::meter::stats::{Counters, Stats};
+use crate::meter::sums::Past;
 use crate::panics::caught;
 use crate::process::fork::Process;
 use crate::process::own_tid;
@@ -43,7 +44,6 @@ use records::Records;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use takeover::Marked;
-use tallies::Past;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -170,6 +170,11 @@ impl Engine {
         self.records.in_use()
     }
 
+    /// Returns what is counted for them.
+    fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.records().map(Record::meter)
+    }
+
     /// Returns all records that there are.
     pub(crate) fn all_records(&self) -> impl Iterator<Item = &Record> {
         self.records.all()
@@ -249,7 +254,7 @@ impl Engine {
 
     /// Returns the size of waiting objects, bytes, except bags that are being freed.
     pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.past.waiting(&self.records).bytes
+        self.past.waiting(|| self.meters()).bytes
     }
 
     /// Returns the source that serves, and why.
@@ -281,7 +286,7 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (retired, freed) = self.past.sums(&self.records);
+        let (retired, freed) = self.past.sums(|| self.meters());
         let poisoned = self.poisoned.load(Ordering::Relaxed);
         let oldest = if retired.items > freed.items { self.oldest() } else { None };
         let waiting_bytes = retired.bytes.saturating_sub(freed.bytes);
@@ -291,8 +296,7 @@ impl Engine {
 
     /// Returns how long the oldest bag has waited, except those that are being freed.
     pub(crate) fn oldest(&self) -> Option<Duration> {
-        // Relaxed: for reports.
-        let queues = self.records().map(|record| record.oldest_ns().load(Ordering::Relaxed));
+        let queues = self.meters().map(Meter::oldest_ns);
         // In a child of a fork the lock may never be given back.
         let left = if self.is_forked() { None } else { self.oldest_orphan_opened_ns() };
         let oldest = queues.chain(left).min().filter(|&ns| ns != u64::MAX)?;

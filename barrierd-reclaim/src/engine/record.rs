@@ -10,9 +10,10 @@
 //!    and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag/mod.rs`); then the owner puts another in its place.
-//!    `taken` and `gone` are stored by a thread that holds the lock of the domain's orphans.
-//! 4. The tallies are written by the owner and read by any thread. So are `oldest_ns` and `ledger`, which reports alone
-//!    read, except that a thread that takes a queue over writes there, too.
+//!    `taken`, and what of `meter` is in the domain's account, are stored by a thread that holds the lock of the
+//!    domain's orphans.
+//! 4. The rest of `meter` is written by the owner and read by any thread; except that a thread that takes a queue over
+//!    writes to its ledger and its time of the oldest bag, too, which reports alone read.
 //! 5. `home` and `number` never change, and records are freed together, when the domain is dropped and
 //!    no thread has a reference to it.
 
@@ -20,16 +21,14 @@ use crate::bag::Bags;
 use crate::engine::Engine;
 use crate::engine::hazards::Line;
 use crate::engine::running::PushOnly;
-use crate::engine::tallies::Gone;
-use crate::meter::ledger::Ledger;
-use crate::meter::tally::Tally;
+use crate::meter::Meter;
 use crate::protocol::Reader;
 use crate::protocol::VtimeWord;
 use crate::protocol::dormant::Holds;
 use crate::protocol::holders::Interval;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// In [`Inner::owed`]: there was a backlog when the owner last checked.
@@ -64,11 +63,8 @@ struct Inner {
     holds: Holds,
     /// See [`debt`](Record::debt), twice that; and [`BACKLOG`].
     owed: Cell<usize>,
-    retired: Tally,
-    freed: Tally,
-    retired_bytes: Tally,
-    freed_bytes: Tally,
-    // From here on: slow paths.
+    /// What is counted for it. Its first part is hot; from there on: slow paths.
+    meter: Meter,
     /// The queue that was taken over last; only compared, since it may be gone.
     taken: AtomicPtr<Bags>,
     /// The owner is in a call that frees its queue: it need not be taken over.
@@ -77,12 +73,6 @@ struct Inner {
     keeper: Cell<*const ()>,
     /// The thread that took it, for reports.
     tid: AtomicU32,
-    /// When the first item came of the queue's oldest bag, nanoseconds, or `u64::MAX`.
-    oldest_ns: AtomicU64,
-    /// Not here: it is large, and touched once a bag.
-    ledger: Box<Ledger>,
-    /// What of the tallies is in the domain's account.
-    gone: Gone,
     /// Where the owner looks first for a free hazard.
     line: Cell<*const Line>,
     /// Its number among the domain's records.
@@ -92,7 +82,7 @@ struct Inner {
 #[cfg(not(loom))]
 const _: () = {
     assert!(core::mem::offset_of!(Inner, home) <= 64, "what scans and looks load is one line");
-    assert!(core::mem::offset_of!(Inner, taken) <= 128, "what hot calls touch is two");
+    assert!(core::mem::offset_of!(Inner, meter) + Meter::HOT <= 128, "what hot calls touch is two");
 };
 
 // SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `home` is
@@ -117,15 +107,9 @@ impl Record {
             nested: Cell::new(0),
             robust: Cell::new(0),
             hazards: Cell::new(0),
-            retired: Tally::default(),
-            freed: Tally::default(),
-            retired_bytes: Tally::default(),
-            freed_bytes: Tally::default(),
+            meter: Meter::new(),
             keeper: Cell::new(ptr::null()),
             tid: AtomicU32::new(0),
-            oldest_ns: AtomicU64::new(u64::MAX),
-            ledger: Box::default(),
-            gone: Gone::default(),
             line: Cell::new(ptr::null()),
             number,
         }))
@@ -307,43 +291,10 @@ impl Record {
         self.0.tid.store(tid, Ordering::Relaxed);
     }
 
-    /// Returns when the first item of the queue's oldest bag came, except the one that is being freed,
-    /// nanoseconds; `u64::MAX`: there is none.
-    pub(crate) fn oldest_ns(&self) -> &AtomicU64 {
-        &self.0.oldest_ns
-    }
-
-    /// What its owners had retired by which time.
-    pub(crate) fn ledger(&self) -> &Ledger {
-        &self.0.ledger
-    }
-
-    /// Objects that its owners handed to `retire`.
+    /// Returns what is counted for it.
     #[inline]
-    pub(crate) fn retired(&self) -> &Tally {
-        &self.0.retired
-    }
-
-    /// Objects whose destructor its owners started.
-    #[inline]
-    pub(crate) fn freed(&self) -> &Tally {
-        &self.0.freed
-    }
-
-    /// What its owners retired, bytes.
-    #[inline]
-    pub(crate) fn retired_bytes(&self) -> &Tally {
-        &self.0.retired_bytes
-    }
-
-    /// What the bags took, bytes, that its owners began to free.
-    pub(crate) fn freed_bytes(&self) -> &Tally {
-        &self.0.freed_bytes
-    }
-
-    /// What of the tallies is in the domain's account.
-    pub(crate) fn gone(&self) -> &Gone {
-        &self.0.gone
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.0.meter
     }
 
     /// No guard is left, though some may not have been dropped. Owner only.

@@ -20,6 +20,7 @@ use super::Engine;
 use super::record::Record;
 use crate::bag::{Bag, Bags, Left};
 use crate::meter::ledger::Mark;
+use crate::meter::sums::Sum;
 use crate::panics::caught;
 use crate::process::own_tid;
 use crate::sync::{Mutant, broken, stage};
@@ -30,8 +31,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Marked {
     bags: *mut Bags,
     record: *const Record,
-    /// What its owner had retired before the mark: items, bytes. For reports.
-    retired: (u64, u64),
+    /// What its owner had retired before the mark. For reports.
+    retired: Sum,
     /// A stamp that was taken after the mark, nanoseconds.
     at: u64,
     /// The barrier has passed.
@@ -60,8 +61,8 @@ impl Marked {
         // SAFETY: records live as long as the domain that lists this.
         let record = unsafe { &*self.record };
         record.set_taken(self.bags);
-        let (items, bytes) = self.retired;
-        record.ledger().note(Mark { ns, items, bytes }, 0);
+        let Sum { items, bytes } = self.retired;
+        record.meter().ledger().note(Mark { ns, items, bytes }, 0);
         // SAFETY: the caller promises that the queue is the taker's or has no owner, and `ns` was taken after that.
         let all = unsafe { (*self.bags).take_over(ns) };
         // SAFETY: marked, and not touched again: `self` is gone.
@@ -89,7 +90,7 @@ impl Engine {
         if queue.is_taken() || !queue.is_used() {
             return None;
         }
-        let retired = (record.retired().get(), record.retired_bytes().get());
+        let retired = record.meter().retired();
         queue.mark_taken();
         self.lock_marked().push(Marked { bags, record, retired, at: u64::MAX, passed: false });
         Some(bags)
@@ -164,7 +165,7 @@ impl Engine {
                 // Relaxed: a hint for the watcher.
                 beats.fetch_add(1, Relaxed);
                 stage();
-                record.freed().publish(1);
+                record.meter().frees();
                 freed += 1;
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
                 // left the bag, so this is the only call.
