@@ -97,7 +97,7 @@ impl Engine {
     }
 
     /// Takes over the marked queues that are the domain's by now. Returns their number.
-    pub(crate) fn take_marked(&self) -> usize {
+    pub(crate) fn take_over_marked(&self) -> usize {
         let early = broken(Mutant::StampBeforeCheck).then(|| self.fence_and_stamp_unlisted());
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return 0 };
