@@ -37,6 +37,7 @@ mod rota;
 use crate::background::parker::{Parker, Sentry};
 use crate::evidence::membarrier;
 use crate::locks::lock;
+use crate::panics::caught;
 use crate::process::fork::PerProcess;
 use crate::process::loaded;
 use crate::process::ordinary::become_ordinary;
@@ -46,7 +47,6 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use rota::{Role, Rota};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
@@ -315,6 +315,7 @@ pub(crate) fn attend(
 ) -> Option<Duration> {
     let domain = keeper.domain().upgrade()?;
     be_watched(&*domain);
+    // A keeper is usable after any of its steps.
     let wait = caught(|| keeper.visit()).unwrap_or(Some(RETRY));
     // A step of its own, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
@@ -336,15 +337,6 @@ pub(crate) const EPOCH: usize = 1;
 fn leave_all_places() {
     // The later entry runs first: it holds a record of the earlier.
     LEAVE.iter().rev().filter_map(OnceLock::get).for_each(|leave| leave());
-}
-
-/// Returns `None` if it panicked.
-fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
-    // A keeper is usable after any of its steps.
-    catch_unwind(AssertUnwindSafe(work))
-        // The panic hook has reported it. The payload is leaked, since its own destructor might panic.
-        .map_err(core::mem::forget)
-        .ok()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -4,6 +4,7 @@ use super::pressure::Pressure;
 use super::trace;
 use crate::engine::Engine;
 use crate::evidence::status::Status;
+use crate::locks::try_lock;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
@@ -30,7 +31,7 @@ impl Told {
         let status = engine.status();
         let before = {
             // Another thread is reporting.
-            let Ok(mut told) = self.status.try_lock() else { return };
+            let Some(mut told) = try_lock(&self.status) else { return };
             if *told == Some(status) {
                 return;
             }
