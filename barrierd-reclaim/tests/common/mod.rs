@@ -3,4 +3,5 @@
 
 pub(crate) mod alone;
 pub(crate) mod forged;
+pub(crate) mod quietly;
 pub(crate) mod seccomp;
