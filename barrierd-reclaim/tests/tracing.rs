@@ -6,12 +6,15 @@ mod common;
 #[path = "../src/report/on_event.rs"]
 mod on_event;
 
+#[path = "common/quietly.rs"]
+mod quietly;
+
 use barrierd_client::{abi, clock::now_ns};
 use barrierd_reclaim::{Blocker, Reclaimer, Source, Status};
 use common::forged::Forged;
-use common::quietly::quietly;
 use common::seccomp;
 use on_event::OnEvent;
+use quietly::quietly;
 use std::fmt::{Debug, Write};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

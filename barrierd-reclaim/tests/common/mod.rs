@@ -3,5 +3,4 @@
 
 pub(crate) mod alone;
 pub(crate) mod forged;
-pub(crate) mod quietly;
 pub(crate) mod seccomp;
