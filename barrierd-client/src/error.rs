@@ -113,7 +113,7 @@ pub enum OpenError {
 
     /// The file is shorter than what it says it holds.
     #[error(
-        "{}: {len} bytes long, and barrierd's files have {need} at least: name barrierd's file; if this is it, it was cut short: remove it and restart barrierd", path.display()
+        "{}: {len} bytes long, needs {need}: name barrierd's file; if this is it, it was cut short, so remove it and restart barrierd", path.display()
     )]
     TooShort {
         /// The file.
