@@ -359,32 +359,11 @@ mod tests {
     use super::*;
     use crate::domain::keeper::Keeper;
     use crate::domain::local;
-    use crate::domain::local::DomainId;
     use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;
+    use crate::report::on_event::OnEvent;
     use std::sync::Arc;
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
-
-    /// Uses the domain, and panics.
-    struct Rude(Weak<Domain>, DomainId);
-
-    impl Subscriber for Rude {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-        fn event(&self, _: &Event<'_>) {
-            local::find(self.1, &self.0.upgrade().expect("alive")).expect("not exiting");
-            panic!("a subscriber's panic, on purpose");
-        }
-    }
+    use tracing::Event;
 
     #[test]
     fn a_subscriber_leaves_no_place_behind() {
@@ -394,7 +373,11 @@ mod tests {
         domain.watch().expect("it has one").wake_up();
         let id = local::next_id();
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
-        let rude = Rude(Arc::downgrade(&domain), id);
+        let used = Arc::downgrade(&domain);
+        let rude = OnEvent(move |_: &Event<'_>| {
+            local::find(id, &used.upgrade().expect("alive")).expect("not exiting");
+            panic!("a subscriber's panic, on purpose");
+        });
         let wait = tracing::subscriber::with_default(rude, || attend(&mut keeper, |_| ()));
         assert_eq!(wait, Some(RETRY), "it panicked, and the next visit is due");
         assert_eq!((domain.all_records().count(), domain.records().count()), (1, 0));
