@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/daemon.sh
 
+echo "Building what is not built yet: some minutes the first time." >&2
 cargo build --release --quiet -p barrierctl
 barrierctl=${CARGO_TARGET_DIR:-target}/release/barrierctl
 

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 seconds=${DEMO_SECONDS:-3}
 demo=${CARGO_TARGET_DIR:-target}/release/examples/demo
 
+echo "Building what is not built yet: some minutes the first time." >&2
 cargo build --release --quiet -p barrierd-reclaim --example demo
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -2,6 +2,9 @@
 
 mod common;
 
+#[path = "../barrierctl/tests/common/asked.rs"]
+mod asked;
+
 #[path = "common/nobody.rs"]
 mod nobody;
 
@@ -9,33 +12,18 @@ mod nobody;
 mod terminal;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use asked::{json, printed};
 use common::{Daemon, directory, have_root};
 use serde_json::Value;
 use terminal::Terminal;
 
 /// barrierctl as root.
 fn barrierctl(file: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(common::barrierctl());
-    command.arg("--file").arg(file).args(args);
-    command
-}
-
-#[track_caller]
-fn printed(command: &mut Command, status: i32) -> String {
-    let Output { status: found, stdout, stderr } = command.output().expect("started");
-    let text = String::from_utf8(stdout).expect("UTF-8");
-    assert_eq!(found.code(), Some(status), "{text}\n{}", String::from_utf8_lossy(&stderr));
-    text
-}
-
-#[track_caller]
-fn json(command: &mut Command, status: i32) -> Value {
-    let text = printed(command, status);
-    serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why} in {text}"))
+    asked::barrierctl(common::barrierctl(), file, args)
 }
 
 #[test]

@@ -90,9 +90,7 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Str
             (None, None) => OsString::new(),
             (None, Some(_)) => return Err(format!("--{} takes no value", option.long)),
             (Some(_), Some(value)) => value.into(),
-            (Some(what), None) => args
-                .next()
-                .ok_or_else(|| format!("--{} needs a {}", option.long, what.to_lowercase()))?,
+            (Some(_), None) => args.next().ok_or_else(|| needs(option))?,
         };
         given.push((option.long, value));
     }
@@ -123,7 +121,8 @@ impl Given {
                 let verbs: Vec<_> =
                     OPTIONS.iter().filter(|o| o.long == *long).flat_map(|o| o.verbs).collect();
                 let verbs: Vec<_> = verbs.into_iter().copied().collect();
-                format!("{} takes no --{long}, only {} does", self.verb, verbs.join(", "))
+                let does = if verbs.len() == 1 { "does" } else { "do" };
+                format!("{} takes no --{long}, only {} {does}", self.verb, verbs.join(" and "))
             })?;
             check(option, value)?;
         }
@@ -213,17 +212,30 @@ fn check(option: &Opt, value: &OsString) -> Result<(), String> {
             let number = value.to_str().and_then(|text| text.parse().ok());
             match number {
                 Some(number) if (least..=most).contains(&number) => Ok(()),
-                _ => Err(format!(
-                    "--{long} needs a whole number from {least} to {most}, not {value:?}"
-                )),
+                _ => Err(format!("{}, not {value:?}", needs(option))),
             }
         }
         Takes::OneOf { words, .. } => {
             if words.iter().any(|(word, _)| value == word) {
                 return Ok(());
             }
+            Err(format!("{}, not {value:?}", needs(option)))
+        }
+    }
+}
+
+/// Says what `option` must be followed by.
+fn needs(option: &Opt) -> String {
+    let long = option.long;
+    match option.takes {
+        Takes::Nothing => format!("--{long} takes no value"),
+        Takes::Path => format!("--{long} needs a path"),
+        Takes::Number { least, most, .. } => {
+            format!("--{long} needs a whole number from {least} to {most}")
+        }
+        Takes::OneOf { words, .. } => {
             let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            Err(format!("--{long} needs one of {}, not {value:?}", words.join(", ")))
+            format!("--{long} needs one of {}", words.join(", "))
         }
     }
 }
@@ -233,7 +245,7 @@ fn is(option: &Opt, text: &str) -> bool {
         || option.short.is_some_and(|short| text == format!("-{short}"))
 }
 
-/// What to say of `arg`, with the name most like it, if one is.
+/// What to say of `arg`, with the name most like it, if one is; else, for a verb, with all of them.
 fn unknown(arg: &OsString, names: impl Iterator<Item = String>) -> String {
     let said = format!("don't know what to do with {arg:?}");
     let Some(text) = arg.to_str().map(|text| text.split('=').next().unwrap_or_default()) else {
@@ -243,11 +255,11 @@ fn unknown(arg: &OsString, names: impl Iterator<Item = String>) -> String {
         let begun = text.len() > 3 && (name.starts_with(text) || text.starts_with(name.as_str()));
         begun || edits(text, name) <= 2
     };
-    let mut names: Vec<_> = names.filter(like).collect();
-    names.sort_by_key(|name| edits(text, name));
-    match names.first() {
+    let names: Vec<_> = names.collect();
+    match names.iter().filter(|name| like(name)).min_by_key(|name| edits(text, name)) {
         Some(name) => format!("{said}: did you mean {name}?"),
-        None => said,
+        None if text.starts_with('-') => said,
+        None => format!("{said}: the verbs are {}", names.join(", ")),
     }
 }
 
@@ -345,19 +357,22 @@ mod tests {
     fn bad_input_is_refused_with_what_to_do() {
         for (args, words) in [
             (&[][..], "say what to do: status, watch"),
-            (&["jump"], "don't know what to do with \"jump\""),
+            (&["jump"], "don't know what to do with \"jump\": the verbs are status, watch, wait"),
             (&["stats"], "did you mean status?"),
             (&["watch", "--intervall-ms", "5"], "did you mean --interval-ms?"),
             (&["wait", "--timeout", "5"], "did you mean --timeout-ms?"),
             (&["status", "wait"], "a second verb"),
-            (&["status", "--timeout-ms", "5"], "status takes no --timeout-ms, only wait, compare"),
+            (
+                &["status", "--timeout-ms", "5"],
+                "status takes no --timeout-ms, only wait and compare do",
+            ),
             (&["wait", "--timeout-ms", "-1"], "a whole number from 0 to 86400000, not \"-1\""),
             (&["wait", "--timeout-ms", ""], "a whole number"),
             (&["wait", "--timeout-ms", "99999999999999999999"], "a whole number"),
             (&["watch", "--interval-ms", "1"], "from 50 to 60000"),
             (&["compare", "--load", "1e3"], "a whole number"),
             (&["wait", "--by", "luck"], "one of ns, vtime, expedited, not \"luck\""),
-            (&["wait", "--by"], "--by needs a what"),
+            (&["wait", "--by"], "--by needs one of ns, vtime, expedited"),
             (&["status", "--json=yes"], "--json takes no value"),
             (&["status", "--file", ""], "needs a path, not nothing"),
             (&["status", "--file"], "--file needs a path"),

@@ -23,7 +23,7 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "status",
         about: "say whether the daemon is at work, and what it has done so far",
-        more: "One look: the daemon, who wrote the file, the watermark's age, rounds, what the daemon \
+        more: "Once: the daemon, which daemon wrote the file, the watermark's age, rounds, what the daemon \
                has counted, which CPU held barriers up, and what to do if something is wrong. Takes \
                up to half a second where the daemon seems to be dead.",
         example: ("barrierctl status --json", "how the daemon is, for a program: one JSON object"),
@@ -217,7 +217,7 @@ pub const OPTIONS: &[Opt] = &[
         long: "load",
         short: None,
         takes: Takes::Number { name: "N", least: 0, most: 4_096, default: 1 },
-        about: "threads of this process that spin meanwhile; with 0 some have nobody to interrupt",
+        about: "threads of this process that spin meanwhile; with 0, some ways have no CPU to interrupt",
         verbs: &["compare"],
     },
     Opt {
@@ -231,7 +231,7 @@ pub const OPTIONS: &[Opt] = &[
         long: "quiet",
         short: Some('q'),
         takes: Takes::Nothing,
-        about: "no line for each wait, only what comes of all",
+        about: "no line for each wait, only the table and the picture",
         verbs: &["compare"],
     },
     Opt {

@@ -1,6 +1,9 @@
 //! The program: its exit statuses and output, and what only another process can show: other
 //! namespaces, a missing `/proc`.
 
+#[path = "common/asked.rs"]
+mod asked;
+
 #[path = "common/exposition.rs"]
 mod exposition;
 
@@ -13,6 +16,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use asked::{json, printed};
 use barrierd_client::boot::BootId;
 use barrierd_client::counters::{self, Kind, NONE, TABLE, Unit, Word};
 use barrierd_client::{Stamp, abi, clock};
@@ -36,9 +40,7 @@ fn expect(command: &mut Command, status: i32, words: &[&str]) {
 }
 
 fn barrierctl(path: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(BARRIERCTL);
-    command.arg("--file").arg(path).args(args);
-    command
+    asked::barrierctl(BARRIERCTL.as_ref(), path, args)
 }
 
 /// Runs `asked` while the daemon of the file at `path` beats and its barrier moves.
@@ -55,23 +57,7 @@ fn beside_a_daemon(path: &Path, asked: impl FnOnce() + Send) {
     });
 }
 
-/// What `command` prints, after it ended with `status`.
-#[track_caller]
-fn printed(command: &mut Command, status: i32) -> String {
-    let Output { status: found, stdout, stderr } = command.output().expect("started");
-    let text = String::from_utf8(stdout).expect("UTF-8");
-    assert_eq!(found.code(), Some(status), "{text}\n{}", String::from_utf8_lossy(&stderr));
-    text
-}
-
-/// The same, read as JSON by somebody else's reader.
-#[track_caller]
-fn json(command: &mut Command, status: i32) -> serde_json::Value {
-    let text = printed(command, status);
-    serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why} in {text}"))
-}
-
-/// The same, after `setup` ran in a shell inside the namespaces that `unshare` makes for `flags`.
+/// `barrierctl status`, after `setup` ran in a shell inside the namespaces that `unshare` makes for `flags`.
 fn inside(flags: &[&str], setup: &str, path: &Path) -> Command {
     let mut command = Command::new("unshare");
     let script = format!("{setup} exec \"$0\" --file \"$1\" status");

@@ -30,7 +30,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Offset of the number of entries in the per-CPU table.
+/// Offset in bytes of the number of entries in the per-CPU table.
 pub const NCPU: usize = 0;
 /// Offset of the current virtual time (futex word).
 pub const VTIME: usize = 8;
@@ -67,57 +67,57 @@ pub const VERSION_VALUE: u64 = 1;
 pub const FLAG_STOPPED: u64 = 1 << 0;
 /// [`FLAGS`]: the per-CPU entries are each CPU's own times, not copies of the global minimum.
 pub const FLAG_PER_CPU_EXACT: u64 = 1 << 1;
-/// [`FLAGS`]: the daemon has seen nobody wait of late, so barriers are rare. It notices who sleeps on a
-/// futex word at its next publication, and at once who sends an [`announcement`].
+/// [`FLAGS`]: the daemon has seen nobody wait of late, so barriers are rare. It notices a sleeper on a
+/// futex word at its next publication, and an [`announcement`] at once.
 pub const FLAG_EASY: u64 = 1 << 2;
 
 /// Longest time between two beats of a running daemon, in nanoseconds.
 pub const HEARTBEAT_PERIOD_NS: u64 = 100_000_000;
-/// Evidence is the clock minus this, in nanoseconds, and minus what reading it took: the counters of two
-/// CPUs may differ by a little. `CLOCK_MONOTONIC` steps back by far more while it is slewed and vCPUs
-/// are stolen from; that evidence holds then, too, is the daemon's work alone (docs/proofs/daemon.md,
-/// "The clock").
+/// An evidence time is the clock minus this, in nanoseconds, and minus the time that the reading took, since the
+/// counters of two CPUs may differ by a little. `CLOCK_MONOTONIC` steps back by far more while it is slewed and time
+/// is stolen from vCPUs. The daemon alone sees to it that evidence holds then, too (docs/proofs/daemon.md, "The
+/// clock").
 pub const CLOCK_MARGIN_NS: u64 = 10_000;
-/// Most CPUs a file may name; a larger count is damage.
+/// The largest number of CPUs that a file may name; a larger one is damage.
 pub const MAX_CPUS: u64 = 1 << 16;
-/// Appended to the public file's path: the datagram socket that takes requests for expedited
-/// barriers, and announcements.
+/// The suffix that makes the path of the datagram socket from that of the public file. The socket takes requests
+/// for expedited barriers, and announcements.
 pub const SOCKET_SUFFIX: &str = ".sock";
-/// Bytes of a request: [`REQUEST_MAGIC`], then the time that must pass, both little-endian.
+/// Size of a request in bytes: [`REQUEST_MAGIC`], then the time that must pass, both little-endian.
 pub const REQUEST_BYTES: usize = 16;
-/// What a request begins with; its last byte is the version of this layout.
+/// The first word of a request; its last byte is the version of this layout.
 pub const REQUEST_MAGIC: u64 = u64::from_le_bytes(*b"expedit\x01");
-/// What an [`announcement`] begins with; its last byte is the version of this layout.
+/// The first word of an [`announcement`]; its last byte is the version of this layout.
 pub const ANNOUNCEMENT_MAGIC: u64 = u64::from_le_bytes(*b"waiting\x01");
-/// Where the daemon keeps its file when no path is given.
+/// The path of the daemon's file if none is given.
 pub const DEFAULT_PATH: &str = "/run/barrierd/barrier";
 
-/// Offset of CPU `cpu`'s watermark in nanoseconds.
+/// Returns the offset of CPU `cpu`'s watermark in nanoseconds.
 #[must_use]
 pub const fn per_cpu_ns(cpu: usize) -> usize {
     PER_CPU + cpu * PER_CPU_STRIDE
 }
 
-/// Offset of CPU `cpu`'s watermark in virtual time.
+/// Returns the offset of CPU `cpu`'s watermark in virtual time.
 #[must_use]
 pub const fn per_cpu_vtime(cpu: usize) -> usize {
     per_cpu_ns(cpu) + 8
 }
 
-/// Bytes that a file for `ncpu` CPUs holds at least, before rounding up to whole pages.
+/// Returns the least size in bytes of a file for `ncpu` CPUs, before rounding up to whole pages.
 #[must_use]
 pub const fn size_for(ncpu: usize) -> usize {
     PER_CPU + ncpu * PER_CPU_STRIDE
 }
 
-/// Offset of the 32-bit futex word inside the `u64` at `offset`: its low half, which on a
+/// Returns the offset of the 32-bit futex word inside the `u64` at `offset`: of its low half, which on a
 /// little-endian machine stands first.
 #[must_use]
 pub const fn futex_word(offset: usize) -> usize {
     offset
 }
 
-/// The request for a barrier for the time `ns`, nanoseconds of `CLOCK_MONOTONIC`.
+/// Returns the request for a barrier for the time `ns`, in nanoseconds of `CLOCK_MONOTONIC`.
 #[must_use]
 pub fn request(ns: u64) -> [u8; REQUEST_BYTES] {
     let mut bytes = [0; REQUEST_BYTES];
@@ -126,8 +126,8 @@ pub fn request(ns: u64) -> [u8; REQUEST_BYTES] {
     bytes
 }
 
-/// Word that somebody waits, who asks for no more than barriers at the usual pace: [`ANNOUNCEMENT_MAGIC`],
-/// then zero. As long as a request, and goes where requests go.
+/// Returns the message that a process waits, and needs no more than barriers at the usual pace:
+/// [`ANNOUNCEMENT_MAGIC`], then zero. It is as long as a request, and is sent to the same socket.
 #[must_use]
 pub fn announcement() -> [u8; REQUEST_BYTES] {
     let mut bytes = [0; REQUEST_BYTES];
@@ -135,7 +135,7 @@ pub fn announcement() -> [u8; REQUEST_BYTES] {
     bytes
 }
 
-/// Where the socket of the public file `public` is.
+/// Returns the path of the socket of the public file `public`.
 #[must_use]
 pub fn socket_path(public: &Path) -> PathBuf {
     let mut path = public.as_os_str().to_owned();

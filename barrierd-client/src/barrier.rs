@@ -25,22 +25,23 @@ use crate::trust::{Distrust, Trust, judge};
 use crate::words::Words;
 use crate::{abi, clock};
 
-/// What the daemon vouches for at one moment. Each number is true by itself.
+/// The barriers that the daemon vouches for at one moment. Each number is true by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
-    /// The barrier has passed for every stamp below this (nanoseconds of `CLOCK_MONOTONIC`), and
-    /// it is not after now. 0 when there is none to be had now: look again.
+    /// The barrier has passed for every stamp below this, in nanoseconds of `CLOCK_MONOTONIC`. It is not
+    /// after now. 0 if there is no usable one at the moment: read it again later.
     pub ns: u64,
     /// The barrier has passed for whatever was tagged with a virtual time below this, read from
-    /// [`Barrier::vtime_word`] under this `generation`. 0 when there is none.
+    /// [`Barrier::vtime_word`] under this `generation`. 0 if there is none.
     pub vtime: u64,
-    /// Which daemon's: raised each time one takes the file over. 0 for a legacy file.
+    /// The number of the daemon that wrote it: raised each time one takes the file over. 0 for a legacy file.
     pub generation: u64,
 }
 
 /// A mapped public file, to be shared between threads by reference or `Arc`.
 ///
-/// Nothing but [`open`](Self::open) and [`reopen`](Self::reopen) allocates; nothing locks. The mapping lives as long as this.
+/// Only [`open`](Self::open) and [`reopen`](Self::reopen) allocate; no call locks. The mapping lives as long as the
+/// `Barrier`. A *legacy file* is one that the C daemon of the same name wrote.
 #[derive(Debug)]
 pub struct Barrier {
     words: Words,
@@ -70,7 +71,7 @@ impl Barrier {
     /// The path may contain no symbolic link, and each of its directories must belong to root or
     /// to this process's effective user.
     ///
-    /// Cost: about thirty system calls, two mappings, a few allocations.
+    /// It costs about thirty system calls, two mappings and a few allocations.
     ///
     /// ```
     /// use barrierd_client::{Barrier, OpenError};
@@ -82,7 +83,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`OpenError`] says which check failed, what was found and what to do.
+    /// Returns an [`OpenError`], which says which check failed, what was found and what to do.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let CheckedFile { file, path, len, id } = path_check::open(path.as_ref())?;
         match time_ns::current() {
@@ -108,46 +109,46 @@ impl Barrier {
         Ok(Self { words, trust, watch, fork, header, requests, path, id })
     }
 
-    /// Opens [`abi::DEFAULT_PATH`].
+    /// Opens the file at [`abi::DEFAULT_PATH`], at the same cost as [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// As for [`open`](Self::open).
     pub fn open_default() -> Result<Self, OpenError> {
         Self::open(abi::DEFAULT_PATH)
     }
 
-    /// The present moment: [`Stamp::now`].
+    /// Returns the present moment, as [`Stamp::now`] does, at the same cost.
     #[inline]
     #[must_use]
     pub fn now(&self) -> Stamp {
         Stamp::now()
     }
 
-    /// Whether the barrier for `stamp` has passed: every CPU has been at a full memory barrier
+    /// Returns whether the barrier for `stamp` has passed: every CPU has been at a full memory barrier
     /// since. If so, what any code on any CPU did before that barrier is visible to this thread.
     ///
-    /// Cost: a few loads and one clock read; in the child of a fork, once, some system calls.
+    /// It costs a few loads and one clock reading; in the child of a fork, once, also some system calls.
     ///
     /// # Errors
     ///
-    /// [`Distrust`]: the source was caught lying, now or earlier.
+    /// Returns [`Distrust`] if the source was caught lying, now or earlier.
     #[inline]
     pub fn passed(&self, stamp: Stamp) -> Result<bool, Distrust> {
         Ok(self.read_watermark()?.ns > stamp.ns())
     }
 
-    /// The watermark, in time and in virtual time. Cost and visibility as for
+    /// Returns the watermark, in time and in virtual time. Cost and visibility are those of
     /// [`passed`](Self::passed).
     ///
     /// # Errors
     ///
-    /// [`Distrust`]: the source was caught lying, now or earlier.
+    /// Returns [`Distrust`] if the source was caught lying, now or earlier.
     pub fn watermark(&self) -> Result<Watermark, Distrust> {
         Ok(self.look_at_both()?.1)
     }
 
-    /// The watermark, and its word in time as it stands, for a futex.
+    /// Returns the watermark, and its word in time as it stands, for a futex.
     pub(crate) fn look_at_both(&self) -> Result<(u64, Watermark), Distrust> {
         if self.header.legacy {
             let Reading { word, ns } = self.read_watermark()?;
@@ -193,14 +194,14 @@ impl Barrier {
         Ok(if unmoved { 0 } else { ns })
     }
 
-    /// Whether the source may be asked at all, by this process.
+    /// Checks whether this process may ask the source at all.
     #[inline]
     fn admit(&self) -> Result<(), Distrust> {
         self.trust.check()?;
         if self.fork.is_set() { Ok(()) } else { self.admit_child() }
     }
 
-    /// First call in the child of a fork: it may have been born into another time namespace.
+    /// The first call in the child of a fork, which may have been born into another time namespace.
     #[cold]
     fn admit_child(&self) -> Result<(), Distrust> {
         match time_ns::current() {
@@ -213,9 +214,10 @@ impl Barrier {
         }
     }
 
-    /// Whether the daemon is at work. Each call reads the beat once, and [`Liveness::Stale`] takes two readings.
+    /// Returns whether the daemon is at work. Each call reads the beat once, so it takes two calls, at least 50 ms
+    /// apart, until it says [`Liveness::Stale`].
     ///
-    /// Lock-free. Cost: a few loads and one clock read.
+    /// It is lock-free, and costs a few loads and one clock reading.
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         let (flags, beat, limit) = if self.header.legacy {
@@ -231,21 +233,21 @@ impl Barrier {
         self.watch.judge(beat, clock::now_ns(), limit)
     }
 
-    /// Whether the daemon has seen nobody wait of late. Then barriers are up to 90 ms apart, until somebody
-    /// sleeps in [`wait_passive`](Self::wait_passive) or asks by [`expedite`](Self::expedite); who only
-    /// looks, by [`passed`](Self::passed), is not seen. False for a legacy file.
+    /// Returns whether the daemon has seen nobody wait of late. Then barriers are up to 90 ms apart, until some
+    /// process sleeps in [`wait_passive`](Self::wait_passive) or asks by [`expedite`](Self::expedite). The daemon
+    /// does not see a process that only calls [`passed`](Self::passed). False for a legacy file.
     ///
-    /// Cost: a load.
+    /// It costs a load.
     #[must_use]
     pub fn is_easy(&self) -> bool {
         !self.header.legacy && self.words.load(abi::FLAGS) & abi::FLAG_EASY != 0
     }
 
-    /// The current virtual time, inside the mapping, for one plain load (Relaxed) per retired item:
-    /// an item tagged with `v` needs no more waiting once [`Watermark::vtime`] > `v` under the same
-    /// [`generation`](Self::generation). Load it after the item was unlinked; no fence is needed.
+    /// Returns the address of the current virtual time inside the mapping, for one plain load (Relaxed) for each
+    /// retired item. An item tagged with `v` needs no more waiting once [`Watermark::vtime`] > `v` under the same
+    /// [`generation`](Self::generation). Load the word after the item was unlinked; no fence is needed.
     ///
-    /// Valid while this `Barrier` lives. The memory is read-only: storing through it is a fault.
+    /// The address is valid while this `Barrier` lives. The memory is read-only: storing through it is a fault.
     /// `None` for a legacy file, whose virtual time is unsound.
     #[inline]
     #[must_use]
@@ -253,11 +255,11 @@ impl Barrier {
         (!self.header.legacy).then(|| self.words.pointer(abi::TRUSTED_VTIME))
     }
 
-    /// The present moment in virtual time: for who can't afford a fence and a clock reading, and can
-    /// afford two of the daemon's rounds instead of one. Take it after the change; no fence is needed.
+    /// Returns the present moment in virtual time. It saves the fence and the clock reading of [`now`](Self::now),
+    /// and waits for two of the daemon's rounds instead of one. Take it after the change; no fence is needed.
     /// `None` for a legacy file, whose virtual time is unsound.
     ///
-    /// Cost: two loads, in this order (arm64: a load fence between them).
+    /// It costs two loads, in this order (on arm64 with a load fence between them).
     #[inline]
     #[must_use]
     pub fn virtual_stamp(&self) -> Option<VirtualStamp> {
@@ -275,43 +277,45 @@ impl Barrier {
         Some(VirtualStamp { vtime: self.words.load(abi::TRUSTED_VTIME), generation })
     }
 
-    /// Where the mapping begins, laid out as [`abi`] says, for readers in another language. Valid while
-    /// this `Barrier` lives; at least [`abi::size_for`] [`ncpu`](Self::ncpu) bytes. Others store to it at
-    /// any time: 64-bit atomic loads only. The memory is read-only: storing through it is a fault.
+    /// Returns the beginning of the mapping, for readers in another language. It is laid out as [`abi`] says, valid
+    /// while this `Barrier` lives, and [`abi::size_for`] `(`[`ncpu`](Self::ncpu)`)` bytes long at least. The daemon
+    /// stores to it at any time, so read it by 64-bit atomic loads only. The memory is read-only: storing through the
+    /// pointer is a fault.
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.words.as_ptr()
     }
 
-    /// The current virtual time; `None` for a legacy file.
+    /// Returns the current virtual time, a number of rounds; `None` for a legacy file. It costs a load.
     #[must_use]
     pub fn vtime(&self) -> Option<u64> {
         (!self.header.legacy).then(|| self.words.load(abi::TRUSTED_VTIME))
     }
 
-    /// Which daemon writes the file: raised each time one takes it over; 0 for a legacy file.
+    /// Returns the number of the daemon that writes the file, raised each time one takes it over; 0 for a legacy file.
     #[must_use]
     pub fn generation(&self) -> u64 {
         if self.header.legacy { 0 } else { self.words.load(abi::GENERATION) }
     }
 
-    /// The daemon's last sign of life, nanoseconds of `CLOCK_MONOTONIC`; `None` for a legacy file.
+    /// Returns the time of the daemon's last sign of life, in nanoseconds of `CLOCK_MONOTONIC`; `None` for a legacy
+    /// file.
     #[must_use]
     pub fn heartbeat_ns(&self) -> Option<u64> {
         (!self.header.legacy).then(|| self.words.load(abi::HEARTBEAT_NS))
     }
 
-    /// Entries in the per-CPU table.
+    /// Returns the number of entries in the per-CPU table.
     #[must_use]
     pub fn ncpu(&self) -> usize {
         self.header.ncpu
     }
 
-    /// What the daemon has counted since its start: for display, it proves nothing.
+    /// Returns the daemon's counters since its start, for display: they prove nothing. It costs some thirty loads.
     ///
     /// # Errors
     ///
-    /// [`CountersError`]: there are none, or none that this version knows.
+    /// Returns a [`CountersError`] if there are none, or none that this version knows.
     pub fn counters(&self) -> Result<Counters, CountersError> {
         if self.header.legacy {
             return Err(CountersError::Legacy);
@@ -319,25 +323,25 @@ impl Barrier {
         Counters::read(self.header.ncpu, self.words.len(), |offset| self.words.load(offset))
     }
 
-    /// Whether the C daemon wrote the file: only its watermark in time is usable, and only once it
+    /// Returns whether the C daemon wrote the file. Then only its watermark in time is usable, and only once it
     /// has moved since the file was opened.
     #[must_use]
     pub fn is_legacy(&self) -> bool {
         self.header.legacy
     }
 
-    /// The absolute path that was opened.
+    /// Returns the absolute path that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether [`path`](Self::path) still names the mapped file. If not, a daemon has made a new
-    /// one (or none has yet): open it again.
+    /// Returns whether [`path`](Self::path) still names the mapped file. If not, a daemon has made a new
+    /// one (or none has yet): [`reopen`](Self::reopen) it. It costs one system call.
     ///
     /// # Errors
     ///
-    /// What `stat` on the path says, except that nothing is there, which is an answer.
+    /// Returns the error of `stat` on the path. If there is nothing at the path, that is no error: `false`.
     pub fn same_file(&self) -> io::Result<bool> {
         match statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok((stat.st_dev, stat.st_ino) == self.id),
@@ -346,21 +350,21 @@ impl Barrier {
         }
     }
 
-    /// Opens [`path`](Self::path) again if that leads somewhere else by now: another file, or this one
-    /// after a daemon has completed a legacy header. `None` if all is as it was; a daemon that was
-    /// started again on the same file needs no reopening.
+    /// Opens [`path`](Self::path) again if by now it leads to another file, or to this one after a daemon has
+    /// completed a legacy header. Returns `None` if nothing has changed. A daemon that was started again on the same
+    /// file needs no reopening.
     ///
     /// This `Barrier`, and what was read through it, stays valid. Stamps in time hold for both;
-    /// those in virtual time for the one that they came from.
+    /// those in virtual time hold for the one that they came from.
     ///
     /// A source that is distrusted stays so while the path leads to it; [`open`](Self::open) judges
     /// anew.
     ///
-    /// Cost: one system call for `None`, else that of [`open`](Self::open).
+    /// It costs one system call if it returns `None`, else as much as [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// [`OpenError`], as for [`open`](Self::open); `NotFound` where there is nothing at the path.
+    /// Returns an [`OpenError`], as [`open`](Self::open) does: `NotFound` if there is nothing at the path.
     pub fn reopen(&self) -> Result<Option<Self>, OpenError> {
         let same = self.same_file().map_err(|source| OpenError::Io {
             path: self.path.clone(),
@@ -371,12 +375,12 @@ impl Barrier {
         if same && !completed { Ok(None) } else { Self::open(&self.path).map(Some) }
     }
 
-    /// Where to ask for expedited barriers.
+    /// Returns the way to ask for expedited barriers.
     pub(crate) fn requests(&self) -> &Requests {
         &self.requests
     }
 
-    /// The words, for the wait.
+    /// Returns the words, for the wait.
     pub(crate) fn words(&self) -> &Words {
         &self.words
     }

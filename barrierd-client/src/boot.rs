@@ -1,4 +1,4 @@
-//! Which boot of the kernel this is.
+//! The id of the kernel's boot.
 //!
 //! This module owns the boot id: its text, its bytes, its two words in the file. It knows nothing
 //! of the file itself.
@@ -8,7 +8,7 @@ use std::io;
 
 use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, open};
 
-/// Where the kernel tells it.
+/// The file in which the kernel tells it.
 const PATH: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The kernel's random boot id: 16 bytes in the order of its text form.
@@ -25,11 +25,11 @@ const PATH: &str = "/proc/sys/kernel/random/boot_id";
 pub struct BootId(pub [u8; 16]);
 
 impl BootId {
-    /// The id of the running kernel.
+    /// Returns the id of the running kernel. It costs a few system calls.
     ///
     /// # Errors
     ///
-    /// `/proc/sys/kernel/random/boot_id` can't be read, isn't the kernel's own (containers mount
+    /// Returns an error if `/proc/sys/kernel/random/boot_id` can't be read, isn't the kernel's own (containers mount
     /// another file over it) or holds no id.
     pub fn current() -> io::Result<Self> {
         let fd = open(PATH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -45,7 +45,8 @@ impl BootId {
         })
     }
 
-    /// The id from its text: 32 hexadecimal digits, hyphens and surrounding white space ignored.
+    /// Reads the id from its text: 32 hexadecimal digits. Hyphens and surrounding white space are ignored. Returns
+    /// `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut nibbles = text.trim().chars().filter(|&c| c != '-').map(|c| c.to_digit(16));
@@ -57,13 +58,13 @@ impl BootId {
         nibbles.next().is_none().then_some(Self(id))
     }
 
-    /// The id from the two words at [`abi::BOOT_ID`](crate::abi::BOOT_ID).
+    /// Makes the id from the two words at [`abi::BOOT_ID`](crate::abi::BOOT_ID).
     #[must_use]
     pub fn from_words([first, second]: [u64; 2]) -> Self {
         Self((u128::from(second) << 64 | u128::from(first)).to_le_bytes())
     }
 
-    /// The two words at [`abi::BOOT_ID`](crate::abi::BOOT_ID).
+    /// Returns the two words at [`abi::BOOT_ID`](crate::abi::BOOT_ID).
     #[must_use]
     pub fn words(self) -> [u64; 2] {
         let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;

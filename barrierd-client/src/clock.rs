@@ -9,13 +9,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, as the daemon counts them.
+/// Returns the time in nanoseconds of `CLOCK_MONOTONIC`, the daemon's clock.
 ///
-/// While the kernel slews the clock a reading may be less than an earlier one, by no fixed bound. Nothing
-/// here rests on it: what the daemon publishes is below every later reading.
+/// While the kernel slews the clock, a reading may be less than an earlier one, by no fixed bound. Nothing
+/// here rests on the readings' order: what the daemon publishes is below every later reading.
 ///
-/// Orders nothing: see [`Stamp::now`](crate::Stamp::now) for the fence. Cost: one vDSO call, about
-/// 25 ns; a system call where the kernel's clock source can't be read from user space.
+/// It orders nothing: see [`Stamp::now`](crate::Stamp::now) for the fence. It costs one vDSO call, about
+/// 25 ns, or a system call where the kernel's clock source can't be read from user space.
 ///
 /// ```
 /// let earlier = barrierd_client::clock::now_ns();

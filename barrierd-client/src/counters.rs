@@ -1,31 +1,31 @@
 //! The daemon's counters, as they lie in the public file after the per-CPU table.
 //!
 //! This module owns their layout, names, units and meanings, for the daemon that writes them and for
-//! whoever reads them. It is handed a way to load words and knows nothing of mappings.
+//! all readers. It is handed a way to load words and knows nothing of mappings.
 //!
-//! They begin at [`base`]: the C daemon and its clients never look there, and that daemon never
+//! They begin at [`base`]. The C daemon and its clients never read there, and that daemon never
 //! shrinks a file. Every word is a little-endian `u64`, written by one thread in single stores.
 //!
 //! | offset from [`base`] | constant | meaning |
 //! |---|---|---|
 //! | 0 | [`MAGIC`] | [`MAGIC_VALUE`], stored last; 0 while a daemon starts over |
 //! | 8 | [`VERSION`] | [`VERSION_VALUE`], raised if a word changes its place or its meaning |
-//! | 16 | [`COUNT`] | words from [`FIRST`] on that this daemon writes |
-//! | 24 | [`START_NS`] | when it started, nanoseconds of `CLOCK_MONOTONIC`: no two have the same |
+//! | 16 | [`COUNT`] | number of words from [`FIRST`] on that this daemon writes |
+//! | 24 | [`START_NS`] | when the daemon started, in nanoseconds of `CLOCK_MONOTONIC`: no two have the same |
 //! | 32 + 8 i | [`FIRST`] | word i of [`TABLE`] |
 //!
-//! **Other versions.** New words are added at the end. An older daemon's file has fewer, so a reader
-//! finds `None` for the rest; of a newer one's it ignores what it doesn't know.
+//! **Other versions.** New words are added at the end. An older daemon's file has fewer, and a reader
+//! finds `None` for the rest. In a newer daemon's file, a reader ignores the words that it doesn't know.
 //!
-//! **What is in it.** Everyone can read the file, so nothing that tells when one CPU takes
-//! interrupts: sums over all CPUs, and which CPU held up the longest round of all. When a scan was
-//! made they tell, as the heartbeat does.
+//! **What is in it.** Everyone can read the file, so no word tells when a single CPU takes
+//! interrupts. There are sums over all CPUs, and the CPU that held up the longest round of all. The
+//! counters tell when a scan was made, as the heartbeat does.
 
 use std::sync::atomic::{Ordering, fence};
 
 use crate::abi;
 
-/// The section begins at a multiple of this, in bytes: in no cache line that waiters read.
+/// Alignment of the section in bytes, so that it shares no cache line with words that waiters read.
 pub const ALIGN: usize = 128;
 /// Offset of the magic number.
 pub const MAGIC: usize = 0;
@@ -42,27 +42,27 @@ pub const FIRST: usize = 32;
 pub const MAGIC_VALUE: u64 = u64::from_le_bytes(*b"counters");
 /// The version of this layout.
 pub const VERSION_VALUE: u64 = 1;
-/// A word that has no value now.
+/// The value of a word that has none now.
 pub const NONE: u64 = u64::MAX;
 
-/// How often a reader tries again that came while a daemon was starting over.
+/// The number of times that a reader tries again if a daemon is just starting over.
 const TRIES: usize = 3;
 
-/// What a word does over time.
+/// How a word changes over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only rises while the daemon runs, from 0 at its start.
+    /// It only rises while the daemon runs, from 0 at its start.
     Counter,
-    /// Goes up and down, or never moves.
+    /// It goes up and down, or never changes.
     Gauge,
-    /// Names the daemon: no number to reckon with.
+    /// It identifies the daemon, and is no quantity.
     Identity,
 }
 
-/// What a word counts in.
+/// The unit that a word counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// A number of things.
     Count,
     /// 0 for no, 1 for yes.
     Flag,
@@ -72,24 +72,24 @@ pub enum Unit {
     Cpu,
 }
 
-/// One word.
+/// A row of [`TABLE`]: one word.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Which.
+    /// The word that this row describes.
     pub word: Word,
     /// Its name, in lower case with underscores, without its unit.
     pub name: &'static str,
-    /// What it does over time.
+    /// How it changes over time.
     pub kind: Kind,
-    /// What it counts in.
+    /// Its unit.
     pub unit: Unit,
-    /// What it means, in one line.
+    /// Its meaning, in one line.
     pub help: &'static str,
 }
 
 macro_rules! words {
     ($($word:ident, $name:literal, $kind:ident, $unit:ident, $help:literal;)*) => {
-        /// Names a word; as a number, its place.
+        /// The name of a word. As a number it is the word's place in [`TABLE`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Word {
             $(#[doc = concat!($help, ".")] $word,)*
@@ -139,74 +139,74 @@ words! {
 /// Number of words in [`TABLE`].
 pub const WORDS: usize = TABLE.len();
 
-/// Bytes of the section.
+/// Size of the section in bytes.
 pub const BYTES: usize = FIRST + WORDS * 8;
 
-/// Where the section begins in the public file for `ncpu` CPUs.
+/// Returns the offset in bytes of the section in the public file for `ncpu` CPUs.
 #[must_use]
 pub const fn base(ncpu: usize) -> usize {
     abi::size_for(ncpu).next_multiple_of(ALIGN)
 }
 
-/// Bytes of a public file for `ncpu` CPUs with the section, before rounding up to whole pages.
+/// Returns the size in bytes of a public file for `ncpu` CPUs with the section, before rounding up to whole pages.
 #[must_use]
 pub const fn file_size_for(ncpu: usize) -> usize {
     base(ncpu) + BYTES
 }
 
 impl Word {
-    /// Where the word is, counted from [`base`].
+    /// Returns the word's offset in bytes from [`base`].
     #[must_use]
     pub const fn offset(self) -> usize {
         FIRST + self as usize * 8
     }
 }
 
-/// Packs a version, for [`Word::Program`].
+/// Packs a version into a number, for [`Word::Program`].
 #[must_use]
 pub const fn pack_version(major: u64, minor: u64, patch: u64) -> u64 {
     major << 32 | (minor & 0xffff) << 16 | patch & 0xffff
 }
 
-/// The text of a version that [`pack_version`] packed.
+/// Returns the text, such as `0.1.0`, of a version that [`pack_version`] packed.
 #[must_use]
 pub fn version_text(packed: u64) -> String {
     format!("{}.{}.{}", packed >> 32, packed >> 16 & 0xffff, packed & 0xffff)
 }
 
-/// Why there are no counters to be had.
+/// The reason why there are no counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CountersError {
-    /// The C daemon's file.
+    /// The C daemon wrote the file.
     #[error("the C daemon keeps no counters; run this project's barrierd to have some")]
     Legacy,
-    /// Made by a daemon that had none yet, or opened before this one added them.
+    /// The file was made by a daemon that had none yet, or opened before this one added them.
     #[error("the file has no counters: its barrierd is older than they are; restart it")]
     Absent,
-    /// Of another layout.
+    /// The counters have another layout.
     #[error(
         "the file's counters are of layout {found}, and this program knows {VERSION_VALUE}: use \
          the barrierctl that came with the daemon"
     )]
     UnknownVersion {
-        /// The file's.
+        /// The version of the file's layout.
         found: u64,
     },
-    /// A daemon was starting over, at each try.
-    #[error("a daemon is starting on this file: look again")]
+    /// A daemon was starting over at each try.
+    #[error("a daemon is starting on this file: try again")]
     Changing,
 }
 
-/// The counters, read once. Each is true by itself; they may be a scan apart.
+/// The counters, read once. Each is true by itself; two of them may be a scan of the daemon's apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// When the daemon started, nanoseconds of `CLOCK_MONOTONIC`.
+    /// When the daemon started, in nanoseconds of `CLOCK_MONOTONIC`.
     pub start_ns: u64,
     values: [u64; WORDS],
 }
 
 impl Counters {
-    /// The word's value; `None` if the daemon is too old to have it, or it has none now.
+    /// Returns the word's value; `None` if the daemon is too old to have it, or it has none now.
     #[must_use]
     pub fn get(&self, word: Word) -> Option<u64> {
         Some(self.values[word as usize]).filter(|&value| value != NONE)
@@ -219,7 +219,7 @@ impl Counters {
     ///
     /// # Errors
     ///
-    /// [`CountersError`], all but `Legacy`.
+    /// Returns any [`CountersError`] except `Legacy`.
     pub fn read(
         ncpu: usize,
         len: usize,

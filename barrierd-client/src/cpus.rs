@@ -1,25 +1,23 @@
 //! The barrier of each single CPU, for display.
 //!
-//! This module owns what the file's per-CPU table says. It knows nothing of whether it may be
+//! This module owns the reading of the file's per-CPU table. It does not know whether the table may be
 //! believed: the watermark over all CPUs, which is held to the clock, decides what has passed.
 
 use crate::abi;
 use crate::barrier::Barrier;
 
-/// One CPU's entry, as the file has it: for display. It is not held to the clock, and where
-/// [`Barrier::per_cpu_is_exact`] says no it repeats the minimum over all CPUs.
+/// One CPU's entry, as the file has it, for display. It is not held to the clock. Where
+/// [`Barrier::per_cpu_is_exact`] returns false, it repeats the minimum over all CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerCpu {
-    /// The CPU's last barrier point, nanoseconds of `CLOCK_MONOTONIC`.
+    /// The CPU's last barrier point, in nanoseconds of `CLOCK_MONOTONIC`.
     pub ns: u64,
-    /// The same in virtual time.
+    /// The same in virtual time, a number of rounds.
     pub vtime: u64,
 }
 
 impl Barrier {
-    /// CPU `cpu`'s entry; `None` from [`ncpu`](Self::ncpu) on.
-    ///
-    /// Cost: two loads.
+    /// Returns the entry of CPU `cpu`; `None` from [`ncpu`](Self::ncpu) on. It costs two loads.
     #[must_use]
     pub fn per_cpu(&self, cpu: usize) -> Option<PerCpu> {
         let words = self.words();
@@ -29,9 +27,9 @@ impl Barrier {
         })
     }
 
-    /// Every CPU's entry, in order. Those that the machine could have but hasn't are among them.
+    /// Returns every CPU's entry, in order. Those of CPUs that the machine could have but hasn't are among them.
     ///
-    /// Cost: two loads a CPU, as the iterator goes; no allocation.
+    /// It costs two loads for each CPU, when the iterator comes to it, and no allocation.
     ///
     /// ```no_run
     /// # let barrier = barrierd_client::Barrier::open_default()?;
@@ -46,8 +44,8 @@ impl Barrier {
         })
     }
 
-    /// Whether each entry is that CPU's own: the daemon was started with `--per-cpu`, or it is the C
-    /// daemon, which does so always. May change when another daemon takes the file over.
+    /// Returns whether each entry is that CPU's own: the daemon was started with `--per-cpu`, or it is the C
+    /// daemon, whose entries always are. This may change when another daemon takes the file over.
     #[must_use]
     pub fn per_cpu_is_exact(&self) -> bool {
         self.is_legacy() || self.words().load(abi::FLAGS) & abi::FLAG_PER_CPU_EXACT != 0

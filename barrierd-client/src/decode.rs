@@ -1,10 +1,10 @@
-//! What a file's words mean, and which of them are refused: pure rules.
+//! The meaning of a file's words, and which of them are refused: pure rules.
 //!
 //! This module owns the header's checks. It is handed a way to load words, the clock and this
 //! boot's id, so that tests need no file; it knows nothing of mappings, owners or paths (`path`
 //! only names the file in a refusal).
 //!
-//! Whatever the words are, it never panics and never asks for one outside the file.
+//! Whatever the words are, it never panics and never reads one outside the file.
 
 use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
@@ -15,24 +15,24 @@ use crate::counters;
 use crate::error::OpenError;
 use crate::trust::FUTURE_SLACK_NS;
 
-/// What an accepted file says of itself, once and for all.
+/// The facts about an accepted file that never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Entries in the per-CPU table, all of them inside the file.
     pub ncpu: usize,
-    /// Written by the C daemon: usable by its `last_interrupt_ns` alone. Its virtual time is
+    /// Whether the C daemon wrote it. Then only its `last_interrupt_ns` is usable: its virtual time is
     /// unsound, and it has no boot id, generation or heartbeat.
     pub legacy: bool,
-    /// The watermark as it stood. In a legacy file it proves nothing until it moves: it may be left
-    /// over from an earlier boot whose clock this boot's has overtaken.
+    /// The watermark when the file was opened, in nanoseconds of `CLOCK_MONOTONIC`. In a legacy file it proves
+    /// nothing until it moves: it may be left over from an earlier boot whose clock this boot's has overtaken.
     pub last_interrupt_ns: u64,
 }
 
-/// Bytes to map of a file that is `file_len` bytes long: all that it could mean, no more.
+/// Returns the number of bytes to map of a file that is `file_len` bytes long: as many as a file can mean, no more.
 ///
 /// # Errors
 ///
-/// [`OpenError::TooShort`] if not even one CPU fits.
+/// Returns [`OpenError::TooShort`] if not even one CPU fits.
 pub fn len_to_map(path: &Path, file_len: u64) -> Result<usize, OpenError> {
     const LEAST: usize = abi::size_for(1);
     #[expect(clippy::cast_possible_truncation, reason = "a constant of 65536")]
@@ -70,7 +70,7 @@ pub fn len_to_map(path: &Path, file_len: u64) -> Result<usize, OpenError> {
 ///
 /// # Errors
 ///
-/// [`OpenError`]: `TooShort`, `NotReady`, `BadMagic`, `UnknownVersion`, `BadNcpu`, `ForeignBoot`,
+/// Returns an [`OpenError`]: `TooShort`, `NotReady`, `BadMagic`, `UnknownVersion`, `BadNcpu`, `ForeignBoot`,
 /// `FutureTime` and `Damaged`, in this order where several fit.
 pub fn decode(
     path: &Path,

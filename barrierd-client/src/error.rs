@@ -1,6 +1,6 @@
-//! Why a file was refused.
+//! The reasons why a file is refused.
 //!
-//! This module owns the words: one variant a hazard, each with what was found and what to do. It
+//! This module owns the words: one variant for each hazard, with what was found and what to do. It
 //! knows nothing of how a hazard is found.
 
 use std::io;
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use crate::abi;
 use crate::boot::BootId;
 
-/// Why [`Barrier::open`](crate::Barrier::open) refused.
+/// The reason why [`Barrier::open`](crate::Barrier::open) refused a file.
 ///
-/// A time in this file decides when memory is freed: whoever can write it, or make this process
+/// A time in this file decides when memory is freed. A user who can write it, or make this process
 /// read another, could cause a use after free here. Hence the length of the list.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -34,14 +34,14 @@ pub enum OpenError {
         path: PathBuf,
     },
 
-    /// Not a regular file, or a directory on the way that isn't one.
+    /// It is not a regular file, or a part of the way is no directory.
     #[error("{}: a {found} where a {wanted} is needed: name barrierd's file", path.display())]
     NotRegular {
         /// The part of the path in question.
         path: PathBuf,
-        /// What stands there.
+        /// The kind of file that is there.
         found: &'static str,
-        /// What should.
+        /// The kind of file that should be there.
         wanted: &'static str,
     },
 
@@ -102,7 +102,7 @@ pub enum OpenError {
         euid: u32,
     },
 
-    /// The file's contents come from a user's program.
+    /// The file lies on a FUSE file system, so a user's program decides what is read.
     #[error(
         "{}: on a FUSE file system, whose server decides what is read: keep it on tmpfs, say in /run", path.display()
     )]
@@ -111,20 +111,20 @@ pub enum OpenError {
         path: PathBuf,
     },
 
-    /// Shorter than what it says it holds.
+    /// The file is shorter than what it says it holds.
     #[error(
-        "{}: {len} bytes long, needs {need}: cut short or not barrierd's; remove it and restart barrierd", path.display()
+        "{}: {len} bytes long, needs {need}: name barrierd's file; if this is it, it was cut short, so remove it and restart barrierd", path.display()
     )]
     TooShort {
         /// The file.
         path: PathBuf,
         /// Its length in bytes.
         len: u64,
-        /// What it should have at least.
+        /// The length in bytes that it should have at least.
         need: u64,
     },
 
-    /// The daemon hasn't finished making it.
+    /// The daemon hasn't finished making the file.
     #[error(
         "{}: not set up yet: try again in a moment; if it stays so, its maker died: remove it and restart barrierd", path.display()
     )]
@@ -133,9 +133,9 @@ pub enum OpenError {
         path: PathBuf,
     },
 
-    /// Some other program's file.
+    /// The file is another program's.
     #[error(
-        "{}: magic number {found:#018x}, expected {:#018x} (or 0, the C daemon's): not barrierd's file", path.display(), abi::MAGIC_VALUE
+        "{}: magic number {found:#018x}, expected {:#018x} (or 0, the C daemon's), so it is not barrierd's file: name the file that barrierd was started with", path.display(), abi::MAGIC_VALUE
     )]
     BadMagic {
         /// The file.
@@ -144,7 +144,7 @@ pub enum OpenError {
         found: u64,
     },
 
-    /// Written by another version of the daemon.
+    /// The file was written by another version of the daemon.
     #[error(
         "{}: layout version {found}, and this client reads version {}: install a client and a daemon of one version", path.display(), abi::VERSION_VALUE
     )]
@@ -155,18 +155,18 @@ pub enum OpenError {
         found: u64,
     },
 
-    /// No sensible number of CPUs.
+    /// The file names no sensible number of CPUs.
     #[error(
         "{}: names {ncpu} CPUs, expected 1 to {}: damaged; remove it and restart barrierd", path.display(), abi::MAX_CPUS
     )]
     BadNcpu {
         /// The file.
         path: PathBuf,
-        /// The number it names.
+        /// The number that it names.
         ncpu: u64,
     },
 
-    /// Written during another boot, by a clock that started elsewhere.
+    /// The file was written during another boot, by a clock that started elsewhere.
     #[error(
         "{}: written during boot {found}, and this is boot {own}: start barrierd, which will replace it", path.display()
     )]
@@ -179,16 +179,16 @@ pub enum OpenError {
         own: BootId,
     },
 
-    /// A time in it hasn't come yet, so it was taken by another clock.
+    /// A time in the file hasn't come yet, so it was taken by another clock.
     #[error(
         "{}: {field} lies {ahead_ns} ns after CLOCK_MONOTONIC, so it is of another boot, another clock, or forged: remove it and restart barrierd", path.display()
     )]
     FutureTime {
         /// The file.
         path: PathBuf,
-        /// Which time.
+        /// The name of that time.
         field: String,
-        /// How far ahead, in nanoseconds.
+        /// How far it lies ahead, in nanoseconds.
         ahead_ns: u64,
     },
 
@@ -199,7 +199,7 @@ pub enum OpenError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Which field.
+        /// The name of the field.
         field: &'static str,
         /// Its value.
         value: u64,
@@ -216,30 +216,38 @@ pub enum OpenError {
         initial: u64,
     },
 
-    /// Can't tell whether this process's clock is shifted.
+    /// There is no telling whether this process's clock is shifted.
     #[error(
         "can't read /proc/self/ns/time ({source}), so this process's clock may be shifted: mount a proc file system on /proc"
     )]
     UnknownTimeNamespace {
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 
-    /// Can't tell which boot this is.
+    /// There is no telling which boot this is.
     #[error("can't tell this boot's id ({source}): mount a proc file system on /proc")]
     UnknownBoot {
-        /// What went wrong.
+        /// The error of the attempt.
         source: io::Error,
     },
 
-    /// The system refused something else.
-    #[error("{}: can't {what} ({source})", path.display())]
+    /// The system refused something else, for example for want of a permission.
+    #[error("{}: can't {what} ({source}){}", path.display(), advice(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried.
+        /// The action that was tried.
         what: &'static str,
-        /// What the system said; a missing permission is for whoever set the file up.
+        /// The system's error. If a permission is missing, the operator who set the file up can give it.
         source: io::Error,
     },
+}
+
+/// Returns what to do about an error of the system, where that is known.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => ": look who may read it (ls -l), or ask as root",
+        _ => "",
+    }
 }

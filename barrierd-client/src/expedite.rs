@@ -1,7 +1,7 @@
-//! Asking the daemon to make a barrier pass now, not at the CPUs' next tick; telling it that somebody
+//! Asking the daemon to make a barrier pass now, not at the CPUs' next tick; telling it that a process
 //! waits.
 //!
-//! This module owns what is asked for, and when. It knows nothing of what comes of it: a request is a nudge, and only the
+//! This module owns what is asked for, and when. It does not know what follows: a request is a nudge, and only the
 //! watermark tells whether the barrier has passed.
 
 use crate::abi;
@@ -13,24 +13,25 @@ impl Barrier {
     /// Asks the daemon to make the barrier for `stamp` pass now, by interrupting the CPUs that have
     /// not been in the kernel since. [`wait`](Self::wait) does this by itself.
     ///
-    /// A hint that may be lost: the daemon limits how often it does this for all its clients
-    /// together, and serves those who ask at the same time together. A stamp from the future
-    /// counts for the present.
+    /// It is a hint that may be lost. The daemon limits how often it does this for all its clients
+    /// together, and serves requests that come at the same time together. A stamp from the future
+    /// counts as one from the present.
     ///
-    /// Never blocks. Cost: one system call here, and where the daemon serves it some microseconds
+    /// It never blocks. It costs one system call here and, if the daemon serves it, some microseconds
     /// on every busy CPU of the machine.
     ///
     /// # Errors
     ///
-    /// [`ExpediteError`]: it was not sent. The barrier passes all the same, some milliseconds later.
+    /// Returns an [`ExpediteError`] if the request was not sent. The barrier passes all the same, some milliseconds
+    /// later.
     pub fn expedite(&self, stamp: Stamp) -> Result<(), ExpediteError> {
         self.requests().send(&abi::request(stamp.ns()))
     }
 
-    /// Before a sleep: tells a daemon that has seen nobody wait of late that somebody does. It finds that
-    /// out by itself at its next publication, some tens of milliseconds later.
+    /// Called before a sleep: tells a daemon that has seen nobody wait of late that this process does. Otherwise the
+    /// daemon finds that out at its next publication, some tens of milliseconds later.
     ///
-    /// Never blocks. Cost: a load; a system call while the daemon is easy.
+    /// It never blocks. It costs a load, and a system call while the daemon is easy.
     pub(crate) fn announce(&self) {
         if self.is_easy() {
             // Not sent: see above.

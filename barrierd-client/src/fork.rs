@@ -22,7 +22,7 @@ pub(crate) struct ForkMark {
 }
 
 impl ForkMark {
-    /// A fresh mark for this process. Cost: one page.
+    /// Makes a fresh mark for this process. It costs one page.
     pub(crate) fn new() -> io::Result<Self> {
         let page = MmapRaw::from(MmapOptions::new().len(size_of::<AtomicU64>()).map_anon()?);
         // SAFETY: the range is the mapping just made, all ours and referred to by nobody yet. The
@@ -33,7 +33,7 @@ impl ForkMark {
         Ok(mark)
     }
 
-    /// Whether this process set the mark, itself or through [`set`](Self::set) after a fork.
+    /// Returns whether this process set the mark, itself or through [`set`](Self::set) after a fork.
     #[inline]
     pub(crate) fn is_set(&self) -> bool {
         // Relaxed, here and below: the kernel orders a fork before everything the child does, and

@@ -4,10 +4,10 @@
 //! This file owns the crate's front page and its list of public names; it holds no logic.
 //!
 //! A daemon watches every CPU take interrupts and publishes a *watermark*: "the barrier has passed
-//! for every time before this". A program makes a change visible, takes a [`Stamp`], and once the
-//! watermark is greater than the stamp it knows: code on any CPU that ran before its CPU's barrier
-//! has its stores visible here, and code that runs after it sees the change. No fence in anybody's
-//! fast path, no system call, no signal.
+//! for every time before this". A program makes a change visible and takes a [`Stamp`]. Once the
+//! watermark is greater than the stamp, every CPU has been at a full barrier since. The stores of
+//! code that ran on a CPU before its barrier are visible here, and code that runs there after it
+//! sees the change. Fast paths need no fence, no system call and no signal.
 //!
 //! ```no_run
 //! use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@
 //! // ... unlink something from a shared structure ...
 //! let unlinked = Stamp::now();
 //! barrier.wait(unlinked, Instant::now() + Duration::from_secs(1))?;
-//! // Whoever could still hold it got it before `unlinked`, and what they stored is visible here.
+//! // A thread that still holds it got it before `unlinked`, and what it stored is visible here.
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A forged or foreign file would let memory be freed too early, so [`Barrier::open`] checks the
-//! road to the file, the file and its contents, and [`OpenError`] names what it refused. While it
-//! runs, a source caught lying is given up for good: [`Distrust`].
+//! A forged or foreign file would let memory be freed too early. So [`Barrier::open`] checks the
+//! directories on the way, the file and its contents, and [`OpenError`] names what it refused. A
+//! source that is caught lying later is given up for good: [`Distrust`].
 //!
 //! # Costs
 //!
@@ -33,26 +33,27 @@
 //! | [`Barrier::passed`], [`Barrier::watermark`] | a few loads and one vDSO clock read |
 //! | [`Barrier::liveness`] | the same |
 //! | [`Barrier::counters`] | some thirty loads |
-//! | [`Barrier::cpus`] | two loads a CPU |
+//! | [`Barrier::cpus`] | two loads for each CPU |
 //! | a load through [`Barrier::vtime_word`] | one load |
 //! | [`Barrier::wait`] | one datagram, then sleeps on a futex, at most 20 ms at a time; interrupts busy CPUs |
-//! | [`Barrier::wait_any`] | the same, and a comparison per moment |
+//! | [`Barrier::wait_any`] | the same, and a comparison for each moment |
 //! | [`Barrier::virtual_stamp`] | two loads |
 //! | [`Barrier::wait_passive`] | sleeps on a futex, at most 20 ms at a time |
 //! | [`Barrier::expedite`] | one datagram; interrupts busy CPUs |
-//! | [`Barrier::reopen`] | one system call where nothing has changed |
+//! | [`Barrier::open`] | some thirty system calls, two mappings, a few allocations |
+//! | [`Barrier::reopen`] | one system call where nothing has changed, else the same as `open` |
 //!
-//! None of them allocates, locks or starts a thread, except that [`Barrier::open`], and
-//! [`Barrier::reopen`] where it opens, allocate. [`Barrier`] is `Send` and `Sync`.
+//! None of them locks or starts a thread, and only `open` and `reopen` allocate. [`Barrier`] is
+//! `Send` and `Sync`.
 //!
 //! # Limits
 //!
-//! - Linux only, 64-bit little-endian. Kernel 4.14 or later (`MADV_WIPEONFORK`).
-//! - A daemon never shrinks its file. Should someone else do so under a mapping, a load raises
-//!   `SIGBUS`; only root and the file's owner can.
-//! - A process that moves itself into another time namespace with `setns` after opening isn't
-//!   noticed until its clock falls a millisecond behind the watermark; a child born by `fork` is
-//!   noticed at its first call.
+//! - It needs Linux 4.14 or later (`MADV_WIPEONFORK`), 64-bit and little-endian.
+//! - A daemon never shrinks its file. If root or the file's owner does so under a mapping, a load
+//!   raises `SIGBUS`.
+//! - If a process moves itself into another time namespace by `setns` after opening, that isn't
+//!   noticed until its clock is a millisecond behind the watermark. In a child born by `fork` it is
+//!   noticed at the first call.
 //! - The child of a fork may use the `Barrier` that it inherits; nothing needs to be opened again.
 //!   A process restored from a checkpoint must open it again: the file may be another boot's by then.
 

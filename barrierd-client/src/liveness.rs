@@ -17,9 +17,9 @@ pub(crate) const LEGACY_LIMIT_NS: u64 = 1_000_000_000;
 /// Least time between the two readings that make a beat stale, in nanoseconds.
 pub(crate) const NOTICE_NS: u64 = 50_000_000;
 
-/// What a reading of the daemon's heartbeat tells.
+/// The state of the daemon, by its heartbeat.
 ///
-/// It says whether the watermark can be expected to move, not whether it may be believed: that is
+/// It tells whether the watermark can be expected to move, not whether it may be believed: for that, see
 /// [`Distrust`](crate::Distrust).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Liveness {
@@ -27,12 +27,12 @@ pub enum Liveness {
     Alive,
     /// The daemon stopped in good order; nothing moves until another starts on this file.
     Stopped,
-    /// The beat is old, seen for the first time: on notice. Ask again 50 ms later. An idle daemon
-    /// on a machine that was itself paused looks like this once.
+    /// The beat is old, and this is the first reading of it. Ask again 50 ms later. An idle daemon
+    /// on a machine that was itself paused shows this once.
     Suspect,
-    /// The same old beat in two readings at least 50 ms apart: the daemon died or hangs. Where
-    /// [`Barrier::same_file`](crate::Barrier::same_file) says that the path names another file by
-    /// now, open it again.
+    /// Two readings at least 50 ms apart found the same old beat: the daemon died or hangs. If
+    /// [`Barrier::same_file`](crate::Barrier::same_file) returns false, the path names another file by
+    /// now: open it again.
     Stale,
 }
 
@@ -71,7 +71,7 @@ impl Watch {
         if now.saturating_sub(beat) < limit && !ahead {
             return Liveness::Alive;
         }
-        // Acquire, partner: the Release store below. Whoever sees this beat there sees a `since`
+        // Acquire, partner: the Release store below. A reader that sees this beat there sees a `since`
         // that is at least the time of the reading that put it there, so no reading is taken for an
         // earlier one and 50 ms are never cut short.
         if self.beat.load(Ordering::Acquire) == beat {
@@ -81,7 +81,7 @@ impl Watch {
             }
             return Liveness::Suspect;
         }
-        // The maximum: a slow looker must not set it back for a beat that another put on notice.
+        // The maximum: a slow reader must not set it back for a beat that another put on notice.
         self.since.fetch_max(now, Ordering::Relaxed);
         self.beat.store(beat, Ordering::Release);
         Liveness::Suspect

@@ -1,6 +1,6 @@
-//! The road to the file: every directory on it and the file's own ownership.
+//! The way to the file: every directory on it, and the file's own ownership.
 //!
-//! This module owns the walk and who is believed. It knows nothing of what the file holds.
+//! This module owns the walk, and the rule which owners are believed. It knows nothing of what the file holds.
 //!
 //! It walks from `/`, one `openat` a component with every directory held open while the next is
 //! looked up, so what was checked is what is used, and accepts no symbolic link anywhere: a link is
@@ -129,12 +129,12 @@ fn open_file(
     Ok(CheckedFile { file, path, len, id: (stat.st_dev, stat.st_ino) })
 }
 
-/// Whether files and directories of `uid` are taken at their word.
+/// Returns whether files and directories of `uid` are believed.
 fn believed(uid: u32, euid: u32) -> bool {
     uid != OVERFLOW_UID && (uid == 0 || uid == euid)
 }
 
-/// Whether `uid` stands for someone who has no number in this user namespace.
+/// Returns whether `uid` stands for a user who has no number in this user namespace.
 fn unmapped(uid: u32) -> bool {
     uid == OVERFLOW_UID && !user_ns::maps_everyone()
 }

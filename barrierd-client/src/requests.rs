@@ -14,7 +14,7 @@ use rustix::net::{
 
 use crate::abi;
 
-/// Why a request was not sent. Waiting works all the same, at the pace of the CPUs' own interrupts.
+/// The reason why a request was not sent. Waiting works all the same, at the pace of the CPUs' own interrupts.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpediteError {
@@ -27,13 +27,13 @@ pub enum ExpediteError {
         "this user may not ask for expedited barriers: they are for root and the group that barrierd was started with (--group)"
     )]
     Denied,
-    /// So many requests are waiting that the daemon will look after them first: ask again later.
+    /// The daemon's queue of requests is full: ask again later.
     #[error("too many requests are waiting: ask again, or just wait")]
     Busy,
     /// The path of the socket would be longer than the 107 bytes that the system takes.
     #[error("the file's path is too long for a socket beside it")]
     LongPath,
-    /// The system refuses, say a seccomp filter.
+    /// The system refuses, for example by a seccomp filter.
     #[error("asking for an expedited barrier ({0})")]
     Io(#[from] io::Error),
 }

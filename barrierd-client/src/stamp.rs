@@ -1,4 +1,4 @@
-//! A moment: what is compared with a watermark.
+//! A moment, which is compared with a watermark.
 //!
 //! This module owns the order "store, fence, clock" that makes a stamp evidence, and what a stamp in
 //! virtual time carries beside its number. It knows nothing of files or of who publishes watermarks.
@@ -9,10 +9,10 @@ use crate::clock;
 
 /// A moment after which the taker's earlier stores were visible to every CPU.
 ///
-/// Nanoseconds of `CLOCK_MONOTONIC`, so a stamp means the same against every mapping, in every
-/// process of the initial time namespace, until the next boot. Of two stamps the later one may be less:
-/// a clock that is slewed steps back. Each is right against the watermark, which no later reading of
-/// the clock is below.
+/// It is a number of nanoseconds of `CLOCK_MONOTONIC`, so a stamp means the same against every mapping, in every
+/// process of the initial time namespace, until the next boot. Of two stamps the later one may be less,
+/// since a clock that is slewed steps back. Each is right against the watermark, since no later reading of
+/// the clock is below the watermark.
 ///
 /// ```
 /// use barrierd_client::Stamp;
@@ -33,8 +33,8 @@ impl Stamp {
     /// later than `t` sees them. The vDSO orders its own read of the counter after earlier loads
     /// (x86: `lfence`, arm64: a load, a branch on it and `isb`), and the fence orders those loads.
     ///
-    /// Cost: a full fence (about 20 cycles or more, longer with many stores buffered) and one vDSO
-    /// clock read. Take one stamp for many changes, after the last of them.
+    /// It costs a full fence (about 20 cycles or more, longer with many stores buffered) and one vDSO
+    /// clock reading. Take one stamp for many changes, after the last of them.
     #[inline]
     #[must_use]
     pub fn now() -> Self {
@@ -43,17 +43,17 @@ impl Stamp {
         Self(clock::now_ns())
     }
 
-    /// A stamp from its number, say one that another thread or process took with [`Stamp::now`].
+    /// Makes a stamp from its number, for example one that another thread or process took with [`Stamp::now`].
     ///
-    /// A number that no fence stood before is worth nothing as evidence; a later one than need be
-    /// is always safe.
+    /// A number that was read without a fence before it is worth nothing as evidence. A number that is later than
+    /// it need be is always safe.
     #[inline]
     #[must_use]
     pub const fn from_ns(ns: u64) -> Self {
         Self(ns)
     }
 
-    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    /// Returns the stamp in nanoseconds of `CLOCK_MONOTONIC`.
     #[inline]
     #[must_use]
     pub const fn ns(self) -> u64 {
@@ -62,10 +62,10 @@ impl Stamp {
 }
 
 /// A moment in the daemon's virtual time, from
-/// [`Barrier::virtual_stamp`](crate::Barrier::virtual_stamp): two loads, no fence, no clock.
+/// [`Barrier::virtual_stamp`](crate::Barrier::virtual_stamp), which takes two loads, no fence and no clock.
 ///
-/// It means something against the mapping it came from alone, and only while the same daemon serves
-/// it: after a restart it never passes, and [`Barrier::wait_any`](crate::Barrier::wait_any) says so.
+/// It means something only against the mapping that it came from, and only while the same daemon serves
+/// that. After a restart it never passes, and [`Barrier::wait_any`](crate::Barrier::wait_any) says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualStamp {
     pub(crate) vtime: u64,
@@ -73,26 +73,25 @@ pub struct VirtualStamp {
 }
 
 impl VirtualStamp {
-    /// Rounds of the daemon, a number without a unit of time.
+    /// Returns the daemon's number of rounds, which is no unit of time.
     #[must_use]
     pub const fn vtime(self) -> u64 {
         self.vtime
     }
 
-    /// Which daemon's.
+    /// Returns the number of the daemon, as [`Barrier::generation`](crate::Barrier::generation) does.
     #[must_use]
     pub const fn generation(self) -> u64 {
         self.generation
     }
 }
 
-/// What [`Barrier::wait_any`](crate::Barrier::wait_any) waits for: a stamp in time or in virtual
-/// time.
+/// A stamp in time or in virtual time, for [`Barrier::wait_any`](crate::Barrier::wait_any).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Moment {
-    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    /// A stamp in nanoseconds of `CLOCK_MONOTONIC`.
     Time(Stamp),
-    /// Virtual time of one daemon.
+    /// A stamp in the virtual time of one daemon.
     Virtual(VirtualStamp),
 }
 

@@ -11,21 +11,21 @@ use rustix::io::Errno;
 /// include/linux/proc_ns.h, `TIME_NS_INIT_INO` in include/uapi/linux/nsfs.h of newer kernels.
 pub(crate) const INITIAL: u64 = 4_026_531_834;
 
-/// Where this process stands.
+/// The time namespace of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeNs {
     /// The initial namespace, or a kernel that knows no others.
     Initial,
     /// The namespace with this inode: its clock may be shifted.
     Other(u64),
-    /// `/proc` doesn't tell.
+    /// `/proc` doesn't tell it.
     Unknown(Errno),
 }
 
-/// Whether this process is in the initial time namespace, whose `CLOCK_MONOTONIC` is the daemon's. True
+/// Returns whether this process is in the initial time namespace, whose `CLOCK_MONOTONIC` is the daemon's. True
 /// on a kernel without time namespaces.
 ///
-/// [`Barrier::open`](crate::Barrier::open) asks by itself.
+/// [`Barrier::open`](crate::Barrier::open) checks this by itself. It costs four system calls and no allocation.
 ///
 /// ```
 /// let comparable = barrierd_client::time_ns::is_initial()?;
@@ -35,7 +35,7 @@ pub(crate) enum TimeNs {
 ///
 /// # Errors
 ///
-/// `/proc/self/ns/time` can't be read, or `/proc` is no proc file system.
+/// Returns an error if `/proc/self/ns/time` can't be read, or if `/proc` is no proc file system.
 pub fn is_initial() -> std::io::Result<bool> {
     match current() {
         TimeNs::Initial => Ok(true),
@@ -44,7 +44,7 @@ pub fn is_initial() -> std::io::Result<bool> {
     }
 }
 
-/// Asks the kernel. Cost: four system calls, no allocation.
+/// Asks the kernel. It costs four system calls and no allocation.
 pub(crate) fn current() -> TimeNs {
     match read() {
         Ok(None | Some(INITIAL)) => TimeNs::Initial,
@@ -53,7 +53,7 @@ pub(crate) fn current() -> TimeNs {
     }
 }
 
-/// This process's time namespace, `None` where the kernel has none.
+/// Returns this process's time namespace, `None` if the kernel has none.
 fn read() -> Result<Option<u64>, Errno> {
     // All threads of a process share it (setns refuses a process with more than one), so
     // /proc/self speaks for all.
@@ -71,7 +71,7 @@ fn read() -> Result<Option<u64>, Errno> {
     }
 }
 
-/// The inode in `time:[4026531834]`.
+/// Returns the inode in `time:[4026531834]`.
 fn parse(text: &[u8]) -> Option<u64> {
     let digits = text.strip_prefix(b"time:[")?.strip_suffix(b"]")?;
     std::str::from_utf8(digits).ok()?.parse().ok()

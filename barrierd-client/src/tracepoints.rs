@@ -1,14 +1,14 @@
 //! The tracepoints that barrierd attaches to unless its command line names others, as data.
 //!
-//! Owns that list, the one place for it: the daemon attaches by it, and `barrierctl doctor` looks whether the kernel
-//! has them. Nothing in the library uses it.
+//! This module owns that list, the one place for it: the daemon attaches by it, and `barrierctl doctor` checks whether
+//! the kernel has them. Nothing in the library uses it.
 
 /// A tracepoint that barrierd attaches to by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracepoint {
     /// Its group in tracefs.
     pub group: &'static str,
-    /// Its name, without the group. The kernel needs no more than that.
+    /// Its name, without the group. The kernel identifies it by the name alone.
     pub name: &'static str,
     /// Whether a kernel may lack it.
     pub optional: bool,

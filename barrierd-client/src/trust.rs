@@ -5,24 +5,24 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far a time in the file may lie after this process's clock before the file is a liar, in
-/// nanoseconds. What a daemon of ours publishes never does; below it lies a clock that was slewed, and
-/// stepped back, under the C daemon, whose times are the clock's own.
+/// How far a time in the file may lie after this process's clock before the file counts as lying, in
+/// nanoseconds. A time from this project's daemon never lies after it. A time from the C daemon may, by less than
+/// this, since its times are the clock's own and a clock that is slewed steps back.
 pub const FUTURE_SLACK_NS: u64 = 1_000_000;
 
-/// Why a source is no longer believed. For good: the next call says the same.
+/// The reason why a source is no longer believed. This is for good: the next call returns the same.
 ///
-/// What was waiting on the source must be kept, not freed; open another source.
+/// Keep what was waiting for the source, and do not free it. Open another source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Distrust {
     /// The watermark lay in the future by [`FUTURE_SLACK_NS`] or more: a forged file, one of
     /// another boot, or a clock that isn't the daemon's.
     #[error(
-        "the watermark lies {ahead_ns} ns after CLOCK_MONOTONIC: the file is forged or stale, or this process reads another clock than the daemon; nothing more is believed, open the file again"
+        "the watermark lies {ahead_ns} ns after CLOCK_MONOTONIC: the file is forged or stale, or this process reads another clock than the daemon; nothing more of it is believed; open the file again"
     )]
     FutureWatermark {
-        /// How far ahead, in nanoseconds (exact below 2^61).
+        /// How far it lies ahead, in nanoseconds (exact below 2^61).
         ahead_ns: u64,
     },
     /// The last complete virtual time was not below the current one.
@@ -30,7 +30,7 @@ pub enum Distrust {
         "the last complete virtual time is {ahead} above what the current one allows: the file is damaged; nothing more is believed, restart the daemon on a new file"
     )]
     FutureVtime {
-        /// Last complete minus current (exact below 2^61).
+        /// The last complete virtual time minus the current one, in rounds (exact below 2^61).
         ahead: u64,
     },
     /// This process was forked into another time namespace, where the clock is shifted.
@@ -38,7 +38,7 @@ pub enum Distrust {
         "this process was forked into a time namespace other than the initial one, where CLOCK_MONOTONIC is shifted; run it in the initial one"
     )]
     OtherTimeNamespace,
-    /// This process was forked and can't tell its time namespace.
+    /// This process was forked, and can't tell in which time namespace it is.
     #[error(
         "this process was forked and /proc/self/ns/time can't be read, so its clock may be shifted; mount /proc for it"
     )]

@@ -4,7 +4,7 @@
 
 use std::fs::read_to_string;
 
-/// Whether every user of the host has a number here. True where `/proc` doesn't tell.
+/// Returns whether every user of the host has a number here. True if `/proc` doesn't tell.
 pub(crate) fn maps_everyone() -> bool {
     read_to_string("/proc/self/uid_map").map_or(true, |map| is_whole(&map))
 }

@@ -17,26 +17,26 @@ use crate::trust::Distrust;
 
 /// Longest sleep between two readings of the watermark.
 ///
-/// Whoever can read the file can requeue its futex waiters to where nobody wakes them, or sleep there
-/// in such numbers that the daemon has no time to wake all, and the 32-bit word that is compared wraps in
-/// 4.3 s. So no wake-up is counted on: a barrier that has passed is seen this much later at most.
+/// A process that can read the file can requeue its futex waiters to where nobody wakes them, or sleep there
+/// in such numbers that the daemon has no time to wake all; and the 32-bit word that is compared wraps in
+/// 4.3 s. So no wake-up is relied on: a barrier that has passed is seen this much later at most.
 pub const MAX_SLEEP: Duration = Duration::from_millis(20);
 
 /// Sleep where the futex can't serve: the clock lags the watermark, or the system refuses.
 pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
 
-/// Why a wait ended without the barrier.
+/// The reason why a wait ended without the barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The deadline came first. Keep what was waited for; `liveness` tells whether to wait again.
+    /// The deadline came first. Don't free what waits for the barrier; `liveness` tells whether to wait again.
     #[error(
         "the barrier for {stamp_ns} ns had not passed by the deadline; the watermark is at {watermark_ns} ns and the daemon is {liveness}: {}", advice(*liveness)
     )]
     TimedOut {
-        /// The stamp, nanoseconds of `CLOCK_MONOTONIC`.
+        /// The stamp, in nanoseconds of `CLOCK_MONOTONIC`.
         stamp_ns: u64,
-        /// The usable watermark at the end, 0 for none.
+        /// The usable watermark at the end, in nanoseconds of `CLOCK_MONOTONIC`; 0 for none.
         watermark_ns: u64,
         /// The daemon at the end.
         liveness: Liveness,
@@ -46,7 +46,7 @@ pub enum WaitError {
         "none of {moments} moments had passed by the deadline; the watermark is at {} ns, vtime {}, and the daemon is {liveness}: {}", watermark.ns, watermark.vtime, advice(*liveness)
     )]
     NonePassed {
-        /// How many were waited for.
+        /// The number of moments that were waited for.
         moments: usize,
         /// The watermark at the end.
         watermark: Watermark,
@@ -78,19 +78,19 @@ fn advice(liveness: Liveness) -> &'static str {
 }
 
 impl Barrier {
-    /// Sleeps until the barrier for `stamp` has passed; visibility as for
+    /// Sleeps until the barrier for `stamp` has passed. Visibility is as for
     /// [`passed`](Barrier::passed).
     ///
-    /// A daemon that has stopped or died does not end the wait: one that is started again within
-    /// the deadline, on the same file, lets it succeed. Who would rather do something else then
-    /// waits in slices and asks [`liveness`](Barrier::liveness) between them. The deadline always
-    /// ends it, late by no more than the scheduler is.
+    /// A daemon that has stopped or died does not end the wait: one that is started again before
+    /// the deadline, on the same file, lets it succeed. A program that would rather do something else
+    /// then waits in slices and calls [`liveness`](Barrier::liveness) between them. The deadline always
+    /// ends the wait, late by no more than the scheduler is.
     ///
-    /// Asks the daemon to [`expedite`](Self::expedite) the barrier, which interrupts the CPUs that
-    /// lag: tens of microseconds instead of milliseconds, where this user may ask and the daemon's
-    /// limits allow. [`wait_passive`](Self::wait_passive) interrupts nobody.
+    /// It asks the daemon to [`expedite`](Self::expedite) the barrier, which interrupts the CPUs that
+    /// lag. The barrier then takes tens of microseconds instead of milliseconds, if this user may ask and
+    /// the daemon's limits allow it. [`wait_passive`](Self::wait_passive) interrupts nobody.
     ///
-    /// Cost: one futex call, one reading and one request per publication, or per [`MAX_SLEEP`].
+    /// It costs one futex call, one reading and one request for each publication, or for each [`MAX_SLEEP`].
     ///
     /// ```no_run
     /// use std::time::{Duration, Instant};
@@ -103,7 +103,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] once `deadline` has come and a last reading didn't help, and
+    /// Returns [`WaitError::TimedOut`] once `deadline` has come and a last reading didn't help, and
     /// [`WaitError::Distrust`] as soon as the source isn't believed any more.
     pub fn wait(&self, stamp: Stamp, deadline: Instant) -> Result<(), WaitError> {
         self.wait_until(stamp, deadline, || {
@@ -113,18 +113,18 @@ impl Barrier {
         })
     }
 
-    /// As [`wait`](Self::wait), but lets the CPUs come to their barriers in their own time, some
-    /// milliseconds: for who is in no hurry.
+    /// Does what [`wait`](Self::wait) does, but lets the CPUs come to their barriers in their own time, some
+    /// milliseconds. It is for programs that are in no hurry.
     ///
-    /// A daemon that has seen nobody wait for a second makes barriers rarely. It is told, where this user
-    /// may send requests; else it notices the sleep at its next publication, up to 90 ms later.
+    /// A daemon that has seen nobody wait for a second makes barriers rarely. If this user may send requests, this
+    /// call tells it; else it notices the sleep at its next publication, up to 90 ms later.
     ///
-    /// Cost: one futex call and one reading per publication, or per [`MAX_SLEEP`]; one datagram more while
-    /// the daemon is easy.
+    /// It costs one futex call and one reading for each publication, or for each [`MAX_SLEEP`], and one datagram more
+    /// while the daemon is [easy](Self::is_easy).
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// As for [`wait`](Self::wait).
     pub fn wait_passive(&self, stamp: Stamp, deadline: Instant) -> Result<(), WaitError> {
         self.wait_until(stamp, deadline, || self.announce())
     }

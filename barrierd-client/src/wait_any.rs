@@ -4,7 +4,7 @@
 //! nothing of futexes, which are next door.
 //!
 //! One futex word serves for all: a daemon stores the watermark in time right after the one in
-//! virtual time, in the same publication, so whoever sleeps on the first misses no change of the
+//! virtual time, in the same publication, so a thread that sleeps on the first misses no change of the
 //! second. Hence no `futex_waitv`, which Linux has from 5.16 on. For several files there is no call:
 //! a host has one daemon, and where its file is replaced, [`Barrier::reopen`] is what helps.
 
@@ -37,13 +37,13 @@ fn standing(moment: Moment, mark: Watermark) -> Standing {
 
 impl Barrier {
     /// Sleeps until the barrier for one of `moments` has passed, and returns its index: the lowest
-    /// of those that have. Visibility as for [`passed`](Self::passed).
+    /// of those that have. Visibility is as for [`passed`](Self::passed).
     ///
-    /// For who has work of several ages and goes on with the oldest that is ready. Asks the daemon
-    /// to expedite, and copes with its death, as [`wait`](Self::wait) does.
+    /// It is for programs that have work of several ages and go on with the oldest that is ready. It asks the daemon
+    /// to expedite, and outlives the daemon's death, as [`wait`](Self::wait) does.
     ///
-    /// Cost: one futex call, one reading and one request per publication, or per [`MAX_SLEEP`]; a
-    /// comparison per moment and reading. No allocation.
+    /// It costs one futex call, one reading and one request for each publication, or for each [`MAX_SLEEP`], and a
+    /// comparison for each moment and reading. It allocates nothing.
     ///
     /// ```no_run
     /// use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`WaitError::NonePassed`] once `deadline` has come and a last reading didn't help; at once if
+    /// Returns [`WaitError::NonePassed`] once `deadline` has come and a last reading didn't help; at once if
     /// `moments` is empty. [`WaitError::OtherGeneration`] if nothing is left but virtual stamps of
     /// a daemon that has gone. [`WaitError::Distrust`] as soon as the source isn't believed any more.
     pub fn wait_any(&self, moments: &[Moment], deadline: Instant) -> Result<usize, WaitError> {

@@ -76,8 +76,8 @@ impl Account {
         for (what, id) in [("user", self.uid), ("group", self.gid)] {
             ensure!(
                 id != 0 && id != NOBODY && id != u32::MAX,
-                "{name} has {what} {id}: barrierd gives its privileges up for a {what} of its own, \
-                 not root's and not nobody's; name another with --user"
+                "can't go on as {name}, which has the {what} id {id}: barrierd gives up its privileges for a \
+                 {what} of its own, not root's and not nobody's; name another with --user"
             );
         }
         Ok(self)

@@ -4,7 +4,7 @@ use barrierd_client::OpenError;
 use std::io;
 use thiserror::Error;
 
-/// `membarrier(2)` can't serve this process.
+/// The reason why `membarrier(2)` can't serve this process.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MembarrierError {
@@ -28,8 +28,8 @@ pub enum MembarrierError {
     Call(#[source] io::Error),
 }
 
-/// The source that was asked for by name can't be had. [`Source::Auto`](crate::Source::Auto) never
-/// fails.
+/// The reason why [`Builder::build`](crate::Builder::build) could not use the source that was asked for by name.
+/// [`Source::Auto`](crate::Source::Auto) never fails.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -51,7 +51,7 @@ pub enum BuildError {
     Membarrier(#[from] MembarrierError),
 }
 
-/// [`Reclaimer::synchronize`](crate::Reclaimer::synchronize) could not finish. Nothing is lost:
+/// The reason why [`Reclaimer::synchronize`](crate::Reclaimer::synchronize) could not finish. Nothing is lost:
 /// what was retired is still queued, or being freed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -63,7 +63,7 @@ pub enum SynchronizeError {
     /// [`Handle`](crate::Handle), "In destructors".
     #[error("called from a retired object's destructor: synchronize() can't run inside one")]
     InDestructor,
-    /// The deadline came first, and this many threads still read in an era before the call.
+    /// The deadline came first, and this many threads still held a guard from before the call.
     #[error(
         "the deadline passed while {readers} thread(s) still held a guard from before the call"
     )]

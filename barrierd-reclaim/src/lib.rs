@@ -60,6 +60,7 @@ mod locks;
 mod meter;
 #[cfg(all(loom, test))]
 mod models;
+mod panics;
 mod process;
 mod protocol;
 mod rcu;

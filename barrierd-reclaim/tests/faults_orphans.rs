@@ -2,7 +2,11 @@
 //! the input that showed it and the right value. The names begin with the row of the table in which they
 //! were collected.
 
+#[path = "common/quietly.rs"]
+mod quietly;
+
 use barrierd_reclaim::{Builder, OnLimit, Reclaimer, Source, SynchronizeError};
+use quietly::quietly;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -107,14 +111,6 @@ fn leave_behind(reclaimer: &Reclaimer, gate: &Arc<Gate>, panics: bool) -> Arc<At
     };
     thread.join().unwrap();
     done
-}
-
-fn quietly<R>(work: impl FnOnce() -> R) -> R {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = work();
-    std::panic::set_hook(hook);
-    result
 }
 
 fn synchronize_says_ok_when_all_is_freed(panics: bool) {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 /// anything.
 const ORDER: &[&str] = &[
     "sync",       // the atomics, or loom's
-    "later",      // a sum of times
+    "later",      // a sum of times, and sleeps that double
     "locks",      // mutexes that a panic does not break
+    "panics",     // those of foreign code, which end here
     "error",      // what calls fail with
     "process",    // forks, unloading, a thread's attributes
     "protocol",   // stamps, readers, scans, holders
@@ -137,6 +138,33 @@ fn an_arrow_that_points_up_is_found() {
     assert_eq!(one("bag/work.rs", "    let x = crate::domain::local::find();"), 1);
     assert_eq!(one("bag/work.rs", "// crate::domain is above"), 0);
     assert_eq!(one("attic/work.rs", ""), 1);
+}
+
+/// The methods in blocks that begin with this line, in the files of a room.
+fn methods(sources: &[(String, String)], of: &str, begin: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for (_, text) in sources.iter().filter(|(name, _)| room(name) == of) {
+        for block in text.split(begin).skip(1) {
+            let block = block.split("\n}\n").next().expect("not empty");
+            for method in block.split("fn ").skip(1) {
+                let (name, rest) = method.split_at(method.find(['(', '<']).unwrap_or(0));
+                let arguments = rest.split_once('(').map_or("", |(_, arguments)| arguments);
+                if arguments.trim_start().starts_with("&self") {
+                    all.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    all
+}
+
+/// A domain derefs to its engine: a method of both would be another one where the call is written in another place.
+#[test]
+fn no_method_of_a_domain_hides_one_of_its_engine() {
+    let domain = methods(&sources(), "domain", "\nimpl Domain {\n");
+    let engine = methods(&sources(), "engine", "\nimpl Engine {\n");
+    assert!(domain.len() > 20 && engine.len() > 80, "{} and {}", domain.len(), engine.len());
+    assert_eq!(domain.intersection(&engine).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]

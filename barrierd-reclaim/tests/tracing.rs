@@ -3,10 +3,18 @@
 
 mod common;
 
+#[path = "../src/report/on_event.rs"]
+mod on_event;
+
+#[path = "common/quietly.rs"]
+mod quietly;
+
 use barrierd_client::{abi, clock::now_ns};
 use barrierd_reclaim::{Blocker, Reclaimer, Source, Status};
 use common::forged::Forged;
 use common::seccomp;
+use on_event::OnEvent;
+use quietly::quietly;
 use std::fmt::{Debug, Write};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,15 +22,12 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level};
 
 static HEARD: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
 
 /// The next event of the background thread is none that the recorder can bear.
 static PANIC: AtomicBool = AtomicBool::new(false);
-
-struct Recorder;
 
 struct Line(String);
 
@@ -32,26 +37,14 @@ impl Visit for Line {
     }
 }
 
-impl Subscriber for Recorder {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        if event.metadata().target().starts_with("barrierd_reclaim") {
-            let mut line = Line(String::new());
-            event.record(&mut line);
-            HEARD.lock().unwrap().push((*event.metadata().level(), line.0));
-            let behind = thread::current().name() == Some("barrierd-reclaim");
-            assert!(!(behind && PANIC.swap(false, Relaxed)), "a subscriber's panic, on purpose");
-        }
+/// Keeps what this crate says.
+fn record(event: &Event<'_>) {
+    if event.metadata().target().starts_with("barrierd_reclaim") {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        HEARD.lock().unwrap().push((*event.metadata().level(), line.0));
+        let behind = thread::current().name() == Some("barrierd-reclaim");
+        assert!(!(behind && PANIC.swap(false, Relaxed)), "a subscriber's panic, on purpose");
     }
 }
 
@@ -79,7 +72,7 @@ const CHILD_ENV: &str = "BARRIERD_TEST_TRACING_CHILD";
 
 #[test]
 fn events() {
-    tracing::subscriber::set_global_default(Recorder).unwrap();
+    tracing::subscriber::set_global_default(OnEvent(record)).unwrap();
     if std::env::var_os(CHILD_ENV).is_some() {
         return a_thread_that_cannot_start();
     }
@@ -159,37 +152,36 @@ fn a_stalled_guard() {
 
 /// As the source is told of, a queue taken over, a guard found stalled: the background thread goes on.
 fn a_subscriber_may_panic() {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    for event in 0..3 {
-        forget();
-        let (called, calls) = mpsc::channel();
-        let stalled = move |_: &Blocker| called.send(()).unwrap();
-        let builder = Reclaimer::builder().source(Source::Fence);
-        let reclaimer = builder.stall_hook(Duration::from_millis(30), stalled).build().unwrap();
-        if event == 0 {
-            PANIC.store(true, Relaxed);
-        }
-        reclaimer.retire_value(0u64);
-        until("the source", || heard(Level::INFO, &["this source"]) == 1);
-        until("the first one's end", || reclaimer.stats().waiting() == 0);
-        if event == 1 {
-            PANIC.store(true, Relaxed);
-        }
-        let takeovers = heard(Level::DEBUG, &["took over queues"]);
-        let guard = reclaimer.pin();
-        reclaimer.retire_value(0u64);
-        until("a takeover", || heard(Level::DEBUG, &["took over queues"]) > takeovers);
-        if event == 2 {
-            PANIC.store(true, Relaxed);
-        }
-        until("a stalled guard", || heard(Level::WARN, &["open for too long"]) == 1);
-        calls.recv_timeout(Duration::from_secs(20)).expect("the hook is called all the same");
-        assert!(!PANIC.load(Relaxed), "{event}: it did not panic");
-        drop(guard);
-        until("the second one's end", || reclaimer.stats().waiting() == 0);
+    quietly(|| (0..3).for_each(the_panic_of_one_event));
+}
+
+fn the_panic_of_one_event(event: usize) {
+    forget();
+    let (called, calls) = mpsc::channel();
+    let stalled = move |_: &Blocker| called.send(()).unwrap();
+    let builder = Reclaimer::builder().source(Source::Fence);
+    let reclaimer = builder.stall_hook(Duration::from_millis(30), stalled).build().unwrap();
+    if event == 0 {
+        PANIC.store(true, Relaxed);
     }
-    std::panic::set_hook(hook);
+    reclaimer.retire_value(0u64);
+    until("the source", || heard(Level::INFO, &["this source"]) == 1);
+    until("the first one's end", || reclaimer.stats().waiting() == 0);
+    if event == 1 {
+        PANIC.store(true, Relaxed);
+    }
+    let takeovers = heard(Level::DEBUG, &["took over queues"]);
+    let guard = reclaimer.pin();
+    reclaimer.retire_value(0u64);
+    until("a takeover", || heard(Level::DEBUG, &["took over queues"]) > takeovers);
+    if event == 2 {
+        PANIC.store(true, Relaxed);
+    }
+    until("a stalled guard", || heard(Level::WARN, &["open for too long"]) == 1);
+    calls.recv_timeout(Duration::from_secs(20)).expect("the hook is called all the same");
+    assert!(!PANIC.load(Relaxed), "{event}: it did not panic");
+    drop(guard);
+    until("the second one's end", || reclaimer.stats().waiting() == 0);
 }
 
 fn the_daemon_is_lost_and_found() {

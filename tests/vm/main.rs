@@ -36,7 +36,12 @@ fn main() -> ExitCode {
         .filter(|(n, scenario)| words.is_empty() || words.iter().any(|w| is_meant(w, *n, scenario)))
         .map(|(_, scenario)| scenario)
         .collect();
-    assert!(!chosen.is_empty(), "no scenario's name contains one of {words:?}");
+    let all = || SCENARIOS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ");
+    assert!(
+        !chosen.is_empty(),
+        "no scenario's name contains one of {words:?}; there are: {}",
+        all()
+    );
 
     let mut host = Host::new(&target().join("vm"));
     let (mut passed, mut failed, mut not_run) = (0, 0, 0);

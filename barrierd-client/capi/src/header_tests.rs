@@ -131,13 +131,13 @@ fn every_function_of_the_header_is_in_the_library_and_no_other() {
     assert_eq!(declared.len(), 13);
 }
 
-/// Every C block of docs/c.md, as the body of a function after its `#include`s.
+/// Every C block of docs/c.md and of the README, as the body of a function after its `#include`s.
 #[test]
-fn the_page_for_c_programmers_compiles() {
-    let page = include_str!("../../../docs/c.md");
-    let blocks: Vec<_> = page.split("\n```c\n").skip(1).collect();
-    assert!(!blocks.is_empty());
-    for block in blocks {
+fn the_pages_for_c_programmers_compile() {
+    let pages = [include_str!("../../../docs/c.md"), include_str!("../README.md")];
+    let blocks = pages.map(|page| page.split("\n```c\n").skip(1).collect::<Vec<_>>());
+    assert!(blocks.iter().all(|blocks| !blocks.is_empty()));
+    for block in blocks.concat() {
         let block = block.split_once("\n```").expect("its end").0;
         let (includes, body) = block.rsplit_once("#include <barrierd.h>\n").expect("an #include");
         let program = format!(

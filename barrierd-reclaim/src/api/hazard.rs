@@ -101,13 +101,19 @@ unsafe fn slot_of<'r>(at: *const HazardSlot) -> &'r HazardSlot {
     unsafe { &*at.map_addr(|address| address & !FENCED) }
 }
 
+/// Takes a slot in `record`, which the caller owns, or two beside each other. Returns the first one's address, with the
+/// bit as it must be.
+fn take<const N: usize>(record: &Record) -> *const HazardSlot {
+    (0..N).for_each(|_| record.expect_hazard());
+    let slot = record.engine().hazards().take::<N>(record);
+    let fenced = if record.engine().readers_fence() { FENCED } else { 0 };
+    slot.map_addr(|address| address | fenced)
+}
+
 impl<'r> Hazard<'r> {
-    /// Takes its slots in `record`, which the caller owns.
+    /// Takes its slot in `record`, which the caller owns.
     pub(crate) fn new(record: &'r Record) -> Hazard<'r> {
-        record.expect_hazard();
-        let slot = record.engine().hazards().take(record);
-        let fenced = if record.engine().readers_fence() { FENCED } else { 0 };
-        Hazard { at: slot.map_addr(|address| address | fenced), _borrowed: PhantomData }
+        Hazard { at: take::<1>(record), _borrowed: PhantomData }
     }
 
     /// Loads a pointer whose object this hazard keeps from then on, in place of the one before.
@@ -258,11 +264,7 @@ pub struct HazardPair<'r> {
 impl<'r> HazardPair<'r> {
     /// Takes its slots in `record`, which the caller owns.
     pub(crate) fn new(record: &'r Record) -> HazardPair<'r> {
-        (0..2).for_each(|_| record.expect_hazard());
-        let slot = record.engine().hazards().take_pair(record);
-        let fenced = if record.engine().readers_fence() { FENCED } else { 0 };
-        let at = slot.map_addr(|address| address | fenced);
-        HazardPair { at, turn: 1, _borrowed: PhantomData }
+        HazardPair { at: take::<2>(record), turn: 1, _borrowed: PhantomData }
     }
 
     /// Does [`Hazard::protect`] by the other of the two. What the call before this one protected stays protected

@@ -228,7 +228,9 @@ impl Reclaimer {
 
     /// Frees the object behind `ptr`, as its `Box`, once no reader can hold it.
     ///
-    /// See [`retire_with`](Reclaimer::retire_with).
+    /// `T` must be `Send`, since any thread may run its destructor. A node that contains raw pointers is not `Send` by
+    /// itself: if it may be dropped on any thread, say so by an `unsafe impl Send`. For costs, panics and more, see
+    /// [`retire_with`](Reclaimer::retire_with).
     ///
     /// # Safety
     /// As for `retire_with`, and `ptr` came from [`Box::into_raw`].

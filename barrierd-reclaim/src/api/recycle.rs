@@ -21,7 +21,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 use std::alloc::{Layout, alloc as allocate, dealloc, handle_alloc_error};
 
-/// How many pieces of one size a thread keeps.
+/// The number of pieces of one size that a thread keeps.
 pub const KEPT: usize = 256;
 
 /// Sizes and addresses are multiples of this, in bytes.

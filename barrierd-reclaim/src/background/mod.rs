@@ -37,6 +37,7 @@ mod rota;
 use crate::background::parker::{Parker, Sentry};
 use crate::evidence::membarrier;
 use crate::locks::lock;
+use crate::panics::caught;
 use crate::process::fork::PerProcess;
 use crate::process::loaded;
 use crate::process::ordinary::become_ordinary;
@@ -46,7 +47,6 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use rota::{Role, Rota};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
@@ -315,6 +315,7 @@ pub(crate) fn attend(
 ) -> Option<Duration> {
     let domain = keeper.domain().upgrade()?;
     be_watched(&*domain);
+    // A keeper is usable after any of its steps.
     let wait = caught(|| keeper.visit()).unwrap_or(Some(RETRY));
     // A step of its own, so that it can't panic while a panic unwinds.
     caught(|| drop(domain));
@@ -338,15 +339,6 @@ fn leave_all_places() {
     LEAVE.iter().rev().filter_map(OnceLock::get).for_each(|leave| leave());
 }
 
-/// Returns `None` if it panicked.
-fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
-    // A keeper is usable after any of its steps.
-    catch_unwind(AssertUnwindSafe(work))
-        // The panic hook has reported it. The payload is leaked, since its own destructor might panic.
-        .map_err(core::mem::forget)
-        .ok()
-}
-
 #[cfg(all(test, not(loom)))]
 mod growth {
     use super::*;
@@ -367,32 +359,11 @@ mod tests {
     use super::*;
     use crate::domain::keeper::Keeper;
     use crate::domain::local;
-    use crate::domain::local::DomainId;
     use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;
+    use crate::report::on_event::OnEvent;
     use std::sync::Arc;
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
-
-    /// Uses the domain, and panics.
-    struct Rude(Weak<Domain>, DomainId);
-
-    impl Subscriber for Rude {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-        fn event(&self, _: &Event<'_>) {
-            local::find(self.1, &self.0.upgrade().expect("alive")).expect("not exiting");
-            panic!("a subscriber's panic, on purpose");
-        }
-    }
+    use tracing::Event;
 
     #[test]
     fn a_subscriber_leaves_no_place_behind() {
@@ -402,7 +373,11 @@ mod tests {
         domain.watch().expect("it has one").wake_up();
         let id = local::next_id();
         let mut keeper = Keeper::new(Arc::downgrade(&domain), id);
-        let rude = Rude(Arc::downgrade(&domain), id);
+        let used = Arc::downgrade(&domain);
+        let rude = OnEvent(move |_: &Event<'_>| {
+            local::find(id, &used.upgrade().expect("alive")).expect("not exiting");
+            panic!("a subscriber's panic, on purpose");
+        });
         let wait = tracing::subscriber::with_default(rude, || attend(&mut keeper, |_| ()));
         assert_eq!(wait, Some(RETRY), "it panicked, and the next visit is due");
         assert_eq!((domain.all_records().count(), domain.records().count()), (1, 0));

@@ -13,9 +13,10 @@
 //!
 //! There are [`MOST`] threads at most. If all of them are blocked, what is left waits for one of them.
 
-use super::{Keep, Kept, RETRY_NS, Service, caught, leave_all_places};
+use super::{Keep, Kept, RETRY_NS, Service, leave_all_places};
 use crate::engine::flights::STUCK;
 use crate::locks::lock;
+use crate::panics::caught;
 use crate::process::ordinary::become_ordinary;
 use barrierd_client::clock::now_ns;
 use core::sync::atomic::{AtomicU64, Ordering};

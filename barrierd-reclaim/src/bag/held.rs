@@ -4,7 +4,7 @@
 //! Owns these and nothing else; it is made when a queue first needs it. Items without a birth (births
 //! are eras, so none is 0) stay in the queue's order, as an interval holds them like a section would.
 
-use super::{BAG_ITEMS, Bag, Item, SPARE_BAGS};
+use super::{BAG_ITEMS, Bag, Item, Spares};
 use crate::protocol::Safe;
 use crate::protocol::holders::{Holder, Holders};
 use core::mem::take;
@@ -36,13 +36,13 @@ struct Kept {
     oldest_ns: u64,
 }
 
-// SAFETY: as for `Bag`: the items' pointers belong to no thread.
+// SAFETY: as for `Slots`: the items' pointers belong to no thread.
 unsafe impl Send for HeldBags {}
 
 impl HeldBags {
     /// Opens a bag, where none was open, and returns its slots.
-    pub(super) fn open(&mut self, spare: &mut Vec<Bag>) -> *mut Item {
-        self.open.insert(spare.pop().unwrap_or_else(Bag::new)).slots.start()
+    pub(super) fn open(&mut self, spares: &mut Spares) -> *mut Item {
+        self.open.insert(spares.bag()).slots.start()
     }
 
     /// Notes that the first item has just come into the open bag, at `ns`.
@@ -85,31 +85,17 @@ impl HeldBags {
         safe: Safe,
         holders: &Holders,
         free: &mut VecDeque<Bag>,
-        spare: &mut Vec<Bag>,
+        spares: &mut Spares,
     ) {
-        let mut at = 0;
-        while let Some(kept) = self.kept.get(at) {
-            if holders.has(kept.holder) {
-                at += 1;
-                continue;
-            }
-            // What another interval holds goes to the end, or to a holder that is there: it isn't checked again.
-            let mut gone = self.kept.remove(at).bags;
-            for bag in gone.drain(..) {
-                if let Some(bag) = self.sift(bag, holders, spare) {
-                    put(bag, free, spare);
-                }
-            }
-            self.empty = gone;
-        }
+        self.each_gone(holders, |held, gone| {
+            gone.drain(..).for_each(|bag| free.extend(held.sift(bag, holders, spares)));
+        });
         let safe = holders.with_birth(safe);
         while self.sealed.front().is_some_and(|bag| bag.is_safe(safe)) {
             let bag = self.sealed.pop_front().expect("looked at");
-            if let Some(bag) = self.sift(bag, holders, spare) {
-                put(bag, free, spare);
-            }
+            free.extend(self.sift(bag, holders, spares));
         }
-        self.release_hazarded(holders, free, spare);
+        self.release_hazarded(holders, free, spares);
     }
 
     /// Returns whether nothing is held.
@@ -123,23 +109,33 @@ impl HeldBags {
             || self.hazarded.iter().any(|(item, _)| !holders.has_hazard(item.address()))
     }
 
-    /// Takes away what intervals held that are gone, so that it is checked again.
-    pub(super) fn take_gone(&mut self, holders: &Holders) -> Vec<VecDeque<Bag>> {
-        if self.kept.iter().all(|kept| holders.has(kept.holder)) {
-            return Vec::new();
+    /// Hands what intervals held that are gone to `again`, by interval: it is to be checked again, and what another
+    /// interval holds may come back, to be kept with that one.
+    pub(super) fn each_gone(
+        &mut self,
+        holders: &Holders,
+        mut again: impl FnMut(&mut HeldBags, &mut Vec<Bag>),
+    ) {
+        let mut at = 0;
+        while let Some(kept) = self.kept.get(at) {
+            if holders.has(kept.holder) {
+                at += 1;
+                continue;
+            }
+            let mut gone = self.kept.remove(at).bags;
+            again(self, &mut gone);
+            self.empty = gone;
         }
-        let gone = self.kept.extract_if(.., |kept| !holders.has(kept.holder));
-        gone.map(|kept| VecDeque::from(kept.bags)).collect()
     }
 
-    /// Returns what is reclaimable of a bag that is safe except for single readers. The rest is kept here, item by
-    /// item if need be; the bag is kept as it is if one interval holds all of it, as that of a section which is open
-    /// now does.
+    /// Returns what is reclaimable of a bag that is safe except for single readers, if anything is. The rest is kept
+    /// here, item by item if need be; the bag is kept as it is if one interval holds all of it, as that of a section
+    /// which is open now does.
     pub(super) fn sift(
         &mut self,
         mut bag: Bag,
         holders: &Holders,
-        spare: &mut Vec<Bag>,
+        spares: &mut Spares,
     ) -> Option<Bag> {
         if bag.birth != 0 && holders.holder(bag.ns, bag.birth).is_some() {
             if let Some(holder) = holders.holder(bag.ns, bag.last_birth) {
@@ -153,7 +149,7 @@ impl HeldBags {
                 // SAFETY: bags with a birth hold items that begin with theirs, and are not freed.
                 let birth = unsafe { item.birth() };
                 let Some(holder) = holders.holder(ns, birth) else { return true };
-                let kept = self.keep(holder, opened_ns, spare);
+                let kept = self.keep(holder, opened_ns, spares);
                 kept.add(*item);
                 kept.bytes += bytes;
                 // A later stamp and an earlier birth only keep longer.
@@ -164,7 +160,7 @@ impl HeldBags {
         }
         // What a hazard holds has no other holder: see `HeldBags::hazards`.
         self.hazards(&mut bag, holders);
-        Some(bag)
+        spares.keep_if_empty(bag)
     }
 
     /// Returns the bags that `holder` holds.
@@ -186,13 +182,11 @@ impl HeldBags {
     }
 
     /// Returns a bag of `holder` with room for an item from a bag of `opened_ns`.
-    fn keep(&mut self, holder: Holder, opened_ns: u64, spare: &mut Vec<Bag>) -> &mut Bag {
+    fn keep(&mut self, holder: Holder, opened_ns: u64, spares: &mut Spares) -> &mut Bag {
         let Kept { bags, oldest_ns, .. } = self.kept_by(holder);
         *oldest_ns = opened_ns.min(*oldest_ns);
         if bags.last().is_none_or(|bag| bag.len == BAG_ITEMS) {
-            let mut bag = spare.pop().unwrap_or_else(Bag::new);
-            (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, u64::MAX);
-            bags.push(bag);
+            bags.push(Bag { ns: 0, birth: u64::MAX, ..spares.bag() });
         }
         let bag = bags.last_mut().expect("not empty");
         bag.opened_ns = opened_ns.min(bag.opened_ns);
@@ -201,7 +195,7 @@ impl HeldBags {
 
     /// Takes out of a bag what hazards hold. The bag is safe, and no section or interval holds it: later, at any time,
     /// only the hazards are left to check.
-    pub(super) fn hazards(&mut self, bag: &mut Bag, holders: &Holders) {
+    fn hazards(&mut self, bag: &mut Bag, holders: &Holders) {
         if holders.has_hazards() {
             let held = &mut self.hazarded;
             let (before, opened_ns) = (held.len(), bag.opened_ns);
@@ -224,7 +218,7 @@ impl HeldBags {
         &mut self,
         holders: &Holders,
         free: &mut VecDeque<Bag>,
-        spare: &mut Vec<Bag>,
+        spares: &mut Spares,
     ) {
         if self.hazarded.is_empty() {
             return;
@@ -237,37 +231,24 @@ impl HeldBags {
             }
             held
         });
-        free.extend(pack(gone, self.hazarded_ns, spare));
+        free.extend(pack(gone, self.hazarded_ns, spares));
     }
 
     /// Takes everything, in sealed bags, in runs of one kind and of stamps that never fall as long as no bag was moved
     /// between holders; the open one must be empty. The stamp 0 says that only a hazard may stand in the way.
     pub(super) fn take_all(&mut self) -> Vec<VecDeque<Bag>> {
         debug_assert!(self.open.is_none(), "items left behind");
-        let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Vec::new());
+        let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Spares::default());
         let kept = take(&mut self.kept).into_iter().map(|kept| VecDeque::from(kept.bags));
         let all = kept.chain([VecDeque::from(hazarded), take(&mut self.sealed)]);
         all.filter(|run| !run.is_empty()).collect()
     }
 }
 
-/// Moves what is left of a bag to `free`; an empty bag is used again.
-fn put(bag: Bag, free: &mut VecDeque<Bag>, spare: &mut Vec<Bag>) {
-    if bag.waiting() > 0 {
-        free.push_back(bag);
-    } else if spare.len() < SPARE_BAGS {
-        let mut bag = bag;
-        bag.clear();
-        spare.push(bag);
-    }
-}
-
 /// Packs items that are reclaimable except for hazards, the first of which came at `opened_ns`, into bags.
-fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<Bag> {
+fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spares: &mut Spares) -> Vec<Bag> {
     let fill = |items: &[(Item, usize)]| {
-        let mut bag = spare.pop().unwrap_or_else(Bag::new);
-        (bag.ns, bag.vtime, bag.bytes, bag.birth) = (0, u64::MAX, 0, 0);
-        bag.opened_ns = opened_ns;
+        let mut bag = Bag { ns: 0, opened_ns, ..spares.bag() };
         for &(item, bytes) in items {
             bag.add(item);
             bag.bytes += bytes;
@@ -281,7 +262,7 @@ fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spare: &mut Vec<Bag>) -> Vec<
 mod tests {
     use super::super::{Bags, VtimeWord};
     use super::*;
-    use crate::meter::tally::Tally;
+    use crate::meter::Meter;
     use crate::protocol::holders::{HazardSlot, Interval};
     use crate::protocol::{GRAIN, Reader, Words, scan};
     use proptest::prelude::*;
@@ -328,7 +309,7 @@ mod tests {
     struct Queue {
         bags: Bags,
         /// Bytes of bags that began to go, and those pushed.
-        gone: Box<Tally>,
+        meter: Box<Meter>,
         pushed: u64,
         /// Each begins with its birth; their places don't change.
         #[expect(clippy::vec_box, reason = "queues hold their addresses")]
@@ -343,11 +324,11 @@ mod tests {
 
     impl Queue {
         fn new() -> Queue {
-            let (bags, gone) = (Bags::new(VtimeWord::none()), Box::<Tally>::default());
-            bags.count_on(&gone);
+            let (bags, meter) = (Bags::new(VtimeWord::none()), Box::new(Meter::new()));
+            bags.serve(&meter, false);
             Queue {
                 bags,
-                gone,
+                meter,
                 pushed: 0,
                 objects: Vec::new(),
                 known: Vec::new(),
@@ -556,7 +537,7 @@ mod tests {
             let expected: Vec<usize> =
                 known.filter(|(_, item)| !item.gone).map(|(name, _)| name).collect();
             prop_assert_eq!(left, expected);
-            prop_assert_eq!(queue.gone.get() + taken as u64, queue.pushed);
+            prop_assert_eq!(queue.meter.freed().bytes + taken as u64, queue.pushed);
         }
     }
 }

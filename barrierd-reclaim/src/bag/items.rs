@@ -1,8 +1,8 @@
 //! Items, and bags of them: one seal stamps one bag.
 //!
-//! Owns the slots that a bag writes to and reads from. It knows nothing of queues.
+//! Owns the slots that a bag writes to and reads from, and keeps those of empty bags. It knows nothing of queues.
 
-use super::BAG_ITEMS;
+use super::{BAG_ITEMS, SPARE_BAGS};
 use crate::protocol::Safe;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -97,6 +97,10 @@ type Array = [MaybeUninit<Item>; BAG_ITEMS];
 /// Room for [`BAG_ITEMS`], or none yet. Not a `Box`, because others point into it while it moves.
 pub(super) struct Slots(Option<NonNull<Array>>);
 
+// SAFETY: they own their room, and the items' pointers belong to no thread: `retire` demands that any thread may run
+// the destructor.
+unsafe impl Send for Slots {}
+
 impl Slots {
     fn new() -> Slots {
         let room = Box::new([const { MaybeUninit::uninit() }; BAG_ITEMS]);
@@ -143,10 +147,6 @@ pub(crate) struct Bag {
     pub(super) slots: Slots,
 }
 
-// SAFETY: the items' pointers belong to no thread: `retire` demands that any thread may run the
-// destructor.
-unsafe impl Send for Bag {}
-
 impl core::fmt::Debug for Bag {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Bag { ns, vtime, .. } = self;
@@ -155,10 +155,6 @@ impl core::fmt::Debug for Bag {
 }
 
 impl Bag {
-    pub(super) fn new() -> Bag {
-        Bag { slots: Slots::new(), ..Bag::without_slots() }
-    }
-
     /// Returns a bag without room for any item: a queue's first, since a thread that never retires needs none.
     pub(crate) fn without_slots() -> Bag {
         Bag {
@@ -240,9 +236,62 @@ impl Bag {
         self.len = to;
         self.bytes = stay;
     }
+}
 
-    pub(super) fn clear(&mut self) {
-        (self.taken, self.len, self.opened_ns) = (0, 0, u64::MAX);
-        self.last_birth = u64::MAX;
+/// Room of bags whose items are gone, for the next bags.
+#[derive(Default)]
+pub(super) struct Spares(Vec<Slots>);
+
+impl Spares {
+    /// Returns a bag without items.
+    pub(super) fn bag(&mut self) -> Bag {
+        let slots = self.0.pop().unwrap_or_else(Slots::new);
+        Bag { slots, ..Bag::without_slots() }
+    }
+
+    /// Keeps the room of a bag whose items are gone, unless there is enough.
+    pub(super) fn keep(&mut self, gone: Bag) {
+        if self.0.len() < SPARE_BAGS {
+            self.0.push(gone.slots);
+        }
+    }
+
+    /// Returns a bag that has items; keeps the room of one that has none.
+    pub(super) fn keep_if_empty(&mut self, bag: Bag) -> Option<Bag> {
+        if bag.waiting() > 0 {
+            return Some(bag);
+        }
+        self.keep(bag);
+        None
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    unsafe fn nothing(_: *mut ()) {}
+
+    #[test]
+    fn the_room_of_so_many_empty_bags_is_kept_and_nothing_else_of_them() {
+        let mut spares = Spares::default();
+        let full = || {
+            let mut bag = Spares::default().bag();
+            (bag.ns, bag.birth, bag.last_birth, bag.opened_ns, bag.bytes) = (1, 2, 3, 4, 5);
+            bag.add(Item::new(ptr::null_mut(), nothing));
+            bag
+        };
+        assert_eq!(spares.keep_if_empty(full()).map(|bag| bag.waiting()), Some(1));
+        for _ in 0..2 * SPARE_BAGS {
+            let mut bag = full();
+            assert!(bag.next().is_some());
+            assert!(spares.keep_if_empty(bag).is_none());
+        }
+        assert_eq!(spares.0.len(), SPARE_BAGS);
+        let room = spares.0.last().map(Slots::start);
+        let bag = spares.bag();
+        assert_eq!(Some(bag.slots.start()), room);
+        assert_eq!((bag.waiting(), bag.birth, bag.bytes), (0, 0, 0));
+        assert_eq!((bag.ns, bag.last_birth, bag.opened_ns), (u64::MAX, u64::MAX, u64::MAX));
     }
 }

@@ -32,7 +32,7 @@ mod orphans;
 pub(crate) mod pace;
 mod work;
 
-use crate::meter::tally::Tally;
+use crate::meter::Meter;
 use crate::protocol::{Safe, VtimeWord};
 use crate::sync::{
     AtomicBool, AtomicUsize, Mutant, Ordering, Owned, broken, fence, light_barrier, step,
@@ -40,18 +40,18 @@ use crate::sync::{
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 // The source's word, and a hint: loom does not model them.
-use core::sync::atomic::{AtomicBool as Hint, AtomicU64, AtomicUsize as Fill};
+use core::sync::atomic::{AtomicBool as Hint, AtomicUsize as Fill};
 use std::collections::VecDeque;
 use work::Rest;
 
-use items::FIRST_BIRTH;
 pub(crate) use items::{Bag, Item, free_box};
+use items::{FIRST_BIRTH, Spares};
 pub(crate) use orphans::{Left, Orphans};
 pub(crate) use work::Work;
 
 /// The most items in a bag: so many share one fence and stamp.
 pub(crate) const BAG_ITEMS: usize = 64;
-/// Emptied bags kept for reuse.
+/// Emptied bags whose room is kept.
 const SPARE_BAGS: usize = 16;
 /// The size of an item in a bag, bytes: fills and limits count in these, which saves a push the multiplication.
 const SLOT: usize = size_of::<Item>();
@@ -73,7 +73,7 @@ fn counted() {
 /// So that finding a mutant is no matter of chance: its owner is preempted at two steps of one push in a hundred.
 #[cfg(all(test, not(loom)))]
 fn preempted_at_times() {
-    static STEPS: AtomicU64 = AtomicU64::new(0);
+    static STEPS: Fill = Fill::new(0);
     if STEPS.fetch_add(1, Ordering::Relaxed) % 200 < 2 {
         std::thread::sleep(core::time::Duration::from_micros(200));
     }
@@ -117,10 +117,8 @@ pub(crate) struct Bags {
     more: Cell<bool>,
     /// ... so many that one item a call is too slow.
     behind: Cell<bool>,
-    /// The tally that counts bags whose items begin to be freed, bytes. Null: there is none.
-    gone: Cell<*const Tally>,
-    /// The word that shows [`Rest::oldest_ns`]. Null: there is none.
-    oldest: Cell<*const AtomicU64>,
+    /// Where it counts what leaves it, and shows [`Rest::oldest_ns`]. Null: nowhere.
+    meter: Cell<*const Meter>,
     rest: UnsafeCell<Rest>,
 }
 
@@ -166,7 +164,7 @@ impl Lane {
 
     /// Closes the lane: what it knew of the items moves to `bag`, which holds them.
     fn close(&self, bag: &mut Bag) {
-        (bag.taken, bag.len) = (0, self.items());
+        bag.len = self.items();
         (bag.vtime, bag.bytes) = (self.tag.get(), self.bytes.replace(0));
         self.fill.store(CLOSED, Ordering::Relaxed);
     }
@@ -204,8 +202,7 @@ impl Bags {
             end: Cell::new(ptr::null()),
             more: Cell::new(false),
             behind: Cell::new(false),
-            gone: Cell::new(ptr::null()),
-            oldest: Cell::new(ptr::null()),
+            meter: Cell::new(ptr::null()),
             rest: UnsafeCell::new(Rest {
                 open,
                 sealed: VecDeque::new(),
@@ -220,23 +217,27 @@ impl Bags {
                 released: Safe::default(),
                 surplus: 0,
                 going: None,
-                spare: Vec::new(),
+                spares: Spares::default(),
                 held: None,
             }),
         }
     }
 
-    /// Makes the queue count the bytes of bags whose items begin to be freed on `gone`, the owner's, which outlives the
-    /// queue. To be called before another thread knows the queue.
-    pub(crate) fn count_on(&self, gone: &Tally) {
-        self.gone.set(gone);
+    /// Makes the queue count and show on `meter`, the owner's, which outlives the queue. `fenced`: readers fence, and so
+    /// must every thread that touches the queue, so no push takes the fast path. To be called before another thread
+    /// knows the queue.
+    pub(crate) fn serve(&self, meter: &Meter, fenced: bool) {
+        self.meter.set(meter);
+        if fenced {
+            self.fenced.set(true);
+            self.limit.store(NO_PUSH, Ordering::Relaxed);
+        }
     }
 
-    /// Notes that readers fence, and so must every thread that touches the queue: no push takes the fast path. To be
-    /// called when [`count_on`](Bags::count_on) is.
-    pub(crate) fn fence(&self) {
-        self.fenced.set(true);
-        self.limit.store(NO_PUSH, Ordering::Relaxed);
+    /// Returns where the queue counts, if it does.
+    fn meter(&self) -> Option<&Meter> {
+        // SAFETY: null, or as `serve` says.
+        unsafe { self.meter.get().as_ref() }
     }
 
     /// Sets the number of items that a bag takes from here on. Called by the owner, inside.
@@ -257,18 +258,10 @@ impl Bags {
         }
     }
 
-    /// Makes the queue show the time of the oldest bag on `oldest`, for reports; as for
-    /// [`count_on`](Bags::count_on).
-    pub(crate) fn show_on(&self, oldest: &AtomicU64) {
-        self.oldest.set(oldest);
-    }
-
-    /// See [`show_on`](Bags::show_on). Owner only.
+    /// Shows the time of the oldest bag, for reports. Owner only.
     fn show_oldest(&self, rest: &Rest) {
-        // SAFETY: null, or as `show_on` says.
-        if let Some(shown) = unsafe { self.oldest.get().as_ref() } {
-            // Relaxed: a figure for reports, which follows nothing and leads to nothing.
-            shown.store(rest.oldest_ns(self.plain.items() > 0), Ordering::Relaxed);
+        if let Some(meter) = self.meter() {
+            meter.show_oldest(rest.oldest_ns(self.plain.items() > 0));
         }
     }
 
@@ -409,12 +402,11 @@ impl Bags {
     #[cold]
     fn next_bag(&self, rest: &mut Rest) -> Option<Item> {
         let Some(mut bag) = rest.safe.pop_front() else {
-            rest.going.take().into_iter().for_each(|empty| rest.spare(empty));
+            rest.going.take().into_iter().for_each(|gone| rest.spares.keep(gone));
             return None;
         };
-        // SAFETY: null, or as `count_on` says; called by the owner alone.
-        if let Some(gone) = unsafe { self.gone.get().as_ref() } {
-            gone.add(bag.take_bytes() as u64);
+        if let Some(meter) = self.meter() {
+            meter.frees_bytes(bag.take_bytes());
         }
         self.more.set(!rest.safe.is_empty());
         rest.surplus = rest.surplus.saturating_sub(1);
@@ -424,8 +416,8 @@ impl Bags {
             self.next.set(bag.slots.start().add(bag.taken));
             self.end.set(bag.slots.start().add(bag.len));
         }
-        if let Some(empty) = rest.going.replace(bag) {
-            rest.spare(empty);
+        if let Some(gone) = rest.going.replace(bag) {
+            rest.spares.keep(gone);
         }
         self.show_oldest(rest);
         self.next_going()
@@ -485,16 +477,15 @@ impl Bags {
         // SAFETY: the queue is the caller's, so no other thread is inside.
         let rest = unsafe { &mut *self.rest.get() };
         // The owner may be showing its next queue there.
-        let shown = self.oldest.replace(ptr::null());
+        let shown = self.meter.replace(ptr::null());
         let oldest = rest.oldest_ns(self.plain.items() > 0);
         let mut work = Work { bags: self, rest };
         work.seal(ns);
         let all = work.take_all();
         // An owner that came back since the mark found this time shown, so it did not show its own, later one. From
-        // here on it shows none, until its next bag. SAFETY: null, or as `show_on` says.
-        if let Some(shown) = unsafe { shown.as_ref() } {
-            // Relaxed: see `show_oldest`.
-            let _ = shown.compare_exchange(oldest, u64::MAX, Ordering::Relaxed, Ordering::Relaxed);
+        // here on it shows none, until its next bag. SAFETY: null, or as `serve` says.
+        if let Some(meter) = unsafe { shown.as_ref() } {
+            meter.taken_over(oldest);
         }
         all
     }

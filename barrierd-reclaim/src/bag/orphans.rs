@@ -6,7 +6,7 @@
 //! and never runs a destructor.
 
 use super::held::HeldBags;
-use super::{Bag, SPARE_BAGS};
+use super::{Bag, Spares};
 use crate::bag::inbox::{Inbox, Taken};
 use crate::protocol::Safe;
 use crate::protocol::holders::Holders;
@@ -123,7 +123,7 @@ pub(crate) struct Orphans {
     newest_ns: u64,
     /// Out of an inbox, and not sorted in yet.
     unsorted: Taken<Bag>,
-    spare: Vec<Bag>,
+    spares: Spares,
 }
 
 impl core::fmt::Debug for Orphans {
@@ -240,9 +240,10 @@ impl Orphans {
         checks: &mut usize,
     ) -> Option<Bag> {
         // Another holder may still hold it.
-        self.held.take_gone(holders).into_iter().for_each(|run| self.wait_in_order(run));
-        let mut free = VecDeque::new();
-        self.held.release_hazarded(holders, &mut free, &mut self.spare);
+        let (mut gone, mut free) = (Vec::new(), VecDeque::new());
+        self.held.each_gone(holders, |_, bags| gone.push(VecDeque::from(core::mem::take(bags))));
+        gone.into_iter().for_each(|run| self.wait_in_order(run));
+        self.held.release_hazarded(holders, &mut free, &mut self.spares);
         free.into_iter().for_each(|bag| self.put_back(bag));
         loop {
             if let Some(bag) = self.free.pop() {
@@ -254,14 +255,9 @@ impl Orphans {
             let runs = if self.next(safe, holders)? { &mut self.born } else { &mut self.plain };
             let bag = runs.pop()?;
             *checks -= 1;
-            let Some(bag) = self.held.sift(bag, holders, &mut self.spare) else { continue };
-            if bag.waiting() > 0 {
-                return Some(bag);
-            }
-            if self.spare.len() < SPARE_BAGS {
-                let mut empty = bag;
-                empty.clear();
-                self.spare.push(empty);
+            let free = self.held.sift(bag, holders, &mut self.spares);
+            if free.is_some() {
+                return free;
             }
         }
     }
@@ -283,7 +279,7 @@ mod tests {
     unsafe fn nothing(_: *mut ()) {}
 
     fn bag(ns: u64, birth: u64, opened_ns: u64) -> Bag {
-        let mut bag = Bag::new();
+        let mut bag = Spares::default().bag();
         bag.add(Item::new(core::ptr::null_mut(), nothing));
         (bag.ns, bag.birth, bag.opened_ns) = (ns, birth, opened_ns);
         bag

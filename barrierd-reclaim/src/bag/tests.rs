@@ -4,6 +4,7 @@ use super::*;
 use crate::protocol::Safe;
 use crate::protocol::holders::{HazardSlot, Holders};
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
 use proptest::prelude::*;
 
 unsafe fn nothing(_: *mut ()) {}

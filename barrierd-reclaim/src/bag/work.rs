@@ -5,8 +5,9 @@
 
 use super::held::HeldBags;
 use super::pace::{BACKLOG_BAGS, MOST_SMALL_BAGS, PATIENT_FLUSHES};
-use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, SPARE_BAGS};
+use super::{BAG_ITEMS, Bag, Bags, FIRST_BIRTH, Item, Left, Spares};
 use crate::evidence::purchase::Uncovered;
+use crate::meter::sums::Sum;
 use crate::protocol::Safe;
 use crate::protocol::holders::Holders;
 use crate::sync::{Mutant, Ordering, broken};
@@ -40,19 +41,12 @@ pub(super) struct Rest {
     pub(super) surplus: usize,
     /// The bag whose items `next..end` are.
     pub(super) going: Option<Bag>,
-    pub(super) spare: Vec<Bag>,
+    pub(super) spares: Spares,
     /// What is not freed in this order; made when it is needed.
     pub(super) held: Option<Box<HeldBags>>,
 }
 
 impl Rest {
-    pub(super) fn spare(&mut self, mut bag: Bag) {
-        if self.spare.len() < SPARE_BAGS {
-            bag.clear();
-            self.spare.push(bag);
-        }
-    }
-
     /// Returns when the first item of the oldest bag that is not being freed came, nanoseconds; `u64::MAX` if
     /// there is none. `open`: the open bag has items.
     pub(super) fn oldest_ns(&self, open: bool) -> u64 {
@@ -166,10 +160,16 @@ impl Work<'_> {
         self.has_backlog() || safe.len() > 1 || self.bags.going() + next >= *step
     }
 
-    /// Returns what is in open bags: items, bytes.
-    pub(crate) fn unsealed(&self) -> (usize, usize) {
+    /// Returns what is in open bags.
+    pub(crate) fn unsealed(&self) -> Sum {
         let Bags { plain, born, .. } = self.bags;
-        (plain.items() + born.items(), plain.bytes.get() + born.bytes.get())
+        let bytes = plain.bytes.get().wrapping_add(born.bytes.get());
+        Sum { items: self.open_items() as u64, bytes: bytes as u64 }
+    }
+
+    /// Returns the number of items in open bags.
+    fn open_items(&self) -> usize {
+        self.bags.plain.items() + self.bags.born.items()
     }
 
     /// Returns whether the last push, of this kind, was the first into its bag.
@@ -185,13 +185,9 @@ impl Work<'_> {
         } else {
             self.rest.open.opened_ns = ns;
         }
-        // SAFETY: null, or as `show_on` says. The new bag is the youngest, so its time is published only if no other
-        // bag's is.
-        // Relaxed: see `Bags::show_oldest`.
-        if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() }
-            && shown.load(Ordering::Relaxed) == u64::MAX
-        {
-            shown.store(ns, Ordering::Relaxed);
+        // The new bag is the youngest, so its time is shown only if no other bag's is.
+        if let Some(meter) = self.bags.meter() {
+            meter.opened(ns);
         }
     }
 
@@ -202,12 +198,12 @@ impl Work<'_> {
 
     /// Returns whether anything waits for a barrier or a reader.
     pub(crate) fn waits(&self) -> bool {
-        self.open() > 0 || self.bags.born.items() > 0 || self.sealed() > 0
+        self.open_items() > 0 || self.sealed() > 0
     }
 
     /// Closes the open bags with `ns`, a stamp taken after everything in them was unlinked.
     pub(crate) fn seal(&mut self, ns: u64) {
-        let (items, _) = self.unsealed();
+        let items = self.open_items();
         if items > 0 {
             let begun = core::mem::replace(&mut self.rest.begun_ns, u64::MAX);
             self.rest.gap_ns = ns.saturating_sub(begun) / items as u64;
@@ -232,12 +228,12 @@ impl Work<'_> {
         if self.open() == 0 {
             return;
         }
-        let mut full = self.rest.spare.pop().unwrap_or_else(Bag::new);
-        core::mem::swap(&mut full, &mut self.rest.open);
+        let next = self.rest.spares.bag();
+        let mut full = core::mem::replace(&mut self.rest.open, next);
         self.bags.plain.close(&mut full);
         // Stamps never fall, so that a search may rely on it: the clocks of two CPUs may differ.
         full.ns = self.rest.sealed.back().map_or(ns, |before| before.ns.max(ns));
-        (full.birth, full.opened_ns) = (0, full.opened_ns.min(full.ns));
+        full.opened_ns = full.opened_ns.min(full.ns);
         self.rest.count += u64::try_from(full.len).expect("at most 64");
         full.sealed = self.rest.count;
         self.rest.sealed.push_back(full);
@@ -258,8 +254,8 @@ impl Work<'_> {
         let lane = self.bags.lane::<BORN>();
         if lane.items() == 0 {
             if BORN {
-                let Rest { held, spare, .. } = &mut *self.rest;
-                lane.open.set(held.get_or_insert_default().open(spare));
+                let Rest { held, spares, .. } = &mut *self.rest;
+                lane.open.set(held.get_or_insert_default().open(spares));
             } else {
                 self.rest.open.slots.make();
                 lane.open.set(self.rest.open.slots.start());
@@ -300,9 +296,9 @@ impl Work<'_> {
         if none_sealed && born.items() > 0 && born.tag.get() < holders.with_birth(safe).vtime {
             self.seal_born(u64::MAX);
         }
-        let Rest { held, safe: free, spare, .. } = &mut *self.rest;
+        let Rest { held, safe: free, spares, .. } = &mut *self.rest;
         if let Some(held) = held {
-            held.release(safe, holders, free, spare);
+            held.release(safe, holders, free, spares);
         }
         if self.rest.safe.len() > left {
             self.rest.surplus = if left > BACKLOG_BAGS { left } else { 0 };
@@ -322,14 +318,12 @@ impl Work<'_> {
     }
 
     /// Moves a bag that only hazards may hold to the safe ones.
-    fn reclaimable(&mut self, mut bag: Bag, holders: &Holders) {
+    fn reclaimable(&mut self, bag: Bag, holders: &Holders) {
+        let Rest { held, safe, spares, .. } = &mut *self.rest;
         if holders.has_hazards() {
-            self.rest.held.get_or_insert_default().hazards(&mut bag, holders);
-        }
-        if bag.waiting() > 0 {
-            self.rest.safe.push_back(bag);
+            safe.extend(held.get_or_insert_default().sift(bag, holders, spares));
         } else {
-            self.rest.spare(bag);
+            safe.push_back(bag);
         }
     }
 
@@ -401,7 +395,7 @@ impl Work<'_> {
     /// more than 64 items could come between two checks, before the slow path is taken again.
     pub(crate) fn is_to_check_limits(&mut self) -> bool {
         let Bags { plain, born, most, .. } = self.bags;
-        let open = plain.items() + born.items();
+        let open = self.open_items();
         // With those that were open at the last check, which are allowed beside the limit.
         let since = self.rest.unchecked + open;
         let fills = [plain.items(), born.items()].into_iter().filter(|&fill| fill > 0);

@@ -17,6 +17,7 @@ use crate::engine::record::Record;
 use crate::evidence::mapped::Mapped;
 use crate::evidence::purchase::Asked;
 use crate::later;
+use crate::panics::caught;
 use crate::report::blockers::Blocker;
 use crate::report::trace;
 use crate::sync::stage;
@@ -24,7 +25,6 @@ use barrierd_client::{Stamp, WaitError};
 use core::ptr;
 use core::sync::atomic::AtomicU64;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -296,7 +296,7 @@ impl Keeper {
     fn mark_idle(&mut self, domain: &Domain, now: Instant) -> bool {
         let mut marked = false;
         for record in domain.records() {
-            let retired = record.retired().get();
+            let retired = record.meter().retired().items;
             let unseen = Seen { retired: 0, since: now, marked: ptr::null_mut() };
             let seen = self.seen.entry(record).or_insert(unseen);
             if retired != seen.retired || record.is_attended() {
@@ -325,10 +325,10 @@ impl Keeper {
         let Some(record) = local::find(self.id, domain) else { return (0, 0) };
         // SAFETY: this thread's record in this domain, which is alive.
         let record = unsafe { &*record };
-        let before = record.retired().get();
+        let before = record.meter().retired().items;
         let freed =
             domain.while_freeing(record, || domain.free_in_background_thread(record, &self.beats));
-        let retired = record.retired().get().wrapping_sub(before);
+        let retired = record.meter().retired().items.wrapping_sub(before);
         local::leave(self.id);
         (freed, retired)
     }
@@ -367,8 +367,7 @@ impl Kept for Domain {
         let Some(blocked) = self.blocked_destructor() else { return };
         let blocker = Blocker::of_destructor(blocked);
         // A panic of the one does not prevent the other from being called.
-        let told = catch_unwind(AssertUnwindSafe(|| trace::blocked(&blocker)));
-        told.map_err(core::mem::forget).ok();
+        caught(|| trace::blocked(&blocker));
         if let Some(stalls) = self.stalls() {
             stalls.tell(&blocker);
         }

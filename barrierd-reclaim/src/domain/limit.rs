@@ -9,8 +9,9 @@
 
 use crate::domain::Domain;
 use crate::engine::record::Record;
-use crate::later;
+use crate::later::{self, Backoff};
 use crate::locks::try_lock;
+use crate::meter::sums::Sum;
 use crate::report::pressure::Pressure;
 use barrierd_client::clock::now_ns;
 use core::fmt;
@@ -83,7 +84,7 @@ impl Domain {
     unsafe fn is_over(&self, record: &Record) -> bool {
         let limits = self.limits();
         // SAFETY: the caller owns the record.
-        let (items, bytes) = unsafe { self.unsealed(record) };
+        let Sum { items, bytes } = unsafe { self.unsealed(record) };
         self.waiting().saturating_sub(items) > limits.items
             || limits.bytes != u64::MAX && self.waiting_bytes().saturating_sub(bytes) > limits.bytes
     }
@@ -107,11 +108,10 @@ impl Domain {
             && !own_guard
         {
             let stop = later::after(Instant::now(), longest);
-            let mut nap = Duration::from_micros(20);
+            let mut backoff = Backoff::new();
             // SAFETY: the caller owns the record.
             while unsafe { self.is_over(record) } && Instant::now() < stop {
-                std::thread::sleep(nap.min(stop.saturating_duration_since(Instant::now())));
-                nap = (nap * 2).min(Duration::from_millis(2));
+                backoff.sleep(stop);
                 // SAFETY: the caller owns the record.
                 unsafe { self.relieve(record) };
             }

@@ -42,6 +42,9 @@ pub(crate) struct Domain {
     told: Told,
 }
 
+/// A domain is its engine, with more beside it: nearly every call here goes on to the engine, and reports are made of an
+/// `&Engine`. The engine lies at the domain's own address, and nothing changes it through this. No method of a domain has
+/// the name of one of the engine's (`tests/house.rs`): which of the two runs would depend on where the call is written.
 impl Deref for Domain {
     type Target = Engine;
 
@@ -153,10 +156,10 @@ impl Domain {
         self.told.tell_changes(self);
     }
 
-    /// Takes over the marked queues that belong to the domain by now. Returns how many.
+    /// Takes over the marked queues that belong to the domain by now, and reports it. Returns how many.
     pub(crate) fn take_marked(&self) -> usize {
         stage();
-        let count = self.engine.take_marked();
+        let count = self.engine.take_over_marked();
         stage();
         if count > 0 {
             trace::took_over(count);

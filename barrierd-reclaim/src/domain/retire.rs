@@ -28,12 +28,12 @@ impl Domain {
     pub(crate) unsafe fn retire<const BORN: bool>(record: &Record, item: Item, bytes: usize) {
         // The unlink comes before the stamp in program order.
         light_barrier();
-        record.retired().add(1);
-        record.retired_bytes().add(bytes as u64);
+        record.meter().retires(1, bytes as u64);
         stage();
         // SAFETY: the owner's queue, or one that was just taken from it.
-        let pushed =
-            unsafe { (*record.bags()).push_as::<BORN>(item, bytes, || !record.freeing().get()) };
+        let pushed = unsafe {
+            (*record.bags()).push_as::<BORN>(item, bytes, || !record.push_only().is_any())
+        };
         match pushed {
             Ok(Some(safe)) => {
                 // SAFETY: a scan found it reclaimable, and it has left its queue.
@@ -44,7 +44,7 @@ impl Domain {
                 }
             }
             Ok(None) => {
-                if record.freeing().get() {
+                if record.push_only().is_any() {
                     record.engine().owe_for_push(record);
                 }
             }
@@ -89,7 +89,7 @@ impl Domain {
                 }
                 self.scan_at_pace(record, work, sealed);
                 // As on the fast path. A destructor's own items are left to the calls outside: see `free`.
-                if record.freeing().get() {
+                if record.push_only().is_any() {
                     return (None, 1, sealed, opened, false);
                 }
                 let checks = work.is_to_check_limits();
@@ -142,8 +142,7 @@ impl Domain {
         if count == 0 {
             return;
         }
-        record.retired().add(count as u64);
-        record.retired_bytes().add((count as u64).wrapping_mul(bytes as u64));
+        record.meter().retires(count as u64, (count as u64).wrapping_mul(bytes as u64));
         if self.is_forked() {
             return;
         }

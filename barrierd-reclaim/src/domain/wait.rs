@@ -5,13 +5,13 @@ use super::Domain;
 use crate::bag::pace;
 use crate::engine::flights::Landing;
 use crate::engine::record::Record;
-use crate::engine::running::{Attended, Released};
+use crate::engine::running::Attended;
 use crate::error::SynchronizeError;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
+use crate::later::Backoff;
 use crate::protocol;
 use crate::sync::stage;
-use std::time::Duration;
 use std::time::Instant;
 
 impl Domain {
@@ -43,18 +43,18 @@ impl Domain {
         if self.is_forked() {
             return;
         }
-        let _released = Released::new(record, self.is_lazy());
+        let _frees = record.push_only().free_on_demand();
         let _attended = Attended::new(record);
         // SAFETY: the caller owns the record.
         unsafe {
             let left = self.own(record, |work| {
                 let stamp = self.fence_and_stamp(record);
-                if work.unsealed().0 > 0 {
+                if work.unsealed().items > 0 {
                     work.flushed(false);
                 }
                 work.seal(stamp);
                 self.note_sealed(record, work, stamp);
-                if self.is_lazy() && record.freeing().get() {
+                if self.is_lazy() && record.push_only().in_destructor() {
                     // The background thread frees the rest.
                     self.hand_off(work);
                 } else {
@@ -128,7 +128,7 @@ impl Domain {
     ) -> Result<(), SynchronizeError> {
         self.may_wait(record)?;
         let _attended = Attended::new(record);
-        let _released = Released::new(record, self.is_lazy());
+        let _frees = record.push_only().free_on_demand();
         let stamp = self.fence_and_stamp(record);
         // SAFETY: the caller owns the record.
         let newest = unsafe {
@@ -184,22 +184,18 @@ impl Domain {
             stage();
             self.free_orphans(record, usize::MAX, before, true);
             let late = Instant::now() >= deadline;
-            match self.flights().wait(Some(deadline)) {
-                Landing::Own => return Err(SynchronizeError::InDestructor),
-                Landing::Late { threads } => return Err(SynchronizeError::Destructors { threads }),
-                // A destructor on another thread panicked, or a flush took the bag from it: the rest of the bag is
-                // back.
-                Landing::Done if self.flights().returned() != returned && !late => {}
-                Landing::Done if self.flights().returned() != returned => {
-                    return Err(SynchronizeError::Destructors { threads: 1 });
-                }
-                Landing::Done => return Ok(()),
+            self.wait_for_others(deadline)?;
+            if self.flights().returned() == returned {
+                return Ok(());
+            }
+            // A destructor on another thread panicked, or a flush took the bag from it: the rest of the bag is back.
+            if late {
+                return Err(SynchronizeError::Destructors { threads: 1 });
             }
         }
     }
 
     /// Waits until the destructors that other threads are running, of what threads left to the domain, have returned.
-    #[cfg(not(loom))]
     pub(crate) fn wait_for_others(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         match self.flights().wait(Some(deadline)) {
             Landing::Done => Ok(()),
@@ -214,7 +210,7 @@ impl Domain {
         stamp: u64,
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
-        let mut nap = Duration::from_micros(20);
+        let mut backoff = Backoff::new();
         let mut why = None;
         let mut asked = Asked::Now;
         loop {
@@ -241,8 +237,7 @@ impl Domain {
                 // Once the barrier has passed, only readers are waited for, and nothing more is bought. Readers end
                 // their sections without notice, so this scans again, ever more rarely.
                 asked = Asked::Nothing;
-                std::thread::sleep(nap.min(deadline.saturating_duration_since(Instant::now())));
-                nap = (nap * 2).min(Duration::from_millis(2));
+                backoff.sleep(deadline);
             } else {
                 why = self.barriers().wait(stamp, deadline, || self.counters().waited()).or(why);
             }
@@ -263,6 +258,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::channel;
     use std::thread;
+    use std::time::Duration;
 
     static FREED: AtomicUsize = AtomicUsize::new(0);
     static GATE: AtomicBool = AtomicBool::new(false);

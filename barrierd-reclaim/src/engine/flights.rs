@@ -8,6 +8,7 @@
 
 use super::{Engine, running};
 use crate::bag::{Bag, Item};
+use crate::locks::lock;
 use crate::process::fork::PerProcess;
 use barrierd_client::clock::now_ns;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -45,7 +46,7 @@ pub(crate) enum Landing {
 
 impl Flights {
     fn lock(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.list)
     }
 
     /// Notes that the calling thread takes a bag. The domain's orphans are locked.
@@ -110,7 +111,7 @@ impl Flights {
 /// last of all.
 fn waits() -> MutexGuard<'static, Vec<(usize, usize)>> {
     static WAITS: PerProcess<Mutex<Vec<(usize, usize)>>> = PerProcess::new();
-    WAITS.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+    lock(WAITS.get(Mutex::default))
 }
 
 /// Takes the threads that wait for `own` out of `others`, and notes that `own` waits for the rest: under one lock, so
@@ -202,7 +203,7 @@ struct Busy {
 
 impl InFlight {
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(crate) fn put(&self, bag: Bag) {

@@ -3,7 +3,7 @@
 //! Owns how many run at once, and what destructors that retire leave over.
 
 use super::Engine;
-use super::running::{Freeing, Running, runs};
+use super::running::{Running, runs};
 use crate::bag::Item;
 use crate::bag::pace::FREED_PER_RETIRE;
 use crate::bag::pace::MOST_PER_RETIRE;
@@ -18,11 +18,11 @@ impl Engine {
     /// (docs/proofs/reclaim.md, "Why a freed item has no reader"), and has left its queue.
     #[inline]
     pub(crate) unsafe fn run(record: &Record, item: Item) {
-        let freeing = Freeing::new(record);
-        record.freed().publish(1);
+        let running = record.push_only().run_destructors();
+        record.meter().frees();
         // SAFETY: the caller promises that no reader can hold it; it has left its queue, so this is the only call.
         unsafe { item.free() };
-        drop(freeing);
+        drop(running);
     }
 
     /// A destructor that retires only pushes; a later call frees for it.
@@ -54,7 +54,7 @@ impl Engine {
     /// # Safety
     /// The caller owns `record`.
     pub(crate) unsafe fn free(&self, record: &Record, limit: usize) {
-        if record.freeing().get() || runs(self) {
+        if record.push_only().is_any() || runs(self) {
             if self.in_destructor(record) {
                 // What is there at most: a destructor that flushes owes no more than that.
                 // SAFETY: the caller owns the record; `ready` runs no foreign code.
@@ -90,7 +90,7 @@ impl Engine {
                 record.set_debt(0);
                 break;
             };
-            record.freed().publish(1);
+            record.meter().frees();
             // SAFETY: as for `run`.
             unsafe { item.free() };
             if self.is_forked() {
@@ -148,9 +148,9 @@ mod tests {
         unsafe { domain.free(record, 1) };
         assert!(record.owes());
         for _ in 0..50 {
-            let before = record.freed().get();
+            let before = record.meter().freed().items;
             retire();
-            assert!(record.freed().get() >= before + 2);
+            assert!(record.meter().freed().items >= before + 2);
         }
         domain.close();
     }

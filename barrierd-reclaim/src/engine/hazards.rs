@@ -46,15 +46,14 @@ impl Line {
         Line { slots, used: Cell::new(0), record: Cell::new(ptr::null()), place }
     }
 
-    /// Returns a free slot's number.
-    fn find(&self) -> Option<usize> {
-        let free = (!self.used.get()).trailing_zeros() as usize;
-        (free < SLOTS).then_some(free)
-    }
-
-    /// Returns the first of two that are free, one beside the other.
-    fn find_pair(&self) -> Option<usize> {
-        (0..SLOTS).step_by(2).find(|slot| self.used.get() >> slot & 0b11 == 0)
+    /// Returns the number of a free slot; or of the first of two, `N`, that are free, one beside the other.
+    fn find<const N: usize>(&self) -> Option<usize> {
+        const { assert!(N == 1 || N == 2) };
+        let free = !self.used.get();
+        // A bit for the first slot of each pair, if the second one is free as well.
+        let free = if N == 1 { free } else { free & free >> 1 & 0b0101_0101 };
+        let first = free.trailing_zeros() as usize;
+        (first < SLOTS).then_some(first)
     }
 }
 
@@ -83,26 +82,15 @@ impl Hazards {
         self.0.cost() * SLOTS
     }
 
-    /// Returns a free slot for `record`, whose owner calls; the pointer is good for the whole line.
-    pub(crate) fn take(&self, record: &Record) -> *const HazardSlot {
+    /// Takes a free slot for `record`, whose owner calls, or two beside each other, and returns the first; the pointer
+    /// is good for the whole line.
+    pub(crate) fn take<const N: usize>(&self, record: &Record) -> *const HazardSlot {
         // SAFETY: null, or a line that the owner has, which lives as long as the domain.
         let own = unsafe { record.line().get().as_ref() };
         let (line, slot) = own
-            .and_then(|line| Some((line, line.find()?)))
+            .and_then(|line| Some((line, line.find::<N>()?)))
             .unwrap_or_else(|| (self.take_line(record), 0));
-        line.used.set(line.used.get() | 1 << slot);
-        line.record.set(record);
-        ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
-    }
-
-    /// Returns a pointer to the first of two free slots beside each other, likewise.
-    pub(crate) fn take_pair(&self, record: &Record) -> *const HazardSlot {
-        // SAFETY: as in `take`.
-        let own = unsafe { record.line().get().as_ref() };
-        let (line, slot) = own
-            .and_then(|line| Some((line, line.find_pair()?)))
-            .unwrap_or_else(|| (self.take_line(record), 0));
-        line.used.set(line.used.get() | 0b11 << slot);
+        line.used.set(line.used.get() | ((1 << N) - 1) << slot);
         line.record.set(record);
         ptr::from_ref(line).cast::<HazardSlot>().wrapping_add(slot)
     }
@@ -145,4 +133,22 @@ pub(crate) unsafe fn line_of<'r>(at: *const HazardSlot) -> (&'r Line, usize) {
     let line = at.map_addr(|address| address & !(align_of::<Line>() - 1)).cast::<Line>();
     // SAFETY: as above; `Hazards::take` made it from the line's own pointer, and the line begins there.
     (unsafe { &*line }, (at.addr() - line.addr()) / size_of::<HazardSlot>())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_found_one_by_one_and_in_pairs() {
+        let line = Line::new(0);
+        for used in 0..=u8::MAX {
+            line.used.set(used);
+            let walk = |step: usize, bits: u8| {
+                (0..SLOTS).step_by(step).find(|slot| used >> slot & bits == 0)
+            };
+            assert_eq!(line.find::<1>(), walk(1, 0b1), "{used:b}");
+            assert_eq!(line.find::<2>(), walk(2, 0b11), "{used:b}");
+        }
+    }
 }

@@ -18,7 +18,6 @@ pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod running;
 pub(crate) mod takeover;
-pub(crate) mod tallies;
 
 use crate::bag::inbox::Inbox;
 use crate::bag::{Bag, Orphans};
@@ -27,7 +26,10 @@ use crate::evidence::mapped::Mapped;
 use crate::evidence::membarrier::Membarrier;
 use crate::evidence::status::Status;
 use crate::locks::lock;
+use crate::meter::Meter;
 use crate::meter::stats::{Counters, Stats};
+use crate::meter::sums::Past;
+use crate::panics::caught;
 use crate::process::fork::Process;
 use crate::process::own_tid;
 use crate::protocol::holders::Holders;
@@ -39,11 +41,9 @@ use flights::{Flights, InFlight};
 use hazards::Hazards;
 use record::Record;
 use records::Records;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use takeover::Marked;
-use tallies::Past;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -146,8 +146,7 @@ impl Engine {
 
     /// Returns whether a destructor runs on the owner's thread, from one of its calls to this domain.
     pub(crate) fn in_destructor(&self, record: &Record) -> bool {
-        let own = if self.lazy { record.running().get() } else { record.freeing().get() };
-        own || running::runs(self)
+        record.push_only().in_destructor() || running::runs(self)
     }
 
     pub(crate) fn barriers(&self) -> &Barriers {
@@ -169,6 +168,11 @@ impl Engine {
     /// Returns the records that threads own.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.in_use()
+    }
+
+    /// Returns what is counted for them.
+    fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.records().map(Record::meter)
     }
 
     /// Returns all records that there are.
@@ -211,7 +215,7 @@ impl Engine {
     /// pointer that is good for all of what it is a part of ([`Record::home`]).
     pub(crate) fn acquire_for(&self, home: *const Engine) -> &Record {
         let record = self.records.acquire(home, self.barriers.vtime_word());
-        record.freeing().set(self.lazy);
+        record.push_only().begin(self.lazy);
         record.set_tid(own_tid());
         if self.readers_fence {
             record.reader().sleep().fence_always();
@@ -250,7 +254,7 @@ impl Engine {
 
     /// Returns the size of waiting objects, bytes, except bags that are being freed.
     pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.past.waiting(&self.records).bytes
+        self.past.waiting(|| self.meters()).bytes
     }
 
     /// Returns the source that serves, and why.
@@ -282,7 +286,7 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (retired, freed) = self.past.sums(&self.records);
+        let (retired, freed) = self.past.sums(|| self.meters());
         let poisoned = self.poisoned.load(Ordering::Relaxed);
         let oldest = if retired.items > freed.items { self.oldest() } else { None };
         let waiting_bytes = retired.bytes.saturating_sub(freed.bytes);
@@ -292,8 +296,7 @@ impl Engine {
 
     /// Returns how long the oldest bag has waited, except those that are being freed.
     pub(crate) fn oldest(&self) -> Option<Duration> {
-        // Relaxed: for reports.
-        let queues = self.records().map(|record| record.oldest_ns().load(Ordering::Relaxed));
+        let queues = self.meters().map(Meter::oldest_ns);
         // In a child of a fork the lock may never be given back.
         let left = if self.is_forked() { None } else { self.oldest_orphan_opened_ns() };
         let oldest = queues.chain(left).min().filter(|&ns| ns != u64::MAX)?;
@@ -328,15 +331,11 @@ impl Engine {
         let left = orphans.into_iter().flat_map(Orphans::into_bags);
         let left = in_hand.into_iter().chain(left).chain(handed).chain(marked);
         for item in left.chain(own).flatten() {
+            // A panic that came out of a drop would lose the items behind it, and abort the program where the drop is
+            // itself part of an unwinding.
             // SAFETY: there is no reader left, so no barrier is needed; the item has left its
             // queue, so this is the only call.
-            let freed = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
-            // The panic hook has reported it. Unwinding out of a drop would lose the items behind
-            // it, and abort the program where the drop is itself part of an unwinding. The payload
-            // stays: its own destructor might panic again.
-            if let Err(payload) = freed {
-                core::mem::forget(payload);
-            }
+            caught(|| unsafe { item.free() });
         }
     }
 }

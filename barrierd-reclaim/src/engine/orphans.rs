@@ -58,7 +58,7 @@ impl Engine {
         if !waits && !self.has_orphans() {
             return;
         }
-        if record.freeing().get() || runs(self) || self.is_forked() {
+        if record.push_only().is_any() || runs(self) || self.is_forked() {
             return;
         }
         if self.lazy {
@@ -80,7 +80,7 @@ impl Engine {
             });
             let Some(mut taken) = taken else { return };
             for item in taken.bag.by_ref() {
-                record.freed().publish(1);
+                record.meter().frees();
                 // SAFETY: its bag was stamped before `safe`, and no hazard or interval held it after,
                 // so no reader can hold it; it has just left the bag, so this is the only call.
                 unsafe { item.free() };
@@ -107,7 +107,7 @@ impl Engine {
         let taken = orphans.take(safe, &holders, checks);
         self.note_orphans(orphans);
         let mut bag = taken?;
-        record.freed_bytes().add(bag.take_bytes() as u64);
+        record.meter().frees_bytes(bag.take_bytes());
         Some((bag, self.flights.begin()))
     }
 
@@ -234,7 +234,7 @@ impl Engine {
 
     /// Returns the number of objects that were retired and not yet freed; exact if none is retired meanwhile.
     pub(crate) fn waiting(&self) -> u64 {
-        self.past.waiting(&self.records).items
+        self.past.waiting(|| self.meters()).items
     }
 
     /// Gives a record up: its items go to the domain, and the record to the next thread. Runs no
@@ -307,7 +307,7 @@ impl Engine {
             record.transient().set(true);
         } else {
             record.transient().set(false);
-            self.past.absorb(record);
+            self.past.absorb(record.meter());
             self.records.give_back(record);
         }
     }

@@ -5,6 +5,7 @@ use super::record::Record;
 use crate::bag::{Bags, Refused, Work, pace};
 use crate::evidence::purchase::Asked;
 use crate::meter::ledger::Mark;
+use crate::meter::sums::Sum;
 use barrierd_client::clock::now_ns;
 
 impl Engine {
@@ -25,11 +26,7 @@ impl Engine {
                 Ok(result) => return result,
                 Err(Refused::Taken | Refused::Closed) => {
                     let new = Bags::new(self.barriers.vtime_word());
-                    new.count_on(record.freed_bytes());
-                    new.show_on(record.oldest_ns());
-                    if self.readers_fence {
-                        new.fence();
-                    }
+                    new.serve(record.meter(), self.readers_fence);
                     record.replace_bags(Box::into_raw(Box::new(new)));
                     // SAFETY: it is marked as taken, and this owner has another now.
                     unsafe { Bags::leave(bags) };
@@ -82,13 +79,12 @@ impl Engine {
     /// For reports: the queue was sealed with the stamp `ns`, and all that was counted as retired is
     /// in it.
     pub(crate) fn note_sealed(&self, record: &Record, work: &Work<'_>, ns: u64) {
-        if !record.ledger().wants() {
+        let meter = record.meter();
+        if !meter.ledger().wants() {
             return;
         }
-        let (items, bytes) = work.unsealed();
-        let items = record.retired().get().saturating_sub(items as u64);
-        let bytes = record.retired_bytes().get().saturating_sub(bytes as u64);
-        record.ledger().note(Mark { ns, items, bytes }, self.words.safe_ns_relaxed());
+        let Sum { items, bytes } = meter.retired().minus(work.unsealed());
+        meter.ledger().note(Mark { ns, items, bytes }, self.words.safe_ns_relaxed());
     }
 
     /// Hands full bags over to the domain, without a lock.
@@ -99,13 +95,12 @@ impl Engine {
         }
     }
 
-    /// Returns what is in the owner's open bags: items, bytes.
+    /// Returns what is in the owner's open bags.
     ///
     /// # Safety
     /// The caller owns `record`.
-    pub(crate) unsafe fn unsealed(&self, record: &Record) -> (u64, u64) {
+    pub(crate) unsafe fn unsealed(&self, record: &Record) -> Sum {
         // SAFETY: the caller owns the record; `unsealed` runs no foreign code.
-        let (items, bytes) = unsafe { self.own(record, |work| work.unsealed()) };
-        (items as u64, bytes as u64)
+        unsafe { self.own(record, |work| work.unsealed()) }
     }
 }

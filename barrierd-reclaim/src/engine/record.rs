@@ -3,32 +3,32 @@
 //! # Who may touch what
 //! 1. `reader` is stored by the owning thread and loaded by scans.
 //! 2. The owner is the thread whose [`Pool::take`](super::pool::Pool::take) returned the record, until it gives it
-//!    back. It alone touches `nested`, `freeing`, `running`, `owed`, `transient`, `robust`, `hazards`, `line` and
+//!    back. It alone touches `nested`, `push_only`, `owed`, `transient`, `robust`, `hazards`, `line` and
 //!    `keeper`. The registry, a `Guard` (neither is `Send`) or one call holds a record on its thread; a `Handle` or
 //!    an `OwnedGuard` takes its own along when it is sent, with no borrow of it left behind. When the last
 //!    `Reclaimer` is dropped, all records belong to that drop (`Engine::close`): no guard and no call can be left,
 //!    and threads that exit find the door closed.
 //! 3. `bags` is stored by the owner. What it points to is the owner's, until it is taken over
 //!    (`bag/mod.rs`); then the owner puts another in its place.
-//!    `taken` and `gone` are stored by a thread that holds the lock of the domain's orphans.
-//! 4. The tallies are written by the owner and read by any thread. So are `oldest_ns` and `ledger`, which reports alone
-//!    read, except that a thread that takes a queue over writes there, too.
+//!    `taken`, and what of `meter` is in the domain's account, are stored by a thread that holds the lock of the
+//!    domain's orphans.
+//! 4. The rest of `meter` is written by the owner and read by any thread; except that a thread that takes a queue over
+//!    writes to its ledger and its time of the oldest bag, too, which reports alone read.
 //! 5. `home` and `number` never change, and records are freed together, when the domain is dropped and
 //!    no thread has a reference to it.
 
 use crate::bag::Bags;
 use crate::engine::Engine;
 use crate::engine::hazards::Line;
-use crate::engine::tallies::Gone;
-use crate::meter::ledger::Ledger;
-use crate::meter::tally::Tally;
+use crate::engine::running::PushOnly;
+use crate::meter::Meter;
 use crate::protocol::Reader;
 use crate::protocol::VtimeWord;
 use crate::protocol::dormant::Holds;
 use crate::protocol::holders::Interval;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// In [`Inner::owed`]: there was a backlog when the owner last checked.
@@ -55,19 +55,16 @@ struct Inner {
     robust: Cell<u64>,
     /// Hazards that there are. Here begins the second line.
     hazards: Cell<u64>,
-    freeing: Cell<bool>,
-    running: Cell<bool>,
+    /// Why what its owner retires is only pushed.
+    push_only: PushOnly,
     /// Taken for one guard or call alone: given back at the end of the last guard.
     transient: Cell<bool>,
     /// What keeps it awake beside a section: stored by the owner, loaded by the thread that puts readers to sleep.
     holds: Holds,
     /// See [`debt`](Record::debt), twice that; and [`BACKLOG`].
     owed: Cell<usize>,
-    retired: Tally,
-    freed: Tally,
-    retired_bytes: Tally,
-    freed_bytes: Tally,
-    // From here on: slow paths.
+    /// What is counted for it. Its first part is hot; from there on: slow paths.
+    meter: Meter,
     /// The queue that was taken over last; only compared, since it may be gone.
     taken: AtomicPtr<Bags>,
     /// The owner is in a call that frees its queue: it need not be taken over.
@@ -76,12 +73,6 @@ struct Inner {
     keeper: Cell<*const ()>,
     /// The thread that took it, for reports.
     tid: AtomicU32,
-    /// When the first item came of the queue's oldest bag, nanoseconds, or `u64::MAX`.
-    oldest_ns: AtomicU64,
-    /// Not here: it is large, and touched once a bag.
-    ledger: Box<Ledger>,
-    /// What of the tallies is in the domain's account.
-    gone: Gone,
     /// Where the owner looks first for a free hazard.
     line: Cell<*const Line>,
     /// Its number among the domain's records.
@@ -91,7 +82,7 @@ struct Inner {
 #[cfg(not(loom))]
 const _: () = {
     assert!(core::mem::offset_of!(Inner, home) <= 64, "what scans and looks load is one line");
-    assert!(core::mem::offset_of!(Inner, taken) <= 128, "what hot calls touch is two");
+    assert!(core::mem::offset_of!(Inner, meter) + Meter::HOT <= 128, "what hot calls touch is two");
 };
 
 // SAFETY: the cells are touched by the record's owner alone (rule 2), `bags` by rule 3; `home` is
@@ -109,23 +100,16 @@ impl Record {
             bags: AtomicPtr::new(Box::into_raw(Box::new(Bags::new(vtime)))),
             taken: AtomicPtr::new(ptr::null_mut()),
             attended: AtomicBool::new(false),
-            freeing: Cell::new(false),
-            running: Cell::new(false),
+            push_only: PushOnly::default(),
             transient: Cell::new(false),
             holds: Holds::new(),
             owed: Cell::new(0),
             nested: Cell::new(0),
             robust: Cell::new(0),
             hazards: Cell::new(0),
-            retired: Tally::default(),
-            freed: Tally::default(),
-            retired_bytes: Tally::default(),
-            freed_bytes: Tally::default(),
+            meter: Meter::new(),
             keeper: Cell::new(ptr::null()),
             tid: AtomicU32::new(0),
-            oldest_ns: AtomicU64::new(u64::MAX),
-            ledger: Box::default(),
-            gone: Gone::default(),
             line: Cell::new(ptr::null()),
             number,
         }))
@@ -265,16 +249,10 @@ impl Record {
         self.0.attended.store(attended, Ordering::Relaxed);
     }
 
-    /// A destructor is running in a call of the owner's. Owner only.
+    /// Returns why what the owner retires is only pushed. Owner only.
     #[inline]
-    pub(crate) fn running(&self) -> &Cell<bool> {
-        &self.0.running
-    }
-
-    /// What the owner retires is only pushed: a destructor is running, or it never frees. Owner only.
-    #[inline]
-    pub(crate) fn freeing(&self) -> &Cell<bool> {
-        &self.0.freeing
+    pub(crate) fn push_only(&self) -> &PushOnly {
+        &self.0.push_only
     }
 
     /// Taken for one guard or one call. Owner only.
@@ -313,43 +291,10 @@ impl Record {
         self.0.tid.store(tid, Ordering::Relaxed);
     }
 
-    /// Returns when the first item of the queue's oldest bag came, except the one that is being freed,
-    /// nanoseconds; `u64::MAX`: there is none.
-    pub(crate) fn oldest_ns(&self) -> &AtomicU64 {
-        &self.0.oldest_ns
-    }
-
-    /// What its owners had retired by which time.
-    pub(crate) fn ledger(&self) -> &Ledger {
-        &self.0.ledger
-    }
-
-    /// Objects that its owners handed to `retire`.
+    /// Returns what is counted for it.
     #[inline]
-    pub(crate) fn retired(&self) -> &Tally {
-        &self.0.retired
-    }
-
-    /// Objects whose destructor its owners started.
-    #[inline]
-    pub(crate) fn freed(&self) -> &Tally {
-        &self.0.freed
-    }
-
-    /// What its owners retired, bytes.
-    #[inline]
-    pub(crate) fn retired_bytes(&self) -> &Tally {
-        &self.0.retired_bytes
-    }
-
-    /// What the bags took, bytes, that its owners began to free.
-    pub(crate) fn freed_bytes(&self) -> &Tally {
-        &self.0.freed_bytes
-    }
-
-    /// What of the tallies is in the domain's account.
-    pub(crate) fn gone(&self) -> &Gone {
-        &self.0.gone
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.0.meter
     }
 
     /// No guard is left, though some may not have been dropped. Owner only.

@@ -20,21 +20,14 @@ impl Records {
     pub(crate) fn acquire(&self, home: *const Engine, vtime: VtimeWord) -> &Record {
         self.0.take(|place| {
             let record = Box::into_raw(Box::new(Record::new(home, vtime, place)));
-            // SAFETY: no other thread knows it yet; queues and tallies live as long as the record. The domain is the
-            // caller.
-            unsafe {
-                (*(*record).bags()).count_on((*record).freed_bytes());
-                (*(*record).bags()).show_on((*record).oldest_ns());
-                if (*home).readers_fence() {
-                    (*(*record).bags()).fence();
-                }
-            }
+            // SAFETY: no other thread knows it yet; its queue lives no longer than the record. The domain is the caller.
+            unsafe { (*(*record).bags()).serve((*record).meter(), (*home).readers_fence()) };
             record
         })
     }
 
-    /// Gives a record back. The caller owns it, nothing of it is open, its queue is empty, and its tallies
-    /// are in the domain's account ([`Past`](crate::engine::tallies::Past)).
+    /// Gives a record back. The caller owns it, nothing of it is open, its queue is empty, and its counts
+    /// are in the domain's account ([`Past`](crate::meter::sums::Past)).
     pub(crate) fn give_back(&self, record: &Record) {
         debug_assert!(!record.reader().is_pinned() && !record.interval().is_open());
         // So that no record is counted as a sleeper that no thread owns.

@@ -1,21 +1,64 @@
 //! What a call is doing, in flags of its record and its thread, reset however the call ends.
 //!
-//! Owns the flags' guards. Knows nothing of queues.
+//! Owns the flags and their guards. Knows nothing of queues.
 
 use crate::engine::Engine;
 use crate::engine::record::Record;
 use core::cell::Cell;
 use core::ptr;
 
-/// While destructors run: what they retire is only pushed. Resets the owner's flags, also when one
-/// panics.
-pub(crate) struct Freeing<'r>(&'r Record);
+/// In [`PushOnly`]: a destructor is running in a call of the owner's.
+const DESTRUCTOR: u8 = 1;
+/// In [`PushOnly`]: `retire` frees nothing in this domain, and the owner is in no call that is asked to free.
+const LAZY: u8 = 2;
 
-impl<'r> Freeing<'r> {
+/// The reasons why what a record's owner retires is only pushed, and frees nothing: a bit each.
+#[derive(Debug, Default)]
+pub(crate) struct PushOnly(Cell<u8>);
+
+impl PushOnly {
+    /// Begins anew, for the next owner.
+    pub(crate) fn begin(&self, lazy: bool) {
+        self.0.set(if lazy { LAZY } else { 0 });
+    }
+
+    /// Returns whether there is any reason.
     #[inline]
-    pub(crate) fn new(record: &'r Record) -> Freeing<'r> {
-        record.freeing().set(true);
-        Freeing(record)
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.get() != 0
+    }
+
+    /// Returns whether a destructor is running in a call of the owner's.
+    pub(crate) fn in_destructor(&self) -> bool {
+        self.0.get() & DESTRUCTOR != 0
+    }
+
+    /// Notes that destructors run from here on. None does yet.
+    #[inline]
+    pub(crate) fn run_destructors(&self) -> Flipped<'_> {
+        debug_assert!(!self.in_destructor(), "what they retire is only pushed");
+        self.flip(DESTRUCTOR)
+    }
+
+    /// Notes that the owner is in a call that is asked to free, where `retire` doesn't.
+    pub(crate) fn free_on_demand(&self) -> Flipped<'_> {
+        self.flip(self.0.get() & LAZY)
+    }
+
+    #[inline]
+    fn flip(&self, bits: u8) -> Flipped<'_> {
+        self.0.set(self.0.get() ^ bits);
+        Flipped(self, bits)
+    }
+}
+
+/// Flips bits of a [`PushOnly`] back, also when a destructor panics. Calls within have flipped theirs back by then.
+pub(crate) struct Flipped<'r>(&'r PushOnly, u8);
+
+impl Drop for Flipped<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() ^ self.1);
     }
 }
 
@@ -36,46 +79,23 @@ pub(crate) fn this_thread() -> usize {
     RUNNING.with(|cell| ptr::from_ref(cell).addr())
 }
 
-/// [`Freeing`], also for a thread that never frees in `retire` and so is always `freeing`.
-pub(crate) struct Running<'r>(Freeing<'r>, *const Engine);
+/// While destructors run, outside of `retire`'s fast path.
+pub(crate) struct Running<'r> {
+    /// The domain whose destructors the thread was running before.
+    outer: *const Engine,
+    _flipped: Flipped<'r>,
+}
 
 impl<'r> Running<'r> {
     pub(crate) fn new(record: &'r Record) -> Running<'r> {
-        record.running().set(true);
-        Running(Freeing::new(record), RUNNING.replace(record.engine()))
+        let _flipped = record.push_only().run_destructors();
+        Running { outer: RUNNING.replace(record.engine()), _flipped }
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.0.running().set(false);
-        RUNNING.set(self.1);
-    }
-}
-
-/// In a call that is asked to free, where `retire` doesn't.
-pub(crate) struct Released<'r>(&'r Record, bool);
-
-impl<'r> Released<'r> {
-    pub(crate) fn new(record: &'r Record, lazy: bool) -> Released<'r> {
-        let running = record.running().get();
-        // Where `retire` frees, the flag says no more than that a destructor is running.
-        let before = record.freeing().get();
-        record.freeing().set(if lazy { running } else { before });
-        Released(record, before)
-    }
-}
-
-impl Drop for Released<'_> {
-    fn drop(&mut self) {
-        self.0.freeing().set(self.1);
-    }
-}
-
-impl Drop for Freeing<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.freeing().set(false);
+        RUNNING.set(self.outer);
     }
 }
 
@@ -92,5 +112,37 @@ impl<'r> Attended<'r> {
 impl Drop for Attended<'_> {
     fn drop(&mut self) {
         self.0.set_attended(false);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Each call resets its own reason, whatever others there are.
+    #[test]
+    fn reasons_come_and_go_by_themselves() {
+        for lazy in [false, true] {
+            let why = PushOnly::default();
+            why.begin(lazy);
+            let is = |any, in_destructor| {
+                assert_eq!((why.is_any(), why.in_destructor()), (any, in_destructor), "{lazy}");
+            };
+            is(lazy, false);
+            let freeing = why.free_on_demand();
+            is(false, false);
+            {
+                let _running = why.run_destructors();
+                is(true, true);
+                // A destructor that flushes.
+                drop(why.free_on_demand());
+                is(true, true);
+            }
+            is(false, false);
+            drop(freeing);
+            is(lazy, false);
+            drop(why.run_destructors());
+            is(lazy, false);
+        }
     }
 }

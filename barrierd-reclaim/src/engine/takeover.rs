@@ -20,18 +20,19 @@ use super::Engine;
 use super::record::Record;
 use crate::bag::{Bag, Bags, Left};
 use crate::meter::ledger::Mark;
+use crate::meter::sums::Sum;
+use crate::panics::caught;
 use crate::process::own_tid;
 use crate::sync::{Mutant, broken, stage};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A queue that is being taken over.
 #[derive(Debug)]
 pub(crate) struct Marked {
     bags: *mut Bags,
     record: *const Record,
-    /// What its owner had retired before the mark: items, bytes. For reports.
-    retired: (u64, u64),
+    /// What its owner had retired before the mark. For reports.
+    retired: Sum,
     /// A stamp that was taken after the mark, nanoseconds.
     at: u64,
     /// The barrier has passed.
@@ -60,8 +61,8 @@ impl Marked {
         // SAFETY: records live as long as the domain that lists this.
         let record = unsafe { &*self.record };
         record.set_taken(self.bags);
-        let (items, bytes) = self.retired;
-        record.ledger().note(Mark { ns, items, bytes }, 0);
+        let Sum { items, bytes } = self.retired;
+        record.meter().ledger().note(Mark { ns, items, bytes }, 0);
         // SAFETY: the caller promises that the queue is the taker's or has no owner, and `ns` was taken after that.
         let all = unsafe { (*self.bags).take_over(ns) };
         // SAFETY: marked, and not touched again: `self` is gone.
@@ -89,14 +90,14 @@ impl Engine {
         if queue.is_taken() || !queue.is_used() {
             return None;
         }
-        let retired = (record.retired().get(), record.retired_bytes().get());
+        let retired = record.meter().retired();
         queue.mark_taken();
         self.lock_marked().push(Marked { bags, record, retired, at: u64::MAX, passed: false });
         Some(bags)
     }
 
     /// Takes over the marked queues that are the domain's by now. Returns their number.
-    pub(crate) fn take_marked(&self) -> usize {
+    pub(crate) fn take_over_marked(&self) -> usize {
         let early = broken(Mutant::StampBeforeCheck).then(|| self.fence_and_stamp_unlisted());
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return 0 };
@@ -164,15 +165,11 @@ impl Engine {
                 // Relaxed: a hint for the watcher.
                 beats.fetch_add(1, Relaxed);
                 stage();
-                record.freed().publish(1);
+                record.meter().frees();
                 freed += 1;
                 // SAFETY: its bag was stamped before `safe`, so no reader can hold it; it has just
                 // left the bag, so this is the only call.
-                let result = catch_unwind(AssertUnwindSafe(|| unsafe { item.free() }));
-                // The panic hook has reported it. The payload stays: its own destructor might panic.
-                if let Err(payload) = result {
-                    core::mem::forget(payload);
-                }
+                caught(|| unsafe { item.free() });
             }
         }
         freed

@@ -53,7 +53,7 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// Loads the pointer.
     ///
     /// # Panics
-    /// With `Release` or `AcqRel`.
+    /// Panics with `Release` or `AcqRel`.
     #[inline]
     pub fn load<'g>(&self, ord: Ordering, _: &'g Guard) -> Shared<'g, T> {
         shared(self.word.load(ord))
@@ -69,7 +69,7 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// Stores a pointer. The object that the old pointer led to is not destroyed.
     ///
     /// # Panics
-    /// With `Acquire` or `AcqRel`.
+    /// Panics with `Acquire` or `AcqRel`.
     #[inline]
     pub fn store<P: Pointer<T>>(&self, new: P, ord: Ordering) {
         self.word.store(new.into_usize(), ord);
@@ -88,7 +88,7 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// If something else is there.
     ///
     /// # Panics
-    /// With `Release` or `AcqRel` for `failure`.
+    /// Panics with `Release` or `AcqRel` for `failure`.
     #[inline]
     pub fn compare_exchange<'g, P>(
         &self,
@@ -112,7 +112,7 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// If something else is there, or for no reason.
     ///
     /// # Panics
-    /// With `Release` or `AcqRel` for `failure`.
+    /// Panics with `Release` or `AcqRel` for `failure`.
     #[inline]
     pub fn compare_exchange_weak<'g, P>(
         &self,
@@ -136,7 +136,7 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// Returns the pointer for which `func` returned `None`.
     ///
     /// # Panics
-    /// With `Release` or `AcqRel` for `fail_order`.
+    /// Panics with `Release` or `AcqRel` for `fail_order`.
     #[inline]
     pub fn fetch_update<'g, F>(
         &self,

@@ -6,8 +6,8 @@
 //! has not given. But it waits for other threads, with a deadline.
 
 use super::{control, default};
+use crate::panics::caught;
 use core::ffi::c_int;
-use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 /// How long other threads' sections, and what they have not handed over, may delay an exit.
@@ -27,12 +27,10 @@ pub(super) fn hook() {
 extern "C" fn drain_at_exit() {
     let Some(collector) = default::existing() else { return };
     while collector.domain().waiting() > 0 {
-        match catch_unwind(|| control::drain(Instant::now() + AT_MOST)) {
-            // It is done, or something is in the way, and there is no caller left to tell.
-            Ok(_) => return,
-            // A closure panicked, and is gone; the hook has reported it. The others are still queued. The payload is
-            // leaked, since its own destructor might panic again.
-            Err(payload) => core::mem::forget(payload),
+        // It is done, or something is in the way, and there is no caller left to tell.
+        if caught(|| control::drain(Instant::now() + AT_MOST)).is_some() {
+            return;
         }
+        // A closure panicked, and is gone. The others are still queued.
     }
 }

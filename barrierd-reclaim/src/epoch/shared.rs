@@ -130,7 +130,7 @@ impl<'g, T: ?Sized + Pointable> Shared<'g, T> {
 
 impl<T> From<*const T> for Shared<'_, T> {
     /// # Panics
-    /// If `raw` is not aligned.
+    /// Panics if `raw` is not aligned.
     #[inline]
     fn from(raw: *const T) -> Self {
         Shared { word: word_of(raw), points: PhantomData }

@@ -9,13 +9,14 @@
 
 use crate::evidence::mapped::{self, Mapped};
 use crate::evidence::status::Why;
+use crate::locks::{lock, try_lock};
 use barrierd_client::abi::HEARTBEAT_PERIOD_NS;
 use barrierd_client::clock::now_ns;
 use barrierd_client::{Barrier, Liveness};
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The path is checked no more often than this.
@@ -98,7 +99,7 @@ impl Daemons {
         if !self.current().is_some_and(|file| file.is_easy() && keeps_up(file)) {
             return None;
         }
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).kept.last().cloned()
+        lock(&self.all).kept.last().cloned()
     }
 
     /// Returns the file whose virtual time counts.
@@ -124,7 +125,7 @@ impl Daemons {
     ///
     /// Costs a `stat`, or an open where there is something to open.
     pub(crate) fn check_path(&self) {
-        let Ok(mut all) = self.all.try_lock() else { return };
+        let Some(mut all) = try_lock(&self.all) else { return };
         if all.checked.elapsed() < CHECK_EVERY {
             return;
         }

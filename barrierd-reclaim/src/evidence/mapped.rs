@@ -8,6 +8,7 @@
 //! begins a list of its own, since a thread of the parent may have been changing this one; so the child opens each file
 //! once more.
 
+use crate::locks::lock;
 use crate::process::fork::PerProcess;
 use barrierd_client::{Barrier, OpenError, Stamp};
 use core::ops::Deref;
@@ -15,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::fs::symlink_metadata;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf, absolute};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Requests to hurry are at least this far apart, nanoseconds ...
 const ASK_NS: u64 = 1_000_000;
@@ -49,7 +50,7 @@ struct List {
 static LIST: PerProcess<Mutex<List>> = PerProcess::new();
 
 fn list() -> MutexGuard<'static, List> {
-    LIST.get(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+    lock(LIST.get(Mutex::default))
 }
 
 /// Returns the file at `path`. If some domain has mapped the file that is still there, and it was not caught lying,

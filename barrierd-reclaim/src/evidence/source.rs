@@ -7,13 +7,13 @@ pub enum Source {
     /// watermark is old, barriers are bought from membarrier; a daemon that is started later, or
     /// again on a new file, is taken up by the [background thread](crate::Builder::background).
     ///
-    /// Fences are chosen before the first section, for good: where membarrier can't be had and the daemon,
-    /// by one check of its file, has not beaten within 250 ms (the C daemon: within 1 s). A daemon that is
-    /// started later, or got no CPU for as long, is not taken up then.
+    /// Fences are chosen for good, when the domain is made: if membarrier can't be had and one check of the
+    /// daemon's file finds no beat of the last 250 ms (with the C daemon: of the last 1 s). A daemon that is
+    /// started later is not used then, nor one that just got no CPU for as long.
     #[default]
     Auto,
-    /// The barrier daemon's file, and nothing else: free of system calls, milliseconds late. While
-    /// the daemon is away, nothing is freed.
+    /// The barrier daemon's file, and nothing else. Barriers cost no system call, and come milliseconds later. While
+    /// the daemon is away, only what the threads' own activity proves safe is freed.
     ///
     /// A daemon that is started again on the same file is used again; if it had to create a new
     /// file, the [background thread](crate::Builder::background) finds it. So the death of a daemon is no error of
@@ -21,13 +21,13 @@ pub enum Source {
     /// taken for dead if it has stopped in good order, has not beaten for 1 s, or was seen by this process at the
     /// same old beat 50 ms before. [`Reclaimer::status`](crate::Reclaimer::status) knows 50 ms later.
     Daemon,
-    /// `membarrier(PRIVATE_EXPEDITED)`: no daemon, no root, Linux 4.14. A purchase interrupts the
-    /// CPUs that run other threads of this process.
+    /// `membarrier(PRIVATE_EXPEDITED)`, which needs no daemon and no root, but Linux 4.14 or later. Each call (a
+    /// *purchase*) interrupts the CPUs that run other threads of this process.
     ///
     /// A process registers for it once, when it first needs it (with [`Auto`](Source::Auto), not while a
-    /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms; the [background
-    /// thread](crate::Builder::background) waits for it, and no barrier is bought in `retire`
-    /// before. `flush` and [`synchronize`](crate::Reclaimer::synchronize) wait for it, if nothing but a barrier
+    /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms. The [background
+    /// thread](crate::Builder::background) waits for that, and `retire` buys no barrier before it is done.
+    /// `flush` and [`synchronize`](crate::Reclaimer::synchronize) wait for it, if nothing but a barrier
     /// helps. Without that thread, or if that thread is blocked, the thread that needs the first barrier waits.
     Membarrier,
     /// Readers run a full fence in every `pin`. Works everywhere.

@@ -4,9 +4,10 @@
 //! took its queue over), read by reports. It orders nothing and proves nothing. No thread waits for its
 //! lock: an owner that finds it taken leaves the mark out, and a report that does so shows less.
 
+use crate::locks::try_lock;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::collections::VecDeque;
-use std::sync::{Mutex, TryLockError};
+use std::sync::Mutex;
 
 /// Marks that are kept at most. While more bags than this wait, some are left out.
 const ROOM: usize = 16;
@@ -50,23 +51,15 @@ impl Ledger {
     /// Notes a mark; `safe_ns`: no open section began before it. A few stores, and an allocation the
     /// first time.
     pub(crate) fn note(&self, mark: Mark, safe_ns: u64) {
-        if let Some(mut marks) = self.try_lock() {
+        if let Some(mut marks) = try_lock(&self.marks) {
             marks.note(mark, safe_ns);
         }
     }
 
     /// Hands every mark to `to`, oldest first.
     fn each(&self, to: impl FnMut(Mark)) {
-        if let Some(marks) = self.try_lock() {
+        if let Some(marks) = try_lock(&self.marks) {
             marks.kept.iter().copied().for_each(to);
-        }
-    }
-
-    fn try_lock(&self) -> Option<std::sync::MutexGuard<'_, Marks>> {
-        match self.marks.try_lock() {
-            Ok(marks) => Some(marks),
-            Err(TryLockError::Poisoned(marks)) => Some(marks.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
         }
     }
 }
@@ -170,7 +163,7 @@ mod tests {
     fn what_no_section_needs_is_forgotten() {
         let ledger = Ledger::default();
         (1..=1000).for_each(|n| ledger.note(mark(n), (10 * n).saturating_sub(25)));
-        let marks = ledger.try_lock().expect("nobody else");
+        let marks = try_lock(&ledger.marks).expect("nobody else");
         assert_eq!(marks.thinned, 0);
         assert!(marks.kept.len() <= 4, "{marks:?}");
     }

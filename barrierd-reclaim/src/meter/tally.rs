@@ -23,10 +23,6 @@ impl Tally {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Release);
     }
 
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
     /// Returns the count. Partner of [`publish`](Tally::publish).
     pub(crate) fn read(&self) -> u64 {
         self.0.load(Acquire)

@@ -6,8 +6,9 @@
 use crate::engine::Engine;
 use crate::engine::flights::Blocked;
 use crate::engine::record::Record;
-use crate::engine::tallies::Sum;
+use crate::meter::Meter;
 use crate::meter::ledger::Together;
+use crate::meter::sums::Sum;
 use barrierd_client::clock::now_ns;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -110,11 +111,9 @@ impl About {
     /// It costs a walk over all records that the domain ever had.
     pub(crate) fn new(engine: &Engine) -> About {
         // The marks are read first, so what they count as retired is included in the total.
-        let retired = Together::new(engine.all_records().map(Record::ledger));
-        let all = engine.all_records().fold(Sum::default(), |sum, record| Sum {
-            items: sum.items + record.retired().get(),
-            bytes: sum.bytes + record.retired_bytes().get(),
-        });
+        let meters = || engine.all_records().map(Record::meter);
+        let retired = Together::new(meters().map(Meter::ledger));
+        let all = meters().map(Meter::retired).fold(Sum::default(), Sum::plus);
         let waiting = Sum { items: engine.waiting(), bytes: engine.waiting_bytes() };
         About { now_ns: now_ns(), retired, all, waiting, names: HashMap::new() }
     }

@@ -4,6 +4,8 @@
 //! This folder owns reports and their wording. It reads an engine's words, and nothing that it finds is a proof.
 
 pub(crate) mod blockers;
+#[cfg(all(test, not(loom), feature = "tracing"))]
+pub(crate) mod on_event;
 pub(crate) mod pressure;
 pub(crate) mod stalled;
 pub(crate) mod told;

@@ -12,13 +12,13 @@
 use crate::engine::Engine;
 use crate::engine::record::Record;
 use crate::locks::try_lock;
+use crate::panics::caught;
 use crate::report::blockers::{self, About, Blocker, Open};
 use crate::report::trace;
 use barrierd_client::clock::now_ns;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,11 +123,8 @@ impl Stalls {
         let mut about = About::new(engine);
         for &section in &due {
             let blocker = about.blocker(section);
-            let told = catch_unwind(AssertUnwindSafe(|| trace::stalled(&blocker)));
-            let called = catch_unwind(AssertUnwindSafe(|| hook(&blocker)));
-            // The panic hook has reported them. The payloads are leaked, since their own destructors might panic.
-            told.map_err(core::mem::forget).ok();
-            called.map_err(core::mem::forget).ok();
+            caught(|| trace::stalled(&blocker));
+            caught(|| hook(&blocker));
         }
         true
     }

@@ -4,6 +4,7 @@ use super::pressure::Pressure;
 use super::trace;
 use crate::engine::Engine;
 use crate::evidence::status::Status;
+use crate::locks::try_lock;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 
@@ -30,7 +31,7 @@ impl Told {
         let status = engine.status();
         let before = {
             // Another thread is reporting.
-            let Ok(mut told) = self.status.try_lock() else { return };
+            let Some(mut told) = try_lock(&self.status) else { return };
             if *told == Some(status) {
                 return;
             }
@@ -55,33 +56,18 @@ impl Told {
 mod tests {
     use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;
+    use crate::report::on_event::OnEvent;
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::sync::Arc;
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Level, Metadata, Subscriber};
-
-    struct Errors(Arc<AtomicUsize>);
-
-    impl Subscriber for Errors {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == Level::ERROR
-        }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
-        fn event(&self, _: &Event<'_>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
+    use tracing::{Event, Level};
 
     #[test]
     fn a_poisoned_domain_says_so_once() {
         let errors = Arc::new(AtomicUsize::new(0));
-        let subscriber = Errors(errors.clone());
+        let heard = errors.clone();
+        let subscriber = OnEvent(move |event: &Event<'_>| {
+            heard.fetch_add(usize::from(*event.metadata().level() == Level::ERROR), Relaxed);
+        });
         let settings = Settings { background: false, ..Settings::default() };
         let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
         tracing::subscriber::with_default(subscriber, || {

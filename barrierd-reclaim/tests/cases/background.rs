@@ -1,8 +1,9 @@
 //! What the background thread promises, on every source: nobody's garbage waits for its thread, each
 //! item is freed once, and the last drop finds everything.
 
-use super::destructors::{Bomb, quietly};
+use super::destructors::Bomb;
 use super::poison::Crowd;
+use super::quietly::quietly;
 use super::{Log, soon};
 use barrierd_reclaim::{Blocker, Builder, Reclaimer, SynchronizeError};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::*};

@@ -1,5 +1,6 @@
 //! Destructors that retire, panic, or make handles.
 
+use super::quietly::quietly;
 use super::{Log, soon};
 use barrierd_reclaim::Reclaimer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,19 +16,6 @@ impl Drop for Bomb {
         self.0.fetch_add(1, Relaxed);
         panic!("a destructor's panic, on purpose");
     }
-}
-
-/// Runs `work` with the panic hook silent.
-pub(super) fn quietly<R>(work: impl FnOnce() -> R) -> R {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    // A test's own failure in there is told.
-    let result = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
-    result.unwrap_or_else(|failure| {
-        eprintln!("{:?}", failure.downcast_ref::<String>());
-        std::panic::resume_unwind(failure)
-    })
 }
 
 pub(super) fn a_panic_loses_one_object(reclaimer: Reclaimer) {

@@ -163,7 +163,7 @@ fn from_a_guard_to_a_hazard(reclaimer: Reclaimer) {
     reclaimer.synchronize(soon()).unwrap();
     assert_eq!(log.names(), [0, 1, 2]);
     let other = Reclaimer::builder().source(barrierd_reclaim::Source::Fence).build().unwrap();
-    let refused = super::destructors::quietly(|| {
+    let refused = super::quietly::quietly(|| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             reclaimer.hazard().keep(&other.pin(), ptr::null_mut::<u8>()).is_null()
         }))

@@ -1,7 +1,7 @@
 //! What a domain does above its limits, on every source, and what a domain does whose `retire` frees
 //! nothing.
 
-use super::destructors::quietly;
+use super::quietly::quietly;
 use super::{Log, soon};
 use barrierd_reclaim::{Builder, OnLimit, Pressure};
 use std::panic::{AssertUnwindSafe, catch_unwind};

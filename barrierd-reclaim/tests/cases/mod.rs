@@ -12,6 +12,8 @@ pub(crate) mod limits;
 pub(crate) mod observe;
 mod owned;
 mod poison;
+#[path = "../common/quietly.rs"]
+mod quietly;
 mod robust;
 mod threads;
 pub(crate) mod variants;

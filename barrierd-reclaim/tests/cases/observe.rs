@@ -1,7 +1,7 @@
 //! What a domain says of itself, on every source: how old the oldest garbage is, who holds how much of it
 //! back, and the call-back for sections that are open for too long.
 
-use super::destructors::quietly;
+use super::quietly::quietly;
 use super::soon;
 use barrierd_reclaim::{Blocker, Builder, Reclaimer};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};

@@ -52,10 +52,11 @@ impl<'r> Crowd<'r> {
     }
 
     /// Reads until all is done, each node up to seven times `looks`, and calls `pause` in between with the
-    /// number of reads so far.
-    fn read(&self, reader: usize, looks: usize, pause: impl Fn(usize)) {
+    /// number of reads so far. The first read is done before `start`: after that, all may be over before this thread
+    /// has a CPU again.
+    fn read(&self, reader: usize, looks: usize, start: &Barrier, pause: impl Fn(usize)) {
         let mut reads = 0usize;
-        while !self.is_done() {
+        loop {
             let guard = self.reclaimer.pin();
             // SAFETY: protected while the guard lives.
             let node = unsafe { &*guard.protect(&self.cells[(reads + reader) % 4]) };
@@ -66,9 +67,14 @@ impl<'r> Crowd<'r> {
             }
             drop(guard);
             reads += 1;
+            if reads == 1 {
+                start.wait();
+            }
+            if self.is_done() {
+                break;
+            }
             pause(reads);
         }
-        assert!(reads > 0);
     }
 
     /// Two readers, as long as `work` runs on this thread. A reader's panic comes out here.
@@ -91,8 +97,7 @@ impl<'r> Crowd<'r> {
                 scope.spawn(move || {
                     // A reader that fails ends it for all.
                     let _done = Done(&self.done);
-                    start.wait();
-                    self.read(reader, looks, pause);
+                    self.read(reader, looks, start, pause);
                 });
             }
             start.wait();

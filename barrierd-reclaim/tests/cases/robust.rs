@@ -1,8 +1,8 @@
 //! Robust guards: what a stalled one keeps, what it does not, and that no reader sees a freed node.
 
-use super::destructors::quietly;
 use super::hazard::retire_for;
 use super::poison::POISON;
+use super::quietly::quietly;
 use super::{Log, Named, soon};
 use barrierd_reclaim::{Born, Reclaimer, SynchronizeError};
 use std::panic::{AssertUnwindSafe, catch_unwind};

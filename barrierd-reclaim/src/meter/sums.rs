@@ -1,4 +1,5 @@
-//! The counts of what a domain has retired and freed: kept in each record by its owner, summed up by threads that ask.
+//! The counts of what a domain has retired and freed: kept in each record's [`Meter`] by its owner, summed up by threads
+//! that ask.
 //!
 //! Owns the sums, and the account of records that no thread owns ([`Past`]), so that no thread has to walk over those.
 //!
@@ -15,9 +16,7 @@
 //! A record that a walk does not meet was given back after both, by a Release that the walk acquires. For
 //! figures that are right as well as safe, a sum during which a record was carried over is made again, a few times.
 
-use crate::engine::record::Record;
-use crate::engine::records::Records;
-use crate::meter::tally::Tally;
+use crate::meter::Meter;
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -40,14 +39,14 @@ impl Sum {
         Sum { items: items.load(Acquire), bytes: bytes.load(Acquire) }
     }
 
-    fn minus(self, other: Sum) -> Sum {
+    pub(crate) fn minus(self, other: Sum) -> Sum {
         Sum {
             items: self.items.saturating_sub(other.items),
             bytes: self.bytes.saturating_sub(other.bytes),
         }
     }
 
-    fn plus(self, other: Sum) -> Sum {
+    pub(crate) fn plus(self, other: Sum) -> Sum {
         // Bytes wrap as their counts do: sizes may be invented.
         Sum { items: self.items + other.items, bytes: self.bytes.wrapping_add(other.bytes) }
     }
@@ -55,7 +54,7 @@ impl Sum {
 
 /// A count that only rises: items, bytes.
 #[derive(Debug, Default)]
-struct Account {
+pub(super) struct Account {
     items: AtomicU64,
     bytes: AtomicU64,
 }
@@ -79,13 +78,6 @@ impl Account {
     }
 }
 
-/// The part of a record's counts that the domain's account has: the rest counts in the record.
-#[derive(Debug, Default)]
-pub(crate) struct Gone {
-    retired: Account,
-    freed: Account,
-}
-
 /// The domain's account: the counts of records that were given back.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
@@ -96,26 +88,24 @@ pub(crate) struct Past {
     done: AtomicU64,
 }
 
-fn sum(items: &Tally, bytes: &Tally) -> Sum {
-    Sum { items: items.read(), bytes: bytes.get() }
-}
-
-fn retired(record: &Record) -> Sum {
+/// Returns what was retired, and is not in the account.
+fn retired(meter: &Meter) -> Sum {
     // What is gone first: it is then no more than what was counted.
-    let gone = record.gone().retired.get();
-    sum(record.retired(), record.retired_bytes()).minus(gone)
+    let gone = meter.gone_retired.get();
+    meter.retired().minus(gone)
 }
 
-fn freed(record: &Record) -> Sum {
-    let all = sum(record.freed(), record.freed_bytes());
-    all.minus(record.gone().freed.get())
+/// Returns what was freed, and is not in the account.
+fn freed(meter: &Meter) -> Sum {
+    let all = meter.freed();
+    all.minus(meter.gone_freed.get())
 }
 
 impl Past {
     /// Carries a record's counts over: it is about to be given back. The caller owns it, and holds the lock of
     /// the domain's orphans.
-    pub(crate) fn absorb(&self, record: &Record) {
-        let (retired, freed) = (retired(record), freed(record));
+    pub(crate) fn absorb(&self, meter: &Meter) {
+        let (retired, freed) = (retired(meter), freed(meter));
         if retired == Sum::default() && freed == Sum::default() {
             return;
         }
@@ -123,22 +113,25 @@ impl Past {
         self.begun.store(begun, Relaxed);
         // Pairs with the fence in `sums`: a thread that sees one of the stores below sees that it has begun.
         fence(Release);
-        let gone = record.gone();
         self.retired.add(retired);
-        gone.retired.set(sum(record.retired(), record.retired_bytes()));
-        gone.freed.set(sum(record.freed(), record.freed_bytes()));
+        meter.gone_retired.set(meter.retired());
+        meter.gone_freed.set(meter.freed());
         self.freed.add(freed);
         // Release: pairs with the first load in `sums`.
         self.done.store(begun, Release);
     }
 
-    /// Returns what was retired, and what of it was freed, in the whole domain.
-    pub(crate) fn sums(&self, records: &Records) -> (Sum, Sum) {
+    /// Returns what was retired, and what of it was freed, in the whole domain. `meters`: a walk over those of the records
+    /// in use.
+    pub(crate) fn sums<'m, M>(&self, meters: impl Fn() -> M) -> (Sum, Sum)
+    where
+        M: Iterator<Item = &'m Meter>,
+    {
         let mut tries = TRIES;
         loop {
             let done = self.done.load(Acquire);
-            let all_freed = records.in_use().map(freed).fold(self.freed.get(), Sum::plus);
-            let here = records.in_use().map(retired).fold(Sum::default(), Sum::plus);
+            let all_freed = meters().map(freed).fold(self.freed.get(), Sum::plus);
+            let here = meters().map(retired).fold(Sum::default(), Sum::plus);
             let all_retired = here.plus(self.retired.get());
             fence(Acquire);
             tries -= 1;
@@ -149,8 +142,11 @@ impl Past {
     }
 
     /// Returns no less than what waits; exactly that, if nothing is retired meanwhile.
-    pub(crate) fn waiting(&self, records: &Records) -> Sum {
-        let (retired, freed) = self.sums(records);
+    pub(crate) fn waiting<'m, M>(&self, meters: impl Fn() -> M) -> Sum
+    where
+        M: Iterator<Item = &'m Meter>,
+    {
+        let (retired, freed) = self.sums(meters);
         retired.minus(freed)
     }
 }
