@@ -4,6 +4,10 @@ pub mod choosing {
     #![doc = include_str!("choosing.md")]
 }
 
+pub mod cells {
+    #![doc = include_str!("cells.md")]
+}
+
 pub mod protocol {
     #![doc = include_str!("protocol.md")]
 }

@@ -5,7 +5,8 @@ use crate::engine::record::Record;
 use crate::engine::running::Attended;
 use crate::error::SynchronizeError;
 use crate::evidence::purchase::{Asked, Uncovered};
-use std::time::{Duration, Instant};
+use crate::later::Backoff;
+use std::time::Instant;
 
 impl Domain {
     /// Waits until no reader can hold the object at `address`. It was unlinked before this domain gave the caller the stamp
@@ -23,14 +24,12 @@ impl Domain {
         self.may_wait(record)?;
         let _attended = Attended::new(record);
         self.wait_until_safe(record, stamp, deadline)?;
-        let mut pause = Duration::from_micros(20);
+        let mut backoff = Backoff::new();
         while self.has_hazard(address) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= deadline {
                 return Err(SynchronizeError::Readers { readers: 1 });
             }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(Duration::from_millis(2));
+            backoff.sleep(deadline);
         }
         Ok(())
     }
