@@ -3,7 +3,6 @@
 use super::Engine;
 use super::record::Record;
 use crate::bag::{Bags, Refused, Work, pace};
-use crate::evidence::purchase::Asked;
 use crate::meter::ledger::Mark;
 use barrierd_client::clock::now_ns;
 
@@ -56,7 +55,7 @@ impl Engine {
                 // Bags are filled up, so the last seal is long ago: what is old is judged by this stamp.
                 self.fence_and_stamp(record);
             }
-            self.scan_and_release(record, work, Asked::OnRetire);
+            self.scan_or_glance(record, work);
         } else if sealed {
             self.scan_in_turn(record, work, 1);
         }

@@ -22,7 +22,7 @@ pub(crate) mod vtime;
 mod words;
 
 pub(crate) use reader::Reader;
-pub(crate) use scan::{Scan, collect, scan};
+pub(crate) use scan::{Bound, Scan, collect, glance, scan};
 pub(crate) use vtime::{Evidence, VtimeMemory, VtimeWord};
 pub(crate) use words::{Safe, Stamp, Words, raise};
 
