@@ -101,27 +101,6 @@ impl Engine {
         }
     }
 
-    /// Called for a bag that was sealed before it was full. Where records are many, and such a scan was made a short
-    /// while ago, the owner glances at what the readers show.
-    pub(super) fn scan_or_glance(&self, record: &Record, work: &mut Work<'_>) {
-        let apart_ns = pace::scans_apart_ns(self.scan_cost());
-        let own = record.reader().last_stamp();
-        if apart_ns == 0 || self.readers_fence || self.words.is_turn(own, apart_ns) {
-            return self.scan_and_release(record, work, Asked::OnRetire);
-        }
-        work.scanned();
-        if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
-            return;
-        }
-        protocol::glance(
-            &self.words,
-            own,
-            || self.records.groups(),
-            |group| group.awake().map(Record::reader),
-        );
-        self.release_found(work);
-    }
-
     /// Called when the owner has sealed `bags` of its queue. If it is time for a scan, the owner scans for all
     /// threads of the domain; else it releases what others' scans have found.
     pub(crate) fn scan_in_turn(&self, record: &Record, work: &mut Work<'_>, bags: usize) {
@@ -142,7 +121,7 @@ impl Engine {
     /// (`Words::safe`). And what one scan of the holders, after `safe` was loaded, found held by no reader is free
     /// for good (`protocol/holders.rs`). So the pair of the two is as true for a thread that takes it over by a lock,
     /// and at any later time; but the scan of the holders is not true with another `safe`.
-    fn release_found(&self, work: &mut Work<'_>) {
+    pub(super) fn release_found(&self, work: &mut Work<'_>) {
         if !work.has_safe(self.words.safe()) {
             return;
         }

@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use super::words::Words;
 use super::{IDLE, above, stamp_of};
-use crate::sync::{AtomicU64, Mutant, Ordering, broken, raise_to};
+use crate::sync::{Mutant, Ordering, broken, raise_to};
 
 /// What one scan found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,110 +43,6 @@ pub(crate) fn collect<'r>(own: u64, readers: impl Iterator<Item = &'r Reader>) -
         .map(|reader| reader.stamped.load(order).max(shown(reader.slot.load(order))))
         .fold(cap, u64::min);
     above(seen)
-}
-
-/// A stamp that all readers of a group have left behind: none of them holds, or will find, anything that was unlinked
-/// before a fence whose stamp is this or less. It only rises, and stays true, whoever comes, goes, wakes or falls asleep.
-#[derive(Debug)]
-pub(crate) struct Bound(AtomicU64);
-
-impl Bound {
-    pub(crate) fn new() -> Bound {
-        Bound(AtomicU64::new(0))
-    }
-
-    /// Acquire: pairs with [`refresh`](Bound::refresh), whose caller acquired the ends of the readers' sections.
-    fn shown(&self) -> u64 {
-        let order =
-            if broken(Mutant::RelaxedBound) { Ordering::Relaxed } else { Ordering::Acquire };
-        self.0.load(order)
-    }
-
-    /// Raises the bound above `known`, which it was found to be, as far as the `readers` of the group show, and `own`,
-    /// a stamp of the calling thread. Returns whether it rose. Stops at the first reader that shows nothing later.
-    ///
-    /// `readers` as for [`collect`]: one that is not among them, since it has no owner or sleeps, finds nothing from now
-    /// on that was unlinked before `own`.
-    pub(crate) fn refresh<'r>(
-        &self,
-        known: u64,
-        own: u64,
-        readers: impl Iterator<Item = &'r Reader>,
-    ) -> bool {
-        let mut least = if broken(Mutant::UncappedEvidence) { u64::MAX - 1 } else { own };
-        for reader in readers {
-            least = least.min(left_behind(reader));
-            if least <= known {
-                return false;
-            }
-        }
-        if broken(Mutant::RelaxedBound) {
-            self.0.fetch_max(least, Ordering::Relaxed);
-        } else {
-            // Release inside: hands on what was acquired of the readers.
-            raise_to(&self.0, least);
-        }
-        true
-    }
-}
-
-/// Returns the stamp that a reader has left behind (see [`Bound`]): what its section shows, if one is open; else the
-/// later of that and the last stamp that it took.
-fn left_behind(reader: &Reader) -> u64 {
-    // The own stamp first: it counts only if no section is open that was so when it was taken. Acquire, both, as in
-    // `collect`.
-    let late = broken(Mutant::SlotBeforeStamped).then(|| reader.slot.load(Ordering::Acquire));
-    let stamped = reader.stamped.load(Ordering::Acquire);
-    let word = late.unwrap_or_else(|| reader.slot.load(Ordering::Acquire));
-    let shown = stamp_of(word);
-    if word & IDLE == 0 {
-        shown
-    } else if broken(Mutant::IdleNeedsNothing) {
-        u64::MAX - 1
-    } else {
-        stamped.max(shown)
-    }
-}
-
-/// So many groups' bounds one glance raises.
-const REFRESHED: usize = 2;
-
-/// Learns how far items are reclaimable by what the readers show alone, without a walk over all of them: by the least of
-/// their groups' bounds, after the least ones have been raised. `own`: a stamp of the calling thread.
-///
-/// `groups` returns all of them, with what `readers` needs to return those of one. Nothing of a group is loaded before it
-/// is called for: a group that is missing has no reader whose first stamp was taken before `own`.
-pub(crate) fn glance<'r, I, G, R>(
-    words: &Words,
-    own: u64,
-    groups: impl Fn() -> I,
-    readers: impl Fn(G) -> R,
-) where
-    I: Iterator<Item = (&'r Bound, G)>,
-    R: Iterator<Item = &'r Reader>,
-{
-    let mut left = REFRESHED;
-    loop {
-        let (mut least, mut last) = (own, None);
-        for (bound, group) in groups() {
-            let shown = bound.shown();
-            if shown < least {
-                (least, last) = (shown, Some((bound, group)));
-            }
-        }
-        if let Some((bound, group)) = last
-            && left > 0
-            && bound.refresh(least, own, readers(group))
-        {
-            left -= 1;
-            continue;
-        }
-        // A watermark as well: each reader has seen that stamp, and shown it, or took it. In this order, and Release
-        // inside, as in `scan`.
-        raise_to(&words.0.safe_ns, above(least));
-        raise_to(&words.0.era, above(least));
-        return;
-    }
 }
 
 /// Runs one scan: learns a watermark, then loads every slot, then publishes what is safe.

@@ -36,56 +36,6 @@ fn a_pin_holds_back_what_came_after_it() {
     assert_eq!(words.era(), 300 * GRAIN);
 }
 
-/// A bound stays; the least ones are raised, two a glance; none goes above the caller's own stamp, and an open section
-/// holds its group's down, though its owner took a later stamp in it.
-#[test]
-fn a_glance_goes_by_the_least_bound() {
-    let words = Words::new();
-    let readers: [[Reader; 2]; 3] = core::array::from_fn(|_| [Reader::new(), Reader::new()]);
-    let bounds: [Bound; 3] = core::array::from_fn(|_| Bound::new());
-    let stamp = |reader: &Reader, time: u64| {
-        reader.fence_and_stamp(&words, &NONE, || time * GRAIN);
-    };
-    // Which groups it walks, and what is safe then.
-    let look = |own: u64| {
-        let walked = std::cell::RefCell::new(Vec::new());
-        let groups = || bounds.iter().enumerate().map(|(group, bound)| (bound, group));
-        let of_group = |group: usize| {
-            walked.borrow_mut().push(group);
-            readers[group].iter()
-        };
-        glance(&words, own * GRAIN, groups, of_group);
-        assert!(words.era() >= words.safe().ns);
-        (walked.into_inner(), words.safe().ns / GRAIN)
-    };
-    for (group, pair) in readers.iter().enumerate() {
-        pair.iter().for_each(|reader| stamp(reader, 10 + 10 * group as u64));
-    }
-    // The first two groups rise; the third still says nothing, until the next glance.
-    assert_eq!(look(100), (vec![0, 1], 1));
-    // The stamps of the same time come one after the other: the first of the pair has the lesser.
-    assert_eq!(look(100), (vec![2, 0], 11));
-    assert_eq!(look(100), (vec![0], 11), "it shows nothing new");
-    // The first group's goes on: to what the section shows.
-    let [reader, beside] = &readers[0];
-    stamp(beside, 50);
-    reader.pin(&words);
-    stamp(reader, 60);
-    assert_eq!(look(100), (vec![0, 1], 21));
-    stamp(&readers[1][0], 70);
-    stamp(&readers[1][1], 80);
-    assert_eq!(look(100), (vec![1, 2], 31));
-    readers[2].iter().for_each(|reader| stamp(reader, 90));
-    assert_eq!(look(100), (vec![2, 0], 51), "the section shows 50");
-    reader.unpin();
-    // Its own stamp counts again; but no bound is above the caller's, and one that is does not matter.
-    assert_eq!(look(40), (vec![], 51));
-    assert_eq!(look(55), (vec![0], 51), "the one beside it shows 50");
-    stamp(beside, 95);
-    assert_eq!(look(55), (vec![0], 56));
-    assert_eq!(look(100).1, 61);
-}
-
 /// In turn and all at once: one in so many is told to scan, however far the count has run past.
 #[test]
 fn one_scans_for_all() {
