@@ -244,6 +244,10 @@ pub(crate) enum Mutant {
     FloorAfterBarrier,
     /// A thread's own evidence is published and read Relaxed.
     RelaxedEvidence,
+    /// The bound of a group of readers is raised and read Relaxed.
+    RelaxedBound,
+    /// For a bound, a reader's slot is loaded before the last stamp that it took.
+    SlotBeforeStamped,
     /// A queue is taken over without a barrier of its owner's CPU.
     TakeoverWithoutBarrier,
     /// The stamp of a queue that is taken over is taken before the check whether its owner is inside.

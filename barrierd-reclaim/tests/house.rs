@@ -35,6 +35,10 @@ const LONG: &[(&str, &str)] = &[
     ("bag/mod.rs", "push, work and takeover argue about the same three words"),
     ("bag/work.rs", "what an owner does inside its queue, on one structure"),
     ("engine/record.rs", "one structure in two cache lines, and who may touch which field"),
+    (
+        "models/collected.rs",
+        "one domain, and what may become of a record in it, by scans and by bounds",
+    ),
 ];
 
 fn files(dir: &Path, all: &mut Vec<PathBuf>) {

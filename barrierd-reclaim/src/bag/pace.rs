@@ -56,6 +56,21 @@ pub(crate) fn items_a_bag(gap_ns: u64, places: usize) -> usize {
     usize::try_from(items).unwrap_or(BAG_ITEMS).clamp(LEAST_A_BAG, BAG_ITEMS)
 }
 
+/// A scan for bags that are sealed before they are full may take one part in this many of the time between two of
+/// them, however many threads make them.
+const SCANS_SHARE: u64 = 4 * SEAL_SHARE;
+
+/// Returns how far apart those scans are, nanoseconds, where one reads `places` records: in between, a thread that seals
+/// such a bag takes the least bound of the records' groups, which is cheap. Where records are few each of these threads
+/// scans for itself.
+pub(crate) fn scans_apart_ns(places: usize) -> u64 {
+    if worth_scanning(1, places) {
+        return 0;
+    }
+    let places = u64::try_from(places).unwrap_or(u64::MAX);
+    SCAN_NS.saturating_mul(places).saturating_mul(SCANS_SHARE)
+}
+
 /// Returns whether a thread should scan, after this many bags were `sealed` in the domain since the last scan; or
 /// whether an exiting thread should, this many exits after the last one that did.
 pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
@@ -73,6 +88,14 @@ mod tests {
         // A scan that reads many records is worth a larger bag.
         assert_eq!([100, 1_000].map(|places| items_a_bag(10_000, places)), [5, 18]);
         assert_eq!(items_a_bag(u64::MAX, usize::MAX), LEAST_A_BAG);
+    }
+
+    #[test]
+    fn many_slow_threads_share_their_scans() {
+        assert_eq!([1, 15].map(scans_apart_ns), [0, 0]);
+        let apart = [16, 100, 1_000].map(scans_apart_ns);
+        assert_eq!(apart, [9_600, 60_000, 600_000]);
+        assert_eq!(scans_apart_ns(usize::MAX), u64::MAX);
     }
 
     #[test]

@@ -202,8 +202,10 @@ impl Domain {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use crate::bag::pace::scans_apart_ns;
     use crate::bag::{BAG_ITEMS, GAP_NS};
     use crate::{Handle, Reclaimer, Source};
+    use barrierd_client::clock::now_ns;
 
     /// A clock that says that items come fast: bags are filled up, and a scan serves all. The clock of a slow machine
     /// would say that items come slowly, and then each thread scans for its own bags.
@@ -240,6 +242,37 @@ mod tests {
         GAP_NS.set(None);
         drop(hazard);
         most.div_ceil(threads as u64)
+    }
+
+    /// Threads that seal small bags share their scans: a busy machine makes fewer of them, an idle one no more than so
+    /// many in the time that it takes.
+    #[test]
+    fn many_threads_that_are_taken_for_slow_share_their_scans() {
+        const THREADS: usize = 1_000;
+        const TURNS: u64 = 20;
+        GAP_NS.set(Some(SLOW));
+        let reclaimer =
+            Reclaimer::builder().source(Source::Membarrier).background(false).build().unwrap();
+        let mut all: Vec<Handle> = (0..THREADS).map(|_| reclaimer.handle()).collect();
+        // From then on they are never asleep: a scan of sleepers would cost nothing.
+        all.iter_mut().for_each(|handle| drop(handle.pin_robust()));
+        let begin = now_ns();
+        for _ in 0..TURNS * BAG_ITEMS as u64 / 16 {
+            for handle in &all {
+                for n in 1..=16 {
+                    // SAFETY: no reader follows it, and nothing is done to it.
+                    unsafe { handle.retire_with(std::ptr::without_provenance_mut(8 * n), nothing) };
+                }
+            }
+        }
+        GAP_NS.set(None);
+        let took = now_ns() - begin;
+        let stats = reclaimer.stats();
+        // Before the first bag of each thread nothing was known of its pace.
+        let most = took / scans_apart_ns(THREADS) + THREADS as u64;
+        assert!(stats.scans <= most, "{} scans, not {most}, in {took} ns", stats.scans);
+        // What the others' turns were for.
+        assert!(stats.freed > 0, "{stats:?}");
     }
 
     /// One bag is open; one was sealed in the last turn; and one in the turn before, whose stamp some threads had not

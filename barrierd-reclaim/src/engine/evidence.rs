@@ -121,7 +121,7 @@ impl Engine {
     /// (`Words::safe`). And what one scan of the holders, after `safe` was loaded, found held by no reader is free
     /// for good (`protocol/holders.rs`). So the pair of the two is as true for a thread that takes it over by a lock,
     /// and at any later time; but the scan of the holders is not true with another `safe`.
-    fn release_found(&self, work: &mut Work<'_>) {
+    pub(super) fn release_found(&self, work: &mut Work<'_>) {
         if !work.has_safe(self.words.safe()) {
             return;
         }

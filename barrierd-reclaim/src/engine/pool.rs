@@ -14,6 +14,7 @@
 //! Release on, and a walk loads the word Acquire. A place whose bit is set and that has no address yet
 //! belongs to a thread that has not taken its first stamp: it counts as one that comes later.
 
+use crate::protocol::Bound;
 use crate::protocol::dormant::{Asleep, BEDS};
 use crate::sync::{AtomicU64, Mutant, Ordering, broken};
 use core::iter;
@@ -117,6 +118,8 @@ struct Block<T> {
     taken: Box<[Taken]>,
     /// Two for each word of those.
     asleep: Box<[Asleep]>,
+    /// One for each word of `taken`.
+    bounds: Box<[Bound]>,
     /// Null: not made yet.
     places: Box<[AtomicPtr<T>]>,
 }
@@ -126,6 +129,7 @@ impl<T> Block<T> {
         Block {
             taken: iter::repeat_with(Taken::new).take(len.div_ceil(WORD)).collect(),
             asleep: iter::repeat_with(Asleep::new).take(2 * len.div_ceil(WORD)).collect(),
+            bounds: iter::repeat_with(Bound::new).take(len.div_ceil(WORD)).collect(),
             places: iter::repeat_with(AtomicPtr::default).take(len).collect(),
         }
     }
@@ -143,6 +147,26 @@ impl<T> Block<T> {
 
     fn words(&self) -> impl Iterator<Item = (&Taken, &[AtomicPtr<T>])> {
         self.taken.iter().zip(self.places.chunks(WORD))
+    }
+}
+
+/// The places of one word.
+#[derive(Debug)]
+pub(crate) struct Group<'p, T> {
+    block: &'p Block<T>,
+    word: usize,
+}
+
+impl<'p, T> Group<'p, T> {
+    /// Returns what lies in its taken places, except for those that sleep. The word is loaded here.
+    pub(crate) fn awake(self) -> impl Iterator<Item = &'p T> {
+        let Group { block, word } = self;
+        let numbers = block.numbers::<true>(word).unwrap_or(Numbers(0));
+        numbers.filter_map(move |place| {
+            // Acquire: pairs with the Release in `take`.
+            // SAFETY: null, or made by `take`, and it lives as long as the places.
+            unsafe { block.places[word * WORD + place].load(Ordering::Acquire).as_ref() }
+        })
     }
 }
 
@@ -322,6 +346,15 @@ impl<T> Pool<T> {
         // SAFETY: the block of a place that there is; blocks live as long as `self`.
         let block = unsafe { &*self.blocks[block].load(Ordering::Acquire) };
         (&block.asleep[offset / BEDS], offset % BEDS)
+    }
+
+    /// Returns the places of each word, in groups, with their bounds. Nothing is loaded before it is called for.
+    #[inline]
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&Bound, Group<'_, T>)> {
+        self.blocks().flat_map(|block| {
+            let bounds = block.bounds.iter().enumerate();
+            bounds.map(move |(word, bound)| (bound, Group { block, word }))
+        })
     }
 
     /// Returns what lies in all places, taken or not.

@@ -6,7 +6,9 @@ use crate::bag::{Bags, Refused, Work, pace};
 use crate::evidence::purchase::Asked;
 use crate::meter::ledger::Mark;
 use crate::meter::sums::Sum;
+use crate::protocol;
 use barrierd_client::clock::now_ns;
+use core::sync::atomic::Ordering;
 
 impl Engine {
     /// Works on the owner's queue; on a new one, if it was taken over. `work` runs no foreign code.
@@ -53,11 +55,32 @@ impl Engine {
                 // Bags are filled up, so the last seal is long ago: what is old is judged by this stamp.
                 self.fence_and_stamp(record);
             }
-            self.scan_and_release(record, work, Asked::OnRetire);
+            self.scan_or_glance(record, work);
         } else if sealed {
             self.scan_in_turn(record, work, 1);
         }
         work.goes_on();
+    }
+
+    /// Called for a bag that was sealed before it was full. Where records are many, and such a scan was made a short
+    /// while ago, the owner glances at what the readers show.
+    fn scan_or_glance(&self, record: &Record, work: &mut Work<'_>) {
+        let apart_ns = pace::scans_apart_ns(self.scan_cost());
+        let own = record.reader().last_stamp();
+        if apart_ns == 0 || self.readers_fence || self.words.is_turn(own, apart_ns) {
+            return self.scan_and_release(record, work, Asked::OnRetire);
+        }
+        work.scanned();
+        if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
+            return;
+        }
+        protocol::glance(
+            &self.words,
+            own,
+            || self.records.groups(),
+            |group| group.awake().map(Record::reader),
+        );
+        self.release_found(work);
     }
 
     /// For reports: called after a push; `sealed`: after a stamp that was just taken.

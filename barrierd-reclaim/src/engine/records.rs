@@ -1,10 +1,10 @@
 //! All records of a domain.
 
 use super::Engine;
-use super::pool::Pool;
+use super::pool::{Group, Pool};
 use super::record::Record;
-use crate::protocol::VtimeWord;
 use crate::protocol::dormant::Asleep;
+use crate::protocol::{Bound, VtimeWord};
 
 /// All records of a domain: as many as were ever in use at once, and used again.
 #[derive(Debug)]
@@ -45,6 +45,12 @@ impl Records {
     #[inline]
     pub(crate) fn awake(&self) -> impl Iterator<Item = &Record> {
         self.0.awake()
+    }
+
+    /// Returns the groups of records that there are, with their bounds. Nothing is loaded before it is called for.
+    #[inline]
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&Bound, Group<'_, Record>)> {
+        self.0.groups()
     }
 
     /// Returns the word that tells whether a record sleeps, and its number there.

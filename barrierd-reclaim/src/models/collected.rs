@@ -4,8 +4,9 @@
 
 use super::*;
 use crate::engine::pool::Taken;
-use crate::protocol::{collect, scan};
+use crate::protocol::{Bound, collect, glance, scan};
 use core::cell::Cell;
+use core::iter::once;
 use loom::sync::atomic::Ordering::Release;
 
 /// What becomes of the first record.
@@ -13,6 +14,8 @@ use loom::sync::atomic::Ordering::Release;
 enum Story {
     /// Its owner reads, takes a stamp, and reads again.
     Kept,
+    /// Its owner reads, takes a stamp, and raises the group's bound by that.
+    Glances,
     /// Its owner reads twice, and never takes a stamp: what it has seen shows in its slot.
     Observed,
     /// The same, on a clock that stands still; the scanner has taken its stamp before.
@@ -35,8 +38,22 @@ enum Story {
     TakenBeside,
 }
 
+/// How the thread that frees learns what the readers show.
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    /// It scans.
+    Scan,
+    /// It glances at the bound of their group, which it raises itself.
+    Glance,
+    /// The same; and another thread raised the bound before, when it found the readers as they are at first.
+    Again,
+}
+
 struct Domain {
     world: World,
+    how: How,
+    /// Of both readers.
+    bound: Bound,
     /// Which of the readers are taken.
     taken: Taken,
     reader: Reader,
@@ -116,10 +133,14 @@ impl Domain {
         }
     }
 
-    /// `Engine::scan`.
+    /// `Engine::scan`, or a glance.
     fn scan(&self) {
         let early = broken(Mutant::ListBeforeStamp).then(|| self.readers().count());
         let own = self.fence_and_stamp(&self.scanner);
+        if self.how != How::Scan {
+            let readers = |()| self.readers().take(early.unwrap_or(usize::MAX));
+            return glance(&self.world.words, own, || once((&self.bound, ())), readers);
+        }
         // Those of the early load, which in its story are all or none.
         let readers = || self.readers().take(early.unwrap_or(usize::MAX));
         scan(&self.world.words, || collect(own, readers()), readers);
@@ -128,9 +149,11 @@ impl Domain {
 
 std::thread_local!(static FREED: Cell<bool> = const { Cell::new(false) });
 
-fn execute(story: Story) {
+fn execute(story: Story, how: How) {
     let domain = Arc::new(Domain {
         world: World::new(),
+        how,
+        bound: Bound::new(),
         taken: Taken::new(),
         reader: Reader::new(),
         beside: Reader::new(),
@@ -147,6 +170,10 @@ fn execute(story: Story) {
     if story == Story::Frozen {
         domain.fence_and_stamp(&domain.scanner);
     }
+    if how == How::Again {
+        let own = domain.fence_and_stamp(&domain.scanner);
+        domain.bound.refresh(0, own, domain.readers());
+    }
     let mut threads = Vec::new();
     let mut spawn = |work: fn(&Domain)| {
         let domain = domain.clone();
@@ -157,6 +184,11 @@ fn execute(story: Story) {
             domain.read();
             domain.fence_and_stamp(&domain.reader);
             domain.read();
+        }),
+        Story::Glances => spawn(|domain| {
+            domain.read();
+            let own = domain.fence_and_stamp(&domain.reader);
+            domain.bound.refresh(0, own, domain.readers());
         }),
         Story::Observed => spawn(|domain| {
             domain.read();
@@ -209,16 +241,65 @@ fn execute(story: Story) {
 
 /// Whether anything was freed.
 fn model(story: Story, preemptions: usize) -> bool {
+    model_how(story, How::Scan, preemptions)
+}
+
+fn model_how(story: Story, how: How, preemptions: usize) -> bool {
     FREED.set(false);
-    explore(preemptions, move || execute(story));
+    explore(preemptions, move || execute(story, how));
     FREED.get()
 }
 
 fn finds(mutant: Mutant, story: Story, preemptions: usize) {
+    finds_how(mutant, story, How::Scan, preemptions);
+}
+
+fn finds_how(mutant: Mutant, story: Story, how: How, preemptions: usize) {
     assert!(
-        is_rejected(Some(mutant), || assert!(model(story, preemptions) || true)),
+        is_rejected(Some(mutant), || assert!(model_how(story, how, preemptions) || true)),
         "loom found no use after free with {mutant:?}"
     );
+}
+
+#[test]
+fn a_bound_stands_for_its_readers() {
+    for story in
+        [Story::Kept, Story::StampsPinned, Story::Observed, Story::Frozen, Story::Interrupted]
+    {
+        assert!(model_how(story, How::Glance, 3), "nothing was freed");
+    }
+}
+
+#[test]
+fn a_bound_outlasts_a_change_of_hands() {
+    for story in [Story::GivenBack, Story::Taken, Story::Late] {
+        assert!(model_how(story, How::Glance, 3), "nothing was freed");
+    }
+    for story in [Story::Passed, Story::BothGivenBack, Story::TakenBeside] {
+        assert!(model_how(story, How::Glance, 2), "nothing was freed");
+    }
+}
+
+#[test]
+fn a_bound_is_true_for_whoever_finds_it() {
+    assert!(model_how(Story::Glances, How::Glance, 3), "nothing was freed");
+    for story in [Story::Kept, Story::Taken, Story::Late] {
+        assert!(model_how(story, How::Again, 3), "nothing was freed");
+    }
+}
+
+#[test]
+fn mutants_of_bounds() {
+    finds_how(Mutant::SlotBeforeStamped, Story::StampsPinned, How::Glance, 3);
+    finds_how(Mutant::IdleNeedsNothing, Story::Observed, How::Glance, 3);
+    finds_how(Mutant::RelaxedTaken, Story::GivenBack, How::Glance, 3);
+    finds_how(Mutant::ListBeforeStamp, Story::Late, How::Glance, 3);
+    finds_how(Mutant::UncappedEvidence, Story::Taken, How::Again, 3);
+}
+
+#[test]
+fn mutant_relaxed_bound() {
+    finds_how(Mutant::RelaxedBound, Story::Glances, How::Glance, 3);
 }
 
 #[test]

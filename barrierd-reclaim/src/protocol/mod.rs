@@ -9,11 +9,13 @@
 //!   its CPU did (the daemon, membarrier), or it fenced and took a stamp itself ([`Reader::fence_and_stamp`]), or it
 //!   loaded a stamp that is no earlier, and showed it ([`Reader::open`], [`collect`]);
 //! - a scan that learned `w` first and then loaded every slot found only pins that show a stamp `>= t`;
+//! - what groups of readers have left behind serves in place of a walk over them (`protocol/bound.rs`);
 //! - a scan asks sleeping threads for no evidence, and does not load their slots (`protocol/dormant.rs`).
 
 pub(crate) mod dormant;
 pub(crate) mod holders;
 
+mod bound;
 mod reader;
 mod scan;
 #[cfg(all(test, not(loom)))]
@@ -21,6 +23,7 @@ mod tests;
 pub(crate) mod vtime;
 mod words;
 
+pub(crate) use bound::{Bound, glance};
 pub(crate) use reader::Reader;
 pub(crate) use scan::{Scan, collect, scan};
 pub(crate) use vtime::{Evidence, VtimeMemory, VtimeWord};

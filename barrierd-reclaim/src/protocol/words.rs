@@ -40,6 +40,8 @@ pub(super) struct Shared {
     /// The number of bags sealed since a thread was last told to scan for all. Nothing is reclaimed by this count, so
     /// loom does not model it.
     unscanned: Count,
+    /// When the last scan began of those that threads may make once in a while, nanoseconds. Nor by this.
+    scanned_ns: Hint,
 }
 
 /// How far reclamation has come: what was stamped strictly before either may be freed.
@@ -67,6 +69,7 @@ impl Words {
             safe_vtime: AtomicU64::new(0),
             clock: Hint::new(0),
             unscanned: Count::new(0),
+            scanned_ns: Hint::new(0),
         }))
     }
 
@@ -91,6 +94,16 @@ impl Words {
         // Another thread was first; these bags came after.
         unscanned.fetch_add(taken, Ordering::Relaxed);
         false
+    }
+
+    /// Returns whether the caller, whose stamp is `own`, should scan, where such scans are `apart_ns` from each other: then
+    /// this one is counted as the last.
+    pub(crate) fn is_turn(&self, own: u64, apart_ns: u64) -> bool {
+        // Relaxed, all: as in `must_scan`.
+        let last_ns = self.0.scanned_ns.load(Ordering::Relaxed);
+        let relaxed = Ordering::Relaxed;
+        own.saturating_sub(last_ns) >= apart_ns
+            && self.0.scanned_ns.compare_exchange(last_ns, own, relaxed, relaxed).is_ok()
     }
 
     /// Returns the latest stamp, nanoseconds.

@@ -31,6 +31,17 @@ enum Mutant {
     IdleEarly,
     /// Stamps that are taken on a clock that stands still are equal.
     Tied,
+    /// For a bound, the slot is loaded before the last stamp.
+    SlotEarly,
+}
+
+/// How the scanner learns what is safe.
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    /// `collect`, then `scan`.
+    Scan,
+    /// `Bound::refresh`, then `glance`: one walk.
+    Glance,
 }
 
 fn own_stamp(record: usize, to: Reg) -> Program {
@@ -114,7 +125,31 @@ enum Story {
     Interrupted,
 }
 
+/// The bound of the group of records.
+const BOUND: Addr = SPARE + 7;
+
+/// `left_behind` of the first record: the stamp in `to`.
+fn left_behind(mutant: Mutant, to: Reg, shown: Reg, pinned: Reg) -> Program {
+    let stamped = program![Op::Load(to, STAMPED[0])];
+    let slot = program![Op::Load(pinned, SLOT[0]), Op::Load(shown, SEEN)];
+    let [first, then] = if mutant == Mutant::SlotEarly { [slot, stamped] } else { [stamped, slot] };
+    let later = program![
+        when(When::Below(to, shown), Op::Set(to, r(shown))),
+        when(When::Not(pinned, 0), Op::Set(to, r(pinned))),
+    ];
+    let mut program = [first, then, later].concat();
+    if mutant == Mutant::IdleNeedsNothing {
+        program.extend(program![when(When::Is(pinned, 0), Op::Set(to, c(u8::MAX - 2)))]);
+    }
+    program
+}
+
 fn world(mutant: Mutant, story: Story) -> World {
+    world_how(mutant, story, How::Scan)
+}
+
+fn world_how(mutant: Mutant, story: Story, how: How) -> World {
+    const PINNED: Reg = 8;
     const SHOWN: Reg = 7;
     const STAMP: Reg = 5;
     const OWN: Reg = 4;
@@ -157,7 +192,9 @@ fn world(mutant: Mutant, story: Story) -> World {
         collect.extend(seen);
         collect.extend(program![when(When::Not(USED, 0), Op::Load(X, STAMPED[record])),]);
         // Only the reader pins.
-        if record == 0 {
+        if record == 0 && how == How::Glance {
+            collect.extend(left_behind(mutant, X, SHOWN, PINNED));
+        } else if record == 0 {
             collect.extend(program![
                 Op::Load(SHOWN, SEEN),
                 when(When::Below(X, SHOWN), Op::Set(X, r(SHOWN))),
@@ -176,8 +213,12 @@ fn world(mutant: Mutant, story: Story) -> World {
     } else {
         [own, collect].concat()
     };
-    scanner.extend(program![Op::Later(W, W)]);
-    scanner.extend(look(&SLOT[..1]));
+    if how == How::Glance {
+        scanner.extend(program![Op::Max(BOUND, W), Op::Later(W, W), Op::Set(M, r(W))]);
+    } else {
+        scanner.extend(program![Op::Later(W, W)]);
+        scanner.extend(look(&SLOT[..1]));
+    }
     scanner.extend(publish());
     let threads = vec![
         thread("reader", 0, reader),
@@ -211,6 +252,25 @@ fn a_stop_inside_a_section_stands_for_a_barrier() {
     holds("collected, a stamp in a section", &world(Mutant::None, Story::StampsPinned));
     is_rejected("slot late", &world(Mutant::SlotLate, Story::StampsPinned));
     is_rejected("idle early", &world(Mutant::IdleEarly, Story::StampsPinned));
+}
+
+#[test]
+fn a_bound_stands_for_its_readers() {
+    for (name, story) in [
+        ("bound", Story::Stamps),
+        ("bound, a record goes to another thread", Story::HandedOver),
+        ("bound, observed", Story::Observed),
+        ("bound, a clock that stands still", Story::Frozen),
+        ("bound, a stamp in a section", Story::StampsPinned),
+        ("bound, a handler in the pin", Story::Interrupted),
+    ] {
+        holds(name, &world_how(Mutant::None, story, How::Glance));
+    }
+    let rejected = |name, mutant, story| is_rejected(name, &world_how(mutant, story, How::Glance));
+    rejected("bound, slot early", Mutant::SlotEarly, Story::StampsPinned);
+    rejected("bound, idle needs nothing", Mutant::IdleNeedsNothing, Story::Observed);
+    rejected("bound, own stamp late", Mutant::OwnStopLate, Story::HandedOver);
+    rejected("bound, own stamp ignored", Mutant::OwnStopIgnored, Story::HandedOver);
 }
 
 #[test]
