@@ -128,8 +128,10 @@ impl HeldBags {
         if self.kept.iter().all(|kept| holders.has(kept.holder)) {
             return Vec::new();
         }
-        let gone = self.kept.extract_if(.., |kept| !holders.has(kept.holder));
-        gone.map(|kept| VecDeque::from(kept.bags)).collect()
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            take(&mut self.kept).into_iter().partition(|kept| holders.has(kept.holder));
+        self.kept = kept;
+        gone.into_iter().map(|kept| VecDeque::from(kept.bags)).collect()
     }
 
     /// Returns what is reclaimable of a bag that is safe except for single readers. The rest is kept here, item by
@@ -533,7 +535,7 @@ mod tests {
             queue.seal(now);
             queue.slots.iter().for_each(HazardSlot::clear);
             let mut taken = 0;
-            let mut left: Vec<usize> = if now.is_multiple_of(200) {
+            let mut left: Vec<usize> = if now % 200 == 0 {
                 // SAFETY: this thread's own, which goes on using it nowhere.
                 let mut bags = unsafe { queue.bags.take_over(now) }.into_bags().collect::<Vec<_>>();
                 taken = bags.iter_mut().map(Bag::take_bytes).sum();

@@ -188,10 +188,10 @@ impl Work<'_> {
         // SAFETY: null, or as `show_on` says. The new bag is the youngest, so its time is published only if no other
         // bag's is.
         // Relaxed: see `Bags::show_oldest`.
-        if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() }
-            && shown.load(Ordering::Relaxed) == u64::MAX
-        {
-            shown.store(ns, Ordering::Relaxed);
+        if let Some(shown) = unsafe { self.bags.oldest.get().as_ref() } {
+            if shown.load(Ordering::Relaxed) == u64::MAX {
+                shown.store(ns, Ordering::Relaxed);
+            }
         }
     }
 
