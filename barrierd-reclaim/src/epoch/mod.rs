@@ -52,6 +52,7 @@ mod owned;
 mod participant;
 mod pointable;
 mod shared;
+mod word;
 
 pub use atomic::Atomic;
 pub use collector::{Collector, LocalHandle};
