@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom mutants sanitizers fuzz compat vm lint bench bench-full bench-smoke samples deb install-c deps
+.PHONY: help demo compare test loom mutants sanitizers fuzz compat vm lint msrv package bench bench-full bench-smoke samples deb install-c deps
 
 # With rustup's cargo, which goes before one that is too old.
 export PATH := $(or $(shell scripts/deps.sh path),$(PATH))
@@ -16,6 +16,8 @@ help:
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
 	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
+	@echo "make msrv    everything except the benchmarks with the oldest Rust that is promised"
+	@echo "make package every published crate, built from its own tarball"
 	@echo "make bench   measure against the peers: docs/performance.md, some 8 minutes (bench-full: longer)"
 	@echo "make samples the output of demo and compare in the documents, written anew"
 	@echo "make deps    install what building and testing need"
@@ -61,12 +63,22 @@ compat:
 lint:
 	@scripts/deps.sh lint
 	scripts/links.py
+	scripts/published.py check
+	scripts/public_api.sh
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p barrierd-reclaim --all-targets --all-features -- -D warnings
 	cargo test --quiet -p barrierd-reclaim --test house
 	cargo test --quiet -p barrierd-daemon --test layers
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+msrv:
+	@scripts/deps.sh run
+	@scripts/msrv.sh
+
+package:
+	@scripts/deps.sh build
+	@scripts/package.sh --allow-dirty
 
 bench:
 	@scripts/deps.sh bench

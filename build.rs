@@ -28,6 +28,8 @@ fn main() {
             .source(&source)
             .clang(&clang)
             .clang_args(clang_args())
+            // None: what is generated is not read by people, and rustup's minimal profile has no rustfmt.
+            .rustfmt("")
             .build_and_generate(out.join(format!("{name}.skel.rs")));
         if let Err(error) = built {
             fail(&format!("{} with {}: {error:#}", source.display(), clang.display()));

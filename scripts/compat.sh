@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The drop-in for crossbeam-epoch: its interface against the original's documentation, the published
-# crossbeam-skiplist, crossbeam-deque, rayon and moka on it, and all but the last against the original.
+# crossbeam-skiplist, crossbeam-deque, rayon and moka on it, and all but the last against the original; and a user's
+# stack on it under loom.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
@@ -29,6 +30,9 @@ for program in $programs moka; do
     grep "compat/crossbeam-epoch" >/dev/null || { echo "the patch is not in force" >&2; exit 1; }
   cargo test --quiet --manifest-path "tests/compat/$program/Cargo.toml" --target-dir "$target/$program"
 done
+
+echo "tests: structures under loom"
+RUSTFLAGS="--cfg crossbeam_loom" cargo test --quiet --manifest-path tests/compat/loom/Cargo.toml --target-dir "$target/loom"
 
 for program in $programs original; do
   cargo build --quiet --release --manifest-path "tests/compat/$program/Cargo.toml" \

@@ -1,6 +1,8 @@
 //! Nobody reads the daemon's log: barriers go on, it stops when it is told to, and what was lost is
 //! told once somebody reads again.
 
+#![allow(clippy::incompatible_msrv, reason = "no part of a package: run with the current Rust")]
+
 mod common;
 #[allow(dead_code, reason = "only its screen is used here")]
 #[path = "common/terminal.rs"]

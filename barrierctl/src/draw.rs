@@ -106,7 +106,7 @@ impl Glyphs {
     pub(crate) fn bar(&self, part: f64, width: usize) -> String {
         let eighths = steps(part, width * 8);
         let mut bar: String = std::iter::repeat_n(self.eighths[8], eighths / 8).collect();
-        if !eighths.is_multiple_of(8) {
+        if eighths % 8 != 0 {
             bar.push(self.eighths[eighths % 8]);
         }
         format!("{bar:<width$}")

@@ -57,6 +57,8 @@
 //! - The child of a fork may use the `Barrier` that it inherits; nothing needs to be opened again.
 //!   A process restored from a checkpoint must open it again: the file may be another boot's by then.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!(
     "barrierd-client needs 64-bit Linux: the public file is read by 64-bit loads from a \

@@ -79,9 +79,7 @@ impl Words {
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(
-            offset.is_multiple_of(WORD)
-                && offset < self.map.len()
-                && self.map.len() - offset >= WORD,
+            offset % WORD == 0 && offset < self.map.len() && self.map.len() - offset >= WORD,
             "no whole word at offset {offset} of {}",
             self.map.len()
         );

@@ -19,7 +19,7 @@ fn judge(words: &[u64], len: u64) -> Result<Header, OpenError> {
     let mapped = len_to_map(Path::new("demo"), len).unwrap_or(0);
     let clock_read = Cell::new(false);
     let load = |offset: usize| {
-        assert!(offset.is_multiple_of(8), "misaligned load at {offset}");
+        assert!(offset % 8 == 0, "misaligned load at {offset}");
         assert!(offset + 8 <= mapped, "load at {offset} of {mapped} bytes");
         let time = offset == abi::LAST_INTERRUPT_NS || offset == abi::HEARTBEAT_NS;
         assert!(!(time && clock_read.get()), "a time was loaded after the clock");

@@ -45,7 +45,7 @@ pub fn is_barrier_file(bytes: &[u8], page: usize) -> bool {
             // As that daemon made it, or as a daemon of ours let it grow, of whatever version.
             let legacy = abi::size_for(ncpu).next_multiple_of(LEGACY_PAGE);
             let grown = legacy..=counters::file_size_for(ncpu).next_multiple_of(page);
-            let fits = grown.contains(&bytes.len()) && bytes.len().is_multiple_of(LEGACY_PAGE);
+            let fits = grown.contains(&bytes.len()) && bytes.len() % LEGACY_PAGE == 0;
             ncpu > 0 && fits && zero(abi::VERSION, abi::PER_CPU)
         }
         _ => false,

@@ -44,6 +44,8 @@
 //!   last clone waits for the destructor. So the destructor must not wait for the thread that drops the clone: that
 //!   is a deadlock, which the stall hook and `tracing` report.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod api;
 mod background;
 mod bag;

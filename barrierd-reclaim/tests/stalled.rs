@@ -121,7 +121,7 @@ fn a_robust_guard_beside_many_old_objects() {
         || {
             // One in 16 is old, so that each bag has some.
             turn.set(turn.get() + 1);
-            let old = cells.get(turn.get() / 16).filter(|_| turn.get().is_multiple_of(16));
+            let old = cells.get(turn.get() / 16).filter(|_| turn.get() % 16 == 0);
             let cell = old.unwrap_or(&young);
             // SAFETY: from `alloc`, unlinked by the swap, retired once.
             unsafe { reclaimer.retire_born(cell.swap(born(9), AcqRel)) };

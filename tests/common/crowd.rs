@@ -163,7 +163,7 @@ impl Crowd {
             n += 1;
             let deadline = Instant::now() + Duration::from_millis(n * 7919 % 500);
             let stamp = Stamp::now();
-            let waited = if n.is_multiple_of(2) {
+            let waited = if n % 2 == 0 {
                 self.barrier.wait(stamp, deadline)
             } else {
                 self.barrier.wait_passive(stamp, deadline)
@@ -223,7 +223,7 @@ impl Crowd {
                     for _ in 0..(n % 8) * 16 {
                         assert_eq!(node.0.load(Relaxed), name, "freed while pinned");
                     }
-                    if n.is_multiple_of(1024) {
+                    if n % 1024 == 0 {
                         // Asleep while pinned, so that daemons come and go under a guard.
                         thread::sleep(Duration::from_micros(100));
                     }

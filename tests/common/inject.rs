@@ -39,7 +39,7 @@ pub(crate) fn close_all(pid: Pid, fds: &[i32]) {
         stopped(pid);
         let found = registers(pid);
         // Not -1: stopped on the way out of a system call, and rip is behind it.
-        if found.orig_rax.cast_signed() >= 0 && is_syscall(pid, found.rip - 2) {
+        if found.orig_rax >> 63 == 0 && is_syscall(pid, found.rip - 2) {
             break found;
         }
         request(libc::PTRACE_CONT, pid, none);

@@ -207,7 +207,7 @@ fn one_glyph_each(view: &View, columns: usize, glyphs: &Glyphs) -> Vec<Line> {
     for (row, cpus) in view.cpus.chunks(a_line).enumerate() {
         let mut line = Line::plain(format!("{:>5} ", row * a_line));
         for (column, cpu) in cpus.iter().enumerate() {
-            if column > 0 && column.is_multiple_of(8) {
+            if column > 0 && column % 8 == 0 {
                 line.add(Tone::Plain, " ");
             }
             let glyph = match (cpu.doing, cpu.age_ns) {

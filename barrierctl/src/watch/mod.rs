@@ -80,9 +80,8 @@ pub(crate) fn watch(mut barrier: Barrier, file: &Path, how: args::Watch) -> Resu
         out.flush()?;
         frames += 1;
         // A daemon that made a new file is followed there.
-        if !barrier.same_file().unwrap_or(true)
-            && let Ok(new) = Barrier::open(file)
-        {
+        let gone = !barrier.same_file().unwrap_or(true);
+        if let Some(new) = gone.then(|| Barrier::open(file).ok()).flatten() {
             barrier = new;
             state = begin(&barrier, &Snapshot::brief(&barrier)?);
         }

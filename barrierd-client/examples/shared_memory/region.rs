@@ -182,7 +182,7 @@ impl Region {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= BYTES, "no word at {offset}");
+        assert!(offset % 8 == 0 && offset + 8 <= BYTES, "no word at {offset}");
         // SAFETY: aligned and inside the mapping, which is `BYTES` long at least and lives as long as `self`;
         // every process accesses it by 64-bit atomics alone.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }

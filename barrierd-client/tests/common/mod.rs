@@ -124,7 +124,7 @@ impl Writer {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.0.len());
+        assert!(offset % 8 == 0 && offset + 8 <= self.0.len());
         // SAFETY: aligned and in bounds; the mapping is writable and lives as long as `self`; all
         // who share the file access this word atomically.
         unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().add(offset).cast()) }
@@ -142,7 +142,7 @@ impl Reader {
 
     /// The low half of the word at `offset`, for the futex calls alone.
     pub(crate) fn half(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.0.len());
+        assert!(offset % 8 == 0 && offset + 8 <= self.0.len());
         // SAFETY: aligned and in bounds, alive as long as `self`; never loaded or stored to.
         unsafe { &*self.0.as_ptr().add(offset).cast::<AtomicU32>() }
     }

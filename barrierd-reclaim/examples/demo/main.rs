@@ -37,7 +37,7 @@ Each run ends in a line for scripts:
 const TEXTS: [&str; 3] = [
     "/usr/share/common-licenses/GPL-3",
     "/usr/share/licenses/common/GPL3/license.txt",
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../LICENSE-APACHE"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE-APACHE"),
 ];
 
 /// What to run.

@@ -104,9 +104,11 @@ impl Domain {
         // SAFETY: the caller owns the record.
         unsafe { self.relieve(record) };
         let own_guard = record.reader().is_pinned();
-        if let OnLimit::Block(longest) = self.limits().then
-            && !own_guard
-        {
+        let longest = match self.limits().then {
+            OnLimit::Block(longest) if !own_guard => Some(longest),
+            _ => None,
+        };
+        if let Some(longest) = longest {
             let stop = later::after(Instant::now(), longest);
             let mut backoff = Backoff::new();
             // SAFETY: the caller owns the record.

@@ -64,11 +64,11 @@ impl Domain {
                 }
                 (for_all.is_some() && work.sealed() > 0).then(|| work.leave_sealed())
             });
-            if let Some(left) = left
-                && let Some(orphans) = self.lock_orphans().as_mut()
-            {
-                orphans.add(left);
-                self.note_orphans(orphans);
+            if let Some(left) = left {
+                if let Some(orphans) = self.lock_orphans().as_mut() {
+                    orphans.add(left);
+                    self.note_orphans(orphans);
+                }
             }
             if for_all.is_some() {
                 // Otherwise the background thread may stay asleep.

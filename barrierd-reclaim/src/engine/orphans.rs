@@ -35,9 +35,10 @@ struct BagInFlight<'d> {
 impl Drop for BagInFlight<'_> {
     fn drop(&mut self) {
         // A destructor panicked.
-        if self.bag.waiting() > 0
-            && let Some(orphans) = lock(&self.domain.orphans).as_mut()
-        {
+        if self.bag.waiting() == 0 {
+            return;
+        }
+        if let Some(orphans) = lock(&self.domain.orphans).as_mut() {
             orphans.put_back(core::mem::replace(&mut self.bag, Bag::without_slots()));
             self.domain.note_orphans(orphans);
             self.flight.returns();
@@ -123,9 +124,8 @@ impl Engine {
     /// Takes what the background thread has not freed yet of the bag that it is freeing.
     pub(crate) fn take_back(&self) {
         let mut orphans = lock(&self.orphans);
-        if let Some(orphans) = orphans.as_mut()
-            && let Some(bag) = self.in_flight.take()
-        {
+        let Some(orphans) = orphans.as_mut() else { return };
+        if let Some(bag) = self.in_flight.take() {
             orphans.put_back(bag);
             self.note_orphans(orphans);
             self.flights.put_back();

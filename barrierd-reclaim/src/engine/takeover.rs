@@ -102,11 +102,13 @@ impl Engine {
         let mut orphans = self.lock_orphans();
         let Some(orphans) = orphans.as_mut() else { return 0 };
         let mut marked = self.lock_marked();
-        let ours: Vec<Marked> = marked.extract_if(.., |marked| marked.is_ours()).collect();
-        drop(marked);
-        if ours.is_empty() {
+        if !marked.iter().any(Marked::is_ours) {
             return 0;
         }
+        let (ours, others): (Vec<Marked>, Vec<Marked>) =
+            core::mem::take(&mut *marked).into_iter().partition(Marked::is_ours);
+        *marked = others;
+        drop(marked);
         // After the check: see the file's documentation.
         let ns = early.unwrap_or_else(|| self.fence_and_stamp_unlisted());
         let count = ours.len();

@@ -6,19 +6,19 @@ use super::guard::Guard;
 use super::owned::Owned;
 use super::pointable::{Pointable, Pointer, address_of, tag_bits, tag_of};
 use super::shared::Shared;
+use super::word::{AtomicUsize, load_consume};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
-use crossbeam_utils::atomic::AtomicConsume;
+use core::sync::atomic::Ordering;
 
 /// A pointer to an object on the heap, with a tag in its low bits. Threads load and exchange it.
 ///
 /// A loaded pointer is valid for as long as the guard that was passed to the load. Dropping an `Atomic` destroys
 /// nothing.
 pub struct Atomic<T: ?Sized + Pointable> {
-    word: AtomicUsize,
-    points: PhantomData<*mut T>,
+    pub(super) word: AtomicUsize,
+    pub(super) points: PhantomData<*mut T>,
 }
 
 // SAFETY: through an `Atomic` a thread may reach `&T` and, as the owner, `T`, both of which the bounds allow to share
@@ -35,19 +35,9 @@ impl<T> Atomic<T> {
 }
 
 impl<T: ?Sized + Pointable> Atomic<T> {
-    #[inline]
-    const fn of(word: usize) -> Atomic<T> {
-        Atomic { word: AtomicUsize::new(word), points: PhantomData }
-    }
-
     /// Makes an object on the heap, for example an array from its length, and returns a pointer to it.
     pub fn init(init: T::Init) -> Atomic<T> {
         Atomic::from(Owned::init(init))
-    }
-
-    /// Returns a null pointer.
-    pub const fn null() -> Atomic<T> {
-        Atomic::of(0)
     }
 
     /// Loads the pointer.
@@ -63,7 +53,7 @@ impl<T: ?Sized + Pointable> Atomic<T> {
     /// it is an Acquire load.
     #[inline]
     pub fn load_consume<'g>(&self, _: &'g Guard) -> Shared<'g, T> {
-        shared(self.word.load_consume())
+        shared(load_consume(&self.word))
     }
 
     /// Stores a pointer. The object that the old pointer led to is not destroyed.

@@ -116,9 +116,7 @@ impl Guard {
     /// participant has other guards.
     #[inline]
     pub fn repin(&mut self) {
-        if let Some(record) = self.record()
-            && participant::is_sole(record)
-        {
+        if let Some(record) = self.record().filter(|record| participant::is_sole(record)) {
             participant::repin(record);
         }
     }

@@ -37,7 +37,7 @@
 //! - **After a fork** the process's own collector starts afresh in the child. Guards and handles from before the fork
 //!   hold back what the child defers. Any other collector of the parent frees nothing there
 //!   ([limitations](crate::docs::limitations#fork)).
-//! - It needs `std`, and Rust 1.88.
+//! - It needs `std`, and Rust 1.85.
 
 mod atomic;
 mod child;
@@ -52,6 +52,7 @@ mod owned;
 mod participant;
 mod pointable;
 mod shared;
+mod word;
 
 pub use atomic::Atomic;
 pub use collector::{Collector, LocalHandle};

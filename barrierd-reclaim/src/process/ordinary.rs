@@ -39,16 +39,16 @@ unsafe extern "C" {
 pub(crate) fn become_ordinary() {
     take_default_policy();
     let first = Some(getpid());
-    if let (Ok(nice), Ok(own)) = (getpriority_process(first), getpriority_process(None))
-        && nice != own
-    {
-        // The kernel's niceness is the thread's: 0 is the calling one.
-        let _ = setpriority_process(None, nice);
+    if let (Ok(nice), Ok(own)) = (getpriority_process(first), getpriority_process(None)) {
+        if nice != own {
+            // The kernel's niceness is the thread's: 0 is the calling one.
+            let _ = setpriority_process(None, nice);
+        }
     }
-    if let (Ok(cpus), Ok(own)) = (sched_getaffinity(first), sched_getaffinity(None))
-        && cpus != own
-    {
-        let _ = sched_setaffinity(None, &cpus);
+    if let (Ok(cpus), Ok(own)) = (sched_getaffinity(first), sched_getaffinity(None)) {
+        if cpus != own {
+            let _ = sched_setaffinity(None, &cpus);
+        }
     }
 }
 

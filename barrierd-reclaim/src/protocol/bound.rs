@@ -97,10 +97,8 @@ pub(crate) fn glance<'r, I, G, R>(
                 (least, last) = (shown, Some((bound, group)));
             }
         }
-        if let Some((bound, group)) = last
-            && left > 0
-            && bound.refresh(least, own, readers(group))
-        {
+        let rises = |(bound, group): (&Bound, G)| bound.refresh(least, own, readers(group));
+        if left > 0 && last.is_some_and(rises) {
             left -= 1;
             continue;
         }

@@ -348,7 +348,7 @@ fn owners_and_taker_meet(reclaimer: Reclaimer) {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
-                    if random.is_multiple_of(64) {
+                    if random % 64 == 0 {
                         thread::sleep(Duration::from_micros(random >> 32 & 127));
                         if Instant::now() > stop {
                             break;

@@ -135,7 +135,7 @@ pub(super) fn no_reader_sees_a_freed_node(reclaimer: Reclaimer) {
 pub(crate) fn under_load(reclaimer: &Reclaimer, during: impl FnOnce()) {
     let crowd = Crowd::new(reclaimer);
     let rest = |reads: usize| {
-        if reads.is_multiple_of(4096) {
+        if reads % 4096 == 0 {
             thread::sleep(Duration::from_micros(200));
         }
     };
