@@ -36,7 +36,7 @@ test:
 
 loom:
 	@scripts/deps.sh run
-	RUSTFLAGS="--cfg loom" cargo test -p barrierd-reclaim --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
+	RUSTFLAGS="--cfg barrierd_loom" cargo test -p barrierd-reclaim --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
 
 vm:
 	@scripts/deps.sh vm

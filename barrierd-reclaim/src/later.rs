@@ -13,7 +13,7 @@ pub(crate) fn after(from: Instant, span: Duration) -> Instant {
     from + span.min(FAR)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

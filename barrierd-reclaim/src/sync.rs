@@ -8,20 +8,20 @@ use core::time::Duration;
 
 pub(crate) use core::sync::atomic::Ordering;
 
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
-#[cfg(loom)]
+#[cfg(barrierd_loom)]
 pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
 
 /// The watermark of the barrier that was last bought, or is being bought, by any domain of the process:
 /// `protocol::raise`. Nanoseconds.
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 pub(crate) static FLOOR: AtomicU64 = AtomicU64::new(0);
-#[cfg(loom)]
+#[cfg(barrierd_loom)]
 loom::lazy_static! {
     pub(crate) static ref FLOOR: AtomicU64 = AtomicU64::new(0);
 }
@@ -40,14 +40,14 @@ pub(crate) fn raise_to(word: &AtomicU64, value: u64) {
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
 #[inline(always)]
 pub(crate) fn light_barrier() {
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
 }
 
 /// A place between two steps of a reader, where a model may let its CPU take an interrupt.
 #[inline(always)]
 pub(crate) fn step() {
-    #[cfg(all(loom, test))]
+    #[cfg(all(barrierd_loom, test))]
     crate::models::interrupt_here();
 }
 
@@ -56,15 +56,15 @@ pub(crate) fn step() {
 /// lives from their pace.
 #[inline(always)]
 pub(crate) fn stage() {
-    #[cfg(all(not(loom), test))]
+    #[cfg(all(not(barrierd_loom), test))]
     preempted::here();
 }
 
-#[cfg(all(not(loom), test))]
+#[cfg(all(not(barrierd_loom), test))]
 pub(crate) use preempted::preempt_at;
 
 /// Preemption on purpose: at a chosen step others do what they like, on this thread.
-#[cfg(all(not(loom), test))]
+#[cfg(all(not(barrierd_loom), test))]
 mod preempted {
     use core::cell::RefCell;
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -133,9 +133,9 @@ mod preempted {
 #[derive(Debug)]
 pub(crate) struct FutexWord {
     word: AtomicU32,
-    #[cfg(loom)]
+    #[cfg(barrierd_loom)]
     bucket: loom::sync::Mutex<()>,
-    #[cfg(loom)]
+    #[cfg(barrierd_loom)]
     woken: loom::sync::Condvar,
 }
 
@@ -143,9 +143,9 @@ impl FutexWord {
     pub(crate) fn new(value: u32) -> FutexWord {
         FutexWord {
             word: AtomicU32::new(value),
-            #[cfg(loom)]
+            #[cfg(barrierd_loom)]
             bucket: loom::sync::Mutex::new(()),
-            #[cfg(loom)]
+            #[cfg(barrierd_loom)]
             woken: loom::sync::Condvar::new(),
         }
     }
@@ -155,7 +155,7 @@ impl FutexWord {
     }
 
     /// Sleeps while the word is `value`, `longest` at most. May return for no reason.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) fn wait(&self, value: u32, longest: Option<Duration>) {
         use rustix::thread::futex;
         let timeout = longest.map(|longest| futex::Timespec {
@@ -166,13 +166,13 @@ impl FutexWord {
     }
 
     /// Wakes the thread that sleeps.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) fn wake(&self) {
         use rustix::thread::futex;
         let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
     }
 
-    #[cfg(loom)]
+    #[cfg(barrierd_loom)]
     pub(crate) fn wait(&self, value: u32, longest: Option<Duration>) {
         let bucket = self.bucket.lock().expect("no panics");
         if self.word.load(Ordering::Relaxed) == value && longest.is_none() {
@@ -180,7 +180,7 @@ impl FutexWord {
         }
     }
 
-    #[cfg(loom)]
+    #[cfg(barrierd_loom)]
     pub(crate) fn wake(&self) {
         let _bucket = self.bucket.lock().expect("no panics");
         self.woken.notify_one();
@@ -190,7 +190,10 @@ impl FutexWord {
 /// One way to break the protocol. Loom runs the crate's own code with one of them switched on and
 /// must find the use after free; elsewhere each is `false` at compile time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(all(loom, test)), allow(dead_code, reason = "some break the models' own steps"))]
+#[cfg_attr(
+    not(all(barrierd_loom, test)),
+    allow(dead_code, reason = "some break the models' own steps")
+)]
 pub(crate) enum Mutant {
     /// `pin` loads the latest stamp Relaxed.
     RelaxedLatest,
@@ -308,12 +311,12 @@ pub(crate) enum Mutant {
 
 /// Stands for what one owner at a time touches: loom checks that it is so.
 #[derive(Debug, Default)]
-pub(crate) struct Owned(#[cfg(loom)] loom::cell::UnsafeCell<()>);
+pub(crate) struct Owned(#[cfg(barrierd_loom)] loom::cell::UnsafeCell<()>);
 
 impl Owned {
     #[inline(always)]
     pub(crate) fn touch(&self) {
-        #[cfg(loom)]
+        #[cfg(barrierd_loom)]
         self.0.with_mut(|_| ());
     }
 }
@@ -333,14 +336,14 @@ pub(crate) const fn broken(mutant: Mutant) -> bool {
 }
 
 /// For tests that break the real code, in a process of their own: the mutant's number, plus one.
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 pub(crate) static BROKEN: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 #[inline(always)]
 pub(crate) fn broken(mutant: Mutant) -> bool {
     BROKEN.load(Ordering::Relaxed) == mutant as u8 + 1
 }
 
-#[cfg(all(loom, test))]
+#[cfg(all(barrierd_loom, test))]
 pub(crate) use crate::models::broken;

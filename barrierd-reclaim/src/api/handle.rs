@@ -268,7 +268,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use crate::{Reclaimer, Source};
     use core::mem::forget;

@@ -216,7 +216,7 @@ impl fmt::Debug for RobustGuard<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use crate::protocol::{GRAIN, collect};
     use crate::{Reclaimer, Source};

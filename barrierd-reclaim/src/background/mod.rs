@@ -330,7 +330,7 @@ pub(crate) static LEAVE: [OnceLock<fn()>; 2] = [const { OnceLock::new() }; 2];
 
 /// The entries of [`LEAVE`].
 pub(crate) const LOCAL: usize = 0;
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 pub(crate) const EPOCH: usize = 1;
 
 fn leave_all_places() {
@@ -347,7 +347,7 @@ fn caught<R>(work: impl FnOnce() -> R) -> Option<R> {
         .ok()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod growth {
     use super::*;
     use crate::{Reclaimer, Source};
@@ -362,7 +362,7 @@ mod growth {
     }
 }
 
-#[cfg(all(test, not(loom), feature = "tracing"))]
+#[cfg(all(test, not(barrierd_loom), feature = "tracing"))]
 mod tests {
     use super::*;
     use crate::domain::keeper::Keeper;

@@ -375,5 +375,5 @@ impl Kept for Domain {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod preempted;

@@ -175,7 +175,7 @@ pub(crate) fn leave_all() {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::{Reclaimer, Source};

@@ -169,7 +169,7 @@ impl Domain {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::bag::Item;

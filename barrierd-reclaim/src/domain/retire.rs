@@ -201,7 +201,7 @@ impl Domain {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use crate::bag::{BAG_ITEMS, GAP_NS};
     use crate::{Handle, Reclaimer, Source};

@@ -378,7 +378,7 @@ fn is_another_clock(initial: std::io::Result<bool>, lag_ns: u64) -> bool {
     initial.map_or(lag_ns >= MOST_LAG_NS, |initial| !initial)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use std::io::{Error, ErrorKind};

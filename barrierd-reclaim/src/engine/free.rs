@@ -101,7 +101,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::domain::{Domain, Settings};

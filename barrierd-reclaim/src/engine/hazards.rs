@@ -32,7 +32,7 @@ pub(crate) struct Line {
 }
 
 // A slot's line begins where its address has zeros. (Loom's atomics are larger; no model has lines.)
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 const _: () = assert!(size_of::<Line>() == align_of::<Line>());
 
 // SAFETY: the slots are atomic, `used` and `record` follow rule 2, `place` rule 3.

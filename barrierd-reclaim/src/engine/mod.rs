@@ -341,7 +341,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 impl Engine {
     pub(crate) fn poison(&self) {
         self.poisoned.store(true, Ordering::Relaxed);

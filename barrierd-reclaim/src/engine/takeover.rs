@@ -179,7 +179,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::bag::{Item, Refused};

@@ -360,7 +360,7 @@ fn spacing_ns(price_ns: u64) -> u64 {
     price_ns.saturating_mul(SHARE).clamp(LEAST_SPACING_NS, MOST_SPACING_NS)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::protocol::Words;

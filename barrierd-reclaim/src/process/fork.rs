@@ -148,7 +148,7 @@ fn wiped_page() -> Option<*mut AtomicU64> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

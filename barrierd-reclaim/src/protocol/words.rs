@@ -22,7 +22,7 @@ const FIRST_ERA: u64 = 1;
 pub(crate) struct Words(pub(super) CachePadded<Shared>);
 
 // At the start of a padded block: in one line, whatever their order.
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 const _: () = assert!(size_of::<Shared>() <= 64);
 
 #[derive(Debug)]

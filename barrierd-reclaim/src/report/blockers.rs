@@ -58,7 +58,7 @@ pub(crate) struct Open {
 
 impl Open {
     /// Makes a plain one, for tests that look nothing up.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(barrierd_loom)))]
     pub(crate) fn new(record: *const Record, era: u64) -> Open {
         Open { era, record, tid: 0, robust: false }
     }

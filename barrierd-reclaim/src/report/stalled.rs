@@ -160,7 +160,7 @@ fn due(
     due
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 
