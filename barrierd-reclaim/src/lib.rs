@@ -60,6 +60,7 @@ mod locks;
 mod meter;
 #[cfg(all(barrierd_loom, test))]
 mod models;
+mod platform;
 mod process;
 mod protocol;
 mod report;

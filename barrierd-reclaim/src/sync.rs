@@ -1,21 +1,35 @@
 //! The atomics of the protocol and a futex, so that loom can stand in for them, and the two hooks that
-//! its models need. The only place where a loom build differs from a real one.
+//! its models need. The only place where a loom build differs from a real one, and a target without 64-bit atomics from
+//! one that has them.
 //!
 //! [`light_barrier`] stays what it is under loom: nothing. A real fence in its place would prove
 //! another program.
 
 use core::time::Duration;
 
+#[cfg(not(barrierd_loom))]
+use crate::platform::WaitQueue;
+
 pub(crate) use core::sync::atomic::Ordering;
 
+/// The real ones, in any build: words on which no proof rests, and those of the process.
+///
+/// Where the target has none of 64 bits they are portable-atomic's, which lock one of a few words for a moment.
+pub(crate) mod real {
+    #[cfg(target_has_atomic = "64")]
+    pub(crate) use core::sync::atomic::AtomicU64;
+    #[cfg(not(target_has_atomic = "64"))]
+    pub(crate) use portable_atomic::AtomicU64;
+}
+
 #[cfg(not(barrierd_loom))]
-pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
-};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, fence};
 #[cfg(barrierd_loom)]
 pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
+#[cfg(not(barrierd_loom))]
+pub(crate) use real::AtomicU64;
 
 /// The watermark of the barrier that was last bought, or is being bought, by any domain of the process:
 /// `protocol::raise`. Nanoseconds.
@@ -133,6 +147,8 @@ mod preempted {
 #[derive(Debug)]
 pub(crate) struct FutexWord {
     word: AtomicU32,
+    #[cfg(not(barrierd_loom))]
+    queue: WaitQueue,
     #[cfg(barrierd_loom)]
     bucket: loom::sync::Mutex<()>,
     #[cfg(barrierd_loom)]
@@ -143,6 +159,8 @@ impl FutexWord {
     pub(crate) fn new(value: u32) -> FutexWord {
         FutexWord {
             word: AtomicU32::new(value),
+            #[cfg(not(barrierd_loom))]
+            queue: WaitQueue::default(),
             #[cfg(barrierd_loom)]
             bucket: loom::sync::Mutex::new(()),
             #[cfg(barrierd_loom)]
@@ -157,19 +175,13 @@ impl FutexWord {
     /// Sleeps while the word is `value`, `longest` at most. May return for no reason.
     #[cfg(not(barrierd_loom))]
     pub(crate) fn wait(&self, value: u32, longest: Option<Duration>) {
-        use rustix::thread::futex;
-        let timeout = longest.map(|longest| futex::Timespec {
-            tv_sec: i64::try_from(longest.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: longest.subsec_nanos().into(),
-        });
-        let _ = futex::wait(&self.word, futex::Flags::PRIVATE, value, timeout.as_ref());
+        self.queue.wait(&self.word, value, longest);
     }
 
     /// Wakes the thread that sleeps.
     #[cfg(not(barrierd_loom))]
     pub(crate) fn wake(&self) {
-        use rustix::thread::futex;
-        let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
+        self.queue.wake(&self.word);
     }
 
     #[cfg(barrierd_loom)]

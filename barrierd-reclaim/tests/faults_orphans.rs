@@ -2,6 +2,8 @@
 //! the input that showed it and the right value. The names begin with the row of the table in which they
 //! were collected.
 
+#![cfg(all(target_os = "linux", not(barrierd_plain)))]
+
 use barrierd_reclaim::{Builder, OnLimit, Reclaimer, Source, SynchronizeError};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -24,7 +24,7 @@
 //! it must wake the thread. The thread sleeps only by exchanging "awake" for "asleep".
 //!
 //! The process's first retirer starts the thread for all domains. So the thread is an ordinary one, whichever thread
-//! started it (`process/ordinary.rs`), and its code stays mapped (`process/loaded.rs`).
+//! started it (`platform/linux/ordinary.rs`), and its code stays mapped (`platform/loaded.rs`).
 //!
 //! # Panics
 //! Threads that retire rely on this thread, so it never ends. The foreign code that runs here may panic: destructors,
@@ -37,13 +37,12 @@ mod rota;
 use crate::background::parker::{Parker, Sentry};
 use crate::evidence::membarrier;
 use crate::locks::lock;
+use crate::platform::{become_ordinary, now_ns, stay_loaded};
 use crate::process::fork::PerProcess;
-use crate::process::loaded;
-use crate::process::ordinary::become_ordinary;
 use crate::report::trace;
-use barrierd_client::clock::now_ns;
+use crate::sync::real::AtomicU64;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU8, Ordering, fence};
 use rota::{Role, Rota};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -241,7 +240,7 @@ impl Service {
         if mine.is_err() {
             return Called::Nobody(None);
         }
-        loaded::for_good();
+        stay_loaded();
         let name = "barrierd-reclaim".into();
         match thread::Builder::new().name(name).spawn(|| self.run()) {
             Ok(_) => Called::BySystemCall,

@@ -16,9 +16,10 @@
 use super::{Keep, Kept, RETRY_NS, Service, caught, leave_all_places};
 use crate::engine::flights::STUCK;
 use crate::locks::lock;
-use crate::process::ordinary::become_ordinary;
-use barrierd_client::clock::now_ns;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::platform::become_ordinary;
+use crate::platform::now_ns;
+use crate::sync::real::AtomicU64;
+use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::thread;

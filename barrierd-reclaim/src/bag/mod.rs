@@ -40,7 +40,8 @@ use crate::sync::{
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 // The source's word, and a hint: loom does not model them.
-use core::sync::atomic::{AtomicBool as Hint, AtomicU64, AtomicUsize as Fill};
+use crate::sync::real::AtomicU64;
+use core::sync::atomic::{AtomicBool as Hint, AtomicUsize as Fill};
 use std::collections::VecDeque;
 use work::Rest;
 

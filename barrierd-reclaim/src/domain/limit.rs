@@ -11,8 +11,8 @@ use crate::domain::Domain;
 use crate::engine::record::Record;
 use crate::later;
 use crate::locks::try_lock;
+use crate::platform::{CAN_SLEEP, now_ns};
 use crate::report::pressure::Pressure;
-use barrierd_client::clock::now_ns;
 use core::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -105,6 +105,7 @@ impl Domain {
         let own_guard = record.reader().is_pinned();
         if let OnLimit::Block(longest) = self.limits().then
             && !own_guard
+            && CAN_SLEEP
         {
             let stop = later::after(Instant::now(), longest);
             let mut nap = Duration::from_micros(20);

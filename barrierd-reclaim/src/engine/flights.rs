@@ -8,8 +8,8 @@
 
 use super::{Engine, running};
 use crate::bag::{Bag, Item};
+use crate::platform::now_ns;
 use crate::process::fork::PerProcess;
-use barrierd_client::clock::now_ns;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,7 @@ use super::record::Record;
 use crate::bag::{Bags, Refused, Work, pace};
 use crate::evidence::purchase::Asked;
 use crate::meter::ledger::Mark;
-use barrierd_client::clock::now_ns;
+use crate::platform::now_ns;
 
 impl Engine {
     /// Works on the owner's queue; on a new one, if it was taken over. `work` runs no foreign code.

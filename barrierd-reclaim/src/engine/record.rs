@@ -26,9 +26,10 @@ use crate::protocol::Reader;
 use crate::protocol::VtimeWord;
 use crate::protocol::dormant::Holds;
 use crate::protocol::holders::Interval;
+use crate::sync::real::AtomicU64;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
 /// In [`Inner::owed`]: there was a backlog when the owner last checked.

@@ -20,9 +20,10 @@ use super::Engine;
 use super::record::Record;
 use crate::bag::{Bag, Bags, Left};
 use crate::meter::ledger::Mark;
-use crate::process::own_tid;
+use crate::platform::own_tid;
+use crate::sync::real::AtomicU64;
 use crate::sync::{Mutant, broken, stage};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A queue that is being taken over.
@@ -184,9 +185,9 @@ mod tests {
     use super::*;
     use crate::bag::{Item, Refused};
     use crate::evidence::membarrier::Membarrier;
+    use crate::platform::now_ns;
     use crate::protocol::VtimeWord;
     use crate::sync::BROKEN;
-    use barrierd_client::clock::now_ns;
     use core::ptr;
     use core::time::Duration;
     use std::process::{Command, ExitStatus};
@@ -300,6 +301,7 @@ mod tests {
         output.status
     }
 
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn nothing_is_lost_between_owner_and_taker() {
         if std::env::var_os(MUTANT_ENV).is_some() {

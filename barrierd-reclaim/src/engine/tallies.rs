@@ -18,8 +18,8 @@
 use crate::engine::record::Record;
 use crate::engine::records::Records;
 use crate::meter::tally::Tally;
+use crate::sync::real::AtomicU64;
 use core::sync::atomic::{
-    AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };

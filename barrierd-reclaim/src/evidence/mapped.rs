@@ -8,10 +8,11 @@
 //! begins a list of its own, since a thread of the parent may have been changing this one; so the child opens each file
 //! once more.
 
+use crate::platform::client::{Barrier, OpenError, Stamp};
 use crate::process::fork::PerProcess;
-use barrierd_client::{Barrier, OpenError, Stamp};
+use crate::sync::real::AtomicU64;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use std::fs::symlink_metadata;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf, absolute};

@@ -21,15 +21,12 @@
 //! before the first section: only then can readers be told to fence.
 
 use crate::error::MembarrierError;
+use crate::platform::{Refusal, membarrier as system, now_ns};
 use crate::process::fork::{PerProcess, Process};
 use crate::protocol::raise;
+use crate::sync::real::AtomicU64;
 use crate::sync::{FLOOR, Mutant, broken};
-use barrierd_client::clock::now_ns;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use rustix::io::Errno;
-use rustix::thread::{
-    Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu, membarrier_query,
-};
+use core::sync::atomic::{AtomicBool, Ordering::*};
 use std::io;
 
 /// Purchases that are made only because time goes by are at least this far apart, in nanoseconds ...
@@ -137,32 +134,27 @@ struct Bought {
 /// Whether this process may buy: the answer to [`ask`], which only a filter that comes later can make untrue.
 static ANSWER: PerProcess<Result<(), Refused>> = PerProcess::new();
 
-/// What the kernel, or a filter before it, answered, and to what.
+/// What the system, or a filter before it, answered, and to what.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
-    errno: Errno,
+    why: Refusal,
     to: fn(io::Error) -> MembarrierError,
 }
 
 impl From<Refused> for MembarrierError {
-    fn from(Refused { errno, to }: Refused) -> MembarrierError {
-        match errno {
-            // No such system call; no such command of it.
-            Errno::NOSYS | Errno::INVAL => MembarrierError::Unsupported,
-            // The kernel says so only to a process that has not registered.
-            Errno::PERM | Errno::ACCESS => MembarrierError::Forbidden(errno.into()),
-            _ => to(errno.into()),
+    fn from(Refused { why, to }: Refused) -> MembarrierError {
+        let error = io::Error::from_raw_os_error;
+        match why {
+            Refusal::Unsupported => MembarrierError::Unsupported,
+            Refusal::Forbidden(errno) => MembarrierError::Forbidden(error(errno)),
+            Refusal::Failed(errno) => to(error(errno)),
         }
     }
 }
 
-/// Asks whether the kernel would register this process and sell to it, without doing either. Three system calls.
+/// Asks whether the system would register this process and sell to it, without doing either.
 fn ask() -> Result<(), Refused> {
-    let both = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED | MembarrierQuery::PRIVATE_EXPEDITED;
-    if membarrier_query().contains(both)
-        && gets_through(MembarrierCommand::RegisterPrivateExpedited)
-        && gets_through(MembarrierCommand::PrivateExpedited)
-    {
+    if system::is_offered() {
         return Ok(());
     }
     // There is no membarrier; or a filter of some kind is in the way. Trying shows that at once, except where the
@@ -176,14 +168,6 @@ fn try_it() -> Result<(), Refused> {
     call()
 }
 
-/// Returns whether `command` gets as far as the kernel. Its flag is another command's, so the kernel answers that it is
-/// invalid and does nothing, while a filter that refuses the command refuses this too, with another error number.
-fn gets_through(command: MembarrierCommand) -> bool {
-    // SAFETY: a number for the kernel, which refuses the call before it uses it.
-    let cpu = unsafe { Cpuid::from_raw(0) };
-    membarrier_cpu(command, cpu) == Err(Errno::INVAL)
-}
-
 /// Registers the process, if it isn't. May take long: see the file's documentation.
 fn register() -> Result<(), Refused> {
     // Acquire: pairs with the Release below, so that the purchase comes after the registration.
@@ -192,18 +176,17 @@ fn register() -> Result<(), Refused> {
     }
     // Relaxed, this and the times: hints for other threads whether to register, too. Twice does no harm.
     BOUGHT.registers.store(true, Relaxed);
-    let done = membarrier(MembarrierCommand::RegisterPrivateExpedited);
+    let done = system::register();
     BOUGHT.registers.store(false, Relaxed);
     match done {
         Ok(()) => BOUGHT.registered.store(true, Release),
         Err(_) => BOUGHT.failed_ns.store(now_ns(), Relaxed),
     }
-    done.map_err(|errno| Refused { errno, to: MembarrierError::Register })
+    done.map_err(|why| Refused { why, to: MembarrierError::Register })
 }
 
 fn call() -> Result<(), Refused> {
-    membarrier(MembarrierCommand::PrivateExpedited)
-        .map_err(|errno| Refused { errno, to: MembarrierError::Call })
+    system::barrier().map_err(|why| Refused { why, to: MembarrierError::Call })
 }
 
 /// This process may buy, as far as is known.
@@ -366,6 +349,7 @@ mod tests {
     use crate::protocol::Words;
     use std::process::Command;
 
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn a_purchase_covers_all_before_it() {
         let words = Words::new();
@@ -378,6 +362,8 @@ mod tests {
     }
 
     /// In a process of its own: the state is the process's.
+    #[cfg(target_os = "linux")]
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn a21_who_leaves_the_registration_to_another_gives_it_a_second() {
         const NAME: &str = "a21_who_leaves_the_registration_to_another_gives_it_a_second";

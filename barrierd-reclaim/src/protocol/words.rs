@@ -3,7 +3,8 @@
 use super::{GRAIN, above};
 use crate::sync::{AtomicU64, Mutant, Ordering, broken, fence, raise_to};
 // No proof rests on these, so loom does not model them: it would try each value that they ever had.
-use core::sync::atomic::{AtomicU64 as Hint, AtomicUsize as Count};
+use crate::sync::real::AtomicU64 as Hint;
+use core::sync::atomic::AtomicUsize as Count;
 use crossbeam_utils::CachePadded;
 
 /// A thread whose stamp would lead the clock by more than this, nanoseconds, waits for the clock: what such a stamp covers

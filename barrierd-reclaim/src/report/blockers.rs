@@ -8,7 +8,7 @@ use crate::engine::flights::Blocked;
 use crate::engine::record::Record;
 use crate::engine::tallies::Sum;
 use crate::meter::ledger::Together;
-use barrierd_client::clock::now_ns;
+use crate::platform::now_ns;
 use std::collections::HashMap;
 use std::time::Duration;
 

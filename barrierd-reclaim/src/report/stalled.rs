@@ -12,11 +12,12 @@
 use crate::engine::Engine;
 use crate::engine::record::Record;
 use crate::locks::try_lock;
+use crate::platform::now_ns;
 use crate::report::blockers::{self, About, Blocker, Open};
 use crate::report::trace;
-use barrierd_client::clock::now_ns;
+use crate::sync::real::AtomicU64;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
