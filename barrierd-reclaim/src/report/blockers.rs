@@ -16,10 +16,11 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Blocker {
-    /// The thread, as the kernel numbers it: the one on which the guard's record was made. An
+    /// The thread, as the kernel numbers it (or a count, see [platforms](crate::docs::platforms)): the one on which the guard's record was made. An
     /// [`OwnedGuard`](crate::OwnedGuard) or a [`Handle`](crate::Handle) may have moved since.
     pub tid: u32,
-    /// The thread's name as the kernel has it, at most 15 bytes; `None` if the thread has ended.
+    /// The thread's name as the kernel has it, at most 15 bytes; `None` if the thread has ended, and where
+    /// the system does not tell.
     pub thread: Option<String>,
     /// How long the section has been open, at most. It began after the last stamp that it noted, which may be much
     /// earlier where no thread retires.

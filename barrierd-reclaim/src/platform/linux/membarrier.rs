@@ -63,7 +63,7 @@ fn is_safe_to_call() -> bool {
     use core::ffi::{c_char, c_int};
     use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-    /// `PROP_VALUE_MAX` of `sys/system_properties.h`.
+    /// The most that a value has: `PROP_VALUE_MAX` of the C library.
     const MOST: usize = 92;
     const UNKNOWN: u8 = 0;
     const YES: u8 = 1;
