@@ -78,13 +78,30 @@ run() { # TARGET RUNNER...
     i686-*) export "${name}_LINKER=i686-linux-gnu-gcc" more="--lib --test epoch --test fork" ;;
     aarch64-*) export "${name}_LINKER=aarch64-linux-gnu-gcc" flags="-C target-feature=+crt-static" ;;
     s390x-*) export "${name}_LINKER=s390x-linux-gnu-gcc" flags="-C target-feature=+crt-static" ;;
-    *-windows-gnu) export "${name}_LINKER=x86_64-w64-mingw32-gcc-posix" ;;
+    *-windows-gnu)
+      export "${name}_LINKER=x86_64-w64-mingw32-gcc-posix" WINEDEBUG=${WINEDEBUG:--all}
+      random_for_wine
+      ;;
   esac
   [ $# = 0 ] || export "${name}_RUNNER=$(runner "$@")"
   # An emulator runs a tenth of the histories in the time.
   # shellcheck disable=SC2086
   RUSTFLAGS=$flags BARRIERD_TEST_HISTORIES=${BARRIERD_TEST_HISTORIES:-500} \
     cargo_for "$target" test --quiet -p barrierd-reclaim --target-dir "$folder/targets" $tests $more
+}
+
+# Rust's library asks for random numbers in a DLL that wine has from 9.0 on.
+random_for_wine() {
+  local at=$folder/targets/wine
+  mkdir -p "$at"
+  x86_64-w64-mingw32-gcc-posix -shared -x c -o "$at/bcryptprimitives.dll" - -ladvapi32 <<'C'
+#include <stddef.h>
+__declspec(dllimport) unsigned char SystemFunction036(void *, unsigned long);
+__declspec(dllexport) int ProcessPrng(unsigned char *to, size_t length) {
+  return SystemFunction036(to, (unsigned long)length);
+}
+C
+  export WINEPATH="Z:${at//\//\\}"
 }
 
 runner() {

@@ -1,4 +1,4 @@
-//! The barrier that a process buys for itself: `membarrier(2)`, `PRIVATE_EXPEDITED`.
+//! The barrier that a process buys for itself: `membarrier(2)`, `PRIVATE_EXPEDITED`, or `FlushProcessWriteBuffers`.
 //!
 //! Owns the question whether it can be had, the registration, the watermark that all domains of the process
 //! share, the price and the spacing of purchases. A barrier bought here covers the threads of this address
@@ -12,8 +12,11 @@
 //! because no stamp of theirs that comes after is lower: before it calls, the buyer shows its stamp in a word
 //! that every stamping thread loads ([`FLOOR`]). No clock is compared with another.
 //!
+//! `FlushProcessWriteBuffers` interrupts every CPU that runs a thread of the process, and returns when all have taken the
+//! interrupt; a thread that does not run was switched out. So it proves the same. It has no registration.
+//!
 //! # Registration
-//! The kernel sells only to a process that has registered, which in one of several threads takes a grace period of
+//! Linux sells only to a process that has registered, which in one of several threads takes a grace period of
 //! RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come before the purchase
 //! and not before the sections, since a barrier that is bought is one for whatever ran before it. So registration is
 //! put off until some thread needs a barrier, once a process; and in a domain that the background thread looks after,

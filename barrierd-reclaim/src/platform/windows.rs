@@ -3,7 +3,7 @@
 #[cfg(not(barrierd_loom))]
 pub(crate) use super::by_std::WaitQueue;
 pub(crate) use super::by_std::{mark, now_ns};
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
 
 #[link(name = "kernel32")]
@@ -12,6 +12,7 @@ unsafe extern "system" {
     safe fn GetCurrentThreadId() -> u32;
     /// With no name: the program's module.
     fn GetModuleHandleW(name: *const u16) -> *mut c_void;
+    fn GetProcAddress(module: *mut c_void, name: *const c_char) -> *const c_void;
     fn GetModuleHandleExW(flags: u32, name: *const u16, module: *mut *mut c_void) -> c_int;
 }
 
@@ -32,19 +33,30 @@ pub(crate) mod membarrier {
     pub(crate) const MAY_EXIST: bool = true;
 
     pub(crate) fn is_offered() -> bool {
-        true
+        !super::is_wine()
     }
 
     /// There is nothing to register.
-    #[expect(clippy::unnecessary_wraps, reason = "other systems refuse")]
     pub(crate) fn register() -> Result<(), Refusal> {
-        Ok(())
+        if super::is_wine() { Err(Refusal::Unsupported) } else { Ok(()) }
     }
 
+    /// After `register`.
     #[expect(clippy::unnecessary_wraps, reason = "other systems refuse")]
     pub(crate) fn barrier() -> Result<(), Refusal> {
         super::FlushProcessWriteBuffers();
         Ok(())
+    }
+}
+
+/// Returns whether the program runs on Wine, whose `FlushProcessWriteBuffers` did nothing for many releases (8.0 does
+/// nothing): the test `detector` finds nodes there that are freed under readers.
+fn is_wine() -> bool {
+    let library: [u16; 10] = core::array::from_fn(|n| u16::from(b"ntdll.dll\0"[n]));
+    // SAFETY: strings that end with a zero; the library is in every process.
+    unsafe {
+        let library = GetModuleHandleW(library.as_ptr());
+        !library.is_null() && !GetProcAddress(library, c"wine_get_version".as_ptr()).is_null()
     }
 }
 

@@ -3,8 +3,8 @@
 
 use barrierd_reclaim::Source;
 
-/// Whether barriers can be bought.
-pub(crate) const BOUGHT: bool = cfg!(all(any(target_os = "linux", windows), not(barrierd_plain)));
+/// Whether barriers can be bought. Not on Wine, so Windows is left out.
+pub(crate) const BOUGHT: bool = cfg!(all(target_os = "linux", not(barrierd_plain)));
 
 /// Whether the daemon's client runs here.
 pub(crate) const HAS_CLIENT: bool = cfg!(all(
