@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom mutants sanitizers fuzz compat vm lint msrv package bench bench-full bench-smoke samples deb install-c deps
+.PHONY: help demo compare test loom mutants sanitizers fuzz compat targets vm lint msrv package bench bench-full bench-smoke samples deb install-c deps
 
 # With rustup's cargo, which goes before one that is too old.
 export PATH := $(or $(shell scripts/deps.sh path),$(PATH))
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
+	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/3 chooses"
 	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
 	@echo "make msrv    everything except the benchmarks with the oldest Rust that is promised"
 	@echo "make package every published crate, built from its own tarball"
@@ -38,7 +39,7 @@ test:
 
 loom:
 	@scripts/deps.sh run
-	RUSTFLAGS="--cfg loom" cargo test -p barrierd-reclaim --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
+	RUSTFLAGS="--cfg barrierd_loom" cargo test -p barrierd-reclaim --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
 
 vm:
 	@scripts/deps.sh vm
@@ -59,6 +60,10 @@ fuzz:
 compat:
 	@scripts/deps.sh test
 	@scripts/compat.sh
+
+targets:
+	@scripts/deps.sh targets
+	@scripts/targets.sh $(TARGETS)
 
 lint:
 	@scripts/deps.sh lint

@@ -7,6 +7,7 @@
 #   scripts/deps.sh lint    what `make lint` needs on top
 #   scripts/deps.sh test    what the tests need on top of that
 #   scripts/deps.sh bench   what the benchmarks need on top of that
+#   scripts/deps.sh targets what `make targets` needs: linkers and runners of other targets
 #   scripts/deps.sh vm      what building and `make vm` need
 #   scripts/deps.sh path    installs nothing and prints the PATH on which cargo is new enough, if any is
 #
@@ -37,6 +38,12 @@ test   cmd=unshare                      util-linux       util-linux             
 test   cmd=strace                       strace           strace                 strace          strace              strace             strace
 test   cmd=valgrind                     valgrind         valgrind               valgrind        valgrind            valgrind           valgrind
 bench  lib=liburcu,urcu.h               liburcu-dev      userspace-rcu-devel    liburcu         userspace-rcu-dev   liburcu-devel      liburcu
+targets cmd=i686-linux-gnu-gcc        gcc-i686-linux-gnu+libc6-dev-i386-cross+libc6-i386+lib32gcc-s1
+targets cmd=aarch64-linux-gnu-gcc     gcc-aarch64-linux-gnu+libc6-dev-arm64-cross
+targets cmd=s390x-linux-gnu-gcc       gcc-s390x-linux-gnu+libc6-dev-s390x-cross
+targets cmd=x86_64-w64-mingw32-gcc-posix gcc-mingw-w64-x86-64-posix
+targets cmd=qemu-s390x-static         qemu-user-static
+targets cmd=wine                      wine64+wine
 vm     cmd=qemu-system-x86_64           qemu-system-x86  qemu-system-x86        qemu-system-x86 qemu-system-x86_64  qemu-x86           qemu
 '
 case $want in
@@ -46,8 +53,9 @@ case $want in
   test) steps=" run build lint test " ;;
   bench) steps=" run build lint test bench " ;;
   vm) steps=" run build vm " ;;
+  targets) steps=" run targets " ;;
   path) ;;
-  *) echo "deps.sh: '$want' is not one of: build, run, lint, test, bench, vm, path" >&2; exit 2 ;;
+  *) echo "deps.sh: '$want' is not one of: build, run, lint, test, bench, vm, targets, path" >&2; exit 2 ;;
 esac
 
 # Whether version $1 is $2 or later. No version at all is not.
@@ -116,6 +124,10 @@ family() {
   echo "3"
 }
 read -r column install <<<"$(family)"
+# Other distributions have other sets of cross compilers.
+if [ "$want" = targets ] && [ "$install" != "apt-get install" ]; then
+  column=3 install=""
+fi
 
 missing=()
 while read -r step shown packages; do

@@ -59,10 +59,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!(
-    "barrierd-client needs 64-bit Linux: the public file is read by 64-bit loads from a \
-     read-only mapping, which Rust promises only there"
+    "barrierd-client needs 64-bit little-endian Linux: the public file is little-endian, and read by \
+     64-bit loads from a read-only mapping, which Rust promises only there; barrierd-reclaim does \
+     without it on other targets"
 );
 
 pub mod abi;

@@ -1,16 +1,18 @@
 //! What can go wrong, and what to do about it.
 
-use barrierd_client::OpenError;
+use crate::platform::client::OpenError;
 use std::io;
 use thiserror::Error;
 
-/// The reason why `membarrier(2)` can't serve this process.
+/// The reason why the system's barrier for the whole process, `membarrier(2)` or `FlushProcessWriteBuffers`, can't serve
+/// this process.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MembarrierError {
-    /// The kernel has no private expedited membarrier.
+    /// The system has no such barrier.
     #[error(
-        "this kernel has no membarrier(PRIVATE_EXPEDITED): it needs Linux 4.14 with CONFIG_MEMBARRIER"
+        "this system has no membarrier: Linux has it from 4.14 (CONFIG_MEMBARRIER), Android from 10, and \
+         Windows, except Wine; use Source::Auto or Source::Fence"
     )]
     Unsupported,
     /// The kernel may have it, but this process may not call it.
@@ -46,6 +48,11 @@ pub enum BuildError {
         /// The file's path.
         path: std::path::PathBuf,
     },
+    /// This target has no client of the daemon.
+    #[error(
+        "the barrier daemon needs 64-bit little-endian Linux, which this target is not: use Source::Auto"
+    )]
+    DaemonElsewhere,
     /// Membarrier can't serve this process.
     #[error(transparent)]
     Membarrier(#[from] MembarrierError),

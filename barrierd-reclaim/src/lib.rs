@@ -53,16 +53,17 @@ pub mod docs;
 mod domain;
 mod engine;
 // Its fast path has constants that loom lacks.
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 pub mod epoch;
 mod error;
 mod evidence;
 mod later;
 mod locks;
 mod meter;
-#[cfg(all(loom, test))]
+#[cfg(all(barrierd_loom, test))]
 mod models;
 mod panics;
+mod platform;
 mod process;
 mod protocol;
 mod rcu;

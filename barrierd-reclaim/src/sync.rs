@@ -1,27 +1,41 @@
 //! The atomics of the protocol and a futex, so that loom can stand in for them, and the two hooks that
-//! its models need. The only place where a loom build differs from a real one.
+//! its models need. The only place where a loom build differs from a real one, and a target without 64-bit atomics from
+//! one that has them.
 //!
 //! [`light_barrier`] stays what it is under loom: nothing. A real fence in its place would prove
 //! another program.
 
 use core::time::Duration;
 
+#[cfg(not(barrierd_loom))]
+use crate::platform::WaitQueue;
+
 pub(crate) use core::sync::atomic::Ordering;
 
-#[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
-};
-#[cfg(loom)]
+/// The real ones, in any build: words on which no proof rests, and those of the process.
+///
+/// Where the target has none of 64 bits they are portable-atomic's, which lock one of a few words for a moment.
+pub(crate) mod real {
+    #[cfg(target_has_atomic = "64")]
+    pub(crate) use core::sync::atomic::AtomicU64;
+    #[cfg(not(target_has_atomic = "64"))]
+    pub(crate) use portable_atomic::AtomicU64;
+}
+
+#[cfg(not(barrierd_loom))]
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, fence};
+#[cfg(barrierd_loom)]
 pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
+#[cfg(not(barrierd_loom))]
+pub(crate) use real::AtomicU64;
 
 /// The watermark of the barrier that was last bought, or is being bought, by any domain of the process:
 /// `protocol::raise`. Nanoseconds.
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 pub(crate) static FLOOR: AtomicU64 = AtomicU64::new(0);
-#[cfg(loom)]
+#[cfg(barrierd_loom)]
 loom::lazy_static! {
     pub(crate) static ref FLOOR: AtomicU64 = AtomicU64::new(0);
 }
@@ -40,14 +54,14 @@ pub(crate) fn raise_to(word: &AtomicU64, value: u64) {
 /// The reader's half of the asymmetric barrier: it holds back the compiler, not the CPU.
 #[inline(always)]
 pub(crate) fn light_barrier() {
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
 }
 
 /// A place between two steps of a reader, where a model may let its CPU take an interrupt.
 #[inline(always)]
 pub(crate) fn step() {
-    #[cfg(all(loom, test))]
+    #[cfg(all(barrierd_loom, test))]
     crate::models::interrupt_here();
 }
 
@@ -56,15 +70,15 @@ pub(crate) fn step() {
 /// lives from their pace.
 #[inline(always)]
 pub(crate) fn stage() {
-    #[cfg(all(not(loom), test))]
+    #[cfg(all(not(barrierd_loom), test))]
     preempted::here();
 }
 
-#[cfg(all(not(loom), test))]
+#[cfg(all(not(barrierd_loom), test))]
 pub(crate) use preempted::preempt_at;
 
 /// Preemption on purpose: at a chosen step others do what they like, on this thread.
-#[cfg(all(not(loom), test))]
+#[cfg(all(not(barrierd_loom), test))]
 mod preempted {
     use core::cell::RefCell;
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -133,9 +147,11 @@ mod preempted {
 #[derive(Debug)]
 pub(crate) struct FutexWord {
     word: AtomicU32,
-    #[cfg(loom)]
+    #[cfg(not(barrierd_loom))]
+    queue: WaitQueue,
+    #[cfg(barrierd_loom)]
     bucket: loom::sync::Mutex<()>,
-    #[cfg(loom)]
+    #[cfg(barrierd_loom)]
     woken: loom::sync::Condvar,
 }
 
@@ -143,9 +159,11 @@ impl FutexWord {
     pub(crate) fn new(value: u32) -> FutexWord {
         FutexWord {
             word: AtomicU32::new(value),
-            #[cfg(loom)]
+            #[cfg(not(barrierd_loom))]
+            queue: WaitQueue::default(),
+            #[cfg(barrierd_loom)]
             bucket: loom::sync::Mutex::new(()),
-            #[cfg(loom)]
+            #[cfg(barrierd_loom)]
             woken: loom::sync::Condvar::new(),
         }
     }
@@ -155,24 +173,18 @@ impl FutexWord {
     }
 
     /// Sleeps while the word is `value`, `longest` at most. May return for no reason.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) fn wait(&self, value: u32, longest: Option<Duration>) {
-        use rustix::thread::futex;
-        let timeout = longest.map(|longest| futex::Timespec {
-            tv_sec: i64::try_from(longest.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: longest.subsec_nanos().into(),
-        });
-        let _ = futex::wait(&self.word, futex::Flags::PRIVATE, value, timeout.as_ref());
+        self.queue.wait(&self.word, value, longest);
     }
 
     /// Wakes the thread that sleeps.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) fn wake(&self) {
-        use rustix::thread::futex;
-        let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
+        self.queue.wake(&self.word);
     }
 
-    #[cfg(loom)]
+    #[cfg(barrierd_loom)]
     pub(crate) fn wait(&self, value: u32, longest: Option<Duration>) {
         let bucket = self.bucket.lock().expect("no panics");
         if self.word.load(Ordering::Relaxed) == value && longest.is_none() {
@@ -180,7 +192,7 @@ impl FutexWord {
         }
     }
 
-    #[cfg(loom)]
+    #[cfg(barrierd_loom)]
     pub(crate) fn wake(&self) {
         let _bucket = self.bucket.lock().expect("no panics");
         self.woken.notify_one();
@@ -190,7 +202,10 @@ impl FutexWord {
 /// One way to break the protocol. Loom runs the crate's own code with one of them switched on and
 /// must find the use after free; elsewhere each is `false` at compile time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(all(loom, test)), allow(dead_code, reason = "some break the models' own steps"))]
+#[cfg_attr(
+    not(all(barrierd_loom, test)),
+    allow(dead_code, reason = "some break the models' own steps")
+)]
 pub(crate) enum Mutant {
     /// `pin` loads the latest stamp Relaxed.
     RelaxedLatest,
@@ -312,12 +327,12 @@ pub(crate) enum Mutant {
 
 /// Stands for what one owner at a time touches: loom checks that it is so.
 #[derive(Debug, Default)]
-pub(crate) struct Owned(#[cfg(loom)] loom::cell::UnsafeCell<()>);
+pub(crate) struct Owned(#[cfg(barrierd_loom)] loom::cell::UnsafeCell<()>);
 
 impl Owned {
     #[inline(always)]
     pub(crate) fn touch(&self) {
-        #[cfg(loom)]
+        #[cfg(barrierd_loom)]
         self.0.with_mut(|_| ());
     }
 }
@@ -337,14 +352,14 @@ pub(crate) const fn broken(mutant: Mutant) -> bool {
 }
 
 /// For tests that break the real code, in a process of their own: the mutant's number, plus one.
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 pub(crate) static BROKEN: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 #[inline(always)]
 pub(crate) fn broken(mutant: Mutant) -> bool {
     BROKEN.load(Ordering::Relaxed) == mutant as u8 + 1
 }
 
-#[cfg(all(loom, test))]
+#[cfg(all(barrierd_loom, test))]
 pub(crate) use crate::models::broken;

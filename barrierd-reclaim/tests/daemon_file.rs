@@ -1,6 +1,13 @@
 //! What the reclaimer makes of a daemon that is dead, or alive and of no use: files as a daemon would
 //! have left or kept them. (The live daemon's tests are in the workspace's `tests/`.)
 
+#![cfg(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little",
+    not(barrierd_plain)
+))]
+
 mod common;
 
 use barrierd_client::{abi, clock::now_ns};

@@ -10,8 +10,10 @@
 //!
 //! Under sanitizers and valgrind (`scripts/sanitizers.sh`) nodes go for real: [`FREES`].
 
+#[path = "common/sources.rs"]
+mod sources;
+
 use barrierd_reclaim::{Reclaimer, Source};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::hint;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::*};
 use std::thread;
@@ -89,10 +91,29 @@ fn fresh(name: u64) -> *mut Node {
 
 /// Moves this thread to the `n`th of the CPUs that it may run on: on one CPU the two would never meet
 /// in a window of nanoseconds.
+#[cfg(target_os = "linux")]
 fn pin_to(n: usize, cpus: &[usize]) {
+    use rustix::thread::{CpuSet, sched_setaffinity};
     let mut only = CpuSet::new();
     only.set(cpus[n % cpus.len()]);
     let _ = sched_setaffinity(None, &only);
+}
+
+/// The CPUs that this thread may run on.
+#[cfg(target_os = "linux")]
+fn allowed() -> Vec<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let allowed = sched_getaffinity(None).unwrap();
+    (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect()
+}
+
+/// Elsewhere the system places them.
+#[cfg(not(target_os = "linux"))]
+fn pin_to(_: usize, _: &[usize]) {}
+
+#[cfg(not(target_os = "linux"))]
+fn allowed() -> Vec<usize> {
+    Vec::new()
 }
 
 /// So many must have been freed, for anything to have been found.
@@ -107,8 +128,7 @@ fn play(reclaimer: &Reclaimer, story: Story, time: Duration) {
     let done = AtomicBool::new(false);
     let going_in = Line(AtomicU64::new(0));
     let lines: Vec<Line> = (0..1 << CLUTTER_BITS).map(|_| Line(AtomicU64::new(0))).collect();
-    let allowed = sched_getaffinity(None).unwrap();
-    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+    let cpus = allowed();
     thread::scope(|scope| {
         let cpus = &cpus;
         let (cell, done, lines, going_in) = (&cell, &done, &lines, &going_in.0);
@@ -178,7 +198,8 @@ fn play(reclaimer: &Reclaimer, story: Story, time: Duration) {
 
 #[test]
 fn no_reader_sees_a_freed_node() {
-    let reclaimer = Reclaimer::builder().source(Source::Membarrier).build().unwrap();
+    let source = if sources::BOUGHT { Source::Membarrier } else { Source::Fence };
+    let reclaimer = Reclaimer::builder().source(source).background(true).build().unwrap();
     // A broken build gets more time, and needs some milliseconds.
     let broken = cfg!(any(
         barrierd_broken = "no_pins",

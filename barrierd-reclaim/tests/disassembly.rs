@@ -1,7 +1,7 @@
 //! The promise of the first line of the documentation, held to the machine code: on the path that `pin`,
 //! unpin, `retire` and `retire_born` take nearly always there is no locked instruction, no fence and no system call.
 
-#![cfg(target_arch = "x86_64")]
+#![cfg(all(target_arch = "x86_64", target_os = "linux", not(barrierd_plain)))]
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! Threads that sleep: they cost the others no barrier, and find nothing that was freed when they wake.
 
+#![cfg(not(barrierd_plain))]
+
 mod common;
 
 use barrierd_reclaim::{Reclaimer, Source, Stats};

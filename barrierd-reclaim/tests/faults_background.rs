@@ -1,6 +1,8 @@
 //! Faults of the background thread that were found by running the library, each with the input that
 //! showed it and the right value. The names begin with the row of the table in which they were collected.
 
+#![cfg(all(target_os = "linux", not(barrierd_plain)))]
+
 use barrierd_reclaim::{Blocker, Builder, Reclaimer, Source};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};

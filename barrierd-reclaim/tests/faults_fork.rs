@@ -3,6 +3,8 @@
 //!
 //! Each test has a process of its own, since the collector is the process's.
 
+#![cfg(all(target_os = "linux", not(barrierd_plain)))]
+
 #[path = "common/alone.rs"]
 mod alone;
 

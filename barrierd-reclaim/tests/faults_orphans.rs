@@ -2,6 +2,8 @@
 //! the input that showed it and the right value. The names begin with the row of the table in which they
 //! were collected.
 
+#![cfg(all(target_os = "linux", not(barrierd_plain)))]
+
 #[path = "common/quietly.rs"]
 mod quietly;
 

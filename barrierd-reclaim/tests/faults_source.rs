@@ -1,6 +1,13 @@
 //! Faults of where barriers come from, each with the input that showed it and the right value. The names
 //! begin with the row of the table in which they were collected.
 
+#![cfg(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little",
+    not(barrierd_plain)
+))]
+
 mod common;
 
 use barrierd_client::{abi, clock::now_ns};

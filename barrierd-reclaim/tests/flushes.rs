@@ -5,6 +5,7 @@ mod common;
 use barrierd_reclaim::epoch::{Collector, Guard};
 use barrierd_reclaim::{Builder, Reclaimer, Source};
 use common::alone::is_alone;
+use common::sources::SOURCES;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::channel;
@@ -40,14 +41,12 @@ fn builder(source: Source) -> Builder {
     Reclaimer::builder().source(source).background(false)
 }
 
-const SOURCES: [Source; 2] = [Source::Membarrier, Source::Fence];
-
 #[test]
 fn a12_two_flushes_run_what_one_thread_deferred() {
     if !is_alone("a12_two_flushes_run_what_one_thread_deferred") {
         return;
     }
-    for source in SOURCES {
+    for &source in SOURCES {
         let collector = Collector::build(builder(source)).unwrap();
         let own = collector.register();
         for round in 0..20 {
@@ -102,6 +101,7 @@ fn a12_two_flushes_run_what_one_thread_deferred() {
 }
 
 /// The first barrier of a process: it is registered then, however many threads it has.
+#[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
 #[test]
 fn a12_the_first_flushes_of_a_process_wait_for_nobody_else() {
     if !is_alone("a12_the_first_flushes_of_a_process_wait_for_nobody_else") {
@@ -119,7 +119,7 @@ fn a12_what_another_thread_flushed_goes_with_two_flushes() {
     if !is_alone("a12_what_another_thread_flushed_goes_with_two_flushes") {
         return;
     }
-    for source in SOURCES {
+    for &source in SOURCES {
         let collector = Collector::build(builder(source)).unwrap();
         let own = collector.register();
         for round in 0..20 {
@@ -150,6 +150,7 @@ fn a12_what_another_thread_flushed_goes_with_two_flushes() {
 }
 
 /// A purchase frees nothing as long as another's section is open, so none is made.
+#[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
 #[test]
 fn nobody_buys_for_what_a_section_holds_back() {
     if !is_alone("nobody_buys_for_what_a_section_holds_back") {
@@ -171,6 +172,7 @@ fn nobody_buys_for_what_a_section_holds_back() {
 }
 
 /// What all who take part have seen is observed: a barrier is bought for those alone who have not.
+#[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
 #[test]
 fn synchronize_buys_for_idle_threads_alone() {
     if !is_alone("synchronize_buys_for_idle_threads_alone") {

@@ -1,7 +1,12 @@
 //! After a fork the child may exit, whatever the parent's threads were doing; and what it does with its
 //! parent's reclaimers is safe: nothing is freed, and `synchronize` says why.
 
+#![cfg(all(target_os = "linux", not(barrierd_plain)))]
+
+mod common;
+
 use barrierd_reclaim::{Reclaimer, Source, SynchronizeError};
+use common::{alone::is_alone, seccomp};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::thread;
@@ -194,4 +199,24 @@ fn a_child_frees_nothing_of_its_parents(source: Source) {
         reclaimer.synchronize(limit).unwrap();
     }
     drop(ManuallyDrop::into_inner(reclaimer));
+}
+
+/// An emulator may accept the advice that a page be wiped in children, and not follow it: a filter that answers for the
+/// kernel is such a one.
+#[test]
+fn an_emulator_that_accepts_all_advice_is_not_believed() {
+    if !is_alone("an_emulator_that_accepts_all_advice_is_not_believed") {
+        return;
+    }
+    seccomp::answer_to(libc::SYS_madvise, &[], libc::SECCOMP_RET_ERRNO);
+    let reclaimer = Reclaimer::builder().source(Source::Fence).background(false).build().unwrap();
+    // SAFETY: the child only asks whether it is one.
+    let status = unsafe {
+        fork(|| {
+            let soon = Instant::now() + Duration::from_secs(5);
+            i32::from(reclaimer.synchronize(soon) != Err(SynchronizeError::Forked))
+        })
+    };
+    assert_eq!(status, 0, "the child takes itself for its parent");
+    assert_eq!(reclaimer.synchronize(Instant::now() + Duration::from_secs(5)), Ok(()));
 }

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// The folders and files at the root of `src`, each above those that it may import. `tests` of a file may import
 /// anything.
 const ORDER: &[&str] = &[
+    "platform",   // what is asked of the system
     "sync",       // the atomics, or loom's
     "later",      // a sum of times, and sleeps that double
     "locks",      // mutexes that a panic does not break
     "panics",     // those of foreign code, which end here
     "error",      // what calls fail with
-    "process",    // forks, unloading, a thread's attributes
+    "process",    // forks
     "protocol",   // stamps, readers, scans, holders
     "evidence",   // where barriers come from
     "meter",      // what is counted

@@ -1,6 +1,8 @@
 //! What the hot calls take, in instructions, each against its bound; and a section of the drop-in against
 //! crossbeam-epoch. Counted by valgrind.
 
+#![cfg(all(target_arch = "x86_64", target_os = "linux", not(barrierd_plain)))]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -2,6 +2,8 @@
 //! writer take turns on one thread, so nothing here depends on how busy the machine is, but that no two retirements
 //! are nearer to each other than a pause.
 
+#![cfg(not(barrierd_plain))]
+
 use barrierd_reclaim::{Handle, OnLimit, Reclaimer, Source};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};

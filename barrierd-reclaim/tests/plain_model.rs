@@ -2,14 +2,17 @@
 //! threads that rest, and what limits let wait. (Bags, scans and what is put aside have theirs beside
 //! their code.)
 
+#[path = "common/sources.rs"]
+mod sources;
+
 use barrierd_reclaim::{OnLimit, Pressure, Reclaimer, Source};
 use proptest::prelude::*;
+use sources::SOURCES;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const SOURCES: [Source; 2] = [Source::Membarrier, Source::Fence];
 const BAG: u64 = 64;
 const THREADS: usize = 3;
 /// So short that whoever rests is taken over at once.
@@ -318,7 +321,7 @@ proptest! {
 
     #[test]
     fn takeover(steps in proptest::collection::vec(step(), 0..60)) {
-        for source in SOURCES {
+        for &source in SOURCES {
             takeover_like_a_plain_list(source, &steps)?;
         }
     }
@@ -335,7 +338,7 @@ proptest! {
         block: bool,
         loads in proptest::collection::vec(load(), 0..25),
     ) {
-        for source in SOURCES {
+        for &source in SOURCES {
             limits_like_plain_sums(source, [items, bytes], block, &loads)?;
         }
     }

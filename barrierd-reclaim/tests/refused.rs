@@ -1,6 +1,13 @@
 //! A seccomp filter that comes after the start forbids membarrier: nothing is freed too early, nothing
 //! is lost, and the status says why. In a process of its own, since a filter is for good.
 
+#![cfg(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little",
+    not(barrierd_plain)
+))]
+
 #[allow(dead_code, reason = "only the load is used here")]
 mod cases;
 mod common;

@@ -1,6 +1,8 @@
 //! A signal handler may open and end a section, wherever in `pin`, `unpin` or `retire` it interrupts its
 //! thread, if that thread has used this reclaimer before and no other since.
 
+#![cfg(all(target_os = "linux", not(barrierd_plain)))]
+
 use barrierd_reclaim::{Reclaimer, Source};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};

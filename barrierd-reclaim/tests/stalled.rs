@@ -4,6 +4,8 @@
 //!
 //! `examples/stalled.rs` prints the same beside crossbeam-epoch, by the clock.
 
+#![cfg(not(barrierd_plain))]
+
 use barrierd_reclaim::{Reclaimer, Source};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, Ordering::*};

@@ -1,6 +1,13 @@
 //! A process that moves itself into another time namespace, where the clock is not the daemon's: a child
 //! by fork, since only a process of one thread can move. As root.
 
+#![cfg(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little",
+    not(barrierd_plain)
+))]
+
 mod common;
 
 use barrierd_client::clock::now_ns;

@@ -1,6 +1,13 @@
 //! The `tracing` events, as a subscriber hears them. One test in a process of its own: a subscriber is for
 //! the whole process, and a seccomp filter for good.
 
+#![cfg(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little",
+    not(barrierd_plain)
+))]
+
 mod common;
 
 #[path = "../src/report/on_event.rs"]

@@ -60,7 +60,8 @@ impl Builder {
         self
     }
 
-    /// Sets whether the background thread serves the domain. The default is yes.
+    /// Sets whether the background thread serves the domain. The default is yes, except on wasm32, where there is none, and
+    /// under Miri ([platforms](crate::docs::platforms)).
     ///
     /// One thread of the process, `barrierd-reclaim`, serves all domains that want it; it is started when the first
     /// item is retired, and sleeps while nothing waits. It frees what is left by threads that have exited, sleep or

@@ -207,7 +207,7 @@ fn full(piece: *mut Free, cache: &Cache, index: usize) {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

@@ -216,12 +216,13 @@ impl fmt::Debug for RobustGuard<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use crate::protocol::{GRAIN, collect};
     use crate::{Reclaimer, Source};
 
     /// However many guards were forgotten, one more must not close the section of those that are open.
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn a3_forgotten_robust_guards_never_close_a_section() {
         let reclaimer =
@@ -244,6 +245,7 @@ mod tests {
     }
 
     /// What a robust guard has seen is evidence, unless a plain guard is open beside it.
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn a_robust_guard_shows_the_stop_that_it_has_seen() {
         let reclaimer =
@@ -273,6 +275,7 @@ mod tests {
     }
 
     /// More guards come and go than the word can count. The last one closes the section, and no other.
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn the_last_robust_guard_closes_the_section() {
         let reclaimer =

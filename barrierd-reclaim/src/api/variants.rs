@@ -9,8 +9,8 @@ use crate::api::robust::Born;
 use crate::bag::{Item, free_box};
 use crate::domain::Domain;
 use crate::engine::record::Record;
+use crate::platform::now_ns;
 use crate::protocol::holders;
-use barrierd_client::clock::now_ns;
 use std::sync::Arc;
 
 /// An item, and its size in bytes.

@@ -24,7 +24,7 @@
 //! it must wake the thread. The thread sleeps only by exchanging "awake" for "asleep".
 //!
 //! The process's first retirer starts the thread for all domains. So the thread is an ordinary one, whichever thread
-//! started it (`process/ordinary.rs`), and its code stays mapped (`process/loaded.rs`).
+//! started it (`platform/linux/ordinary.rs`), and its code stays mapped (`platform/loaded.rs`).
 //!
 //! # Panics
 //! Threads that retire rely on this thread, so it never ends. The foreign code that runs here may panic: destructors,
@@ -38,13 +38,12 @@ use crate::background::parker::{Parker, Sentry};
 use crate::evidence::membarrier;
 use crate::locks::lock;
 use crate::panics::caught;
+use crate::platform::{become_ordinary, now_ns, stay_loaded};
 use crate::process::fork::PerProcess;
-use crate::process::loaded;
-use crate::process::ordinary::become_ordinary;
 use crate::report::trace;
-use barrierd_client::clock::now_ns;
+use crate::sync::real::AtomicU64;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU8, Ordering, fence};
 use rota::{Role, Rota};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
@@ -241,7 +240,7 @@ impl Service {
         if mine.is_err() {
             return Called::Nobody(None);
         }
-        loaded::for_good();
+        stay_loaded();
         let name = "barrierd-reclaim".into();
         match thread::Builder::new().name(name).spawn(|| self.run()) {
             Ok(_) => Called::BySystemCall,
@@ -331,7 +330,7 @@ pub(crate) static LEAVE: [OnceLock<fn()>; 2] = [const { OnceLock::new() }; 2];
 
 /// The entries of [`LEAVE`].
 pub(crate) const LOCAL: usize = 0;
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 pub(crate) const EPOCH: usize = 1;
 
 fn leave_all_places() {
@@ -339,7 +338,7 @@ fn leave_all_places() {
     LEAVE.iter().rev().filter_map(OnceLock::get).for_each(|leave| leave());
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod growth {
     use super::*;
     use crate::{Reclaimer, Source};
@@ -354,7 +353,7 @@ mod growth {
     }
 }
 
-#[cfg(all(test, not(loom), feature = "tracing"))]
+#[cfg(all(test, not(barrierd_loom), feature = "tracing"))]
 mod tests {
     use super::*;
     use crate::domain::keeper::Keeper;

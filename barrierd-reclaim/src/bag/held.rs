@@ -258,7 +258,7 @@ fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spares: &mut Spares) -> Vec<B
     items.chunks(BAG_ITEMS).map(fill).collect()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::super::{Bags, VtimeWord};
     use super::*;

@@ -110,7 +110,7 @@ unsafe impl<T: Send> Sync for Inbox<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Inbox<T> {}
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;

@@ -38,7 +38,7 @@ impl Item {
 
     /// Returns an item for a closure small enough to lie in the word. Only for domains that never have a hazard, which
     /// would be compared with it ([`ptr`](Item::ptr)).
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     #[inline]
     pub(crate) fn closure(
         word: MaybeUninit<*mut ()>,
@@ -266,7 +266,7 @@ impl Spares {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

@@ -66,12 +66,12 @@ const CLOSED: usize = usize::MAX;
 /// For tests that count work instead of time: a bag's stamp is compared.
 #[inline(always)]
 fn counted() {
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(barrierd_loom)))]
     COMPARED.set(COMPARED.get() + 1);
 }
 
 /// So that finding a mutant is no matter of chance: its owner is preempted at two steps of one push in a hundred.
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 fn preempted_at_times() {
     static STEPS: Fill = Fill::new(0);
     if STEPS.fetch_add(1, Ordering::Relaxed) % 200 < 2 {
@@ -79,7 +79,7 @@ fn preempted_at_times() {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 std::thread_local! {
     /// See [`counted`].
     pub(crate) static COMPARED: Cell<u64> = const { Cell::new(0) };
@@ -309,7 +309,7 @@ impl Bags {
             return Err(if limit == TAKEN { Refused::Taken } else { Refused::Closed });
         }
         step();
-        #[cfg(all(test, not(loom)))]
+        #[cfg(all(test, not(barrierd_loom)))]
         if early.is_some() {
             preempted_at_times();
         }
@@ -362,7 +362,7 @@ impl Bags {
     fn look_early(&self) -> usize {
         let limit = self.limit.load(Ordering::Acquire);
         (0..20).for_each(|_| core::hint::spin_loop());
-        #[cfg(all(test, not(loom)))]
+        #[cfg(all(test, not(barrierd_loom)))]
         preempted_at_times();
         limit
     }
@@ -526,5 +526,5 @@ impl Bags {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests;

@@ -23,7 +23,7 @@ pub(crate) const ORPHANS_PER_RETIRE: usize = 2;
 
 /// Bags that a flush of `epoch` frees of those that all threads' flushes leave: as many as one of crossbeam-epoch's,
 /// so that no call runs what all the others have deferred.
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 pub(crate) const ORPHANS_PER_FLUSH: usize = 8;
 
 /// Bags of exited threads that it checks for each that it may free: hazards and robust guards may
@@ -77,7 +77,7 @@ pub(crate) fn worth_scanning(sealed: usize, readers: usize) -> bool {
     sealed > readers / READERS_A_BAG
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

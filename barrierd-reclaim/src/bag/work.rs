@@ -94,7 +94,7 @@ impl Work<'_> {
 
     /// Returns the time between the items that were sealed last, nanoseconds.
     pub(crate) fn gap_ns(&self) -> u64 {
-        #[cfg(all(test, not(loom)))]
+        #[cfg(all(test, not(barrierd_loom)))]
         if let Some(gap_ns) = super::GAP_NS.get() {
             return gap_ns;
         }

@@ -27,3 +27,7 @@ pub mod performance {
 pub mod migrating {
     #![doc = include_str!("migrating.md")]
 }
+
+pub mod platforms {
+    #![doc = include_str!("platforms.md")]
+}

@@ -18,12 +18,12 @@ use crate::evidence::mapped::Mapped;
 use crate::evidence::purchase::Asked;
 use crate::later;
 use crate::panics::caught;
+use crate::platform::client::{Stamp, WaitError};
 use crate::report::blockers::Blocker;
 use crate::report::trace;
+use crate::sync::real::AtomicU64;
 use crate::sync::stage;
-use barrierd_client::{Stamp, WaitError};
 use core::ptr;
-use core::sync::atomic::AtomicU64;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -374,5 +374,5 @@ impl Kept for Domain {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod preempted;

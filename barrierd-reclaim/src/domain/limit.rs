@@ -12,8 +12,8 @@ use crate::engine::record::Record;
 use crate::later::{self, Backoff};
 use crate::locks::try_lock;
 use crate::meter::sums::Sum;
+use crate::platform::{CAN_SLEEP, now_ns};
 use crate::report::pressure::Pressure;
-use barrierd_client::clock::now_ns;
 use core::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ impl Domain {
         unsafe { self.relieve(record) };
         let own_guard = record.reader().is_pinned();
         let longest = match self.limits().then {
-            OnLimit::Block(longest) if !own_guard => Some(longest),
+            OnLimit::Block(longest) if !own_guard && CAN_SLEEP => Some(longest),
             _ => None,
         };
         if let Some(longest) = longest {

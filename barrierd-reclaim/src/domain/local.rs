@@ -9,10 +9,11 @@
 
 use crate::domain::Domain;
 use crate::engine::record::Record;
+use crate::sync::real::AtomicU64;
 use core::cell::{Cell, RefCell};
 use core::hash::{BuildHasherDefault, Hasher};
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -175,7 +176,7 @@ pub(crate) fn leave_all() {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::{Reclaimer, Source};
@@ -196,6 +197,7 @@ mod tests {
     }
 
     /// The fast path uses an address, which another domain may get once nothing keeps the memory.
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn what_was_used_last_is_among_the_entries() {
         let make = |source| Reclaimer::builder().source(source).build().expect("always");

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::engine::record::Record;
 use crate::evidence::barriers::Barriers;
 use crate::evidence::purchase;
+use crate::platform::{HAS_THREADS, THREADS_UNASKED};
 use crate::report::blockers::{self, Blocker};
 use crate::report::stalled::{StallHook, Stalls};
 use crate::report::told::Told;
@@ -73,7 +74,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             budget: purchase::BUDGET_ITEMS,
-            background: true,
+            background: THREADS_UNASKED,
             idle_after: IDLE_AFTER,
             lazy: false,
             limits: Limits::default(),
@@ -85,9 +86,11 @@ impl Default for Settings {
 impl Domain {
     pub(crate) fn new(barriers: Barriers, settings: &Settings) -> Domain {
         background::LEAVE[background::LOCAL].get_or_init(|| local::leave_all);
+        // Where there are no threads nothing can be left to one.
+        let (background, lazy) = (settings.background && HAS_THREADS, settings.lazy && HAS_THREADS);
         Domain {
-            engine: Engine::new(barriers, settings.budget, settings.lazy, settings.background),
-            watch: settings.background.then(Watch::new),
+            engine: Engine::new(barriers, settings.budget, lazy, background),
+            watch: background.then(Watch::new),
             idle_after: settings.idle_after,
             limits: settings.limits.clone(),
             stalls: settings.stall_hook.clone().map(Stalls::new),
@@ -173,13 +176,13 @@ impl Domain {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::bag::Item;
     use crate::error::SynchronizeError;
+    use crate::platform::now_ns;
     use crate::sync::FLOOR;
-    use barrierd_client::clock::now_ns;
     use std::time::Instant;
 
     unsafe fn nothing(_: *mut ()) {}

@@ -1,7 +1,7 @@
 //! The calls whose purpose is to free: `flush` frees what it can, `synchronize` waits for the rest.
 
 use super::Domain;
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 use crate::bag::pace;
 use crate::engine::flights::Landing;
 use crate::engine::record::Record;
@@ -29,7 +29,7 @@ impl Domain {
     ///
     /// # Safety
     /// The caller owns `record`.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) unsafe fn flush_for_all(&self, record: &Record) {
         // SAFETY: the caller owns the record.
         unsafe { self.flush_as(record, Some(pace::ORPHANS_PER_FLUSH)) };
@@ -245,7 +245,7 @@ impl Domain {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::super::Settings;
     use super::*;

@@ -9,7 +9,7 @@ use crate::engine::record::Record;
 use crate::locks::try_lock;
 use crate::protocol;
 use crate::protocol::dormant;
-use core::sync::atomic::AtomicU64;
+use crate::sync::real::AtomicU64;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering;
 use std::sync::Mutex;
@@ -132,7 +132,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::domain::{Domain, Settings};
@@ -157,6 +157,7 @@ mod tests {
         asleep
     }
 
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn who_opens_nothing_sleeps_until_he_does() {
         let domain = domain();
@@ -182,6 +183,7 @@ mod tests {
         domain.close();
     }
 
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn who_holds_something_stays_awake() {
         let domain = domain();
@@ -200,6 +202,7 @@ mod tests {
         domain.close();
     }
 
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn no_sleeper_is_counted_who_is_gone() {
         let domain = domain();
@@ -214,6 +217,7 @@ mod tests {
     }
 
     /// What readers have seen ends no round: it is no barrier.
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn a_round_waits_for_its_barrier() {
         let domain = domain();

@@ -15,6 +15,10 @@ use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
 use crate::evidence::source::ActiveSource;
 use crate::locks::try_lock;
+use crate::platform::client::FUTURE_SLACK_NS;
+use crate::platform::client::abi::CLOCK_MARGIN_NS;
+use crate::platform::client::time_ns;
+use crate::platform::now_ns;
 use crate::protocol;
 use crate::protocol::Safe;
 use crate::protocol::Scan;
@@ -22,10 +26,6 @@ use crate::protocol::holders;
 use crate::protocol::holders::Holders;
 use crate::sync::FLOOR;
 use crate::sync::fence;
-use barrierd_client::FUTURE_SLACK_NS;
-use barrierd_client::abi::CLOCK_MARGIN_NS;
-use barrierd_client::clock::now_ns;
-use barrierd_client::time_ns;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::sync::MutexGuard;
@@ -378,7 +378,7 @@ fn is_another_clock(initial: std::io::Result<bool>, lag_ns: u64) -> bool {
     initial.map_or(lag_ns >= MOST_LAG_NS, |initial| !initial)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use std::io::{Error, ErrorKind};

@@ -9,8 +9,8 @@
 use super::{Engine, running};
 use crate::bag::{Bag, Item};
 use crate::locks::lock;
+use crate::platform::now_ns;
 use crate::process::fork::PerProcess;
-use barrierd_client::clock::now_ns;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -242,7 +242,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use std::thread;

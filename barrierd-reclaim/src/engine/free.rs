@@ -101,7 +101,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::domain::{Domain, Settings};
@@ -112,6 +112,7 @@ mod tests {
     unsafe fn nothing(_: *mut ()) {}
 
     /// One item a call would never work a backlog off.
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn calls_free_two_items_each_while_there_is_a_backlog() {
         let barriers = Barriers::choose(Source::Membarrier, None).expect("this kernel has it");

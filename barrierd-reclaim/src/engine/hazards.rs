@@ -32,7 +32,7 @@ pub(crate) struct Line {
 }
 
 // A slot's line begins where its address has zeros. (Loom's atomics are larger; no model has lines.)
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 const _: () = assert!(size_of::<Line>() == align_of::<Line>());
 
 // SAFETY: the slots are atomic, `used` and `record` follow rule 2, `place` rule 3.
@@ -135,7 +135,7 @@ pub(crate) unsafe fn line_of<'r>(at: *const HazardSlot) -> (&'r Line, usize) {
     (unsafe { &*line }, (at.addr() - line.addr()) / size_of::<HazardSlot>())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

@@ -30,12 +30,13 @@ use crate::meter::Meter;
 use crate::meter::stats::{Counters, Stats};
 use crate::meter::sums::Past;
 use crate::panics::caught;
+use crate::platform::now_ns;
+use crate::platform::own_tid;
 use crate::process::fork::Process;
-use crate::process::own_tid;
 use crate::protocol::holders::Holders;
 use crate::protocol::{Safe, VtimeMemory, Words};
-use barrierd_client::clock::now_ns;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::real::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use dormant::Dormant;
 use flights::{Flights, InFlight};
 use hazards::Hazards;
@@ -340,7 +341,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 impl Engine {
     pub(crate) fn poison(&self) {
         self.poisoned.store(true, Ordering::Relaxed);

@@ -16,11 +16,11 @@ use crate::engine::record::Record;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
 use crate::locks::try_lock;
+use crate::platform::now_ns;
 use crate::protocol::Safe;
 use crate::protocol::Scan;
 use crate::sync::FLOOR;
 use crate::sync::fence;
-use barrierd_client::clock::now_ns;
 use core::sync::atomic::Ordering;
 use std::sync::MutexGuard;
 
@@ -326,7 +326,7 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::bag::COMPARED;

@@ -398,7 +398,7 @@ impl<T> Drop for Pool<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

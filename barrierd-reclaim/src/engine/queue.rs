@@ -6,8 +6,8 @@ use crate::bag::{Bags, Refused, Work, pace};
 use crate::evidence::purchase::Asked;
 use crate::meter::ledger::Mark;
 use crate::meter::sums::Sum;
+use crate::platform::now_ns;
 use crate::protocol;
-use barrierd_client::clock::now_ns;
 use core::sync::atomic::Ordering;
 
 impl Engine {

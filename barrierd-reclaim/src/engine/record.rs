@@ -79,7 +79,7 @@ struct Inner {
     number: usize,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 const _: () = {
     assert!(core::mem::offset_of!(Inner, home) <= 64, "what scans and looks load is one line");
     assert!(core::mem::offset_of!(Inner, meter) + Meter::HOT <= 128, "what hot calls touch is two");
@@ -133,7 +133,7 @@ impl Record {
     }
 
     /// Robust guards beside those that the interval counts. For tests.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(barrierd_loom)))]
     pub(crate) fn robust(&self) -> &Cell<u64> {
         &self.0.robust
     }
@@ -186,7 +186,7 @@ impl Record {
     }
 
     /// What the owner keeps beside it; only the owner knows what that is. Owner only.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     #[inline]
     pub(crate) fn keeper(&self) -> &Cell<*const ()> {
         &self.0.keeper

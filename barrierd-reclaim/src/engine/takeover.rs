@@ -22,9 +22,10 @@ use crate::bag::{Bag, Bags, Left};
 use crate::meter::ledger::Mark;
 use crate::meter::sums::Sum;
 use crate::panics::caught;
-use crate::process::own_tid;
+use crate::platform::own_tid;
+use crate::sync::real::AtomicU64;
 use crate::sync::{Mutant, broken, stage};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// A queue that is being taken over.
 #[derive(Debug)]
@@ -178,14 +179,14 @@ impl Engine {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::bag::{Item, Refused};
     use crate::evidence::membarrier::Membarrier;
+    use crate::platform::now_ns;
     use crate::protocol::VtimeWord;
     use crate::sync::BROKEN;
-    use barrierd_client::clock::now_ns;
     use core::ptr;
     use core::time::Duration;
     use std::process::{Command, ExitStatus};
@@ -299,6 +300,7 @@ mod tests {
         output.status
     }
 
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn nothing_is_lost_between_owner_and_taker() {
         if std::env::var_os(MUTANT_ENV).is_some() {
@@ -315,6 +317,7 @@ mod tests {
     /// The test above finds an owner that looks at its limit first: it is preempted there on purpose. That a takeover
     /// without a barrier goes wrong is for its models to show, `models/takeover.rs` and `tests/tso/takeover.rs`: here
     /// the owner's store would have to lie in its CPU's buffer at that very moment.
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn broken_takeovers_are_found() {
         // In each run that was seen, be the machine busy or not.

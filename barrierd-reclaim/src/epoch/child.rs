@@ -20,25 +20,15 @@ use super::collector::Collector;
 use super::{default, participant};
 use crate::domain::Domain;
 use crate::engine::record::Record;
+use crate::platform::{in_children, process_id};
 use core::cell::Cell;
-use core::ffi::c_int;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
-
-unsafe extern "C" {
-    /// POSIX: registers functions that each `fork` calls on the thread that forks. A result other than 0 means that
-    /// there is no room for them.
-    safe fn pthread_atfork(
-        before: Option<extern "C" fn()>,
-        in_the_parent: Option<extern "C" fn()>,
-        in_the_child: Option<extern "C" fn()>,
-    ) -> c_int;
-}
 
 /// Has [`begin_anew`] called in children, and in their children. If there is no room for it, their collector is as
 /// dead as any other of their parent's.
 pub(super) fn hook() {
-    let _ = pthread_atfork(None, None, Some(begin_anew));
+    let _ = in_children(begin_anew);
 }
 
 struct Participants {
@@ -104,8 +94,8 @@ pub(super) fn stand_in(domain: &Domain) -> *const Record {
         return ptr::null();
     }
     let record = domain.acquire();
-    // The thread that forked is the child's first.
-    record.set_tid(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs());
+    // The thread that forked is the child's first, whose number is the process's.
+    record.set_tid(process_id());
     domain.pin(record);
     record
 }

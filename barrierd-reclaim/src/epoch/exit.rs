@@ -7,21 +7,15 @@
 
 use super::{control, default};
 use crate::panics::caught;
-use core::ffi::c_int;
+use crate::platform::at_exit;
 use std::time::{Duration, Instant};
 
 /// How long other threads' sections, and what they have not handed over, may delay an exit.
 const AT_MOST: Duration = Duration::from_millis(50);
 
-unsafe extern "C" {
-    /// ISO C: registers a function to call at a normal end of the process. A result other than 0 means that there is
-    /// no room for it.
-    safe fn atexit(call: extern "C" fn()) -> c_int;
-}
-
 /// Has [`drain_at_exit`] called. If there is no room for it, nothing is called at the end, as without it.
 pub(super) fn hook() {
-    let _ = atexit(drain_at_exit);
+    at_exit(drain_at_exit);
 }
 
 extern "C" fn drain_at_exit() {

@@ -9,9 +9,11 @@ use crate::evidence::mapped::{self, Mapped};
 use crate::evidence::membarrier::{self, Membarrier};
 use crate::evidence::source::{ActiveSource, Source};
 use crate::evidence::status::{Status, Why};
+use crate::platform::HAS_CLIENT;
+use crate::platform::client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH};
+use crate::platform::client::{Barrier, Liveness, Stamp};
+use crate::platform::membarrier::MAY_EXIST;
 use crate::protocol::{Evidence, VtimeWord};
-use barrierd_client::abi::{CLOCK_MARGIN_NS, DEFAULT_PATH};
-use barrierd_client::{Barrier, Liveness, Stamp};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,18 +23,19 @@ use std::time::{Duration, Instant};
 pub(crate) enum Barriers {
     /// The daemon's file, with or without membarrier to fall back on. It may not be there yet.
     Daemon { daemons: Daemons, fallback: Option<Membarrier> },
-    /// Bought barriers only.
-    Membarrier(Membarrier),
+    /// Bought barriers only. Whether that was asked for.
+    Membarrier { membarrier: Membarrier, asked_for: bool },
     /// The readers' own fences. Whether that was asked for.
     Fence { asked_for: bool },
 }
 
 impl Barriers {
-    /// Chooses by one check of the file, and one question to the kernel in each process: without a wait.
+    /// Chooses by one check of the file, and one question to the system in each process: without a wait.
     pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
         membarrier::begin_anew_in_a_child();
         let path = path.map_or_else(|| PathBuf::from(DEFAULT_PATH), Path::to_path_buf);
         match source {
+            Source::Daemon if !HAS_CLIENT => Err(BuildError::DaemonElsewhere),
             Source::Daemon => {
                 let file = mapped::open(&path)?;
                 if is_gone(&file) {
@@ -40,8 +43,15 @@ impl Barriers {
                 }
                 Ok(Barriers::Daemon { daemons: Daemons::new(path, Some(file)), fallback: None })
             }
-            Source::Membarrier => Ok(Barriers::Membarrier(Membarrier::find()?)),
+            Source::Membarrier => {
+                Ok(Barriers::Membarrier { membarrier: Membarrier::find()?, asked_for: true })
+            }
             Source::Fence => Ok(Barriers::Fence { asked_for: true }),
+            // No daemon will come.
+            Source::Auto if !HAS_CLIENT => Ok(match Membarrier::find() {
+                Ok(membarrier) => Barriers::Membarrier { membarrier, asked_for: false },
+                Err(_) => Barriers::Fence { asked_for: false },
+            }),
             Source::Auto => {
                 let file = mapped::try_open(&path);
                 let fallback = Membarrier::find().ok();
@@ -61,7 +71,7 @@ impl Barriers {
         match self {
             Barriers::Daemon { fallback: None, .. } => ActiveSource::Daemon,
             Barriers::Daemon { .. } if self.keeps_up() => ActiveSource::Daemon,
-            Barriers::Daemon { .. } | Barriers::Membarrier(_) => ActiveSource::Membarrier,
+            Barriers::Daemon { .. } | Barriers::Membarrier { .. } => ActiveSource::Membarrier,
             Barriers::Fence { .. } => ActiveSource::Fence,
         }
     }
@@ -111,7 +121,7 @@ impl Barriers {
     pub(crate) fn membarrier(&self) -> Option<Membarrier> {
         match self {
             Barriers::Daemon { fallback, .. } => *fallback,
-            Barriers::Membarrier(membarrier) => Some(*membarrier),
+            Barriers::Membarrier { membarrier, .. } => Some(*membarrier),
             Barriers::Fence { .. } => None,
         }
     }
@@ -122,7 +132,7 @@ impl Barriers {
             Barriers::Daemon { daemons, .. } => {
                 daemons.current().is_some_and(|file| keeps_up(file))
             }
-            Barriers::Membarrier(_) => false,
+            Barriers::Membarrier { .. } => false,
             Barriers::Fence { .. } => true,
         }
     }
@@ -144,9 +154,11 @@ impl Barriers {
     pub(crate) fn status(&self, refused: bool) -> Status {
         match self {
             Barriers::Fence { asked_for: true } => Status::Fence(Why::AskedFor),
+            Barriers::Fence { asked_for: false } if !MAY_EXIST => Status::Fence(Why::NotHere),
             Barriers::Fence { asked_for: false } => Status::Fence(Why::NoMembarrier),
-            Barriers::Membarrier(_) if refused => Status::Nothing(Why::MembarrierRefused),
-            Barriers::Membarrier(_) => Status::Membarrier(Why::AskedFor),
+            Barriers::Membarrier { .. } if refused => Status::Nothing(Why::MembarrierRefused),
+            Barriers::Membarrier { asked_for: true, .. } => Status::Membarrier(Why::AskedFor),
+            Barriers::Membarrier { asked_for: false, .. } => Status::Membarrier(Why::NotHere),
             Barriers::Daemon { daemons, fallback } => {
                 let Some(why) = daemons.trouble() else { return Status::Daemon };
                 match fallback {
@@ -192,7 +204,7 @@ impl Barriers {
                 }
                 Some(why.to_string())
             }
-            Barriers::Membarrier(_) | Barriers::Fence { .. } => {
+            Barriers::Membarrier { .. } | Barriers::Fence { .. } => {
                 // The evidence is bought, not waited for; it trails the clock by the margin.
                 std::thread::sleep(Duration::from_nanos(CLOCK_MARGIN_NS));
                 None

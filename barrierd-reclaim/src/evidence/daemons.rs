@@ -10,9 +10,9 @@
 use crate::evidence::mapped::{self, Mapped};
 use crate::evidence::status::Why;
 use crate::locks::{lock, try_lock};
-use barrierd_client::abi::HEARTBEAT_PERIOD_NS;
-use barrierd_client::clock::now_ns;
-use barrierd_client::{Barrier, Liveness};
+use crate::platform::client::abi::HEARTBEAT_PERIOD_NS;
+use crate::platform::client::{Barrier, Liveness};
+use crate::platform::now_ns;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 use std::path::PathBuf;
 use std::ptr;

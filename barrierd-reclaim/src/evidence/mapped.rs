@@ -9,10 +9,11 @@
 //! once more.
 
 use crate::locks::lock;
+use crate::platform::client::{Barrier, OpenError, Stamp};
 use crate::process::fork::PerProcess;
-use barrierd_client::{Barrier, OpenError, Stamp};
+use crate::sync::real::AtomicU64;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use std::fs::symlink_metadata;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf, absolute};

@@ -1,4 +1,4 @@
-//! The barrier that a process buys for itself: `membarrier(2)`, `PRIVATE_EXPEDITED`.
+//! The barrier that a process buys for itself: `membarrier(2)`, `PRIVATE_EXPEDITED`, or `FlushProcessWriteBuffers`.
 //!
 //! Owns the question whether it can be had, the registration, the watermark that all domains of the process
 //! share, the price and the spacing of purchases. A barrier bought here covers the threads of this address
@@ -12,8 +12,11 @@
 //! because no stamp of theirs that comes after is lower: before it calls, the buyer shows its stamp in a word
 //! that every stamping thread loads ([`FLOOR`]). No clock is compared with another.
 //!
+//! `FlushProcessWriteBuffers` interrupts every CPU that runs a thread of the process, and returns when all have taken the
+//! interrupt; a thread that does not run was switched out. So it proves the same. It has no registration.
+//!
 //! # Registration
-//! The kernel sells only to a process that has registered, which in one of several threads takes a grace period of
+//! Linux sells only to a process that has registered, which in one of several threads takes a grace period of
 //! RCU, 5 to 100 ms (`synchronize_rcu` in `membarrier_register_private_expedited`). It must come before the purchase
 //! and not before the sections, since a barrier that is bought is one for whatever ran before it. So registration is
 //! put off until some thread needs a barrier, once a process; and in a domain that the background thread looks after,
@@ -21,15 +24,12 @@
 //! before the first section: only then can readers be told to fence.
 
 use crate::error::MembarrierError;
+use crate::platform::{Refusal, membarrier as system, now_ns};
 use crate::process::fork::{PerProcess, Process};
 use crate::protocol::raise;
+use crate::sync::real::AtomicU64;
 use crate::sync::{FLOOR, Mutant, broken};
-use barrierd_client::clock::now_ns;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
-use rustix::io::Errno;
-use rustix::thread::{
-    Cpuid, MembarrierCommand, MembarrierQuery, membarrier, membarrier_cpu, membarrier_query,
-};
+use core::sync::atomic::{AtomicBool, Ordering::*};
 use std::io;
 
 /// Purchases that are made only because time goes by are at least this far apart, in nanoseconds ...
@@ -137,32 +137,27 @@ struct Bought {
 /// Whether this process may buy: the answer to [`ask`], which only a filter that comes later can make untrue.
 static ANSWER: PerProcess<Result<(), Refused>> = PerProcess::new();
 
-/// What the kernel, or a filter before it, answered, and to what.
+/// What the system, or a filter before it, answered, and to what.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
-    errno: Errno,
+    why: Refusal,
     to: fn(io::Error) -> MembarrierError,
 }
 
 impl From<Refused> for MembarrierError {
-    fn from(Refused { errno, to }: Refused) -> MembarrierError {
-        match errno {
-            // No such system call; no such command of it.
-            Errno::NOSYS | Errno::INVAL => MembarrierError::Unsupported,
-            // The kernel says so only to a process that has not registered.
-            Errno::PERM | Errno::ACCESS => MembarrierError::Forbidden(errno.into()),
-            _ => to(errno.into()),
+    fn from(Refused { why, to }: Refused) -> MembarrierError {
+        let error = io::Error::from_raw_os_error;
+        match why {
+            Refusal::Unsupported => MembarrierError::Unsupported,
+            Refusal::Forbidden(errno) => MembarrierError::Forbidden(error(errno)),
+            Refusal::Failed(errno) => to(error(errno)),
         }
     }
 }
 
-/// Asks whether the kernel would register this process and sell to it, without doing either. Three system calls.
+/// Asks whether the system would register this process and sell to it, without doing either.
 fn ask() -> Result<(), Refused> {
-    let both = MembarrierQuery::REGISTER_PRIVATE_EXPEDITED | MembarrierQuery::PRIVATE_EXPEDITED;
-    if membarrier_query().contains(both)
-        && gets_through(MembarrierCommand::RegisterPrivateExpedited)
-        && gets_through(MembarrierCommand::PrivateExpedited)
-    {
+    if system::is_offered() {
         return Ok(());
     }
     // There is no membarrier; or a filter of some kind is in the way. Trying shows that at once, except where the
@@ -176,14 +171,6 @@ fn try_it() -> Result<(), Refused> {
     call()
 }
 
-/// Returns whether `command` gets as far as the kernel. Its flag is another command's, so the kernel answers that it is
-/// invalid and does nothing, while a filter that refuses the command refuses this too, with another error number.
-fn gets_through(command: MembarrierCommand) -> bool {
-    // SAFETY: a number for the kernel, which refuses the call before it uses it.
-    let cpu = unsafe { Cpuid::from_raw(0) };
-    membarrier_cpu(command, cpu) == Err(Errno::INVAL)
-}
-
 /// Registers the process, if it isn't. May take long: see the file's documentation.
 fn register() -> Result<(), Refused> {
     // Acquire: pairs with the Release below, so that the purchase comes after the registration.
@@ -192,18 +179,17 @@ fn register() -> Result<(), Refused> {
     }
     // Relaxed, this and the times: hints for other threads whether to register, too. Twice does no harm.
     BOUGHT.registers.store(true, Relaxed);
-    let done = membarrier(MembarrierCommand::RegisterPrivateExpedited);
+    let done = system::register();
     BOUGHT.registers.store(false, Relaxed);
     match done {
         Ok(()) => BOUGHT.registered.store(true, Release),
         Err(_) => BOUGHT.failed_ns.store(now_ns(), Relaxed),
     }
-    done.map_err(|errno| Refused { errno, to: MembarrierError::Register })
+    done.map_err(|why| Refused { why, to: MembarrierError::Register })
 }
 
 fn call() -> Result<(), Refused> {
-    membarrier(MembarrierCommand::PrivateExpedited)
-        .map_err(|errno| Refused { errno, to: MembarrierError::Call })
+    system::barrier().map_err(|why| Refused { why, to: MembarrierError::Call })
 }
 
 /// This process may buy, as far as is known.
@@ -360,12 +346,13 @@ fn spacing_ns(price_ns: u64) -> u64 {
     price_ns.saturating_mul(SHARE).clamp(LEAST_SPACING_NS, MOST_SPACING_NS)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::protocol::Words;
     use std::process::Command;
 
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn a_purchase_covers_all_before_it() {
         let words = Words::new();
@@ -378,6 +365,8 @@ mod tests {
     }
 
     /// In a process of its own: the state is the process's.
+    #[cfg(target_os = "linux")]
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     #[test]
     fn a21_who_leaves_the_registration_to_another_gives_it_a_second() {
         const NAME: &str = "a21_who_leaves_the_registration_to_another_gives_it_a_second";

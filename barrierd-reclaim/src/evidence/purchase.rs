@@ -66,7 +66,7 @@ pub(crate) fn worth_buying(uncovered: usize, price_ns: u64, budget: usize) -> bo
     uncovered >= fair.max(LEAST_ITEMS).min(budget.max(1))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

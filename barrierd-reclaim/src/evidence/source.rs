@@ -3,7 +3,7 @@
 /// Which source of barriers a [`Reclaimer`](crate::Reclaimer) should use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// The daemon where one runs, else membarrier, else fences. While the daemon is away or its
+    /// The best that there is: the daemon where one runs, else membarrier, else fences. While the daemon is away or its
     /// watermark is old, barriers are bought from membarrier; a daemon that is started later, or
     /// again on a new file, is taken up by the [background thread](crate::Builder::background).
     ///
@@ -14,6 +14,7 @@ pub enum Source {
     Auto,
     /// The barrier daemon's file, and nothing else. Barriers cost no system call, and come milliseconds later. While
     /// the daemon is away, only what the threads' own activity proves safe is freed.
+    /// 64-bit little-endian Linux alone has it ([`DaemonElsewhere`](crate::BuildError::DaemonElsewhere)).
     ///
     /// A daemon that is started again on the same file is used again; if it had to create a new
     /// file, the [background thread](crate::Builder::background) finds it. So the death of a daemon is no error of
@@ -21,10 +22,11 @@ pub enum Source {
     /// taken for dead if it has stopped in good order, has not beaten for 1 s, or was seen by this process at the
     /// same old beat 50 ms before. [`Reclaimer::status`](crate::Reclaimer::status) knows 50 ms later.
     Daemon,
-    /// `membarrier(PRIVATE_EXPEDITED)`, which needs no daemon and no root, but Linux 4.14 or later. Each call (a
-    /// *purchase*) interrupts the CPUs that run other threads of this process.
+    /// A barrier that the system makes in all running threads of this process when it is asked, without a daemon and without
+    /// root: `membarrier(PRIVATE_EXPEDITED)` on Linux 4.14 and Android 10 or later, and `FlushProcessWriteBuffers` on
+    /// Windows. Each call (a *purchase*) interrupts the CPUs that run other threads of this process.
     ///
-    /// A process registers for it once, when it first needs it (with [`Auto`](Source::Auto), not while a
+    /// On Linux, a process registers for it once, when it first needs it (with [`Auto`](Source::Auto), not while a
     /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms. The [background
     /// thread](crate::Builder::background) waits for that, and `retire` buys no barrier before it is done.
     /// `flush` and [`synchronize`](crate::Reclaimer::synchronize) wait for it, if nothing but a barrier
@@ -40,7 +42,7 @@ pub enum Source {
 pub enum ActiveSource {
     /// The barrier daemon.
     Daemon,
-    /// `membarrier(2)`.
+    /// `membarrier(2)`, or `FlushProcessWriteBuffers`.
     Membarrier,
     /// Fences in the readers.
     Fence,

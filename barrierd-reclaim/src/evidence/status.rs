@@ -20,7 +20,7 @@ use core::fmt;
 pub enum Status {
     /// The daemon, which keeps up.
     Daemon,
-    /// `membarrier(2)`.
+    /// A barrier for the whole process: `membarrier(2)`, or `FlushProcessWriteBuffers` on Windows.
     Membarrier(Why),
     /// Fences in the readers.
     Fence(Why),
@@ -46,6 +46,8 @@ pub enum Why {
     DaemonLags,
     /// The daemon's file was caught lying.
     DaemonDistrusted,
+    /// This target has no better source: no daemon, or neither a daemon nor membarrier.
+    NotHere,
     /// There is no daemon, and the kernel or a filter refuses membarrier to this process.
     NoMembarrier,
     /// The kernel refused membarrier the last time, and there is no daemon: a seccomp filter that came later,
@@ -62,6 +64,7 @@ impl fmt::Display for Why {
             Why::DaemonStale => "the daemon died or hangs",
             Why::DaemonLags => "the daemon's watermark is old",
             Why::DaemonDistrusted => "the daemon's file was caught lying",
+            Why::NotHere => "this target has nothing better",
             Why::NoMembarrier => {
                 "there is no daemon, and the kernel or a filter allows no membarrier"
             }

@@ -132,7 +132,7 @@ impl Marks {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use core::iter::once;

@@ -9,7 +9,8 @@ pub(crate) mod stats;
 pub(crate) mod sums;
 mod tally;
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::real::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 use ledger::Ledger;
 use sums::{Account, Sum};
 use tally::Tally;
@@ -35,7 +36,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// The size of the part that hot calls touch, bytes.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) const HOT: usize = core::mem::offset_of!(Meter, oldest_ns);
 
     pub(crate) fn new() -> Meter {

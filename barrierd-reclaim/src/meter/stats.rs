@@ -2,7 +2,8 @@
 
 use crate::evidence::purchase::Asked;
 use crate::evidence::source::ActiveSource;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use crate::sync::real::AtomicU64;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A domain's work so far, as [`Reclaimer::stats`](crate::Reclaimer::stats) found it: a sum over

@@ -17,8 +17,8 @@
 //! figures that are right as well as safe, a sum during which a record was carried over is made again, a few times.
 
 use crate::meter::Meter;
+use crate::sync::real::AtomicU64;
 use core::sync::atomic::{
-    AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };

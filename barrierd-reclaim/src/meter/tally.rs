@@ -1,9 +1,7 @@
 //! A counter of one thread.
 
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use crate::sync::real::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// A counter that one thread writes and any may read: a plain add, no locked instruction.
 #[derive(Debug, Default)]

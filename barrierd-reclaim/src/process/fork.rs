@@ -1,33 +1,28 @@
-//! Tells by one load which process this is: a fork wipes the word in the child. And holds what a process
+//! Tells by one load which process this is: a fork wipes the word in the child ([`mark`]). And holds what a process
 //! has once, which the child of a fork makes anew.
 //!
-//! Owns one page of the process. It knows nothing of what a child must not do.
-//!
-//! A `vfork` child shares its parent's memory and is the same process in every respect that counts.
+//! Owns the numbers of processes. It knows nothing of what a child must not do.
 
+use crate::platform::{mark, process_id};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-use rustix::process::{Pid, getpid};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
 
-/// The word of this process: its number among those that came by forks, 0 until it is asked for.
-static WORD: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 /// Numbers given so far, here and in the processes that this one was forked from.
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
+static NUMBERS: AtomicUsize = AtomicUsize::new(0);
 
 /// A process, identified at the time when this was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Process {
-    /// By the word and the number that it had.
-    Number(&'static AtomicU64, u64),
-    /// Where the kernel wipes nothing (before Linux 4.14): by a system call.
-    Id(Pid),
+    /// By a word that a fork wipes ([`mark`]) and the number that it had among those that came by forks.
+    Number(&'static AtomicUsize, usize),
+    /// Where nothing is wiped (before Linux 4.14, and in some emulators): by a system call.
+    Id(u32),
 }
 
 impl Process {
     /// Returns the calling process.
     pub(crate) fn current() -> Process {
-        let Some(word) = word() else { return Process::Id(getpid()) };
+        let Some(word) = mark() else { return Process::Id(process_id()) };
         // Relaxed, all: the kernel puts a fork before all that the child does.
         let number = match word.load(Relaxed) {
             0 => {
@@ -42,8 +37,8 @@ impl Process {
     /// Returns a number that differs from those of the processes that this one was forked from, or forked; never 0.
     pub(crate) fn number(self) -> u64 {
         match self {
-            Process::Number(_, number) => number,
-            Process::Id(id) => u64::from(id.as_raw_nonzero().get().unsigned_abs()),
+            Process::Number(_, number) => number as u64,
+            Process::Id(id) => u64::from(id),
         }
     }
 
@@ -52,30 +47,9 @@ impl Process {
     pub(crate) fn is_current(self) -> bool {
         match self {
             Process::Number(word, number) => word.load(Relaxed) == number,
-            Process::Id(id) => getpid() == id,
+            Process::Id(id) => process_id() == id,
         }
     }
-}
-
-/// Returns the word, if the kernel wipes it in children. A page is made once and kept.
-fn word() -> Option<&'static AtomicU64> {
-    // Acquire: pairs with the exchange below.
-    let mut word = WORD.load(Acquire);
-    if word.is_null() {
-        let page = wiped_page()?;
-        // No lock: a fork in the middle would leave it locked in the child.
-        match WORD.compare_exchange(ptr::null_mut(), page, AcqRel, Acquire) {
-            Ok(_) => word = page,
-            Err(other) => {
-                // SAFETY: the page was made above, and no other thread knows it.
-                let _ = unsafe { munmap(page.cast(), size_of::<AtomicU64>()) };
-                word = other;
-            }
-        }
-    }
-    // SAFETY: mapped for the life of the process, aligned, zeros at first and after a fork, and only
-    // touched by atomic operations.
-    Some(unsafe { &*word })
 }
 
 /// A value that a process has once. The child of a fork makes its own at its first use: its parent's value is left
@@ -132,30 +106,14 @@ impl<T: Sync> PerProcess<T> {
     }
 }
 
-/// Maps a private page of zeros (`MADV_WIPEONFORK`, Linux 4.14).
-fn wiped_page() -> Option<*mut AtomicU64> {
-    let length = size_of::<AtomicU64>();
-    let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping, which replaces none; the advice changes nothing here, only what a
-    // child gets.
-    unsafe {
-        let page = mmap_anonymous(ptr::null_mut(), length, access, MapFlags::PRIVATE).ok()?;
-        if madvise(page, length, Advice::LinuxWipeOnFork).is_err() {
-            let _ = munmap(page, length);
-            return None;
-        }
-        Some(page.cast())
-    }
-}
-
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom), unix, not(barrierd_plain)))]
 mod tests {
     use super::*;
 
     #[test]
     fn a_child_is_another_process() {
         let parent = Process::current();
-        let by_id = Process::Id(getpid());
+        let by_id = Process::Id(process_id());
         assert!(parent.is_current() && by_id.is_current());
         assert!(Process::current().is_current());
         // SAFETY: the child only runs what is tested here, which takes no lock, and exits at once.

@@ -110,7 +110,7 @@ pub(crate) fn glance<'r, I, G, R>(
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::protocol::GRAIN;

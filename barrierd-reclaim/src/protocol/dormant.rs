@@ -38,7 +38,7 @@ impl Sleep {
     }
 
     /// The word of a reader without an owner.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) const fn of_nobody() -> Sleep {
         Sleep(AtomicU32::new(AWAKE))
     }

@@ -329,7 +329,7 @@ impl Holders {
     }
 
     /// Returns whether nothing is held except by sections.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(barrierd_loom)))]
     pub(crate) fn is_empty(&self) -> bool {
         self.interval.is_none() && self.hazards.is_empty()
     }
@@ -371,7 +371,7 @@ impl Holders {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::protocol::{GRAIN, Reader, scan};

@@ -18,7 +18,7 @@ pub(crate) mod holders;
 mod bound;
 mod reader;
 mod scan;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests;
 pub(crate) mod vtime;
 mod words;

@@ -24,7 +24,7 @@ impl Reader {
     }
 
     /// Returns a reader that looks pinned for ever: a thread without a reader finds it in place of one.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     pub(crate) const fn nobody() -> Reader {
         Reader { slot: AtomicU64::new(0), stamped: AtomicU64::new(0), sleep: Sleep::of_nobody() }
     }
@@ -87,7 +87,7 @@ impl Reader {
     ///
     /// # Safety
     /// Only the caller stores to the slot; no other thread does, nor a signal handler on its thread.
-    #[cfg(not(loom))]
+    #[cfg(not(barrierd_loom))]
     #[inline]
     pub(crate) unsafe fn own_is_pinned(&self) -> bool {
         // SAFETY: the caller alone stores to the slot and others only load it, so this load races with nothing.

@@ -1,8 +1,9 @@
 //! Virtual time, which the daemon counts beside nanoseconds: where items take it from, and how much of it had passed
 //! before an open section began.
 
+use crate::sync::real::AtomicU64;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 /// The evidence of a source: the barrier has passed for every moment before `ns`, and for every virtual
 /// time before `vtime` (0 where there is none).

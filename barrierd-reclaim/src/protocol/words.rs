@@ -3,7 +3,8 @@
 use super::{GRAIN, above};
 use crate::sync::{AtomicU64, Mutant, Ordering, broken, fence, raise_to};
 // No proof rests on these, so loom does not model them: it would try each value that they ever had.
-use core::sync::atomic::{AtomicU64 as Hint, AtomicUsize as Count};
+use crate::sync::real::AtomicU64 as Hint;
+use core::sync::atomic::AtomicUsize as Count;
 use crossbeam_utils::CachePadded;
 
 /// A thread whose stamp would lead the clock by more than this, nanoseconds, waits for the clock: what such a stamp covers
@@ -22,7 +23,7 @@ const FIRST_ERA: u64 = 1;
 pub(crate) struct Words(pub(super) CachePadded<Shared>);
 
 // At the start of a padded block: in one line, whatever their order.
-#[cfg(not(loom))]
+#[cfg(not(barrierd_loom))]
 const _: () = assert!(size_of::<Shared>() <= 64);
 
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use crate::engine::record::Record;
 use crate::meter::Meter;
 use crate::meter::ledger::Together;
 use crate::meter::sums::Sum;
-use barrierd_client::clock::now_ns;
+use crate::platform::now_ns;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Blocker {
-    /// The thread, as the kernel numbers it: the one on which the guard's record was made. An
+    /// The thread, as the kernel numbers it (or a count, see [platforms](crate::docs::platforms)): the one on which the guard's record was made. An
     /// [`OwnedGuard`](crate::OwnedGuard) or a [`Handle`](crate::Handle) may have moved since.
     pub tid: u32,
-    /// The thread's name as the kernel has it, at most 15 bytes; `None` if the thread has ended.
+    /// The thread's name as the kernel has it, at most 15 bytes; `None` if the thread has ended, and where
+    /// the system does not tell.
     pub thread: Option<String>,
     /// How long the section has been open, at most. It began after the last stamp that it noted, which may be much
     /// earlier where no thread retires.
@@ -59,7 +60,7 @@ pub(crate) struct Open {
 
 impl Open {
     /// Makes a plain one, for tests that look nothing up.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(barrierd_loom)))]
     pub(crate) fn new(record: *const Record, era: u64) -> Open {
         Open { era, record, tid: 0, robust: false }
     }

@@ -4,7 +4,7 @@
 //! This folder owns reports and their wording. It reads an engine's words, and nothing that it finds is a proof.
 
 pub(crate) mod blockers;
-#[cfg(all(test, not(loom), feature = "tracing"))]
+#[cfg(all(test, not(barrierd_loom), feature = "tracing"))]
 pub(crate) mod on_event;
 pub(crate) mod pressure;
 pub(crate) mod stalled;

@@ -1,7 +1,7 @@
 //! What waits in a domain above its limits, and for which readers.
 
 use crate::engine::Engine;
-use barrierd_client::clock::now_ns;
+use crate::platform::now_ns;
 use std::time::Duration;
 
 /// The argument of a limit hook.

@@ -13,11 +13,12 @@ use crate::engine::Engine;
 use crate::engine::record::Record;
 use crate::locks::try_lock;
 use crate::panics::caught;
+use crate::platform::now_ns;
 use crate::report::blockers::{self, About, Blocker, Open};
 use crate::report::trace;
-use barrierd_client::clock::now_ns;
+use crate::sync::real::AtomicU64;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -157,7 +158,7 @@ fn due(
     due
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

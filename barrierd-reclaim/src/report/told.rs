@@ -52,7 +52,7 @@ impl Told {
     }
 }
 
-#[cfg(all(test, not(loom), feature = "tracing"))]
+#[cfg(all(test, not(barrierd_loom), feature = "tracing"))]
 mod tests {
     use crate::domain::{Domain, Settings};
     use crate::evidence::barriers::Barriers;

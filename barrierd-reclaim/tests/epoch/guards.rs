@@ -219,6 +219,7 @@ fn the_thread_s_own_handle() {
 }
 
 /// Thread-locals go in an order of their own: a guard may be among them, and a pin come after the handle.
+#[cfg_attr(barrierd_plain, ignore = "nobody asked for a background thread")]
 #[test]
 fn pins_late_in_a_thread_s_exit() {
     struct Late;

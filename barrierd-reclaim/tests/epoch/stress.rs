@@ -24,7 +24,7 @@ fn arrays_under_readers() {
         array.iter_mut().for_each(|element| _ = element.write(len));
         array
     };
-    assert_eq!(<Array as Pointable>::ALIGN, 8);
+    assert_eq!(<Array as Pointable>::ALIGN, align_of::<usize>());
     let cell: Atomic<Array> = Atomic::from(make(1));
     let end = Instant::now() + Duration::from_millis(400);
     thread::scope(|scope| {

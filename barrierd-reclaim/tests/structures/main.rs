@@ -14,16 +14,19 @@ mod map;
 #[path = "../../examples/structures/queue.rs"]
 #[allow(unreachable_pub, reason = "as above")]
 mod queue;
+#[path = "../common/sources.rs"]
+mod sources;
 #[path = "../../examples/structures/stack.rs"]
 #[allow(unreachable_pub, reason = "as above")]
 mod stack;
 
-use barrierd_reclaim::{Guard, Reclaimer, Source};
+use barrierd_reclaim::{Guard, Reclaimer};
 use cell::RcuCell;
 use linearize::{Clock, Event, Model, is_linearizable};
 use list::List;
 use map::Map;
 use queue::Queue;
+use sources::SOURCES;
 use stack::Stack;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
@@ -41,9 +44,7 @@ const HISTORIES: usize = 10_000;
 const HISTORIES_ENV: &str = "BARRIERD_TEST_HISTORIES";
 
 fn reclaimers() -> impl Iterator<Item = Reclaimer> {
-    [Source::Membarrier, Source::Fence]
-        .into_iter()
-        .map(|source| Reclaimer::builder().source(source).build().unwrap())
+    SOURCES.iter().map(|&source| Reclaimer::builder().source(source).build().unwrap())
 }
 
 /// xorshift: any order, the same each time.

@@ -13,8 +13,8 @@
 /// there is nothing to do: the program itself is never closed.
 ///
 /// Takes the loader's lock, as the registration of any thread-local destructor does.
-#[cfg(not(any(target_env = "musl", target_feature = "crt-static", miri)))]
-pub(crate) fn for_good() {
+#[cfg(not(any(target_env = "musl", target_feature = "crt-static")))]
+pub(crate) fn stay_loaded() {
     use core::ffi::{CStr, c_char, c_int, c_void};
     use core::ptr;
 
@@ -34,12 +34,33 @@ pub(crate) fn for_good() {
         fn dlopen(name: *const c_char, mode: c_int) -> *mut c_void;
     }
 
-    const RTLD_NOW: c_int = 2;
-    const RTLD_NODELETE: c_int = 0x1000;
-    const RTLD_NOLOAD: c_int =
-        if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 8 } else { 4 };
+    // Of `dlfcn.h`. Where a system has no such flag it is 0: the handle, which stays open, does as well.
+    const APPLE: bool = cfg!(target_vendor = "apple");
+    const BSD: bool =
+        cfg!(any(target_os = "freebsd", target_os = "dragonfly", target_os = "netbsd"));
+    const MIPS: bool = cfg!(any(target_arch = "mips", target_arch = "mips64"));
+    const BIONIC_32: bool = cfg!(all(target_os = "android", target_pointer_width = "32"));
+    const RTLD_NOW: c_int = if BIONIC_32 { 0 } else { 2 };
+    const RTLD_NODELETE: c_int = if APPLE {
+        0x80
+    } else if cfg!(target_os = "openbsd") {
+        0
+    } else {
+        0x1000
+    };
+    const RTLD_NOLOAD: c_int = if APPLE {
+        0x10
+    } else if BSD {
+        0x2000
+    } else if cfg!(target_os = "openbsd") {
+        0
+    } else if cfg!(target_os = "linux") && MIPS {
+        8
+    } else {
+        4
+    };
 
-    let here = for_good as fn() as *const c_void;
+    let here = stay_loaded as fn() as *const c_void;
     let mut info =
         Info { name: ptr::null(), base: ptr::null(), symbol: ptr::null(), address: ptr::null() };
     // SAFETY: any address may be asked for; `info` is written, if at all, by this call.
@@ -54,5 +75,5 @@ pub(crate) fn for_good() {
 }
 
 /// Nothing is unmapped: musl's `dlclose` does nothing, and a static program has no objects.
-#[cfg(any(target_env = "musl", target_feature = "crt-static", miri))]
-pub(crate) fn for_good() {}
+#[cfg(any(target_env = "musl", target_feature = "crt-static"))]
+pub(crate) fn stay_loaded() {}
