@@ -8,6 +8,7 @@ use crate::confined::{self, USER};
 use crate::cpus;
 use crate::daemon::Daemon;
 use crate::game::{Game, Outcome, Rest, pin_to};
+use crate::jit;
 use crate::load::Load;
 use crate::scenarios::{Count, Step};
 use crate::slew::Slew;
@@ -169,6 +170,7 @@ impl Scene {
                 let path = format!("/proc/sys/{name}");
                 fs::write(&path, value).expect(&path);
             }
+            Step::Jitted { lse } => jit::check(lse),
             Step::Stop => drop(self.stop()),
             Step::Counted(count) => counted(&self.stop(), count),
         }
