@@ -3,7 +3,7 @@
 # compiler's library for arm64, libelf, zlib and libseccomp are unpacked into a folder, once, from an apt root of its
 # own. The linker is gcc-aarch64-linux-gnu (`scripts/deps.sh vm`).
 #
-#   scripts/arm64.sh FOLDER            gets them, if that has not been done (75 MB to load, 270 MB on disk; and
+#   scripts/arm64.sh FOLDER            gets them, if that has not been done (50 MB to load, 190 MB on disk; and
 #                                      what rust_src.sh unpacks, which the sanitizers share)
 #   scripts/arm64.sh FOLDER COMMAND... runs COMMAND, in which cargo builds for aarch64-unknown-linux-gnu
 #

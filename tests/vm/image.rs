@@ -23,6 +23,7 @@ pub(crate) fn build(programs: &Programs, arm: Option<&[PathBuf]>) -> Vec<u8> {
     }
     let mut libraries = BTreeMap::new();
     let deaf = programs.deaf_daemon.as_ref().map(|deaf| (deaf, "bin/barrierd-deaf"));
+    let barrierctl = programs.barrierctl.as_ref().map(|ctl| (ctl, "bin/barrierctl"));
     for (program, at) in [
         (&programs.guest, "init"),
         (&programs.daemon, "bin/barrierd"),
@@ -30,6 +31,7 @@ pub(crate) fn build(programs: &Programs, arm: Option<&[PathBuf]>) -> Vec<u8> {
     ]
     .into_iter()
     .chain(deaf)
+    .chain(barrierctl)
     {
         archive.file(Path::new(at), program);
         match arm {

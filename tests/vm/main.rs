@@ -230,6 +230,7 @@ fn programs(vm: &Path) -> Programs {
         daemon: release.join("barrierd"),
         broken_daemon: broken.join("release/barrierd"),
         deaf_daemon: Some(deaf.join("release/barrierd")),
+        barrierctl: None,
     }
 }
 
@@ -276,7 +277,7 @@ impl Arm64 {
 
     /// Builds what runs in the guest; nothing that misses switches.
     fn programs(&self) -> Programs {
-        println!("building the daemon, one that is broken, and the guest, for arm64");
+        println!("building the daemon, one that is broken, barrierctl and the guest, for arm64");
         let build = |what: &[&str], compiler: Option<&Path>| {
             let mut cargo = self.script();
             cargo.arg("cargo");
@@ -295,11 +296,13 @@ impl Arm64 {
         copy(release.join("barrierd"), &broken).expect("the broken daemon");
         build(&DAEMON, None);
         build(&GUEST, None);
+        build(&["-p", "barrierctl"], None);
         Programs {
             guest: release.join("examples/vm_guest"),
             daemon: release.join("barrierd"),
             broken_daemon: broken,
             deaf_daemon: None,
+            barrierctl: Some(release.join("barrierctl")),
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) struct Programs {
     pub(crate) broken_daemon: PathBuf,
     /// Where a scenario runs it.
     pub(crate) deaf_daemon: Option<PathBuf>,
+    pub(crate) barrierctl: Option<PathBuf>,
 }
 
 /// A virtual machine: its second serial line is standard output, its first the console.

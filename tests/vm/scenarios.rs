@@ -156,6 +156,8 @@ pub(crate) enum Step {
     HideBtf,
     /// Writes to a file below /proc/sys.
     Sysctl(&'static str, &'static str),
+    /// barrierctl, with this verb, has nothing to complain of.
+    Ctl(&'static str),
     /// The daemon's exchanges are full barriers on arm64: by single instructions, or by loops. Its programs were shown
     /// in the kernel's log when they were loaded.
     Jitted { lse: bool },
@@ -528,15 +530,26 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..ARM
     },
     Scenario { name: "arm64-defaults-new", kernel: Some(Kernel::NewArm), steps: USUAL, ..ARM },
-    Scenario { name: "arm64-pages-16k", kernel: Some(Kernel::Arm16k), steps: USUAL, ..ARM },
+    Scenario {
+        name: "arm64-pages-16k",
+        kernel: Some(Kernel::Arm16k),
+        // The second finds the first one's file, of a page.
+        steps: &[
+            Step::Start(&[]),
+            Step::IdleWaits(10),
+            Step::TruthOnEach,
+            Step::Game(100_000),
+            Step::Stop,
+            Step::Start(&[]),
+            Step::Waits(10),
+        ],
+        ..ARM
+    },
     Scenario {
         name: "arm64-broken-credit",
-        steps: &[
-            Step::StartBroken,
-            Step::Truth(&[3], 2_000),
-            Step::Truth(&[3], 2_000),
-            Step::Truth(&[3], 2_000),
-        ],
+        cpus: 8,
+        cmdline: ISOLATE,
+        steps: &[Step::StartBroken, Step::Truth(&[2], 30)],
         end: End::Fails("passed early"),
         ..ARM
     },
@@ -546,7 +559,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Step::Start(&["-v"]),
             // Each of the timer's interrupts.
             Step::Said("irq_handler_entry"),
+            Step::Ctl("doctor"),
             Step::IdleWaits(30),
+            Step::Ctl("status"),
             Step::Counted(Count::Slept),
         ],
         ..ARM
