@@ -50,10 +50,15 @@ END
   done
   rm -r "$folder/apt/archives"
   unset APT_CONFIG
-  compiler
-  # rustc looks for a target's library beside its own.
-  cp -r "$root/usr/lib/rustlib/$triple" "$target/sanitizers/rust-src/root/usr/lib/rustlib/"
   touch "$folder/done"
+fi
+
+# rustc looks for a target's library beside its own. Never over one that is there: a compiler may have it mapped.
+compiler
+beside=$target/sanitizers/rust-src/root/usr/lib/rustlib/$triple
+if [ ! -e "$beside" ]; then
+  cp -r "$root/usr/lib/rustlib/$triple" "$beside.$$"
+  mv "$beside.$$" "$beside"
 fi
 
 [ $# = 0 ] && exit
