@@ -1,8 +1,8 @@
 //! What orders what on AArch64: litmus tests, and a small machine for them.
 //!
 //! Owns the verdicts: each file says what must come of it, and each that says "never" has mutants that must come true.
-//! The tests in `known/` hold the machine itself to what is published. They are in herd7's format, so that herd7 runs
-//! them as well, except those that read the counter (`MRS`).
+//! The tests in `known/` hold the machine itself to what is known of the model. They are written as for herd7, which was
+//! not at hand to try them, and which knows no counter (`MRS`).
 
 mod model;
 mod parse;
@@ -36,7 +36,7 @@ fn judge(tests: &BTreeMap<String, Litmus>) {
 }
 
 #[test]
-fn the_machine_is_the_published_one() {
+fn the_machine_gives_the_known_verdicts() {
     judge(&all("known"));
 }
 
