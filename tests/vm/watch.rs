@@ -30,6 +30,10 @@ const TO_END: Duration = Duration::from_secs(15);
 const TROUBLE: [&str; 5] =
     ["Kernel panic", "Oops", "BUG:", "WARNING: CPU", "general protection fault"];
 
+/// What an x86-64 kernel says while it boots if its timer does not tick within a loop that it runs: an emulated timer is
+/// served by a thread of the host's, which may be busy.
+const NO_TICK: &str = "IO-APIC + timer doesn't work";
+
 /// A complaint of time alone: a CPU without ticks was not looked after by another one for three seconds. It was the
 /// host's CPUs that had no time.
 const OF_TIME: &str = "sched_tick_remote";
@@ -165,6 +169,9 @@ fn trouble(console: &Path) -> Option<Ended> {
     let text = String::from_utf8_lossy(&bytes);
     if text.contains(PATCHED) {
         return Some(Ended::Emulator("it ran a patched instruction of before the patch".into()));
+    }
+    if text.contains(NO_TICK) {
+        return Some(Ended::Emulator("no tick came while the kernel waited for one".into()));
     }
     let is_trouble = |line: &&str| TROUBLE.iter().any(|words| line.contains(words));
     let line = text.lines().filter(|line| !line.contains(OF_TIME)).find(is_trouble)?;
