@@ -9,7 +9,7 @@ help:
 	@echo "make compare time this machine's barriers, and draw them"
 	@echo "make test    build and run all tests (as root: with the live daemon)"
 	@echo "make loom    the models of the reader protocol, under loom"
-	@echo "make vm      real kernels in emulated machines, some 8 minutes; VM=\"rt idle\" or 0/2 chooses"
+	@echo "make vm      real kernels in emulated machines, some 20 minutes; VM=\"rt idle\", 0/2 or arm64 chooses"
 	@echo "make mutants the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"

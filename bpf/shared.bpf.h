@@ -10,7 +10,8 @@
  * slot of CPU c holds a" says: CPU c took a full memory barrier, in the kernel, after the clock
  * read a. The event loads `armed`, then exchanges the slot: BPF_XCHG, and BPF_CMPXCHG when it
  * succeeds, are fully ordered (Documentation/bpf/standardization, Documentation/atomic_t.txt; x86
- * since 5.12, arm64 since 5.18), and that exchange is the barrier. User code that ran on c before
+ * since 5.12, arm64 since 5.18: docs/proofs/daemon.md, "On arm64", has the instructions), and that exchange
+ * is the barrier; to enter the kernel is none. User code that ran on c before
  * it has its stores visible to whoever reads a from the slot; user code that runs on c after it
  * sees every store that was visible when the clock read a.
  */

@@ -104,6 +104,17 @@ fn b13_each_distribution_is_told_its_own_names() {
     assert!(said.contains("their names in Debian") && !said.contains("  apt-get"), "{said}");
 }
 
+/// What is got by Debian's packages of arm64 is asked for nowhere else.
+#[test]
+fn machines_of_another_architecture_are_debian_s_alone() {
+    let debian = Machine::new(DEBIAN).complains("vm");
+    let packages = "qemu-system-x86 qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross";
+    assert!(debian.contains(packages), "{debian}");
+    let fedora = Machine::new("ID=fedora\n").complains("vm");
+    assert!(fedora.trim_end().ends_with("qemu-system-x86") || fedora.contains("qemu-system-x86\n"));
+    assert!(!fedora.contains("aarch64") && !fedora.contains(" - "), "{fedora}");
+}
+
 #[test]
 fn b13_root_of_debian_gets_what_is_missing_by_apt() {
     let machine = Machine::new(DEBIAN);

@@ -45,11 +45,13 @@ pub const DEFAULTS: [Tracepoint; 5] = [
     CSD_FUNCTION_ENTRY,
 ];
 
-/// What is traced when the command line names nothing.
+/// What is traced when the command line names nothing. On arm64 the timer's interrupt is one like the others
+/// (`handle_percpu_devid_irq` in kernel/irq/chip.c), as are those by which CPUs interrupt each other.
 #[cfg(not(target_arch = "x86_64"))]
-pub const DEFAULTS: [Tracepoint; 4] = [
+pub const DEFAULTS: [Tracepoint; 5] = [
     SCHED_SWITCH,
     SOFTIRQ_ENTRY,
+    needed("irq", "irq_handler_entry"),
     // Absent from kernels for one CPU.
     optional("ipi", "ipi_entry"),
     CSD_FUNCTION_ENTRY,

@@ -66,9 +66,10 @@ pub struct Cli {
 
     /// Tracepoints to trace instead of the defaults: category:name, category/name, or a number.
     ///
-    /// The defaults are irq:softirq_entry and, on x86_64, irq_vectors:local_timer_entry. Whatever is
-    /// named, these are traced too: sched:sched_switch; irq:softirq_entry while idle CPUs are inferred;
-    /// and what shows that barrierd has interrupted a CPU, where the kernel has it (on x86_64
+    /// The defaults are irq:softirq_entry and what shows the timer's interrupts: on x86_64
+    /// irq_vectors:local_timer_entry, on aarch64 irq:irq_handler_entry. Whatever is named, these are
+    /// traced too: sched:sched_switch; irq:softirq_entry while idle CPUs are inferred; and what shows
+    /// that barrierd has interrupted a CPU, where the kernel has it (on x86_64
     /// irq_vectors:call_function_single_entry, on aarch64 ipi:ipi_entry, since Linux 6.5
     /// csd:csd_function_entry). A number, as the C daemon takes it, is that in events/CATEGORY/NAME/id
     /// and needs tracefs mounted on /sys/kernel/tracing.

@@ -20,9 +20,10 @@ use crate::tracepoint::TASK_RENAME;
 
 /// Tracepoints that take the program which mends IDLE: all fire where `current` and the slot agree
 /// (`bpf/barrierd.bpf.c`).
-const TASK_EVENTS: [&str; 5] = [
+const TASK_EVENTS: [&str; 6] = [
     "softirq_entry",
     "local_timer_entry",
+    "irq_handler_entry",
     "call_function_single_entry",
     "csd_function_entry",
     "ipi_entry",

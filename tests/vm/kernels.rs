@@ -19,6 +19,7 @@ pub(crate) struct Image {
 /// Those that have been asked for.
 pub(crate) struct Kernels {
     cache: PathBuf,
+    apt: Apt,
     known: HashMap<&'static str, Image>,
 }
 
@@ -35,78 +36,104 @@ fn packages(kernel: Kernel) -> &'static [&'static str] {
         Kernel::NewRt => {
             &["linux-image-6.12-rt-amd64", "linux-image-rt-amd64", "linux-image-realtime"]
         }
+        Kernel::Arm => &["linux-image-cloud-arm64", "linux-image-virtual"],
+        Kernel::NewArm => {
+            &["linux-image-6.12-cloud-arm64", "linux-image-cloud-arm64", "linux-image-virtual"]
+        }
+        Kernel::Arm16k => &["linux-image-6.12-arm64-16k", "linux-image-arm64-16k"],
     }
 }
 
 impl Kernels {
-    pub(crate) fn new(cache: &Path) -> Kernels {
+    /// Kernels of this machine's kind, or of the one that the file `apt` configures apt for.
+    pub(crate) fn new(cache: &Path, apt: Option<PathBuf>) -> Kernels {
         create_dir_all(cache).expect("target/vm/kernels");
-        Kernels { cache: cache.into(), known: HashMap::new() }
+        Kernels { cache: cache.into(), apt: Apt { config: apt }, known: HashMap::new() }
     }
 
     /// The kernel of a kind, or why there is none.
     pub(crate) fn get(&mut self, kernel: Kernel) -> Result<Image, String> {
-        let find = || packages(kernel).iter().find_map(|&meta| Some((meta, dependency(meta)?)));
+        let apt = &self.apt;
+        let find = || packages(kernel).iter().find_map(|&meta| Some((meta, apt.dependency(meta)?)));
         // A machine that is new has no lists.
-        let found = find().or_else(|| update().then(find).flatten());
+        let found = find().or_else(|| apt.update().then(find).flatten());
         let Some((meta, package)) = found else {
             return Err(format!("apt knows none of {:?}", packages(kernel)));
         };
         if let Some(image) = self.known.get(meta) {
             return Ok(image.clone());
         }
-        let image = fetch(&self.cache, package)?;
+        let image = self.apt.fetch(&self.cache, package)?;
         self.known.insert(meta, image.clone());
         Ok(image)
     }
 }
 
-fn apt(command: &str) -> Command {
-    let mut apt = Command::new(command);
-    apt.env("LC_ALL", "C");
-    apt
+/// The distribution's packages.
+struct Apt {
+    /// What tells apt that another machine is meant than this one.
+    config: Option<PathBuf>,
 }
 
-fn update() -> bool {
-    apt("apt-get").args(["update", "-qq"]).status().is_ok_and(|status| status.success())
-}
-
-/// The value of a field of `apt-cache COMMAND... PACKAGE`, the first that `is` takes.
-fn field(command: &[&str], package: &str, name: &str, is: impl Fn(&str) -> bool) -> Option<String> {
-    let output = apt("apt-cache").args(command).arg(package).output().expect("apt-cache");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut values =
-        text.lines().filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
-    values.find(|value| is(value)).map(ToOwned::to_owned)
-}
-
-/// The kernel that a package without content depends on.
-fn dependency(meta: &str) -> Option<String> {
-    field(&["depends"], meta, "Depends", |package| package.starts_with("linux-image-"))
-}
-
-/// `package`'s kernel, from the cache or from the distribution.
-fn fetch(cache: &Path, package: String) -> Result<Image, String> {
-    let version = package.trim_start_matches("linux-image-").to_owned();
-    // A kernel may be built anew under the same name.
-    let build = field(&["show", "--no-all-versions"], &package, "Version", |_| true);
-    let build = build.ok_or_else(|| format!("apt-cache show {package} has no version"))?;
-    let image = cache.join(format!("vmlinuz-{version}_{build}"));
-    if !image.exists() {
-        println!("fetching {package} {build}");
-        let download = || {
-            let mut apt = apt("apt-get");
-            // Else it warns that its own user can't write here.
-            apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root", &package]);
-            apt.current_dir(cache).status().expect("apt-get").success()
-        };
-        // A list that is too old names a package that is gone.
-        if !(download() || (update() && download())) {
-            return Err(format!("apt-get download {package} failed"));
+impl Apt {
+    fn command(&self, command: &str) -> Command {
+        let mut apt = Command::new(command);
+        apt.env("LC_ALL", "C");
+        if let Some(config) = &self.config {
+            apt.env("APT_CONFIG", config);
         }
-        unpack(cache, &package, &version, &image);
+        apt
     }
-    Ok(Image { version, image })
+
+    fn update(&self) -> bool {
+        let mut apt = self.command("apt-get");
+        apt.args(["update", "-qq"]).status().is_ok_and(|status| status.success())
+    }
+
+    /// The value of a field of `apt-cache COMMAND... PACKAGE`, the first that `is` takes.
+    fn field(
+        &self,
+        command: &[&str],
+        package: &str,
+        name: &str,
+        is: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let mut apt = self.command("apt-cache");
+        let output = apt.args(command).arg(package).output().expect("apt-cache");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut values =
+            text.lines().filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+        values.find(|value| is(value)).map(ToOwned::to_owned)
+    }
+
+    /// The kernel that a package without content depends on.
+    fn dependency(&self, meta: &str) -> Option<String> {
+        self.field(&["depends"], meta, "Depends", |package| package.starts_with("linux-image-"))
+    }
+
+    /// `package`'s kernel, from the cache or from the distribution.
+    fn fetch(&self, cache: &Path, package: String) -> Result<Image, String> {
+        let version = package.trim_start_matches("linux-image-").to_owned();
+        // A kernel may be built anew under the same name.
+        let build = self.field(&["show", "--no-all-versions"], &package, "Version", |_| true);
+        let build = build.ok_or_else(|| format!("apt-cache show {package} has no version"))?;
+        let image = cache.join(format!("vmlinuz-{version}_{build}"));
+        if !image.exists() {
+            println!("fetching {package} {build}");
+            let download = || {
+                let mut apt = self.command("apt-get");
+                // Else it warns that its own user can't write here.
+                apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root", &package]);
+                apt.current_dir(cache).status().expect("apt-get").success()
+            };
+            // A list that is too old names a package that is gone.
+            if !(download() || (self.update() && download())) {
+                return Err(format!("apt-get download {package} failed"));
+            }
+            unpack(cache, &package, &version, &image);
+        }
+        Ok(Image { version, image })
+    }
 }
 
 /// Takes the kernel out of the package in `cache`, and drops the rest.

@@ -4,7 +4,8 @@
 //! Knows nothing of what a guest does.
 //!
 //! `make vm VM="hotplug idle"` runs the scenarios whose names contain one of these words, `VM=1/2` the
-//! second of two parts: those that run on this machine's own kernel, and every second one of the rest.
+//! second of two parts: those that run on this machine's own kernel, and every second one of the rest, except
+//! those on arm64, which `VM=arm64` means.
 //! What each machine said is kept in `target/vm/logs`.
 
 mod image;
@@ -18,7 +19,8 @@ use kernels::Kernels;
 use places::{Directory, Programs};
 use rustix::process::geteuid;
 use scenarios::{End, SCENARIOS, Scenario};
-use std::fs::{create_dir_all, read_to_string};
+use std::fs::{Permissions, copy, create_dir_all, read_to_string, set_permissions, write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -69,25 +71,45 @@ fn is_meant(word: &str, number: usize, scenario: &Scenario) -> bool {
     let Some((part, parts)) = word.split_once('/') else { return scenario.name.contains(word) };
     let [part, parts] = [part, parts].map(|n| n.parse::<usize>().expect("a number"));
     assert!(part < parts, "there is no part {word}: the first is 0/{parts}");
-    scenario.kernel.is_none() || number % parts == part
+    match scenario.kernel {
+        None => true,
+        Some(kernel) => !kernel.is_arm() && number % parts == part,
+    }
 }
 
 /// What scenarios share.
 struct Host {
+    vm: PathBuf,
+    logs: PathBuf,
+    /// Of this machine's kind, and of arm64: built when the first scenario wants them.
+    own: Option<Guests>,
+    arm: Option<Result<Guests, String>>,
+}
+
+/// What the machines of one kind share.
+struct Guests {
     programs: Programs,
     kernels: Kernels,
     initramfs: PathBuf,
-    logs: PathBuf,
 }
 
 impl Host {
     fn new(vm: &Path) -> Host {
         let logs = vm.join("logs");
         create_dir_all(&logs).expect("target/vm/logs");
-        let programs = programs(vm);
-        let initramfs = vm.join("initramfs.cpio");
-        std::fs::write(&initramfs, image::build(&programs)).expect("the initramfs");
-        Host { programs, kernels: Kernels::new(&vm.join("kernels")), initramfs, logs }
+        Host { vm: vm.into(), logs, own: None, arm: None }
+    }
+
+    fn own(&mut self) -> &mut Guests {
+        self.own.get_or_insert_with(|| Guests::new(&self.vm, programs(&self.vm), None))
+    }
+
+    fn arm(&mut self) -> Result<&mut Guests, String> {
+        let arm = self.arm.get_or_insert_with(|| {
+            let arm = Arm64::new(&self.vm)?;
+            Ok(Guests::new(&self.vm, arm.programs(), Some(&arm)))
+        });
+        arm.as_mut().map_err(|why| why.clone())
     }
 
     /// Runs one to its end, again where the emulator broke it. Where it ran, and how it ended.
@@ -102,7 +124,7 @@ impl Host {
                 return (place, Ended::NotRun("it starts the daemon here, as root".into()));
             }
             let directory = Directory::new();
-            let guest = places::here(scenario, &self.programs, &directory);
+            let guest = places::here(scenario, &self.own().programs, &directory);
             return (place, watch::run(guest, &console, &log));
         };
         let cpus = scenario.cpus;
@@ -110,13 +132,16 @@ impl Host {
             let why = "the machines run x86-64, as must this host".into();
             return (format!("cpus={cpus}"), Ended::NotRun(why));
         }
-        let kernel = match self.kernels.get(kernel) {
+        let guests = if kernel.is_arm() { self.arm() } else { Ok(self.own()) };
+        let kernel =
+            guests.and_then(|guests| Ok((guests.kernels.get(kernel)?, guests.initramfs.clone())));
+        let (kernel, initramfs) = match kernel {
             Ok(kernel) => kernel,
             Err(why) => return (format!("cpus={cpus}"), Ended::NotRun(why)),
         };
         let place = format!("kernel={} cpus={cpus}", kernel.version);
         for boot in 1..=BOOTS {
-            let qemu = places::machine(scenario, &kernel.image, &self.initramfs, &console);
+            let qemu = places::machine(scenario, &kernel.image, &initramfs, &console);
             match watch::run(qemu, &console, &log) {
                 Ended::Emulator(why) if boot < BOOTS => {
                     println!(
@@ -128,6 +153,18 @@ impl Host {
             }
         }
         unreachable!("the last boot's end is the end")
+    }
+}
+
+impl Guests {
+    fn new(vm: &Path, programs: Programs, arm: Option<&Arm64>) -> Guests {
+        let libraries = arm.map(Arm64::libraries);
+        let initramfs =
+            vm.join(if arm.is_some() { "initramfs-arm64.cpio" } else { "initramfs.cpio" });
+        let image = image::build(&programs, libraries.as_ref().map(<[PathBuf; 3]>::as_slice));
+        write(&initramfs, image).expect("the initramfs");
+        let apt = arm.map(|arm| arm.0.join("apt.conf"));
+        Guests { programs, kernels: Kernels::new(&vm.join("kernels"), apt), initramfs }
     }
 }
 
@@ -177,28 +214,107 @@ fn target() -> PathBuf {
 /// Builds what runs in the guest.
 fn programs(vm: &Path) -> Programs {
     let release = target().join("release");
-    let daemon = ["-p", "barrierd-daemon", "--bin", "barrierd"];
     println!("building the daemon, two that are broken, and the guest");
-    cargo(&daemon, &target(), "");
-    cargo(&["-p", "barrierd-bpf", "--example", "vm_guest"], &target(), "");
+    let build = |what: &[&str], target: &Path, flags: &str| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo_build(&mut cargo, what, target);
+        if !flags.is_empty() {
+            let usual = std::env::var("RUSTFLAGS").unwrap_or_default();
+            cargo.env("RUSTFLAGS", usual + flags);
+        }
+        run(&mut cargo);
+    };
+    build(&DAEMON, &target(), "");
+    build(&GUEST, &target(), "");
     // In directories of their own, so that nobody ever takes them for the real one.
     let (broken, deaf) = (vm.join("broken"), vm.join("deaf"));
-    cargo(&daemon, &broken, " --cfg barrierd_broken_credit");
-    cargo(&daemon, &deaf, " --cfg barrierd_deaf");
+    build(&DAEMON, &broken, BROKEN);
+    build(&DAEMON, &deaf, DEAF);
     Programs {
         guest: release.join("examples/vm_guest"),
         daemon: release.join("barrierd"),
         broken_daemon: broken.join("release/barrierd"),
-        deaf_daemon: deaf.join("release/barrierd"),
+        deaf_daemon: Some(deaf.join("release/barrierd")),
+        barrierctl: None,
     }
 }
 
-fn cargo(what: &[&str], target: &Path, flags: &str) {
-    let mut cargo = Command::new(env!("CARGO"));
+const DAEMON: [&str; 4] = ["-p", "barrierd-daemon", "--bin", "barrierd"];
+const GUEST: [&str; 4] = ["-p", "barrierd-bpf", "--example", "vm_guest"];
+const BROKEN: &str = " --cfg barrierd_broken_credit";
+const DEAF: &str = " --cfg barrierd_deaf";
+
+fn cargo_build(cargo: &mut Command, what: &[&str], target: &Path) {
     cargo.args(["build", "--release", "--quiet"]).args(what).arg("--target-dir").arg(target);
-    if !flags.is_empty() {
-        let usual = std::env::var("RUSTFLAGS").unwrap_or_default();
-        cargo.env("RUSTFLAGS", usual + flags);
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().expect("it runs").success(), "{command:?} failed");
+}
+
+/// The folder in which `scripts/arm64.sh` keeps what building for arm64 takes.
+struct Arm64(PathBuf);
+
+impl Arm64 {
+    /// Gets it, or says what is missing.
+    fn new(vm: &Path) -> Result<Arm64, String> {
+        let arm = Arm64(vm.join("arm64"));
+        let output = arm.script().output().expect("bash");
+        if output.status.success() {
+            return Ok(arm);
+        }
+        Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', " | "))
     }
-    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
+
+    fn script(&self) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/arm64.sh");
+        let mut command = Command::new(script);
+        // Of this build, not of the one that is started.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name == "CARGO" || name == "RUSTUP_TOOLCHAIN" || name.starts_with("CARGO_PKG_") {
+                command.env_remove(&*name);
+            }
+        }
+        command.env("CARGO_TARGET_DIR", target()).arg(&self.0);
+        command
+    }
+
+    /// Builds what runs in the guest; nothing that misses switches.
+    fn programs(&self) -> Programs {
+        println!("building the daemon, one that is broken, barrierctl and the guest, for arm64");
+        let build = |what: &[&str], compiler: Option<&Path>| {
+            let mut cargo = self.script();
+            cargo.arg("cargo");
+            cargo_build(&mut cargo, what, &self.0.join("build"));
+            if let Some(compiler) = compiler {
+                cargo.env("RUSTC_WORKSPACE_WRAPPER", compiler);
+            }
+            run(&mut cargo);
+        };
+        // Flags for all would have all that the daemon depends on built twice.
+        let (compiler, broken) = (self.0.join("broken-compiler"), self.0.join("barrierd-broken"));
+        write(&compiler, format!("#!/bin/sh\nexec \"$@\"{BROKEN}\n")).expect("the compiler");
+        set_permissions(&compiler, Permissions::from_mode(0o755)).expect("the compiler");
+        let release = self.0.join("build/aarch64-unknown-linux-gnu/release");
+        build(&DAEMON, Some(&compiler));
+        copy(release.join("barrierd"), &broken).expect("the broken daemon");
+        build(&DAEMON, None);
+        build(&GUEST, None);
+        build(&["-p", "barrierctl"], None);
+        Programs {
+            guest: release.join("examples/vm_guest"),
+            daemon: release.join("barrierd"),
+            broken_daemon: broken,
+            deaf_daemon: None,
+            barrierctl: Some(release.join("barrierctl")),
+        }
+    }
+
+    /// Where the libraries are: the C library is the compiler's.
+    fn libraries(&self) -> [PathBuf; 3] {
+        let root = self.0.join("root");
+        let [lib, usr_lib] = ["lib", "usr/lib"].map(|lib| root.join(lib).join("aarch64-linux-gnu"));
+        ["/usr/aarch64-linux-gnu/lib".into(), lib, usr_lib]
+    }
 }

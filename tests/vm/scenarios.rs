@@ -19,6 +19,19 @@ pub(crate) enum Kernel {
     NewCloud,
     /// The newest with PREEMPT_RT.
     NewRt,
+    /// As `Cloud`, for arm64.
+    Arm,
+    /// As `NewCloud`, for arm64.
+    NewArm,
+    /// The newest for arm64 with pages of 16 KiB.
+    Arm16k,
+}
+
+impl Kernel {
+    /// Whether it is for arm64; else for x86-64.
+    pub(crate) fn is_arm(self) -> bool {
+        matches!(self, Kernel::Arm | Kernel::NewArm | Kernel::Arm16k)
+    }
 }
 
 /// How a scenario must end.
@@ -38,6 +51,8 @@ pub(crate) struct Scenario {
     /// emulator runs hundreds of instructions where a CPU runs ten, and by then store buffers are
     /// empty.
     pub(crate) kernel: Option<Kernel>,
+    /// Which kind of CPU the machine has, as qemu names them.
+    pub(crate) cpu: &'static str,
     /// How many the machine starts with.
     pub(crate) cpus: usize,
     /// What follows the number of CPUs in qemu's `-smp`.
@@ -51,12 +66,16 @@ pub(crate) struct Scenario {
 const PLAIN: Scenario = Scenario {
     name: "",
     kernel: Some(Kernel::Cloud),
+    cpu: "max",
     cpus: 8,
     smp: "",
     cmdline: "",
     steps: &[],
     end: End::Holds,
 };
+
+/// Armv8.2: exchanges are one instruction (LSE), with which the kernel and its BPF compiler do theirs.
+const ARM: Scenario = Scenario { kernel: Some(Kernel::Arm), cpu: "cortex-a76", cpus: 4, ..PLAIN };
 
 /// What the guest does. A daemon that runs at the end must still run, must not have complained, and
 /// is stopped by SIGTERM.
@@ -137,6 +156,11 @@ pub(crate) enum Step {
     HideBtf,
     /// Writes to a file below /proc/sys.
     Sysctl(&'static str, &'static str),
+    /// barrierctl, with this verb, has nothing to complain of.
+    Ctl(&'static str),
+    /// The daemon's exchanges are full barriers on arm64: by single instructions, or by loops. Its programs were shown
+    /// in the kernel's log when they were loaded.
+    Jitted { lse: bool },
     /// Stops the daemon.
     Stop,
     /// Stops the daemon, which ran with `-v`, and holds its counters to this.
@@ -216,6 +240,23 @@ const ISOLATE_1: &str = "nohz_full=1 isolcpus=1 rcu_nocbs=1";
 
 const STORM: &[Step] =
     &[Step::Start(&[]), Step::Storm(6), Step::OnlineAll, Step::TruthOnEach, Step::Waits(10)];
+
+const JIT_OFF: &[Step] = &[
+    Step::Sysctl("net/core/bpf_jit_enable", "0"),
+    Step::Start(&[]),
+    Step::IdleWaits(5),
+    Step::TruthOnEach,
+    Step::Game(100_000),
+];
+
+const NO_BTF: &[Step] = &[
+    Step::HideBtf,
+    Step::Start(&[]),
+    Step::Said("going on without idle inference"),
+    Step::Waits(5),
+    Step::TruthOnEach,
+    Step::Game(100_000),
+];
 
 const TO_TRACE: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
 const CAPABILITIES: CapabilitySet = TO_TRACE.union(CapabilitySet::SETPCAP);
@@ -392,29 +433,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ],
         ..PLAIN
     },
-    Scenario {
-        name: "jit-off",
-        steps: &[
-            Step::Sysctl("net/core/bpf_jit_enable", "0"),
-            Step::Start(&[]),
-            Step::IdleWaits(5),
-            Step::TruthOnEach,
-            Step::Game(100_000),
-        ],
-        ..PLAIN
-    },
-    Scenario {
-        name: "no-btf",
-        steps: &[
-            Step::HideBtf,
-            Step::Start(&[]),
-            Step::Said("going on without idle inference"),
-            Step::Waits(5),
-            Step::TruthOnEach,
-            Step::Game(100_000),
-        ],
-        ..PLAIN
-    },
+    Scenario { name: "jit-off", steps: JIT_OFF, ..PLAIN },
+    Scenario { name: "no-btf", steps: NO_BTF, ..PLAIN },
     Scenario {
         name: "tracepoints",
         steps: &[
@@ -483,4 +503,71 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ],
         ..PLAIN
     },
+    Scenario { name: "arm64-defaults", steps: USUAL, ..ARM },
+    Scenario {
+        name: "arm64-lse",
+        kernel: Some(Kernel::NewArm),
+        steps: &[
+            Step::Sysctl("net/core/bpf_jit_enable", "2"),
+            Step::Start(&[]),
+            Step::Jitted { lse: true },
+            Step::Waits(10),
+        ],
+        ..ARM
+    },
+    // Armv8.0: exchanges are loops, with a barrier instruction at their end.
+    Scenario {
+        name: "arm64-without-lse",
+        cpu: "cortex-a72",
+        steps: &[
+            Step::Sysctl("net/core/bpf_jit_enable", "2"),
+            Step::Start(&[]),
+            Step::Jitted { lse: false },
+            Step::IdleWaits(10),
+            Step::TruthOnEach,
+            Step::Game(100_000),
+        ],
+        ..ARM
+    },
+    Scenario { name: "arm64-defaults-new", kernel: Some(Kernel::NewArm), steps: USUAL, ..ARM },
+    Scenario {
+        name: "arm64-pages-16k",
+        kernel: Some(Kernel::Arm16k),
+        // The second finds the first one's file, of a page.
+        steps: &[
+            Step::Start(&[]),
+            Step::IdleWaits(10),
+            Step::TruthOnEach,
+            Step::Game(100_000),
+            Step::Stop,
+            Step::Start(&[]),
+            Step::Waits(10),
+        ],
+        ..ARM
+    },
+    Scenario {
+        name: "arm64-broken-credit",
+        cpus: 8,
+        cmdline: ISOLATE,
+        steps: &[Step::StartBroken, Step::Truth(&[2], 30)],
+        end: End::Fails("passed early"),
+        ..ARM
+    },
+    Scenario {
+        name: "arm64-idle",
+        steps: &[
+            Step::Start(&["-v"]),
+            // Each of the timer's interrupts.
+            Step::Said("irq_handler_entry"),
+            Step::Ctl("doctor"),
+            Step::IdleWaits(30),
+            Step::Ctl("status"),
+            Step::Counted(Count::Slept),
+        ],
+        ..ARM
+    },
+    Scenario { name: "arm64-hotplug", cpus: 8, steps: STORM, ..ARM },
+    Scenario { name: "arm64-isolated", cpus: 8, cmdline: ISOLATE, steps: ISOLATED, ..ARM },
+    Scenario { name: "arm64-no-btf", cpus: 8, steps: NO_BTF, ..ARM },
+    Scenario { name: "arm64-jit-off", steps: JIT_OFF, ..ARM },
 ];

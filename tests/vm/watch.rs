@@ -30,6 +30,14 @@ const TO_END: Duration = Duration::from_secs(15);
 const TROUBLE: [&str; 5] =
     ["Kernel panic", "Oops", "BUG:", "WARNING: CPU", "general protection fault"];
 
+/// What an x86-64 kernel says while it boots if its timer does not tick within a loop that it runs: an emulated timer is
+/// served by a thread of the host's, which may be busy.
+const NO_TICK: &str = "IO-APIC + timer doesn't work";
+
+/// A complaint of time alone: a CPU without ticks was not looked after by another one for three seconds. It was the
+/// host's CPUs that had no time.
+const OF_TIME: &str = "sched_tick_remote";
+
 /// How a kernel patches its own code: a breakpoint first, which goes again before anyone may find
 /// that it means nothing. Debian 12's qemu (7.2) sometimes runs the breakpoint from code that it
 /// translated earlier; the kernel dies of it, and no fault of the kernel's or ours looks like this.
@@ -162,6 +170,10 @@ fn trouble(console: &Path) -> Option<Ended> {
     if text.contains(PATCHED) {
         return Some(Ended::Emulator("it ran a patched instruction of before the patch".into()));
     }
-    let line = text.lines().find(|line| TROUBLE.iter().any(|words| line.contains(words)))?;
+    if text.contains(NO_TICK) {
+        return Some(Ended::Emulator("no tick came while the kernel waited for one".into()));
+    }
+    let is_trouble = |line: &&str| TROUBLE.iter().any(|words| line.contains(words));
+    let line = text.lines().filter(|line| !line.contains(OF_TIME)).find(is_trouble)?;
     Some(Ended::Failed(format!("the kernel: {}", line.trim())))
 }

@@ -8,6 +8,7 @@ use crate::confined::{self, USER};
 use crate::cpus;
 use crate::daemon::Daemon;
 use crate::game::{Game, Outcome, Rest, pin_to};
+use crate::jit;
 use crate::load::Load;
 use crate::scenarios::{Count, Step};
 use crate::slew::Slew;
@@ -169,6 +170,14 @@ impl Scene {
                 let path = format!("/proc/sys/{name}");
                 fs::write(&path, value).expect(&path);
             }
+            Step::Ctl(verb) => {
+                let mut ctl = Command::new("/bin/barrierctl");
+                let output = ctl.args([verb, "--file"]).arg(self.file()).output().expect("it runs");
+                let said = String::from_utf8_lossy(&output.stdout);
+                said.lines().for_each(|line| println!("  {line}"));
+                assert!(output.status.success(), "barrierctl {verb}: {}", output.status);
+            }
+            Step::Jitted { lse } => jit::check(lse),
             Step::Stop => drop(self.stop()),
             Step::Counted(count) => counted(&self.stop(), count),
         }
@@ -275,7 +284,8 @@ fn players() -> Vec<usize> {
 
 /// The mutant of [`Scene::game`]: each stamp is taken for passed at once.
 fn lost_game() {
-    let stop = Instant::now() + PATIENCE;
+    // On arm64's emulated CPUs it takes a quarter of a million rounds.
+    let stop = Instant::now() + 3 * PATIENCE;
     loop {
         let outcome = Game::new(&players(), 20_000).every_edge(Rest::Never, || Stamp::now().ns());
         println!("  without a barrier: {outcome:?}");
