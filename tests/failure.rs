@@ -123,8 +123,12 @@ fn stopped_for_seconds_and_continued() {
         on.synchronize(deadline).map(|()| on.stats().source)
     };
     let ((), sums) = crowd.live_through(|| {
+        let late = soon();
         for on in [&auto, &strict] {
-            assert_eq!(freed_by(on, soon()).unwrap(), ActiveSource::Daemon);
+            // On a machine that others keep busy the daemon is late now and then, and a barrier is bought.
+            while freed_by(on, soon()).unwrap() != ActiveSource::Daemon {
+                assert!(Instant::now() < late, "the daemon is never the source");
+            }
         }
         daemon.signal(Signal::STOP);
         thread::sleep(ms(20));
