@@ -91,6 +91,54 @@ fn a_reader_keeps_the_last_value_that_it_got_and_no_other() {
     }
 }
 
+/// The same value as before, which it must hold anew.
+#[test]
+fn a_reader_that_let_a_value_go_takes_hold_of_it_again() {
+    for reclaimer in sources() {
+        let dropped = Arc::default();
+        let cell = Rcu::with_reclaimer(Value::new(0, &dropped), &reclaimer);
+        let mut reader = cell.reader();
+        assert_eq!(reader.get().check(), 0);
+        reader.release();
+        assert!(reader.is_stale());
+        let seen = reader.get();
+        cell.store(Value::new(1, &dropped));
+        reclaimer.synchronize(soon()).unwrap();
+        assert_eq!((seen.check(), dropped.load(SeqCst)), (0, 0));
+    }
+}
+
+/// A reference from a guard that is never dropped may go to another thread, and be used after the guard's thread has
+/// exited.
+#[test]
+fn what_a_forgotten_guard_keeps_outlives_its_thread() {
+    for reclaimer in sources() {
+        let dropped = Arc::default();
+        let cell = Rcu::with_reclaimer(Value::new(0, &dropped), &reclaimer);
+        thread::scope(|scope| {
+            let cell = &cell;
+            let by_reader = || Box::leak(Box::new(cell.reader())).get();
+            let first = scope.spawn(by_reader).join().unwrap();
+            cell.store(Value::new(1, &dropped));
+            reclaimer.synchronize(soon()).unwrap();
+            let by_guard = || &**Box::leak(Box::new(cell.read()));
+            let second = scope.spawn(by_guard).join().unwrap();
+            cell.store(Value::new(2, &dropped));
+            // Threads that would take the records over.
+            for _ in 0..4 {
+                let other = || (cell.peek(Value::check), cell.reader().get().check());
+                assert_eq!(scope.spawn(other).join().unwrap(), (2, 2));
+            }
+            let late = Instant::now() + Duration::from_millis(20);
+            assert!(reclaimer.synchronize(late).is_err(), "a guard is open");
+            assert_eq!((first.check(), second.check(), dropped.load(SeqCst)), (0, 1, 0));
+        });
+        drop(cell);
+        drop(reclaimer);
+        assert_eq!(dropped.load(SeqCst), 3);
+    }
+}
+
 #[test]
 fn what_was_replaced_can_be_had_back() {
     for reclaimer in sources() {
@@ -146,9 +194,10 @@ fn a_wait_ends_with_the_reader_on_another_thread() {
     for reclaimer in sources() {
         let cell = Rcu::with_reclaimer(1, &reclaimer);
         let late = || Instant::now() + Duration::from_millis(20);
-        let (ready, is_ready) = mpsc::channel();
-        let (go, gone) = mpsc::channel::<()>();
         thread::scope(|scope| {
+            // Within, so that the thread ends if an assertion fails here.
+            let (ready, is_ready) = mpsc::channel();
+            let (go, gone) = mpsc::channel::<()>();
             let cell = &cell;
             scope.spawn(move || {
                 let mut reader = cell.reader();
@@ -176,6 +225,34 @@ fn a_wait_ends_with_the_reader_on_another_thread() {
     }
 }
 
+/// What a thread has retired is not kept because it waits for something else.
+#[test]
+fn a_wait_for_one_value_keeps_no_other() {
+    let reclaimer = Reclaimer::new();
+    let dropped = Arc::default();
+    let cell = Rcu::with_reclaimer(0, &reclaimer);
+    let other = Rcu::with_reclaimer(Value::new(0, &dropped), &reclaimer);
+    let (ready, is_ready) = mpsc::channel();
+    thread::scope(|scope| {
+        let (cell, dropped) = (&cell, &dropped);
+        scope.spawn(move || {
+            let mut reader = cell.reader();
+            assert_eq!(*reader.get(), 0);
+            ready.send(()).unwrap();
+            let late = soon();
+            while dropped.load(SeqCst) == 0 {
+                assert!(Instant::now() < late, "kept by a thread that waits for another value");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        is_ready.recv().unwrap();
+        other.store(Value::new(1, dropped));
+        let old = cell.swap(1);
+        old.wait(soon() + Duration::from_secs(60)).unwrap();
+        assert_eq!(old.try_unwrap().ok(), Some(0));
+    });
+}
+
 #[test]
 fn an_update_sees_what_it_replaces() {
     let cell = Rcu::new(0u64);
@@ -201,6 +278,40 @@ fn only_the_value_that_was_read_is_exchanged() {
     let seen = cell.read();
     assert_eq!(*cell.compare_exchange(&seen, 4).unwrap(), 1);
     assert_eq!((*seen, *cell.read()), (1, 4));
+}
+
+/// Values without size have one address, in all cells.
+#[test]
+fn values_without_size_belong_to_their_cells() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Debug, PartialEq)]
+    struct Token;
+    impl Drop for Token {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, SeqCst);
+        }
+    }
+    let dropped = || DROPPED.load(SeqCst);
+    let reclaimer = Reclaimer::builder().background(false).build().unwrap();
+    let make = || Rcu::with_reclaimer(Token, &reclaimer);
+    let (cell, other) = (make(), make());
+    let elsewhere = other.read();
+    drop(cell.compare_exchange(&elsewhere, Token).expect_err("another cell's"));
+    assert_eq!(dropped(), 1);
+    drop(elsewhere);
+    let mut reader = cell.reader();
+    reader.get();
+    cell.store(Token);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(dropped(), 1, "it is read");
+    drop(reader);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(dropped(), 2);
+    let old = cell.swap(Token);
+    old.wait(soon()).unwrap();
+    drop(old.try_unwrap().expect("nobody reads it"));
+    drop((cell, other));
+    assert_eq!(dropped(), 5);
 }
 
 #[test]
@@ -243,7 +354,7 @@ fn a_panic_in_a_drop_loses_one_value() {
     assert!(cell.read().is_none());
 }
 
-/// A value whose drop replaces the value of a cell, and waits for it in vain.
+/// A value whose drop replaces the value of a cell, and waits and asks for it in vain.
 #[test]
 fn a_drop_may_use_cells() {
     struct Last(Arc<Rcu<usize>>, Arc<Mutex<Vec<SynchronizeError>>>);
@@ -251,19 +362,22 @@ fn a_drop_may_use_cells() {
         fn drop(&mut self) {
             let old = self.0.update(|n| n + 1);
             self.1.lock().unwrap().extend(old.wait(soon()).err());
+            assert!(old.try_unwrap().is_err());
         }
     }
-    let reclaimer = Reclaimer::builder().background(false).build().unwrap();
-    let count = Arc::new(Rcu::with_reclaimer(0, &reclaimer));
-    let errors = Arc::default();
-    let last = || Some(Last(count.clone(), Arc::clone(&errors)));
-    let cell = Rcu::with_reclaimer(last(), &reclaimer);
-    cell.store(last());
-    cell.store(None);
-    reclaimer.synchronize(soon()).unwrap();
-    assert_eq!(*count.read(), 2);
-    let errors = errors.lock().unwrap();
-    assert!(errors.iter().all(|error| *error == SynchronizeError::InDestructor), "{errors:?}");
+    for reclaimer in sources() {
+        let count = Arc::new(Rcu::with_reclaimer(0, &reclaimer));
+        let errors = Arc::default();
+        let last = || Some(Last(count.clone(), Arc::clone(&errors)));
+        let cell = Rcu::with_reclaimer(last(), &reclaimer);
+        let guard = cell.read();
+        cell.store(last());
+        cell.store(None);
+        drop(guard);
+        reclaimer.synchronize(soon()).unwrap();
+        assert_eq!(*count.read(), 2);
+        assert_eq!(*errors.lock().unwrap(), [(); 2].map(|()| SynchronizeError::InDestructor));
+    }
 }
 
 #[test]
@@ -360,23 +474,24 @@ fn nobody_reads_what_was_dropped() {
                 |cell| ReadGuard::map(cell.read(), |value| value).check(),
                 |cell| cell.read_owned().check(),
             ];
+            let mut threads = Vec::new();
             for read in readers {
                 let (cell, stop) = (&cell, &stop);
-                scope.spawn(move || {
+                threads.push(scope.spawn(move || {
                     while !stop.load(Relaxed) {
                         read(cell);
                     }
-                });
+                }));
             }
-            scope.spawn(|| {
+            threads.push(scope.spawn(|| {
                 let (mut reader, mut last) = (cell.reader(), 0);
                 while !stop.load(Relaxed) {
                     let seen = reader.get().check();
                     assert!(seen >= last, "an older value");
                     last = seen;
                 }
-            });
-            scope.spawn(|| {
+            }));
+            threads.push(scope.spawn(|| {
                 while !stop.load(Relaxed) {
                     cell.update(|old| new(old.check() + 1));
                     let old = cell.update(|old| new(old.check() + 1));
@@ -385,9 +500,11 @@ fn nobody_reads_what_was_dropped() {
                         old.try_unwrap().expect("nobody reads it").check();
                     }
                 }
-            });
+            }));
             thread::sleep(Duration::from_millis(300));
             stop.store(true, Relaxed);
+            // By name: the scope's end does not wait until what they hold is handed over.
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
         drop(cell);
         reclaimer.synchronize(soon()).unwrap();
@@ -450,6 +567,7 @@ proptest! {
         let mut guards: Vec<(ReadGuard<'_, Value>, u64)> = Vec::new();
         let mut retired: Vec<(Retired<'_, Value>, u64)> = Vec::new();
         let mut reader = cell.reader();
+        let mut kept = None;
         for step in steps {
             let now = *model.lock().unwrap();
             match step {
@@ -460,8 +578,14 @@ proptest! {
                     guards[i].0.refresh();
                     guards[i].1 = now;
                 }
-                Step::Get => prop_assert_eq!(reader.get().check(), now),
-                Step::Release => reader.release(),
+                Step::Get => {
+                    prop_assert_eq!(reader.get().check(), now);
+                    kept = Some(now);
+                }
+                Step::Release => {
+                    reader.release();
+                    kept = None;
+                }
                 Step::Store => cell.store(new()),
                 Step::Update => retired.push((cell.update(|_| new()), now)),
                 Step::Exchange(i) if i < guards.len() => {
@@ -485,6 +609,7 @@ proptest! {
                         Ok(value) => {
                             prop_assert_eq!(value.check(), n);
                             prop_assert!(guards.iter().all(|guard| guard.1 != n), "it is read");
+                            prop_assert!(kept != Some(n), "a reader keeps it");
                         }
                         Err(old) => retired.push((old, n)),
                     }

@@ -2,7 +2,6 @@
 
 use super::Domain;
 use crate::engine::record::Record;
-use crate::engine::running::Attended;
 use crate::error::SynchronizeError;
 use crate::evidence::purchase::{Asked, Uncovered};
 use crate::later::Backoff;
@@ -22,7 +21,7 @@ impl Domain {
         deadline: Instant,
     ) -> Result<(), SynchronizeError> {
         self.may_wait(record)?;
-        let _attended = Attended::new(record);
+        // Not `Attended`: this frees nothing of the caller's queue, which is taken over meanwhile as an idle thread's is.
         self.wait_until_safe(record, stamp, deadline)?;
         let mut backoff = Backoff::new();
         while self.has_hazard(address) {

@@ -67,8 +67,10 @@ use std::sync::Arc;
 /// A guard that lives long keeps what is replaced meanwhile in all cells of the reclaimer. Where readers may stall, use
 /// [`reader`](Rcu::reader)s.
 ///
-/// No call here waits for a reader, except [`Retired::wait`], which says so if the reader is the caller itself. So a `store`
-/// under a guard of the same thread is no deadlock. In the child of a fork, what is replaced is kept for good.
+/// No call here waits for a reader, except [`Retired::wait`], which says so if the reader is the caller itself, and a `store`
+/// on a reclaimer that was told to wait above its limits ([`OnLimit::Block`](crate::OnLimit::Block)), which does not do so
+/// under a guard of its own thread. So a `store` under such a guard is no deadlock. In the child of a fork, what is replaced
+/// is kept for good.
 ///
 /// # Sharing
 /// The cell is `Sync` if `T` is `Send` and `Sync`: readers share the value, and any thread may be the one that drops it. For
@@ -211,7 +213,8 @@ impl<T: Send + 'static> Rcu<T> {
     /// Replaces the value by what `change` makes of it. If another thread replaces it meanwhile, `change` is called again
     /// with what is there then. Returns the value that was replaced.
     ///
-    /// If `change` panics, the value stays.
+    /// If `change` panics, the value stays. It must not replace this cell's value itself each time it is called, since it
+    /// would be called for ever.
     ///
     /// ```
     /// use barrierd_reclaim::Rcu;
@@ -242,7 +245,8 @@ impl<T: Send + 'static> Rcu<T> {
 
     /// Replaces the value if it is still the one that `current` reads. Returns the value that was replaced.
     ///
-    /// An equal value is not enough: it must be the same one. The guard keeps it, so its memory can't hold another.
+    /// An equal value is not enough: it must be the same one. The guard keeps it, so its memory can't hold another. (Values
+    /// without size are told apart by their cells alone: all those of one cell count as the same.)
     ///
     /// # Errors
     /// Returns `new`, if another thread has replaced the value, or `current` is another cell's.

@@ -60,8 +60,10 @@ impl<'c, T: Send + 'static> Retired<'c, T> {
     ///
     /// # Errors
     /// Returns an error when `deadline` comes first, or when the wait could never end: this thread holds a guard of the
-    /// cell's reclaimer, or runs the drop of a retired value. A [`Reader`](crate::Reader) of this thread that keeps the
-    /// value shows as [`SynchronizeError::Readers`], after the deadline.
+    /// cell's reclaimer, or runs the drop of a retired value, or is in the child of a fork ([`SynchronizeError`]). What
+    /// this thread holds in another way shows as [`SynchronizeError::Readers`], after the deadline: a
+    /// [`Reader`](crate::Reader) that keeps the value, an [`OwnedReadGuard`](crate::OwnedReadGuard), and, late in the
+    /// thread's exit, a guard.
     pub fn wait(&self, deadline: Instant) -> Result<(), SynchronizeError> {
         if matches!(self.readers.get(), Readers::Gone) {
             return Ok(());
@@ -79,7 +81,8 @@ impl<'c, T: Send + 'static> Retired<'c, T> {
     /// The first call of this or of [`wait`](Retired::wait) is the moment since when the readers are watched.
     ///
     /// # Errors
-    /// Returns `self`, if somebody may still read the value.
+    /// Returns `self`, if somebody may still read the value; and in any case from the drop of a retired value and in the
+    /// child of a fork, unless a call before has found that nobody does.
     pub fn try_unwrap(self) -> Result<T, Self> {
         if !self.is_unused() {
             return Err(self);
