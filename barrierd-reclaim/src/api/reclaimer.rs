@@ -94,10 +94,8 @@ impl Reclaimer {
         })
     }
 
-    /// Returns the process's own domain, which [`Rcu`](crate::Rcu)s share unless they are given another. It is made by the
-    /// first call, as [`new`](Reclaimer::new) makes one, and never dropped.
-    ///
-    /// In the child of a fork it frees nothing any more, like every domain of the parent's.
+    /// Returns the process's own domain, which [`Rcu`](crate::Rcu)s share unless they are given another. The first call
+    /// makes it, as [`new`](Reclaimer::new) does. It is never dropped; in the child of a fork it frees nothing more.
     pub fn global() -> &'static Reclaimer {
         static GLOBAL: OnceLock<Reclaimer> = OnceLock::new();
         GLOBAL.get_or_init(Reclaimer::new)
