@@ -35,6 +35,7 @@ test:
 	@scripts/deps.sh test
 	cargo test --workspace
 	cargo test -p barrierd-reclaim --features tracing --test tracing
+	cargo test -p barrierd-reclaim --features serde --test rcu
 	cargo test -p barrierd-reclaim --features tracing --lib trace::
 
 loom:

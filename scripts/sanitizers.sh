@@ -77,7 +77,7 @@ if ! compgen -G "$(rustc --print sysroot)/lib/rustlib/$host/lib/librustc-*_rt.as
 else
   # Leaks of the reclaimer or of a structure are found here; the cases leak nodes on purpose, so that
   # whoever holds one that is freed reads poison.
-  ASAN_OPTIONS=detect_leaks=1 checked address --test detector --test structures --test plain_model
+  ASAN_OPTIONS=detect_leaks=1 checked address --test detector --test structures --test plain_model --test rcu
   ASAN_OPTIONS=detect_leaks=0 checked address --test reclaim -- on_membarrier variants drop_in
   # These leak their counters, and payloads of panics.
   ASAN_OPTIONS=detect_leaks=0 checked address --test epoch
@@ -88,7 +88,7 @@ if [ ${#thread_cargo[@]} = 0 ]; then
   missing "ThreadSanitizer: no compiler with the standard library's source"
 else
   checked thread --lib who_frees_runs_after_who_read
-  checked thread --test detector --test structures --test plain_model
+  checked thread --test detector --test structures --test plain_model --test rcu
   checked thread --test reclaim -- on_membarrier variants drop_in
   finds thread relaxed_unpin "ThreadSanitizer: data race"
 fi
