@@ -17,7 +17,9 @@ use crate::evidence::status::Status;
 use crate::meter::stats::Stats;
 use crate::report::blockers::Blocker;
 use core::fmt;
-use std::sync::{Arc, OnceLock};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A domain of concurrent data structures whose removed objects are freed together.
@@ -99,8 +101,28 @@ impl Reclaimer {
     ///
     /// In the child of a fork it frees nothing any more, like every domain of the parent's.
     pub fn global() -> &'static Reclaimer {
-        static GLOBAL: OnceLock<Reclaimer> = OnceLock::new();
-        GLOBAL.get_or_init(Reclaimer::new)
+        // Null, or leaked. Made without a lock: a fork in the middle would leave that held in the child.
+        static GLOBAL: AtomicPtr<Reclaimer> = AtomicPtr::new(ptr::null_mut());
+        #[cold]
+        fn make() -> &'static Reclaimer {
+            let new = Box::into_raw(Box::new(Reclaimer::new()));
+            // Release, Acquire: a thread that finds it finds it whole.
+            match GLOBAL.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire)
+            {
+                // SAFETY: leaked.
+                Ok(_) => unsafe { &*new },
+                Err(there) => {
+                    // Another thread was faster.
+                    // SAFETY: made above, and no other thread knows it.
+                    drop(unsafe { Box::from_raw(new) });
+                    // SAFETY: leaked by that thread.
+                    unsafe { &*there }
+                }
+            }
+        }
+        // Acquire: pairs with the exchange.
+        // SAFETY: null, or leaked.
+        unsafe { GLOBAL.load(Ordering::Acquire).as_ref() }.unwrap_or_else(make)
     }
 
     /// Returns a builder for a domain with other settings.
@@ -149,7 +171,7 @@ impl Reclaimer {
     fn pin_slow(&self) -> *const Record {
         let found = local::find(self.id, &self.domain);
         // Late in a thread's exit there is no registration: a record for this guard alone.
-        let record = found.unwrap_or_else(|| core::ptr::from_ref(self.domain.acquire()));
+        let record = found.unwrap_or_else(|| ptr::from_ref(self.domain.acquire()));
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
         self.domain.pin_nested(own);
