@@ -4,6 +4,7 @@
 //! know every other folder except `epoch`, which stands beside it. No other folder may know it.
 
 pub(crate) mod builder;
+mod global;
 pub(crate) mod guard;
 pub(crate) mod handle;
 pub(crate) mod hazard;

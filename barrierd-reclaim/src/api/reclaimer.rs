@@ -17,7 +17,8 @@ use crate::evidence::status::Status;
 use crate::meter::stats::Stats;
 use crate::report::blockers::Blocker;
 use core::fmt;
-use std::sync::{Arc, OnceLock};
+use core::ptr;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A domain of concurrent data structures whose removed objects are freed together.
@@ -94,13 +95,6 @@ impl Reclaimer {
         })
     }
 
-    /// Returns the process's own domain, which [`Rcu`](crate::Rcu)s share unless they are given another. The first call
-    /// makes it, as [`new`](Reclaimer::new) does. It is never dropped; in the child of a fork it frees nothing more.
-    pub fn global() -> &'static Reclaimer {
-        static GLOBAL: OnceLock<Reclaimer> = OnceLock::new();
-        GLOBAL.get_or_init(Reclaimer::new)
-    }
-
     /// Returns a builder for a domain with other settings.
     pub fn builder() -> Builder {
         Builder::default()
@@ -147,7 +141,7 @@ impl Reclaimer {
     fn pin_slow(&self) -> *const Record {
         let found = local::find(self.id, &self.domain);
         // Late in a thread's exit there is no registration: a record for this guard alone.
-        let record = found.unwrap_or_else(|| core::ptr::from_ref(self.domain.acquire()));
+        let record = found.unwrap_or_else(|| ptr::from_ref(self.domain.acquire()));
         // SAFETY: this thread's record in this domain, which `self` keeps alive.
         let own = unsafe { &*record };
         self.domain.pin_nested(own);
