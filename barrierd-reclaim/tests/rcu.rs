@@ -507,12 +507,7 @@ fn nobody_reads_what_was_dropped() {
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
         drop(cell);
-        // A scope does not wait for the thread-locals of its threads, by which they leave what they retired.
-        let late = soon();
-        while dropped.load(SeqCst) < made.load(Relaxed) {
-            reclaimer.synchronize(soon()).unwrap();
-            assert!(Instant::now() < late, "{:?}", reclaimer.stats());
-        }
+        reclaimer.synchronize(soon()).unwrap();
         assert_eq!(dropped.load(SeqCst), made.load(Relaxed));
     }
 }
