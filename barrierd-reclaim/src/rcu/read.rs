@@ -170,7 +170,7 @@ impl<U: ?Sized + fmt::Debug> fmt::Debug for MappedReadGuard<'_, U> {
 ///
 /// [`get`](Reader::get) is a load and a comparison as long as the value is not replaced; then it takes over the new one.
 /// The reader keeps the value that it returned last, and no other: between two calls, at most one old value lives on for
-/// its sake. It holds a hazard pointer ([`Hazard`](crate::Hazard)).
+/// its sake. It holds a hazard pointer ([`Hazard`]).
 ///
 /// ```
 /// use barrierd_reclaim::Rcu;
