@@ -1,5 +1,8 @@
 //! The cell: against a plain model, under load, with panics, and what each call promises.
 
+#[path = "common/sources.rs"]
+mod sources;
+
 use barrierd_reclaim::{Builder, MappedReadGuard, Rcu, ReadGuard, Reclaimer, Retired, Source};
 use barrierd_reclaim::{OwnedReadGuard, Reader, SynchronizeError};
 use proptest::prelude::*;
@@ -16,8 +19,9 @@ fn soon() -> Instant {
 
 /// Without the background thread, so that each call says what it does.
 fn sources() -> impl Iterator<Item = Reclaimer> {
-    let make = |source| Builder::default().source(source).background(false).build();
-    [Source::Auto, Source::Membarrier, Source::Fence].map(make).into_iter().map(Result::unwrap)
+    let make = |source| Builder::default().source(source).background(false).build().unwrap();
+    let bought = sources::BOUGHT.then_some(Source::Membarrier);
+    [Source::Auto, Source::Fence].into_iter().chain(bought).map(make)
 }
 
 /// Counts what is dropped, and shows whether it was.

@@ -247,6 +247,7 @@ mod tests {
     /// Threads that seal small bags share their scans: a busy machine makes fewer of them, an idle one no more than so
     /// many in the time that it takes.
     #[test]
+    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
     fn many_threads_that_are_taken_for_slow_share_their_scans() {
         const THREADS: usize = 1_000;
         const TURNS: u64 = 20;
