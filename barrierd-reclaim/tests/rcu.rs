@@ -232,7 +232,7 @@ fn a_wait_ends_with_the_reader_on_another_thread() {
 /// What a thread has retired is not kept because it waits for something else.
 #[test]
 fn a_wait_for_one_value_keeps_no_other() {
-    let reclaimer = Reclaimer::new();
+    let reclaimer = Builder::default().background(true).build().unwrap();
     let dropped = Arc::default();
     let cell = Rcu::with_reclaimer(0, &reclaimer);
     let other = Rcu::with_reclaimer(Value::new(0, &dropped), &reclaimer);

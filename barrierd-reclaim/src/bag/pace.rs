@@ -95,7 +95,7 @@ mod tests {
         assert_eq!([1, 15].map(scans_apart_ns), [0, 0]);
         let apart = [16, 100, 1_000].map(scans_apart_ns);
         assert_eq!(apart, [9_600, 60_000, 600_000]);
-        assert_eq!(scans_apart_ns(usize::MAX), u64::MAX);
+        assert!(scans_apart_ns(usize::MAX) >= 1 << 40, "it does not wrap around");
     }
 
     #[test]
