@@ -1,4 +1,5 @@
 //! A read-copy-update cell: readers see one value or the next, and never wait.
+//! To use one, take [`barrierd_reclaim::Rcu`], which needs no `unsafe`; this shows how one is built.
 //!
 //! McKenney and Slingwine, "Read-copy update: using execution history to solve concurrency problems"
 //! (PDCS 1998).
