@@ -53,8 +53,8 @@ finds() { # sanitizer, mutant, what it must say
   printf '#!/bin/sh\nexec "$@" --cfg '\''barrierd_broken="%s"'\''\n' "$2" >"$compiler"
   chmod +x "$compiler"
   RUSTC_WORKSPACE_WRAPPER=$compiler checked "$1" --test detector --no-run
-  # Whether the detector sees the poison first, or the sanitizer the access, is chance.
-  for _ in 1 2 3 4 5 6 7 8; do
+  # It takes half a second, and may miss the window on a busy machine.
+  for _ in 1 2 3; do
     rc=0
     RUSTC_WORKSPACE_WRAPPER=$compiler checked "$1" --test detector >"$target/$2.log" 2>&1 || rc=$?
     if [ $rc != 0 ] && grep -q "$3" "$target/$2.log"; then break; fi

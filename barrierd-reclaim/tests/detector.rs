@@ -66,8 +66,9 @@ impl Story {
     }
 }
 
-/// In the environment: a node is given back to the allocator, so that a sanitizer sees whoever still
-/// holds it.
+/// In the environment: a node is given back to the allocator, and a sanitizer sees whoever still holds
+/// it. It is the only judge then: an allocator that writes to what is freed before the sanitizer knows
+/// of it (AddressSanitizer's does) would have the reader's own checks end the run first.
 const FREES: &str = "BARRIERD_TEST_DETECTOR_FREES";
 
 /// Stays readable after it is "freed", so that whoever still holds it sees the poison.
@@ -147,9 +148,11 @@ fn play(reclaimer: &Reclaimer, story: Story, time: Duration) {
                 // SAFETY: protected while the guard lives.
                 let node = unsafe { &*guard.protect(cell) };
                 let name = node.name.load(Relaxed);
-                assert_ne!(name, POISON, "reached after it was freed");
+                assert!(frees || name != POISON, "reached after it was freed");
                 for _ in 0..story.looks(section) {
-                    assert_eq!(node.name.load(Relaxed), name, "freed while pinned");
+                    // Looked at even if nothing is compared.
+                    let now = hint::black_box(node.name.load(Relaxed));
+                    assert!(frees || now == name, "freed while pinned");
                 }
             }
         });
