@@ -106,6 +106,7 @@ else
   }
   under_valgrind --test structures -- conserve left_inside only_the_living
   under_valgrind --test detector
+  under_valgrind --test rcu -- --skip forgotten
   # It would see a leak: a detector that poisons and frees nothing.
   unset BARRIERD_TEST_DETECTOR_FREES
   if under_valgrind --test detector >"$target/leak.log" 2>&1; then

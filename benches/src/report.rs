@@ -15,16 +15,25 @@ pub(crate) struct Report {
     dir: PathBuf,
     head: String,
     text: String,
-    /// Rows of the overview: what, for whom, how much.
-    headlines: Vec<(String, String, String)>,
+    /// The figures of the overview.
+    headlines: Vec<Headline>,
     /// The overview's picture.
     cover: Option<(String, String)>,
-    /// The overview's columns, in order; others follow as they come.
+    /// The columns of the overview's first table, in order; others follow as they come.
     columns: Vec<String>,
     /// Rows, for the list of those in which others are first.
     contests: Vec<Contest>,
     /// What could not be measured.
     missing: Vec<String>,
+}
+
+/// A figure of the overview.
+struct Headline {
+    /// The title of its table; empty: the first one.
+    table: String,
+    what: String,
+    who: String,
+    value: String,
 }
 
 /// A row in which contestants can be compared.
@@ -199,9 +208,21 @@ impl Report {
         }
     }
 
-    /// A cell of the overview.
+    /// A cell of the overview's first table, whose columns are reclamation schemes.
     pub(crate) fn headline(&mut self, what: &str, who: &str, value: impl Into<String>) {
-        self.headlines.push((what.into(), who.into(), value.into()));
+        self.headline_of("", what, who, value);
+    }
+
+    /// A cell of the overview's table of that title, whose columns are those that are named here.
+    pub(crate) fn headline_of(
+        &mut self,
+        table: &str,
+        what: &str,
+        who: &str,
+        value: impl Into<String>,
+    ) {
+        let (table, what, who, value) = (table.into(), what.into(), who.into(), value.into());
+        self.headlines.push(Headline { table, what, who, value });
     }
 
     /// A row for the list of those in which others are first. Names in parentheses are bounds, and take no
@@ -332,35 +353,46 @@ impl Report {
         self.missing.push(what);
     }
 
-    fn matrix(&self) -> Table {
+    fn matrix(&self, table: &str) -> Table {
         let (mut rows, mut columns): (Vec<&str>, Vec<&str>) = Default::default();
-        let shown = |name: &&String| self.headlines.iter().any(|(_, who, _)| who == *name);
+        let headlines: Vec<&Headline> =
+            self.headlines.iter().filter(|line| line.table == table).collect();
+        let shown = |name: &&String| headlines.iter().any(|line| line.who == **name);
         columns.extend(self.columns.iter().filter(shown).map(String::as_str));
-        for (what, who, _) in &self.headlines {
-            for (all, one) in [(&mut rows, what), (&mut columns, who)] {
+        for line in &headlines {
+            for (all, one) in [(&mut rows, &line.what), (&mut columns, &line.who)] {
                 if !all.contains(&one.as_str()) {
                     all.push(one);
                 }
             }
         }
-        let mut table = Table::new(std::iter::once("").chain(columns.iter().copied()));
+        let mut matrix = Table::new(std::iter::once("").chain(columns.iter().copied()));
         for row in rows {
             let cell = |column: &&str| {
-                let found =
-                    self.headlines.iter().find(|(what, who, _)| what == row && who == column);
-                found.map_or(String::new(), |(_, _, value)| value.clone())
+                let found = headlines.iter().find(|line| line.what == row && line.who == *column);
+                found.map_or(String::new(), |line| line.value.clone())
             };
-            table.row(std::iter::once(row.to_owned()).chain(columns.iter().map(cell)));
+            matrix.row(std::iter::once(row.to_owned()).chain(columns.iter().map(cell)));
         }
-        table
+        matrix
     }
 
-    /// Table and picture that sum it up, paths as seen from `from` (a prefix, "" or "docs/").
+    /// Tables and picture that sum it up, paths as seen from `from` (a prefix, "" or "docs/").
     pub(crate) fn summary(&self, from: &str) -> String {
         let mut text = String::new();
-        let table = self.matrix();
-        if !table.is_empty() {
-            text.push_str(&table.markdown());
+        let mut titles = vec![""];
+        for line in &self.headlines {
+            if !titles.contains(&line.table.as_str()) {
+                titles.push(&line.table);
+            }
+        }
+        for title in titles {
+            let table = self.matrix(title);
+            if !table.is_empty() {
+                let gap = if text.is_empty() { "" } else { "\n" };
+                let title = if title.is_empty() { "".into() } else { format!("{title}:\n\n") };
+                let _ = write!(text, "{gap}{title}{}", table.markdown());
+            }
         }
         if let Some((path, says)) = &self.cover {
             let _ = write!(text, "\n![{says}]({from}{path})\n");
@@ -411,6 +443,7 @@ mod tests {
         report.headline("pin, ns", "crossbeam-epoch", "3.50");
         report.headline("pin, ns", "barrierd", "0.80");
         report.headline("stack", "barrierd", "70.0");
+        report.headline_of("A cell", "read, ns", "barrierd, reader", "0.60");
         report.miss("daemon rows: no root");
         report.overview("The run took 1 s.");
         report.finish().expect("written");
@@ -420,6 +453,8 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| pin, ns | 0.80 | 3.50 |\n| stack | 70.0 |  |\n"), "{text}");
+        let cell = "\nA cell:\n\n|  | barrierd, reader |\n| --- | ---: |\n| read, ns | 0.60 |\n";
+        assert!(text.contains(cell), "{text}");
         assert!(text.contains("- daemon rows: no root"), "{text}");
     }
 
