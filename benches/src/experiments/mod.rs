@@ -11,6 +11,7 @@ mod memory;
 mod policy;
 mod reader;
 mod scale;
+mod starts;
 mod strangers;
 mod structures;
 mod system;
@@ -36,7 +37,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 16] = [
+pub(crate) const ALL: [Experiment; 17] = [
     reader::EXPERIMENT,
     walks::EXPERIMENT,
     writer::EXPERIMENT,
@@ -47,6 +48,7 @@ pub(crate) const ALL: [Experiment; 16] = [
     structures::EXPERIMENT,
     cells::EXPERIMENT,
     memory::EXPERIMENT,
+    starts::EXPERIMENT,
     policy::EXPERIMENT,
     barriers::EXPERIMENT,
     system::EXPERIMENT,
