@@ -8,6 +8,7 @@ mod in_flight;
 mod in_turn;
 mod latency;
 mod memory;
+mod papers;
 mod policy;
 mod reader;
 mod scale;
@@ -37,7 +38,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 17] = [
+pub(crate) const ALL: [Experiment; 18] = [
     reader::EXPERIMENT,
     walks::EXPERIMENT,
     writer::EXPERIMENT,
@@ -47,6 +48,7 @@ pub(crate) const ALL: [Experiment; 17] = [
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
     cells::EXPERIMENT,
+    papers::EXPERIMENT,
     memory::EXPERIMENT,
     starts::EXPERIMENT,
     policy::EXPERIMENT,

@@ -92,6 +92,12 @@ fn run(bench: &mut Bench) {
         }
         bench.report.table(discipline, &table);
         bars.groups.push((discipline.into(), group));
+        let named = |who| format!("{discipline}{BAR}{who}");
+        if let Some(ratio) =
+            times.ratio(&named(PEER), &named(HANDLE)).filter(|_| discipline == WALK)
+        {
+            bench.facts.insert("x epoch: walk", ratio.median);
+        }
         for (column, who) in [
             (OURS, HANDLE),
             (PEER, PEER),

@@ -8,7 +8,7 @@ use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
-use crate::schemes::{self, OURS, OVERVIEW, PEER, Scheme, Setting, Visitor};
+use crate::schemes::{self, NOTHING_FREED, OURS, OVERVIEW, PEER, Scheme, Setting, Visitor};
 use crate::stats::number;
 use crate::structures::cell::Cell;
 use crate::structures::map::Map;
@@ -206,6 +206,16 @@ fn picture(bench: &mut Bench, bars: &mut Bars, row: &str, column: &Column) {
         .filter_map(|name| Some((name.clone(), samples.ratio(name, PEER)?)))
         .collect();
     bars.groups.push((row.into(), group));
+    for (fact, on, peer) in [
+        ("x epoch: map 64Ki 90/10", "map 64Ki 90/10", PEER),
+        ("x epoch: map 64Ki 50/50", "map 64Ki 50/50", PEER),
+        ("x epoch: stack", "stack", PEER),
+        ("x nothing freed: map 64Ki 50/50", "map 64Ki 50/50", NOTHING_FREED),
+    ] {
+        if let Some(ratio) = samples.ratio(OURS, peer).filter(|_| on == row) {
+            bench.facts.insert(fact, ratio.median);
+        }
+    }
     for name in OVERVIEW {
         if let Some(own) =
             samples.of(name).filter(|_| ["stack", "queue", "map 64Ki 90/10"].contains(&row))
