@@ -49,7 +49,12 @@ fn run(bench: &mut Bench) {
         Ok(samples) => samples,
         Err(error) => return bench.report.miss(error),
     };
-    let mut bars = Bars { title: "A cell's read, ns".into(), log: true, ..Bars::default() };
+    let mut bars = Bars {
+        title: "A cell's read, ns".into(),
+        log: true,
+        better: Some(Better::Lower),
+        ..Bars::default()
+    };
     for (row, unit) in ROWS {
         let full = if row == ALIVE { row.to_owned() } else { format!("{row}, {unit}") };
         let mut table = Table::new(["", unit, "x of arc-swap's load"]);

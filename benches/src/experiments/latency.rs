@@ -48,6 +48,7 @@ fn run(bench: &mut Bench) {
     let mut bars = Bars {
         title: "From retirement to destructor, p50 in us (median of the rounds, quartiles)".into(),
         log: true,
+        better: Some(Better::Lower),
         ..Bars::default()
     };
     for (pace, called) in PACES {

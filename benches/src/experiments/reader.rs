@@ -64,8 +64,11 @@ fn run(bench: &mut Bench) {
             Vec::new()
         }
     };
-    let mut bars =
-        Bars { title: "A reader's section, ns (median, quartiles)".into(), ..Bars::default() };
+    let mut bars = Bars {
+        title: "A reader's section, ns (median, quartiles)".into(),
+        better: Some(Better::Lower),
+        ..Bars::default()
+    };
     for discipline in DISCIPLINES {
         let mut table = Table::new(["", "ns", "x of crossbeam-epoch", "instructions"]);
         let mut group = Vec::new();

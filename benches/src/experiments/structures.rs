@@ -94,6 +94,7 @@ fn run(bench: &mut Bench) {
     let mut bars = Bars {
         title: format!("Throughput on {cpus} threads, x of crossbeam-epoch"),
         mark: Some((1.0, PEER.into())),
+        better: Some(Better::Higher),
         ..Bars::default()
     };
     for (allocator, suffix) in [(Allocator::System, ""), (Allocator::Mimalloc, ", on mimalloc")] {
