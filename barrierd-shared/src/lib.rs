@@ -1,0 +1,3 @@
+//! Reclamation between processes.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]

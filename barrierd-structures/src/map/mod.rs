@@ -1,0 +1,1 @@
+//! A hash map that grows.
