@@ -4,4 +4,7 @@
 
 mod map;
 mod queue;
+mod section;
 mod stack;
+
+pub use section::Section;
