@@ -2,6 +2,7 @@
 
 mod barriers;
 mod cells;
+mod containers;
 mod flushes;
 mod growth;
 mod in_flight;
@@ -36,7 +37,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 16] = [
+pub(crate) const ALL: [Experiment; 17] = [
     reader::EXPERIMENT,
     walks::EXPERIMENT,
     writer::EXPERIMENT,
@@ -46,6 +47,7 @@ pub(crate) const ALL: [Experiment; 16] = [
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
     cells::EXPERIMENT,
+    containers::EXPERIMENT,
     memory::EXPERIMENT,
     policy::EXPERIMENT,
     barriers::EXPERIMENT,
