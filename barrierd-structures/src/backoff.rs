@@ -1,15 +1,16 @@
 //! How long a thread waits that has met another one.
 //!
 //! A thread whose exchange failed has lost the cache line to another thread. If it tries again at once, the line goes back and
-//! forth, some 100 ns each way, and both do an operation each time. If it waits for longer than that, the other thread does
-//! some ten operations meanwhile in its own cache.
+//! forth, some 100 ns each way, and both do an operation or two each time. If it waits for some microseconds, the other
+//! thread does hundreds of operations meanwhile in its own cache, and both together do four times as many (docs/journal.md,
+//! "Structures"). The wait is what an operation takes at most in addition, each time that it loses.
 
 use core::hint::spin_loop;
 
-/// Pauses of the first wait: longer than a line's way there and back.
+/// Pauses of the first wait, one or two microseconds.
 const FIRST: u32 = 120;
 /// How often a wait is doubled.
-const DOUBLINGS: u32 = 4;
+const DOUBLINGS: u32 = 2;
 /// How often a thread lets others run before it gives up.
 const YIELDS: u32 = 4;
 

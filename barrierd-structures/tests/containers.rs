@@ -5,6 +5,7 @@ use barrierd_structures::{Hazards, Plain, Protection, Queue, Robust, Stack};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
@@ -81,18 +82,18 @@ each! {
 
 /// A value that counts its drop; a bomb panics in it.
 #[derive(Debug)]
-struct Counted<'c> {
-    drops: &'c AtomicUsize,
+struct Counted {
+    drops: Arc<AtomicUsize>,
     bomb: bool,
 }
 
-impl<'c> Counted<'c> {
-    fn new(drops: &'c AtomicUsize) -> Counted<'c> {
-        Counted { drops, bomb: false }
+impl Counted {
+    fn new(drops: &Arc<AtomicUsize>) -> Counted {
+        Counted { drops: drops.clone(), bomb: false }
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
         assert_eq!(self.drops.fetch_add(1, Relaxed), 0, "dropped twice");
         if self.bomb {
@@ -104,55 +105,55 @@ impl Drop for Counted<'_> {
 /// As many as a queue has in some segments.
 const MANY: usize = 1_000;
 
-fn counts(count: usize) -> &'static [AtomicUsize] {
-    (0..count).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>().leak()
+fn counts(count: usize) -> Vec<Arc<AtomicUsize>> {
+    (0..count).map(|_| Arc::default()).collect()
 }
 
-fn all_dropped(drops: &[AtomicUsize]) {
+fn all_dropped(drops: &[Arc<AtomicUsize>]) {
     assert!(drops.iter().all(|drops| drops.load(Relaxed) == 1));
 }
 
-fn left_inside<C: Container<Counted<'static>>>() {
+fn left_inside<C: Container<Counted>>() {
     let drops = counts(MANY);
     let container = C::on(&Reclaimer::new());
     drops.iter().for_each(|drops| container.push(Counted::new(drops)));
     (0..MANY / 3).for_each(|_| drop(container.pop().expect("there are more")));
     assert!(!container.is_empty());
     drop(container);
-    all_dropped(drops);
+    all_dropped(&drops);
 }
 
-fn bombs<C: Container<Counted<'static>>>() {
+fn bombs<C: Container<Counted>>() {
     let drops = counts(MANY);
     let container = C::on(&Reclaimer::new());
     for (n, drops) in drops.iter().enumerate() {
-        container.push(Counted { drops, bomb: n == MANY / 2 });
+        container.push(Counted { drops: drops.clone(), bomb: n == MANY / 2 });
     }
     catch_unwind(AssertUnwindSafe(|| drop(container))).expect_err("one panics");
-    all_dropped(drops);
+    all_dropped(&drops);
     // A popped value is the caller's, and so is the panic.
     let drops = counts(2);
     let container = C::on(&Reclaimer::new());
-    container.push(Counted { drops: &drops[0], bomb: true });
+    container.push(Counted { drops: drops[0].clone(), bomb: true });
     let bomb = container.pop().expect("pushed");
     container.push(Counted::new(&drops[1]));
     catch_unwind(AssertUnwindSafe(|| drop(bomb))).expect_err("it panics");
     drop(container.pop().expect("pushed"));
     assert!(container.pop().is_none());
-    all_dropped(drops);
+    all_dropped(&drops);
 }
 
-fn iterated<C: Container<Counted<'static>>>() {
+fn iterated<C: Container<Counted>>() {
     let drops = counts(MANY);
     let mut container = C::on(&Reclaimer::new());
     container.extend(drops.iter().map(Counted::new));
     let mut iterator = container.into_iter();
     assert_eq!(iterator.by_ref().take(MANY / 2).count(), MANY / 2);
     drop(iterator);
-    all_dropped(drops);
+    all_dropped(&drops);
 }
 
-fn crowd<C: Container<Counted<'static>>>() {
+fn crowd<C: Container<Counted>>() {
     const THREADS: usize = 4;
     const EACH: usize = 10_000;
     let drops = counts(THREADS * EACH);
@@ -184,7 +185,7 @@ fn crowd<C: Container<Counted<'static>>>() {
         }
     });
     drop(container);
-    all_dropped(drops);
+    all_dropped(&drops);
 }
 
 /// Values that borrow: nothing of them outlives the structure.

@@ -2,15 +2,15 @@
 //! turn.
 //!
 //! # What is where
-//! A segment begins with its *line*: how far it is claimed (`tail`), how far it is taken (`head`), the state of each slot (a
-//! byte) and the link to the next segment. Values lie behind it. So a push and a pop that meet change one cache line and the
-//! value's, and where many values wait, those who push and those who pop are in different segments and share no line at all.
+//! A segment begins with how far it is claimed (`tail`), how far it is taken (`head`), the link to the next segment, and the
+//! state of each slot, a byte. Values lie behind that. So a push and a pop that meet share few lines, and where many values
+//! wait, those who push and those who pop are in different segments and share none.
 //!
 //! # Steps
 //! A push claims the next slot (a compare-and-swap of `tail`), puts its value there, and says so (a compare-and-swap of the
 //! slot's state from `EMPTY` to `FULL`). A pop finds the first slot that is not taken, and takes it by a compare-and-swap of
-//! `head`; the value is its own then. Where that slot is claimed and still empty, it waits a little; then it gives the slot
-//! up for good (`EMPTY` to `DEAD`), and the push that finds it so claims another.
+//! `head`; the value is its own then. Where that slot is claimed and still empty, it waits a little, some
+//! microseconds; then it gives the slot up for good (`EMPTY` to `DEAD`), and the push that finds it so claims another.
 //!
 //! # Invariants
 //! - `head` leads to a segment, `tail` to the same or a later one, and neither to one that is retired.
@@ -52,7 +52,7 @@ const FULL: u8 = 1;
 /// Given up: there will be none.
 const DEAD: u8 = 2;
 
-/// `N` slots. A cache line begins with it, and 48 states fill that.
+/// `N` slots.
 #[repr(C)]
 pub(crate) struct Segment<T, P: Protect, const N: usize> {
     next: AtomicPtr<Link<T, P, N>>,
@@ -136,7 +136,7 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
                 }
                 continue;
             }
-            // SeqCst: pairs with the load by which a pop finds the queue empty ("is_empty"). It publishes nothing.
+            // SeqCst: pairs with the load by which `front` finds the queue empty. It publishes nothing.
             if segment
                 .tail
                 .compare_exchange_weak(slot, slot + 1, ordered(Relaxed), Relaxed)
