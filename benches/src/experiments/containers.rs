@@ -162,7 +162,7 @@ shared! {
     Stack<u64>: Stack::with_reclaimer(&Reclaimer::new()), |all, n| all.push(n), |all| all.pop();
     crossbeam_queue::SegQueue<u64>: Default::default(), |all, n| all.push(n), |all| all.pop();
     concurrent_queue::ConcurrentQueue<u64>: concurrent_queue::ConcurrentQueue::unbounded(),
-        |all, n| drop(all.push(n)), |all| all.pop().ok();
+        |all, n| _ = all.push(n), |all| all.pop().ok();
     sdd::Queue<u64>: Default::default(), |all, n| drop(all.push(n)), |all| all.pop().map(|n| **n);
     sdd::Stack<u64>: Default::default(), |all, n| drop(all.push(n)), |all| all.pop().map(|n| **n);
     Mutex<VecDeque<u64>>: Default::default(),
@@ -258,7 +258,7 @@ fn memory<C: Container>() -> f64 {
     bytes(used()).saturating_sub(before) as f64 / VALUES as f64
 }
 
-fn contestants<C: Container>(
+fn contestants<C: Container + 'static>(
     kind: &str,
     who: &str,
     time: Duration,
@@ -280,7 +280,7 @@ fn job(kind: &str, options: &Options) -> Result<Samples, String> {
     let time = options.effort.turn();
     let mut all = vec![Contestant::new(PING_PONG, cpus::ping_pong)];
     macro_rules! all {
-        ($($who:literal: $of:ty;)*) => { $(contestants::<$of>(kind, $who, time, &mut all);)* };
+        ($($who:literal: $of:ty;)*) => {{ $(contestants::<$of>(kind, $who, time, &mut all);)* }};
     }
     match kind {
         "queue" => all! {
