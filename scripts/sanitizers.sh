@@ -34,14 +34,14 @@ fi
 
 # A build of the sanitizer's own. Its arguments are cargo's.
 checked() { # address or thread, arguments
-  local sanitizer=$1 cargo=(cargo) std=()
+  local sanitizer=$1 cargo=(cargo) std=() package=${package:-barrierd-reclaim}
   shift
   # `-Z` on a stable compiler.
   export RUSTC_BOOTSTRAP=1
   if [ "$sanitizer" = thread ]; then
     cargo=("${thread_cargo[@]}") std=(-Zbuild-std=std,panic_unwind,test,proc_macro)
   fi
-  RUSTFLAGS="-Zsanitizer=$sanitizer" "${cargo[@]}" test -q "${std[@]}" -p barrierd-reclaim \
+  RUSTFLAGS="-Zsanitizer=$sanitizer" "${cargo[@]}" test -q "${std[@]}" -p "$package" \
     --target "$host" --target-dir "$target/$sanitizer" "$@"
 }
 
@@ -81,6 +81,7 @@ else
   # One of its tests forgets guards on purpose.
   ASAN_OPTIONS=detect_leaks=1 checked address --test rcu -- --skip forgotten
   ASAN_OPTIONS=detect_leaks=0 checked address --test reclaim -- on_membarrier variants drop_in
+  package=barrierd-structures ASAN_OPTIONS=detect_leaks=1 checked address --test containers --test linearizable
   # These leak their counters, and payloads of panics.
   ASAN_OPTIONS=detect_leaks=0 checked address --test epoch
   finds address no_pins "AddressSanitizer: heap-use-after-free"
@@ -92,6 +93,7 @@ else
   checked thread --lib who_frees_runs_after_who_read
   checked thread --test detector --test structures --test plain_model --test rcu
   checked thread --test reclaim -- on_membarrier variants drop_in
+  package=barrierd-structures checked thread --test containers --test linearizable
   finds thread relaxed_unpin "ThreadSanitizer: data race"
 fi
 

@@ -2,6 +2,7 @@
 
 mod barriers;
 mod cells;
+mod containers;
 mod flushes;
 mod growth;
 mod in_flight;
@@ -38,7 +39,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 18] = [
+pub(crate) const ALL: &[Experiment] = &[
     reader::EXPERIMENT,
     walks::EXPERIMENT,
     writer::EXPERIMENT,
@@ -48,7 +49,7 @@ pub(crate) const ALL: [Experiment; 18] = [
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
     cells::EXPERIMENT,
-    papers::EXPERIMENT,
+pub(crate) const ALL: &[Experiment] = &[
     memory::EXPERIMENT,
     starts::EXPERIMENT,
     policy::EXPERIMENT,
