@@ -2,6 +2,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod map;
+pub mod map;
 mod queue;
 mod stack;
+
+pub use map::Map;
