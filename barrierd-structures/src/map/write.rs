@@ -2,7 +2,7 @@
 
 use super::list::Place;
 use super::node::{Draft, Node};
-use super::{List, Map};
+use super::{List, Map, room};
 use barrierd_reclaim::Guard;
 use core::borrow::Borrow;
 use core::fmt;
@@ -98,7 +98,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let own = self.count.add(1);
         let buckets = self.list.table.buckets();
         let pace = (buckets / 64).max(1);
-        if own.unsigned_abs() & (pace - 1) == 0 && self.count.sum() > buckets {
+        if own.unsigned_abs() & (pace - 1) == 0 && self.count.sum() > room(buckets) {
             self.list.table.grow(buckets);
         }
     }
@@ -109,7 +109,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let wanted = self.len().saturating_add(additional);
         loop {
             let buckets = self.list.table.buckets();
-            if buckets >= wanted {
+            if room(buckets) >= wanted {
                 return;
             }
             self.list.table.grow(buckets);

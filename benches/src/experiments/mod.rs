@@ -7,6 +7,7 @@ mod growth;
 mod in_flight;
 mod in_turn;
 mod latency;
+mod maps;
 mod memory;
 mod policy;
 mod reader;
@@ -36,7 +37,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 16] = [
+pub(crate) const ALL: [Experiment; 17] = [
     reader::EXPERIMENT,
     walks::EXPERIMENT,
     writer::EXPERIMENT,
@@ -46,6 +47,7 @@ pub(crate) const ALL: [Experiment; 16] = [
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
     cells::EXPERIMENT,
+    maps::EXPERIMENT,
     memory::EXPERIMENT,
     policy::EXPERIMENT,
     barriers::EXPERIMENT,
