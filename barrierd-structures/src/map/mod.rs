@@ -56,6 +56,8 @@ mod count;
 mod iter;
 mod link;
 mod list;
+#[cfg(all(barrierd_loom, test))]
+mod models;
 mod node;
 mod pinned;
 mod table;

@@ -27,7 +27,7 @@ thread's place, `handle` by a handle. All hash by ahash with the same seeds, exc
 does not hash. 1 Ki entries fit into the first caches, 1 Mi do not. *Found* and *absent* are reads alone; of *90/10* and *50/50* \
 so many of 100 operations are reads of random keys, half of which are there, and the rest are insertions and removals in equal \
 parts. All figures are nanoseconds of an operation on one thread, while so many run. *Grow* is the time of an insertion, from an \
-empty map of no capacity to 1 Mi entries, and *the longest insertion* is the longest of these, in microseconds, on one thread. \
+empty map of no capacity to 1 Mi entries, and *the longest 64 insertions* are the slowest of each 64 meanwhile. \
 *Bytes* is what the process grew by, for each of 1 Mi entries that were inserted one by one, 16 bytes of which are the entry.",
     run,
     job: Some(job),
@@ -43,7 +43,9 @@ const MIXES: [(&str, Mix); 4] = [
     ("50/50", Mix::Reads(50)),
 ];
 const GROW: &str = "grow to 1 Mi";
-const LONGEST: &str = "the longest insertion";
+const LONGEST: &str = "the longest 64 insertions";
+/// Insertions between two looks at the clock.
+const LOOK: u64 = 64;
 const BYTES: &str = "bytes";
 /// Between row and contestant, in the job's output.
 const BAR: &str = "|";
@@ -155,10 +157,8 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
 struct Turns {
     /// Fills a map, and returns what takes a turn on it: ns of an operation.
     filled: fn(u64) -> Box<dyn Fn(usize, Mix, Duration) -> f64>,
-    /// Grows a map from nothing on so many threads: ns of an insertion.
-    grown: fn(usize) -> f64,
-    /// The longest insertion meanwhile, us.
-    longest: fn() -> f64,
+    /// Grows a map from nothing on so many threads: ns of an insertion, and us of the longest 64.
+    grown: fn(usize) -> (f64, f64),
     /// Bytes of an entry.
     bytes: fn() -> f64,
 }
@@ -175,29 +175,30 @@ impl Turns {
             },
             grown: |threads| {
                 let map = C::new();
-                let begin = Instant::now();
                 let share = MANY / threads as u64;
-                thread::scope(|scope| {
-                    for thread in 0..threads as u64 {
-                        let map = &map;
-                        scope.spawn(move || {
-                            let mut local = map.local();
-                            let own = thread * share..(thread + 1) * share;
-                            own.for_each(|n| C::insert(&mut local, key(n), n));
-                        });
+                let fill = |thread: u64| {
+                    let mut local = map.local();
+                    let mut longest = Duration::ZERO;
+                    let mut last = Instant::now();
+                    for n in thread * share..(thread + 1) * share {
+                        C::insert(&mut local, key(n), n);
+                        if n % LOOK == 0 {
+                            let now = Instant::now();
+                            longest = longest.max(now - last);
+                            last = now;
+                        }
                     }
+                    longest.as_secs_f64() * 1e6
+                };
+                let begin = Instant::now();
+                let longest = thread::scope(|scope| {
+                    let fill = &fill;
+                    let threads: Vec<_> =
+                        (0..threads as u64).map(|n| scope.spawn(move || fill(n))).collect();
+                    let each = threads.into_iter().map(|it| it.join().expect("no panics"));
+                    each.fold(0.0, f64::max)
                 });
-                begin.elapsed().as_secs_f64() * 1e9 / share as f64
-            },
-            longest: || {
-                let map = C::new();
-                let mut local = map.local();
-                let times = (0..MANY).map(|n| {
-                    let begin = Instant::now();
-                    C::insert(&mut local, key(n), n);
-                    begin.elapsed()
-                });
-                times.max().unwrap_or_default().as_secs_f64() * 1e6
+                (begin.elapsed().as_secs_f64() * 1e9 / share as f64, longest)
             },
             bytes: || {
                 let before = objects::mib("VmRSS:");
@@ -237,16 +238,16 @@ fn mixes(threads: usize, (name, size): (&str, u64), options: &Options) -> Sample
 
 fn grow(threads: usize, options: &Options) -> Samples {
     let all = each();
-    let mut contestants = Vec::new();
-    for (who, turns) in &all {
-        let row = format!("{GROW}, {}{BAR}{who}", counted(threads));
-        contestants.push(Contestant::new(row, || (turns.grown)(threads)));
-        if threads == 1 {
-            let row = format!("{LONGEST}{BAR}{who}");
-            contestants.push(Contestant::new(row, || (turns.longest)()));
+    let mut samples = Samples::default();
+    for _ in 0..options.effort.pick(1, 3, 10) {
+        for (who, turns) in &all {
+            let (each, longest) = (turns.grown)(threads);
+            let threads = counted(threads);
+            samples.push(&format!("{GROW}, {threads}{BAR}{who}"), each);
+            samples.push(&format!("{LONGEST}, {threads}{BAR}{who}"), longest);
         }
     }
-    turns::take(options.effort.pick(1, 3, 10), &mut contestants)
+    samples
 }
 
 /// Nanoseconds of an operation, on each of so many threads.
