@@ -51,6 +51,7 @@
 //! Hashers, `Eq`, and closures run where nothing is half done: before a node is marked or linked. Destructors run in `retire`, after the
 //! node in question was unlinked and counted. A new node that is not linked yet is dropped with its [`Draft`](node::Draft).
 
+mod builder;
 mod compute;
 mod count;
 mod iter;
@@ -64,32 +65,20 @@ mod table;
 mod traits;
 mod write;
 
+pub use builder::MapBuilder;
 pub use compute::{Compute, Operation};
 pub use iter::{IntoIter, Iter, Keys, Values};
 pub use pinned::{MapHandle, Pinned};
 pub use write::OccupiedError;
 
 use barrierd_reclaim::{Guard, Reclaimer};
+use builder::room;
 use core::borrow::Borrow;
 use core::hash::{BuildHasher, Hash};
 use count::Count;
 use list::List;
 use node::Node;
 use std::hash::RandomState;
-
-/// The entries that there is room for in a map that was made without a capacity: 16 buckets.
-const FEWEST: usize = 12;
-
-/// The number of entries at which a table of so many buckets is full: three for four buckets. A found key is then the 1.4th of its
-/// list on average, at most, and every other bucket is empty.
-fn room(buckets: usize) -> usize {
-    buckets - buckets / 4
-}
-
-/// The number of buckets that has room for so many entries, before it is rounded up.
-fn buckets_for(entries: usize) -> usize {
-    entries.saturating_add(entries.div_ceil(3))
-}
 
 /// A concurrent hash map that grows, whose readers run no lock, no fence and no atomic read-modify-write.
 ///
@@ -184,65 +173,6 @@ pub struct Map<K, V, S = RandomState> {
 unsafe impl<K: Send, V: Send, S: Send> Send for Map<K, V, S> {}
 // SAFETY: through `&Map` threads share entries (`Sync`), and insert, remove and drop them on any of them (`Send`).
 unsafe impl<K: Send + Sync, V: Send + Sync, S: Sync> Sync for Map<K, V, S> {}
-
-/// Makes a map with settings of its own: [`Map::builder`].
-#[derive(Clone, Debug)]
-#[must_use = "it makes a map by `build`"]
-pub struct MapBuilder<S = RandomState> {
-    capacity: usize,
-    hasher: S,
-    reclaimer: Option<Reclaimer>,
-}
-
-impl<S> MapBuilder<S> {
-    /// Makes room for so many entries, so that the table does not grow before that. The default is 12.
-    pub fn capacity(mut self, entries: usize) -> MapBuilder<S> {
-        self.capacity = entries;
-        self
-    }
-
-    /// Takes another hasher. The default is [`RandomState`].
-    pub fn hasher<H>(self, hasher: H) -> MapBuilder<H> {
-        MapBuilder { capacity: self.capacity, hasher, reclaimer: self.reclaimer }
-    }
-
-    /// Takes a reclaimer of one's own, so that what is removed does not wait for readers of other structures, or for settings of
-    /// its own. The default is the process's, [`Reclaimer::global`].
-    pub fn reclaimer(mut self, reclaimer: &Reclaimer) -> MapBuilder<S> {
-        self.reclaimer = Some(reclaimer.clone());
-        self
-    }
-
-    /// Makes the map.
-    ///
-    /// # Panics
-    /// If the capacity is more than fits into memory.
-    pub fn build<K, V>(self) -> Map<K, V, S> {
-        Map {
-            list: List::new(buckets_for(self.capacity)),
-            hasher: self.hasher,
-            reclaimer: self.reclaimer.unwrap_or_else(|| Reclaimer::global().clone()),
-            count: Count::new(),
-        }
-    }
-}
-
-impl Map<(), ()> {
-    /// Returns a builder, for a map with a capacity, a hasher or a reclaimer of its own.
-    ///
-    /// ```
-    /// use barrierd_reclaim::Reclaimer;
-    /// use barrierd_structures::Map;
-    ///
-    /// let own = Reclaimer::new();
-    /// let map: Map<String, u32> = Map::builder().capacity(1000).reclaimer(&own).build();
-    /// let guard = own.pin();
-    /// assert_eq!(map.get("a", &guard), None);
-    /// ```
-    pub fn builder() -> MapBuilder {
-        MapBuilder { capacity: FEWEST, hasher: RandomState::new(), reclaimer: None }
-    }
-}
 
 impl<K, V> Map<K, V> {
     /// Makes an empty map on the process's own reclaimer ([`Reclaimer::global`]).

@@ -1,8 +1,9 @@
 //! Insertion, removal, update.
 
+use super::builder::room;
 use super::list::Place;
 use super::node::{Draft, Node};
-use super::{List, Map, room};
+use super::{List, Map};
 use barrierd_reclaim::Guard;
 use core::borrow::Borrow;
 use core::fmt;
