@@ -34,8 +34,7 @@
 mod backoff;
 #[cfg(not(barrierd_loom))]
 mod drain;
-#[cfg(not(barrierd_loom))]
-mod map;
+pub mod map;
 #[cfg(all(barrierd_loom, test))]
 mod models;
 mod protect;
@@ -51,6 +50,8 @@ mod section;
 mod stack;
 mod sync;
 
+#[cfg(not(barrierd_loom))]
+pub use map::Map;
 #[cfg(not(barrierd_loom))]
 pub use protection::{Hazards, Plain, Protection, Robust};
 #[cfg(not(barrierd_loom))]

@@ -8,6 +8,7 @@ mod growth;
 mod in_flight;
 mod in_turn;
 mod latency;
+mod maps;
 mod memory;
 mod papers;
 mod policy;
@@ -48,8 +49,10 @@ pub(crate) const ALL: &[Experiment] = &[
     in_flight::EXPERIMENT,
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
+    papers::EXPERIMENT,
     cells::EXPERIMENT,
-pub(crate) const ALL: &[Experiment] = &[
+    containers::EXPERIMENT,
+    maps::EXPERIMENT,
     memory::EXPERIMENT,
     starts::EXPERIMENT,
     policy::EXPERIMENT,
