@@ -13,7 +13,8 @@
 //! that every stamping thread loads ([`FLOOR`]). No clock is compared with another.
 //!
 //! `FlushProcessWriteBuffers` interrupts every CPU that runs a thread of the process, and returns when all have taken the
-//! interrupt; a thread that does not run was switched out. So it proves the same. It has no registration.
+//! interrupt; a thread that does not run was switched out. So it proves the same. It has no registration. FreeBSD's
+//! `membarrier(2)` is argued for in `platform/freebsd.rs`.
 //!
 //! # Registration
 //! Linux sells only to a process that has registered, which in one of several threads takes a grace period of
@@ -350,6 +351,7 @@ fn spacing_ns(price_ns: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::protocol::Words;
+    #[cfg(target_os = "linux")]
     use std::process::Command;
 
     #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
