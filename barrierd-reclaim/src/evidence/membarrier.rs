@@ -354,7 +354,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     use std::process::Command;
 
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn a_purchase_covers_all_before_it() {
         let words = Words::new();
@@ -368,7 +368,7 @@ mod tests {
 
     /// In a process of its own: the state is the process's.
     #[cfg(target_os = "linux")]
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn a21_who_leaves_the_registration_to_another_gives_it_a_second() {
         const NAME: &str = "a21_who_leaves_the_registration_to_another_gives_it_a_second";
