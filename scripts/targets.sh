@@ -178,7 +178,8 @@ while read -r target how with more; do
     *) [ "$target" = "$part" ] || continue ;;
   esac
   tried=$((tried + 1))
-  echo "== $target: $how${with:+ by $with}"
+  case $with in -) with_what="" ;; *) with_what=${with:+ by $with} ;; esac
+  echo "== $target: $how$with_what"
   if [ "$how" = check ]; then
     check "$target" </dev/null
   else

@@ -1,4 +1,4 @@
-//! FreeBSD's `membarrier(2)`, on x86-64: FreeBSD 14.1, with Linux's commands (`sys/membarrier.h`).
+//! FreeBSD's `membarrier(2)`, on x86-64: FreeBSD 14.1, with Linux's commands (sys/membarrier.h).
 //!
 //! It is taken from the C library by its name (`FBSD_1.7`), as neither rustix nor the crate libc declares it, and never
 //! called by its number: a kernel that does not know a system call ends the program by SIGSYS. A C library is no newer
@@ -21,12 +21,12 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 /// Whether there may be one on this system.
 pub(crate) const MAY_EXIST: bool = true;
 
-// Of `sys/membarrier.h`: bits, which the query returns together.
+// Of sys/membarrier.h: bits, which the query returns together.
 const QUERY: c_int = 0;
 const PRIVATE_EXPEDITED: c_int = 0x08;
 const REGISTER_PRIVATE_EXPEDITED: c_int = 0x10;
 
-// Of `errno.h`.
+// Of errno.h.
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
@@ -100,6 +100,6 @@ fn find() -> Option<Membarrier> {
         }
         FOUND.store(found, Relaxed);
     }
-    // SAFETY: the C library's function of that name, which `sys/membarrier.h` declares so.
+    // SAFETY: the C library's function of that name, which sys/membarrier.h declares so.
     (found != NONE).then(|| unsafe { transmute::<*mut c_void, Membarrier>(found) })
 }
