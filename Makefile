@@ -15,7 +15,7 @@ help:
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
-	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/3 chooses"
+	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/4 chooses"
 	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
 	@echo "make msrv    everything except the benchmarks with the oldest Rust that is promised"
 	@echo "make package every published crate, built from its own tarball"
@@ -70,6 +70,7 @@ lint:
 	@scripts/deps.sh lint
 	scripts/links.py
 	scripts/published.py check
+	scripts/targets.sh table
 	scripts/public_api.sh
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The reclaimer's stress tests under AddressSanitizer, ThreadSanitizer and valgrind; and broken builds
 # that each sanitizer must find out. AddressSanitizer's runtime comes with rustup's toolchains. ThreadSanitizer
-# needs a compiler that has the standard library's source: nightly with rust-src (`rustup toolchain install
-# nightly --component rust-src`), else Debian's (rust_src.sh). Valgrind comes with `make deps`. What is
-# missing is named, loudly; under CI nothing may be.
+# needs a compiler that has the standard library's source: rustup's nightly with rust-src, else Debian's, which
+# rust_src.sh gets. Valgrind comes with `make deps`. What is missing is named, loudly; under CI nothing may be.
 #
 # ThreadSanitizer does not know fences, and the protocol lives by them. It needs none: a fence or a
 # barrier only rules out that a reader *finds* what was unlinked, so that in real executions there is
