@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Queue`] | first in, first out | 9 to 10 bytes |
 //! | [`Stack`] | last in, first out | 32 bytes |
+//! | [`Map`] | by keys, in no order; it grows | 64 bytes with a key of 8 |
 //!
 //! ```
 //! use barrierd_structures::{Queue, Stack};
@@ -17,6 +18,7 @@
 //! ```
 //!
 //! # Sections
+//! The map's references live as long as a section that its user opens ([`Map::pin`], or any guard of its reclaimer).
 //! Operations of the stack and the queue open a section by themselves, on the calling thread's place in the structure's
 //! reclaimer; a [`handle`](Queue::handle) spares looking that up. Values are moved out, so nobody needs a guard to hold one.
 //! [`Protection`] says what a thread that is stopped in the midst of an operation holds back.

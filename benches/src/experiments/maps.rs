@@ -153,10 +153,13 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
     }
 }
 
+/// A turn on a map that is filled: threads, mix, time; ns of an operation.
+type Turn = Box<dyn Fn(usize, Mix, Duration) -> f64>;
+
 /// What can be done with one of the maps.
 struct Turns {
-    /// Fills a map, and returns what takes a turn on it: ns of an operation.
-    filled: fn(u64) -> Box<dyn Fn(usize, Mix, Duration) -> f64>,
+    /// Fills a map, and returns what takes a turn on it.
+    filled: fn(u64) -> Turn,
     /// Grows a map from nothing on so many threads: ns of an insertion, and us of the longest 64.
     grown: fn(usize) -> (f64, f64),
     /// Bytes of an entry.
