@@ -44,6 +44,17 @@ const ROWS: [(&str, &str); 7] = [
     ("stack, pairs, 2 threads", "M/s"),
     ("stack, memory", "bytes a value"),
 ];
+const KINDS: [&str; 2] = ["queue", "stack"];
+/// The overview's table, and those that are in it.
+const SHORT_TITLE: &str = "Stacks and queues in safe code (`barrierd-structures`)";
+const SHORT: [&str; 6] = [
+    "barrierd, handle",
+    "barrierd",
+    "crossbeam-queue",
+    "concurrent-queue",
+    "Mutex, std",
+    "Mutex, parking_lot",
+];
 /// Between row and contestant, in the job's output.
 const BAR: &str = "|";
 const OURS: &str = "barrierd, handle";
@@ -51,18 +62,21 @@ const PING_PONG: &str = "(ping-pong ns)";
 const BATCH: u64 = 256;
 
 fn run(bench: &mut Bench) {
-    let patience = Duration::from_secs(120);
     let mut samples = Samples::default();
-    for kind in ["queue", "stack"] {
-        match job::done(bench, Allocator::System, &format!("containers {kind}"), patience) {
-            Ok(own) => samples.append(&own),
-            Err(error) => bench.report.miss(error),
-        }
+    let rounds = bench.effort.rounds();
+    for kind in KINDS {
+        let names: Vec<&str> = contestants(kind).iter().map(|(name, _)| *name).collect();
+        let all = job::in_turn(bench, Allocator::System, "containers", &[kind], &names, rounds);
+        all.iter().for_each(|(_, own)| samples.append(own));
     }
     if let Some(spread) = samples.of(PING_PONG) {
         bench.report.say(&format!("A line's way there and back took {} ns.", spread.shown()));
     }
-    let mut bars = Bars { title: "Stacks and queues, million a second".into(), ..Bars::default() };
+    let mut bars = Bars {
+        title: "Stacks and queues, million a second".into(),
+        better: Some(Better::Higher),
+        ..Bars::default()
+    };
     for (row, unit) in ROWS {
         let mut table = Table::new(["", unit, "x of it"]);
         let mut group = Vec::new();
@@ -77,6 +91,9 @@ fn run(bench: &mut Bench) {
         let entries: Vec<(String, f64)> =
             group.iter().map(|(who, spread)| (who.clone(), spread.median)).collect();
         let better = if unit == "M/s" { Better::Higher } else { Better::Lower };
+        for (who, median) in entries.iter().filter(|(who, _)| SHORT.contains(&who.as_str())) {
+            bench.report.headline_of(SHORT_TITLE, &format!("{row}, {unit}"), who, number(*median));
+        }
         bench.report.principal(&format!("{row}, {unit}"), better, entries);
         bench.report.table(&format!("{row}, {unit} (and {OURS} as a multiple of each)"), &table);
         if unit == "M/s" {
@@ -258,12 +275,15 @@ fn memory<C: Container>() -> f64 {
     bytes(used()).saturating_sub(before) as f64 / VALUES as f64
 }
 
-fn contestants<C: Container + 'static>(
+/// What a contestant does in a round.
+type Turns = fn(&str, &str, Duration) -> Vec<Contestant<'static>>;
+
+fn turns_of<C: Container + 'static>(
     kind: &str,
     who: &str,
     time: Duration,
-    all: &mut Vec<Contestant<'static>>,
-) {
+) -> Vec<Contestant<'static>> {
+    let mut all = vec![Contestant::new(PING_PONG, cpus::ping_pong)];
     for threads in [1, 2] {
         let plural = if threads == 1 { "" } else { "s" };
         let name = format!("{kind}, pairs, {threads} thread{plural}{BAR}{who}");
@@ -274,13 +294,13 @@ fn contestants<C: Container + 'static>(
         all.push(Contestant::new(name, move || handed_on::<C>(time)));
     }
     all.push(Contestant::new(format!("{kind}, memory{BAR}{who}"), memory::<C>));
+    all
 }
 
-fn job(kind: &str, options: &Options) -> Result<Samples, String> {
-    let time = options.effort.turn();
-    let mut all = vec![Contestant::new(PING_PONG, cpus::ping_pong)];
+/// Returns the contestants of a kind; each has a process of its own, as some share garbage with all of their kind in it.
+fn contestants(kind: &str) -> Vec<(&'static str, Turns)> {
     macro_rules! all {
-        ($($who:literal: $of:ty;)*) => {{ $(contestants::<$of>(kind, $who, time, &mut all);)* }};
+        ($($who:literal: $of:ty;)*) => { vec![$(($who, turns_of::<$of> as Turns)),*] };
     }
     match kind {
         "queue" => all! {
@@ -303,7 +323,14 @@ fn job(kind: &str, options: &Options) -> Result<Samples, String> {
             "Mutex, std": Shared<Mutex<Vec<u64>>>;
             "Mutex, parking_lot": Shared<parking_lot::Mutex<Vec<u64>>>;
         },
-        _ => return Err("containers queue|stack".into()),
+        _ => Vec::new(),
     }
-    Ok(turns::take(options.effort.rounds(), &mut all))
+}
+
+fn job(what: &str, options: &Options) -> Result<Samples, String> {
+    let (kind, who) = what.split_once(' ').ok_or("containers queue|stack NAME")?;
+    let all = contestants(kind);
+    let (_, turns) = all.iter().find(|(name, _)| *name == who).ok_or("no such container")?;
+    // A round, after one that warms up: the next one's turn comes in another process.
+    Ok(turns::take(1, &mut turns(kind, who, options.effort.turn())))
 }

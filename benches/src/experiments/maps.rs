@@ -52,6 +52,18 @@ const BAR: &str = "|";
 const BATCH: u64 = 256;
 /// What ratios are of.
 const PEER: &str = "papaya";
+/// The overview's table, and what is in it.
+const SHORT_TITLE: &str = "Hash maps in safe code (`barrierd-structures`)";
+const SHORT: [&str; 6] =
+    ["barrierd, handle", "barrierd, pin", "papaya", "scc", "dashmap", "flurry"];
+const SHORT_ROWS: [&str; 6] = [
+    "found, 1 Ki, 1 thread",
+    "found, 1 Ki, 2 threads",
+    "90/10, 1 Ki, 2 threads",
+    "found, 1 Mi, 1 thread",
+    "90/10, 1 Mi, 2 threads",
+    BYTES,
+];
 
 #[derive(Clone, Copy)]
 enum Mix {
@@ -87,7 +99,12 @@ fn run(bench: &mut Bench) {
         }
     }
     split(&mut rows, &bytes);
-    let mut bars = Bars { title: "A map's operation, ns".into(), log: true, ..Bars::default() };
+    let mut bars = Bars {
+        title: "A map's operation, ns".into(),
+        log: true,
+        better: Some(Better::Lower),
+        ..Bars::default()
+    };
     for (row, unit, samples) in &rows {
         let mut table = Table::new(["", *unit, "x of papaya's"]);
         let mut group = Vec::new();
@@ -100,6 +117,16 @@ fn run(bench: &mut Bench) {
         }
         let entries: Vec<(String, f64)> =
             group.iter().map(|(who, spread)| (who.clone(), spread.median)).collect();
+        if SHORT_ROWS.contains(&row.as_str()) {
+            for (who, median) in entries.iter().filter(|(who, _)| SHORT.contains(&who.as_str())) {
+                bench.report.headline_of(
+                    SHORT_TITLE,
+                    &format!("{row}, {unit}"),
+                    who,
+                    number(*median),
+                );
+            }
+        }
         bench.report.principal(&format!("map: {row}, {unit}"), Better::Lower, entries);
         bench.report.table(&format!("{row}, {unit}"), &table);
         if row.ends_with("1 thread") && *unit == "ns" {
