@@ -99,28 +99,52 @@ impl Drop for StopOnDrop<'_> {
 /// Returns the nanoseconds that a cache line takes from one CPU to another and back, at its quickest: how far apart the first
 /// and the last are at the moment. A hypervisor may move them.
 pub(crate) fn ping_pong() -> f64 {
-    const BURSTS: u64 = 20;
-    const TRIPS: u64 = 200;
+    const TRIPS: u64 = 100;
+    /// On a busy machine each trip may take a time slice.
+    const PATIENCE: Duration = Duration::from_millis(20);
+    /// The ball is out.
+    const OUT: u64 = u64::MAX;
     let ball = AtomicU64::new(0);
     let cpus = allowed();
-    // Returns the quickest burst's time for each trip.
-    let play = |own: u64, cpu: usize| {
-        stay_on(cpu);
-        let burst = |burst: u64| {
-            let begin = Instant::now();
-            for n in burst * TRIPS..(burst + 1) * TRIPS {
-                while ball.load(Relaxed) != 2 * n + own {
-                    spin_loop();
-                }
+    // Waits for the ball and hits it, so many times. Returns whether it is still in.
+    let hits = |first: u64, own: u64| {
+        (first..first + TRIPS).all(|n| {
+            let mut seen = ball.load(Relaxed);
+            while seen != 2 * n + own && seen != OUT {
+                spin_loop();
+                seen = ball.load(Relaxed);
+            }
+            if seen != OUT {
                 ball.store(2 * n + own + 1, Relaxed);
             }
-            begin.elapsed().as_secs_f64() * 1e9 / TRIPS as f64
-        };
-        (0..BURSTS).map(burst).fold(f64::MAX, f64::min)
+            seen != OUT
+        })
+    };
+    let serve = || {
+        stay_on(cpus[0]);
+        let (begin, mut quickest) = (Instant::now(), f64::MAX);
+        for burst in 0..40 {
+            let from = Instant::now();
+            hits(burst * TRIPS, 0);
+            quickest = quickest.min(from.elapsed().as_secs_f64() * 1e9 / TRIPS as f64);
+            // The answer to the last one, so that nobody hits the ball after it is out.
+            while ball.load(Relaxed) != 2 * (burst + 1) * TRIPS {
+                spin_loop();
+            }
+            if begin.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        ball.store(OUT, Relaxed);
+        quickest
+    };
+    let answer = || {
+        stay_on(cpus[cpus.len() - 1]);
+        let _ = (0..40).all(|burst| hits(burst * TRIPS, 1));
     };
     // Threads of their own both: where this one may run must stay.
     thread::scope(|scope| {
-        scope.spawn(|| play(1, cpus[cpus.len() - 1]));
-        scope.spawn(|| play(0, cpus[0])).join().unwrap_or(f64::NAN)
+        scope.spawn(answer);
+        scope.spawn(serve).join().unwrap_or(f64::NAN)
     })
 }
