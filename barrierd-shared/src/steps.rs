@@ -42,6 +42,8 @@ pub(crate) fn broken(_: Mutant) -> bool {
 pub(crate) use testing::broken;
 
 /// A rule to leave out.
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only tests leave one out"))]
+#[allow(unreachable_pub, reason = "lib.rs shows it to the tests")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mutant {
