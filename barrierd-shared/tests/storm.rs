@@ -123,7 +123,8 @@ fn write(region: &Region, barrier: &Path) -> Result<(), Broken> {
                 Err(WriteError::OutOfMemory { .. }) => {
                     let soon = Instant::now() + Duration::from_millis(20);
                     match writer.synchronize(soon) {
-                        Ok(()) | Err(WriteError::Deadline { .. }) => {}
+                        // A writer that is stopped in its turn keeps it.
+                        Ok(()) | Err(WriteError::Deadline { .. } | WriteError::Busy { .. }) => {}
                         Err(error) => return Err(error.to_string()),
                     }
                 }
@@ -141,7 +142,7 @@ fn change(writer: &mut Writer, random: &mut Random) -> Result<(), WriteError> {
     let turn = writer.turn()?;
     let root = turn.root::<Node>(random.below(ROOTS));
     let first = turn.load(root);
-    let fresh = || {
+    let mut fresh = || {
         let key = random.next();
         let fresh = turn.alloc::<Node>()?;
         fresh.write(|node| &node.key, key);
