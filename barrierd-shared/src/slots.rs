@@ -58,7 +58,8 @@ pub(crate) fn stamp(latest: &AtomicU64, clock: impl FnOnce() -> u64) -> u64 {
     let now = clock();
     // Relaxed: stamps are taken in turns, whose word orders them. Unique and rising, so that "not less" suffices in a scan; a
     // stamp ahead of the clock is late, never early.
-    let stamp = ((now | IDLE) + 1).max((latest.load(Ordering::Relaxed) & !IDLE) + 2);
+    let last = latest.load(Ordering::Relaxed) & !IDLE;
+    let stamp = (now | IDLE).saturating_add(1).max(last.saturating_add(2)) & !IDLE;
     // Release: partner of `pin`.
     latest.store(stamp, Ordering::Release);
     stamp
@@ -96,5 +97,39 @@ impl Scan {
     /// strictly above), or each reader has shown that it has seen it; and no open section is older.
     pub(crate) fn frees(self, stamp: u64, watermark: u64) -> bool {
         (stamp < watermark || stamp <= self.seen) && stamp <= self.oldest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_are_even_rise_and_lead_a_clock_that_stands_still() {
+        let latest = AtomicU64::new(0);
+        let stamps: Vec<_> = [5, 5, 4, 100, 101].map(|clock| stamp(&latest, || clock)).into();
+        assert_eq!(stamps, [6, 8, 10, 102, 104]);
+        latest.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(stamp(&latest, || 7), u64::MAX - 1);
+    }
+
+    #[test]
+    fn a_slot_shows_what_its_reader_has_seen() {
+        let (latest, slot) = (AtomicU64::new(0), AtomicU64::new(NOBODY));
+        let unlinked = stamp(&latest, || 10);
+        assert!(Scan::of(&slot).frees(unlinked, 0), "nobody holds nothing");
+        take(&slot);
+        assert!(!Scan::of(&slot).frees(unlinked, 0), "it has shown nothing");
+        assert!(Scan::of(&slot).frees(unlinked, unlinked + 1), "the barrier has passed");
+        assert!(!Scan::of(&slot).frees(unlinked, unlinked), "strictly");
+        pin(&latest, &slot);
+        assert!(Scan::of(&slot).frees(unlinked, 0), "it pinned after the unlink");
+        let later = stamp(&latest, || 20);
+        assert!(!Scan::of(&slot).frees(later, u64::MAX), "its section is older");
+        unpin(&slot);
+        assert!(!Scan::of(&slot).frees(later, 0), "idle, and has not seen it");
+        assert!(Scan::of(&slot).frees(later, later + 1));
+        leave(&slot);
+        assert!(Scan::of(&slot).frees(later, 0));
     }
 }

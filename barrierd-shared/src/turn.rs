@@ -78,3 +78,39 @@ pub(crate) fn leave(turn: &AtomicU64, dirty: bool) {
     // Release: pairs with the Acquire in `take`.
     turn.store(word | if dirty { DIRTY } else { 0 }, Ordering::Release);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_taken_from_the_dead_and_from_ones_own_predecessor() {
+        let (word, now) = (AtomicU64::new(0), Instant::now());
+        assert_eq!(take(&word, 3, now, |_| false), Ok(Taken { dirty: false }));
+        assert_eq!(take(&word, 4, now, |_| false), Err(3));
+        assert_eq!(take(&word, 4, now, |dead| dead == 3), Ok(Taken { dirty: true }));
+        assert_eq!(take(&word, 4, now, |_| false), Ok(Taken { dirty: true }), "its predecessor's");
+        leave(&word, true);
+        assert_eq!(take(&word, 5, now, |_| false), Ok(Taken { dirty: true }), "left half done");
+        leave(&word, false);
+        assert_eq!(take(&word, 5, now, |_| false), Ok(Taken { dirty: false }));
+        assert_eq!(holder(word.load(Ordering::Relaxed)), Some(5));
+    }
+
+    #[test]
+    fn a_turn_that_was_begun_since_is_not_taken() {
+        let (word, now) = (AtomicU64::new(0), Instant::now());
+        take(&word, 1, now, |_| false).expect("free");
+        // The answer "dead" was for the turn before: the holder has left it and taken another since.
+        let begins_anew = std::cell::Cell::new(true);
+        let taken = take(&word, 2, now, |_| {
+            if begins_anew.replace(false) {
+                leave(&word, false);
+                take(&word, 1, now, |_| false).expect("free");
+                return true;
+            }
+            false
+        });
+        assert_eq!(taken, Err(1));
+    }
+}
