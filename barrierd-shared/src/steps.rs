@@ -51,12 +51,10 @@ pub enum Mutant {
     EarlyDeath = 1,
     /// A change is noted after it was made.
     LateIntention = 2,
-    /// The barrier is not waited for.
-    NoBarrier = 3,
     /// The slots are not looked at.
-    NoSlots = 4,
+    NoSlots = 3,
     /// Recovery believes that a noted change was not made.
-    Unasked = 5,
+    Unasked = 4,
 }
 
 /// How tests kill and break.
