@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use barrierd_client::boot::BootId;
 
 use crate::blocks::Corrupt;
+use crate::lock::LockError;
 
 /// The reason why a region was not made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +120,29 @@ pub enum JoinError {
     /// The file behind the region's descriptor is not the region's any more: the program has closed it.
     #[error("the region's descriptor has been closed by this program: open the region again")]
     Closed,
+    /// `/proc` is not there, or does not lead to this thread's descriptors.
+    #[error(
+        "/proc/thread-self/fd does not lead to this thread's descriptors: mount proc there, of this pid namespace"
+    )]
+    NoProc,
+    /// This process has the file open and may not open it again: it has changed its user since, or was given the descriptor.
+    #[error(
+        "this process may not open the file of the {role}s' slots for writing: take the slot before privileges are dropped, or give that file to the user or group that is to have slots ({source})"
+    )]
+    Denied {
+        /// `reader` or `writer`.
+        role: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file system forgets a lock though a mapping keeps the file open, so nobody could tell there who lives.
+    #[error(
+        "the file system ({name}) drops a lock that a mapping should keep, so the living would look dead: put the region on another one, as /dev/shm, or in memory (Region::create_in_memory)"
+    )]
+    FileSystem {
+        /// Its name, or the number of its kind (`statfs`).
+        name: String,
+    },
     /// The system refused.
     #[error("take a {role}'s slot: {source}")]
     Io {
@@ -130,6 +154,18 @@ pub enum JoinError {
     /// The turn of the dead writer whose slot this was could not be taken over.
     #[error(transparent)]
     Write(#[from] WriteError),
+}
+
+impl JoinError {
+    pub(crate) fn lock(role: &'static str) -> impl Fn(LockError) -> JoinError {
+        move |error| match error {
+            LockError::Closed => JoinError::Closed,
+            LockError::NoProc => JoinError::NoProc,
+            LockError::Denied(source) => JoinError::Denied { role, source },
+            LockError::Dropped(name) => JoinError::FileSystem { name },
+            LockError::Io(source) => JoinError::Io { role, source },
+        }
+    }
 }
 
 /// The reason why a writer's call did nothing, or not all.

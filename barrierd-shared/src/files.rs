@@ -5,7 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use barrierd_client::boot::BootId;
@@ -16,6 +16,7 @@ use crate::layout::{
     BLOCKS, BOOT, BYTES, DATA_MAGIC, ID, MAGIC, MAX_READERS, MAX_WRITERS, READERS, SLOTS_MAGIC,
     TOP, VERSION, VERSION_AT, WRITERS, slot_at, slots_bytes,
 };
+use crate::lock::LockFile;
 use crate::map::Map;
 use crate::region::Options;
 use crate::slots;
@@ -24,23 +25,16 @@ use crate::slots;
 pub(crate) struct Inner {
     pub(crate) data: Map,
     pub(crate) slots: Map,
-    pub(crate) data_file: File,
-    pub(crate) slots_file: File,
-    /// Device and inode, of either.
-    data_is: (u64, u64),
-    slots_is: (u64, u64),
+    pub(crate) data_file: LockFile,
+    pub(crate) slots_file: LockFile,
     pub(crate) readers: usize,
     pub(crate) writers: usize,
 }
 
 impl Inner {
-    /// Returns whether the descriptors are still the region's. A program that closes all of its descriptors, and opens others,
-    /// would otherwise ask another file who lives. Ask after the answers that it is to vouch for: a descriptor that is
-    /// the region's now was it then.
+    /// Returns whether the descriptors are still the region's ([`LockFile::is_itself`]).
     pub(crate) fn has_its_files(&self) -> bool {
-        let is =
-            |file: &File, is| file.metadata().is_ok_and(|found| (found.dev(), found.ino()) == is);
-        is(&self.data_file, self.data_is) && is(&self.slots_file, self.slots_is)
+        self.data_file.is_itself() && self.slots_file.is_itself()
     }
 }
 
@@ -130,7 +124,6 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<Inner, RegionError> {
 /// The words that both files have, as they stand in the file.
 struct Header {
     len: u64,
-    is: (u64, u64),
     readers: usize,
     id: u64,
 }
@@ -138,7 +131,7 @@ struct Header {
 impl Header {
     fn of(file: &File, name: &'static str, magic: u64) -> Result<Header, RegionError> {
         let about = file.metadata().map_err(RegionError::io(format!("look at the {name} file")))?;
-        let (len, is) = (about.len(), (about.dev(), about.ino()));
+        let len = about.len();
         if !about.is_file() || len < 8 {
             return Err(RegionError::Short { file: name, found: len, wanted: BLOCKS });
         }
@@ -157,7 +150,7 @@ impl Header {
         let nonsense = RegionError::Nonsense { file: name, what: "readers", found };
         let readers =
             usize::try_from(found).ok().filter(|readers| (1..=MAX_READERS).contains(readers));
-        Ok(Header { len, is, readers: readers.ok_or(nonsense)?, id: read(file, ID)? })
+        Ok(Header { len, readers: readers.ok_or(nonsense)?, id: read(file, ID)? })
     }
 }
 
@@ -198,13 +191,12 @@ pub(crate) fn check(data: File, slots: File, writable: bool) -> Result<Inner, Re
     let map = |file: &File, len, writable| {
         Map::new(file, len, writable).map_err(RegionError::io("map a region's file"))
     };
+    let locks = |file| LockFile::new(file).map_err(RegionError::io("look at a region's file"));
     Ok(Inner {
         data: map(&data, bytes, writable)?,
         slots: map(&slots, slots_bytes(header.readers), true)?,
-        data_file: data,
-        slots_file: slots,
-        data_is: header.is,
-        slots_is: beside.is,
+        data_file: locks(data)?,
+        slots_file: locks(slots)?,
         readers: header.readers,
         writers,
     })

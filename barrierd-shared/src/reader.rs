@@ -42,12 +42,10 @@ impl Reader {
         let inner = region.inner();
         for round in 0..ROUNDS {
             for index in 0..inner.readers {
-                let Some(lock) = SlotLock::try_take(&inner.slots_file, index).map_err(io)? else {
+                let taken = SlotLock::try_take(&inner.slots_file, index);
+                let Some(lock) = taken.map_err(JoinError::lock("reader"))? else {
                     continue;
                 };
-                if !inner.has_its_files() {
-                    return Err(JoinError::Closed);
-                }
                 let slot = inner.slots.word(slot_at(index));
                 // Before anything is followed: see there.
                 slots::take(slot);

@@ -5,7 +5,6 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -206,7 +205,7 @@ impl Region {
     ///
     /// What the system says.
     pub fn owner(&self) -> std::io::Result<u32> {
-        Ok(self.0.data_file.metadata()?.uid())
+        Ok(rustix::fs::fstat(&self.0.data_file)?.st_uid)
     }
 
     /// Returns the most readers at once.

@@ -94,16 +94,14 @@ impl Writer {
         let process = Process::current().map_err(io)?;
         let mut taken = None;
         for index in 0..inner.writers {
-            if let Some(lock) = SlotLock::try_take(&inner.data_file, index).map_err(io)? {
+            let lock = SlotLock::try_take(&inner.data_file, index);
+            if let Some(lock) = lock.map_err(JoinError::lock("writer"))? {
                 taken = Some((index, lock));
                 break;
             }
         }
         let (index, lock) =
             taken.ok_or(JoinError::Full { role: "writer", slots: inner.writers })?;
-        if !inner.has_its_files() {
-            return Err(JoinError::Closed);
-        }
         let pid = u64::from(std::process::id());
         inner.data.word(WRITER_PIDS + index as u64 * 8).store(pid, Ordering::Relaxed);
         let dies_in_turn =
@@ -262,8 +260,5 @@ impl std::fmt::Debug for Writer {
 /// Returns whether the writer's lock is free. What can't be asked lives.
 fn writer_is_dead(inner: &Inner, writer: usize) -> bool {
     // A number that is no writer's stands there since somebody broke the word: nobody has that turn.
-    let held =
-        writer < inner.writers && SlotLock::is_held(&inner.data_file, writer).unwrap_or(true);
-    // After the answer, which this vouches for.
-    !held && inner.has_its_files()
+    writer >= inner.writers || !SlotLock::is_held(&inner.data_file, writer).unwrap_or(true)
 }
