@@ -3,13 +3,13 @@
 //! This file owns what a header must say before anything else is believed. It knows nothing of what is done with the memory.
 
 use std::fs::{File, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use barrierd_client::boot::BootId;
 use rustix::fs::{FallocateFlags, Gid, Mode, fallocate, fchmod, fchown};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::error::RegionError;
 use crate::layout::{
@@ -50,15 +50,40 @@ pub(crate) fn new_path(path: &Path, id: u64) -> PathBuf {
     name.into()
 }
 
-/// A number that no other region has: a hash of nothing, under a key that the system gave.
-pub(crate) fn random() -> u64 {
-    RandomState::new().hash_one(std::process::id())
+/// A number that no other region has.
+pub(crate) fn random() -> Result<u64, RegionError> {
+    let mut number = [0; 8];
+    getrandom(&mut number, GetRandomFlags::empty())
+        .map_err(|errno| RegionError::io("ask for a random number")(errno.into()))?;
+    Ok(u64::from_le_bytes(number))
 }
 
-pub(crate) fn new_file(path: &Path) -> Result<File, RegionError> {
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).create_new(true).mode(0o600);
-    options.open(path).map_err(RegionError::io(format!("create {path:?}")))
+/// Files that this call has made, and that are removed with this value.
+#[derive(Default)]
+pub(crate) struct Unfinished(Vec<PathBuf>);
+
+impl Unfinished {
+    pub(crate) fn file(&mut self, path: PathBuf) -> Result<File, RegionError> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create_new(true).mode(0o600);
+        let made = options.open(&path).map_err(RegionError::io(format!("create {path:?}")))?;
+        // Only now: what was there before is somebody else's.
+        self.0.push(path);
+        Ok(made)
+    }
+
+    pub(crate) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Whether it is there or not does not matter.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Gives both files their length and their headers.
@@ -200,4 +225,25 @@ pub(crate) fn check(data: File, slots: File, writable: bool) -> Result<Inner, Re
         readers: header.readers,
         writers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_made_here_is_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [others, own, kept] = ["others", "own", "kept"].map(|name| dir.path().join(name));
+        std::fs::write(&others, "somebody's").expect("written");
+        let mut unfinished = Unfinished::default();
+        unfinished.file(own.clone()).expect("made");
+        unfinished.file(others.clone()).map(drop).expect_err("it is there already");
+        drop(unfinished);
+        assert!(others.exists() && !own.exists());
+        let mut finished = Unfinished::default();
+        finished.file(kept.clone()).expect("made");
+        finished.keep();
+        assert!(kept.exists());
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::error::{JoinError, RegionError};
-use crate::files::{self, Inner, check, fill, new_file, new_path, random, slots_path};
+use crate::files::{self, Inner, Unfinished, check, fill, new_path, random, slots_path};
 use crate::layout::{BLOCKS, MAX_READERS, MAX_WRITERS};
 use crate::reader::Reader;
 use crate::stats::Stats;
@@ -118,27 +118,21 @@ impl Region {
         if path.symlink_metadata().is_ok() {
             return Err(RegionError::Exists { path: path.into() });
         }
-        let id = random();
-        let (beside, unfinished) = (slots_path(path, id), new_path(path, id));
-        let made = (|| {
-            let slots = new_file(&beside)?;
-            let data = new_file(&unfinished)?;
-            fill(&data, &slots, id, options)?;
-            // Not rename: that would replace what somebody else has made meanwhile.
-            match std::fs::hard_link(&unfinished, path) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    Err(RegionError::Exists { path: path.into() })
-                }
-                done => done.map_err(RegionError::io(format!("link {path:?}"))),
-            }?;
-            check(data, slots, true).map(Region::of)
-        })();
-        // Whether it is there or not does not matter.
-        let _ = std::fs::remove_file(&unfinished);
-        if made.is_err() {
-            let _ = std::fs::remove_file(&beside);
-        }
-        made
+        let id = random()?;
+        let (mut beside, mut new) = (Unfinished::default(), Unfinished::default());
+        let slots = beside.file(slots_path(path, id))?;
+        let unfinished = new_path(path, id);
+        let data = new.file(unfinished.clone())?;
+        fill(&data, &slots, id, options)?;
+        // All that may fail comes before the link.
+        let made = check(data, slots, true)?;
+        // Not rename: that would replace what somebody else has made meanwhile.
+        std::fs::hard_link(&unfinished, path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => RegionError::Exists { path: path.into() },
+            _ => RegionError::io(format!("link {path:?}"))(error),
+        })?;
+        beside.keep();
+        Ok(Region::of(made))
     }
 
     /// Makes a region that no path leads to, in two files in memory whose length is sealed. Give both
@@ -156,7 +150,7 @@ impl Region {
                 .map_err(|errno| RegionError::io("memfd_create")(errno.into()))
         };
         let (data, slots) = (new("barrierd-data")?, new("barrierd-slots")?);
-        fill(&data, &slots, random(), options)?;
+        fill(&data, &slots, random()?, options)?;
         for file in [&data, &slots] {
             fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
                 .map_err(|errno| RegionError::io("seal a file in memory")(errno.into()))?;

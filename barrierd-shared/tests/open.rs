@@ -127,6 +127,29 @@ fn slots_that_are_not_the_regions_are_refused() {
 }
 
 #[test]
+fn a_region_that_cannot_be_mapped_is_not_there_at_all() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    // SAFETY: the child limits itself, makes a region and ends; glibc makes malloc usable there.
+    let status = unsafe {
+        let pid = libc::fork();
+        assert!(pid >= 0, "fork");
+        if pid == 0 {
+            let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
+            libc::setrlimit(libc::RLIMIT_AS, &limit);
+            let made = Region::create(&path, Options::new(512 << 20));
+            libc::_exit(i32::from(!matches!(made, Err(RegionError::Io { .. }))));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+        status
+    };
+    assert_eq!(status, 0, "it was to fail");
+    assert_eq!(fs::read_dir(dir.path()).expect("reads").count(), 0, "and left something");
+    Region::create(&path, Options::new(1 << 16)).expect("nothing is in the way");
+}
+
+#[test]
 fn options_out_of_range_are_refused() {
     let of = |options| Region::create_in_memory(options).map(drop);
     for wrong in [
