@@ -7,9 +7,10 @@
 //! - The lock goes when the address space has gone: at `kill -9`, `exit` and `exec` alike, and no earlier. A program that
 //!   closes all descriptors, as daemons do, keeps it.
 //! - A forked child does not have it: the keeper is `MADV_DONTFORK`, so the child has no reference to the description. A
-//!   dead parent does not look alive because of its children. (One that is forked by another thread between the `open` and
-//!   the `close` in `SlotLock::try_take` inherits the descriptor. Then the slot looks alive until that child ends or
-//!   calls `exec`, which keeps garbage and is harmless otherwise.)
+//!   dead parent does not look alive because of its children. No other thread forks between the `open` and the `close`
+//!   in `SlotLock::try_take` (`NoFork`, which says what ways around it are left). A child that has inherited the descriptor or the
+//!   mapping all the same makes the slot look alive after its parent's death until it ends or calls `exec`: garbage waits for
+//!   it, and if the dead was a writer in its turn, so do all writers.
 //! - A `vfork` child has the address space itself, so it counts, as it must.
 //!
 //! All of it stands on a rule that not every file system keeps: that the mapping refers to the description that was locked. On
@@ -24,6 +25,7 @@
 //!
 //! This file owns the system calls. It knows nothing of slots.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -35,7 +37,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::fork::Process;
+use crate::fork::{NoFork, Process};
 
 /// Where the locks' bytes are: far behind any memory.
 const LOCKS: i64 = 1 << 60;
@@ -69,8 +71,7 @@ impl LockFile {
     /// The kernel has one way to that, the links in `/proc`. They are those of this thread: its table of descriptors may be
     /// another than the first thread's (`/proc/self`), which may also have ended. What lies at `/proc` is not believed but
     /// compared.
-    fn open_again(&self) -> Result<OwnedFd, LockError> {
-        let link = format!("/proc/thread-self/fd/{}", self.file.as_raw_fd());
+    fn open_again(&self, link: &CStr) -> Result<OwnedFd, LockError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         match rustix::fs::open(link, flags, Mode::empty()) {
             Ok(own) if identity(&own)? == self.is => Ok(own),
@@ -81,6 +82,11 @@ impl LockFile {
             Err(errno @ (Errno::ACCESS | Errno::PERM)) => Err(LockError::Denied(errno.into())),
             Err(errno) => Err(LockError::Io(errno.into())),
         }
+    }
+
+    fn link(&self) -> CString {
+        let link = format!("/proc/thread-self/fd/{}", self.file.as_raw_fd());
+        CString::new(link).expect("no zero")
     }
 
     /// Returns whether somebody has a write lock on the byte at `at`.
@@ -155,7 +161,12 @@ impl SlotLock {
         let mut witness = [0; 8];
         getrandom(&mut witness, GetRandomFlags::empty()).map_err(io::Error::from)?;
         let witness = WITNESSES + (i64::from_le_bytes(witness) & (WITNESSES - 1));
-        let own = file.open_again()?;
+        let link = file.link();
+        // No child may get the descriptor, nor the mapping before the advice. Nothing is allocated until then.
+        let alone = NoFork::new()?;
+        let own = file.open_again(&link)?;
+        #[cfg(test)]
+        tests::in_window();
         for at in [slot(index), witness] {
             let lock = lock(at, libc::F_WRLCK);
             // SAFETY: an open file, and a lock that outlives the call, which reads it.
@@ -167,10 +178,13 @@ impl SlotLock {
             }
         }
         let keeper = MmapOptions::new().len(1).map_raw_read_only(own.as_raw_fd())?;
+        #[cfg(test)]
+        tests::in_window();
         // SAFETY: the range is the mapping just made, which nobody refers to or ever will.
         unsafe { madvise(keeper.as_mut_ptr().cast(), keeper.len(), Advice::LinuxDontFork) }
             .map_err(io::Error::from)?;
         drop(own);
+        drop(alone);
         // Dropped where it does not hold: it is no sign of life then.
         let taken = SlotLock { keeper: ManuallyDrop::new(keeper), process };
         // Not the slot's byte: where the lock did not hold, another may have that by now.
@@ -216,4 +230,69 @@ fn identity(file: &impl AsFd) -> io::Result<Identity> {
 
 fn short(number: i32) -> i16 {
     i16::try_from(number).expect("a small number")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    thread_local! {
+        static IN_WINDOW: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+    }
+
+    /// Calls what a test has put there.
+    pub(super) fn in_window() {
+        IN_WINDOW.with_borrow_mut(|call| call.iter_mut().for_each(|call| call()));
+    }
+
+    #[test]
+    fn no_child_that_another_thread_forks_in_a_join_has_its_lock() {
+        for moment in 0..2 {
+            let file = tempfile::tempfile().expect("a file");
+            let file = LockFile::new(file).expect("there");
+            let (now, told) = mpsc::channel::<()>();
+            let (done, forked) = mpsc::channel::<()>();
+            let forker = thread::spawn(move || {
+                told.recv().expect("told");
+                let (mut lives, end) = UnixStream::pair().expect("a pair");
+                // SAFETY: the child only waits for the end of its parent's side, or of its parent.
+                let pid = unsafe { libc::fork() };
+                if pid == 0 {
+                    drop(end);
+                    let _ = lives.read(&mut [0]);
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(0) };
+                }
+                drop(lives);
+                let _ = done.send(());
+                (pid, end)
+            });
+            let mut left = moment;
+            IN_WINDOW.set(Some(Box::new(move || {
+                if left == 0 {
+                    now.send(()).expect("there");
+                    // It must wait for us, so this runs into its limit. Not waiting here would let a late fork pass for one that waits.
+                    let _ = forked.recv_timeout(Duration::from_millis(300));
+                }
+                left -= 1;
+            })));
+            let taken = SlotLock::try_take(&file, 0).expect("answered").expect("free");
+            IN_WINDOW.set(None);
+            let (pid, end) = forker.join().expect("no panic");
+            assert!(pid > 0 && SlotLock::is_held(&file, 0).expect("answered"));
+            drop(taken);
+            let outlives = SlotLock::is_held(&file, 0).expect("answered");
+            drop(end);
+            // SAFETY: our own child, not waited for yet.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            assert!(!outlives, "moment {moment}: the child has the lock");
+        }
+    }
 }

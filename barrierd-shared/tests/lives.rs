@@ -12,7 +12,7 @@ use barrierd_shared::{
 const PATIENCE: Duration = Duration::from_secs(30);
 const CELL: SharedCell<u64> = SharedCell::at(0);
 
-/// A fork of another test, at the moment when this one opens a lock, would keep that alive (see lock.rs).
+/// A child of one test must not inherit what another one counts: descriptors, and memory that it may be asked for.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
