@@ -35,7 +35,7 @@ pub enum RegionError {
     /// The file is no region.
     #[error("the {file} file is no region's: it begins with {found:#x}")]
     Foreign {
-        /// Which of the two files: `data` or `slots`.
+        /// Which of the files: `data`, `slots` or `writers`.
         file: &'static str,
         /// Its first word.
         found: u64,
@@ -53,7 +53,7 @@ pub enum RegionError {
     /// The file is shorter than it says, or than any region is.
     #[error("the {file} file is {found} bytes long and must be {wanted}: it was cut")]
     Short {
-        /// Which of the two files.
+        /// Which of the files.
         file: &'static str,
         /// Its length.
         found: u64,
@@ -63,7 +63,7 @@ pub enum RegionError {
     /// The header makes no sense.
     #[error("the {file} file's header says {what} = {found}, which cannot be")]
     Nonsense {
-        /// Which of the two files.
+        /// Which of the files.
         file: &'static str,
         /// Which number.
         what: &'static str,
@@ -78,9 +78,12 @@ pub enum RegionError {
         /// This boot.
         now: BootId,
     },
-    /// The two files belong to two regions.
+    /// The data file and the slots file belong to two regions.
     #[error("the slots file is another region's")]
     OtherSlots,
+    /// The data file and the writers' file belong to two regions.
+    #[error("the writers' file is another region's")]
+    OtherWriters,
     /// An option is out of range.
     #[error("{what} = {found} is out of range: {most} at most, 1 at least")]
     Options {

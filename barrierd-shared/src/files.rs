@@ -1,4 +1,4 @@
-//! A region's two files: their headers, made and checked.
+//! A region's three files: their headers, made and checked.
 //!
 //! This file owns what a header must say before anything else is believed. It knows nothing of what is done with the memory.
 
@@ -13,20 +13,29 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::error::RegionError;
 use crate::layout::{
-    BLOCKS, BOOT, BYTES, DATA_MAGIC, ID, MAGIC, MAX_READERS, MAX_WRITERS, READERS, SLOTS_MAGIC,
-    TOP, VERSION, VERSION_AT, WRITERS, slot_at, slots_bytes,
+    BLOCKS, BOOT, BYTES, DATA_MAGIC, HEADER, ID, MAGIC, MAX_READERS, MAX_WRITERS, READERS,
+    SLOTS_MAGIC, TOP, VERSION, VERSION_AT, WRITERS, WRITERS_MAGIC, slot_at, slots_bytes,
 };
 use crate::lock::LockFile;
 use crate::map::Map;
 use crate::region::Options;
 use crate::slots;
 
-/// Both files, checked and mapped.
+/// A region's files, as descriptors.
+pub(crate) struct Files {
+    pub(crate) data: File,
+    pub(crate) slots: File,
+    pub(crate) writers: Option<File>,
+}
+
+/// The files, checked and mapped.
 pub(crate) struct Inner {
     pub(crate) data: Map,
     pub(crate) slots: Map,
     pub(crate) data_file: LockFile,
     pub(crate) slots_file: LockFile,
+    /// There for writers; for others only if they may read it.
+    pub(crate) writers_file: Option<LockFile>,
     pub(crate) readers: usize,
     pub(crate) writers: usize,
 }
@@ -34,13 +43,19 @@ pub(crate) struct Inner {
 impl Inner {
     /// Returns whether the descriptors are still the region's ([`LockFile::is_itself`]).
     pub(crate) fn has_its_files(&self) -> bool {
-        self.data_file.is_itself() && self.slots_file.is_itself()
+        self.slots_file.is_itself() && self.writers_file.as_ref().is_none_or(LockFile::is_itself)
     }
 }
 
 pub(crate) fn slots_path(path: &Path, id: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{id:016x}"));
+    name.into()
+}
+
+pub(crate) fn writers_path(path: &Path, id: u64) -> PathBuf {
+    let mut name = slots_path(path, id).into_os_string();
+    name.push(".writers");
     name.into()
 }
 
@@ -86,14 +101,10 @@ impl Drop for Unfinished {
     }
 }
 
-/// Gives both files their length and their headers.
-pub(crate) fn fill(
-    data: &File,
-    slots: &File,
-    id: u64,
-    options: Options,
-) -> Result<(), RegionError> {
+/// Gives the files their length and their headers.
+pub(crate) fn fill(files: &Files, id: u64, options: Options) -> Result<(), RegionError> {
     let boot = BootId::current().map_err(RegionError::io("ask for the boot id"))?.words();
+    let (data, slots) = (&files.data, &files.slots);
     let lengths = [(data, options.bytes as u64), (slots, slots_bytes(options.readers))];
     for (file, bytes) in lengths {
         // Not ftruncate: where the file system is full, that is SIGBUS later.
@@ -103,7 +114,8 @@ pub(crate) fn fill(
     let put = |file: &File, at: u64, word: u64| {
         file.write_all_at(&word.to_le_bytes(), at).map_err(RegionError::io("write a header"))
     };
-    for (file, magic) in [(data, DATA_MAGIC), (slots, SLOTS_MAGIC)] {
+    let writers = files.writers.iter().map(|file| (file, WRITERS_MAGIC));
+    for (file, magic) in [(data, DATA_MAGIC), (slots, SLOTS_MAGIC)].into_iter().chain(writers) {
         put(file, MAGIC, magic)?;
         put(file, VERSION_AT, VERSION)?;
         put(file, READERS, options.readers as u64)?;
@@ -143,10 +155,13 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<Inner, RegionError> {
     let data = open(path, writable)?;
     let header = Header::of(&data, "data", DATA_MAGIC)?;
     let slots = open(&slots_path(path, header.id), true)?;
-    check(data, slots, writable)
+    let writers = open(&writers_path(path, header.id), writable);
+    // Whoever only reads does without: it is for what `Stats` says of writers.
+    let writers = if writable { Some(writers?) } else { writers.ok() };
+    check(Files { data, slots, writers }, writable)
 }
 
-/// The words that both files have, as they stand in the file.
+/// The words that all files have, as they stand in the file.
 struct Header {
     len: u64,
     readers: usize,
@@ -164,8 +179,9 @@ impl Header {
         if found != magic {
             return Err(RegionError::Foreign { file: name, found });
         }
-        if len < BLOCKS.min(slots_bytes(1)) {
-            return Err(RegionError::Short { file: name, found: len, wanted: BLOCKS });
+        let least = if magic == WRITERS_MAGIC { HEADER } else { BLOCKS.min(slots_bytes(1)) };
+        if len < least {
+            return Err(RegionError::Short { file: name, found: len, wanted: least });
         }
         let found = read(file, VERSION_AT)?;
         if found != VERSION {
@@ -186,12 +202,18 @@ fn read(file: &File, at: u64) -> Result<u64, RegionError> {
     Ok(u64::from_le_bytes(word))
 }
 
-/// Checks both files, and maps them.
-pub(crate) fn check(data: File, slots: File, writable: bool) -> Result<Inner, RegionError> {
+/// Checks the files, and maps them.
+pub(crate) fn check(files: Files, writable: bool) -> Result<Inner, RegionError> {
+    let Files { data, slots, writers: writers_file } = files;
     let header = Header::of(&data, "data", DATA_MAGIC)?;
     let beside = Header::of(&slots, "slots", SLOTS_MAGIC)?;
     if (header.id, header.readers) != (beside.id, beside.readers) {
         return Err(RegionError::OtherSlots);
+    }
+    if let Some(file) = &writers_file {
+        if Header::of(file, "writers", WRITERS_MAGIC)?.id != header.id {
+            return Err(RegionError::OtherWriters);
+        }
     }
     let bytes = read(&data, BYTES)?;
     let nonsense = |what, found| RegionError::Nonsense { file: "data", what, found };
@@ -222,6 +244,7 @@ pub(crate) fn check(data: File, slots: File, writable: bool) -> Result<Inner, Re
         slots: map(&slots, slots_bytes(header.readers), true)?,
         data_file: locks(data)?,
         slots_file: locks(slots)?,
+        writers_file: writers_file.map(locks).transpose()?,
         readers: header.readers,
         writers,
     })

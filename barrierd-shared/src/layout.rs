@@ -1,15 +1,18 @@
-//! Where everything is in a region's two files.
+//! Where everything is in a region's three files.
 //!
 //! This file owns the offsets, and what the constant words must hold. It touches no memory.
 //!
 //! The *data file* has a header page, a page of roots, and the blocks. The *slots file* has a header page and a line for
 //! each reader. They are apart so that a participant may have the data read-only: the kernel then keeps it from
-//! everything except the slots.
+//! everything except the slots. The *writers' file* has constant words alone. It is there for the locks of writers' slots, which a
+//! participant that may read the data must not be able to take or to share.
 
 /// The first word of a data file.
 pub(crate) const DATA_MAGIC: u64 = u64::from_le_bytes(*b"brrdshrd");
 /// The first word of a slots file.
 pub(crate) const SLOTS_MAGIC: u64 = u64::from_le_bytes(*b"brrdslot");
+/// The first word of a writers' file.
+pub(crate) const WRITERS_MAGIC: u64 = u64::from_le_bytes(*b"brrdwrtr");
 /// The layout that this version reads and writes.
 pub(crate) const VERSION: u64 = 1;
 
@@ -18,12 +21,14 @@ pub(crate) const WORD: u64 = 8;
 pub(crate) const LINE: u64 = 128;
 const PAGE: u64 = 4096;
 
-// Constant words. Those of the slots file are the first four.
+// Constant words. Those of the other files are the first four.
 pub(crate) const MAGIC: u64 = 0;
 pub(crate) const VERSION_AT: u64 = 8;
 pub(crate) const READERS: u64 = 16;
-/// A random number that the two files of a region share.
+/// A random number that the files of a region share.
 pub(crate) const ID: u64 = 24;
+/// What all files have.
+pub(crate) const HEADER: u64 = 32;
 pub(crate) const BYTES: u64 = 32;
 pub(crate) const WRITERS: u64 = 40;
 pub(crate) const BOOT: [u64; 2] = [48, 56];

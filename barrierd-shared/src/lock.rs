@@ -66,13 +66,13 @@ impl LockFile {
         identity(&self.file).is_ok_and(|is| is == self.is)
     }
 
-    /// Returns another description of the same file, whatever its path leads to by now, for reading and writing.
+    /// Returns another description of the same file, whatever its path leads to by now.
     ///
     /// The kernel has one way to that, the links in `/proc`. They are those of this thread: its table of descriptors may be
     /// another than the first thread's (`/proc/self`), which may also have ended. What lies at `/proc` is not believed but
     /// compared.
-    fn open_again(&self, link: &CStr) -> Result<OwnedFd, LockError> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    fn open_again(&self, link: &CStr, mode: OFlags) -> Result<OwnedFd, LockError> {
+        let flags = mode | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         match rustix::fs::open(link, flags, Mode::empty()) {
             Ok(own) if identity(&own)? == self.is => Ok(own),
             _ if !self.is_itself() => Err(LockError::Closed),
@@ -82,6 +82,11 @@ impl LockFile {
             Err(errno @ (Errno::ACCESS | Errno::PERM)) => Err(LockError::Denied(errno.into())),
             Err(errno) => Err(LockError::Io(errno.into())),
         }
+    }
+
+    /// Returns a descriptor that may only be read from.
+    pub(crate) fn for_reading(&self) -> Result<OwnedFd, LockError> {
+        self.open_again(&self.link(), OFlags::RDONLY)
     }
 
     fn link(&self) -> CString {
@@ -107,8 +112,9 @@ impl LockFile {
     /// Returns what to call its file system.
     fn file_system(&self) -> String {
         let Ok(about) = rustix::fs::fstatfs(&self.file) else { return "unknown".into() };
-        let known = FILE_SYSTEMS.iter().find(|(magic, _)| *magic == about.f_type as u64);
-        known.map_or_else(|| format!("{:#x}", about.f_type), |(_, name)| (*name).into())
+        let kind = u64::try_from(about.f_type).unwrap_or(0);
+        let known = FILE_SYSTEMS.iter().find(|(magic, _)| *magic == kind);
+        known.map_or_else(|| format!("{kind:#x}"), |(_, name)| (*name).into())
     }
 }
 
@@ -164,7 +170,7 @@ impl SlotLock {
         let link = file.link();
         // No child may get the descriptor, nor the mapping before the advice. Nothing is allocated until then.
         let alone = NoFork::new()?;
-        let own = file.open_again(&link)?;
+        let own = file.open_again(&link, OFlags::RDWR)?;
         #[cfg(test)]
         tests::in_window();
         for at in [slot(index), witness] {

@@ -8,11 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 
 use crate::error::{JoinError, RegionError};
-use crate::files::{self, Inner, Unfinished, check, fill, new_path, random, slots_path};
+use crate::files::{
+    self, Files, Inner, Unfinished, check, fill, new_path, random, slots_path, writers_path,
+};
 use crate::layout::{BLOCKS, MAX_READERS, MAX_WRITERS};
+use crate::lock::LockError;
 use crate::reader::Reader;
 use crate::stats::Stats;
 use crate::writer::{Writer, WriterOptions};
@@ -47,7 +50,8 @@ impl Options {
         self
     }
 
-    /// Members of this group may read: the data file gets the mode 0640 instead of 0600, the slots file 0660. What such
+    /// Members of this group may read: the data file gets the mode 0640 instead of 0600, the slots file 0660; the writers' file stays
+    /// at 0600. What such
     /// a member can do is said in [`Region`]'s documentation.
     #[must_use]
     pub const fn group(mut self, group: u32) -> Options {
@@ -78,26 +82,52 @@ impl Options {
 
 /// Memory that several processes have mapped, each where it likes. Clones are one mapping.
 ///
-/// # Two files
+/// # Three files
 ///
-/// The data file is what the path names; the slots file lies beside it, at `PATH.` and sixteen hexadecimal digits. All
-/// participants write to the slots file; only writers write to the data file, and only they need the permission.
+/// The data file is what the path names; beside it lie the slots file, at `PATH.` and sixteen hexadecimal digits, and the writers'
+/// file, at the same with `.writers`. All participants write to the slots file. Only writers write to the data file and open the
+/// writers' file, which holds nothing except the locks by which their lives are known. So no other's lock can stand in a
+/// writer's way.
+///
+/// # Who may join, and when
+///
+/// A participant opens the slots file, or the writers' file, anew for writing whenever it takes a slot: by
+/// `/proc/thread-self/fd`, and with the rights that it has then. (The descriptions can't be reserved before: a child would share
+/// them, and be taken for its parent.)
+///
+/// - A program that *opens the region as root and then changes its user* gets [`JoinError::Denied`] from then on, unless the
+///   new user or group may write to that file. What it took before stays good. So does a server with children: each child takes
+///   its slots after the fork and before it drops its privileges, or the files belong to the user that the
+///   children become, or to a [group](Options::group) of theirs.
+/// - A *sandbox* (chroot, a namespace, seccomp) needs `/proc` of its own pid namespace while it joins, else it gets
+///   [`JoinError::NoProc`], and must be allowed the system calls of a join: `openat`, `fcntl`, `fstat`, `mmap`, `madvise`, `close`,
+///   `getrandom`. Sections and turns need none of that, except that a turn which finds a dead participant asks for locks.
+/// - *Another user* who was handed the descriptors of a region in memory joins with nothing else: its slots and writers' files may be
+///   opened again by everyone who has them. Hand out [`data_for_reading`](Self::data_for_reading) to those who are to read.
+/// - On *overlayfs*, and wherever a mapping does not keep a lock, nobody joins: [`JoinError::FileSystem`].
 ///
 /// # What others can do
 ///
 /// - Whoever may write to the data can change any content, and make writers report [`Corrupt`](crate::Corrupt). It can't make
 ///   another process access anything outside the region, loop for ever, or do anything undefined: offsets are checked when
 ///   they are followed, and content is read as plain words.
-/// - Whoever may read the data and write to the slots (a member of [`Options::group`]) can't change any content. It can keep
-///   garbage from being freed, deny slots to others, and, by overwriting *other readers'* slots, let these read blocks
+/// - Whoever may read the data and write to the slots (a member of [`Options::group`]) can't change any content, nor keep
+///   a writer out. It can
+///   keep garbage from being freed, deny slots to other readers, and, by overwriting *other readers'* slots, let these read blocks
 ///   that have been used again: any bytes are a value of what they read, so they get a wrong value, nothing worse.
 /// - Whoever may write to a file may cut it, and an access to what is gone raises SIGBUS in every participant, as with any
-///   mapped file. A region in memory ([`create_in_memory`](Self::create_in_memory)) is sealed against that.
+///   mapped file. *The slots file is one that a member of the group may write to, so it can end every participant so.* A region in memory
+///   ([`create_in_memory`](Self::create_in_memory)) is sealed against that: take it where readers are not trusted.
 ///
 /// # After a fork
 ///
 /// The child has the mapping, and may read what it had found before as long as it lives on in the parent's section. Its
 /// copies of the parent's readers and writers refuse to work: it makes its own, by the region that it inherits.
+///
+/// A fork by the C library waits for joins of other threads, and they for it, so that no child keeps a dead parent's
+/// slot alive. A fork by a system call of one's own, or by `_Fork`, does not: in a program with other threads that join at that
+/// moment the child may inherit a lock. If the parent then dies in a turn, all writers wait (`WriteError::Busy`) until the child ends
+/// or calls `exec`; garbage waits for a dead reader's slot in the same way.
 #[derive(Clone)]
 pub struct Region(Arc<Inner>);
 
@@ -122,10 +152,11 @@ impl Region {
         let (mut beside, mut new) = (Unfinished::default(), Unfinished::default());
         let slots = beside.file(slots_path(path, id))?;
         let unfinished = new_path(path, id);
-        let data = new.file(unfinished.clone())?;
-        fill(&data, &slots, id, options)?;
+        let writers = Some(beside.file(writers_path(path, id))?);
+        let files = Files { data: new.file(unfinished.clone())?, slots, writers };
+        fill(&files, id, options)?;
         // All that may fail comes before the link.
-        let made = check(data, slots, true)?;
+        let made = check(files, true)?;
         // Not rename: that would replace what somebody else has made meanwhile.
         std::fs::hard_link(&unfinished, path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => RegionError::Exists { path: path.into() },
@@ -135,7 +166,7 @@ impl Region {
         Ok(Region::of(made))
     }
 
-    /// Makes a region that no path leads to, in two files in memory whose length is sealed. Give both
+    /// Makes a region that no path leads to, in files in memory whose length is sealed. Give
     /// [descriptors](Self::descriptors) to others, who [open](Self::from_descriptors) them.
     ///
     /// # Errors
@@ -150,12 +181,17 @@ impl Region {
                 .map_err(|errno| RegionError::io("memfd_create")(errno.into()))
         };
         let (data, slots) = (new("barrierd-data")?, new("barrierd-slots")?);
-        fill(&data, &slots, random()?, options)?;
-        for file in [&data, &slots] {
+        let files = Files { data, slots, writers: Some(new("barrierd-writers")?) };
+        fill(&files, random()?, options)?;
+        // A file in memory is born with all rights for all, so a descriptor for reading could be opened again for writing.
+        // The other two are opened again by each participant, whichever user it is: who has their descriptors may.
+        fchmod(&files.data, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| RegionError::io("set a file's mode")(errno.into()))?;
+        for file in [&files.data, &files.slots].into_iter().chain(&files.writers) {
             fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
                 .map_err(|errno| RegionError::io("seal a file in memory")(errno.into()))?;
         }
-        check(data, slots, true).map(Region::of)
+        check(files, true).map(Region::of)
     }
 
     /// Opens the region at `path`, for readers and writers.
@@ -176,21 +212,49 @@ impl Region {
         files::open(path.as_ref(), false).map(Region::of)
     }
 
-    /// Opens the region of these two descriptors, for readers and writers if the first may be written, else for readers.
+    /// Opens the region of these descriptors: with the writers' file for readers and writers, without it for readers, for whom
+    /// `data` need not be writable.
     ///
     /// # Errors
     ///
     /// A [`RegionError`], which names what is wrong with it.
-    pub fn from_descriptors(data: OwnedFd, slots: OwnedFd) -> Result<Region, RegionError> {
-        let flags = rustix::fs::fcntl_getfl(&data)
-            .map_err(|errno| RegionError::io("ask for a descriptor's mode")(errno.into()))?;
-        check(data.into(), slots.into(), flags & OFlags::ACCMODE == OFlags::RDWR).map(Region::of)
+    pub fn from_descriptors(
+        data: OwnedFd,
+        slots: OwnedFd,
+        writers: Option<OwnedFd>,
+    ) -> Result<Region, RegionError> {
+        let writable = writers.is_some();
+        let writers = writers.map(File::from);
+        check(Files { data: data.into(), slots: slots.into(), writers }, writable).map(Region::of)
     }
 
-    /// Returns the descriptors of the data and of the slots.
+    /// Returns the descriptors of the data and of the slots. That of the data may be written to if the region was opened so: give
+    /// [`data_for_reading`](Self::data_for_reading) to those who are to read.
     #[must_use]
     pub fn descriptors(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.0.data_file.as_fd(), self.0.slots_file.as_fd())
+    }
+
+    /// Returns the descriptor of the writers' file, for other writers; `None` if the region was opened without it.
+    #[must_use]
+    pub fn writers_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.writers_file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Returns a descriptor of the data by which nobody can write. What [`create_in_memory`](Self::create_in_memory) has made
+    /// can't be opened again for writing by it either, except by the same user and by root.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Io`]: this process may not read the file any more, has closed its descriptor, or has no `/proc`.
+    pub fn data_for_reading(&self) -> Result<OwnedFd, RegionError> {
+        let opened = self.0.data_file.for_reading();
+        opened.map_err(|error| {
+            RegionError::io("open the data again")(match error {
+                LockError::Denied(error) | LockError::Io(error) => error,
+                other => std::io::Error::other(JoinError::lock("reader")(other)),
+            })
+        })
     }
 
     /// Returns the user who owns the data file, and may do anything to it.
@@ -214,7 +278,7 @@ impl Region {
         self.0.writers
     }
 
-    /// Takes a reader's slot: for one thread at a time. It costs some ten system calls.
+    /// Takes a reader's slot: for one thread at a time. It costs some fifteen system calls.
     ///
     /// # Errors
     ///

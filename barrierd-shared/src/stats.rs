@@ -33,7 +33,7 @@ pub struct Stats {
     pub recoveries: u64,
     /// The slots that have, or had, a reader.
     pub readers: Vec<ReaderStats>,
-    /// The slots that have a living writer.
+    /// The slots that have a living writer; where this process may not read the writers' file, dead ones too.
     pub writers: Vec<WriterStats>,
 }
 
@@ -87,10 +87,14 @@ impl Stats {
         });
         let holder = turn::holder(read(TURN));
         let writers = (0..inner.writers).filter_map(|slot| {
-            if !SlotLock::is_held(&inner.data_file, slot).unwrap_or(true) {
+            let pid = read(WRITER_PIDS + slot as u64 * 8);
+            let may_live = match &inner.writers_file {
+                Some(locks) => SlotLock::is_held(locks, slot).unwrap_or(true),
+                None => pid != 0,
+            };
+            if !may_live {
                 return None;
             }
-            let pid = read(WRITER_PIDS + slot as u64 * 8);
             Some(WriterStats { slot, pid, command: command(pid), has_turn: holder == Some(slot) })
         });
         let bytes = inner.data.len();

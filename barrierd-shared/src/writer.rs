@@ -84,9 +84,8 @@ impl Writer {
     pub(crate) fn join(region: Region, options: &WriterOptions) -> Result<Writer, JoinError> {
         let io = |source| JoinError::Io { role: "writer", source };
         let inner = region.inner();
-        if !inner.data.is_writable() {
-            return Err(JoinError::ReadOnly);
-        }
+        let locks = inner.writers_file.as_ref().filter(|_| inner.data.is_writable());
+        let locks = locks.ok_or(JoinError::ReadOnly)?;
         // A clock that is shifted makes stamps that the daemon's barriers say nothing about.
         if !time_ns::is_initial().map_err(io)? {
             return Err(JoinError::TimeNamespace);
@@ -94,7 +93,7 @@ impl Writer {
         let process = Process::current().map_err(io)?;
         let mut taken = None;
         for index in 0..inner.writers {
-            let lock = SlotLock::try_take(&inner.data_file, index);
+            let lock = SlotLock::try_take(locks, index);
             if let Some(lock) = lock.map_err(JoinError::lock("writer"))? {
                 taken = Some((index, lock));
                 break;
@@ -260,5 +259,6 @@ impl std::fmt::Debug for Writer {
 /// Returns whether the writer's lock is free. What can't be asked lives.
 fn writer_is_dead(inner: &Inner, writer: usize) -> bool {
     // A number that is no writer's stands there since somebody broke the word: nobody has that turn.
-    writer >= inner.writers || !SlotLock::is_held(&inner.data_file, writer).unwrap_or(true)
+    let held = |locks| SlotLock::is_held(locks, writer).unwrap_or(true);
+    writer >= inner.writers || !inner.writers_file.as_ref().is_none_or(held)
 }

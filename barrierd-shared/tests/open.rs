@@ -20,12 +20,17 @@ fn patch(path: &Path, at: u64, word: u64) {
     file.write_all_at(&word.to_le_bytes(), at).expect("written");
 }
 
-fn slots_of(path: &Path) -> PathBuf {
+/// Returns the slots file and the writers' file.
+fn beside(path: &Path) -> [PathBuf; 2] {
     let entries = fs::read_dir(path.parent().expect("a directory")).expect("reads");
-    let mut others =
-        entries.map(|entry| entry.expect("an entry").path()).filter(|other| other != path);
-    let slots = others.next().expect("the slots");
-    assert_eq!(others.next(), None, "nothing else is left beside");
+    let entries = entries.map(|entry| entry.expect("an entry").path());
+    let mut others: Vec<_> = entries.filter(|other| other != path).collect();
+    others.sort();
+    others.try_into().expect("two files, and nothing else is left beside")
+}
+
+fn slots_of(path: &Path) -> PathBuf {
+    let [slots, _] = beside(path);
     slots
 }
 
@@ -41,7 +46,8 @@ fn what_one_has_made_another_opens_and_reads() {
     assert_eq!(cell.get(&mut reader), Some(7));
     assert_eq!(SharedCell::<u32>::at(3).get(&mut reader), None, "of another size");
     assert!(matches!(reading.writer(), Err(JoinError::ReadOnly)));
-    for file in [&path, &slots_of(&path)] {
+    let [slots, writers] = beside(&path);
+    for file in [&path, &slots, &writers] {
         assert_eq!(fs::metadata(file).expect("there").permissions().mode() & 0o777, 0o600);
     }
 }
@@ -52,7 +58,8 @@ fn a_group_may_read_the_data_and_write_the_slots() {
     let path = dir.path().join("region");
     let group = fs::metadata(dir.path()).expect("there").gid();
     Region::create(&path, Options::new(1 << 16).group(group)).expect("made");
-    for (file, mode) in [(&path, 0o640), (&slots_of(&path), 0o660)] {
+    let [slots, writers] = beside(&path);
+    for (file, mode) in [(&path, 0o640), (&slots, 0o660), (&writers, 0o600)] {
         let about = fs::metadata(file).expect("there");
         assert_eq!((about.permissions().mode() & 0o777, about.gid()), (mode, group));
     }
@@ -102,11 +109,18 @@ fn what_is_no_region_is_refused_by_name() {
 
 #[test]
 fn a_file_that_was_cut_is_refused() {
-    for name in ["data", "slots"] {
+    for name in ["data", "slots", "writers"] {
         let (_dir, path) = made();
-        let file = if name == "data" { path.clone() } else { slots_of(&path) };
+        let [slots, writers] = beside(&path);
+        let file = if name == "data" {
+            path.clone()
+        } else if name == "slots" {
+            slots
+        } else {
+            writers
+        };
         let len = fs::metadata(&file).expect("there").len();
-        for cut in [len - 1, 4096, 100, 8, 0] {
+        for cut in [len - 1, 4096, 100, 8, 0].into_iter().filter(|cut| *cut < len) {
             OpenOptions::new().write(true).open(&file).expect("opens").set_len(cut).expect("cut");
             let error = Region::open(&path).map(drop).expect_err("short");
             let RegionError::Short { file, found, .. } = error else { panic!("{cut}: {error}") };
@@ -124,6 +138,21 @@ fn slots_that_are_not_the_regions_are_refused() {
     assert!(matches!(refused(), RegionError::NotFound { .. }));
     fs::copy(slots_of(&other), &slots).expect("copied");
     assert!(matches!(refused(), RegionError::OtherSlots));
+}
+
+#[test]
+fn a_writers_file_that_is_not_the_regions_is_refused_to_those_who_need_it() {
+    let ((_dir, path), (_other_dir, other)) = (made(), made());
+    let [_, writers] = beside(&path);
+    let [_, others] = beside(&other);
+    fs::copy(&others, &writers).expect("copied");
+    let refused = || Region::open(&path).map(drop).expect_err("no writers' file");
+    assert!(matches!(refused(), RegionError::OtherWriters));
+    fs::remove_file(&writers).expect("removed");
+    assert!(matches!(refused(), RegionError::NotFound { .. }));
+    let reading = Region::open_read_only(&path).expect("does without");
+    reading.reader().expect("a slot");
+    assert!(matches!(reading.writer(), Err(JoinError::ReadOnly)));
 }
 
 #[test]
@@ -194,13 +223,22 @@ fn a_region_in_memory_is_opened_by_its_descriptors_and_cannot_be_cut() {
     let (data, slots) = region.descriptors();
     let clones =
         (data.try_clone_to_owned().expect("a clone"), slots.try_clone_to_owned().expect("a clone"));
-    for file in [&clones.0, &clones.1] {
+    let writers = region.writers_descriptor().expect("there");
+    let writers = writers.try_clone_to_owned().expect("a clone");
+    for file in [&clones.0, &clones.1, &writers] {
         let file = fs::File::from(file.try_clone().expect("a clone"));
         file.set_len(0).expect_err("it is sealed");
         file.set_len(1 << 20).expect_err("it is sealed");
     }
-    let other = Region::from_descriptors(clones.0, clones.1).expect("opens");
+    let reading = region.data_for_reading().expect("opens");
+    let slots = clones.1.try_clone().expect("a clone");
+    let reading = Region::from_descriptors(reading, slots, None).expect("opens");
+    assert!(matches!(reading.writer(), Err(JoinError::ReadOnly)));
+    let other = Region::from_descriptors(clones.0, clones.1, Some(writers)).expect("opens");
+    drop(other.writer().expect("free"));
     let cell = SharedCell::<[u8; 3]>::at(255);
     cell.set(&mut region.writer().expect("free"), [1, 2, 3]).expect("room");
-    assert_eq!(cell.get(&mut other.reader().expect("free")), Some([1, 2, 3]));
+    for region in [other, reading] {
+        assert_eq!(cell.get(&mut region.reader().expect("free")), Some([1, 2, 3]));
+    }
 }
