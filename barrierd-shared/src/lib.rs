@@ -1,3 +1,49 @@
-//! Reclamation between processes.
-
+//! Memory reclamation between processes.
+//!
+//! This file owns the crate's front page and its list of public names; it holds no logic.
+#![doc = concat!("\n", include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
+compile_error!("barrierd-shared needs 64-bit little-endian Linux, as barrierd-client does");
+
+mod blocks;
+mod cell;
+mod change;
+mod error;
+mod files;
+mod fork;
+mod journal;
+mod layout;
+mod lock;
+mod map;
+mod reader;
+mod reclaim;
+mod region;
+mod share;
+mod slots;
+mod source;
+mod stats;
+mod steps;
+mod turn;
+mod writer;
+
+pub use blocks::{Census, Corrupt};
+pub use cell::SharedCell;
+pub use change::{Fresh, Turn};
+pub use error::{Held, JoinError, RegionError, WriteError};
+pub use layout::{MAX_READERS, MAX_WRITERS, ROOTS};
+pub use reader::{Reader, SharedGuard};
+pub use region::{Options, Region};
+pub use share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
+pub use source::Source;
+pub use stats::{ReaderStats, Stats, WriterStats};
+pub use writer::{Writer, WriterOptions};
+
+/// How tests kill and break. No part of the interface.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::steps::Mutant;
+    pub use crate::steps::testing::{kill_at, leave_out};
+}

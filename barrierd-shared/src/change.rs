@@ -1,0 +1,312 @@
+//! A writer's turn: blocks are allocated, links changed.
+//!
+//! This file owns the calls of a turn and checks what they are given, before `journal.rs` makes a change. It knows nothing of
+//! when a retired block is free.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+
+use crate::blocks::{Blocks, Census, HEADER, State, class_for};
+use crate::error::WriteError;
+use crate::fork::Process;
+use crate::journal::{self, Change};
+use crate::layout::{BLOCKS, LATEST, ROOTS_AT, TURN, WAITING_BYTES};
+use crate::map::Map;
+use crate::share::sealed::Sealed;
+use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
+use crate::steps::{is_dead, put};
+use crate::turn;
+use crate::writer::Writer;
+
+/// A writer's turn. While it lasts no other writer does anything, and what it reaches stays.
+///
+/// Dropped, it ends; blocks that were allocated and not published are freed. If its process dies, the next writer
+/// ends it: each call has then been made wholly, or not at all.
+#[must_use = "a turn ends when it is dropped"]
+pub struct Turn<'w> {
+    pub(crate) writer: &'w mut Writer,
+    hand: RefCell<Vec<u64>>,
+    dirty: Cell<bool>,
+}
+
+impl<'w> Turn<'w> {
+    pub(crate) fn new(writer: &'w mut Writer, dirty: bool) -> Turn<'w> {
+        let hand = RefCell::new(std::mem::take(&mut writer.hand));
+        Turn { writer, hand, dirty: Cell::new(dirty) }
+    }
+
+    pub(crate) fn is_clean(&self) {
+        self.dirty.set(false);
+    }
+
+    pub(crate) fn blocks(&self) -> Blocks<'_> {
+        self.writer.blocks()
+    }
+
+    pub(crate) fn latest(&self) -> u64 {
+        self.blocks().read(LATEST)
+    }
+
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.blocks().read(WAITING_BYTES)
+    }
+
+    /// Refuses to go on in a child of a fork that happened in the turn, and after an error that left something half done.
+    pub(crate) fn check(&self) -> Result<(), WriteError> {
+        if !self.writer.process().is_current() {
+            return Err(WriteError::Forked);
+        }
+        if self.dirty.get() {
+            return Err(WriteError::Misused(
+                "a call of this turn has failed; end it, and the next one recovers",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs what stores: if it fails, the next turn recovers.
+    pub(crate) fn doing<R>(
+        &self,
+        what: impl FnOnce() -> Result<R, WriteError>,
+    ) -> Result<R, WriteError> {
+        self.dirty.set(true);
+        let done = what()?;
+        self.dirty.set(false);
+        Ok(done)
+    }
+
+    /// Allocates a block for a `T`, all of whose words are 0. It is nobody else's until it is [published](Self::put).
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::OutOfMemory`], with what the waiting blocks wait for: [`reclaim`](Self::reclaim), or end the turn and
+    /// [`synchronize`](Writer::synchronize), then try again. [`WriteError::TooLarge`].
+    pub fn alloc<T: Shareable>(&self) -> Result<Fresh<'_, T>, WriteError> {
+        self.check()?;
+        let bytes = size_of::<T>() as u64;
+        let class = class_for(bytes).ok_or(WriteError::TooLarge { bytes })?;
+        let Some(at) = self.doing(|| Ok(self.blocks().take(class)?))? else {
+            let waiting_bytes = self.waiting_bytes();
+            return Err(WriteError::OutOfMemory { bytes, waiting_bytes, why: self.why() });
+        };
+        self.hand.borrow_mut().push(at);
+        for word in 0..bytes / 8 {
+            self.blocks().put(at + HEADER + word * 8, 0);
+        }
+        let to = self.map().get(at + HEADER).ok_or(WriteError::Misused("no block"))?;
+        Ok(Fresh { to, at, map: self.map(), process: self.writer.process() })
+    }
+
+    /// Returns whether [`alloc`](Self::alloc) would find a block for a `T`.
+    #[must_use]
+    pub fn has_room<T: Shareable>(&self) -> bool {
+        class_for(size_of::<T>() as u64).is_some_and(|class| self.blocks().has(class))
+    }
+
+    /// Makes `link` lead to `fresh`, which is thereby published, and returns it. What `link` led to before is not retired: it is reached
+    /// by another way now, as the node behind a new one is.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Misused`] if `link` is not in the region.
+    pub fn put<'t, T: Shareable>(
+        &'t self,
+        link: &SharedAtomic<T>,
+        fresh: Fresh<'t, T>,
+    ) -> Result<SharedRef<'t, T>, WriteError> {
+        self.publish(link, fresh, None)
+    }
+
+    /// Makes `link` lead to `fresh`, which is thereby published, and returns it. What `link` led to before is retired.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Misused`] if `link` is not in the region, or if what it led to is no published block.
+    pub fn replace<'t, T: Shareable>(
+        &'t self,
+        link: &SharedAtomic<T>,
+        fresh: Fresh<'t, T>,
+    ) -> Result<SharedRef<'t, T>, WriteError> {
+        let old = link.link();
+        self.publish(link, fresh, (!old.is_null()).then_some(old))
+    }
+
+    fn publish<'t, T: Shareable>(
+        &'t self,
+        link: &SharedAtomic<T>,
+        fresh: Fresh<'t, T>,
+        retire: Option<Link<T>>,
+    ) -> Result<SharedRef<'t, T>, WriteError> {
+        let new = fresh.link();
+        self.change(link, new, Some(fresh.at), retire.map(Link::offset))?;
+        self.follow(new).ok_or(WriteError::Misused("no block"))
+    }
+
+    /// Makes `link` lead to `to`, and retires what it led to, if that was anything. So the first node of a list is taken out with
+    /// `to` its successor, and everything with [`Link::NULL`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`replace`](Self::replace).
+    pub fn remove<T: Shareable>(
+        &self,
+        link: &SharedAtomic<T>,
+        to: Link<T>,
+    ) -> Result<(), WriteError> {
+        let old = link.link();
+        self.change(link, to, None, (!old.is_null()).then_some(old.offset()))
+    }
+
+    /// Makes `link` lead to `to`, and retires nothing: a tag is set, or a block is reached by one way more.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Misused`] if `link` is not in the region.
+    pub fn set<T: Shareable>(&self, link: &SharedAtomic<T>, to: Link<T>) -> Result<(), WriteError> {
+        self.change(link, to, None, None)
+    }
+
+    /// Checks a change, and makes it. Blocks are given by their content's offset, `fresh` by its own.
+    fn change<T>(
+        &self,
+        link: &SharedAtomic<T>,
+        new: Link<T>,
+        fresh: Option<u64>,
+        retire: Option<u64>,
+    ) -> Result<(), WriteError> {
+        self.check()?;
+        let blocks = self.blocks();
+        let at = self.map().offset_of(link.word()).filter(|&at| at >= ROOTS_AT);
+        let link_at = at.ok_or(WriteError::Misused("the link is not in the region"))?;
+        if blocks.read(link_at) == new.word() {
+            return match (fresh, retire) {
+                (None, None) => Ok(()),
+                _ => Err(WriteError::Misused("the link leads there already")),
+            };
+        }
+        if let Some(fresh) = fresh {
+            blocks.expect(fresh, State::Held)?;
+        }
+        let retire = match retire {
+            None => 0,
+            Some(content) => {
+                let at = content.checked_sub(HEADER).filter(|&at| at >= BLOCKS);
+                let at = at.ok_or(WriteError::Misused("what the link led to is no block"))?;
+                blocks.expect(at, State::Live)?;
+                at
+            }
+        };
+        let change = Change { link: link_at, new: new.word(), fresh: fresh.unwrap_or(0), retire };
+        self.doing(|| Ok(journal::make(blocks, change)?))?;
+        self.hand.borrow_mut().retain(|&held| Some(held) != fresh);
+        Ok(())
+    }
+
+    /// Counts all blocks, and checks that the lists agree with them. It costs a look at each.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Corrupt`] if they don't.
+    pub fn census(&self) -> Result<Census, WriteError> {
+        self.check()?;
+        Ok(self.blocks().census()?)
+    }
+}
+
+impl Sealed for Turn<'_> {
+    fn map(&self) -> &Map {
+        &self.writer.region().inner().data
+    }
+}
+
+impl View for Turn<'_> {}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // A child's copy; or a thread that a test has killed.
+        if !self.writer.process().is_current() || is_dead() {
+            return;
+        }
+        let mut hand = self.hand.take();
+        if !self.dirty.get() {
+            for at in hand.drain(..) {
+                match self.blocks().expect(at, State::Held) {
+                    Ok(class) => self.blocks().free(at, class),
+                    Err(_) => self.dirty.set(true),
+                }
+            }
+        }
+        turn::leave(self.map().word(TURN), self.dirty.get());
+        hand.clear();
+        self.writer.hand = hand;
+    }
+}
+
+impl std::fmt::Debug for Turn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn").field("writer", &self.writer.slot()).finish_non_exhaustive()
+    }
+}
+
+/// A block that its writer has allocated in this turn, and nobody else knows.
+pub struct Fresh<'t, T> {
+    to: &'t T,
+    at: u64,
+    map: &'t Map,
+    process: Process,
+}
+
+impl<'t, T: Shareable> Fresh<'t, T> {
+    /// Returns the link by which it will be reached.
+    #[must_use]
+    pub fn link(&self) -> Link<T> {
+        Link::from_word(self.at + HEADER)
+    }
+
+    /// Stores a value in one of its fields.
+    ///
+    /// # Panics
+    ///
+    /// If `field` returns one of another value.
+    pub fn write<P: Plain>(&self, field: impl FnOnce(&'t T) -> &'t Field<P>, value: P) {
+        field(self.to).put(value, |word, new| {
+            self.must_have(word);
+            put(word, new);
+        });
+    }
+
+    /// Makes one of its links lead somewhere.
+    ///
+    /// # Panics
+    ///
+    /// If `field` returns one of another value.
+    pub fn lead<U: Shareable>(
+        &self,
+        field: impl FnOnce(&'t T) -> &'t SharedAtomic<U>,
+        to: Link<U>,
+    ) {
+        let word = field(self.to).word();
+        self.must_have(word);
+        put(word, to.word());
+    }
+
+    fn must_have(&self, word: &std::sync::atomic::AtomicU64) {
+        let at = self.map.offset_of(word).and_then(|at| at.checked_sub(self.at + HEADER));
+        let inside = at.is_some_and(|at| at < size_of::<T>() as u64);
+        assert!(self.process.is_current(), "the block is the parent's: this is a child");
+        assert!(inside, "a field of another value than the one that is written");
+    }
+}
+
+impl<T> Deref for Fresh<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.to
+    }
+}
+
+impl<T> std::fmt::Debug for Fresh<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fresh").field("at", &self.at).finish_non_exhaustive()
+    }
+}

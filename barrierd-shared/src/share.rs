@@ -1,0 +1,316 @@
+//! What may lie in a region, and how one gets from a link to it.
+//!
+//! This file owns the types of shared memory. They consist of 64-bit words that are accessed by atomics alone, whatever
+//! other participants do; any bytes are a value of them. So nothing that a broken or hostile participant stores makes
+//! another one do anything undefined. It knows nothing of readers, turns or blocks.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::map::Map;
+
+/// A plain value: numbers, and arrays of them.
+///
+/// # Safety
+///
+/// Any bytes are a value of the type; it has no padding and no pointers, and is aligned to 8 bytes at most.
+pub unsafe trait Plain: Copy + 'static {}
+
+macro_rules! plain {
+    ($($type:ty)*) => {$(
+        // SAFETY: a number of at most 64 bits, all of whose patterns are values.
+        unsafe impl Plain for $type {}
+    )*};
+}
+plain!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64);
+
+// SAFETY: as its elements, which lie side by side.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+/// What may lie in a region. [`shareable!`](crate::shareable) makes structures of this kind in safe code.
+///
+/// # Safety
+///
+/// The type consists of [`Field`]s and [`SharedAtomic`]s, and of nothing else: no pointers, no destructor, no padding. It is
+/// aligned to 8 bytes, its size is a multiple of that, any bytes are a value of it, and through a shared reference it is
+/// accessed by atomics of 64 bits alone.
+pub unsafe trait Shareable: 'static {}
+
+// SAFETY: see `Field`, whose content is words in an `UnsafeCell`.
+unsafe impl<T: Plain> Shareable for Field<T> {}
+// SAFETY: it is one word.
+unsafe impl<T: Shareable> Shareable for SharedAtomic<T> {}
+// SAFETY: as its elements, which lie side by side.
+unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
+
+/// Defines a structure that may lie in a region: its fields are [`Field`]s, [`SharedAtomic`]s, arrays of them, or other such
+/// structures.
+///
+/// ```
+/// use barrierd_shared::{Field, SharedAtomic, shareable};
+///
+/// shareable! {
+///     /// A list's node.
+///     pub struct Node {
+///         key: Field<u32>,
+///         value: Field<[u64; 4]>,
+///         next: SharedAtomic<Node>,
+///     }
+/// }
+/// ```
+///
+/// ```compile_fail
+/// barrierd_shared::shareable! {
+///     struct Node { key: Box<u32> }
+/// }
+/// ```
+#[macro_export]
+macro_rules! shareable {
+    ($(#[$about:meta])* $seen:vis struct $name:ident { $($(#[$doc:meta])* $vis:vis $field:ident: $type:ty),* $(,)? }) => {
+        $(#[$about])*
+        #[repr(C)]
+        $seen struct $name { $($(#[$doc])* $vis $field: $type),* }
+        const _: () = {
+            const fn is_shareable<T: $crate::Shareable>() {}
+            $(is_shareable::<$type>();)*
+        };
+        // SAFETY: every field is `Shareable`, as just checked, so all are aligned to 8 bytes and multiples of that long: in
+        // C's order there is no padding between them. No type of this kind has a destructor.
+        unsafe impl $crate::Shareable for $name {}
+    };
+}
+
+/// A plain value in a region. It is read by copying, word by word.
+///
+/// It is written before it is published, and not again until it is freed. A reader whose section protects it therefore gets
+/// what was written; a broken participant can make it get anything else, and no more than that.
+#[repr(transparent)]
+pub struct Field<T>(UnsafeCell<Words<T>>);
+
+/// Of whole words, so that they can be accessed as such.
+#[repr(C, align(8))]
+struct Words<T>(MaybeUninit<T>);
+
+// SAFETY: it is accessed by atomics alone, and `T` is plain.
+unsafe impl<T: Plain> Sync for Field<T> {}
+
+impl<T: Plain> Field<T> {
+    /// The number of its words. `Plain` promises the alignment, which is checked all the same.
+    const WORDS: usize = {
+        assert!(align_of::<T>() <= 8, "aligned to more than a word");
+        size_of::<Self>() / 8
+    };
+
+    /// Returns the value.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> T {
+        let mut copy = MaybeUninit::<Words<T>>::uninit();
+        for at in 0..Self::WORDS {
+            // SAFETY: word `at` of this field, and of a copy that is as long and as aligned. What is loaded is initialized,
+            // as all of a region is. Relaxed: the link that led here was Acquire, and the end of the section is Release.
+            unsafe {
+                let word = AtomicU64::from_ptr(self.0.get().cast::<u64>().add(at));
+                copy.as_mut_ptr().cast::<u64>().add(at).write(word.load(Ordering::Relaxed));
+            }
+        }
+        // SAFETY: all its bytes were written, and any bytes are a `T`.
+        unsafe { copy.assume_init().0.assume_init() }
+    }
+
+    /// Stores the value by way of `put`, which is called with each word and what it gets.
+    pub(crate) fn put(&self, value: T, mut put: impl FnMut(&AtomicU64, u64)) {
+        let mut copy = MaybeUninit::<Words<T>>::zeroed();
+        // SAFETY: the copy begins with room for a `T`. The bytes behind it stay zero.
+        unsafe { copy.as_mut_ptr().cast::<T>().write(value) };
+        for at in 0..Self::WORDS {
+            // SAFETY: as in `get`; all bytes of the copy are initialized, since `T` has no padding.
+            let (word, new) = unsafe {
+                (
+                    AtomicU64::from_ptr(self.0.get().cast::<u64>().add(at)),
+                    copy.as_ptr().cast::<u64>().add(at).read(),
+                )
+            };
+            put(word, new);
+        }
+    }
+}
+
+impl<T: Plain + fmt::Debug> fmt::Debug for Field<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// A word that leads to a `T` in the same region, or to nothing. It is changed in a [`Turn`](crate::Turn).
+#[repr(transparent)]
+pub struct SharedAtomic<T> {
+    word: AtomicU64,
+    leads_to: PhantomData<fn() -> T>,
+}
+
+impl<T> SharedAtomic<T> {
+    /// Returns where it leads. This proves nothing about what is there: go through a [`View`].
+    #[inline]
+    #[must_use]
+    pub fn link(&self) -> Link<T> {
+        // Relaxed and a fence, since the mapping may be read-only. Acquire in effect: pairs with the Release store of the
+        // change (`journal.rs`), which follows the stores of the content.
+        let word = self.word.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        Link::from_word(word)
+    }
+
+    pub(crate) fn word(&self) -> &AtomicU64 {
+        &self.word
+    }
+}
+
+impl<T> fmt::Debug for SharedAtomic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.link().fmt(f)
+    }
+}
+
+/// The lowest bits of a link, which are the user's.
+const TAG: u64 = 7;
+
+/// The value of a [`SharedAtomic`]: an offset, and a tag of three bits.
+pub struct Link<T> {
+    word: u64,
+    leads_to: PhantomData<fn() -> T>,
+}
+
+impl<T> Link<T> {
+    /// Leads to nothing.
+    pub const NULL: Link<T> = Link::from_word(0);
+
+    pub(crate) const fn from_word(word: u64) -> Link<T> {
+        Link { word, leads_to: PhantomData }
+    }
+
+    pub(crate) const fn word(self) -> u64 {
+        self.word
+    }
+
+    /// Returns whether it leads to nothing.
+    #[must_use]
+    pub const fn is_null(self) -> bool {
+        self.offset() == 0
+    }
+
+    /// Returns the offset from the region's beginning.
+    #[must_use]
+    pub const fn offset(self) -> u64 {
+        self.word & !TAG
+    }
+
+    /// Returns the tag.
+    #[must_use]
+    pub const fn tag(self) -> u64 {
+        self.word & TAG
+    }
+
+    /// Returns the same link with another tag, of which the lowest three bits count.
+    #[must_use]
+    pub const fn with_tag(self, tag: u64) -> Link<T> {
+        Link::from_word(self.offset() | tag & TAG)
+    }
+}
+
+impl<T> Clone for Link<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Link<T> {}
+impl<T> PartialEq for Link<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.word == other.word
+    }
+}
+impl<T> Eq for Link<T> {}
+impl<T> fmt::Debug for Link<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}|{}", self.offset(), self.tag())
+    }
+}
+
+/// A `T` in the region that a [`View`] protects.
+pub struct SharedRef<'v, T> {
+    to: &'v T,
+    link: Link<T>,
+}
+
+impl<T> SharedRef<'_, T> {
+    /// Returns the link that leads to it, with the tag that it was reached by.
+    #[must_use]
+    pub fn link(self) -> Link<T> {
+        self.link
+    }
+}
+
+impl<'v, T> SharedRef<'v, T> {
+    /// Returns the reference, which lives as long as the view.
+    #[must_use]
+    pub fn get(self) -> &'v T {
+        self.to
+    }
+}
+
+impl<T> Clone for SharedRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for SharedRef<'_, T> {}
+impl<T> Deref for SharedRef<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.to
+    }
+}
+impl<T: fmt::Debug> fmt::Debug for SharedRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to.fmt(f)
+    }
+}
+
+/// Something under which links may be followed: a reader's [`SharedGuard`](crate::SharedGuard), or a writer's
+/// [`Turn`](crate::Turn). While it lives, nothing that was reached through it is freed.
+pub trait View: sealed::Sealed {
+    /// Returns what `link` leads to: `None` if it leads to nothing, or out of the region, as only a broken participant makes
+    /// it. It costs a load, a comparison and a test.
+    #[inline]
+    fn load<'v, T: Shareable>(&'v self, link: &SharedAtomic<T>) -> Option<SharedRef<'v, T>> {
+        self.follow(link.link())
+    }
+
+    /// Returns what a link leads to that was read under this view.
+    #[inline]
+    fn follow<T: Shareable>(&self, link: Link<T>) -> Option<SharedRef<'_, T>> {
+        self.map().get(link.offset()).map(|to| SharedRef { to, link })
+    }
+
+    /// Returns root `index`, at whatever type: participants agree on what each root is.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`ROOTS`](crate::ROOTS).
+    #[inline]
+    fn root<T: Shareable>(&self, index: usize) -> &SharedAtomic<T> {
+        let word = self.map().word(crate::layout::root_at(index));
+        // SAFETY: a `SharedAtomic` is this word, transparently.
+        unsafe { &*std::ptr::from_ref(word).cast() }
+    }
+}
+
+pub(crate) mod sealed {
+    pub trait Sealed {
+        fn map(&self) -> &super::Map;
+    }
+}

@@ -1,0 +1,135 @@
+//! The readers' protocol: what a slot says, and what a scan concludes from all of them.
+//!
+//! This file owns the words `latest` and the slots as pure atomics: no mapping, no system call. The proof is in
+//! docs/proofs/shared.md, whose steps are named here.
+//!
+//! A slot is the latest stamp that its reader had seen when it last pinned. Stamps are even; the lowest bit says that no
+//! section is open. Two values stand for themselves: [`NOBODY`]'s and [`TAKEN`]'s.
+
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+
+/// No section is open.
+const IDLE: u64 = 1;
+/// The slot has no reader: evidence for every stamp.
+pub(crate) const NOBODY: u64 = u64::MAX;
+/// Its reader has not pinned yet: evidence for none.
+pub(crate) const TAKEN: u64 = IDLE;
+
+/// Opens a section: two loads' worth of order and a plain store.
+#[inline]
+pub(crate) fn pin(latest: &AtomicU64, slot: &AtomicU64) {
+    // Acquire in effect (the data may be mapped read-only, where only Relaxed loads are promised): pairs with the Release
+    // store of `latest` in `stamp`, so that from here on this thread sees all that was unlinked before that stamp.
+    let stamp = latest.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    // Release: for whoever finds it there (`Scan::of`, Acquire), all earlier sections have ended.
+    slot.store(stamp & !IDLE, Ordering::Release);
+    // The section's loads stay behind the store in program order. The CPU may still swap them: that is what the barrier of
+    // step 1 is for.
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Closes it; the stamp stays.
+#[inline]
+pub(crate) fn unpin(slot: &AtomicU64) {
+    // Release: pairs with the Acquire load in `Scan::of` (step 3).
+    slot.store(slot.load(Ordering::Relaxed) | IDLE, Ordering::Release);
+}
+
+/// Takes the slot for a new reader, whose lock is held: before its first `pin`.
+pub(crate) fn take(slot: &AtomicU64) {
+    slot.store(TAKEN, Ordering::Release);
+    // Partner: the fence of `stamp`. A scan that follows that fence and still finds NOBODY here was first, so this reader sees
+    // all that was unlinked before that stamp (step 4).
+    fence(Ordering::SeqCst);
+}
+
+/// Leaves the slot to nobody; its lock is still held. Also for a dead reader, by the thread that has taken its lock.
+pub(crate) fn leave(slot: &AtomicU64) {
+    // Release: whoever finds NOBODY here finds the sections over.
+    slot.store(NOBODY, Ordering::Release);
+}
+
+/// Takes the stamp for what was unlinked before, in a turn. `clock` is read after the fence.
+pub(crate) fn stamp(latest: &AtomicU64, clock: impl FnOnce() -> u64) -> u64 {
+    // It puts the unlinks before the clock reading, as the evidence of the daemon requires, and before the loads of the slots,
+    // as step 4 does.
+    fence(Ordering::SeqCst);
+    let now = clock();
+    // Relaxed: stamps are taken in turns, whose word orders them. Unique and rising, so that "not less" suffices in a scan; a
+    // stamp ahead of the clock is late, never early.
+    let last = latest.load(Ordering::Relaxed) & !IDLE;
+    let stamp = (now | IDLE).saturating_add(1).max(last.saturating_add(2)) & !IDLE;
+    // Release: partner of `pin`.
+    latest.store(stamp, Ordering::Release);
+    stamp
+}
+
+/// What the slots show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Each reader has seen what was unlinked before this stamp, and before all that are less.
+    pub(crate) seen: u64,
+    /// The oldest open section's stamp.
+    pub(crate) oldest: u64,
+}
+
+impl Scan {
+    /// Of no reader.
+    pub(crate) const EMPTY: Scan = Scan { seen: u64::MAX, oldest: u64::MAX };
+
+    /// Of one reader. The watermark that it goes with must have been learned before.
+    pub(crate) fn of(slot: &AtomicU64) -> Scan {
+        // Acquire: pairs with `pin`, `unpin` and `leave`.
+        let word = slot.load(Ordering::Acquire);
+        if word == NOBODY {
+            return Scan::EMPTY;
+        }
+        let seen = word & !IDLE;
+        Scan { seen, oldest: if word & IDLE == 0 { seen } else { u64::MAX } }
+    }
+
+    pub(crate) fn and(self, other: Scan) -> Scan {
+        Scan { seen: self.seen.min(other.seen), oldest: self.oldest.min(other.oldest) }
+    }
+
+    /// Returns whether what was stamped `stamp` has no reader: the barrier for it has passed (`watermark`, of the daemon,
+    /// strictly above), or each reader has shown that it has seen it; and no open section is older.
+    pub(crate) fn frees(self, stamp: u64, watermark: u64) -> bool {
+        (stamp < watermark || stamp <= self.seen) && stamp <= self.oldest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_are_even_rise_and_lead_a_clock_that_stands_still() {
+        let latest = AtomicU64::new(0);
+        let stamps: Vec<_> = [5, 5, 4, 100, 101].map(|clock| stamp(&latest, || clock)).into();
+        assert_eq!(stamps, [6, 8, 10, 102, 104]);
+        latest.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(stamp(&latest, || 7), u64::MAX - 1);
+    }
+
+    #[test]
+    fn a_slot_shows_what_its_reader_has_seen() {
+        let (latest, slot) = (AtomicU64::new(0), AtomicU64::new(NOBODY));
+        let unlinked = stamp(&latest, || 10);
+        assert!(Scan::of(&slot).frees(unlinked, 0), "nobody holds nothing");
+        take(&slot);
+        assert!(!Scan::of(&slot).frees(unlinked, 0), "it has shown nothing");
+        assert!(Scan::of(&slot).frees(unlinked, unlinked + 1), "the barrier has passed");
+        assert!(!Scan::of(&slot).frees(unlinked, unlinked), "strictly");
+        pin(&latest, &slot);
+        assert!(Scan::of(&slot).frees(unlinked, 0), "it pinned after the unlink");
+        let later = stamp(&latest, || 20);
+        assert!(!Scan::of(&slot).frees(later, u64::MAX), "its section is older");
+        unpin(&slot);
+        assert!(!Scan::of(&slot).frees(later, 0), "idle, and has not seen it");
+        assert!(Scan::of(&slot).frees(later, later + 1));
+        leave(&slot);
+        assert!(Scan::of(&slot).frees(later, 0));
+    }
+}

@@ -1,0 +1,116 @@
+//! Every store that a turn makes, one by one.
+//!
+//! This file owns the rule that makes a killed writer's traces readable: each store of a turn is a Release, so none moves
+//! before an earlier one, and what a death leaves is a prefix of the program. With the feature `testing` it also kills at
+//! any of these steps, and leaves out rules that the tests must miss.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Stores `value` as the next step.
+#[inline]
+pub(crate) fn put(word: &AtomicU64, value: u64) {
+    step();
+    // Release. Partners: whoever learns of the turn's end by its word, or of this process's death by its lock.
+    word.store(value, Ordering::Release);
+}
+
+#[cfg(not(feature = "testing"))]
+#[inline]
+pub(crate) fn step() {}
+
+#[cfg(feature = "testing")]
+pub(crate) use testing::step;
+
+/// Whether this thread has been killed by a test.
+#[cfg(not(feature = "testing"))]
+#[inline]
+pub(crate) fn is_dead() -> bool {
+    false
+}
+
+#[cfg(feature = "testing")]
+pub(crate) use testing::is_dead;
+
+/// Whether a rule is left out, to see that the tests find it.
+#[cfg(not(feature = "testing"))]
+#[inline]
+pub(crate) fn broken(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(feature = "testing")]
+pub(crate) use testing::broken;
+
+/// A rule to leave out.
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only tests leave one out"))]
+#[allow(unreachable_pub, reason = "lib.rs shows it to the tests")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mutant {
+    /// A slot that was found dead counts as dead in later scans: the death is learned before their barriers.
+    EarlyDeath = 1,
+    /// A change is noted after it was made.
+    LateIntention = 2,
+    /// The slots are not looked at.
+    NoSlots = 3,
+    /// Recovery believes that a noted change was not made.
+    Unasked = 4,
+}
+
+/// How tests kill and break.
+#[cfg(feature = "testing")]
+#[allow(unreachable_pub, reason = "lib.rs shows it to the tests")]
+pub mod testing {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Mutant;
+
+    static BROKEN: AtomicU8 = AtomicU8::new(0);
+
+    thread_local! {
+        static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+        static DEAD: Cell<bool> = const { Cell::new(false) };
+    }
+
+    struct Killed;
+
+    /// Leaves a rule out from now on, in this process.
+    pub fn leave_out(mutant: Option<Mutant>) {
+        BROKEN.store(mutant.map_or(0, |mutant| mutant as u8), Ordering::Relaxed);
+    }
+
+    pub(crate) fn broken(mutant: Mutant) -> bool {
+        BROKEN.load(Ordering::Relaxed) == mutant as u8
+    }
+
+    /// Runs `work`, and kills it before its `steps`-th store (from 0). A killed thread stores nothing more, as its values are
+    /// dropped; their locks go. Returns `None` if it was killed.
+    pub fn kill_at<R>(steps: u64, work: impl FnOnce() -> R) -> Option<R> {
+        LEFT.set(Some(steps));
+        let done = catch_unwind(AssertUnwindSafe(work));
+        LEFT.set(None);
+        DEAD.set(false);
+        match done {
+            Ok(result) => Some(result),
+            Err(payload) if payload.is::<Killed>() => None,
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    pub(crate) fn step() {
+        match LEFT.get() {
+            None => {}
+            Some(0) if !DEAD.get() => {
+                DEAD.set(true);
+                resume_unwind(Box::new(Killed));
+            }
+            Some(left) => LEFT.set(Some(left.saturating_sub(1))),
+        }
+    }
+
+    pub(crate) fn is_dead() -> bool {
+        DEAD.get()
+    }
+}
