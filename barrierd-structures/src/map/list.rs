@@ -37,14 +37,8 @@ pub(super) struct Place<'g, K, V> {
     /// The link that leads there, and what it was.
     link: &'g Link,
     seen: *mut (),
-    pub(super) found: Option<Found<'g, K, V>>,
-}
-
-/// An entry that was not removed when it was found.
-pub(super) struct Found<'g, K, V> {
-    pub(super) node: &'g Node<K, V>,
-    /// What was behind it, without a mark.
-    next: *mut (),
+    /// The entry, which was not removed when it was found.
+    pub(super) found: Option<&'g Node<K, V>>,
 }
 
 impl<K, V> List<K, V> {
@@ -132,7 +126,7 @@ impl<K, V> List<K, V> {
                 } else if node.header.hash > hash {
                     return Place { link, seen, found: None };
                 } else if node.header.hash == hash && is(&node.key) {
-                    return Place { link, seen, found: Some(Found { node, next }) };
+                    return Place { link, seen, found: Some(node) };
                 } else {
                     (link, seen) = (&node.header.next, next);
                 }
@@ -156,7 +150,7 @@ impl<K, V> List<K, V> {
     }
 
     /// Puts a new node in the place of one that was found, at one stroke: the exchange that removes the old one links the new
-    /// one behind it. Fails if the old one is removed by now, or something came behind it.
+    /// one behind it. Fails if the old one is removed by now, and for no other reason.
     ///
     /// # Safety
     /// As for `find`; and `place` is of the same hash, with an entry.
@@ -164,15 +158,11 @@ impl<K, V> List<K, V> {
         &'g self,
         section: &impl Retire,
         place: &Place<'g, K, V>,
-        found: &Found<'g, K, V>,
+        found: &'g Node<K, V>,
         new: Draft<K, V>,
     ) -> Result<&'g Node<K, V>, Draft<K, V>> {
-        let to = new.before(found.next);
-        let next = &found.node.header.next;
-        // Release: for the new node.
-        if next.compare_exchange(found.next, link::marked(to), Release, Relaxed).is_err() {
-            return Err(new);
-        }
+        // What is behind it may change any number of times before.
+        let Some(to) = Self::remove(found, |next| new.before(next)) else { return Err(new) };
         // SAFETY: in the list since, and kept by the caller's section if it is removed.
         let new = unsafe { &*new.published() };
         // SAFETY: the caller's promise.
@@ -180,23 +170,37 @@ impl<K, V> List<K, V> {
         Ok(new)
     }
 
-    /// Removes a node that was found, and leaves it in the list: [`unlink`](List::unlink) is next. Fails if it is removed by
-    /// now, or something came behind it.
-    pub(super) fn mark(found: &Found<'_, K, V>) -> bool {
-        let marked = link::marked(found.next);
-        // Release: for the node behind, which others find through the removed one.
-        found.node.header.next.compare_exchange(found.next, marked, Release, Relaxed).is_ok()
+    /// Removes a node that was found, and leaves it in the list: [`unlink`](List::unlink) is next. Returns the link to what is
+    /// behind it, which stays so; or nothing, if the node was removed by now.
+    pub(super) fn mark(found: &Node<K, V>) -> Option<*mut ()> {
+        Self::remove(found, |next| next)
+    }
+
+    /// Marks a node, and makes it lead to what `to` makes of the link to the next one. A neighbour that comes, goes or is
+    /// replaced meanwhile is no reason to fail: the node is still its key's only one.
+    fn remove(node: &Node<K, V>, to: impl Fn(*mut ()) -> *mut ()) -> Option<*mut ()> {
+        // Acquire, here and below: for the node behind, which is passed on.
+        let mut next = node.header.next.load(Acquire);
+        while !link::is_marked(next) {
+            let to = to(next);
+            // Release: for the node behind, which others find through the removed one.
+            match node.header.next.compare_exchange(next, link::marked(to), Release, Acquire) {
+                Ok(_) => return Some(to),
+                Err(now) => next = now,
+            }
+        }
+        None
     }
 
     /// Takes a node out of the list that this thread has marked.
     ///
     /// # Safety
     /// As for `find`; and the caller has marked `found`, with `to` behind it.
-    unsafe fn unlink(
+    pub(super) unsafe fn unlink(
         &self,
         section: &impl Retire,
         place: &Place<'_, K, V>,
-        found: &Found<'_, K, V>,
+        found: &Node<K, V>,
         to: *mut (),
     ) {
         // AcqRel: as in `find`.
@@ -206,22 +210,8 @@ impl<K, V> List<K, V> {
         } else {
             // Somebody changed the link before: a search up to the end of this hash unlinks it, if nobody has yet.
             // SAFETY: the caller's promise.
-            unsafe { self.find(section, found.node.header.hash, |_| false) };
+            unsafe { self.find(section, found.header.hash, |_| false) };
         }
-    }
-
-    /// Does what [`unlink`](List::unlink) does, for a node that [`mark`](List::mark) removed.
-    ///
-    /// # Safety
-    /// As for `find`; and the caller has marked `found`.
-    pub(super) unsafe fn unlink_marked(
-        &self,
-        section: &impl Retire,
-        place: &Place<'_, K, V>,
-        found: &Found<'_, K, V>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { self.unlink(section, place, found, found.next) };
     }
 
     /// Takes out the first node. It may be one that is removed already.
@@ -327,7 +317,7 @@ mod tests {
         let (list, kept) = (Numbers::new(2), Kept::default());
         insert(&list, &kept, HALF - 1);
         let place = find(&list, &kept, HALF - 1);
-        assert!(List::mark(place.found.as_ref().unwrap()));
+        assert!(List::mark(place.found.unwrap()).is_some());
         assert!(!has(&list, HALF) && !has(&list, HALF - 1));
         let slot = || {
             // SAFETY: of a table of two buckets or more; nothing is freed.
@@ -350,18 +340,19 @@ mod tests {
         assert!(list.insert(&empty, Draft::new(10, 0, 0)).is_err(), "something came");
         insert(&list, &kept, 10);
         let (before, behind) = (find(&list, &kept, 10), find(&list, &kept, 15));
-        let found = before.found.as_ref().unwrap();
-        assert!(List::mark(found));
-        assert!(!List::mark(found), "removed twice");
+        let found = before.found.unwrap();
+        insert(&list, &kept, 12);
+        let to = List::mark(found).expect("what came behind it is no reason to fail");
+        assert!(List::mark(found).is_none(), "removed twice");
         assert!(list.insert(&behind, Draft::new(15, 0, 0)).is_err(), "behind a removed node");
         // SAFETY: of the same hash, with an entry; nothing is freed.
         let replaced = unsafe { list.replace(&kept, &before, found, Draft::new(10, 0, 0)) };
         assert!(replaced.is_err(), "in the place of a removed one");
         // SAFETY: marked above; nothing is freed.
-        unsafe { list.unlink_marked(&kept, &before, found) };
+        unsafe { list.unlink(&kept, &before, found, to) };
         // Again, as a thread that comes too late: nothing is retired twice.
         find(&list, &kept, 10);
-        assert!(!has(&list, 10) && has(&list, 20));
+        assert!(!has(&list, 10) && has(&list, 12) && has(&list, 20));
         assert_eq!(kept.free(), 1);
     }
 
@@ -372,15 +363,17 @@ mod tests {
         insert(&list, &kept, 10);
         insert(&list, &kept, 20);
         let place = find(&list, &kept, 10);
-        let found = place.found.as_ref().unwrap();
+        let found = place.found.unwrap();
+        insert(&list, &kept, 15);
         // SAFETY: of the same hash, with an entry; nothing is freed.
         let new = unsafe { list.replace(&kept, &place, found, Draft::new(10, 0, 7)) };
         let new: *const Node<u32, u32> = new.ok().unwrap();
-        let behind = found.node.header.next.load(Acquire);
+        let behind = found.header.next.load(Acquire);
         assert!(link::is_marked(behind));
         assert_eq!(link::unmarked(behind).cast_const().cast(), new);
         // SAFETY: nothing is freed.
         assert_eq!(unsafe { list.lookup(10, |_| true) }.map(|node| node.value), Some(7));
+        assert!(has(&list, 15), "what came meanwhile stays");
         assert_eq!(kept.free(), 1);
     }
 }

@@ -43,6 +43,10 @@
 //! A node is inserted behind all nodes of its hash, at the link that led beyond them, after a search has passed all of them and
 //! unlinked those that were removed. Another node of the key would have come by an exchange of the same link.
 //!
+//! A node takes another's place by an exchange of the old one's link, whatever that led to just before: as long as it has no mark, the
+//! old one is the key's only node, and nobody inserts the key, since every search for it meets a node of its group. So no neighbour
+//! makes `mark` or `replace` fail, and closures are not called again because of one.
+//!
 //! ## Each node is retired once
 //! By (3), and the drop of the map takes what is still linked. A node that is marked in its link but not unlinked yet is
 //! unlinked by the next search of a writer that passes it, or by the drop.

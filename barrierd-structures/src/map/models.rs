@@ -71,7 +71,7 @@ impl Shared {
                 None => self.list.insert(&place, new).map(|_| None),
                 // SAFETY: likewise.
                 Some(found) => unsafe { self.list.replace(&self.kept, &place, found, new) }
-                    .map(|_| Some(found.node.value.get())),
+                    .map(|_| Some(found.value.get())),
             };
             match put {
                 Ok(old) => return old,
@@ -85,11 +85,11 @@ impl Shared {
         loop {
             // SAFETY: nothing is freed while a model runs.
             let place = unsafe { self.list.find(&self.kept, hash, |_| true) };
-            let found = place.found.as_ref()?;
-            if List::mark(found) {
+            let found = place.found?;
+            if let Some(to) = List::mark(found) {
                 // SAFETY: likewise; marked.
-                unsafe { self.list.unlink_marked(&self.kept, &place, found) };
-                return Some(found.node.value.get());
+                unsafe { self.list.unlink(&self.kept, &place, found, to) };
+                return Some(found.value.get());
             }
         }
     }
@@ -148,6 +148,36 @@ fn one_key_is_inserted_once() {
         assert!(matches!((one, other), (None, Some(1)) | (Some(2), None)));
         assert_eq!((shared.walk(), shared.retired()), (vec![10], 1));
     });
+}
+
+/// What comes behind an entry is no reason to refuse a change of it, nor lost by it.
+#[test]
+fn a_neighbour_is_no_change() {
+    for removes in [true, false] {
+        loom::model(move || {
+            let shared = Shared::new(&[10]);
+            let change = move |it: &Shared| {
+                // SAFETY: nothing is freed while a model runs.
+                let place = unsafe { it.list.find(&it.kept, 10, |_| true) };
+                let found = place.found.unwrap();
+                if removes {
+                    let to = List::mark(found).expect("nobody else removes it");
+                    // SAFETY: likewise; marked.
+                    unsafe { it.list.unlink(&it.kept, &place, found, to) };
+                    return;
+                }
+                let new = Draft::new(10, 0, Value::new(2));
+                // SAFETY: likewise.
+                let new = unsafe { it.list.replace(&it.kept, &place, found, new) };
+                assert!(new.is_ok(), "nobody else removes it");
+            };
+            let (_, old) = beside(&shared, change, |it| it.insert(15, 3));
+            assert_eq!(old, None);
+            let left = shared.get(10);
+            assert_eq!((left, shared.get(15)), ((!removes).then_some(2), Some(3)));
+            assert_eq!(shared.retired(), 1);
+        });
+    }
 }
 
 #[test]

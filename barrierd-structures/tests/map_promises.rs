@@ -1,0 +1,164 @@
+//! What the map's documents promise of closures, iterators, capacities and keys. One thread is enough for it.
+
+use barrierd_structures::Map;
+use barrierd_structures::map::Operation;
+use std::cell::Cell;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Undoes the multiplication of `Map`, so that a key's first bits are its place in the list.
+#[derive(Default)]
+struct Own(u64);
+
+impl Hasher for Own {
+    fn finish(&self) -> u64 {
+        // The inverse of the factor, by Newton's steps.
+        let factor = 0x9E37_79B9_7F4A_7C15u64;
+        let inverse = (0..6).fold(1u64, |inverse, _| {
+            inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse)))
+        });
+        self.0.wrapping_mul(inverse)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = u64::from_ne_bytes(bytes.try_into().unwrap());
+    }
+}
+
+type Ordered = Map<u64, i32, BuildHasherDefault<Own>>;
+
+fn ordered() -> Ordered {
+    Map::builder().hasher(BuildHasherDefault::default()).capacity(12).build()
+}
+
+/// The key whose hash is so many steps from the first, on 32 bits as well.
+const fn nth(n: u64) -> u64 {
+    n << 32
+}
+
+/// How often a closure for one key is called that writes another one each time.
+fn calls_where_the_closure_writes(
+    there: bool,
+    neighbour: u64,
+    change: impl Fn(&Ordered, u64, &dyn Fn()),
+) -> u32 {
+    const ENOUGH: u32 = 1000;
+    let map = ordered();
+    map.pin().insert(nth(neighbour), 0);
+    if there {
+        map.pin().insert(nth(5), 0);
+    }
+    let calls = Cell::new(0);
+    change(&map, nth(5), &|| {
+        calls.set(calls.get() + 1);
+        if calls.get() < ENOUGH {
+            map.pin().insert(nth(neighbour), 0);
+        }
+    });
+    calls.get()
+}
+
+/// A change of one key is no change of another, wherever it lies.
+#[test]
+fn a_closure_is_called_once_though_it_writes_a_neighbour() {
+    let changes: [(&str, &dyn Fn(&Ordered, u64, &dyn Fn())); 5] = [
+        ("compute, insert", &|map, key, write| {
+            map.pin().compute(key, |_| {
+                write();
+                Operation::<i32, ()>::Insert(1)
+            });
+        }),
+        ("compute, remove", &|map, key, write| {
+            map.pin().compute(key, |_| {
+                write();
+                Operation::<i32, ()>::Remove
+            });
+        }),
+        ("update", &|map, key, write| {
+            map.pin().update(key, |old| {
+                write();
+                old + 1
+            });
+        }),
+        ("update_or_insert", &|map, key, write| {
+            let change = |old: &i32| {
+                write();
+                old + 1
+            };
+            map.pin().update_or_insert(key, change, 1);
+        }),
+        ("remove_if", &|map, key, write| {
+            let _ = map.pin().remove_if(&key, |_, _| {
+                write();
+                true
+            });
+        }),
+    ];
+    for (name, change) in changes {
+        for neighbour in [4, 6] {
+            let calls = calls_where_the_closure_writes(true, neighbour, change);
+            assert_eq!(calls, 1, "{name}, beside {neighbour}");
+        }
+    }
+    for neighbour in [4, 6] {
+        let calls = calls_where_the_closure_writes(false, neighbour, changes[0].1);
+        assert_eq!(calls, 1, "of an absent key, beside {neighbour}");
+    }
+}
+
+/// A lookup in the closure opens the bucket behind.
+#[test]
+fn a_closure_is_called_once_though_a_bucket_opens() {
+    let map = ordered();
+    let map = map.pin();
+    map.insert(1, 0);
+    let calls = Cell::new(0);
+    map.update(1, |old| {
+        calls.set(calls.get() + 1);
+        assert_eq!(map.get(&(1 << 60 | 5)), None);
+        old + 1
+    });
+    assert_eq!(calls.get(), 1);
+}
+
+/// Likewise in a place where any key may lie: no key among twenty, in no map, is a bad one.
+#[test]
+fn a_closure_is_called_once_though_it_counts_beside() {
+    for _ in 0..500 {
+        let map = Map::new();
+        let map = map.pin();
+        for n in 0..20 {
+            map.insert(n.to_string(), 0);
+        }
+        let mut calls = 0;
+        map.compute("7".to_string(), |_| {
+            calls += 1;
+            if calls < 1000 {
+                map.update_or_insert("total".to_string(), |n| n + 1, 1);
+            }
+            Operation::<i32, ()>::Insert(1)
+        });
+        assert_eq!(calls, 1);
+    }
+}
+
+/// It is called again if its own key's entry was changed, with what is there then.
+#[test]
+fn a_closure_is_called_again_if_its_key_was_written() {
+    for there in [true, false] {
+        let map = ordered();
+        let map = map.pin();
+        if there {
+            map.insert(nth(5), 1);
+        }
+        let mut seen = Vec::new();
+        map.compute(nth(5), |entry| {
+            seen.push(entry.map(|(_, value)| *value));
+            if seen.len() == 1 {
+                map.insert(nth(5), 7);
+            }
+            Operation::<i32, ()>::Insert(9)
+        });
+        assert_eq!(seen, [there.then_some(1), Some(7)]);
+        assert_eq!((map.get(&nth(5)), map.len()), (Some(&9), 1));
+    }
+}
