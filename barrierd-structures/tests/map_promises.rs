@@ -162,3 +162,122 @@ fn a_closure_is_called_again_if_its_key_was_written() {
         assert_eq!((map.get(&nth(5)), map.len()), (Some(&9), 1));
     }
 }
+
+/// An iterator begins at its first `next`: what came or went before is as it is then.
+#[test]
+fn an_iterator_sees_what_is_there_from_the_first_next_on() {
+    let map = Map::new();
+    let guard = map.reclaimer().pin();
+    let iter = map.iter(&guard);
+    let (keys, values) = (map.keys(&guard), map.values(&guard));
+    map.insert(1, 1, &guard);
+    assert_eq!((iter.count(), keys.count(), values.count()), (1, 1, 1));
+
+    let map = ordered();
+    let map = map.pin();
+    map.insert(nth(10), 0);
+    let iter = map.iter();
+    map.remove(&nth(10));
+    map.insert(nth(11), 0);
+    map.insert(nth(5), 0);
+    assert_eq!(iter.count(), 2);
+}
+
+/// What is more than an address space takes is a panic, and nothing is taken for it.
+#[test]
+fn too_much_is_a_panic() {
+    let mut too_much = vec![usize::MAX, usize::MAX / 2, usize::MAX >> 4];
+    if cfg!(target_pointer_width = "64") {
+        // So many buckets have keys, and no layout.
+        too_much.push(usize::MAX >> 5);
+    }
+    for entries in too_much {
+        let map: Map<u64, u64> = Map::new();
+        let before = map.capacity();
+        let panic = catch_unwind(AssertUnwindSafe(|| map.reserve(entries))).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"capacity overflow"), "{entries:x}");
+        assert_eq!(map.capacity(), before);
+        let made = catch_unwind(|| drop(Map::<u64, u64>::with_capacity(entries)));
+        assert!(made.is_err(), "{entries:x}");
+    }
+}
+
+/// An iterator that promises more than it has takes no memory for that.
+#[test]
+fn a_size_hint_is_not_trusted_with_all_memory() {
+    struct Liar(u32);
+    impl Iterator for Liar {
+        type Item = (u32, u32);
+        fn next(&mut self) -> Option<(u32, u32)> {
+            self.0 = self.0.checked_sub(1)?;
+            Some((self.0, self.0))
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (usize::MAX / 16, None)
+        }
+    }
+    let map: Map<u32, u32> = Liar(3).collect();
+    assert_eq!(map.len(), 3);
+    assert!(map.capacity() < 1 << 20, "{}", map.capacity());
+}
+
+/// A key that is not equal to itself, and one whose hash is different each time.
+struct Odd;
+
+impl Hash for Odd {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        NEXT.fetch_add(1, Relaxed).hash(state);
+    }
+}
+
+impl PartialEq for Odd {
+    fn eq(&self, _: &Odd) -> bool {
+        false
+    }
+}
+
+impl Eq for Odd {}
+
+/// Entries are removed as they are met, and not looked for by their keys.
+#[test]
+fn what_is_met_is_removed_whatever_its_key_says() {
+    let map = Map::new();
+    let map = map.pin();
+    for n in 0..100 {
+        map.insert(Odd, n);
+    }
+    map.retain(|_, n| n % 3 != 0);
+    let mut left: Vec<i32> = map.values().copied().collect();
+    left.sort_unstable();
+    assert_eq!(left, (0..100).filter(|n| n % 3 != 0).collect::<Vec<_>>());
+    assert_eq!(map.len(), 66);
+    map.clear();
+    assert_eq!((map.len(), map.iter().count()), (0, 0));
+}
+
+/// An entry that is replaced while it is asked for is asked for again, and the neighbours stay.
+#[test]
+fn retain_asks_again_for_what_was_replaced() {
+    let map = ordered();
+    let map = map.pin();
+    for n in [4, 5, 6] {
+        map.insert(nth(n), 0);
+    }
+    let mut asked = Vec::new();
+    map.retain(|&key, &value| {
+        asked.push((key, value));
+        if (key, value) == (nth(5), 0) {
+            // Its neighbours as well: the one before is not where it was any more.
+            for n in [4, 5, 6] {
+                map.insert(nth(n), 1);
+            }
+            return false;
+        }
+        value == 0 || key == nth(6)
+    });
+    assert_eq!(asked, [(nth(4), 0), (nth(5), 0), (nth(5), 1), (nth(6), 1)]);
+    assert_eq!((map.len(), map.get(&nth(5))), (2, None));
+    assert_eq!((map.get(&nth(4)), map.get(&nth(6))), (Some(&1), Some(&1)));
+}

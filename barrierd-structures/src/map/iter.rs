@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering::Acquire;
 /// The entries of a map that is in use: [`Map::iter`].
 pub struct Iter<'g, K, V> {
     list: &'g List<K, V>,
-    /// Leads to what was not visited yet.
+    /// Leads to what was not visited yet: first to the first dummy, so that nothing is loaded before `next`.
     at: *mut (),
 }
 
@@ -19,7 +19,7 @@ impl<'g, K, V> Iter<'g, K, V> {
     /// # Safety
     /// A section is open for `'g`, of the list's reclaimer.
     pub(super) unsafe fn new(list: &'g List<K, V>) -> Iter<'g, K, V> {
-        Iter { list, at: list.table.first().load(Acquire) }
+        Iter { list, at: link::dummy(0) }
     }
 }
 

@@ -67,6 +67,7 @@ mod node;
 mod pinned;
 mod table;
 mod traits;
+mod whole;
 mod write;
 
 pub use builder::MapBuilder;
@@ -191,7 +192,7 @@ impl<K, V> Map<K, V> {
     /// rounded up to a power of two, which the system maps when it is used.
     ///
     /// # Panics
-    /// If that is more than fits into memory.
+    /// As [`MapBuilder::build`].
     #[must_use]
     pub fn with_capacity(entries: usize) -> Map<K, V> {
         Map::builder().capacity(entries).build()
@@ -214,7 +215,7 @@ impl<K, V, S> Map<K, V, S> {
     /// Makes an empty map with room for so many entries, and another hasher.
     ///
     /// # Panics
-    /// If that is more than fits into memory.
+    /// As [`MapBuilder::build`].
     #[must_use]
     pub fn with_capacity_and_hasher(entries: usize, hasher: S) -> Map<K, V, S> {
         Map::builder().capacity(entries).hasher(hasher).build()
@@ -281,7 +282,7 @@ impl<K, V, S> Map<K, V, S> {
 
     /// Returns the entries, in no particular order.
     ///
-    /// It sees each key that is there from the first call of `next` to the last, exactly once. Of what is inserted, replaced or removed
+    /// It sees each key that is there from the first call of `next` to the last, exactly once, and begins no earlier. Of what is inserted, replaced or removed
     /// meanwhile, it may see the old or the new state.
     ///
     /// It costs a load for each bucket, and for each entry two.

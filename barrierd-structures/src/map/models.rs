@@ -88,7 +88,7 @@ impl Shared {
             let found = place.found?;
             if let Some(to) = List::mark(found) {
                 // SAFETY: likewise; marked.
-                unsafe { self.list.unlink(&self.kept, &place, found, to) };
+                unsafe { self.list.unlink(&self.kept, Some(&place), found, to) };
                 return Some(found.value.get());
             }
         }
@@ -163,7 +163,7 @@ fn a_neighbour_is_no_change() {
                 if removes {
                     let to = List::mark(found).expect("nobody else removes it");
                     // SAFETY: likewise; marked.
-                    unsafe { it.list.unlink(&it.kept, &place, found, to) };
+                    unsafe { it.list.unlink(&it.kept, Some(&place), found, to) };
                     return;
                 }
                 let new = Draft::new(10, 0, Value::new(2));

@@ -1,6 +1,5 @@
 //! Insertion, removal, update.
 
-use super::builder::room;
 use super::list::Place;
 use super::node::{Draft, Node};
 use super::{List, Map};
@@ -105,35 +104,8 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let Some(to) = List::mark(found) else { return false };
         self.count.add(-1);
         // SAFETY: as in `place`; marked above.
-        unsafe { self.list.unlink(guard, place, found, to) };
+        unsafe { self.list.unlink(guard, Some(place), found, to) };
         true
-    }
-
-    /// Counts an insertion, and lets the table grow if it is time. To find that out, all parts of the count are added up; so
-    /// a thread does it once in so many insertions of its own, all at most an eighth of the table or so.
-    fn one_more(&self) {
-        let own = self.count.add(1);
-        let buckets = self.list.table.buckets();
-        let pace = (buckets / 64).max(1);
-        if own.unsigned_abs() & (pace - 1) == 0 && self.count.sum() > room(buckets) {
-            self.list.table.grow(buckets);
-        }
-    }
-
-    /// Makes room for so many more entries. It costs an allocation and an exchange for each doubling. Without memory it leaves
-    /// things as they are.
-    pub fn reserve(&self, additional: usize) {
-        let wanted = self.len().saturating_add(additional);
-        loop {
-            let buckets = self.list.table.buckets();
-            if room(buckets) >= wanted {
-                return;
-            }
-            self.list.table.grow(buckets);
-            if self.list.table.buckets() == buckets {
-                return;
-            }
-        }
     }
 
     /// Inserts an entry, in the place of one with the same key, if there is one, whose value is returned. (The key is the new one
@@ -360,36 +332,6 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
             match self.put(&place, Draft::new(hash, key, new), guard) {
                 Ok((_, new)) => return Some(&new.value),
                 Err(again) => key = again.into_parts().0,
-            }
-        }
-    }
-
-    /// Removes all entries that are there when it comes to them. What is inserted meanwhile may stay.
-    ///
-    /// It costs a walk, and a removal of each. Lock-free.
-    ///
-    /// # Panics
-    /// If the guard is another reclaimer's.
-    pub fn clear(&self, guard: &Guard<'_>) {
-        self.retain(|_, _| false, guard);
-    }
-
-    /// Keeps only entries that `is_to_stay` says so of. If others change something there meanwhile, `is_to_stay` is called again, with
-    /// the entry that is there then.
-    ///
-    /// It costs a walk, and a removal of each that goes. Lock-free, apart from `is_to_stay`.
-    ///
-    /// # Panics
-    /// If the guard is another reclaimer's. If `is_to_stay` panics, what it said before is done.
-    pub fn retain(&self, mut is_to_stay: impl FnMut(&K, &V) -> bool, guard: &Guard<'_>) {
-        for (key, value) in self.iter(guard) {
-            if !is_to_stay(key, value) {
-                // Of this entry it need not be asked again.
-                let said = core::ptr::from_ref(key);
-                let is_to_go = |key: &K, now: &V| {
-                    (size_of::<K>() > 0 && core::ptr::eq(said, key)) || !is_to_stay(key, now)
-                };
-                let _ = self.remove_if(key, is_to_go, guard);
             }
         }
     }
