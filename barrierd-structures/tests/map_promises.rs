@@ -30,17 +30,16 @@ fn ordered() -> Ordered {
     Map::builder().hasher(BuildHasherDefault::default()).capacity(12).build()
 }
 
+/// A change of a key whose closure calls what it is given.
+type Change = dyn Fn(&Ordered, u64, &dyn Fn());
+
 /// The key whose hash is so many steps from the first, on 32 bits as well.
 const fn nth(n: u64) -> u64 {
     n << 32
 }
 
 /// How often a closure for one key is called that writes another one each time.
-fn calls_where_the_closure_writes(
-    there: bool,
-    neighbour: u64,
-    change: impl Fn(&Ordered, u64, &dyn Fn()),
-) -> u32 {
+fn calls_where_the_closure_writes(there: bool, neighbour: u64, change: &Change) -> u32 {
     const ENOUGH: u32 = 1000;
     let map = ordered();
     map.pin().insert(nth(neighbour), 0);
@@ -60,7 +59,7 @@ fn calls_where_the_closure_writes(
 /// A change of one key is no change of another, wherever it lies.
 #[test]
 fn a_closure_is_called_once_though_it_writes_a_neighbour() {
-    let changes: [(&str, &dyn Fn(&Ordered, u64, &dyn Fn())); 5] = [
+    let changes: [(&str, &Change); 5] = [
         ("compute, insert", &|map, key, write| {
             map.pin().compute(key, |_| {
                 write();
@@ -280,4 +279,24 @@ fn retain_asks_again_for_what_was_replaced() {
     assert_eq!(asked, [(nth(4), 0), (nth(5), 0), (nth(5), 1), (nth(6), 1)]);
     assert_eq!((map.len(), map.get(&nth(5))), (2, None));
     assert_eq!((map.get(&nth(4)), map.get(&nth(6))), (Some(&1), Some(&1)));
+}
+
+/// What has the map alone changes values in place, and takes entries by reference.
+#[test]
+fn the_only_owner_changes_values_in_place() {
+    let mut map: Map<u32, u64> = (0..1000).map(|n| (n, 0)).collect();
+    map.pin().remove(&7);
+    map.pin().update(8, |_| 1);
+    for (key, value) in &mut map {
+        *value += u64::from(*key);
+    }
+    *map.get_mut(&9).unwrap() += 1;
+    assert_eq!(map.get_mut(&7), None);
+    assert_eq!(map.get_mut(&1000), None);
+    let mut copy: Map<u32, u64> = Map::new();
+    copy.extend(&map.pin());
+    assert_eq!(copy, map);
+    let view = copy.pin();
+    assert_eq!((view.get(&8), view.get(&9), view.get(&10)), (Some(&9), Some(&10), Some(&10)));
+    assert_eq!(view.len(), 999);
 }

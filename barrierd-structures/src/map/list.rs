@@ -268,6 +268,33 @@ impl<K, V> List<K, V> {
         }
     }
 
+    /// Returns the value of the entry of this hash whose key `is` the right one.
+    pub(super) fn get_mut(&mut self, hash: usize, is: impl Fn(&K) -> bool) -> Option<&mut V> {
+        // SAFETY: the caller alone has the list, so no node that it leads to is retired meanwhile.
+        let mut at = unsafe { self.table.start(hash) }.seen;
+        loop {
+            at = link::unmarked(at);
+            if link::is_dummy(at) {
+                if link::is_beyond(at, hash) {
+                    return None;
+                }
+                at = self.table.behind(at).load(Acquire);
+                continue;
+            }
+            let node = at.cast::<Node<K, V>>();
+            // SAFETY: in the list, so not retired, and the list's alone.
+            let (header, key) = unsafe { (&(*node).header, &(*node).key) };
+            if header.hash > hash {
+                return None;
+            }
+            at = header.next.load(Acquire);
+            if header.hash == hash && !link::is_marked(at) && is(key) {
+                // SAFETY: likewise; no other reference to the value exists, and this one borrows the list.
+                return Some(unsafe { &mut (*node).value });
+            }
+        }
+    }
+
     /// Takes out the first node. It may be one that is removed already.
     fn pop_node(&mut self) -> Option<*mut Node<K, V>> {
         // Relaxed: nobody else is there.

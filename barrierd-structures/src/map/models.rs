@@ -5,7 +5,7 @@
 use super::link;
 use super::list::{List, Retire};
 use super::node::{Draft, Node};
-use core::sync::atomic::Ordering::Acquire;
+use core::sync::atomic::Ordering::{Acquire, SeqCst};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::{Arc, Mutex};
@@ -147,6 +147,25 @@ fn one_key_is_inserted_once() {
         let (one, other) = beside(&shared, |it| it.insert(10, 1), |it| it.insert(10, 2));
         assert!(matches!((one, other), (None, Some(1)) | (Some(2), None)));
         assert_eq!((shared.walk(), shared.retired()), (vec![10], 1));
+    });
+}
+
+/// Two threads insert one key each and look for the other's. With a fence between, one of them finds it; without, both may miss.
+#[test]
+fn one_of_two_insertions_is_seen() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let shared = Shared::new(&[HALF + 7]);
+        let call = |own: usize, other: usize| {
+            move |it: &Shared| {
+                it.insert(own, 2);
+                loom::sync::atomic::fence(SeqCst);
+                it.get(other)
+            }
+        };
+        let seen = beside(&shared, call(HALF + 1, 1), call(1, HALF + 1));
+        assert_ne!(seen, (None, None));
     });
 }
 

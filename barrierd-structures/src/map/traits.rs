@@ -87,6 +87,28 @@ where
     }
 }
 
+impl<'e, K, V, S> Extend<(&'e K, &'e V)> for &Map<K, V, S>
+where
+    K: Hash + Eq + Copy + Send + 'static,
+    V: Copy + Send + 'static,
+    S: BuildHasher,
+{
+    fn extend<I: IntoIterator<Item = (&'e K, &'e V)>>(&mut self, entries: I) {
+        self.extend(entries.into_iter().map(|(&key, &value)| (key, value)));
+    }
+}
+
+impl<'e, K, V, S> Extend<(&'e K, &'e V)> for Map<K, V, S>
+where
+    K: Hash + Eq + Copy + Send + 'static,
+    V: Copy + Send + 'static,
+    S: BuildHasher,
+{
+    fn extend<I: IntoIterator<Item = (&'e K, &'e V)>>(&mut self, entries: I) {
+        (&*self).extend(entries);
+    }
+}
+
 impl<K, V, S> FromIterator<(K, V)> for Map<K, V, S>
 where
     K: Hash + Eq + Send + 'static,
