@@ -80,7 +80,8 @@ else
   # One of its tests forgets guards on purpose.
   ASAN_OPTIONS=detect_leaks=1 checked address --test rcu -- --skip forgotten
   ASAN_OPTIONS=detect_leaks=0 checked address --test reclaim -- on_membarrier variants drop_in
-  package=barrierd-structures ASAN_OPTIONS=detect_leaks=1 checked address --test containers --test linearizable
+  package=barrierd-structures ASAN_OPTIONS=detect_leaks=1 checked address --test containers --test linearizable \
+    --test map --test map_threads
   # These leak their counters, and payloads of panics.
   ASAN_OPTIONS=detect_leaks=0 checked address --test epoch
   finds address no_pins "AddressSanitizer: heap-use-after-free"

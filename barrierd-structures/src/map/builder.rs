@@ -16,7 +16,7 @@ pub(super) fn room(buckets: usize) -> usize {
 }
 
 /// The number of buckets that has room for so many entries, before it is rounded up.
-fn buckets_for(entries: usize) -> usize {
+pub(super) fn buckets_for(entries: usize) -> usize {
     entries.saturating_add(entries.div_ceil(3))
 }
 
@@ -51,7 +51,8 @@ impl<S> MapBuilder<S> {
     /// Makes the map.
     ///
     /// # Panics
-    /// If the capacity is more than fits into memory.
+    /// With "capacity overflow", if the slots would take more than `isize::MAX` bytes. If the system has not as much memory, it
+    /// ends as with the standard library's collections: [`handle_alloc_error`](std::alloc::handle_alloc_error).
     pub fn build<K, V>(self) -> Map<K, V, S> {
         Map {
             list: List::new(buckets_for(self.capacity)),

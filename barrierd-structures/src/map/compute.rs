@@ -40,9 +40,19 @@ fn entry<K, V>(node: &Node<K, V>) -> (&K, &V) {
     (&node.key, &node.value)
 }
 
+impl<'g, K, V, R> Compute<'g, K, V, R> {
+    fn put(old: Option<&'g Node<K, V>>, new: &'g Node<K, V>) -> Compute<'g, K, V, R> {
+        match old {
+            None => Compute::Inserted(&new.key, &new.value),
+            Some(old) => Compute::Updated { old: entry(old), new: entry(new) },
+        }
+    }
+}
+
 impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V, S> {
     /// Inserts, replaces or removes a key's entry, as `decide` says when it is shown what is there. It happens at one stroke: if
-    /// another thread changes the entry meanwhile, nothing is done, and `decide` is called again with what is there then.
+    /// the entry is changed meanwhile, or one has come, nothing is done, and `decide` is called again with what is there then. A change of
+    /// other keys is no reason, so `decide` may make some; if it changes this key each time, it is called for ever.
     ///
     /// It costs what [`insert`](Map::insert) or [`remove`](Map::remove) costs. Lock-free, apart from `decide`.
     ///
@@ -78,7 +88,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let mut key = key;
         loop {
             let place = self.place(hash, &key, guard);
-            let old = place.found.as_ref().map(|found| entry(found.node));
+            let old = place.found.map(entry);
             match (decide(old), old) {
                 (Operation::Abort(result), _) => return Compute::Aborted(result),
                 (Operation::Remove, None) => return Compute::Absent,
@@ -87,12 +97,15 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
                         return Compute::Removed(key, value);
                     }
                 }
-                (Operation::Insert(value), _) => {
+                (Operation::Insert(value), Some(_)) => {
                     match self.put(&place, Draft::new(hash, key, value), guard) {
-                        Ok((None, new)) => return Compute::Inserted(&new.key, &new.value),
-                        Ok((Some(old), new)) => {
-                            return Compute::Updated { old: entry(old), new: entry(new) };
-                        }
+                        Ok((old, new)) => return Compute::put(old, new),
+                        Err(again) => key = again.into_parts().0,
+                    }
+                }
+                (Operation::Insert(value), None) => {
+                    match self.put_absent(place, Draft::new(hash, key, value), guard) {
+                        Ok(new) => return Compute::put(None, new),
                         Err(again) => key = again.into_parts().0,
                     }
                 }
@@ -101,7 +114,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
     }
 
     /// Replaces the value of a key by what `change` makes of it, or inserts `value` if the key is not there. Returns the new value.
-    /// If another thread changes the entry meanwhile, `change` is called again with what is there then.
+    /// If the entry is replaced meanwhile, `change` is called again with what is there then: see [`compute`](Map::compute).
     ///
     /// ```
     /// use barrierd_structures::Map;
@@ -128,9 +141,9 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let (mut key, mut value) = (key, value);
         loop {
             let place = self.place(hash, &key, guard);
-            match &place.found {
+            match place.found {
                 Some(found) => {
-                    let changed = change(&found.node.value);
+                    let changed = change(&found.value);
                     match self.put(&place, Draft::new(hash, key, changed), guard) {
                         Ok((_, new)) => return &new.value,
                         Err(again) => key = again.into_parts().0,

@@ -6,12 +6,13 @@ use super::list::List;
 use super::node::Node;
 use core::fmt;
 use core::iter::FusedIterator;
+use core::marker::PhantomData;
 use core::sync::atomic::Ordering::Acquire;
 
 /// The entries of a map that is in use: [`Map::iter`].
 pub struct Iter<'g, K, V> {
     list: &'g List<K, V>,
-    /// Leads to what was not visited yet.
+    /// Leads to what was not visited yet: first to the first dummy, so that nothing is loaded before `next`.
     at: *mut (),
 }
 
@@ -19,7 +20,7 @@ impl<'g, K, V> Iter<'g, K, V> {
     /// # Safety
     /// A section is open for `'g`, of the list's reclaimer.
     pub(super) unsafe fn new(list: &'g List<K, V>) -> Iter<'g, K, V> {
-        Iter { list, at: list.table.first().load(Acquire) }
+        Iter { list, at: link::dummy(0) }
     }
 }
 
@@ -57,6 +58,70 @@ impl<K, V> Clone for Iter<'_, K, V> {
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Iter<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.clone()).finish()
+    }
+}
+
+/// The entries of a map that nobody else uses, with values that can be changed in place: [`Map::iter_mut`].
+pub struct IterMut<'m, K, V> {
+    /// The caller's alone, for as long.
+    list: &'m List<K, V>,
+    at: *mut (),
+    _values: PhantomData<&'m mut V>,
+}
+
+impl<'m, K, V> Iterator for IterMut<'m, K, V> {
+    type Item = (&'m K, &'m mut V);
+
+    fn next(&mut self) -> Option<(&'m K, &'m mut V)> {
+        loop {
+            let here = link::unmarked(self.at);
+            if link::is_end(here) {
+                return None;
+            }
+            if link::is_dummy(here) {
+                self.at = self.list.table.behind(here).load(Acquire);
+                continue;
+            }
+            let node = here.cast::<Node<K, V>>();
+            // SAFETY: in the list, which is the caller's alone for `'m`; so it is not retired.
+            self.at = unsafe { (*node).header.next.load(Acquire) };
+            if !link::is_marked(self.at) {
+                // SAFETY: likewise. Each node is met once, so there is no other reference to its value.
+                return Some(unsafe { (&(*node).key, &mut (*node).value) });
+            }
+        }
+    }
+}
+
+impl<K, V> FusedIterator for IterMut<'_, K, V> {}
+
+impl<K, V> fmt::Debug for IterMut<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IterMut").finish_non_exhaustive()
+    }
+}
+
+impl<K, V, S> Map<K, V, S> {
+    /// Returns the entries, in no particular order, with values that can be changed in place: nobody else has the map.
+    ///
+    /// ```
+    /// use barrierd_structures::Map;
+    ///
+    /// let mut map = Map::from([(1, 10), (2, 20)]);
+    /// map.iter_mut().for_each(|(key, value)| *value += key);
+    /// assert_eq!(map, Map::from([(1, 11), (2, 22)]));
+    /// ```
+    pub fn iter_mut(&mut self) -> IterMut<'_, K, V> {
+        IterMut { list: &self.list, at: link::dummy(0), _values: PhantomData }
+    }
+}
+
+impl<'m, K, V, S> IntoIterator for &'m mut Map<K, V, S> {
+    type Item = (&'m K, &'m mut V);
+    type IntoIter = IterMut<'m, K, V>;
+
+    fn into_iter(self) -> IterMut<'m, K, V> {
+        self.iter_mut()
     }
 }
 

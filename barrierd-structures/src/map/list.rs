@@ -37,14 +37,8 @@ pub(super) struct Place<'g, K, V> {
     /// The link that leads there, and what it was.
     link: &'g Link,
     seen: *mut (),
-    pub(super) found: Option<Found<'g, K, V>>,
-}
-
-/// An entry that was not removed when it was found.
-pub(super) struct Found<'g, K, V> {
-    pub(super) node: &'g Node<K, V>,
-    /// What was behind it, without a mark.
-    next: *mut (),
+    /// The entry, which was not removed when it was found.
+    pub(super) found: Option<&'g Node<K, V>>,
 }
 
 impl<K, V> List<K, V> {
@@ -132,7 +126,7 @@ impl<K, V> List<K, V> {
                 } else if node.header.hash > hash {
                     return Place { link, seen, found: None };
                 } else if node.header.hash == hash && is(&node.key) {
-                    return Place { link, seen, found: Some(Found { node, next }) };
+                    return Place { link, seen, found: Some(node) };
                 } else {
                     (link, seen) = (&node.header.next, next);
                 }
@@ -156,7 +150,7 @@ impl<K, V> List<K, V> {
     }
 
     /// Puts a new node in the place of one that was found, at one stroke: the exchange that removes the old one links the new
-    /// one behind it. Fails if the old one is removed by now, or something came behind it.
+    /// one behind it. Fails if the old one is removed by now, and for no other reason.
     ///
     /// # Safety
     /// As for `find`; and `place` is of the same hash, with an entry.
@@ -164,64 +158,141 @@ impl<K, V> List<K, V> {
         &'g self,
         section: &impl Retire,
         place: &Place<'g, K, V>,
-        found: &Found<'g, K, V>,
+        found: &'g Node<K, V>,
         new: Draft<K, V>,
     ) -> Result<&'g Node<K, V>, Draft<K, V>> {
-        let to = new.before(found.next);
-        let next = &found.node.header.next;
-        // Release: for the new node.
-        if next.compare_exchange(found.next, link::marked(to), Release, Relaxed).is_err() {
-            return Err(new);
-        }
+        // What is behind it may change any number of times before.
+        let Some(to) = Self::remove(found, |next| new.before(next)) else { return Err(new) };
         // SAFETY: in the list since, and kept by the caller's section if it is removed.
         let new = unsafe { &*new.published() };
         // SAFETY: the caller's promise.
-        unsafe { self.unlink(section, place, found, to) };
+        unsafe { self.unlink(section, Some(place), found, to) };
         Ok(new)
     }
 
-    /// Removes a node that was found, and leaves it in the list: [`unlink`](List::unlink) is next. Fails if it is removed by
-    /// now, or something came behind it.
-    pub(super) fn mark(found: &Found<'_, K, V>) -> bool {
-        let marked = link::marked(found.next);
-        // Release: for the node behind, which others find through the removed one.
-        found.node.header.next.compare_exchange(found.next, marked, Release, Relaxed).is_ok()
+    /// Removes a node that was found, and leaves it in the list: [`unlink`](List::unlink) is next. Returns the link to what is
+    /// behind it, which stays so; or nothing, if the node was removed by now.
+    pub(super) fn mark(found: &Node<K, V>) -> Option<*mut ()> {
+        Self::remove(found, |next| next)
     }
 
-    /// Takes a node out of the list that this thread has marked.
+    /// Marks a node, and makes it lead to what `to` makes of the link to the next one. A neighbour that comes, goes or is
+    /// replaced meanwhile is no reason to fail: the node is still its key's only one.
+    fn remove(node: &Node<K, V>, to: impl Fn(*mut ()) -> *mut ()) -> Option<*mut ()> {
+        // Acquire, here and below: for the node behind, which is passed on.
+        let mut next = node.header.next.load(Acquire);
+        while !link::is_marked(next) {
+            let to = to(next);
+            // Release: for the node behind, which others find through the removed one.
+            match node.header.next.compare_exchange(next, link::marked(to), Release, Acquire) {
+                Ok(_) => return Some(to),
+                Err(now) => next = now,
+            }
+        }
+        None
+    }
+
+    /// Takes a node out of the list that this thread has marked. `place` is where it was found, if that is known. Returns whether
+    /// the link there was still the one that led to it, and leads to `to` now.
     ///
     /// # Safety
     /// As for `find`; and the caller has marked `found`, with `to` behind it.
-    unsafe fn unlink(
+    pub(super) unsafe fn unlink(
         &self,
         section: &impl Retire,
-        place: &Place<'_, K, V>,
-        found: &Found<'_, K, V>,
+        place: Option<&Place<'_, K, V>>,
+        found: &Node<K, V>,
         to: *mut (),
-    ) {
+    ) -> bool {
         // AcqRel: as in `find`.
-        if place.link.compare_exchange(place.seen, to, AcqRel, Relaxed).is_ok() {
-            // SAFETY: as in `find`. The link held the node's own pointer.
-            unsafe { section.retire(link::unmarked(place.seen).cast::<Node<K, V>>()) };
-        } else {
-            // Somebody changed the link before: a search up to the end of this hash unlinks it, if nobody has yet.
-            // SAFETY: the caller's promise.
-            unsafe { self.find(section, found.node.header.hash, |_| false) };
+        let there = place
+            .filter(|place| place.link.compare_exchange(place.seen, to, AcqRel, Relaxed).is_ok());
+        match there {
+            Some(place) => {
+                // SAFETY: as in `find`. The link held the node's own pointer.
+                unsafe { section.retire(link::unmarked(place.seen).cast::<Node<K, V>>()) };
+                true
+            }
+            None => {
+                // Somebody changed the link before: a search up to the end of this hash unlinks it, if nobody has yet.
+                // SAFETY: the caller's promise.
+                unsafe { self.find(section, found.header.hash, |_| false) };
+                false
+            }
         }
     }
 
-    /// Does what [`unlink`](List::unlink) does, for a node that [`mark`](List::mark) removed.
+    /// Removes the entries that `is_to_stay` does not say so of, along the list, each by itself: nothing is looked for by key.
+    /// `one_less` is called for each, before it is retired.
     ///
     /// # Safety
-    /// As for `find`; and the caller has marked `found`.
-    pub(super) unsafe fn unlink_marked(
+    /// As for `find`.
+    pub(super) unsafe fn retain<R>(
         &self,
         section: &impl Retire,
-        place: &Place<'_, K, V>,
-        found: &Found<'_, K, V>,
+        mut is_to_stay: impl FnMut(&K, &V) -> bool,
+        one_less: impl Fn() -> R,
     ) {
-        // SAFETY: the caller's promise.
-        unsafe { self.unlink(section, place, found, found.next) };
+        // The link that leads to `at`, unless that was changed: then a search unlinks what is to go.
+        let mut link = Some(self.table.first());
+        let mut at = self.table.first().load(Acquire);
+        loop {
+            let here = link::unmarked(at);
+            if link::is_end(here) {
+                return;
+            }
+            if link::is_dummy(here) {
+                let behind = self.table.behind(here);
+                (link, at) = (Some(behind), behind.load(Acquire));
+                continue;
+            }
+            // SAFETY: a node that was in the list when the section was open; so it is not freed yet.
+            let node = unsafe { &*here.cast::<Node<K, V>>() };
+            let next = node.header.next.load(Acquire);
+            if link::is_marked(next) {
+                // Removed or replaced by others, who unlink it.
+                (link, at) = (None, link::unmarked(next));
+            } else if is_to_stay(&node.key, &node.value) {
+                (link, at) = (Some(&node.header.next), next);
+            } else if let Some(to) = Self::mark(node) {
+                one_less();
+                let place = link.map(|link| Place { link, seen: at, found: Some(node) });
+                // SAFETY: the caller's promise; marked above.
+                link = match unsafe { self.unlink(section, place.as_ref(), node, to) } {
+                    true => link,
+                    false => None,
+                };
+                at = to;
+            }
+            // Else it was changed just now: what is there is seen at the next turn.
+        }
+    }
+
+    /// Returns the value of the entry of this hash whose key `is` the right one.
+    pub(super) fn get_mut(&mut self, hash: usize, is: impl Fn(&K) -> bool) -> Option<&mut V> {
+        // SAFETY: the caller alone has the list, so no node that it leads to is retired meanwhile.
+        let mut at = unsafe { self.table.start(hash) }.seen;
+        loop {
+            at = link::unmarked(at);
+            if link::is_dummy(at) {
+                if link::is_beyond(at, hash) {
+                    return None;
+                }
+                at = self.table.behind(at).load(Acquire);
+                continue;
+            }
+            let node = at.cast::<Node<K, V>>();
+            // SAFETY: in the list, so not retired, and the list's alone.
+            let (header, key) = unsafe { (&(*node).header, &(*node).key) };
+            if header.hash > hash {
+                return None;
+            }
+            at = header.next.load(Acquire);
+            if header.hash == hash && !link::is_marked(at) && is(key) {
+                // SAFETY: likewise; no other reference to the value exists, and this one borrows the list.
+                return Some(unsafe { &mut (*node).value });
+            }
+        }
     }
 
     /// Takes out the first node. It may be one that is removed already.
@@ -280,107 +351,5 @@ impl<K, V> Drop for List<K, V> {
 }
 
 #[cfg(all(test, not(barrierd_loom)))]
-mod tests {
-    use super::*;
-    use std::cell::RefCell;
-
-    /// A section that keeps what is retired until its end.
-    #[derive(Default)]
-    struct Kept(RefCell<Vec<*mut ()>>);
-
-    impl Retire for Kept {
-        unsafe fn retire<K, V>(&self, node: *mut Node<K, V>) {
-            self.0.borrow_mut().push(node.cast());
-        }
-    }
-
-    type Numbers = List<u32, u32>;
-
-    impl Kept {
-        fn free(self) -> usize {
-            let all = self.0.into_inner();
-            // SAFETY: retired by a list of this type; nobody holds them.
-            all.iter().for_each(|node| unsafe { node::free(node.cast::<Node<u32, u32>>()) });
-            all.len()
-        }
-    }
-
-    const HALF: usize = 1 << (usize::BITS - 1);
-
-    fn find<'l>(list: &'l Numbers, kept: &Kept, hash: usize) -> Place<'l, u32, u32> {
-        // SAFETY: nothing is freed while the list is used.
-        unsafe { list.find(kept, hash, |_| true) }
-    }
-
-    fn insert(list: &Numbers, kept: &Kept, hash: usize) {
-        assert!(list.insert(&find(list, kept, hash), Draft::new(hash, 0, 0)).is_ok());
-    }
-
-    fn has(list: &Numbers, hash: usize) -> bool {
-        // SAFETY: nothing is freed while the list is used.
-        unsafe { list.lookup(hash, |_| true) }.is_some()
-    }
-
-    /// The new half of the table comes into the list behind a node that is removed and not unlinked: that one stays removed.
-    #[test]
-    fn a_bucket_is_not_linked_behind_a_removed_node() {
-        let (list, kept) = (Numbers::new(2), Kept::default());
-        insert(&list, &kept, HALF - 1);
-        let place = find(&list, &kept, HALF - 1);
-        assert!(List::mark(place.found.as_ref().unwrap()));
-        assert!(!has(&list, HALF) && !has(&list, HALF - 1));
-        let slot = || {
-            // SAFETY: of a table of two buckets or more; nothing is freed.
-            unsafe { list.table.slot(HALF) }.load(Acquire)
-        };
-        assert!(!link::is_ready(slot()));
-        // It is there all the same, by the bucket before. A writer's search unlinks the node, and the next one opens the bucket.
-        insert(&list, &kept, HALF);
-        assert!(has(&list, HALF) && !has(&list, HALF - 1));
-        assert!(link::is_ready(slot()));
-        assert_eq!(kept.free(), 1);
-    }
-
-    /// Whatever happens to an entry between a search and the change that it is for, the change fails.
-    #[test]
-    fn a_place_that_has_changed_is_refused() {
-        let (list, kept) = (Numbers::new(2), Kept::default());
-        let empty = find(&list, &kept, 10);
-        insert(&list, &kept, 20);
-        assert!(list.insert(&empty, Draft::new(10, 0, 0)).is_err(), "something came");
-        insert(&list, &kept, 10);
-        let (before, behind) = (find(&list, &kept, 10), find(&list, &kept, 15));
-        let found = before.found.as_ref().unwrap();
-        assert!(List::mark(found));
-        assert!(!List::mark(found), "removed twice");
-        assert!(list.insert(&behind, Draft::new(15, 0, 0)).is_err(), "behind a removed node");
-        // SAFETY: of the same hash, with an entry; nothing is freed.
-        let replaced = unsafe { list.replace(&kept, &before, found, Draft::new(10, 0, 0)) };
-        assert!(replaced.is_err(), "in the place of a removed one");
-        // SAFETY: marked above; nothing is freed.
-        unsafe { list.unlink_marked(&kept, &before, found) };
-        // Again, as a thread that comes too late: nothing is retired twice.
-        find(&list, &kept, 10);
-        assert!(!has(&list, 10) && has(&list, 20));
-        assert_eq!(kept.free(), 1);
-    }
-
-    /// A reader at a node that was replaced goes on to the one in its place.
-    #[test]
-    fn what_takes_a_place_lies_right_behind() {
-        let (list, kept) = (Numbers::new(2), Kept::default());
-        insert(&list, &kept, 10);
-        insert(&list, &kept, 20);
-        let place = find(&list, &kept, 10);
-        let found = place.found.as_ref().unwrap();
-        // SAFETY: of the same hash, with an entry; nothing is freed.
-        let new = unsafe { list.replace(&kept, &place, found, Draft::new(10, 0, 7)) };
-        let new: *const Node<u32, u32> = new.ok().unwrap();
-        let behind = found.node.header.next.load(Acquire);
-        assert!(link::is_marked(behind));
-        assert_eq!(link::unmarked(behind).cast_const().cast(), new);
-        // SAFETY: nothing is freed.
-        assert_eq!(unsafe { list.lookup(10, |_| true) }.map(|node| node.value), Some(7));
-        assert_eq!(kept.free(), 1);
-    }
-}
+#[path = "list_tests.rs"]
+mod tests;

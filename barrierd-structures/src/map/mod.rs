@@ -34,6 +34,15 @@
 //! The entry was not removed when its link was read, which was during the search.
 //! If it finds none, then the key was absent at some moment of the search, since else it would have been there throughout.
 //!
+//! ## Moments
+//! All links of a key's group are written by exchanges, each of which follows a load (Acquire) of what it changes; so one key's
+//! changes have one order, which agrees with happens-before, and a search that finds none is between two of them. "At a moment" means
+//! that order. There is no order of all keys' changes that each thread sees: exchanges are Release and loads Acquire, so a
+//! thread may look for one key before its own insertion of another is seen. Along happens-before keys agree: who
+//! sees one change sees all that came before it. A `fence(SeqCst)` of the user's between a change and a lookup, in both threads,
+//! orders these too (loom: `one_of_two_insertions_is_seen`); on x86-64 the exchange is one. To have it everywhere
+//! would put fences into reads on some machines.
+//!
 //! ## Iteration sees every key that is there throughout, once
 //! It is a search of all hashes, so it visits each such group. It reads a node's link once, and goes on by what it read. Where the
 //! node was not removed then, that leads beyond the group, since what takes a node's place comes by a marked link. So it shows one
@@ -42,6 +51,10 @@
 //! ## No key is there twice
 //! A node is inserted behind all nodes of its hash, at the link that led beyond them, after a search has passed all of them and
 //! unlinked those that were removed. Another node of the key would have come by an exchange of the same link.
+//!
+//! A node takes another's place by an exchange of the old one's link, whatever that led to just before: as long as it has no mark, the
+//! old one is the key's only node, and nobody inserts the key, since every search for it meets a node of its group. So no neighbour
+//! makes `mark` or `replace` fail, and closures are not called again because of one.
 //!
 //! ## Each node is retired once
 //! By (3), and the drop of the map takes what is still linked. A node that is marked in its link but not unlinked yet is
@@ -61,23 +74,22 @@ mod list;
 mod models;
 mod node;
 mod pinned;
+mod read;
 mod table;
 mod traits;
+mod whole;
 mod write;
 
 pub use builder::MapBuilder;
 pub use compute::{Compute, Operation};
-pub use iter::{IntoIter, Iter, Keys, Values};
+pub use iter::{IntoIter, Iter, IterMut, Keys, Values};
 pub use pinned::{MapHandle, Pinned};
 pub use write::OccupiedError;
 
 use barrierd_reclaim::{Guard, Reclaimer};
 use builder::room;
-use core::borrow::Borrow;
-use core::hash::{BuildHasher, Hash};
 use count::Count;
 use list::List;
-use node::Node;
 use std::hash::RandomState;
 
 /// A concurrent hash map that grows, whose readers run no lock, no fence and no atomic read-modify-write.
@@ -114,8 +126,10 @@ use std::hash::RandomState;
 ///
 /// # Cost and progress
 /// A read costs the hash, and loads: of the mask, a segment, the bucket's slot, and 1.3 nodes on average. A miss in an empty bucket
-/// touches no node. It waits for nobody. It writes to the map once for each bucket: when it is the first to look for it since the
-/// table grew, it puts it into the list.
+/// touches no node. It waits for nobody. It writes to the map where it is the first to look
+/// for a bucket since the table grew: it puts that into the list, and at most one before for each doubling. Where another thread is at
+/// that, or a removed entry is in the way that its remover has not unlinked yet, it writes nothing, and walks from a bucket before. (In the
+/// child of a fork, a bucket that another thread was opening stays as it is, and its lookups walk further.)
 ///
 /// An insertion is an allocation and one compare-exchange, a removal two, each beside the count's addition. They are
 /// lock-free: one is repeated only because another was done beside it.
@@ -123,9 +137,17 @@ use std::hash::RandomState;
 /// The table doubles when there are more than three entries for four buckets, by one exchange and one allocation of zeroed memory, which the
 /// system maps when it is used. No entry is moved, and nobody waits. It never becomes smaller.
 ///
+/// # What threads see of each other
+/// The calls for one key take effect one after another, each between its beginning and its end: it is linearizable by itself. A thread that
+/// sees a change also sees all that came before it (happens-before). But two threads that insert a key each, and then look for
+/// the other's, may both miss, unless each runs a [`fence(SeqCst)`](core::sync::atomic::fence) between; on x86-64 none is needed.
+///
 /// # Hashes
 /// The default hasher, [`RandomState`], withstands floods of chosen keys. Any other may be given. All bits of its result are used,
 /// so the identity will do where keys are known. If it maps all keys to one number, the map is a list.
+///
+/// Where keys are `&'static str`, look for a short-lived one by the text itself: `map.get(*name)` of a `name: &&str`, `map.get(name)` of a `&str`.
+/// (`map.get(&name)` would ask for a `&'static str`.)
 ///
 /// # `'static` keys and values
 /// Removed entries are dropped later, on any thread. So what can be removed must be [`Send`] and `'static`:
@@ -187,7 +209,7 @@ impl<K, V> Map<K, V> {
     /// rounded up to a power of two, which the system maps when it is used.
     ///
     /// # Panics
-    /// If that is more than fits into memory.
+    /// As [`MapBuilder::build`].
     #[must_use]
     pub fn with_capacity(entries: usize) -> Map<K, V> {
         Map::builder().capacity(entries).build()
@@ -210,7 +232,7 @@ impl<K, V, S> Map<K, V, S> {
     /// Makes an empty map with room for so many entries, and another hasher.
     ///
     /// # Panics
-    /// If that is more than fits into memory.
+    /// As [`MapBuilder::build`].
     #[must_use]
     pub fn with_capacity_and_hasher(entries: usize, hasher: S) -> Map<K, V, S> {
         Map::builder().capacity(entries).hasher(hasher).build()
@@ -277,7 +299,7 @@ impl<K, V, S> Map<K, V, S> {
 
     /// Returns the entries, in no particular order.
     ///
-    /// It sees each key that is there from the first call of `next` to the last, exactly once. Of what is inserted, replaced or removed
+    /// It sees each key that is there from the first call of `next` to the last, exactly once, and begins no earlier. Of what is inserted, replaced or removed
     /// meanwhile, it may see the old or the new state.
     ///
     /// It costs a load for each bucket, and for each entry two.
@@ -312,91 +334,5 @@ impl<K, V, S> Map<K, V, S> {
     /// If the guard is another reclaimer's.
     pub fn values<'g>(&'g self, guard: &'g Guard<'_>) -> Values<'g, K, V> {
         Values(self.iter(guard))
-    }
-}
-
-impl<K: Hash + Eq, V, S: BuildHasher> Map<K, V, S> {
-    /// The hash by which entries are ordered.
-    ///
-    /// Buckets are told apart by its first bits. The product's depend on all of the hasher's, also where that gives small numbers.
-    /// It is one to one, so it makes no two hashes equal.
-    #[inline]
-    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        let product = self.hasher.hash_one(key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "no bits are left that it could cut off"
-        )]
-        let first = (product >> (u64::BITS - usize::BITS)) as usize;
-        first
-    }
-
-    /// # Safety
-    /// A section of the map's reclaimer is open for `'g`.
-    #[inline]
-    unsafe fn lookup<'g, Q>(&'g self, key: &Q) -> Option<&'g Node<K, V>>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hash(key);
-        // SAFETY: the caller's promise.
-        unsafe { self.list.lookup(hash, |own| own.borrow() == key) }
-    }
-
-    /// Returns the value of a key.
-    ///
-    /// It runs no fence and no atomic read-modify-write, and waits for nobody. If the key's own value is replaced again and again
-    /// just as it looks, it follows. The first search in a bucket after the table grew also puts the bucket into the list.
-    ///
-    /// ```
-    /// use barrierd_structures::Map;
-    ///
-    /// let map = Map::from([(String::from("a"), 1)]);
-    /// let guard = map.reclaimer().pin();
-    /// assert_eq!(map.get("a", &guard), Some(&1));
-    /// assert_eq!(map.get("b", &guard), None);
-    /// ```
-    ///
-    /// # Panics
-    /// If the guard is another reclaimer's. Whatever `Hash` and `Eq` of the key panic with comes out, and changes nothing; so it is
-    /// with all methods.
-    #[inline]
-    pub fn get<'g, Q>(&'g self, key: &Q, guard: &'g Guard<'_>) -> Option<&'g V>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.check(guard);
-        // SAFETY: the guard is of the map's reclaimer.
-        unsafe { self.lookup(key) }.map(|node| &node.value)
-    }
-
-    /// Returns the key that is in the map, and its value: as [`get`](Map::get).
-    ///
-    /// # Panics
-    /// If the guard is another reclaimer's.
-    #[inline]
-    pub fn get_key_value<'g, Q>(&'g self, key: &Q, guard: &'g Guard<'_>) -> Option<(&'g K, &'g V)>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.check(guard);
-        // SAFETY: the guard is of the map's reclaimer.
-        unsafe { self.lookup(key) }.map(|node| (&node.key, &node.value))
-    }
-
-    /// Returns whether the key is there: as [`get`](Map::get).
-    ///
-    /// # Panics
-    /// If the guard is another reclaimer's.
-    #[inline]
-    pub fn contains_key<Q>(&self, key: &Q, guard: &Guard<'_>) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.get(key, guard).is_some()
     }
 }

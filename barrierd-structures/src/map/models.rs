@@ -5,7 +5,7 @@
 use super::link;
 use super::list::{List, Retire};
 use super::node::{Draft, Node};
-use core::sync::atomic::Ordering::Acquire;
+use core::sync::atomic::Ordering::{Acquire, SeqCst};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::{Arc, Mutex};
@@ -71,7 +71,7 @@ impl Shared {
                 None => self.list.insert(&place, new).map(|_| None),
                 // SAFETY: likewise.
                 Some(found) => unsafe { self.list.replace(&self.kept, &place, found, new) }
-                    .map(|_| Some(found.node.value.get())),
+                    .map(|_| Some(found.value.get())),
             };
             match put {
                 Ok(old) => return old,
@@ -85,11 +85,11 @@ impl Shared {
         loop {
             // SAFETY: nothing is freed while a model runs.
             let place = unsafe { self.list.find(&self.kept, hash, |_| true) };
-            let found = place.found.as_ref()?;
-            if List::mark(found) {
+            let found = place.found?;
+            if let Some(to) = List::mark(found) {
                 // SAFETY: likewise; marked.
-                unsafe { self.list.unlink_marked(&self.kept, &place, found) };
-                return Some(found.node.value.get());
+                unsafe { self.list.unlink(&self.kept, Some(&place), found, to) };
+                return Some(found.value.get());
             }
         }
     }
@@ -148,6 +148,55 @@ fn one_key_is_inserted_once() {
         assert!(matches!((one, other), (None, Some(1)) | (Some(2), None)));
         assert_eq!((shared.walk(), shared.retired()), (vec![10], 1));
     });
+}
+
+/// Two threads insert one key each and look for the other's. With a fence between, one of them finds it; without, both may miss.
+#[test]
+fn one_of_two_insertions_is_seen() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let shared = Shared::new(&[HALF + 7]);
+        let call = |own: usize, other: usize| {
+            move |it: &Shared| {
+                it.insert(own, 2);
+                loom::sync::atomic::fence(SeqCst);
+                it.get(other)
+            }
+        };
+        let seen = beside(&shared, call(HALF + 1, 1), call(1, HALF + 1));
+        assert_ne!(seen, (None, None));
+    });
+}
+
+/// What comes behind an entry is no reason to refuse a change of it, nor lost by it.
+#[test]
+fn a_neighbour_is_no_change() {
+    for removes in [true, false] {
+        loom::model(move || {
+            let shared = Shared::new(&[10]);
+            let change = move |it: &Shared| {
+                // SAFETY: nothing is freed while a model runs.
+                let place = unsafe { it.list.find(&it.kept, 10, |_| true) };
+                let found = place.found.unwrap();
+                if removes {
+                    let to = List::mark(found).expect("nobody else removes it");
+                    // SAFETY: likewise; marked.
+                    unsafe { it.list.unlink(&it.kept, Some(&place), found, to) };
+                    return;
+                }
+                let new = Draft::new(10, 0, Value::new(2));
+                // SAFETY: likewise.
+                let new = unsafe { it.list.replace(&it.kept, &place, found, new) };
+                assert!(new.is_ok(), "nobody else removes it");
+            };
+            let (_, old) = beside(&shared, change, |it| it.insert(15, 3));
+            assert_eq!(old, None);
+            let left = shared.get(10);
+            assert_eq!((left, shared.get(15)), ((!removes).then_some(2), Some(3)));
+            assert_eq!(shared.retired(), 1);
+        });
+    }
 }
 
 #[test]

@@ -53,6 +53,10 @@ impl<K, V> Draft<K, V> {
         unsafe { &*self.0 }
     }
 
+    pub(super) fn hash(&self) -> usize {
+        self.node().header.hash
+    }
+
     pub(super) fn key(&self) -> &K {
         &self.node().key
     }

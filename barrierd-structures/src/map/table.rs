@@ -21,7 +21,9 @@
 //! Acquire, from the Release that took the mark off.
 //!
 //! Readers do this as well as writers, once for a bucket. They retire nothing: where a removed node is in the way, which the one
-//! who removed it is about to unlink, the owner stores 0 again, and leaves the bucket to the next comer.
+//! who removed it is about to unlink, the bucket is left to the next comer; an owner who meets one stores 0 again. Who finds the slot owned
+//! writes nothing either. An owner that never goes on (it was another thread of a process that forked, and this is the child)
+//! leaves a bucket that is searched from the one before, for ever.
 //!
 //! # Which slots exist
 //! The segment of a doubling is published before the mask that has its bits (Release), and a thread has a bucket's key only from
@@ -57,6 +59,16 @@ fn layout(slots: usize) -> Option<Layout> {
     Layout::array::<Link>(slots).ok()
 }
 
+/// Returns how many bits tell so many buckets apart, at least one.
+///
+/// # Panics
+/// If there can't be so many.
+fn bits(buckets: usize) -> u32 {
+    let bits = buckets.max(2).checked_next_power_of_two().map_or(BITS, usize::trailing_zeros);
+    assert!(bits <= MOST_BITS, "capacity overflow");
+    bits
+}
+
 /// Returns so many slots with 0 in them, or null.
 fn allocate(slots: usize) -> *mut Link {
     let Some(layout) = layout(slots) else { return ptr::null_mut() };
@@ -89,8 +101,7 @@ unsafe fn deallocate(segment: *mut Link, slots: usize) {
 impl Table {
     /// Makes a table of at least so many buckets, and at least two; the first one is in the list.
     pub(super) fn new(buckets: usize) -> Table {
-        let bits = buckets.max(2).checked_next_power_of_two().map_or(BITS, usize::trailing_zeros);
-        assert!(bits <= MOST_BITS, "capacity overflow");
+        let bits = bits(buckets);
         let slots = 1 << bits;
         let first = allocate(slots);
         if first.is_null() {
@@ -179,7 +190,8 @@ impl Table {
     unsafe fn opened(&self, bucket: usize, mask: usize) -> &Link {
         // SAFETY: `bucket` is one of `mask`.
         let own = unsafe { self.slot(bucket) };
-        if link::is_ready(own.load(Acquire)) {
+        let now = own.load(Acquire);
+        if link::is_ready(now) {
             return own;
         }
         // The bucket just before, if it is there already. Else the one that this one is a half of. The first one is there
@@ -191,19 +203,22 @@ impl Table {
             // SAFETY: the caller's promise.
             false => unsafe { self.opened(bucket & (bucket - 1), mask) },
         };
-        // Relaxed: the slot says nothing yet. Only its owner goes on.
+        // An owner who is at it, or never comes back, is not disturbed, and nothing is written where there is no place yet.
+        if !now.is_null() {
+            return before;
+        }
+        // SAFETY: the caller's promise; `before` is in the list.
+        let Some(mut place) = (unsafe { self.position(before, bucket - 1) }) else {
+            return before;
+        };
+        // Relaxed: the slot says nothing yet. Only its owner goes on. Another one, earlier, has not linked the dummy: it gave the
+        // slot back as 0.
         let owned = link::marked(link::none());
         if own.compare_exchange(link::none(), owned, Relaxed, Relaxed).is_err() {
             return if link::is_ready(own.load(Acquire)) { own } else { before };
         }
         loop {
-            // SAFETY: the caller's promise; `before` is in the list.
-            let Some(Position { link, seen }) = (unsafe { self.position(before, bucket - 1) })
-            else {
-                // Nobody else has written it, since no link leads to it.
-                own.store(link::none(), Relaxed);
-                return before;
-            };
+            let Position { link, seen } = place;
             let behind = link::marked(seen);
             own.store(behind, Relaxed);
             // Release: whoever comes along this link sees what is behind it. As a node that is inserted: it fails if the link
@@ -215,6 +230,15 @@ impl Table {
                 let _ = own.compare_exchange(behind, ready, Release, Relaxed);
                 return own;
             }
+            // SAFETY: the caller's promise; `before` is in the list.
+            place = match unsafe { self.position(before, bucket - 1) } {
+                Some(place) => place,
+                None => {
+                    // Nobody else has written it, since no link leads to it.
+                    own.store(link::none(), Relaxed);
+                    return before;
+                }
+            };
         }
     }
 
@@ -253,26 +277,71 @@ impl Table {
     /// are looked for. Without memory it leaves things as they are.
     pub(super) fn grow(&self, buckets: usize) {
         let mask = self.mask.load(Acquire);
-        let bits = mask.count_ones() + 1;
-        if 1 << mask.count_ones() != buckets || bits > MOST_BITS {
-            return;
+        let bits = mask.count_ones();
+        if 1 << bits == buckets && bits < MOST_BITS {
+            self.widen(mask, bits + 1);
         }
-        let segment = &self.segments[(BITS - bits) as usize];
-        // Acquire: the slots are zeros to those who get the mask from this thread.
-        if segment.load(Acquire).is_null() {
-            let new = allocate(buckets);
-            if new.is_null() {
-                return;
-            }
-            if segment.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire).is_err() {
-                // Another thread was faster.
-                // SAFETY: allocated above, and never published.
-                unsafe { deallocate(new, buckets) };
+    }
+
+    /// Makes at least so many buckets. Without memory for all of them it leaves things as they are.
+    ///
+    /// # Panics
+    /// If they are more than there can be.
+    pub(super) fn reserve(&self, buckets: usize) {
+        let bits = bits(buckets);
+        // There would be no layout for those of the last doubling, or for an array of all.
+        assert!(layout(1 << bits).is_some(), "capacity overflow");
+        let mask = self.mask.load(Acquire);
+        if mask.count_ones() < bits {
+            self.widen(mask, bits);
+        }
+    }
+
+    /// Makes `bits` of `mask`'s, which was loaded by Acquire. All segments are allocated before one is published, and all are published
+    /// before the new mask.
+    fn widen(&self, mask: usize, bits: u32) {
+        let mut new = Segments([ptr::null_mut(); BITS as usize]);
+        for bits in mask.count_ones() + 1..=bits {
+            // Relaxed: it is not used here.
+            if self.segments[(BITS - bits) as usize].load(Relaxed).is_null() {
+                let segment = allocate(1 << (bits - 1));
+                if segment.is_null() {
+                    return;
+                }
+                new.0[bits as usize - 1] = segment;
             }
         }
-        let wider = mask >> 1 | 1 << (BITS - 1);
-        // Release: the segment comes before the mask. If it fails, another thread has done it.
-        let _ = self.mask.compare_exchange(mask, wider, Release, Relaxed);
+        for bits in mask.count_ones() + 1..=bits {
+            let segment = &self.segments[(BITS - bits) as usize];
+            let own = &mut new.0[bits as usize - 1];
+            // AcqRel: Acquire where another thread was faster, whose zeros those see who get the mask from this one.
+            if segment.compare_exchange(ptr::null_mut(), *own, AcqRel, Acquire).is_ok() {
+                *own = ptr::null_mut();
+            }
+        }
+        let wider = !0 << (BITS - bits);
+        let mut seen = mask;
+        while seen.count_ones() < bits {
+            // Release: the segments come before the mask. If it fails, another thread has made it wider.
+            match self.mask.compare_exchange(seen, wider, AcqRel, Acquire) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+/// Segments that were not published, by their bits less one; they go with it.
+struct Segments([*mut Link; BITS as usize]);
+
+impl Drop for Segments {
+    fn drop(&mut self) {
+        for (bits, &segment) in self.0.iter().enumerate() {
+            if !segment.is_null() {
+                // SAFETY: allocated with so many slots, and never published.
+                unsafe { deallocate(segment, 1 << bits) };
+            }
+        }
     }
 }
 
@@ -293,57 +362,5 @@ impl Drop for Table {
 }
 
 #[cfg(all(test, not(barrierd_loom)))]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    /// All slots of a size are different, and none moves when the table grows.
-    #[test]
-    fn each_bucket_has_a_slot_of_its_own_which_stays() {
-        let table = Table::new(4);
-        let mut before: Vec<(usize, *const Link)> = Vec::new();
-        for bits in 2..10u32 {
-            assert_eq!(table.buckets(), 1 << bits);
-            // SAFETY: of the mask as it is.
-            let slot = |key| ptr::from_ref(unsafe { table.slot(key) });
-            assert!(before.iter().all(|&(key, old)| slot(key) == old));
-            before = (0..1 << bits)
-                .map(|n: usize| n << (BITS - bits))
-                .map(|key| (key, slot(key)))
-                .collect();
-            let distinct: HashSet<_> = before.iter().map(|&(_, slot)| slot).collect();
-            assert_eq!(distinct.len(), 1 << bits);
-            table.grow(1 << bits);
-        }
-    }
-
-    /// Opened in any order, the dummies lie in the list in the order of their keys.
-    #[test]
-    fn the_dummies_are_in_order() {
-        let table = Table::new(64);
-        for n in 0..64usize {
-            // SAFETY: there are no nodes.
-            let _ = unsafe { table.start((n * 37 % 64) << (BITS - 6)) };
-        }
-        let (mut at, mut keys) = (table.first().load(Relaxed), vec![0]);
-        while !link::is_end(at) {
-            keys.push(link::key(at) >> (BITS - 6));
-            at = table.behind(at).load(Relaxed);
-        }
-        assert_eq!(keys, (0..64).collect::<Vec<_>>());
-    }
-
-    /// Whoever finds a bucket in the hands of another thread goes by one before, and waits for nobody.
-    #[test]
-    fn an_owner_that_stalls_keeps_nobody() {
-        let table = Table::new(8);
-        let key = 5 << (BITS - 3);
-        // SAFETY: of the mask as it is.
-        let own = unsafe { table.slot(key) };
-        own.store(link::marked(link::none()), Relaxed);
-        // SAFETY: there are no nodes.
-        let start = unsafe { table.start(key) };
-        assert!(!ptr::eq(start.link, own));
-        assert!(link::is_ready(start.seen));
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

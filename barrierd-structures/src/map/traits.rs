@@ -4,6 +4,9 @@ use super::Map;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 
+/// The most entries that memory is taken for because an iterator says that it has so many. Beyond, the table grows as they come.
+const MOST_TRUSTED: usize = 1 << 16;
+
 impl<K, V, S: Default> Default for Map<K, V, S> {
     fn default() -> Map<K, V, S> {
         Map::with_hasher(S::default())
@@ -62,10 +65,11 @@ where
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
         let entries = entries.into_iter();
         // Half of it, as the standard library's map reserves when some keys may be there already.
-        self.reserve(match self.is_empty() {
+        let hint = match self.is_empty() {
             true => entries.size_hint().0,
             false => entries.size_hint().0.div_ceil(2),
-        });
+        };
+        self.reserve(hint.min(MOST_TRUSTED));
         for (key, value) in entries {
             self.pin().insert(key, value);
         }
@@ -79,6 +83,28 @@ where
     S: BuildHasher,
 {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
+        (&*self).extend(entries);
+    }
+}
+
+impl<'e, K, V, S> Extend<(&'e K, &'e V)> for &Map<K, V, S>
+where
+    K: Hash + Eq + Copy + Send + 'static,
+    V: Copy + Send + 'static,
+    S: BuildHasher,
+{
+    fn extend<I: IntoIterator<Item = (&'e K, &'e V)>>(&mut self, entries: I) {
+        self.extend(entries.into_iter().map(|(&key, &value)| (key, value)));
+    }
+}
+
+impl<'e, K, V, S> Extend<(&'e K, &'e V)> for Map<K, V, S>
+where
+    K: Hash + Eq + Copy + Send + 'static,
+    V: Copy + Send + 'static,
+    S: BuildHasher,
+{
+    fn extend<I: IntoIterator<Item = (&'e K, &'e V)>>(&mut self, entries: I) {
         (&*self).extend(entries);
     }
 }

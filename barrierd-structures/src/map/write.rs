@@ -1,6 +1,5 @@
 //! Insertion, removal, update.
 
-use super::builder::room;
 use super::list::Place;
 use super::node::{Draft, Node};
 use super::{List, Map};
@@ -67,7 +66,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         new: Draft<K, V>,
         guard: &'g Guard<'_>,
     ) -> Result<Exchanged<'g, K, V>, Draft<K, V>> {
-        match &place.found {
+        match place.found {
             None => {
                 let new = self.list.insert(place, new)?;
                 self.one_more();
@@ -76,48 +75,37 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
             Some(found) => {
                 // SAFETY: as in `place`; the entry was found there.
                 let new = unsafe { self.list.replace(guard, place, found, new) }?;
-                Ok((Some(found.node), new))
+                Ok((Some(found), new))
             }
         }
     }
 
-    /// Removes the node that was found. Fails if that is done by now, or something came behind it.
-    pub(super) fn take<'g>(&'g self, place: &Place<'g, K, V>, guard: &'g Guard<'_>) -> bool {
-        let Some(found) = &place.found else { return false };
-        if !List::mark(found) {
-            return false;
+    /// Puts a node where a search has found none, and searches again as long as others change something beside it. Fails
+    /// once an entry is there.
+    pub(super) fn put_absent<'g>(
+        &'g self,
+        mut place: Place<'g, K, V>,
+        mut new: Draft<K, V>,
+        guard: &'g Guard<'_>,
+    ) -> Result<&'g Node<K, V>, Draft<K, V>> {
+        while place.found.is_none() {
+            match self.put(&place, new, guard) {
+                Ok((_, new)) => return Ok(new),
+                Err(again) => new = again,
+            }
+            place = self.place(new.hash(), new.key(), guard);
         }
+        Err(new)
+    }
+
+    /// Removes the node that was found. Fails if that is done by now.
+    pub(super) fn take<'g>(&'g self, place: &Place<'g, K, V>, guard: &'g Guard<'_>) -> bool {
+        let Some(found) = place.found else { return false };
+        let Some(to) = List::mark(found) else { return false };
         self.count.add(-1);
         // SAFETY: as in `place`; marked above.
-        unsafe { self.list.unlink_marked(guard, place, found) };
+        unsafe { self.list.unlink(guard, Some(place), found, to) };
         true
-    }
-
-    /// Counts an insertion, and lets the table grow if it is time. To find that out, all parts of the count are added up; so
-    /// a thread does it once in so many insertions of its own, all at most an eighth of the table or so.
-    fn one_more(&self) {
-        let own = self.count.add(1);
-        let buckets = self.list.table.buckets();
-        let pace = (buckets / 64).max(1);
-        if own.unsigned_abs() & (pace - 1) == 0 && self.count.sum() > room(buckets) {
-            self.list.table.grow(buckets);
-        }
-    }
-
-    /// Makes room for so many more entries. It costs an allocation and an exchange for each doubling. Without memory it leaves
-    /// things as they are.
-    pub fn reserve(&self, additional: usize) {
-        let wanted = self.len().saturating_add(additional);
-        loop {
-            let buckets = self.list.table.buckets();
-            if room(buckets) >= wanted {
-                return;
-            }
-            self.list.table.grow(buckets);
-            if self.list.table.buckets() == buckets {
-                return;
-            }
-        }
     }
 
     /// Inserts an entry, in the place of one with the same key, if there is one, whose value is returned. (The key is the new one
@@ -181,14 +169,14 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let hash = self.hash(&key);
         // The first search comes before the allocation.
         let mut place = self.place(hash, &key, guard);
-        if let Some(found) = &place.found {
-            return Err(OccupiedError { current: &found.node.value, key, value });
+        if let Some(found) = place.found {
+            return Err(OccupiedError { current: &found.value, key, value });
         }
         let mut new = Draft::new(hash, key, value);
         loop {
-            if let Some(found) = &place.found {
+            if let Some(found) = place.found {
                 let (key, value) = new.into_parts();
-                return Err(OccupiedError { current: &found.node.value, key, value });
+                return Err(OccupiedError { current: &found.value, key, value });
             }
             match self.put(&place, new, guard) {
                 Ok((_, new)) => return Ok(&new.value),
@@ -269,8 +257,8 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         self.remove_if(key, |_, _| true, guard).unwrap_or_else(|_| unreachable!("always to go"))
     }
 
-    /// Removes a key if `is_to_go` says so of its entry. If others change something there meanwhile, `is_to_go` is called again, with
-    /// the entry that is there then.
+    /// Removes a key if `is_to_go` says so of its entry. If the entry is replaced meanwhile, `is_to_go` is called again, with the one
+    /// that is there then. (A closure that replaces it itself each time is called for ever; it may change other keys.)
     ///
     /// It costs what [`remove`](Map::remove) costs. Lock-free, apart from `is_to_go`.
     ///
@@ -303,8 +291,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let hash = self.hash(key);
         loop {
             let place = self.place(hash, key, guard);
-            let Some(found) = &place.found else { return Ok(None) };
-            let Node { key, value, .. } = found.node;
+            let Some(Node { key, value, .. }) = place.found else { return Ok(None) };
             if !is_to_go(key, value) {
                 return Err((key, value));
             }
@@ -314,8 +301,8 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         }
     }
 
-    /// Replaces the value of a key by what `change` makes of it, and returns the new one; `None` if the key is not there. If another
-    /// thread replaces the value meanwhile, `change` is called again with what is there then.
+    /// Replaces the value of a key by what `change` makes of it, and returns the new one; `None` if the key is not there. If the
+    /// value is replaced meanwhile, `change` is called again with what is there then: see [`remove_if`](Map::remove_if).
     ///
     /// It costs what [`insert`](Map::insert) costs. Lock-free, apart from `change`.
     ///
@@ -341,40 +328,10 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         let mut key = key;
         loop {
             let place = self.place(hash, &key, guard);
-            let new = change(&place.found.as_ref()?.node.value);
+            let new = change(&place.found?.value);
             match self.put(&place, Draft::new(hash, key, new), guard) {
                 Ok((_, new)) => return Some(&new.value),
                 Err(again) => key = again.into_parts().0,
-            }
-        }
-    }
-
-    /// Removes all entries that are there when it comes to them. What is inserted meanwhile may stay.
-    ///
-    /// It costs a walk, and a removal of each. Lock-free.
-    ///
-    /// # Panics
-    /// If the guard is another reclaimer's.
-    pub fn clear(&self, guard: &Guard<'_>) {
-        self.retain(|_, _| false, guard);
-    }
-
-    /// Keeps only entries that `is_to_stay` says so of. If others change something there meanwhile, `is_to_stay` is called again, with
-    /// the entry that is there then.
-    ///
-    /// It costs a walk, and a removal of each that goes. Lock-free, apart from `is_to_stay`.
-    ///
-    /// # Panics
-    /// If the guard is another reclaimer's. If `is_to_stay` panics, what it said before is done.
-    pub fn retain(&self, mut is_to_stay: impl FnMut(&K, &V) -> bool, guard: &Guard<'_>) {
-        for (key, value) in self.iter(guard) {
-            if !is_to_stay(key, value) {
-                // Of this entry it need not be asked again.
-                let said = core::ptr::from_ref(key);
-                let is_to_go = |key: &K, now: &V| {
-                    (size_of::<K>() > 0 && core::ptr::eq(said, key)) || !is_to_stay(key, now)
-                };
-                let _ = self.remove_if(key, is_to_go, guard);
             }
         }
     }
