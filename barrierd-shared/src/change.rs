@@ -6,11 +6,11 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 
-use crate::blocks::{Blocks, Census, HEADER, State, class_for};
+use crate::blocks::{Blocks, Census, Corrupt, HEADER, State, class_for};
 use crate::error::WriteError;
 use crate::fork::Process;
 use crate::journal::{self, Change};
-use crate::layout::{BLOCKS, LATEST, ROOTS_AT, TURN, WAITING_BYTES};
+use crate::layout::{BLOCKS, ROOTS_AT, TURN, WAITING_BYTES};
 use crate::map::Map;
 use crate::share::sealed::Sealed;
 use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
@@ -43,8 +43,9 @@ impl<'w> Turn<'w> {
         self.writer.blocks()
     }
 
-    pub(crate) fn latest(&self) -> u64 {
-        self.blocks().read(LATEST)
+    /// Returns the latest stamp.
+    pub(crate) fn latest(&self) -> Result<u64, WriteError> {
+        Ok(journal::latest(self.blocks())?)
     }
 
     pub(crate) fn waiting_bytes(&self) -> u64 {
@@ -73,6 +74,14 @@ impl<'w> Turn<'w> {
         let done = what()?;
         self.dirty.set(false);
         Ok(done)
+    }
+
+    /// Returns what was read of a list or a queue. Where that is broken, the next turn makes it anew.
+    pub(crate) fn derived<R>(&self, read: Result<R, Corrupt>) -> Result<R, WriteError> {
+        read.map_err(|corrupt| {
+            self.dirty.set(true);
+            corrupt.into()
+        })
     }
 
     /// Allocates a block for a `T`, all of whose words are 0. It is nobody else's until it is [published](Self::put).
@@ -196,6 +205,9 @@ impl<'w> Turn<'w> {
                 at
             }
         };
+        if retire != 0 {
+            self.latest()?;
+        }
         let change = Change { link: link_at, new: new.word(), fresh: fresh.unwrap_or(0), retire };
         self.doing(|| Ok(journal::make(blocks, change)?))?;
         self.hand.borrow_mut().retain(|&held| Some(held) != fresh);
@@ -209,7 +221,9 @@ impl<'w> Turn<'w> {
     /// [`WriteError::Corrupt`] if they don't.
     pub fn census(&self) -> Result<Census, WriteError> {
         self.check()?;
-        Ok(self.blocks().census()?)
+        let found = self.blocks().census()?;
+        self.derived(self.blocks().agree(&found))?;
+        Ok(found)
     }
 }
 

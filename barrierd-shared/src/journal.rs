@@ -57,16 +57,24 @@ fn complete(blocks: Blocks<'_>, change: Change) -> Result<(), Corrupt> {
     if change.retire != 0 {
         let (class, state) = blocks.head(change.retire)?;
         if state == State::Live {
-            blocks.retire(change.retire, class, stamp(blocks));
+            blocks.retire(change.retire, class, stamp(blocks)?)?;
         }
     }
     Ok(())
 }
 
 /// Takes a stamp for what was unlinked before. The caller has the turn.
-pub(crate) fn stamp(blocks: Blocks<'_>) -> u64 {
-    slots::stamp(blocks.0.word(LATEST), clock::now_ns)
+fn stamp(blocks: Blocks<'_>) -> Result<u64, Corrupt> {
+    slots::stamp(blocks.0.word(LATEST), clock::now_ns).ok_or(AHEAD)
 }
+
+/// Returns the latest stamp, if it can be one.
+pub(crate) fn latest(blocks: Blocks<'_>) -> Result<u64, Corrupt> {
+    let latest = blocks.read(LATEST);
+    if slots::can_be(latest, clock::now_ns()) { Ok(latest) } else { Err(AHEAD) }
+}
+
+const AHEAD: Corrupt = Corrupt { at: LATEST, what: "a stamp of this time" };
 
 /// Completes or forgets the change that a dead writer may have left, then makes the lists anew. The caller has the turn. It
 /// may be killed anywhere and run again.
@@ -82,6 +90,6 @@ pub(crate) fn recover(blocks: Blocks<'_>) -> Result<(), Corrupt> {
         }
         blocks.put(ARMED, 0);
     }
-    // For all that is retired: the dead writer may have taken none, or an earlier one.
-    blocks.rebuild(stamp(blocks))
+    // Later than all stamps that were ever taken.
+    blocks.rebuild(stamp(blocks)?)
 }

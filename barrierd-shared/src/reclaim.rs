@@ -28,6 +28,8 @@ impl Turn<'_> {
     pub(crate) fn reclaim_some(&mut self, most: usize) -> Result<usize, WriteError> {
         self.check()?;
         let Some(oldest) = self.oldest()? else { return Ok(0) };
+        // Sections that begin under a broken one look younger than everything.
+        self.latest()?;
         // In this order: a reader that passed its barrier has its slot's store visible, or finds what was unlinked no more.
         let watermark = self.writer.barriers.watermark();
         // A death is learned where it lets something go: for all that waits, or for the oldest.
@@ -35,7 +37,7 @@ impl Turn<'_> {
         let scan = self.scan(watermark, matters);
         let mut freed = 0;
         while freed < most {
-            let Some((at, stamp)) = self.blocks().oldest()? else { break };
+            let Some((at, stamp)) = self.derived(self.blocks().oldest())? else { break };
             if !scan.frees(stamp, watermark) {
                 break;
             }
@@ -47,7 +49,7 @@ impl Turn<'_> {
 
     /// Returns the stamp of the oldest retired block.
     pub(crate) fn oldest(&self) -> Result<Option<u64>, WriteError> {
-        Ok(self.blocks().oldest()?.map(|(_, stamp)| stamp))
+        Ok(self.derived(self.blocks().oldest())?.map(|(_, stamp)| stamp))
     }
 
     /// Looks at all slots. Of those that hold back what is stamped `matters` it learns whether their readers live.

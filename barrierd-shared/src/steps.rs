@@ -55,6 +55,10 @@ pub enum Mutant {
     NoSlots = 3,
     /// Recovery believes that a noted change was not made.
     Unasked = 4,
+    /// Recovery stamps all that is retired anew.
+    Restamped = 5,
+    /// Recovery puts what is retired into the queue as it lies in the memory.
+    Unsorted = 6,
 }
 
 /// How tests kill and break.

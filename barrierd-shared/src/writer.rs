@@ -197,7 +197,8 @@ impl Writer {
         loop {
             let mut turn = self.plain_turn(deadline)?;
             // What is retired by now has this stamp or an earlier one.
-            let target = *target.get_or_insert_with(|| turn.latest());
+            let latest = turn.latest()?;
+            let target = *target.get_or_insert(latest);
             turn.reclaim()?;
             let (oldest, why, waiting_bytes) = (turn.oldest()?, turn.why(), turn.waiting_bytes());
             drop(turn);
