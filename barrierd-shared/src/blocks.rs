@@ -145,6 +145,42 @@ impl Blocks<'_> {
         if found == state { Ok(class) } else { Err(Corrupt { at, what }) }
     }
 
+    /// Returns the block of those at `held`, all of them this turn's, that has the word at `word`.
+    pub(crate) fn around(self, held: &[u64], word: u64) -> Option<u64> {
+        let has = |at: u64| {
+            self.head(at).is_ok_and(|(class, _)| word >= at && word - at < size_of_class(class))
+        };
+        held.iter().copied().find(|&at| has(at))
+    }
+
+    /// Chains blocks of this turn, whose links no list needs. Returns the first.
+    pub(crate) fn chain(self, held: &[u64]) -> u64 {
+        let mut next = NONE;
+        for &at in held.iter().rev() {
+            self.put(at + NEXT, next);
+            next = at;
+        }
+        next
+    }
+
+    /// Publishes the blocks of a chain; some of them may be published already.
+    pub(crate) fn publish(self, first: u64) -> Result<(), Corrupt> {
+        let (mut at, mut left) = (first, self.top() / size_of_class(0));
+        while at != NONE {
+            let (class, state) = self.head(at)?;
+            left = left.checked_sub(1).ok_or(Corrupt { at, what: "a chain that ends" })?;
+            match state {
+                State::Held => self.set(at, class, State::Live),
+                State::Live => {}
+                State::Free | State::Retired => {
+                    return Err(Corrupt { at, what: "a block that is being published" });
+                }
+            }
+            at = self.read(at + NEXT);
+        }
+        Ok(())
+    }
+
     pub(crate) fn set(self, at: u64, class: usize, state: State) {
         self.put(at, (class as u64) << 8 | state as u64);
     }

@@ -59,6 +59,8 @@ pub enum Mutant {
     Restamped = 5,
     /// Recovery puts what is retired into the queue as it lies in the memory.
     Unsorted = 6,
+    /// The blocks that a change publishes are chained after it was made.
+    LateChain = 7,
 }
 
 /// How tests kill and break.

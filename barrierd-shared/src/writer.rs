@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use barrierd_client::{abi, time_ns};
 
 use crate::blocks::Blocks;
-use crate::change::Turn;
+use crate::change::{Hand, Turn};
 use crate::error::{JoinError, WriteError};
 use crate::files::Inner;
 use crate::fork::Process;
@@ -69,8 +69,8 @@ impl WriterOptions {
 /// One writer. Writers write in turns, one at a time in the whole region; any of them may die in its turn.
 pub struct Writer {
     pub(crate) barriers: Barriers,
-    /// Blocks of this turn that are not published. Kept for its memory.
-    pub(crate) hand: Vec<u64>,
+    /// What the turn has under way. Kept for its memory.
+    pub(crate) hand: Hand,
     index: usize,
     process: Process,
     patience: Duration,
@@ -110,7 +110,7 @@ impl Writer {
             turn::holder(inner.data.word(TURN).load(Ordering::Relaxed)) == Some(index);
         let mut writer = Writer {
             barriers: Barriers::new(&options.barrier, options.membarrier),
-            hand: Vec::new(),
+            hand: Hand::default(),
             index,
             process,
             patience: options.patience,

@@ -6,7 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use barrierd_shared::testing::{Mutant, kill_at, leave_out};
-use barrierd_shared::{Options, Region, SharedCell, WriteError, Writer, WriterOptions};
+use barrierd_shared::{
+    Field, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
+    WriterOptions, shareable,
+};
+
+shareable! {
+    #[derive(Debug)]
+    struct Node { key: Field<u64>, next: SharedAtomic<Node> }
+}
 
 const CELL: SharedCell<u64> = SharedCell::at(0);
 
@@ -156,4 +164,122 @@ fn a_census_that_finds_a_broken_list_has_it_made_anew() {
     assert!(matches!(broken, Err(WriteError::Corrupt(_))));
     let census = writer.turn().expect("a turn").census().expect("made anew");
     assert_eq!((census.live, census.live + census.waiting + census.free), (1, 4));
+}
+
+fn refused<R: std::fmt::Debug>(call: &Result<R, WriteError>) {
+    assert!(matches!(call, Err(WriteError::Misused(_))), "{call:?}");
+}
+
+#[test]
+fn what_a_published_block_leads_to_is_published_with_it() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    {
+        let turn = writer.turn().expect("a turn");
+        let first = turn.alloc::<Node>().expect("room");
+        let second = turn.alloc::<Node>().expect("room");
+        second.write(|node| &node.key, 42);
+        first.lead(|node| &node.next, second.link());
+        turn.put(turn.root(0), first).expect("a change");
+    }
+    let mut reader = region.reader().expect("a slot");
+    let guard = reader.pin();
+    let first = guard.load(guard.root::<Node>(0)).expect("there");
+    let second = guard.load(&first.next).expect("there");
+    let turn = writer.turn().expect("a turn");
+    turn.alloc::<Node>().expect("room").write(|node| &node.key, 666);
+    assert_eq!(second.key.get(), 42, "it is nobody else's");
+    assert_eq!(turn.census().expect("in order").live, 2);
+}
+
+#[test]
+fn a_link_of_a_block_that_is_not_published_is_led_not_changed() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    {
+        let turn = writer.turn().expect("a turn");
+        let first = turn.alloc::<Node>().expect("room");
+        let second = turn.alloc::<Node>().expect("room");
+        let link = second.link();
+        refused(&turn.put(&first.next, second));
+        refused(&turn.set(&first.next, link));
+        refused(&turn.remove(&first.next, link));
+    }
+    assert_eq!(writer.turn().expect("a turn").census().expect("in order").live, 0);
+}
+
+#[test]
+fn no_link_is_made_to_lead_to_a_block_that_is_not_published() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    let turn = writer.turn().expect("a turn");
+    let root = turn.root::<Node>(0);
+    let fresh = turn.alloc::<Node>().expect("room");
+    refused(&turn.set(root, fresh.link()));
+    refused(&turn.remove(root, fresh.link()));
+    let first = turn.put(root, fresh).expect("a change");
+
+    // What is replaced would be reached by the new one, what is removed by the very link.
+    let fresh = turn.alloc::<Node>().expect("room");
+    fresh.lead(|node| &node.next, first.link());
+    refused(&turn.replace(root, fresh));
+    refused(&turn.remove(root, first.link().with_tag(1)));
+    turn.set(root, first.link().with_tag(1)).expect("a tag is set");
+
+    let stale = first.link();
+    turn.remove(root, Link::NULL).expect("a change");
+    refused(&turn.set(root, stale));
+    let fresh = turn.alloc::<Node>().expect("room");
+    fresh.lead(|node| &node.next, stale);
+    refused(&turn.put(root, fresh));
+    let fresh = turn.alloc::<Node>().expect("room");
+    refused(&turn.put(&first.next, fresh));
+    assert_eq!(turn.census().expect("in order").live, 0);
+    drop(turn);
+
+    writer.flush().expect("a turn");
+    let turn = writer.turn().expect("a turn");
+    refused(&turn.set(turn.root(0), stale));
+    let census = turn.census().expect("in order");
+    assert_eq!((census.live, census.waiting, census.held), (0, 0, 0));
+}
+
+#[test]
+fn a_block_is_published_once_and_not_changed_afterwards() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    let turn = writer.turn().expect("a turn");
+    let first = turn.alloc::<Node>().expect("room");
+    let second = turn.alloc::<Node>().expect("room");
+    first.lead(|node| &node.next, second.link());
+    second.lead(|node| &node.next, first.link());
+    turn.put(turn.root(0), first).expect("a change");
+    for change in
+        [&|| second.write(|node| &node.key, 1), &|| second.lead(|node| &node.next, Link::NULL)]
+            as [&dyn Fn(); 2]
+    {
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(change)).is_err());
+    }
+    refused(&turn.put(turn.root(1), second));
+}
+
+#[test]
+fn a_block_that_was_freed_and_allocated_in_one_turn_is_as_good_as_any() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    let mut turn = writer.turn().expect("a turn");
+    let fresh = turn.alloc::<Node>().expect("room");
+    let was = turn.put(turn.root(0), fresh).expect("a change").link();
+    turn.remove(turn.root::<Node>(0), Link::NULL).expect("a change");
+    assert_eq!(turn.reclaim().expect("nobody reads"), 1);
+    let again = turn.alloc::<Node>().expect("room");
+    assert_eq!(again.link(), was);
+    let first = turn.put(turn.root(0), again).expect("a change");
+    let fresh = turn.alloc::<Node>().expect("room");
+    turn.put(&first.next, fresh).expect("its link is changed");
 }
