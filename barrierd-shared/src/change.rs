@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use crate::blocks::{Blocks, Census, Corrupt, HEADER, State, class_for, size_of_class};
-use crate::error::WriteError;
+use crate::error::{Held, WriteError};
 use crate::fork::Process;
 use crate::journal::{self, Change};
-use crate::layout::{BLOCKS, ROOTS_AT, TURN, WAITING_BYTES};
+use crate::layout::{BLOCKS, FREE_BYTES, ROOTS_AT, TURN, WAITING_BYTES};
 use crate::map::Map;
 use crate::share::sealed::Sealed;
 use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
@@ -181,8 +181,15 @@ impl<'w> Turn<'w> {
         let bytes = size_of::<T>() as u64;
         let class = class_for(bytes).ok_or(WriteError::TooLarge { bytes })?;
         let Some(at) = self.doing(|| Ok(self.blocks().take(class)?))? else {
-            let waiting_bytes = self.waiting_bytes();
-            return Err(WriteError::OutOfMemory { bytes, waiting_bytes, why: self.why() });
+            let (waiting_bytes, free_bytes) =
+                (self.waiting_bytes(), self.blocks().read(FREE_BYTES));
+            let why = match self.why() {
+                Held::Nothing if free_bytes >= size_of_class(class) => {
+                    Held::OtherSizes { free_bytes }
+                }
+                why => why,
+            };
+            return Err(WriteError::OutOfMemory { bytes, waiting_bytes, why });
         };
         let mut hand = self.hand.borrow_mut();
         hand.held.push(at);

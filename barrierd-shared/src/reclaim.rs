@@ -14,6 +14,11 @@ use crate::slots::{self, Scan};
 use crate::source::Source;
 use crate::steps::{Mutant, broken};
 
+/// How much a scan asks at most, in questions whether a reader lives: a system call each.
+const WORTH: u32 = 1024;
+/// What a death costs, in such questions: its slot's lock is taken.
+const DEATH: u32 = 16;
+
 impl Turn<'_> {
     /// Frees what can be freed now. Returns the number of blocks. What was reached in this turn before may be among them, so the
     /// turn is borrowed whole.
@@ -53,20 +58,35 @@ impl Turn<'_> {
     }
 
     /// Looks at all slots. Of those that hold back what is stamped `matters` it learns whether their readers live.
-    fn scan(&self, watermark: u64, matters: u64) -> Scan {
+    ///
+    /// It asks no more than [`WORTH`] allows, since others wait for the turn; the next one goes on where this one stopped. Who is
+    /// not asked counts as alive.
+    fn scan(&mut self, watermark: u64, matters: u64) -> Scan {
+        let first = self.writer.next_asked;
         let inner = self.writer.region().inner();
+        let (mut left, mut next) = (WORTH, None);
         let mut all = Scan::EMPTY;
         if broken(Mutant::NoSlots) {
             return all;
         }
-        for index in 0..inner.readers {
+        for index in (0..inner.readers).map(|index| (first + index) % inner.readers) {
             let one = Scan::of(inner.slots.word(slot_at(index)));
             // The lock is asked only where the answer matters, and after the slot was loaded.
-            if !one.frees(matters, watermark) && clear_if_dead(inner, index) {
-                self.blocks().put(DEATHS, self.blocks().read(DEATHS).wrapping_add(1));
-                continue;
+            if !one.frees(matters, watermark) {
+                if left == 0 {
+                    next = next.or(Some(index));
+                } else if clear_if_dead(inner, index) {
+                    left = left.saturating_sub(DEATH);
+                    self.blocks().put(DEATHS, self.blocks().read(DEATHS).wrapping_add(1));
+                    continue;
+                } else {
+                    left -= 1;
+                }
             }
             all = all.and(one);
+        }
+        if let Some(next) = next {
+            self.writer.next_asked = next;
         }
         all
     }

@@ -75,6 +75,8 @@ pub struct Writer {
     process: Process,
     patience: Duration,
     turns: u32,
+    /// The slot that the next scan asks first whether its reader lives.
+    pub(crate) next_asked: usize,
     // Dropped last but the region: by then this writer stores nothing more.
     _lock: SlotLock,
     region: Region,
@@ -115,6 +117,7 @@ impl Writer {
             process,
             patience: options.patience,
             turns: 0,
+            next_asked: 0,
             _lock: lock,
             region,
         };
@@ -134,7 +137,7 @@ impl Writer {
     /// [`WriteError::Busy`] if another writer, which lives, keeps the turn for longer than this one waits;
     /// [`WriteError::Forked`], [`WriteError::Corrupt`].
     pub fn turn(&mut self) -> Result<Turn<'_>, WriteError> {
-        self.turn_by(Instant::now() + self.patience)
+        self.turn_by(after(self.patience))
     }
 
     /// The same, with a deadline for the wait.
@@ -177,13 +180,14 @@ impl Writer {
         Ok(turn)
     }
 
-    /// Frees what can be freed now, without a wait for readers or barriers. Returns the number of blocks.
+    /// Frees what can be freed now, without a wait for readers or barriers. Returns the number of blocks. It learns of 64 deaths of
+    /// readers at most: where more have died at once, the next call learns of the others.
     ///
     /// # Errors
     ///
     /// As for [`turn`](Self::turn).
     pub fn flush(&mut self) -> Result<usize, WriteError> {
-        self.plain_turn(Instant::now() + self.patience)?.reclaim()
+        self.plain_turn(after(self.patience))?.reclaim()
     }
 
     /// Frees all that any writer had retired before this call, and waits for readers and barriers as long as `deadline` allows.
@@ -258,6 +262,12 @@ impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("slot", &self.index).finish_non_exhaustive()
     }
+}
+
+/// Returns the time `patience` from now, or one that nobody lives to see.
+fn after(patience: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Instant::now() + patience.min(CENTURY)
 }
 
 /// Returns whether the writer's lock is free. What can't be asked lives.

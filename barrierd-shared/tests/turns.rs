@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use barrierd_shared::testing::{Mutant, kill_at, leave_out};
 use barrierd_shared::{
-    Field, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
+    Field, Held, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
     WriterOptions, shareable,
 };
 
@@ -282,4 +282,63 @@ fn a_block_that_was_freed_and_allocated_in_one_turn_is_as_good_as_any() {
     let first = turn.put(turn.root(0), again).expect("a change");
     let fresh = turn.alloc::<Node>().expect("room");
     turn.put(&first.next, fresh).expect("its link is changed");
+}
+
+#[test]
+fn memory_that_is_free_in_blocks_of_other_sizes_is_called_that() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    {
+        let turn = writer.turn().expect("a turn");
+        while turn.has_room::<Field<u64>>() {
+            let _never = turn.alloc::<Field<u64>>().expect("room");
+        }
+        let full = turn.alloc::<[Field<u64>; 9]>();
+        assert!(matches!(full, Err(WriteError::OutOfMemory { why: Held::Nothing, .. })));
+    }
+    let turn = writer.turn().expect("a turn");
+    let free = turn.census().expect("in order").free * 32;
+    match turn.alloc::<[Field<u64>; 9]>() {
+        Err(WriteError::OutOfMemory { why: Held::OtherSizes { free_bytes }, .. }) => {
+            assert_eq!(free_bytes, free);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_patience_without_end_is_one() {
+    let _alone = alone();
+    let region = region();
+    let options = WriterOptions::default().barrier("/nowhere/barrier").patience(Duration::MAX);
+    let mut writer = region.writer_with(&options).expect("a slot is free");
+    CELL.set(&mut writer, 1).expect("a turn");
+    writer.flush().expect("a turn");
+}
+
+#[test]
+fn a_scan_learns_of_so_many_deaths_and_the_next_ones_of_the_others() {
+    let _alone = alone();
+    let options = Options::new(1 << 16).readers(300);
+    let region = Region::create_in_memory(options).expect("made");
+    let options = WriterOptions::default().barrier("/nowhere/barrier").membarrier(false);
+    let mut writer = region.writer_with(&options).expect("a slot is free");
+    CELL.set(&mut writer, 1).expect("room");
+    CELL.set(&mut writer, 2).expect("room");
+    // Sections of nobody, as old as can be.
+    let slots = std::fs::File::from(region.descriptors().1.try_clone_to_owned().expect("a clone"));
+    for slot in 0..300 {
+        slots.write_all_at(&[0; 8], 4096 + slot * 128).expect("written");
+    }
+    let mut seen = 0;
+    for scan in 1..=5 {
+        let freed = writer.flush().expect("a turn");
+        let deaths = region.stats().deaths;
+        assert!(deaths - seen <= 64, "{} at once", deaths - seen);
+        assert!(deaths > seen, "it goes on");
+        assert_eq!(freed, usize::from(scan == 5));
+        seen = deaths;
+    }
+    assert_eq!(seen, 300);
 }
