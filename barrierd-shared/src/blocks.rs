@@ -16,7 +16,7 @@ use crate::layout::{
     BLOCKS, FREE, FREE_BYTES, QUEUE_HEAD, QUEUE_TAIL, TOP, WAITING, WAITING_BYTES,
 };
 use crate::map::Map;
-use crate::steps::put;
+use crate::steps::{Mutant, broken, put};
 use std::sync::atomic::Ordering;
 
 /// Sizes of blocks: 32, 48, 64, 96, ...: two for each power of two.
@@ -145,6 +145,42 @@ impl Blocks<'_> {
         if found == state { Ok(class) } else { Err(Corrupt { at, what }) }
     }
 
+    /// Returns the block of those at `held`, all of them this turn's, that has the word at `word`.
+    pub(crate) fn around(self, held: &[u64], word: u64) -> Option<u64> {
+        let has = |at: u64| {
+            self.head(at).is_ok_and(|(class, _)| word >= at && word - at < size_of_class(class))
+        };
+        held.iter().copied().find(|&at| has(at))
+    }
+
+    /// Chains blocks of this turn, whose links no list needs. Returns the first.
+    pub(crate) fn chain(self, held: &[u64]) -> u64 {
+        let mut next = NONE;
+        for &at in held.iter().rev() {
+            self.put(at + NEXT, next);
+            next = at;
+        }
+        next
+    }
+
+    /// Publishes the blocks of a chain; some of them may be published already.
+    pub(crate) fn publish(self, first: u64) -> Result<(), Corrupt> {
+        let (mut at, mut left) = (first, self.top() / size_of_class(0));
+        while at != NONE {
+            let (class, state) = self.head(at)?;
+            left = left.checked_sub(1).ok_or(Corrupt { at, what: "a chain that ends" })?;
+            match state {
+                State::Held => self.set(at, class, State::Live),
+                State::Live => {}
+                State::Free | State::Retired => {
+                    return Err(Corrupt { at, what: "a block that is being published" });
+                }
+            }
+            at = self.read(at + NEXT);
+        }
+        Ok(())
+    }
+
     pub(crate) fn set(self, at: u64, class: usize, state: State) {
         self.put(at, (class as u64) << 8 | state as u64);
     }
@@ -189,24 +225,29 @@ impl Blocks<'_> {
     }
 
     /// Puts a block that was unlinked before `stamp` at the queue's end. Stamps rise along the queue.
-    pub(crate) fn retire(self, at: u64, class: usize, stamp: u64) {
+    pub(crate) fn retire(self, at: u64, class: usize, stamp: u64) -> Result<(), Corrupt> {
+        // First the stamp: a block that is found retired has one.
         self.put(at + STAMP, stamp);
         self.set(at, class, State::Retired);
-        self.push(at, class);
+        self.push(at, class)
     }
 
-    fn push(self, at: u64, class: usize) {
+    fn push(self, at: u64, class: usize) -> Result<(), Corrupt> {
+        let (head, tail) = (self.read(QUEUE_HEAD), self.read(QUEUE_TAIL));
+        if (head == NONE) != (tail == NONE) {
+            return Err(Corrupt { at: QUEUE_HEAD, what: "a queue with two ends, or none" });
+        }
         self.put(at + NEXT, NONE);
-        let tail = self.read(QUEUE_TAIL);
-        // A tail that is no block was broken; the queue then begins anew, and what was in it waits for a recovery.
-        if tail != NONE && self.head(tail).is_ok() {
-            self.put(tail + NEXT, at);
-        } else {
+        if tail == NONE {
             self.put(QUEUE_HEAD, at);
+        } else {
+            self.expect(tail, State::Retired)?;
+            self.put(tail + NEXT, at);
         }
         self.put(QUEUE_TAIL, at);
         self.count(WAITING, 1, 0);
         self.count(WAITING_BYTES, size_of_class(class), 0);
+        Ok(())
     }
 
     /// Returns the oldest retired block and its stamp.
@@ -240,22 +281,33 @@ impl Blocks<'_> {
     }
 
     /// Makes lists and counts anew from the states, after a death in a turn. Blocks that the dead writer had not published are
-    /// freed; what is retired is stamped `stamp`, which is later than it need be. It may be killed anywhere and run again.
-    pub(crate) fn rebuild(self, stamp: u64) -> Result<(), Corrupt> {
+    /// freed. What is retired keeps its stamp: that was stored before the state. `latest` is the region's latest stamp,
+    /// and no block has a later one unless somebody broke it. It may be killed anywhere and run again.
+    pub(crate) fn rebuild(self, latest: u64) -> Result<(), Corrupt> {
         for class in 0..CLASSES as u64 {
             self.put(FREE + class * 8, NONE);
         }
         for word in [QUEUE_HEAD, QUEUE_TAIL, WAITING, WAITING_BYTES, FREE_BYTES] {
             self.put(word, 0);
         }
+        // By value: a participant may change the stamps meanwhile.
+        let mut retired = Vec::new();
         self.each(|at, class, state| match state {
             State::Free | State::Held => self.free(at, class),
             State::Live => {}
             State::Retired => {
-                self.put(at + STAMP, stamp);
-                self.push(at, class);
+                let mut stamp = self.read(at + STAMP);
+                if stamp > latest || broken(Mutant::Restamped) {
+                    stamp = latest;
+                    self.put(at + STAMP, stamp);
+                }
+                retired.push((stamp, at, class));
             }
-        })
+        })?;
+        if !broken(Mutant::Unsorted) {
+            retired.sort_unstable();
+        }
+        retired.into_iter().try_for_each(|(_, at, class)| self.push(at, class))
     }
 
     /// Calls `visit` with each block.
@@ -269,10 +321,9 @@ impl Blocks<'_> {
         Ok(())
     }
 
-    /// Counts all blocks, and checks that lists and counts agree with their states.
+    /// Counts all blocks.
     pub(crate) fn census(self) -> Result<Census, Corrupt> {
         let mut found = Census { carved_bytes: self.top() - BLOCKS, ..Census::default() };
-        let mut free_bytes = 0;
         self.each(|_, class, state| {
             let size = size_of_class(class);
             let of = match state {
@@ -283,7 +334,7 @@ impl Blocks<'_> {
             };
             *of += 1;
             match state {
-                State::Free => free_bytes += size,
+                State::Free => {}
                 State::Live => {
                     (found.live_bytes, found.used_bytes) =
                         (found.live_bytes + size, found.used_bytes + size)
@@ -291,15 +342,21 @@ impl Blocks<'_> {
                 State::Held | State::Retired => found.used_bytes += size,
             }
         })?;
+        Ok(found)
+    }
+
+    /// Checks that lists and counts agree with the blocks that were counted.
+    pub(crate) fn agree(self, found: &Census) -> Result<(), Corrupt> {
         let listed =
             (0..CLASSES).map(|class| self.walk(FREE + class as u64 * 8, State::Free, found.free));
         let listed = listed.sum::<Result<u64, Corrupt>>()?;
         let queued = self.walk(QUEUE_HEAD, State::Retired, found.waiting)?;
         let counted = (self.read(WAITING), self.read(FREE_BYTES));
+        let free_bytes = found.carved_bytes - found.used_bytes;
         if (listed, queued, counted) != (found.free, found.waiting, (found.waiting, free_bytes)) {
             return Err(Corrupt { at: TOP, what: "lists and counts that agree with the blocks" });
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Returns how many blocks the list at `list` has, `most` at most.

@@ -4,13 +4,14 @@
 //! when a retired block is free.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
-use crate::blocks::{Blocks, Census, HEADER, State, class_for};
-use crate::error::WriteError;
+use crate::blocks::{Blocks, Census, Corrupt, HEADER, State, class_for, size_of_class};
+use crate::error::{Held, WriteError};
 use crate::fork::Process;
 use crate::journal::{self, Change};
-use crate::layout::{BLOCKS, LATEST, ROOTS_AT, TURN, WAITING_BYTES};
+use crate::layout::{BLOCKS, FREE_BYTES, ROOTS_AT, TURN, WAITING_BYTES};
 use crate::map::Map;
 use crate::share::sealed::Sealed;
 use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
@@ -22,11 +23,96 @@ use crate::writer::Writer;
 ///
 /// Dropped, it ends; blocks that were allocated and not published are freed. If its process dies, the next writer
 /// ends it: each call has then been made wholly, or not at all.
+///
+/// # Structures of several blocks
+///
+/// A call that publishes a block publishes all that it leads to with it: [`lead`](Fresh::lead) a block of this turn to others of this
+/// turn, in any direction, and [`put`](Self::put) the one that the rest is reached from. They appear at once, or not at all.
+///
+/// A link of what is published leads to nothing, or to published blocks. Calls that would make it lead to anything else are
+/// refused, and so are changes of links in blocks that are not published yet, or were retired in this turn. Only the caller knows
+/// by how many ways a block is reached: it retires what no other link leads to, and changes links that it has
+/// found in this turn.
 #[must_use = "a turn ends when it is dropped"]
 pub struct Turn<'w> {
     pub(crate) writer: &'w mut Writer,
-    hand: RefCell<Vec<u64>>,
+    hand: RefCell<Hand>,
     dirty: Cell<bool>,
+}
+
+/// What a turn has under way. A writer keeps it, for its memory.
+#[derive(Default)]
+pub(crate) struct Hand {
+    /// Blocks that are not published.
+    held: Vec<u64>,
+    /// Their links that were made to lead somewhere, some more than once.
+    leads: Vec<u64>,
+    /// Blocks that were retired in this turn.
+    gone: Vec<u64>,
+}
+
+impl Hand {
+    pub(crate) fn clear(&mut self) {
+        self.held.clear();
+        self.leads.clear();
+        self.gone.clear();
+    }
+
+    /// Returns what a change publishes with `fresh`: the blocks of this turn that it leads to, and those that they lead to.
+    /// Everything else that they lead to must be published, and not what the change retires.
+    fn closure(
+        &mut self,
+        blocks: Blocks<'_>,
+        fresh: u64,
+        retire: u64,
+    ) -> Result<Vec<u64>, WriteError> {
+        self.leads.sort_unstable();
+        self.leads.dedup();
+        let mut found = BTreeSet::new();
+        let mut order = vec![fresh];
+        let mut next = 0;
+        while let Some(&at) = order.get(next) {
+            next += 1;
+            let end = at + size_of_class(blocks.expect(at, State::Held)?);
+            let first = self.leads.partition_point(|&link| link < at);
+            for &link in self.leads[first..].iter().take_while(|&&link| link < end) {
+                let to = Link::<()>::from_word(blocks.read(link));
+                if to.is_null() {
+                    continue;
+                }
+                let to = block_of(to.offset()).unwrap_or(0);
+                match blocks.head(to) {
+                    Ok((_, State::Live)) if to != retire => {}
+                    Ok((_, State::Held)) => {
+                        if to != fresh && found.insert(to) {
+                            order.push(to);
+                        }
+                    }
+                    _ => {
+                        return Err(WriteError::Misused(
+                            "what becomes published leads to a block that is not",
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(order)
+    }
+
+    /// Forgets what was published: `order`, as `closure` found it.
+    fn forget(&mut self, blocks: Blocks<'_>, mut order: Vec<u64>) {
+        order.sort_unstable();
+        self.held.retain(|at| order.binary_search(at).is_err());
+        self.leads.retain(|&link| {
+            let before = order.partition_point(|&at| at <= link);
+            before == 0 || blocks.around(&order[before - 1..before], link).is_none()
+        });
+    }
+}
+
+/// Returns the block whose content is at `content`.
+fn block_of(content: u64) -> Option<u64> {
+    content.checked_sub(HEADER).filter(|&at| at >= BLOCKS)
 }
 
 impl<'w> Turn<'w> {
@@ -43,8 +129,9 @@ impl<'w> Turn<'w> {
         self.writer.blocks()
     }
 
-    pub(crate) fn latest(&self) -> u64 {
-        self.blocks().read(LATEST)
+    /// Returns the latest stamp.
+    pub(crate) fn latest(&self) -> Result<u64, WriteError> {
+        Ok(journal::latest(self.blocks())?)
     }
 
     pub(crate) fn waiting_bytes(&self) -> u64 {
@@ -75,6 +162,14 @@ impl<'w> Turn<'w> {
         Ok(done)
     }
 
+    /// Returns what was read of a list or a queue. Where that is broken, the next turn makes it anew.
+    pub(crate) fn derived<R>(&self, read: Result<R, Corrupt>) -> Result<R, WriteError> {
+        read.map_err(|corrupt| {
+            self.dirty.set(true);
+            corrupt.into()
+        })
+    }
+
     /// Allocates a block for a `T`, all of whose words are 0. It is nobody else's until it is [published](Self::put).
     ///
     /// # Errors
@@ -86,15 +181,26 @@ impl<'w> Turn<'w> {
         let bytes = size_of::<T>() as u64;
         let class = class_for(bytes).ok_or(WriteError::TooLarge { bytes })?;
         let Some(at) = self.doing(|| Ok(self.blocks().take(class)?))? else {
-            let waiting_bytes = self.waiting_bytes();
-            return Err(WriteError::OutOfMemory { bytes, waiting_bytes, why: self.why() });
+            let (waiting_bytes, free_bytes) =
+                (self.waiting_bytes(), self.blocks().read(FREE_BYTES));
+            let why = match self.why() {
+                Held::Nothing if free_bytes >= size_of_class(class) => {
+                    Held::OtherSizes { free_bytes }
+                }
+                why => why,
+            };
+            return Err(WriteError::OutOfMemory { bytes, waiting_bytes, why });
         };
-        self.hand.borrow_mut().push(at);
+        let mut hand = self.hand.borrow_mut();
+        hand.held.push(at);
+        // It may have been freed in between.
+        hand.gone.retain(|&gone| gone != at);
+        drop(hand);
         for word in 0..bytes / 8 {
             self.blocks().put(at + HEADER + word * 8, 0);
         }
         let to = self.map().get(at + HEADER).ok_or(WriteError::Misused("no block"))?;
-        Ok(Fresh { to, at, map: self.map(), process: self.writer.process() })
+        Ok(Fresh { to, at, map: self.map(), hand: &self.hand, process: self.writer.process() })
     }
 
     /// Returns whether [`alloc`](Self::alloc) would find a block for a `T`.
@@ -103,12 +209,13 @@ impl<'w> Turn<'w> {
         class_for(size_of::<T>() as u64).is_some_and(|class| self.blocks().has(class))
     }
 
-    /// Makes `link` lead to `fresh`, which is thereby published, and returns it. What `link` led to before is not retired: it is reached
-    /// by another way now, as the node behind a new one is.
+    /// Makes `link` lead to `fresh`, which is thereby published with the blocks of this turn that it leads to, and returns it.
+    /// What `link` led to before is not retired: it is reached by another way now, as the node behind a new one is.
     ///
     /// # Errors
     ///
-    /// [`WriteError::Misused`] if `link` is not in the region.
+    /// [`WriteError::Misused`] if `link` is not in the region, or in a block that is not published; or if `fresh` was published
+    /// with another block, or would lead to one that is not published.
     pub fn put<'t, T: Shareable>(
         &'t self,
         link: &SharedAtomic<T>,
@@ -117,11 +224,11 @@ impl<'w> Turn<'w> {
         self.publish(link, fresh, None)
     }
 
-    /// Makes `link` lead to `fresh`, which is thereby published, and returns it. What `link` led to before is retired.
+    /// The same, and what `link` led to before is retired. `fresh` must not lead to it.
     ///
     /// # Errors
     ///
-    /// [`WriteError::Misused`] if `link` is not in the region, or if what it led to is no published block.
+    /// As for [`put`](Self::put); and [`WriteError::Misused`] if what `link` led to is no published block.
     pub fn replace<'t, T: Shareable>(
         &'t self,
         link: &SharedAtomic<T>,
@@ -147,7 +254,7 @@ impl<'w> Turn<'w> {
     ///
     /// # Errors
     ///
-    /// As for [`replace`](Self::replace).
+    /// As for [`replace`](Self::replace); and [`WriteError::Misused`] if `to` leads to what is retired, or to no published block.
     pub fn remove<T: Shareable>(
         &self,
         link: &SharedAtomic<T>,
@@ -161,7 +268,8 @@ impl<'w> Turn<'w> {
     ///
     /// # Errors
     ///
-    /// [`WriteError::Misused`] if `link` is not in the region.
+    /// [`WriteError::Misused`] if `link` is not in the region or in a block that is not published, or `to` leads to no published
+    /// block.
     pub fn set<T: Shareable>(&self, link: &SharedAtomic<T>, to: Link<T>) -> Result<(), WriteError> {
         self.change(link, to, None, None)
     }
@@ -184,21 +292,44 @@ impl<'w> Turn<'w> {
                 _ => Err(WriteError::Misused("the link leads there already")),
             };
         }
-        if let Some(fresh) = fresh {
-            blocks.expect(fresh, State::Held)?;
+        let mut hand = self.hand.borrow_mut();
+        if blocks.around(&hand.held, link_at).is_some() {
+            return Err(WriteError::Misused(
+                "the link's block is not published: lead the link, and publish the block",
+            ));
         }
+        if blocks.around(&hand.gone, link_at).is_some() {
+            return Err(WriteError::Misused("the link's block was retired in this turn"));
+        }
+        let live = |content| block_of(content).filter(|&at| blocks.expect(at, State::Live).is_ok());
         let retire = match retire {
             None => 0,
-            Some(content) => {
-                let at = content.checked_sub(HEADER).filter(|&at| at >= BLOCKS);
-                let at = at.ok_or(WriteError::Misused("what the link led to is no block"))?;
-                blocks.expect(at, State::Live)?;
-                at
+            Some(content) => live(content)
+                .ok_or(WriteError::Misused("what the link led to is no published block"))?,
+        };
+        let order = match fresh {
+            Some(fresh) if !hand.held.contains(&fresh) => {
+                return Err(WriteError::Misused("the block was published with another one"));
+            }
+            Some(fresh) => hand.closure(blocks, fresh, retire)?,
+            None => {
+                if !new.is_null() && live(new.offset()).is_none_or(|to| to == retire) {
+                    return Err(WriteError::Misused("it would lead to no published block"));
+                }
+                Vec::new()
             }
         };
-        let change = Change { link: link_at, new: new.word(), fresh: fresh.unwrap_or(0), retire };
+        if retire != 0 {
+            self.latest()?;
+        }
+        let change = Change { link: link_at, new: new.word(), fresh: &order, retire };
         self.doing(|| Ok(journal::make(blocks, change)?))?;
-        self.hand.borrow_mut().retain(|&held| Some(held) != fresh);
+        if !order.is_empty() {
+            hand.forget(blocks, order);
+        }
+        if retire != 0 {
+            hand.gone.push(retire);
+        }
         Ok(())
     }
 
@@ -209,7 +340,9 @@ impl<'w> Turn<'w> {
     /// [`WriteError::Corrupt`] if they don't.
     pub fn census(&self) -> Result<Census, WriteError> {
         self.check()?;
-        Ok(self.blocks().census()?)
+        let found = self.blocks().census()?;
+        self.derived(self.blocks().agree(&found))?;
+        Ok(found)
     }
 }
 
@@ -229,7 +362,7 @@ impl Drop for Turn<'_> {
         }
         let mut hand = self.hand.take();
         if !self.dirty.get() {
-            for at in hand.drain(..) {
+            for &at in &hand.held {
                 match self.blocks().expect(at, State::Held) {
                     Ok(class) => self.blocks().free(at, class),
                     Err(_) => self.dirty.set(true),
@@ -253,6 +386,7 @@ pub struct Fresh<'t, T> {
     to: &'t T,
     at: u64,
     map: &'t Map,
+    hand: &'t RefCell<Hand>,
     process: Process,
 }
 
@@ -267,34 +401,46 @@ impl<'t, T: Shareable> Fresh<'t, T> {
     ///
     /// # Panics
     ///
-    /// If `field` returns one of another value.
+    /// If `field` returns one of another value, or the block was published with another one.
     pub fn write<P: Plain>(&self, field: impl FnOnce(&'t T) -> &'t Field<P>, value: P) {
+        self.must_be_held();
         field(self.to).put(value, |word, new| {
             self.must_have(word);
             put(word, new);
         });
     }
 
-    /// Makes one of its links lead somewhere.
+    /// Makes one of its links lead somewhere: to a published block, or to one of this turn, which is then published with it.
     ///
     /// # Panics
     ///
-    /// If `field` returns one of another value.
+    /// If `field` returns one of another value, or the block was published with another one.
     pub fn lead<U: Shareable>(
         &self,
         field: impl FnOnce(&'t T) -> &'t SharedAtomic<U>,
         to: Link<U>,
     ) {
         let word = field(self.to).word();
-        self.must_have(word);
+        self.must_be_held();
+        let at = self.must_have(word);
         put(word, to.word());
+        self.hand.borrow_mut().leads.push(at);
     }
 
-    fn must_have(&self, word: &std::sync::atomic::AtomicU64) {
-        let at = self.map.offset_of(word).and_then(|at| at.checked_sub(self.at + HEADER));
-        let inside = at.is_some_and(|at| at < size_of::<T>() as u64);
+    fn must_be_held(&self) {
+        assert!(
+            Blocks(self.map).expect(self.at, State::Held).is_ok(),
+            "the block was published with another one, and what is published is not changed"
+        );
+    }
+
+    /// Returns where the word is.
+    fn must_have(&self, word: &std::sync::atomic::AtomicU64) -> u64 {
+        let at = self.map.offset_of(word);
+        let content = self.at + HEADER;
+        let inside = at.filter(|&at| at >= content && at - content < size_of::<T>() as u64);
         assert!(self.process.is_current(), "the block is the parent's: this is a child");
-        assert!(inside, "a field of another value than the one that is written");
+        inside.expect("a field of the value that is written")
     }
 }
 

@@ -226,6 +226,11 @@ pub enum WriteError {
 pub enum Held {
     /// For nothing: nothing waits.
     Nothing,
+    /// For nothing, and there is memory enough, but in blocks of other sizes: blocks keep theirs.
+    OtherSizes {
+        /// Bytes of the free blocks, with their headers.
+        free_bytes: u64,
+    },
     /// For a reader that is in an old section, and lives.
     Reader {
         /// Its slot.
@@ -233,7 +238,8 @@ pub enum Held {
         /// Its process, as it called itself in its own pid namespace.
         pid: u64,
     },
-    /// For a barrier, which will come.
+    /// For a barrier. The daemon makes one by itself; where a global membarrier stands in for it, one comes once a writer
+    /// [synchronizes](crate::Writer::synchronize).
     Barrier,
     /// For a barrier, and there is no source of any: no daemon, and no global membarrier.
     NoSource,
@@ -243,10 +249,14 @@ impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Held::Nothing => write!(f, "nothing waits, the region is full"),
+            Held::OtherSizes { free_bytes } => write!(
+                f,
+                "nothing waits, and {free_bytes} bytes are free, in blocks of other sizes"
+            ),
             Held::Reader { slot, pid } => {
                 write!(f, "reader {slot} (process {pid}) is in an old section, and lives")
             }
-            Held::Barrier => write!(f, "the barrier has not passed yet"),
+            Held::Barrier => write!(f, "the barrier has not passed yet; to synchronize brings it"),
             Held::NoSource => write!(f, "there is no source of barriers: start barrierd"),
         }
     }

@@ -1,7 +1,7 @@
 //! A change of one link, and what its writer's death leaves of it.
 //!
-//! This file owns the intention: which link is about to change, to what, which block becomes published and which one retired
-//! by that. There is one, since there is one turn. It is noted before the link is stored, so whoever takes over the turn
+//! This file owns the intention: which link is about to change, to what, which blocks become published and which one retired
+//! by that. The former are a chain, by the word of their headers that lists use, and the note has its first. There is one, since there is one turn. It is noted before the link is stored, so whoever takes over the turn
 //! asks the link whether the change was made, and completes or forgets it.
 
 use crate::blocks::{Blocks, Corrupt, State};
@@ -12,20 +12,20 @@ use barrierd_client::clock;
 
 /// A change of one link.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Change {
+pub(crate) struct Change<'a> {
     /// Where the link is.
     pub(crate) link: u64,
     /// What it becomes; not what it is.
     pub(crate) new: u64,
-    /// The block that becomes published, or 0.
-    pub(crate) fresh: u64,
+    /// The blocks that become published.
+    pub(crate) fresh: &'a [u64],
     /// The block that becomes retired, or 0.
     pub(crate) retire: u64,
 }
 
 /// Makes the change. The caller has the turn, and has checked the change: the link is a word of the region and differs from
-/// `new`, `fresh` is held, `retire` is published.
-pub(crate) fn make(blocks: Blocks<'_>, change: Change) -> Result<(), Corrupt> {
+/// `new`, all of `fresh` is held, `retire` is published.
+pub(crate) fn make(blocks: Blocks<'_>, change: Change<'_>) -> Result<(), Corrupt> {
     if !broken(Mutant::LateIntention) {
         note(blocks, change);
     }
@@ -33,40 +33,52 @@ pub(crate) fn make(blocks: Blocks<'_>, change: Change) -> Result<(), Corrupt> {
     if broken(Mutant::LateIntention) {
         note(blocks, change);
     }
-    complete(blocks, change)?;
+    if broken(Mutant::LateChain) {
+        blocks.chain(change.fresh);
+    }
+    complete(blocks, change.fresh.first().copied().unwrap_or(0), change.retire)?;
     blocks.put(ARMED, 0);
     Ok(())
 }
 
-fn note(blocks: Blocks<'_>, change: Change) {
+fn note(blocks: Blocks<'_>, change: Change<'_>) {
+    let first = if broken(Mutant::LateChain) {
+        change.fresh.first().copied().unwrap_or(0)
+    } else {
+        blocks.chain(change.fresh)
+    };
     blocks.put(LINK, change.link);
     blocks.put(NEW, change.new);
-    blocks.put(FRESH, change.fresh);
+    blocks.put(FRESH, first);
     blocks.put(RETIRE, change.retire);
     blocks.put(ARMED, 1);
 }
 
 /// What follows from the link's store. Half of it may have been done before.
-fn complete(blocks: Blocks<'_>, change: Change) -> Result<(), Corrupt> {
-    if change.fresh != 0 {
-        let (class, state) = blocks.head(change.fresh)?;
-        if state == State::Held {
-            blocks.set(change.fresh, class, State::Live);
-        }
-    }
-    if change.retire != 0 {
-        let (class, state) = blocks.head(change.retire)?;
+fn complete(blocks: Blocks<'_>, fresh: u64, retire: u64) -> Result<(), Corrupt> {
+    // All of these before the next: a chain's words are as they were noted until one of its blocks is retired.
+    blocks.publish(fresh)?;
+    if retire != 0 {
+        let (class, state) = blocks.head(retire)?;
         if state == State::Live {
-            blocks.retire(change.retire, class, stamp(blocks));
+            blocks.retire(retire, class, stamp(blocks)?)?;
         }
     }
     Ok(())
 }
 
 /// Takes a stamp for what was unlinked before. The caller has the turn.
-pub(crate) fn stamp(blocks: Blocks<'_>) -> u64 {
-    slots::stamp(blocks.0.word(LATEST), clock::now_ns)
+fn stamp(blocks: Blocks<'_>) -> Result<u64, Corrupt> {
+    slots::stamp(blocks.0.word(LATEST), clock::now_ns).ok_or(AHEAD)
 }
+
+/// Returns the latest stamp, if it can be one.
+pub(crate) fn latest(blocks: Blocks<'_>) -> Result<u64, Corrupt> {
+    let latest = blocks.read(LATEST);
+    if slots::can_be(latest, clock::now_ns()) { Ok(latest) } else { Err(AHEAD) }
+}
+
+const AHEAD: Corrupt = Corrupt { at: LATEST, what: "a stamp of this time" };
 
 /// Completes or forgets the change that a dead writer may have left, then makes the lists anew. The caller has the turn. It
 /// may be killed anywhere and run again.
@@ -78,10 +90,10 @@ pub(crate) fn recover(blocks: Blocks<'_>) -> Result<(), Corrupt> {
         }
         // The link is the witness: nobody has stored to it since, as that takes a turn.
         if blocks.read(link) == new && !broken(Mutant::Unasked) {
-            complete(blocks, Change { link, new, fresh, retire })?;
+            complete(blocks, fresh, retire)?;
         }
         blocks.put(ARMED, 0);
     }
-    // For all that is retired: the dead writer may have taken none, or an earlier one.
-    blocks.rebuild(stamp(blocks))
+    // Later than all stamps that were ever taken.
+    blocks.rebuild(stamp(blocks)?)
 }

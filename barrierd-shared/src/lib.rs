@@ -35,6 +35,8 @@ pub use error::{Held, JoinError, RegionError, WriteError};
 pub use layout::{MAX_READERS, MAX_WRITERS, ROOTS};
 pub use reader::{Reader, SharedGuard};
 pub use region::{Options, Region};
+#[doc(hidden)]
+pub use share::checks;
 pub use share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
 pub use source::Source;
 pub use stats::{ReaderStats, Stats, WriterStats};

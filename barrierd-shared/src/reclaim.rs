@@ -14,6 +14,11 @@ use crate::slots::{self, Scan};
 use crate::source::Source;
 use crate::steps::{Mutant, broken};
 
+/// How much a scan asks at most, in questions whether a reader lives: a system call each.
+const WORTH: u32 = 1024;
+/// What a death costs, in such questions: its slot's lock is taken.
+const DEATH: u32 = 16;
+
 impl Turn<'_> {
     /// Frees what can be freed now. Returns the number of blocks. What was reached in this turn before may be among them, so the
     /// turn is borrowed whole.
@@ -28,6 +33,8 @@ impl Turn<'_> {
     pub(crate) fn reclaim_some(&mut self, most: usize) -> Result<usize, WriteError> {
         self.check()?;
         let Some(oldest) = self.oldest()? else { return Ok(0) };
+        // Sections that begin under a broken one look younger than everything.
+        self.latest()?;
         // In this order: a reader that passed its barrier has its slot's store visible, or finds what was unlinked no more.
         let watermark = self.writer.barriers.watermark();
         // A death is learned where it lets something go: for all that waits, or for the oldest.
@@ -35,7 +42,7 @@ impl Turn<'_> {
         let scan = self.scan(watermark, matters);
         let mut freed = 0;
         while freed < most {
-            let Some((at, stamp)) = self.blocks().oldest()? else { break };
+            let Some((at, stamp)) = self.derived(self.blocks().oldest())? else { break };
             if !scan.frees(stamp, watermark) {
                 break;
             }
@@ -47,24 +54,39 @@ impl Turn<'_> {
 
     /// Returns the stamp of the oldest retired block.
     pub(crate) fn oldest(&self) -> Result<Option<u64>, WriteError> {
-        Ok(self.blocks().oldest()?.map(|(_, stamp)| stamp))
+        Ok(self.derived(self.blocks().oldest())?.map(|(_, stamp)| stamp))
     }
 
     /// Looks at all slots. Of those that hold back what is stamped `matters` it learns whether their readers live.
-    fn scan(&self, watermark: u64, matters: u64) -> Scan {
+    ///
+    /// It asks no more than [`WORTH`] allows, since others wait for the turn; the next one goes on where this one stopped. Who is
+    /// not asked counts as alive.
+    fn scan(&mut self, watermark: u64, matters: u64) -> Scan {
+        let first = self.writer.next_asked;
         let inner = self.writer.region().inner();
+        let (mut left, mut next) = (WORTH, None);
         let mut all = Scan::EMPTY;
         if broken(Mutant::NoSlots) {
             return all;
         }
-        for index in 0..inner.readers {
+        for index in (0..inner.readers).map(|index| (first + index) % inner.readers) {
             let one = Scan::of(inner.slots.word(slot_at(index)));
             // The lock is asked only where the answer matters, and after the slot was loaded.
-            if !one.frees(matters, watermark) && clear_if_dead(inner, index) {
-                self.blocks().put(DEATHS, self.blocks().read(DEATHS).wrapping_add(1));
-                continue;
+            if !one.frees(matters, watermark) {
+                if left == 0 {
+                    next = next.or(Some(index));
+                } else if clear_if_dead(inner, index) {
+                    left = left.saturating_sub(DEATH);
+                    self.blocks().put(DEATHS, self.blocks().read(DEATHS).wrapping_add(1));
+                    continue;
+                } else {
+                    left -= 1;
+                }
             }
             all = all.and(one);
+        }
+        if let Some(next) = next {
+            self.writer.next_asked = next;
         }
         all
     }

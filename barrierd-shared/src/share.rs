@@ -68,20 +68,73 @@ unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
 ///     struct Node { key: Box<u32> }
 /// }
 /// ```
+///
+/// What is checked is the structure that is there, whatever attributes made of this one:
+///
+/// ```compile_fail
+/// # use barrierd_shared::{Field, shareable};
+/// struct Node { key: Option<Box<u64>> }
+/// shareable! {
+///     #[cfg(any())]
+///     struct Node { key: Field<u64> }
+/// }
+/// ```
+/// ```compile_fail
+/// # use barrierd_shared::{Field, shareable};
+/// struct Node { key: Field<u64>, more: Option<Box<u64>> }
+/// shareable! {
+///     #[cfg(any())]
+///     struct Node { key: Field<u64> }
+/// }
+/// ```
+/// ```compile_fail
+/// # use barrierd_shared::{Field, shareable};
+/// shareable! {
+///     #[repr(align(64))]
+///     struct Node { key: Field<u64> }
+/// }
+/// ```
+/// ```compile_fail
+/// # use barrierd_shared::{Field, shareable};
+/// shareable! {
+///     struct Node { key: Field<u64> }
+/// }
+/// impl Drop for Node {
+///     fn drop(&mut self) {}
+/// }
+/// ```
 #[macro_export]
 macro_rules! shareable {
     ($(#[$about:meta])* $seen:vis struct $name:ident { $($(#[$doc:meta])* $vis:vis $field:ident: $type:ty),* $(,)? }) => {
         $(#[$about])*
         #[repr(C)]
         $seen struct $name { $($(#[$doc])* $vis $field: $type),* }
-        const _: () = {
-            const fn is_shareable<T: $crate::Shareable>() {}
-            $(is_shareable::<$type>();)*
+        // Of the structure that is there: an attribute may have taken the one above away, or made another of it.
+        const _: fn(&$name) = |shared| {
+            let $name { $($field),* } = shared;
+            $($crate::checks::is_shareable($field);)*
         };
-        // SAFETY: every field is `Shareable`, as just checked, so all are aligned to 8 bytes and multiples of that long: in
-        // C's order there is no padding between them. No type of this kind has a destructor.
+        const _: () = $crate::checks::is_made_of_words::<$name>();
+        // SAFETY: every field is `Shareable`, as just checked, and none was left out, so all are aligned to 8 bytes and
+        // multiples of that long. So is the whole, which is aligned no further: between and behind them there is no
+        // padding. It has no destructor. Fields of a union or a packed structure can't be taken apart like that.
         unsafe impl $crate::Shareable for $name {}
     };
+}
+
+/// What `shareable!` checks, out of reach of what its caller calls by the same names. No part of the interface.
+#[doc(hidden)]
+pub mod checks {
+    use super::Shareable;
+
+    /// Compiles for a field that may lie in a region.
+    pub const fn is_shareable<T: Shareable>(_: &T) {}
+
+    /// Compiles for a structure without a destructor or an alignment of its own.
+    pub const fn is_made_of_words<T>() {
+        assert!(!std::mem::needs_drop::<T>(), "it has a destructor");
+        assert!(align_of::<T>() == 8 && size_of::<T>() % 8 == 0, "it is not made of words");
+    }
 }
 
 /// A plain value in a region. It is read by copying, word by word.
@@ -124,9 +177,13 @@ impl<T: Plain> Field<T> {
 
     /// Stores the value by way of `put`, which is called with each word and what it gets.
     pub(crate) fn put(&self, value: T, mut put: impl FnMut(&AtomicU64, u64)) {
-        let mut copy = MaybeUninit::<Words<T>>::zeroed();
-        // SAFETY: the copy begins with room for a `T`. The bytes behind it stay zero.
-        unsafe { copy.as_mut_ptr().cast::<T>().write(value) };
+        // In place, and not moved from here on: a copy of a `Words` need not keep the bytes behind the `T`.
+        let mut copy = MaybeUninit::<Words<T>>::uninit();
+        // SAFETY: all its bytes are set to zero, then those of the `T` that it begins with room for. The rest stays zero.
+        unsafe {
+            copy.as_mut_ptr().write_bytes(0, 1);
+            copy.as_mut_ptr().cast::<T>().write(value);
+        }
         for at in 0..Self::WORDS {
             // SAFETY: as in `get`; all bytes of the copy are initialized, since `T` has no padding.
             let (word, new) = unsafe {
@@ -312,5 +369,34 @@ pub trait View: sealed::Sealed {
 pub(crate) mod sealed {
     pub trait Sealed {
         fn map(&self) -> &super::Map;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Miri is the judge: it finds words that are not initialized.
+    #[test]
+    fn fields_of_every_length_are_whole_words() {
+        fn put_and_get<const N: usize>() {
+            let value: [u8; N] = std::array::from_fn(|at| u8::try_from(at).expect("few") ^ 0xa5);
+            let field = Field(UnsafeCell::new(Words(MaybeUninit::uninit())));
+            let mut words = Vec::new();
+            field.put(value, |word, new| {
+                words.push(new);
+                word.store(new, Ordering::Relaxed);
+            });
+            assert_eq!(field.get(), value);
+            let mut bytes: Vec<u8> = value.into();
+            bytes.resize(N.div_ceil(8) * 8, 0);
+            let stored: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            assert_eq!(stored, bytes, "what is behind the value is zero");
+        }
+        put_and_get::<1>();
+        put_and_get::<5>();
+        put_and_get::<8>();
+        put_and_get::<13>();
+        put_and_get::<100>();
     }
 }

@@ -50,8 +50,18 @@ pub(crate) fn leave(slot: &AtomicU64) {
     slot.store(NOBODY, Ordering::Release);
 }
 
-/// Takes the stamp for what was unlinked before, in a turn. `clock` is read after the fence.
-pub(crate) fn stamp(latest: &AtomicU64, clock: impl FnOnce() -> u64) -> u64 {
+/// How far stamps may be ahead of the clock, in nanoseconds: an hour. Two are added for each stamp that is taken within one
+/// reading of the clock.
+const AHEAD: u64 = 3_600_000_000_000;
+
+/// Returns whether `latest` can have become what it is by stamps: else somebody has stored it. Near the greatest
+/// number stamps would not rise any more, and every section would look younger than everything.
+pub(crate) fn can_be(latest: u64, now: u64) -> bool {
+    latest <= now.saturating_add(AHEAD).min(u64::MAX / 2)
+}
+
+/// Takes the stamp for what was unlinked before, in a turn. `clock` is read after the fence. `None` if `latest` can't be.
+pub(crate) fn stamp(latest: &AtomicU64, clock: impl FnOnce() -> u64) -> Option<u64> {
     // It puts the unlinks before the clock reading, as the evidence of the daemon requires, and before the loads of the slots,
     // as step 4 does.
     fence(Ordering::SeqCst);
@@ -59,10 +69,13 @@ pub(crate) fn stamp(latest: &AtomicU64, clock: impl FnOnce() -> u64) -> u64 {
     // Relaxed: stamps are taken in turns, whose word orders them. Unique and rising, so that "not less" suffices in a scan; a
     // stamp ahead of the clock is late, never early.
     let last = latest.load(Ordering::Relaxed) & !IDLE;
+    if !can_be(last, now) {
+        return None;
+    }
     let stamp = (now | IDLE).saturating_add(1).max(last.saturating_add(2)) & !IDLE;
     // Release: partner of `pin`.
     latest.store(stamp, Ordering::Release);
-    stamp
+    Some(stamp)
 }
 
 /// What the slots show.
@@ -108,15 +121,18 @@ mod tests {
     fn stamps_are_even_rise_and_lead_a_clock_that_stands_still() {
         let latest = AtomicU64::new(0);
         let stamps: Vec<_> = [5, 5, 4, 100, 101].map(|clock| stamp(&latest, || clock)).into();
-        assert_eq!(stamps, [6, 8, 10, 102, 104]);
-        latest.store(u64::MAX, Ordering::Relaxed);
-        assert_eq!(stamp(&latest, || 7), u64::MAX - 1);
+        assert_eq!(stamps, [6, 8, 10, 102, 104].map(Some));
+        for broken in [u64::MAX, u64::MAX - 1, 8 + AHEAD] {
+            latest.store(broken, Ordering::Relaxed);
+            assert_eq!(stamp(&latest, || 7), None);
+            assert_eq!(latest.load(Ordering::Relaxed), broken);
+        }
     }
 
     #[test]
     fn a_slot_shows_what_its_reader_has_seen() {
         let (latest, slot) = (AtomicU64::new(0), AtomicU64::new(NOBODY));
-        let unlinked = stamp(&latest, || 10);
+        let unlinked = stamp(&latest, || 10).expect("in time");
         assert!(Scan::of(&slot).frees(unlinked, 0), "nobody holds nothing");
         take(&slot);
         assert!(!Scan::of(&slot).frees(unlinked, 0), "it has shown nothing");
@@ -124,7 +140,7 @@ mod tests {
         assert!(!Scan::of(&slot).frees(unlinked, unlinked), "strictly");
         pin(&latest, &slot);
         assert!(Scan::of(&slot).frees(unlinked, 0), "it pinned after the unlink");
-        let later = stamp(&latest, || 20);
+        let later = stamp(&latest, || 20).expect("in time");
         assert!(!Scan::of(&slot).frees(later, u64::MAX), "its section is older");
         unpin(&slot);
         assert!(!Scan::of(&slot).frees(later, 0), "idle, and has not seen it");

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use barrierd_client::{Barrier, Liveness, Stamp, WaitError};
+use barrierd_client::{Barrier, Liveness, Stamp, WaitError, clock};
+
+use crate::slots;
 
 /// Between two looks for a daemon that is not there.
 const RETRY: Duration = Duration::from_millis(200);
@@ -121,6 +123,10 @@ impl Barriers {
                 // No clock: the stamps up to the one that is there now were taken before the call (they only rise, and this is
                 // Acquire), so what they stand for was unlinked before it.
                 let before = latest.load(Ordering::Acquire);
+                if !slots::can_be(before, clock::now_ns()) {
+                    // Broken meanwhile: it would vouch for stamps yet to be taken. The next turn says so.
+                    return;
+                }
                 if membarrier_call(CMD_GLOBAL).is_some() {
                     self.passed = self.passed.max(before.saturating_add(1));
                 } else {

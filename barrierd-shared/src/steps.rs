@@ -55,6 +55,12 @@ pub enum Mutant {
     NoSlots = 3,
     /// Recovery believes that a noted change was not made.
     Unasked = 4,
+    /// Recovery stamps all that is retired anew.
+    Restamped = 5,
+    /// Recovery puts what is retired into the queue as it lies in the memory.
+    Unsorted = 6,
+    /// The blocks that a change publishes are chained after it was made.
+    LateChain = 7,
 }
 
 /// How tests kill and break.

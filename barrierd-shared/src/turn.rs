@@ -41,10 +41,13 @@ pub(crate) fn take(
     deadline: Instant,
     is_dead: impl Fn(usize) -> bool,
 ) -> Result<Taken, usize> {
-    let mut rounds = 0;
+    let mut rounds = 0_u32;
+    // Who had it when it was last seen in somebody's hand.
+    let mut last = me;
     loop {
         let word = turn.load(Ordering::Relaxed);
         let was = holder(word);
+        last = was.unwrap_or(last);
         let waits = rounds > SPINS;
         let takeover = was.is_some_and(|holder| holder == me || waits && is_dead(holder));
         if was.is_none() || takeover {
@@ -56,15 +59,16 @@ pub(crate) fn take(
             if turn.compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return Ok(Taken { dirty });
             }
-            continue;
+            // Somebody was faster: that is a round like any other, or whoever stores to the word all the time would keep this
+            // writer here for ever.
         }
-        rounds += 1;
+        rounds = rounds.saturating_add(1);
         if !waits {
             std::hint::spin_loop();
             continue;
         }
-        if let Some(holder) = was.filter(|_| Instant::now() >= deadline) {
-            return Err(holder);
+        if Instant::now() >= deadline {
+            return Err(last);
         }
         thread::sleep(SLEEP);
     }
@@ -110,6 +114,18 @@ mod tests {
                 return true;
             }
             false
+        });
+        assert_eq!(taken, Err(1));
+    }
+
+    #[test]
+    fn a_word_that_changes_whenever_it_was_read_keeps_nobody_beyond_the_deadline() {
+        let (word, now) = (AtomicU64::new(1 + 1), Instant::now());
+        // Between the load and the exchange, each time.
+        let taken = take(&word, 2, now, |holder| {
+            assert_eq!(holder, 1);
+            word.fetch_add(COUNT, Ordering::Relaxed);
+            true
         });
         assert_eq!(taken, Err(1));
     }

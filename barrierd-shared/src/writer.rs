@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use barrierd_client::{abi, time_ns};
 
 use crate::blocks::Blocks;
-use crate::change::Turn;
+use crate::change::{Hand, Turn};
 use crate::error::{JoinError, WriteError};
 use crate::files::Inner;
 use crate::fork::Process;
@@ -69,12 +69,14 @@ impl WriterOptions {
 /// One writer. Writers write in turns, one at a time in the whole region; any of them may die in its turn.
 pub struct Writer {
     pub(crate) barriers: Barriers,
-    /// Blocks of this turn that are not published. Kept for its memory.
-    pub(crate) hand: Vec<u64>,
+    /// What the turn has under way. Kept for its memory.
+    pub(crate) hand: Hand,
     index: usize,
     process: Process,
     patience: Duration,
     turns: u32,
+    /// The slot that the next scan asks first whether its reader lives.
+    pub(crate) next_asked: usize,
     // Dropped last but the region: by then this writer stores nothing more.
     _lock: SlotLock,
     region: Region,
@@ -107,11 +109,12 @@ impl Writer {
             turn::holder(inner.data.word(TURN).load(Ordering::Relaxed)) == Some(index);
         let mut writer = Writer {
             barriers: Barriers::new(&options.barrier, options.membarrier),
-            hand: Vec::new(),
+            hand: Hand::default(),
             index,
             process,
             patience: options.patience,
             turns: 0,
+            next_asked: 0,
             _lock: lock,
             region,
         };
@@ -131,7 +134,7 @@ impl Writer {
     /// [`WriteError::Busy`] if another writer, which lives, keeps the turn for longer than this one waits;
     /// [`WriteError::Forked`], [`WriteError::Corrupt`].
     pub fn turn(&mut self) -> Result<Turn<'_>, WriteError> {
-        self.turn_by(Instant::now() + self.patience)
+        self.turn_by(after(self.patience))
     }
 
     /// The same, with a deadline for the wait.
@@ -174,13 +177,14 @@ impl Writer {
         Ok(turn)
     }
 
-    /// Frees what can be freed now, without a wait for readers or barriers. Returns the number of blocks.
+    /// Frees what can be freed now, without a wait for readers or barriers. Returns the number of blocks. It learns of 64 deaths of
+    /// readers at most: where more have died at once, the next call learns of the others.
     ///
     /// # Errors
     ///
     /// As for [`turn`](Self::turn).
     pub fn flush(&mut self) -> Result<usize, WriteError> {
-        self.plain_turn(Instant::now() + self.patience)?.reclaim()
+        self.plain_turn(after(self.patience))?.reclaim()
     }
 
     /// Frees all that any writer had retired before this call, and waits for readers and barriers as long as `deadline` allows.
@@ -194,7 +198,8 @@ impl Writer {
         loop {
             let mut turn = self.plain_turn(deadline)?;
             // What is retired by now has this stamp or an earlier one.
-            let target = *target.get_or_insert_with(|| turn.latest());
+            let latest = turn.latest()?;
+            let target = *target.get_or_insert(latest);
             turn.reclaim()?;
             let (oldest, why, waiting_bytes) = (turn.oldest()?, turn.why(), turn.waiting_bytes());
             drop(turn);
@@ -254,6 +259,12 @@ impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("slot", &self.index).finish_non_exhaustive()
     }
+}
+
+/// Returns the time `patience` from now, or one that nobody lives to see.
+fn after(patience: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Instant::now() + patience.min(CENTURY)
 }
 
 /// Returns whether the writer's lock is free. What can't be asked lives.
