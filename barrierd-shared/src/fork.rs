@@ -57,6 +57,11 @@ impl Process {
     pub(crate) fn is_current(self) -> bool {
         self.word.load(Ordering::Relaxed) == self.number
     }
+
+    /// Returns the word that is loaded, and what it holds in that process.
+    pub(crate) fn parts(self) -> (*const u64, u64) {
+        (self.word.as_ptr(), self.number)
+    }
 }
 
 fn new_page() -> io::Result<&'static AtomicU64> {

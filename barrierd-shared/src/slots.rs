@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// No section is open.
-const IDLE: u64 = 1;
+pub(crate) const IDLE: u64 = 1;
 /// The slot has no reader: evidence for every stamp.
 pub(crate) const NOBODY: u64 = u64::MAX;
 /// Its reader has not pinned yet: evidence for none.
