@@ -20,6 +20,17 @@ use crate::map::Map;
 use crate::region::Options;
 use crate::slots;
 
+/// What a process does with a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Writes, and reads.
+    Write,
+    /// Reads: stores to the slots alone.
+    Read,
+    /// Looks, and stores nothing.
+    Look,
+}
+
 /// Both files, checked and mapped.
 pub(crate) struct Inner {
     pub(crate) data: Map,
@@ -110,7 +121,7 @@ pub(crate) fn fill(
     Ok(())
 }
 
-pub(crate) fn open(path: &Path, writable: bool) -> Result<Inner, RegionError> {
+pub(crate) fn open(path: &Path, purpose: Use) -> Result<Inner, RegionError> {
     let open = |path: &Path, writable: bool| {
         let mut options = OpenOptions::new();
         // A fifo in the region's place must not make this wait, nor a link lead elsewhere.
@@ -121,10 +132,10 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<Inner, RegionError> {
             _ => RegionError::io(format!("open {path:?}"))(error),
         })
     };
-    let data = open(path, writable)?;
+    let data = open(path, purpose == Use::Write)?;
     let header = Header::of(&data, "data", DATA_MAGIC)?;
-    let slots = open(&slots_path(path, header.id), true)?;
-    check(data, slots, writable)
+    let slots = open(&slots_path(path, header.id), purpose != Use::Look)?;
+    check(data, slots, purpose)
 }
 
 /// The words that both files have, as they stand in the file.
@@ -169,7 +180,7 @@ fn read(file: &File, at: u64) -> Result<u64, RegionError> {
 }
 
 /// Checks both files, and maps them.
-pub(crate) fn check(data: File, slots: File, writable: bool) -> Result<Inner, RegionError> {
+pub(crate) fn check(data: File, slots: File, purpose: Use) -> Result<Inner, RegionError> {
     let header = Header::of(&data, "data", DATA_MAGIC)?;
     let beside = Header::of(&slots, "slots", SLOTS_MAGIC)?;
     if (header.id, header.readers) != (beside.id, beside.readers) {
@@ -199,8 +210,8 @@ pub(crate) fn check(data: File, slots: File, writable: bool) -> Result<Inner, Re
         Map::new(file, len, writable).map_err(RegionError::io("map a region's file"))
     };
     Ok(Inner {
-        data: map(&data, bytes, writable)?,
-        slots: map(&slots, slots_bytes(header.readers), true)?,
+        data: map(&data, bytes, purpose == Use::Write)?,
+        slots: map(&slots, slots_bytes(header.readers), purpose != Use::Look)?,
         data_file: data,
         slots_file: slots,
         data_is: header.is,

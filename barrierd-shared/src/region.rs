@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::error::{JoinError, RegionError};
-use crate::files::{self, Inner, check, fill, new_file, new_path, random, slots_path};
+use crate::files::{self, Inner, Use, check, fill, new_file, new_path, random, slots_path};
 use crate::layout::{BLOCKS, MAX_READERS, MAX_WRITERS};
 use crate::reader::Reader;
 use crate::stats::Stats;
@@ -132,7 +132,7 @@ impl Region {
                 }
                 done => done.map_err(RegionError::io(format!("link {path:?}"))),
             }?;
-            check(data, slots, true).map(Region::of)
+            check(data, slots, Use::Write).map(Region::of)
         })();
         // Whether it is there or not does not matter.
         let _ = std::fs::remove_file(&unfinished);
@@ -162,7 +162,7 @@ impl Region {
             fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
                 .map_err(|errno| RegionError::io("seal a file in memory")(errno.into()))?;
         }
-        check(data, slots, true).map(Region::of)
+        check(data, slots, Use::Write).map(Region::of)
     }
 
     /// Opens the region at `path`, for readers and writers.
@@ -171,7 +171,7 @@ impl Region {
     ///
     /// A [`RegionError`], which names what is wrong with it.
     pub fn open(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        files::open(path.as_ref(), true).map(Region::of)
+        files::open(path.as_ref(), Use::Write).map(Region::of)
     }
 
     /// Opens the region at `path`, for readers alone: its data is mapped read-only, and no right to write it is needed.
@@ -180,7 +180,7 @@ impl Region {
     ///
     /// A [`RegionError`], which names what is wrong with it.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        files::open(path.as_ref(), false).map(Region::of)
+        files::open(path.as_ref(), Use::Read).map(Region::of)
     }
 
     /// Opens the region of these two descriptors, for readers and writers if the first may be written, else for readers.
@@ -191,7 +191,8 @@ impl Region {
     pub fn from_descriptors(data: OwnedFd, slots: OwnedFd) -> Result<Region, RegionError> {
         let flags = rustix::fs::fcntl_getfl(&data)
             .map_err(|errno| RegionError::io("ask for a descriptor's mode")(errno.into()))?;
-        check(data.into(), slots.into(), flags & OFlags::ACCMODE == OFlags::RDWR).map(Region::of)
+        let purpose = if flags & OFlags::ACCMODE == OFlags::RDWR { Use::Write } else { Use::Read };
+        check(data.into(), slots.into(), purpose).map(Region::of)
     }
 
     /// Returns the descriptors of the data and of the slots.

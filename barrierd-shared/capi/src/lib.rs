@@ -24,10 +24,10 @@ mod codes;
 #[path = "../../../barrierd-client/capi/src/message.rs"]
 mod message;
 
-mod code;
 #[cfg(test)]
 #[path = "../tests/cc/mod.rs"]
 mod cc;
+mod code;
 #[cfg(test)]
 mod header_tests;
 
