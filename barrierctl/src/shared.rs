@@ -57,9 +57,10 @@ impl Look {
         line(
             "waiting",
             format!(
-                "{} bytes, {} blocks{}",
+                "{} bytes, {} block{}{}",
                 stats.waiting_bytes,
                 stats.waiting,
+                if stats.waiting == 1 { "" } else { "s" },
                 since.unwrap_or_default()
             ),
         );
