@@ -107,6 +107,20 @@ fn every_function_of_the_header_is_in_the_library_and_in_its_list_and_no_other()
     assert_eq!(declared.len(), 7);
 }
 
+/// The C block of the README, as the body of a function after its `#include`.
+#[test]
+fn the_readmes_program_compiles() {
+    let block = include_str!("../README.md").split("\n```c\n").nth(1).expect("a block of C");
+    let block = block.split_once("\n```").expect("its end").0;
+    let body = block.strip_prefix("#include <barrierd_shared.h>\n").expect("an #include");
+    let program =
+        format!("#include <barrierd_shared.h>\nint main(void) {{\n{body}\nreturn r;\n}}\n");
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = dir.path().join("readme.c");
+    std::fs::write(&source, program).expect("written");
+    compile(&source, Language::C99, INCLUDE.as_ref(), dir.path());
+}
+
 #[test]
 fn every_code_has_a_text_of_its_own() {
     let numbers: BTreeSet<_> = code::TABLE.iter().map(|&(_, number, _)| number).collect();
