@@ -1,20 +1,16 @@
 //! A participant stores what it likes, where it may: nobody accesses anything outside the region, loops or panics. Errors and
 //! wrong values are all that comes of it.
 
-use std::os::unix::fs::FileExt;
-use std::time::Duration;
+#[allow(unreachable_pub, reason = "shared with the fuzzer")]
+mod use_all;
 
-use barrierd_shared::{
-    Field, Options, Reader, Region, SharedAtomic, SharedCell, Stats, View, WriteError, Writer,
-    WriterOptions, shareable,
-};
+use std::os::unix::fs::FileExt;
+
+use barrierd_shared::{Options, Reader, Region, SharedCell, Stats, Writer};
 use proptest::prelude::*;
+use use_all::{alone, fill, read_all, use_all};
 
 const BYTES: u64 = 1 << 14;
-
-shareable! {
-    struct Node { key: Field<u64>, next: SharedAtomic<Node> }
-}
 
 fn made() -> (Region, Reader, Writer) {
     let bytes = usize::try_from(BYTES).expect("small");
@@ -23,63 +19,6 @@ fn made() -> (Region, Reader, Writer) {
         (region.reader().expect("free"), region.writer_with(&alone()).expect("free"));
     fill(&mut writer);
     (region, reader, writer)
-}
-
-/// Without barriers, and in a hurry.
-fn alone() -> WriterOptions {
-    let options = WriterOptions::default().barrier("/nowhere/barrier").membarrier(false);
-    options.patience(Duration::from_millis(1))
-}
-
-fn fill(writer: &mut Writer) {
-    for key in 0..20 {
-        push(writer, key).expect("room");
-    }
-    for _ in 0..5 {
-        pop(writer).expect("there");
-    }
-    SharedCell::at(1).set(writer, [7u64; 5]).expect("room");
-}
-
-fn push(writer: &mut Writer, key: u64) -> Result<(), WriteError> {
-    let turn = writer.turn()?;
-    let root = turn.root::<Node>(0);
-    let fresh = turn.alloc::<Node>()?;
-    fresh.write(|node| &node.key, key);
-    fresh.lead(|node| &node.next, root.link());
-    turn.put(root, fresh).map(drop)
-}
-
-fn pop(writer: &mut Writer) -> Result<(), WriteError> {
-    let turn = writer.turn()?;
-    let root = turn.root::<Node>(0);
-    match turn.load(root) {
-        Some(first) => turn.remove(root, first.next.link()),
-        None => Ok(()),
-    }
-}
-
-fn read_all(reader: &mut Reader) {
-    let guard = reader.pin();
-    let mut at = guard.load(guard.root::<Node>(0));
-    for _ in 0..50 {
-        at = at.and_then(|node| guard.load(&node.next));
-    }
-    drop(guard);
-    let _ = SharedCell::<[u64; 5]>::at(1).get(reader);
-}
-
-fn use_all(region: &Region, reader: &mut Reader, writer: &mut Writer) {
-    let _ = region.stats();
-    read_all(reader);
-    for key in 0..30 {
-        let _ = (push(writer, key), pop(writer), pop(writer));
-    }
-    let _ = SharedCell::at(1).set(writer, [8u64; 5]);
-    let _ = writer.flush();
-    let _ = writer.turn().and_then(|turn| turn.census());
-    let _ = region.reader();
-    let _ = region.writer();
 }
 
 /// Any word, or one that is nearly right.
