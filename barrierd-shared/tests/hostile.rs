@@ -6,7 +6,7 @@ mod use_all;
 
 use std::os::unix::fs::FileExt;
 
-use barrierd_shared::{Options, Reader, Region, SharedCell, Stats, Writer};
+use barrierd_shared::{Options, Reader, Region, Stats, Writer};
 use proptest::prelude::*;
 use use_all::{alone, fill, read_all, use_all};
 
