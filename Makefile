@@ -12,7 +12,7 @@ help:
 	@echo "make vm      real kernels in emulated machines, some 20 minutes; VM=\"rt idle\", 0/2 or arm64 chooses"
 	@echo "make mutants the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
-	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
+	@echo "make fuzz    the file's decoder and shared regions against arbitrary bytes, 15 s each; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
 	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/4 chooses"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets of barrierd-client/fuzz for a bounded time; what they find stays in fuzz/artifacts.
+# Runs the fuzz targets of barrierd-client/fuzz, the public file's and shared regions', each for a bounded time; what they find stays in fuzz/artifacts.
 #
 #   FUZZ_SECONDS=15 scripts/fuzz.sh
 #
@@ -32,8 +32,13 @@ fi
 # With --target the flags are the target's alone, and build scripts stay as they are.
 target=${CARGO_TARGET_DIR:-../../target}/fuzz
 RUSTFLAGS="$flags" cargo build --quiet --release --locked --target "$host" --target-dir "$target"
-mkdir -p corpus/decode artifacts/decode
+fuzz() { # TARGET, and what is its own
+  mkdir -p "corpus/$1" "artifacts/$1"
+  "$target/$host/release/$1" "corpus/$1" "${@:2}" -timeout=5 -max_total_time="$seconds" \
+    -artifact_prefix="artifacts/$1/" -print_final_stats=1 -verbosity=0
+}
 # Longer inputs than a table of 40 CPUs with counters find nothing new.
-"$target/$host/release/decode" corpus/decode seeds -dict=decode.dict -max_len=1200 -timeout=5 \
-  -max_total_time="$seconds" -artifact_prefix=artifacts/decode/ -print_final_stats=1 -verbosity=0
-echo "1 passed, 0 failed"
+fuzz decode seeds -dict=decode.dict -max_len=1200
+# Twelve changes to a region's files.
+fuzz region -max_len=132
+echo "2 passed, 0 failed"

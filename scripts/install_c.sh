@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the C interface: header, libbarrierd (shared and static), pkg-config file. Then programs find the shared
-# library, or this says the one line that is missing.
+# Installs the C interface: headers, libbarrierd and libbarrierd-shared (shared and static), pkg-config files. Then programs
+# find the shared libraries, or this says the one line that is missing.
 #
 #   PREFIX=/usr/local LIBDIR=$PREFIX/lib DESTDIR= scripts/install_c.sh
 #
@@ -20,37 +20,43 @@ case $prefix$libdir in
   *) echo "install_c.sh: PREFIX and LIBDIR must be absolute" >&2; exit 1 ;;
 esac
 
-cargo build --quiet --profile "$profile" -p barrierd-capi
+cargo build --quiet --profile "$profile" -p barrierd-capi -p barrierd-shared-capi
 built=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")
 version=$(cargo pkgid -p barrierd-capi | sed 's/.*[#@]//')
-# The number in the shared library's own name (build.rs).
-soname=libbarrierd.so.0
 
-# In a directory of its own, which pkg-config names: the C daemon's header has the same name.
-install -D -m 644 barrierd-client/capi/include/barrierd.h "$root$prefix/include/barrierd/barrierd.h"
-install -D -m 644 "$built/libbarrierd.so" "$root$libdir/libbarrierd.so.$version"
-ln -sf "libbarrierd.so.$version" "$root$libdir/$soname"
-ln -sf "$soname" "$root$libdir/libbarrierd.so"
-install -D -m 644 "$built/libbarrierd.a" "$root$libdir/libbarrierd.a"
-install -d "$root$libdir/pkgconfig"
-cat >"$root$libdir/pkgconfig/barrierd.pc" <<PC
+install_library() { # BUILT NAME HEADER DESCRIPTION
+  # The number in the shared library's own name (build.rs).
+  local soname=lib$2.so.0
+  # In a directory of its own, which pkg-config names: the C daemon's header has the same name as ours.
+  install -D -m 644 "$3" "$root$prefix/include/barrierd/${3##*/}"
+  install -D -m 644 "$built/lib$1.so" "$root$libdir/lib$2.so.$version"
+  ln -sf "lib$2.so.$version" "$root$libdir/$soname"
+  ln -sf "$soname" "$root$libdir/lib$2.so"
+  install -D -m 644 "$built/lib$1.a" "$root$libdir/lib$2.a"
+  install -d "$root$libdir/pkgconfig"
+  cat >"$root$libdir/pkgconfig/$2.pc" <<PC
 prefix=$prefix
 libdir=$libdir
 includedir=\${prefix}/include/barrierd
 
-Name: barrierd
-Description: Learn that every CPU has passed a memory barrier since a given moment
+Name: $2
+Description: $4
 Version: $version
 Cflags: -I\${includedir}
-Libs: -L\${libdir} -lbarrierd
+Libs: -L\${libdir} -l$2
 Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 PC
-# Line tables are for who debugs the library itself.
-if [ "$profile" = release ] && command -v strip >/dev/null; then
-  strip --strip-unneeded "$root$libdir/libbarrierd.so.$version"
-  strip --strip-debug "$root$libdir/libbarrierd.a"
-fi
-chmod 644 "$root$libdir/pkgconfig/barrierd.pc"
+  # Line tables are for who debugs the library itself.
+  if [ "$profile" = release ] && command -v strip >/dev/null; then
+    strip --strip-unneeded "$root$libdir/lib$2.so.$version"
+    strip --strip-debug "$root$libdir/lib$2.a"
+  fi
+  chmod 644 "$root$libdir/pkgconfig/$2.pc"
+}
+install_library barrierd barrierd barrierd-client/capi/include/barrierd.h \
+  "Learn that every CPU has passed a memory barrier since a given moment"
+install_library barrierd_shared_c barrierd-shared barrierd-shared/capi/include/barrierd_shared.h \
+  "Read memory that several processes share, without a lock, a fence or a system call"
 
 [ -z "$root" ] || exit 0
 

@@ -14,7 +14,7 @@ cargo "+$rust" --version >/dev/null 2>&1 ||
   rustup toolchain install "$rust" --profile minimal >/dev/null 2>&1 || unavailable "rustup could not install it"
 
 # Every manifest promises the same version, and so do the documents.
-wrong=$(grep -L "^rust-version.workspace = true" ./*/Cargo.toml barrierd-client/capi/Cargo.toml | grep -v benches || true)
+wrong=$(grep -L "^rust-version.workspace = true" ./*/Cargo.toml barrierd-client/capi/Cargo.toml barrierd-shared/capi/Cargo.toml | grep -v benches || true)
 [ -z "$wrong" ] || { echo "these don't take rust-version from the workspace: $wrong" >&2; exit 1; }
 grep -q "^rust-version = \"$rust\"" compat/crossbeam-epoch/Cargo.toml ||
   { echo "compat/crossbeam-epoch/Cargo.toml promises another version than Cargo.toml's $rust" >&2; exit 1; }
@@ -26,7 +26,7 @@ for document in README.md HACKING.md */README.md; do
 done
 
 target=${CARGO_TARGET_DIR:-target}/msrv
-libraries=(-p barrierd-client -p barrierd-capi -p barrierctl -p barrierd-reclaim -p barrierd-structures)
+libraries=(-p barrierd-client -p barrierd-capi -p barrierd-shared -p barrierd-shared-capi -p barrierctl -p barrierd-reclaim -p barrierd-structures)
 cargo "+$rust" check --quiet --locked "${libraries[@]}" --all-targets --all-features --target-dir "$target"
 echo "libraries and barrierctl, with tests and examples: built with $(cargo "+$rust" --version)"
 cargo "+$rust" check --quiet --manifest-path compat/crossbeam-epoch/Cargo.toml --target-dir "$target"

@@ -30,13 +30,14 @@ fn barrierctl_page() -> String {
     let mut page = format!(".TH barrierctl 1 \"\" \"barrierctl {version}\" \"User Commands\"\n");
     page += &format!(".SH NAME\nbarrierctl \\- {}\n.SH SYNOPSIS\n", roff(ABOUT));
     for verb in VERBS {
-        page += &format!("\\fBbarrierctl {}\\fR [\\fB\\-\\-file\\fR PATH]", verb.name);
+        let operand = verb.operand.map(|name| format!(" {name}")).unwrap_or_default();
+        page += &format!("\\fBbarrierctl {}\\fR{operand} [\\fB\\-\\-file\\fR PATH]", verb.name);
         for option in OPTIONS.iter().filter(|option| option.verbs.contains(&verb.name)) {
             page += &format!(" [{}]", roff_option(option));
         }
         page += "\n.br\n";
     }
-    page += ".SH DESCRIPTION\nIt reads the daemon's public file. That takes no privilege, and costs \
+    page += ".SH DESCRIPTION\nIt reads the daemon's public file (and \\fBshared\\fR a region). That takes no privilege, and costs \
              the daemon nothing but what \\fBwait\\fR, \\fBcompare\\fR and \\fBdoctor\\fR ask it for.\n";
     let entry = |name: &str, about: &str| format!(".TP\n{name}\n{}.\n", roff(about));
     page += ".SH VERBS\n";
@@ -98,7 +99,10 @@ fn barrierctl() -> Command {
     let command = command.args(common.map(|option| arg(option).global(true)));
     command.subcommands(VERBS.iter().map(|verb| {
         let own = OPTIONS.iter().filter(|option| option.verbs.contains(&verb.name));
-        Command::new(verb.name).about(verb.about).args(own.map(arg))
+        let operand = verb.operand.map(|name| {
+            Arg::new("operand").value_name(name).required(true).value_hint(ValueHint::FilePath)
+        });
+        Command::new(verb.name).about(verb.about).args(own.map(arg)).args(operand)
     }))
 }
 

@@ -21,6 +21,7 @@ pub(crate) enum Command {
     Wait { file: PathBuf, how: Wait },
     Compare { file: PathBuf, how: Compare },
     Doctor { file: PathBuf, json: bool },
+    Shared { region: PathBuf, file: PathBuf, json: bool },
 }
 
 /// How to watch.
@@ -67,12 +68,16 @@ pub(crate) struct Compare {
 pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut args = args;
     let mut verb: Option<&Verb> = None;
+    let mut operand = None;
     let mut given = Vec::new();
     while let Some(arg) = args.next() {
         let text = arg.to_str().unwrap_or_default();
         if !text.starts_with('-') {
             match VERBS.iter().find(|v| v.name == text) {
                 Some(found) if verb.is_none() => verb = Some(found),
+                _ if verb.is_some_and(|verb| verb.operand.is_some()) && operand.is_none() => {
+                    operand = Some(arg);
+                }
                 Some(_) => return Err(format!("one thing at a time: {arg:?} is a second verb")),
                 None => return Err(unknown(&arg, VERBS.iter().map(|verb| verb.name.into()))),
             }
@@ -105,12 +110,16 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Str
         let names: Vec<_> = VERBS.iter().map(|verb| verb.name).collect();
         return Err(format!("say what to do: {}", names.join(", ")));
     };
-    Given { verb: verb.name, given }.command()
+    if let (Some(name), None) = (verb.operand, &operand) {
+        return Err(format!("{} needs a path: barrierctl {} {name}", verb.name, verb.name));
+    }
+    Given { verb: verb.name, operand, given }.command()
 }
 
 /// The options of one verb, as they were given.
 struct Given {
     verb: &'static str,
+    operand: Option<OsString>,
     given: Vec<(&'static str, OsString)>,
 }
 
@@ -134,6 +143,10 @@ impl Given {
             "watch" => Command::Watch { file, how: self.watch() },
             "wait" => Command::Wait { file, how: self.wait() },
             "compare" => Command::Compare { file, how: self.compare() },
+            "shared" => {
+                let region = self.operand.clone().unwrap_or_default().into();
+                Command::Shared { region, file, json }
+            }
             _ => Command::Doctor { file, json },
         })
     }
@@ -304,6 +317,27 @@ mod tests {
     }
 
     #[test]
+    fn a_region_is_named_after_its_verb() {
+        let shared = |region: &str, json| {
+            let file = PathBuf::from(abi::DEFAULT_PATH);
+            Ok(Command::Shared { region: region.into(), file, json })
+        };
+        assert_eq!(parse(&["shared", "/x"]), shared("/x", false));
+        assert_eq!(parse(&["--json", "shared", "/x"]), shared("/x", true));
+        assert_eq!(parse(&["shared", "--json", "status"]), shared("status", true));
+        for (args, words) in [
+            (&["shared"][..], "shared needs a path: barrierctl shared REGION"),
+            (&["/x", "shared"], "don't know what to do with \"/x\""),
+            (&["shared", "/x", "/y"], "don't know what to do with \"/y\""),
+            (&["shared", "/x", "status"], "a second verb"),
+        ] {
+            let said = parse(args).expect_err("refused");
+            assert!(said.contains(words), "{args:?}: {said}");
+        }
+        assert!(matches!(parse(&["shared", "--help"]), Ok(Command::Print(_))));
+    }
+
+    #[test]
     fn one_name_means_each_verb_its_own() {
         let how = |args: &[&str]| match parse(args) {
             Ok(Command::Watch { how, .. }) => how,
@@ -328,11 +362,15 @@ mod tests {
                     o.long == option.long && (o.verbs.is_empty() || o.verbs.contains(&verb.name))
                 });
                 let long = format!("--{}", option.long);
+                let parse_with = |value: Option<&str>| {
+                    let words = [Some(verb.name), verb.operand, Some(&long), value];
+                    parse(&words.into_iter().flatten().collect::<Vec<_>>())
+                };
                 let parsed = match option.takes {
-                    Takes::Nothing => parse(&[verb.name, &long]),
-                    Takes::Path => parse(&[verb.name, &long, "/x"]),
-                    Takes::Number { most, .. } => parse(&[verb.name, &long, &most.to_string()]),
-                    Takes::OneOf { words, .. } => parse(&[verb.name, &long, words[0].0]),
+                    Takes::Nothing => parse_with(None),
+                    Takes::Path => parse_with(Some("/x")),
+                    Takes::Number { most, .. } => parse_with(Some(&most.to_string())),
+                    Takes::OneOf { words, .. } => parse_with(Some(words[0].0)),
                 };
                 assert_eq!(parsed.is_ok(), taken, "{} {long}: {parsed:?}", verb.name);
             }

@@ -47,7 +47,8 @@ pub(crate) fn of(verb: &Verb) -> String {
             None => format!(" [--{}]", option.long),
         })
         .collect();
-    let usage = wrapped(&format!("{}{usage}", verb.name), 18);
+    let operand = verb.operand.map(|name| format!(" {name}")).unwrap_or_default();
+    let usage = wrapped(&format!("{}{operand}{usage}", verb.name), 18);
     let _ = write!(text, "usage: barrierctl {}\n{}", usage.trim_start(), wrapped(verb.more, 0));
     text += "\noptions:\n";
     for option in options {

@@ -12,6 +12,7 @@ mod draw;
 mod help;
 mod json;
 mod metrics;
+mod shared;
 mod snapshot;
 mod status;
 mod terminal;
@@ -42,6 +43,8 @@ enum Failure {
     Distrust(#[from] Distrust),
     #[error("can't write to standard output ({0})")]
     Output(#[from] std::io::Error),
+    #[error(transparent)]
+    Region(#[from] barrierd_shared::RegionError),
     #[error("can't wait like that: {0}")]
     Hindrance(Hindrance),
 }
@@ -50,7 +53,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Open(_) => 3,
+            Self::Open(_) | Self::Region(_) => 3,
             Self::Distrust(_) => 4,
             Self::Output(_) => 5,
             Self::Hindrance(_) => 6,
@@ -99,6 +102,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let (text, well) = doctor::doctor(&file, json);
             print(&text).map(|()| well)
         }
+        Command::Shared { region, file, json } => shared(&region, &file, json),
     });
     match done {
         Ok(well) => ExitCode::from(u8::from(!well)),
@@ -140,6 +144,17 @@ fn metrics(file: &Path) -> Result<bool, Failure> {
     }
     if let Some(advice) = snapshot.advice() {
         eprintln!("barrierctl: {advice}");
+    }
+    Ok(true)
+}
+
+/// True once it is printed, whatever holds back.
+fn shared(region: &Path, file: &Path, json: bool) -> Result<bool, Failure> {
+    let look = shared::Look::at(region, file)?;
+    if json {
+        print(&format!("{}\n", look.json()))?;
+    } else {
+        print(&look.text())?;
     }
     Ok(true)
 }

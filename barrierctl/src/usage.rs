@@ -10,6 +10,8 @@ pub const ABOUT: &str = "asks a running barrierd how it is, shows it live, waits
 pub struct Verb {
     /// As it is typed.
     pub name: &'static str,
+    /// What it must be followed by, if anything: the name of a path.
+    pub operand: Option<&'static str>,
     /// In a line.
     pub about: &'static str,
     /// What its own `--help` and the manual say beyond that.
@@ -22,6 +24,7 @@ pub struct Verb {
 pub const VERBS: &[Verb] = &[
     Verb {
         name: "status",
+        operand: None,
         about: "say whether the daemon is at work, and what it has done so far",
         more: "Once: the daemon, which daemon wrote the file, the watermark's age, rounds, what the daemon \
                has counted, which CPU held barriers up, and what to do if something is wrong. Takes \
@@ -30,6 +33,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "watch",
+        operand: None,
         about: "show the barrier of every CPU, live",
         more: "A line a CPU where they fit, else cells, else a glyph a CPU. Bars are ages on a \
                logarithmic scale, the greatest since the frame before; histories have the newest \
@@ -42,6 +46,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "wait",
+        operand: None,
         about: "wait until every CPU has passed a memory barrier from now on",
         more: "Without --by it waits in nanoseconds and asks the daemon to make haste, if this user \
                may; that takes tens of microseconds where the daemon serves it, else milliseconds.",
@@ -52,6 +57,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "compare",
+        operand: None,
         about: "time six ways to a barrier, one after the other, and draw them",
         more: "mprotect IPI: takes write access from a page, which interrupts the CPUs that run this \
                process. ns, vtime: the daemon's watermarks, at the CPUs' own pace. RCU membarrier: \
@@ -64,6 +70,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "doctor",
+        operand: None,
         about: "check kernel, privileges, file and daemon, and say what to do",
         more: "ok: fine. note: works, but less well, or matters only for starting barrierd. FAIL: \
                something to do. It sends one request for an expedited barrier and waits for one \
@@ -72,6 +79,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "metrics",
+        operand: None,
         about: "print what status knows as Prometheus text, for its textfile collector",
         more: "Also where the daemon is gone or was never there: then barrierd_up is 0, and so is the exit \
                status, since a collector is to keep the line.",
@@ -79,6 +87,17 @@ pub const VERBS: &[Verb] = &[
             "barrierctl metrics > barrierd.prom.new; mv barrierd.prom.new barrierd.prom",
             "in the directory that node_exporter's textfile collector reads",
         ),
+    },
+    Verb {
+        name: "shared",
+        operand: Some("REGION"),
+        about: "show memory that processes share by barrierd-shared, and who holds it back",
+        more: "REGION is the file that the region was created at. Bytes that are free, live, and waiting for \
+               readers or barriers; the readers and writers that live, and what the dead left; whose section \
+               holds back what waits, for how long at most; where writers' barriers come from. It reads both \
+               of the region's files and writes to neither. A process's name is of the one that has its \
+               number here and now. Takes up to half a second where the daemon seems to be dead.",
+        example: ("barrierctl shared /dev/shm/limits", "why a region fills up"),
     },
 ];
 
@@ -162,7 +181,7 @@ pub const OPTIONS: &[Opt] = &[
         short: None,
         takes: Takes::Nothing,
         about: "for a program: one JSON object; compare: one a line",
-        verbs: &["status", "wait", "compare", "doctor"],
+        verbs: &["status", "wait", "compare", "doctor", "shared"],
     },
     Opt {
         long: "interval-ms",
@@ -268,8 +287,8 @@ pub const OPTIONS: &[Opt] = &[
 pub const EXITS: &[(u8, &str)] = &[
     (
         0,
-        "status, watch: the daemon is at work; metrics: printed, whatever barrierd_up is; wait: the \
-         barrier has passed; compare: all were timed; doctor: nothing to do",
+        "status, watch: the daemon is at work; metrics, shared: printed, whatever there is to say; \
+         wait: the barrier has passed; compare: all were timed; doctor: nothing to do",
     ),
     (
         1,
@@ -279,7 +298,8 @@ pub const EXITS: &[(u8, &str)] = &[
     (2, "the command line makes no sense"),
     (
         3,
-        "the file was refused: the message says why and what to do (compare, doctor, metrics go on)",
+        "the file was refused: the message says why and what to do (compare, doctor, metrics go on); \
+         shared: the region was",
     ),
     (4, "the file was accepted, then caught lying"),
     (5, "the output could not be written"),

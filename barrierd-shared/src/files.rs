@@ -28,6 +28,17 @@ pub(crate) struct Files {
     pub(crate) writers: Option<File>,
 }
 
+/// What a process does with a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Writes, and reads.
+    Write,
+    /// Reads: stores to the slots alone.
+    Read,
+    /// Looks, and stores nothing.
+    Look,
+}
+
 /// The files, checked and mapped.
 pub(crate) struct Inner {
     pub(crate) data: Map,
@@ -141,7 +152,7 @@ pub(crate) fn fill(files: &Files, id: u64, options: Options) -> Result<(), Regio
     Ok(())
 }
 
-pub(crate) fn open(path: &Path, writable: bool) -> Result<Inner, RegionError> {
+pub(crate) fn open(path: &Path, purpose: Use) -> Result<Inner, RegionError> {
     let open = |path: &Path, writable: bool| {
         let mut options = OpenOptions::new();
         // A fifo in the region's place must not make this wait, nor a link lead elsewhere.
@@ -152,13 +163,13 @@ pub(crate) fn open(path: &Path, writable: bool) -> Result<Inner, RegionError> {
             _ => RegionError::io(format!("open {path:?}"))(error),
         })
     };
-    let data = open(path, writable)?;
+    let data = open(path, purpose == Use::Write)?;
     let header = Header::of(&data, "data", DATA_MAGIC)?;
-    let slots = open(&slots_path(path, header.id), true)?;
-    let writers = open(&writers_path(path, header.id), writable);
-    // Whoever only reads does without: it is for what `Stats` says of writers.
-    let writers = if writable { Some(writers?) } else { writers.ok() };
-    check(Files { data, slots, writers }, writable)
+    let slots = open(&slots_path(path, header.id), purpose != Use::Look)?;
+    let writers = open(&writers_path(path, header.id), purpose == Use::Write);
+    // Whoever does not write does without: it is for what `Stats` says of writers.
+    let writers = if purpose == Use::Write { Some(writers?) } else { writers.ok() };
+    check(Files { data, slots, writers }, purpose)
 }
 
 /// The words that all files have, as they stand in the file.
@@ -203,7 +214,7 @@ fn read(file: &File, at: u64) -> Result<u64, RegionError> {
 }
 
 /// Checks the files, and maps them.
-pub(crate) fn check(files: Files, writable: bool) -> Result<Inner, RegionError> {
+pub(crate) fn check(files: Files, purpose: Use) -> Result<Inner, RegionError> {
     let Files { data, slots, writers: writers_file } = files;
     let header = Header::of(&data, "data", DATA_MAGIC)?;
     let beside = Header::of(&slots, "slots", SLOTS_MAGIC)?;
@@ -240,8 +251,8 @@ pub(crate) fn check(files: Files, writable: bool) -> Result<Inner, RegionError> 
     };
     let locks = |file| LockFile::new(file).map_err(RegionError::io("look at a region's file"));
     Ok(Inner {
-        data: map(&data, bytes, writable)?,
-        slots: map(&slots, slots_bytes(header.readers), true)?,
+        data: map(&data, bytes, purpose == Use::Write)?,
+        slots: map(&slots, slots_bytes(header.readers), purpose != Use::Look)?,
         data_file: locks(data)?,
         slots_file: locks(slots)?,
         writers_file: writers_file.map(locks).transpose()?,

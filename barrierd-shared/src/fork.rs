@@ -132,6 +132,11 @@ impl Process {
     pub(crate) fn is_current(self) -> bool {
         self.page.number.load(Ordering::Relaxed) == self.number
     }
+
+    /// Returns the word that is loaded, and what it holds in that process.
+    pub(crate) fn parts(self) -> (*const u64, u64) {
+        (self.page.number.as_ptr(), self.number)
+    }
 }
 
 /// Returns the page, which is made by the first call. No call waits for another: a fork could leave it waiting for good.

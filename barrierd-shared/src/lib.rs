@@ -17,6 +17,8 @@ mod journal;
 mod layout;
 mod lock;
 mod map;
+#[doc(hidden)]
+pub mod raw;
 mod reader;
 mod reclaim;
 mod region;

@@ -40,6 +40,11 @@ impl Map {
         self.raw.len() as u64
     }
 
+    /// Returns where it begins.
+    pub(crate) fn begin(&self) -> *const u8 {
+        self.raw.as_ptr()
+    }
+
     /// Returns the word at `offset`. A store to a read-only mapping is a fault.
     ///
     /// # Panics

@@ -12,6 +12,7 @@ use crate::fork::Process;
 use crate::layout::{LATEST, WORD, slot_at};
 use crate::lock::SlotLock;
 use crate::map::Map;
+use crate::raw::RawReader;
 use crate::region::Region;
 use crate::share::View;
 use crate::share::sealed::Sealed;
@@ -85,6 +86,22 @@ impl Reader {
     #[must_use]
     pub fn slot(&self) -> usize {
         self.index
+    }
+
+    /// Returns what a section consists of, for sections in C: see `raw.rs`. None is open while this reader pins.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn raw(&mut self) -> RawReader {
+        let data = &self.region.inner().data;
+        let (process, number) = self.process.parts();
+        RawReader {
+            latest: self.latest.as_ptr().cast(),
+            slot: self.slot.as_ptr().cast(),
+            process,
+            number,
+            data: data.begin(),
+            bytes: data.len(),
+        }
     }
 
     /// Returns the region.

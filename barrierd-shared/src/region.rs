@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_cre
 
 use crate::error::{JoinError, RegionError};
 use crate::files::{
-    self, Files, Inner, Unfinished, check, fill, new_path, random, slots_path, writers_path,
+    self, Files, Inner, Unfinished, Use, check, fill, new_path, random, slots_path, writers_path,
 };
 use crate::layout::{BLOCKS, MAX_READERS, MAX_WRITERS};
 use crate::lock::LockError;
@@ -156,7 +156,7 @@ impl Region {
         let files = Files { data: new.file(unfinished.clone())?, slots, writers };
         fill(&files, id, options)?;
         // All that may fail comes before the link.
-        let made = check(files, true)?;
+        let made = check(files, Use::Write)?;
         // Not rename: that would replace what somebody else has made meanwhile.
         std::fs::hard_link(&unfinished, path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => RegionError::Exists { path: path.into() },
@@ -191,7 +191,7 @@ impl Region {
             fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
                 .map_err(|errno| RegionError::io("seal a file in memory")(errno.into()))?;
         }
-        check(files, true).map(Region::of)
+        check(files, Use::Write).map(Region::of)
     }
 
     /// Opens the region at `path`, for readers and writers.
@@ -200,7 +200,7 @@ impl Region {
     ///
     /// A [`RegionError`], which names what is wrong with it.
     pub fn open(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        files::open(path.as_ref(), true).map(Region::of)
+        files::open(path.as_ref(), Use::Write).map(Region::of)
     }
 
     /// Opens the region at `path`, for readers alone: its data is mapped read-only, and no right to write it is needed.
@@ -209,7 +209,7 @@ impl Region {
     ///
     /// A [`RegionError`], which names what is wrong with it.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        files::open(path.as_ref(), false).map(Region::of)
+        files::open(path.as_ref(), Use::Read).map(Region::of)
     }
 
     /// Opens the region of these descriptors: with the writers' file for readers and writers, without it for readers, for whom
@@ -223,9 +223,9 @@ impl Region {
         slots: OwnedFd,
         writers: Option<OwnedFd>,
     ) -> Result<Region, RegionError> {
-        let writable = writers.is_some();
+        let purpose = if writers.is_some() { Use::Write } else { Use::Read };
         let writers = writers.map(File::from);
-        check(Files { data: data.into(), slots: slots.into(), writers }, writable).map(Region::of)
+        check(Files { data: data.into(), slots: slots.into(), writers }, purpose).map(Region::of)
     }
 
     /// Returns the descriptors of the data and of the slots. That of the data may be written to if the region was opened so: give

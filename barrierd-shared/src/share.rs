@@ -234,7 +234,7 @@ impl<T> fmt::Debug for SharedAtomic<T> {
 }
 
 /// The lowest bits of a link, which are the user's.
-const TAG: u64 = 7;
+pub(crate) const TAG: u64 = 7;
 
 /// The value of a [`SharedAtomic`]: an offset, and a tag of three bits.
 pub struct Link<T> {

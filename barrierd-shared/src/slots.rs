@@ -9,13 +9,14 @@
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// No section is open.
-const IDLE: u64 = 1;
+pub(crate) const IDLE: u64 = 1;
 /// The slot has no reader: evidence for every stamp.
 pub(crate) const NOBODY: u64 = u64::MAX;
 /// Its reader has not pinned yet: evidence for none.
 pub(crate) const TAKEN: u64 = IDLE;
 
-/// Opens a section: two loads' worth of order and a plain store.
+/// Opens a section: two loads' worth of order and a plain store. `barrierd_shared_pin` of the C header is the same in C, and
+/// `barrierd_shared_unpin` is [`unpin`].
 #[inline]
 pub(crate) fn pin(latest: &AtomicU64, slot: &AtomicU64) {
     // Acquire in effect (the data may be mapped read-only, where only Relaxed loads are promised): pairs with the Release

@@ -37,6 +37,18 @@ pub enum Source {
     None,
 }
 
+impl Source {
+    /// Returns what writers here have by default where no daemon is at work. It costs a system call.
+    #[must_use]
+    pub fn without_daemon() -> Source {
+        if has_global() { Source::GlobalMembarrier } else { Source::None }
+    }
+}
+
+fn has_global() -> bool {
+    membarrier_call(CMD_QUERY).is_some_and(|has| has & CMD_GLOBAL != 0)
+}
+
 pub(crate) struct Barriers {
     path: PathBuf,
     barrier: Option<Barrier>,
@@ -50,8 +62,7 @@ pub(crate) struct Barriers {
 
 impl Barriers {
     pub(crate) fn new(path: &Path, membarrier: bool) -> Barriers {
-        let global =
-            membarrier && membarrier_call(CMD_QUERY).is_some_and(|has| has & CMD_GLOBAL != 0);
+        let global = membarrier && has_global();
         let mut new = Barriers {
             path: path.into(),
             barrier: None,

@@ -2,14 +2,18 @@
 //!
 //! This file owns the report. It takes no turn and proves nothing: each figure is of its own moment.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use barrierd_client::clock;
 
-use crate::files::Inner;
+use crate::blocks::Blocks;
+use crate::error::RegionError;
+use crate::files::{self, Inner, Use};
 use crate::layout::{
-    DEATHS, FREE_BYTES, RECOVERIES, TOP, TURN, WAITING, WAITING_BYTES, WORD, WRITER_PIDS, slot_at,
+    BLOCKS, DEATHS, FREE_BYTES, RECOVERIES, TOP, TURN, WAITING, WAITING_BYTES, WORD, WRITER_PIDS,
+    slot_at,
 };
 use crate::lock::SlotLock;
 use crate::slots::{self, Scan};
@@ -23,17 +27,26 @@ pub struct Stats {
     pub bytes: u64,
     /// Bytes that are free, in blocks or not yet in any.
     pub free_bytes: u64,
+    /// Bytes of published blocks, with their headers; what a writer has in its hand counts.
+    pub live_bytes: u64,
     /// Retired blocks that wait for readers or a barrier.
     pub waiting: u64,
     /// Their bytes.
     pub waiting_bytes: u64,
+    /// For how long the oldest of them has waited; `None` if none waits.
+    pub oldest_waiting: Option<Duration>,
     /// Dead participants whose traces were found and removed: readers with a slot, writers with a turn.
     pub deaths: u64,
     /// Dead writers' turns that were completed or undone.
     pub recoveries: u64,
-    /// The slots that have, or had, a reader.
+    /// How many readers there can be at once.
+    pub reader_slots: usize,
+    /// The slots that have, or had, a reader. That of a dead reader is free, and holds nothing back.
     pub readers: Vec<ReaderStats>,
-    /// The slots that have a living writer; where this process may not read the writers' file, dead ones too.
+    /// How many writers there can be at once.
+    pub writer_slots: usize,
+    /// The slots that have a living writer, and that of a dead one whose turn nobody has completed or undone yet; where this
+    /// process may not read the writers' file, all that had one.
     pub writers: Vec<WriterStats>,
 }
 
@@ -51,6 +64,8 @@ pub struct ReaderStats {
     pub lives: bool,
     /// For how long its section has been open, at most; `None` if it is in none.
     pub section: Option<Duration>,
+    /// Whether the oldest retired block waits for this section.
+    pub holds_back: bool,
 }
 
 /// A writer.
@@ -63,15 +78,30 @@ pub struct WriterStats {
     pub pid: u64,
     /// The name of the process that has this number here and now.
     pub command: Option<String>,
+    /// Whether it lives.
+    pub lives: bool,
     /// Whether it has the turn.
     pub has_turn: bool,
 }
 
 impl Stats {
+    /// Returns what the region at `path` shows of itself. Both of its files are opened and mapped read-only: it stores nothing,
+    /// and takes no slot.
+    ///
+    /// # Errors
+    ///
+    /// A [`RegionError`], which names what is wrong with it.
+    pub fn at(path: impl AsRef<Path>) -> Result<Stats, RegionError> {
+        files::open(path.as_ref(), Use::Look).map(|files| Stats::of(&files))
+    }
+
     pub(crate) fn of(inner: &Inner) -> Stats {
         // Relaxed, all: for people.
         let read = |at: u64| inner.data.word(at).load(Ordering::Relaxed);
         let now = clock::now_ns();
+        let since = |ns: u64| Duration::from_nanos(now.saturating_sub(ns));
+        // Without the turn it may be another block's, or none's, by now: then nothing is said of it.
+        let waits_since = Blocks(&inner.data).oldest().ok().flatten().map(|(_, stamp)| stamp);
         let readers = (0..inner.readers).filter_map(|slot| {
             let (word, pid) =
                 (inner.slots.word(slot_at(slot)), inner.slots.word(slot_at(slot) + WORD));
@@ -80,32 +110,40 @@ impl Stats {
                 return None;
             }
             let oldest = Scan::of(word).oldest;
-            let section =
-                (oldest != u64::MAX).then(|| Duration::from_nanos(now.saturating_sub(oldest)));
+            let section = (oldest != u64::MAX).then(|| since(oldest));
+            let holds_back = lives && waits_since.is_some_and(|stamp| oldest < stamp);
             let pid = pid.load(Ordering::Relaxed);
-            Some(ReaderStats { slot, pid, command: command(pid), lives, section })
+            Some(ReaderStats { slot, pid, command: command(pid), lives, section, holds_back })
         });
         let holder = turn::holder(read(TURN));
         let writers = (0..inner.writers).filter_map(|slot| {
             let pid = read(WRITER_PIDS + slot as u64 * 8);
-            let may_live = match &inner.writers_file {
+            let lives = match &inner.writers_file {
                 Some(locks) => SlotLock::is_held(locks, slot).unwrap_or(true),
                 None => pid != 0,
             };
-            if !may_live {
+            let has_turn = holder == Some(slot);
+            if !lives && !has_turn {
                 return None;
             }
-            Some(WriterStats { slot, pid, command: command(pid), has_turn: holder == Some(slot) })
+            Some(WriterStats { slot, pid, command: command(pid), lives, has_turn })
         });
-        let bytes = inner.data.len();
+        let (bytes, top) = (inner.data.len(), read(TOP));
+        let (free, waiting_bytes) = (read(FREE_BYTES), read(WAITING_BYTES));
         Stats {
             bytes,
-            free_bytes: read(FREE_BYTES).saturating_add(bytes.saturating_sub(read(TOP))).min(bytes),
+            free_bytes: free.saturating_add(bytes.saturating_sub(top)).min(bytes),
+            live_bytes: top
+                .min(bytes)
+                .saturating_sub(BLOCKS.saturating_add(free).saturating_add(waiting_bytes)),
             waiting: read(WAITING),
-            waiting_bytes: read(WAITING_BYTES),
+            waiting_bytes,
+            oldest_waiting: waits_since.map(since),
             deaths: read(DEATHS),
             recoveries: read(RECOVERIES),
+            reader_slots: inner.readers,
             readers: readers.collect(),
+            writer_slots: inner.writers,
             writers: writers.collect(),
         }
     }

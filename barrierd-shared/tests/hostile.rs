@@ -1,73 +1,24 @@
 //! A participant stores what it likes, where it may: nobody accesses anything outside the region, loops or panics. Errors and
 //! wrong values are all that comes of it.
 
-use std::os::unix::fs::FileExt;
-use std::time::Duration;
+#[allow(unreachable_pub, reason = "shared with the fuzzer")]
+mod use_all;
 
-use barrierd_shared::{
-    Field, Options, Reader, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
-    WriterOptions, shareable,
-};
+use std::os::unix::fs::FileExt;
+
+use barrierd_shared::{Options, Reader, Region, Stats, Writer};
 use proptest::prelude::*;
+use use_all::{alone, fill, read_all, use_all};
 
 const BYTES: u64 = 1 << 14;
-
-shareable! {
-    struct Node { key: Field<u64>, next: SharedAtomic<Node> }
-}
 
 fn made() -> (Region, Reader, Writer) {
     let bytes = usize::try_from(BYTES).expect("small");
     let region = Region::create_in_memory(Options::new(bytes).readers(2).writers(2)).expect("made");
-    let options = WriterOptions::default().barrier("/nowhere/barrier").membarrier(false);
-    let options = options.patience(Duration::from_millis(1));
     let (reader, mut writer) =
-        (region.reader().expect("free"), region.writer_with(&options).expect("free"));
-    for key in 0..20 {
-        push(&mut writer, key).expect("room");
-    }
-    for _ in 0..5 {
-        pop(&mut writer).expect("there");
-    }
-    SharedCell::at(1).set(&mut writer, [7u64; 5]).expect("room");
+        (region.reader().expect("free"), region.writer_with(&alone()).expect("free"));
+    fill(&mut writer);
     (region, reader, writer)
-}
-
-fn push(writer: &mut Writer, key: u64) -> Result<(), WriteError> {
-    let turn = writer.turn()?;
-    let root = turn.root::<Node>(0);
-    let fresh = turn.alloc::<Node>()?;
-    fresh.write(|node| &node.key, key);
-    fresh.lead(|node| &node.next, root.link());
-    turn.put(root, fresh).map(drop)
-}
-
-fn pop(writer: &mut Writer) -> Result<(), WriteError> {
-    let turn = writer.turn()?;
-    let root = turn.root::<Node>(0);
-    match turn.load(root) {
-        Some(first) => turn.remove(root, first.next.link()),
-        None => Ok(()),
-    }
-}
-
-fn use_all(region: &Region, reader: &mut Reader, writer: &mut Writer) {
-    let _ = region.stats();
-    let guard = reader.pin();
-    let mut at = guard.load(guard.root::<Node>(0));
-    for _ in 0..50 {
-        at = at.and_then(|node| guard.load(&node.next));
-    }
-    drop(guard);
-    let _ = SharedCell::<[u64; 5]>::at(1).get(reader);
-    for key in 0..30 {
-        let _ = (push(writer, key), pop(writer), pop(writer));
-    }
-    let _ = SharedCell::at(1).set(writer, [8u64; 5]);
-    let _ = writer.flush();
-    let _ = writer.turn().and_then(|turn| turn.census());
-    let _ = region.reader();
-    let _ = region.writer();
 }
 
 /// Any word, or one that is nearly right.
@@ -81,6 +32,11 @@ fn word() -> impl Strategy<Value = u64> {
         (0..64u64).prop_map(|less| u64::MAX - less),
         (0..64u64).prop_map(|more| BYTES - 32 + more),
     ]
+}
+
+/// A word of either file: of the header, of the content that is in use, or any other that both have.
+fn place() -> impl Strategy<Value = u64> {
+    prop_oneof![0..16u64, 16..128u64, 512..530u64, 1024..1300u64, 0..BYTES / 8]
 }
 
 proptest! {
@@ -118,27 +74,41 @@ proptest! {
 
     #[test]
     fn whatever_stands_in_the_files_opening_them_is_an_error_at_worst(
-        patches in prop::collection::vec((any::<bool>(), 0..16u64, word()), 1..4),
-        cut in prop::option::of(0..BYTES),
+        patches in prop::collection::vec((any::<bool>(), place(), word()), 1..8),
+        cut in prop::option::of((any::<bool>(), 0..BYTES)),
     ) {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("region");
         let bytes = usize::try_from(BYTES).expect("small");
-        let made = Region::create(&path, Options::new(bytes).readers(2)).expect("made");
-        let (data, slots) = made.descriptors();
+        let region = Region::create(&path, Options::new(bytes).readers(2)).expect("made");
+        fill(&mut region.writer_with(&alone()).expect("free"));
+        let (data, slots) = region.descriptors();
         let file = |of: std::os::fd::BorrowedFd<'_>| std::fs::File::from(of.try_clone_to_owned().expect("a clone"));
         let (data, slots) = (file(data), file(slots));
-        drop(made);
+        let writers = region.writers_descriptor().map(file).expect("made here");
+        drop(region);
         for (of_data, at, word) in patches {
             let file = if of_data { &data } else { &slots };
             file.write_all_at(&word.to_le_bytes(), at * 8).expect("written");
         }
-        if let Some(cut) = cut {
-            data.set_len(cut).expect("cut");
+        if let Some((of_data, cut)) = cut {
+            let file = if of_data { &data } else { &slots };
+            file.set_len(cut).expect("cut");
         }
-        if let Ok(region) = Region::open(&path) {
+        let _ = Stats::at(&path);
+        if let Ok(region) = Region::open_read_only(&path) {
+            let _ = region.stats();
             if let Ok(mut reader) = region.reader() {
-                let _ = SharedCell::<u64>::at(255).get(&mut reader);
+                read_all(&mut reader);
+            }
+        }
+        let clone = |file: &std::fs::File| file.try_clone().expect("a clone").into();
+        let by_descriptors =
+            Region::from_descriptors(clone(&data), clone(&slots), Some(clone(&writers)));
+        let opened = [Region::open(&path), by_descriptors];
+        for region in opened.into_iter().flatten() {
+            if let (Ok(mut reader), Ok(mut writer)) = (region.reader(), region.writer_with(&alone())) {
+                use_all(&region, &mut reader, &mut writer);
             }
         }
     }

@@ -114,7 +114,7 @@ fn a_dead_readers_section_holds_nothing_back_and_a_living_ones_does() {
     };
     let stats = region.stats();
     assert_eq!((stats.waiting, stats.readers.len(), stats.readers[0].lives), (1, 1, true));
-    assert!(stats.readers[0].section.is_some());
+    assert!(stats.readers[0].section.is_some() && stats.readers[0].holds_back);
 
     child.kill();
     until("the dead holds nothing", || writer.flush().expect("a turn") == 1);

@@ -1,7 +1,7 @@
 //! The crash storm: processes that read and write one region, and are killed at any instruction.
 //!
 //! Readers read each node twice and compare; writers push, replace and take out. Every few milliseconds one of them is killed, or
-//! stopped for a while. In the end every block is accounted for: reached, free, or waiting, and the last ones go.
+//! stopped for a while. Two readers are in C (`storm.c`), where there is a compiler. In the end every block is accounted for: reached, free, or waiting, and the last ones go.
 //!
 //! As root it runs on a daemon of its own, else on global membarriers. `BARRIERD_STORM_SECONDS` makes it longer. With the
 //! feature `testing` it also runs builds that leave out a rule, which it must find.
@@ -9,6 +9,10 @@
 #[path = "../../tests/common/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod common;
+
+#[path = "../capi/tests/cc/mod.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
+mod cc;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -197,12 +201,25 @@ struct Storm {
     region: PathBuf,
     barrier: PathBuf,
     mutant: &'static str,
+    /// The reader in C.
+    in_c: Option<PathBuf>,
 }
 
 impl Storm {
     fn start(&self, role: &'static str) -> Process {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args([role, self.mutant]).arg(&self.region).arg(&self.barrier);
+        let mut command = match (&self.in_c, role.strip_prefix("C ")) {
+            (Some(program), Some(how)) => {
+                let mut command = Command::new(program);
+                command.arg(&self.region).arg(how);
+                command
+            }
+            (_, how) => {
+                let mut command = Command::new(std::env::current_exe().expect("this program"));
+                command.args([how.unwrap_or(role), self.mutant]);
+                command.arg(&self.region).arg(&self.barrier);
+                command
+            }
+        };
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Process { role, child: command.spawn().expect("it starts") }
     }
@@ -289,11 +306,17 @@ impl Storm {
     }
 }
 
-fn storm(barrier: &Path, dir: &Path, mutant: &'static str, seconds: f64) -> Result<String, Broken> {
+fn storm(
+    barrier: &Path,
+    dir: &Path,
+    in_c: Option<PathBuf>,
+    mutant: &'static str,
+    seconds: f64,
+) -> Result<String, Broken> {
     let region = dir.join(format!("storm-{mutant}"));
     Region::create(&region, Options::new(1 << 18).readers(8).writers(4)).expect("made");
-    let storm = Storm { region, barrier: barrier.into(), mutant };
-    let roles = ["reader", "reader", "reader", "lazy", "lazy", "writer", "writer", "writer"];
+    let storm = Storm { region, barrier: barrier.into(), mutant, in_c };
+    let roles = ["reader", "reader", "C busy", "lazy", "C lazy", "writer", "writer", "writer"];
     let roles = if mutant.is_empty() { &roles[..] } else { &roles[..6] };
     let deaths = storm.rage(seconds, roles)?;
     Ok(format!("{deaths} killed; {}", storm.account()?))
@@ -321,7 +344,7 @@ fn role(role: &str, mutant: &str, region: &Path, barrier: &Path) -> Result<(), B
 /// Without the test harness: the roles are this very program, which must not be slow to start.
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [name @ ("reader" | "lazy" | "writer"), mutant, region, barrier] =
+    if let [name @ ("reader" | "busy" | "lazy" | "writer"), mutant, region, barrier] =
         &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
     {
         return match role(name, mutant, Path::new(region), Path::new(barrier)) {
@@ -337,13 +360,16 @@ fn main() -> ExitCode {
     let dir = if root { common::directory() } else { tempfile::tempdir().expect("a directory") };
     let daemon = root.then(|| common::Daemon::start(dir.path()));
     let barrier = daemon.as_ref().map_or("/nowhere/barrier".into(), |daemon| daemon.file.clone());
-    match storm(&barrier, dir.path(), "", seconds.unwrap_or(4.0)) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (source, include) = (here.join("tests/storm.c"), here.join("capi/include"));
+    let in_c = cc::compile(&source, cc::Language::C99, &include, dir.path());
+    match storm(&barrier, dir.path(), in_c.clone(), "", seconds.unwrap_or(4.0)) {
         Ok(what) => println!("storm: {what}"),
         Err(what) => panic!("storm: {what}"),
     }
     if cfg!(feature = "testing") {
         for mutant in ["EarlyDeath", "NoSlots"] {
-            match storm(&barrier, dir.path(), mutant, 60.0) {
+            match storm(&barrier, dir.path(), in_c.clone(), mutant, 60.0) {
                 Ok(what) => panic!("storm: {mutant} was not found: {what}"),
                 Err(what) => println!("storm: {mutant} was found: {what}"),
             }

@@ -7,16 +7,6 @@ use std::ffi::{CStr, c_int};
 
 use barrierd_client::{ExpediteError, Liveness, OpenError, WaitError};
 
-/// Declares the codes and the table of their texts in one.
-macro_rules! codes {
-    ($($name:ident = $number:literal, $text:literal;)*) => {
-        $(#[doc = stringify!($text)] pub(crate) const $name: c_int = $number;)*
-
-        /// Each code with its name in the header, without the prefix, and its text.
-        pub(crate) const TABLE: &[(&str, c_int, &CStr)] = &[$((stringify!($name), $number, $text)),*];
-    };
-}
-
 codes! {
     OK = 0, c"no error";
     INVALID = -1, c"a null pointer, or a number that means nothing";

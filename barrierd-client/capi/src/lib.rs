@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 use barrierd_client::{Barrier, OpenError, Stamp, WaitError, abi};
 
+#[macro_use]
+mod codes;
+
 mod code;
 #[cfg(test)]
 mod header_tests;

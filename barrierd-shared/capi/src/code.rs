@@ -1,0 +1,55 @@
+//! The numbers that C programs get instead of errors.
+//!
+//! This module owns the codes, their texts, and which error has which. `include/barrierd_shared.h` repeats the numbers; a
+//! test compares the two.
+
+use std::ffi::{CStr, c_int};
+
+use barrierd_shared::{JoinError, RegionError};
+
+codes! {
+    OK = 0, c"no error";
+    INVALID = -1, c"a null pointer, or a number that means nothing";
+    INTERNAL = -2, c"a mistake in libbarrierd-shared; nothing was done";
+    NOT_FOUND = -10, c"no such file: no region was created there";
+    FOREIGN = -11, c"another program's file";
+    VERSION = -12, c"made by another version of barrierd-shared: use one in all participants";
+    SHORT = -13, c"shorter than what it says it holds: it was cut";
+    DAMAGED = -14, c"a header that makes no sense";
+    OTHER_BOOT = -15, c"made during another boot: remove it, and create it anew";
+    OTHER_SLOTS = -16, c"the slots file is another region's";
+    IO = -17, c"the system refused";
+    FULL = -30, c"all slots have readers that live";
+    CLOSED = -31, c"this program has closed the region's descriptors: open it again";
+    FORKED = -40, c"a reader of the process that forked this one: take another";
+    OTHER_SIZE = -41, c"the cell holds a value of another size";
+}
+
+/// The text for `code`, for any number.
+pub(crate) fn text(code: c_int) -> &'static CStr {
+    let found = TABLE.iter().find(|&&(_, number, _)| number == code);
+    found.map_or(c"no error of libbarrierd-shared's", |&(_, _, text)| text)
+}
+
+pub(crate) fn of_open(error: &RegionError) -> c_int {
+    match error {
+        RegionError::NotFound { .. } => NOT_FOUND,
+        RegionError::Foreign { .. } => FOREIGN,
+        RegionError::Version { .. } => VERSION,
+        RegionError::Short { .. } => SHORT,
+        RegionError::Nonsense { .. } => DAMAGED,
+        RegionError::OtherBoot { .. } => OTHER_BOOT,
+        RegionError::OtherSlots => OTHER_SLOTS,
+        // Io, and what may be added. The others are of making a region.
+        _ => IO,
+    }
+}
+
+pub(crate) fn of_join(error: &JoinError) -> c_int {
+    match error {
+        JoinError::Full { .. } => FULL,
+        JoinError::Closed => CLOSED,
+        // Io, and what may be added. The others are writers'.
+        _ => IO,
+    }
+}

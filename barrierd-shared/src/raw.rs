@@ -1,0 +1,34 @@
+//! A reader's parts, for the C interface beside this crate (`capi/`), whose sections are inline C.
+//!
+//! This file owns what leaves the crate for that. No part of the interface of this crate.
+
+use crate::{layout, slots};
+
+/// The layout that all of this is of.
+pub const VERSION: u64 = layout::VERSION;
+/// Where the roots are.
+pub const ROOTS_AT: u64 = layout::ROOTS_AT;
+/// Where the blocks begin.
+pub const BLOCKS: u64 = layout::BLOCKS;
+/// The bit of a slot that says that no section is open.
+pub const IDLE: u64 = slots::IDLE;
+/// The bits of a link that are the user's.
+pub const TAG: u64 = crate::share::TAG;
+
+/// What a section needs. The words are accessed by atomics alone, while the [`Reader`](crate::Reader) lives.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RawReader {
+    /// The latest stamp, which may be read-only.
+    pub latest: *const u64,
+    /// The reader's slot.
+    pub slot: *mut u64,
+    /// A word that holds `number` in the process that made the reader, and in no child of it.
+    pub process: *const u64,
+    /// See `process`.
+    pub number: u64,
+    /// The data file's mapping, which may be read-only.
+    pub data: *const u8,
+    /// Its length.
+    pub bytes: u64,
+}
