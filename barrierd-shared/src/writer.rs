@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use barrierd_client::{abi, time_ns};
 
 use crate::blocks::Blocks;
-use crate::change::{Hand, Turn};
+use crate::change::Turn;
 use crate::error::{JoinError, WriteError};
 use crate::files::Inner;
 use crate::fork::Process;
+use crate::hand::Hand;
 use crate::journal;
 use crate::layout::{DEATHS, LATEST, RECOVERIES, TURN, WRITER_PIDS};
 use crate::lock::SlotLock;
