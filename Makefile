@@ -8,14 +8,14 @@ help:
 	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"
 	@echo "make compare time this machine's barriers, and draw them"
 	@echo "make test    build and run all tests (as root: with the live daemon)"
-	@echo "make loom    the models of the reader protocol, under loom"
+	@echo "make loom    the models of the reader protocol, the stack and the queue, under loom"
 	@echo "make vm      real kernels in emulated machines, some 20 minutes; VM=\"rt idle\", 0/2 or arm64 chooses"
 	@echo "make mutants the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
 	@echo "make fuzz    the file's decoder against arbitrary bytes, 15 s; FUZZ_SECONDS=600 for longer"
 	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
-	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/3 chooses"
+	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/4 chooses"
 	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
 	@echo "make msrv    everything except the benchmarks with the oldest Rust that is promised"
 	@echo "make package every published crate, built from its own tarball"
@@ -41,7 +41,7 @@ test:
 
 loom:
 	@scripts/deps.sh run
-	RUSTFLAGS="--cfg barrierd_loom" cargo test -p barrierd-reclaim --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
+	RUSTFLAGS="--cfg barrierd_loom" cargo test -p barrierd-reclaim -p barrierd-structures --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
 
 vm:
 	@scripts/deps.sh vm
@@ -71,6 +71,7 @@ lint:
 	@scripts/deps.sh lint
 	scripts/links.py
 	scripts/published.py check
+	scripts/targets.sh table
 	scripts/public_api.sh
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds for arm64 Linux on an x86-64 Debian or Ubuntu, for `make vm`'s arm64 machines. Nothing is installed here: the
-# compiler's library for arm64, libelf, zlib and libseccomp are unpacked into a folder, once, from an apt root of its
-# own. The linker is gcc-aarch64-linux-gnu (`scripts/deps.sh vm`).
+# Builds for arm64 Linux on an x86-64 Debian or Ubuntu, for `make vm`'s arm64 machines. libelf, zlib and libseccomp for
+# arm64 are unpacked into a folder, once, from an apt root of its own. The standard library is rustup's (rustup target
+# add); where it has none it is Debian's, unpacked likewise, with the compiler that it belongs to. The linker is
+# gcc-aarch64-linux-gnu (`scripts/deps.sh vm`).
 #
-#   scripts/arm64.sh FOLDER            gets them, if that has not been done (50 MB to load, 190 MB on disk; and
-#                                      what rust_src.sh unpacks, which the sanitizers share)
+#   scripts/arm64.sh FOLDER            gets them, if that has not been done (50 MB to load, 190 MB on disk; and where
+#                                      rustup has none, what Debian's compiler takes: 145 MB, 1 GB)
 #   scripts/arm64.sh FOLDER COMMAND... runs COMMAND, in which cargo builds for aarch64-unknown-linux-gnu
 #
 # FOLDER/apt.conf is for APT_CONFIG: with it apt-get and apt-cache speak of arm64's packages.
@@ -21,9 +22,21 @@ fail() {
   exit 1
 }
 
-# rustc-web, of which arm64's library must be the same build.
+has_std() {
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ]
+}
+
+if ! has_std && command -v rustup >/dev/null; then
+  rustup target add "$triple" >&2 || true
+fi
+# Debian's compiler, of which arm64's library must be the same build; the sanitizers share it.
+debian=$target/sanitizers/rust-src
 compiler() {
-  scripts/rust_src.sh "$target/sanitizers/rust-src" "$@"
+  if has_std; then
+    "$@"
+  else
+    scripts/rust_src.sh --debian "$debian" "$@"
+  fi
 }
 
 if [ ! -e "$folder/done" ]; then
@@ -42,7 +55,7 @@ Dir::Cache "$folder/apt";
 END
   export APT_CONFIG=$folder/apt.conf
   apt-get -qq update >"$folder/log" 2>&1 || fail "apt-get update for arm64: $(tail -1 "$folder/log")"
-  (cd "$folder/apt/archives" && apt-get -qq download libstd-rust-web-dev libelf1 libelf-dev zlib1g zlib1g-dev \
+  (cd "$folder/apt/archives" && apt-get -qq download libelf1 libelf-dev zlib1g zlib1g-dev \
     libzstd1 libseccomp2 libseccomp-dev linux-libc-dev >>"$folder/log" 2>&1) ||
     fail "apt-get download for arm64: $(tail -1 "$folder/log")"
   for package in "$folder"/apt/archives/*.deb; do
@@ -53,12 +66,19 @@ END
   touch "$folder/done"
 fi
 
-# rustc looks for a target's library beside its own. Never over one that is there: a compiler may have it mapped.
-compiler
-beside=$target/sanitizers/rust-src/root/usr/lib/rustlib/$triple
-if [ ! -e "$beside" ]; then
-  cp -r "$root/usr/lib/rustlib/$triple" "$beside.$$"
-  mv "$beside.$$" "$beside"
+if ! has_std; then
+  compiler
+  beside=$debian/root/usr/lib/rustlib/$triple
+  if [ ! -e "$beside" ]; then
+    mkdir -p "$folder/apt/archives/partial"
+    (cd "$folder" && APT_CONFIG=$folder/apt.conf apt-get -qq download libstd-rust-web-dev >>"$folder/log" 2>&1) ||
+      fail "rustup has no library for $triple, and apt none either (libstd-rust-web-dev): $(tail -1 "$folder/log")"
+    # Never over one that is there: a compiler may have it mapped.
+    dpkg-deb -x "$folder"/libstd-rust-web-dev_*.deb "$debian/$$"
+    rm "$folder"/libstd-rust-web-dev_*.deb
+    mv "$debian/$$/usr/lib/rustlib/$triple" "$beside"
+    rm -r "${debian:?}/$$"
+  fi
 fi
 
 [ $# = 0 ] && exit

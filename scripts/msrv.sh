@@ -26,7 +26,7 @@ for document in README.md HACKING.md */README.md; do
 done
 
 target=${CARGO_TARGET_DIR:-target}/msrv
-libraries=(-p barrierd-client -p barrierd-capi -p barrierctl -p barrierd-reclaim)
+libraries=(-p barrierd-client -p barrierd-capi -p barrierctl -p barrierd-reclaim -p barrierd-structures)
 cargo "+$rust" check --quiet --locked "${libraries[@]}" --all-targets --all-features --target-dir "$target"
 echo "libraries and barrierctl, with tests and examples: built with $(cargo "+$rust" --version)"
 cargo "+$rust" check --quiet --manifest-path compat/crossbeam-epoch/Cargo.toml --target-dir "$target"

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The reclaimer's stress tests under AddressSanitizer, ThreadSanitizer and valgrind; and broken builds
 # that each sanitizer must find out. AddressSanitizer's runtime comes with rustup's toolchains. ThreadSanitizer
-# needs a compiler that has the standard library's source: nightly with rust-src (`rustup toolchain install
-# nightly --component rust-src`), else Debian's (rust_src.sh). Valgrind comes with `make deps`. What is
-# missing is named, loudly; under CI nothing may be.
+# needs a compiler that has the standard library's source: rustup's nightly with rust-src, else Debian's, which
+# rust_src.sh gets. Valgrind comes with `make deps`. What is missing is named, loudly; under CI nothing may be.
 #
 # ThreadSanitizer does not know fences, and the protocol lives by them. It needs none: a fence or a
 # barrier only rules out that a reader *finds* what was unlinked, so that in real executions there is
@@ -34,14 +33,14 @@ fi
 
 # A build of the sanitizer's own. Its arguments are cargo's.
 checked() { # address or thread, arguments
-  local sanitizer=$1 cargo=(cargo) std=()
+  local sanitizer=$1 cargo=(cargo) std=() package=${package:-barrierd-reclaim}
   shift
   # `-Z` on a stable compiler.
   export RUSTC_BOOTSTRAP=1
   if [ "$sanitizer" = thread ]; then
     cargo=("${thread_cargo[@]}") std=(-Zbuild-std=std,panic_unwind,test,proc_macro)
   fi
-  RUSTFLAGS="-Zsanitizer=$sanitizer" "${cargo[@]}" test -q "${std[@]}" -p barrierd-reclaim \
+  RUSTFLAGS="-Zsanitizer=$sanitizer" "${cargo[@]}" test -q "${std[@]}" -p "$package" \
     --target "$host" --target-dir "$target/$sanitizer" "$@"
 }
 
@@ -81,6 +80,7 @@ else
   # One of its tests forgets guards on purpose.
   ASAN_OPTIONS=detect_leaks=1 checked address --test rcu -- --skip forgotten
   ASAN_OPTIONS=detect_leaks=0 checked address --test reclaim -- on_membarrier variants drop_in
+  package=barrierd-structures ASAN_OPTIONS=detect_leaks=1 checked address --test containers --test linearizable
   # These leak their counters, and payloads of panics.
   ASAN_OPTIONS=detect_leaks=0 checked address --test epoch
   finds address no_pins "AddressSanitizer: heap-use-after-free"
@@ -92,6 +92,7 @@ else
   checked thread --lib who_frees_runs_after_who_read
   checked thread --test detector --test structures --test plain_model --test rcu
   checked thread --test reclaim -- on_membarrier variants drop_in
+  package=barrierd-structures checked thread --test containers --test linearizable
   finds thread relaxed_unpin "ThreadSanitizer: data race"
 fi
 
@@ -106,6 +107,7 @@ else
   }
   under_valgrind --test structures -- conserve left_inside only_the_living
   under_valgrind --test detector
+  under_valgrind --test rcu -- --skip forgotten
   # It would see a leak: a detector that poisons and frees nothing.
   unset BARRIERD_TEST_DETECTOR_FREES
   if under_valgrind --test detector >"$target/leak.log" 2>&1; then

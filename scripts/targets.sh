@@ -1,42 +1,48 @@
 #!/usr/bin/env bash
 # The reclaimer and the drop-in for crossbeam-epoch on other targets than this one: compiled for all of the table in
-# docs/targets.md, and run on some of them. It fails if that table and the lists below differ.
+# docs/targets.md, and run on some of them. It fails if that table and the lists below differ, if a target that is to
+# run has run nothing, or if the README leads nobody to the table.
 #
 #   scripts/targets.sh         all of it
-#   scripts/targets.sh 0/3     the first of three parts (every third line of the lists)
+#   scripts/targets.sh 0/4     a part: every fourth line of the lists
 #   scripts/targets.sh plain   this machine on the plainest platform alone (--cfg barrierd_plain)
 #   scripts/targets.sh TARGET  that target alone
+#   scripts/targets.sh table   none of them: whether the table is the script's (part of make lint)
 #
-# A standard library comes from rustup where it has one (rustup target add TARGET); otherwise it is built along, by
+# A standard library comes from rustup (rustup target add TARGET); where it has none it is built along, by
 # scripts/rust_src.sh. Runners and linkers come by `scripts/deps.sh targets`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${CARGO_TARGET_DIR:-$PWD/target}
 part=${1:-0/1}
 
-# Target, and how it is tried: "check", or the runner.
+# Target, and how it is tried: "check", or "run" and its runner, if it needs one. "users": published crates on the
+# drop-in are run as well.
 lists='
-plain                         run
-i686-unknown-linux-gnu        run
-aarch64-unknown-linux-gnu     run qemu-aarch64-static
-armv7-unknown-linux-gnueabihf check
-riscv64gc-unknown-linux-gnu   check
-powerpc64le-unknown-linux-gnu check
-s390x-unknown-linux-gnu       run qemu-s390x-static
+i686-unknown-linux-gnu        run   -                   users
+aarch64-unknown-linux-gnu     run   qemu-aarch64-static users
+plain                         run   -
+s390x-unknown-linux-gnu       run   qemu-s390x-static
+armv7-unknown-linux-gnueabihf run   qemu-arm-static
+riscv64gc-unknown-linux-gnu   run   qemu-riscv64-static
+powerpc64le-unknown-linux-gnu run   qemu-ppc64le-static
+x86_64-pc-windows-gnu         run   wine
 armv5te-unknown-linux-gnueabi check
 x86_64-unknown-linux-musl     check
 aarch64-linux-android         check
 x86_64-apple-darwin           check
 aarch64-apple-ios             check
-x86_64-pc-windows-gnu         run wine
 x86_64-pc-windows-msvc        check
 x86_64-unknown-freebsd        check
 wasm32-unknown-unknown        check
 wasm32-wasip1                 check
 '
-# What runs everywhere; a runner that can't start programs of its own target is spared the tests that start themselves.
-tests="--test reclaim --test structures --test plain_model --test detector"
-# The plainest platform runs all that it can: the others say that they do not apply.
+# What runs everywhere. "plain" runs all that there is: what does not apply there says so.
+tests="--lib --test reclaim --test structures --test plain_model --test detector --test prompt"
+# An emulator can't start programs of its own target, as these tests do.
+spared="--skip a21_who_leaves --skip mutant_older_look"
+# Users of crossbeam-epoch, of tests/compat/.
+users="skiplist deque rayon"
 export CARGO_INCREMENTAL=0
 
 fail() {
@@ -48,46 +54,96 @@ fail() {
 table=$(sed -n 's/^| `\([^`]*\)` | .* | \(run\|checked\)[^|]* |$/\1 \2/p' docs/targets.md | sort)
 listed=$(awk 'NF { print $1, ($2 == "run" ? "run" : "checked") }' <<<"$lists" | sort)
 diff <(echo "$listed") <(echo "$table") >&2 || fail "docs/targets.md (>) and this script's lists (<) differ"
+grep -q '](docs/targets.md)' README.md || fail "README.md has no link to docs/targets.md"
+[ "$part" != table ] || exit 0
+
+has_std() { # TARGET
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ]
+}
+
+# What has run: the main loop looks.
+ran=$folder/targets/ran
 
 # cargo with a standard library for the target.
-cargo_for() { # TARGET ARGUMENTS...
-  local target=$1 std=std,panic_unwind
-  shift
-  if [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
-    cargo "$@" --target "$target"
+cargo_for() { # TARGET COMMAND ARGUMENTS...
+  local target=$1 command=$2 std=std,panic_unwind
+  shift 2
+  if ! has_std "$target" && command -v rustup >/dev/null; then
+    rustup target add "$target" >&2 || true
+  fi
+  if has_std "$target"; then
+    cargo "$command" --target "$target" "$@"
     return
   fi
   case $target in wasm32-*) std=std,panic_abort ;; esac
-  [ "$1" = test ] && std=$std,test
-  scripts/rust_src.sh "${RUST_SRC:-$folder/rust-src}" cargo "$@" -Zbuild-std=$std --target "$target"
+  [ "$command" = test ] && std=$std,test
+  scripts/rust_src.sh "${RUST_SRC:-$folder/rust-src}" cargo "$command" -Zbuild-std=$std --target "$target" "$@"
 }
 
 check() { # TARGET
   RUSTFLAGS="-D warnings" cargo_for "$1" check --quiet --manifest-path compat/crossbeam-epoch/Cargo.toml --target-dir "$folder/targets"
 }
 
-run() { # TARGET RUNNER...
-  local target=$1 name flags="" more=""
+# The daemon's client is not for every target, and says so in its first line.
+says_what_it_lacks() { # TARGET
+  local said
+  said=$(cargo_for "$1" check --quiet -p barrierd-client --target-dir "$folder/targets" 2>&1) &&
+    fail "barrierd-client compiles for $1: docs/targets.md says that it does not"
+  grep -m 1 "^error" <<<"$said" | grep -q '^error: barrierd-client needs 64-bit little-endian Linux: ' ||
+    fail "what barrierd-client says on $1: $said"
+}
+
+# What a run says; so many programs of tests must have passed, none of them empty.
+counted() { # PROGRAMS COMMAND...
+  local programs=$1 log=$folder/targets/log passed
   shift
+  mkdir -p "$folder/targets"
+  "$@" 2>&1 | tee "$log"
+  passed=$(grep -c '^test result: ok\. [1-9]' "$log" || true)
+  [ "$passed" -ge "$programs" ] || fail "$passed programs of tests ran, of $programs"
+  echo "$passed" >>"$ran"
+}
+
+run() { # TARGET RUNNER [users]
+  local target=$1 runner=$2 name flags="" skip="" user
   name=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$target")
   case $target in
     plain)
-      RUSTFLAGS="--cfg barrierd_plain" cargo test --quiet -p barrierd-reclaim --lib --tests --target-dir "$folder/plain"
+      counted 10 env RUSTFLAGS="--cfg barrierd_plain" \
+        cargo test --quiet -p barrierd-reclaim --lib --tests --target-dir "$folder/plain"
       return
       ;;
-    i686-*) export "${name}_LINKER=i686-linux-gnu-gcc" more="--lib --test epoch --test fork" ;;
-    aarch64-*) export "${name}_LINKER=aarch64-linux-gnu-gcc" flags="-C target-feature=+crt-static" ;;
-    s390x-*) export "${name}_LINKER=s390x-linux-gnu-gcc" flags="-C target-feature=+crt-static" ;;
+    i686-*)
+      export "${name}_LINKER=i686-linux-gnu-gcc" tests="$tests --test epoch --test fork"
+      says_what_it_lacks "$target"
+      ;;
+    *-linux-*)
+      export "${name}_LINKER=$(triple "$target")-gcc"
+      # So no library of the target is looked for.
+      flags="-C target-feature=+crt-static" skip=$spared
+      # An emulator runs a tenth in the time.
+      export PROPTEST_CASES=${PROPTEST_CASES:-25}
+      ;;
     *-windows-gnu)
       export "${name}_LINKER=x86_64-w64-mingw32-gcc-posix" WINEDEBUG=${WINEDEBUG:--all}
       random_for_wine
       ;;
   esac
-  [ $# = 0 ] || export "${name}_RUNNER=$(runner "$@")"
-  # An emulator runs a tenth of the histories in the time.
+  [ "$runner" = - ] || export "${name}_RUNNER=$(runner "$runner")"
+  export RUSTFLAGS=$flags BARRIERD_TEST_HISTORIES=${BARRIERD_TEST_HISTORIES:-500}
   # shellcheck disable=SC2086
-  RUSTFLAGS=$flags BARRIERD_TEST_HISTORIES=${BARRIERD_TEST_HISTORIES:-500} \
-    cargo_for "$target" test --quiet -p barrierd-reclaim --target-dir "$folder/targets" $tests $more
+  counted 6 cargo_for "$target" test --quiet -p barrierd-reclaim --target-dir "$folder/targets" $tests -- $skip
+  [ "${3:-}" = users ] || return 0
+  for user in $users; do
+    echo "$target: $user"
+    counted 1 cargo_for "$target" test --quiet --manifest-path "tests/compat/$user/Cargo.toml" --target-dir "$folder/targets/compat"
+  done
+}
+
+# The name that Debian's compilers have for a target of Linux.
+triple() { # TARGET
+  local arch=${1%%-*} rest=${1##*-linux-}
+  echo "$(sed 's/^armv7$/arm/; s/^riscv64gc$/riscv64/' <<<"$arch")-linux-$rest"
 }
 
 # Rust's library asks for random numbers in a DLL that wine has from 9.0 on.
@@ -114,7 +170,7 @@ runner() {
 
 n=0
 tried=0
-while read -r target how with; do
+while read -r target how with more; do
   [ -n "$target" ] || continue
   n=$((n + 1))
   case $part in
@@ -122,13 +178,16 @@ while read -r target how with; do
     *) [ "$target" = "$part" ] || continue ;;
   esac
   tried=$((tried + 1))
-  echo "$target: $how${with:+ by $with}"
+  case $with in -) with_what="" ;; *) with_what=${with:+ by $with} ;; esac
+  echo "== $target: $how$with_what"
   if [ "$how" = check ]; then
-    check "$target"
+    check "$target" </dev/null
   else
-    [ "$target" = plain ] || check "$target"
+    [ "$target" = plain ] || check "$target" </dev/null
+    rm -f "$ran"
     # shellcheck disable=SC2086
-    (run "$target" $with)
+    (run "$target" "$with" $more) </dev/null
+    [ -s "$ran" ] || fail "$target is to run, and nothing ran"
   fi
 done <<<"$lists"
-[ $tried -gt 0 ] || fail "'$part' is neither a part, as 0/3, nor a target of the list"
+[ $tried -gt 0 ] || fail "'$part' is neither a part, as 0/4, nor a target of the list"

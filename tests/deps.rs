@@ -195,3 +195,52 @@ fn rust_version() -> String {
     let line = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \""));
     line.expect("a version").trim_end_matches('"').to_owned()
 }
+
+/// The compiler with the standard library's source is rustup's nightly, where that can be had.
+#[test]
+fn rustup_goes_before_debian() {
+    let script = Path::new(ROOT).join("scripts/rust_src.sh");
+    let tries = |machine: &Machine, first: &[&str]| {
+        for tool in ["realpath", "mkdir"] {
+            let found = ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(tool));
+            let found = found.iter().find(|path| path.exists()).expect("any machine has it");
+            symlink(found, machine.at("bin").join(tool)).expect("linked");
+        }
+        let mut command = machine.command(&script);
+        command.args(first).arg(machine.at("folder"));
+        let output = command.args(["sh", "-c", "echo with $RUSTUP_TOOLCHAIN"]).output();
+        output.expect("it runs")
+    };
+    let root = |machine: &Machine| machine.at("nightly").display().to_string();
+    let rustup = |machine: &Machine, adds: &str| {
+        let root = root(machine);
+        let text = format!(
+            "case \"$*\" in\n\
+             'run nightly rustc --print sysroot') echo {root} ;;\n\
+             'run nightly rustc --version') ;;\n\
+             'component add rust-src --toolchain nightly') {adds} ;;\n\
+             *) exit 9 ;;\n\
+             esac"
+        );
+        machine.put("bin/rustup", &text);
+    };
+
+    let machine = Machine::new("");
+    let library = format!("{}/lib/rustlib/src/rust/library/std", root(&machine));
+    rustup(&machine, &format!("mkdir -p {library} && : >{library}/Cargo.toml"));
+    let output = tries(&machine, &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"with nightly\n");
+
+    // It can't be had; nobody has it; Debian's is asked for.
+    let without = Machine::new("");
+    rustup(&without, "exit 1");
+    let asked = Machine::new("");
+    rustup(&asked, ":");
+    for (machine, first) in [(without, &[][..]), (Machine::new(""), &[]), (asked, &["--debian"])] {
+        let output = tries(&machine, first);
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("no rustup that has nightly's rust-src, and no Debian"), "{said}");
+    }
+}

@@ -11,7 +11,7 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -231,22 +231,8 @@ impl PublicFile {
     }
 
     fn fill(new: &Path, cpus: usize, boot: BootId) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(new)
-            .with_context(|| {
-                format!(
-                    "making {}: is the directory there, may this user write to it, has it room?",
-                    new.display()
-                )
-            })?;
+        let file = begin(new)?;
         let failed = |what| move || format!("{what} {}", new.display());
-        // Before anyone else may open it.
-        write_lock::take(&file, new)?;
-        file.set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed("chmod of"))?;
         let len = whole_len(cpus);
         // Not ftruncate: on a full tmpfs a hole is a SIGBUS later.
         fallocate(&file, FallocateFlags::empty(), 0, u64::try_from(len)?).with_context(|| {
@@ -256,7 +242,6 @@ impl PublicFile {
             )
         })?;
         let words = Words::map(file.as_fd(), len).with_context(failed("mapping"))?;
-        // The version first, by which a file that was never finished is recognised.
         store_identity(&words, boot);
         words.store(abi::NCPU, u64::try_from(cpus)?);
         words.store(abi::GENERATION, 1);
@@ -268,6 +253,32 @@ impl PublicFile {
         let inherited = Inherited::default();
         Ok(Self { words, origin: Origin::New, inherited, replaced: None, _file: file })
     }
+}
+
+/// Makes a file that holds our version and nothing else yet. It has that before it has any room, and on the disk, so a
+/// file that is never finished is recognised: one of ours is never nothing but zeros, as a stranger's may be.
+fn begin(new: &Path) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(new)
+        .with_context(|| {
+            format!(
+                "making {}: is the directory there, may this user write to it, has it room?",
+                new.display()
+            )
+        })?;
+    let failed = |what| move || format!("{what} {}", new.display());
+    // Before anyone else may open it.
+    write_lock::take(&file, new)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed("chmod of"))?;
+    let mut header = [0; abi::PER_CPU];
+    header[abi::VERSION..abi::VERSION + 8].copy_from_slice(&abi::VERSION_VALUE.to_le_bytes());
+    file.write_all_at(&header, 0).with_context(failed("writing the first bytes of"))?;
+    file.sync_data().with_context(failed("syncing"))?;
+    Ok(file)
 }
 
 /// Bytes of a file with all that is in it, in whole pages.

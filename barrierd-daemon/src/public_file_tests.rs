@@ -1,7 +1,7 @@
 //! The public file against real files.
 
 use super::*;
-use std::os::unix::fs::FileExt;
+
 use std::process::Command;
 
 use crate::inheritance::Why;
@@ -76,7 +76,7 @@ fn ours() -> Vec<(usize, u64)> {
 fn a_new_file_is_whole_readable_and_nothing_is_left_beside_it() {
     let dir = Dir::new();
     // Left by a daemon that died before it wrote anything.
-    fs::write(dir.0.path().join("barrier.new"), [0; 4096]).expect("written");
+    File::create(dir.0.path().join("barrier.new")).expect("made");
     let file = open(&dir.file()).expect("made");
     assert_eq!((file.origin, file.inherited), (Origin::New, Inherited::default()));
     assert!(file.replaced.is_none());
@@ -187,7 +187,7 @@ fn what_can_not_be_gone_on_with_is_replaced_untouched() {
         (with(abi::VERSION, 9), "this version knows"),
         (with(abi::GENERATION, 0), "damaged"),
         (Dir::with(&[(abi::NCPU, 3), (abi::LAST_INTERRUPT_NS, future)]), "in the future"),
-        (Dir::with(&[]), "for 0 CPUs"),
+        (Dir::with(&[(abi::VERSION, abi::VERSION_VALUE)]), "this version knows"),
     ] {
         let said = replaced(&dir);
         assert!(said.contains(why), "{said}");
@@ -250,7 +250,8 @@ fn b5_a_file_of_another_kind_is_refused_untouched() {
     std::os::unix::fs::chown(dir.file(), Some(12_345), None).expect("chown, as root");
     fs::set_permissions(dir.file(), fs::Permissions::from_mode(0o666)).expect("chmod");
     refused(&dir, &dir.file());
-    for bytes in [FSTAB.as_bytes(), &[b'x'; 100_000], &[1]] {
+    // What is allocated for others, and not written yet, is zeros: a swap file, a disk's image.
+    for bytes in [FSTAB.as_bytes(), &[b'x'; 100_000], &[1], &[0], &[0; 4096], &[0; 100_000]] {
         let dir = Dir::new();
         fs::write(dir.file(), bytes).expect("written");
         refused(&dir, &dir.file());
@@ -259,10 +260,12 @@ fn b5_a_file_of_another_kind_is_refused_untouched() {
 
 #[test]
 fn b5_so_is_one_where_the_new_file_would_be_made() {
-    let dir = Dir::new();
-    let new = dir.0.path().join("barrier.new");
-    fs::write(&new, FSTAB).expect("written");
-    refused(&dir, &new);
+    for bytes in [FSTAB.as_bytes(), &[0; 4096]] {
+        let dir = Dir::new();
+        let new = dir.0.path().join("barrier.new");
+        fs::write(&new, bytes).expect("written");
+        refused(&dir, &new);
+    }
 }
 
 #[test]
@@ -311,10 +314,24 @@ fn b5_what_a_daemon_left_half_made_is_removed() {
     ];
     for done in 0..=steps.len() {
         let dir = Dir::with(&steps[..done]);
+        if done == 0 {
+            // Nothing at all, since the first thing that it gets is its version, before it gets any room.
+            File::create(dir.file()).expect("cut");
+        }
         fs::rename(dir.file(), dir.0.path().join("barrier.new")).expect("renamed");
         open(&dir.file()).expect("made");
         assert!(!dir.0.path().join("barrier.new").exists());
     }
+}
+
+/// Where there is room for a beginning alone, as on a full disk: it is by its version that the rest is recognised.
+#[test]
+fn b5_a_file_is_ours_by_its_first_bytes() {
+    let dir = Dir::new();
+    let file = begin(&dir.file()).expect("made");
+    assert_eq!(file.metadata().expect("there").len(), u64::try_from(abi::PER_CPU).expect("small"));
+    let bytes = fs::read(dir.file()).expect("read");
+    assert!(is_barrier_file(&bytes, rustix::param::page_size()) && bytes.iter().any(|&b| b != 0));
 }
 
 /// The reader locks before the daemon starts, while it runs, and when it has gone.

@@ -16,16 +16,17 @@ const LEGACY_PAGE: usize = 4096;
 /// Whether a file of these `bytes`, all of them, is a barrier file or holds nothing. `page` is this
 /// machine's page size.
 ///
-/// One of these: no byte but zeros (a daemon died before it wrote any); our magic number behind a
+/// One of these: no byte at all (a daemon died before it wrote any); our magic number behind a
 /// number of CPUs, of whatever boot, version or state; our version where the magic number is still missing, among zeros (a daemon
 /// died before it stored that last); the C daemon's exact length for the number of CPUs that it
-/// names, and zeros where that daemon has them.
+/// names, and zeros where that daemon has them. Zeros alone are none: ours have their version before they have room
+/// (`public_file.rs`), and a file that somebody has allocated and not written to yet looks the same.
 #[must_use]
 pub fn is_barrier_file(bytes: &[u8], page: usize) -> bool {
     if bytes.len() > LONGEST {
         return false;
     }
-    if bytes.iter().all(|&byte| byte == 0) {
+    if bytes.is_empty() {
         return true;
     }
     let ncpu = word(bytes, abi::NCPU).filter(|&ncpu| ncpu <= abi::MAX_CPUS);
@@ -76,8 +77,8 @@ mod tests {
     fn b5_barrier_files_are_recognised_in_every_state() {
         for (what, bytes) in [
             ("empty", vec![]),
-            ("allocated, no more", file(PAGE, &[])),
-            ("its version stored", file(PAGE, &[(abi::VERSION, 1)])),
+            ("its version stored, no more", file(abi::PER_CPU, &[(abi::VERSION, 1)])),
+            ("its version stored, and allocated", file(PAGE, &[(abi::VERSION, 1)])),
             ("all but the magic number", file(PAGE, &[(abi::VERSION, 1), (abi::NCPU, 3), (56, 7)])),
             ("ours, of another version", file(PAGE, &[(abi::MAGIC, abi::MAGIC_VALUE), (40, 9)])),
             ("ours, cut short", file(40, &[(abi::MAGIC, abi::MAGIC_VALUE)])),
@@ -96,6 +97,8 @@ mod tests {
             ("a byte", vec![1]),
             ("much text", vec![b'x'; PAGE]),
             ("a disk image's beginning", [vec![0; 1024], vec![1; PAGE - 1024]].concat()),
+            ("a zero", vec![0]),
+            ("a page of zeros", vec![0; PAGE]),
             ("zeros longer than any of ours", vec![0; LONGEST + 1]),
             ("the C daemon's but for its length", file(2 * PAGE, &[(abi::NCPU, 3)])),
             ("the C daemon's but for a zero", file(PAGE, &[(abi::NCPU, 3), (120, 1)])),

@@ -11,8 +11,8 @@ use thiserror::Error;
 pub enum MembarrierError {
     /// The system has no such barrier.
     #[error(
-        "this system has no membarrier: Linux has it from 4.14 (CONFIG_MEMBARRIER), Android from 10, and \
-         Windows, except Wine; use Source::Auto or Source::Fence"
+        "this system has no membarrier: Linux has it from 4.14 (CONFIG_MEMBARRIER), Android from 10, FreeBSD \
+         from 14.1 (x86-64), and Windows, except Wine; use Source::Auto or Source::Fence"
     )]
     Unsupported,
     /// The kernel may have it, but this process may not call it.

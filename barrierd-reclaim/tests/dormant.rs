@@ -4,7 +4,7 @@
 
 mod common;
 
-use barrierd_reclaim::{Reclaimer, Source, Stats};
+use barrierd_reclaim::{Rcu, Reclaimer, Source, Stats};
 use common::alone::is_alone;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::*};
 use std::sync::mpsc::channel;
@@ -109,6 +109,64 @@ fn idle_threads_cost_nobody_a_barrier() {
         assert!(after.waiting() < 1000, "{after:?}");
         drop(sleepers);
     });
+}
+
+/// A cell's reader that keeps nothing costs nobody a barrier while its thread does something else: before it has read,
+/// and after it let go. One that keeps a value costs one each time.
+#[test]
+fn a_cells_reader_that_keeps_nothing_costs_nobody_a_barrier() {
+    const ROUNDS: u64 = 100;
+    // A barrier of another test's would put them to sleep as well.
+    if !is_alone("a_cells_reader_that_keeps_nothing_costs_nobody_a_barrier") {
+        return;
+    }
+    for (reads, releases) in [(false, false), (true, true), (true, false)] {
+        let reclaimer = domain();
+        let cell = Rcu::with_reclaimer(1, &reclaimer);
+        let bought_in_rounds = thread::scope(|scope| {
+            let ((rests, is_resting), (wakes, woken)) = (channel(), channel::<()>());
+            let cell = &cell;
+            scope.spawn(move || {
+                let mut reader = cell.reader();
+                if reads {
+                    assert_eq!(*reader.get(), 1);
+                }
+                if releases {
+                    reader.release();
+                }
+                rests.send(()).unwrap();
+                let _ = woken.recv();
+                assert_eq!(*reader.get(), 2);
+            });
+            is_resting.recv().unwrap();
+            cell.store(2);
+            // What the reader keeps is one value.
+            let kept = u64::from(reads && !releases);
+            let round = || {
+                (0..64).for_each(|_| reclaimer.retire_value(7));
+                let flushed = (0..1_000_000).find(|_| {
+                    reclaimer.flush();
+                    reclaimer.stats().waiting() <= kept
+                });
+                assert!(flushed.is_some(), "{:?}", reclaimer.stats());
+            };
+            // Somebody has to put it to sleep, once it has idled for a while.
+            for _ in 0..4 {
+                thread::sleep(Duration::from_millis(5));
+                round();
+            }
+            let before = bought(reclaimer.stats());
+            (0..ROUNDS).for_each(|_| round());
+            drop(wakes);
+            bought(reclaimer.stats()) - before
+        });
+        if reads && !releases {
+            assert!(bought_in_rounds >= ROUNDS, "{bought_in_rounds}");
+        } else {
+            // A mark that nobody saw to the end, say in a preemption, costs one more.
+            assert!(bought_in_rounds <= 8, "{bought_in_rounds}: {reads}, {releases}");
+        }
+    }
 }
 
 /// What was retired is marked and kept, so whoever finds it later sees it.

@@ -1,7 +1,67 @@
 //! Concurrent data structures on [`barrierd_reclaim`]: safe interfaces, lock-free, and reads without a fence.
+//!
+//! | | order | a value of 8 bytes takes |
+//! |---|---|---|
+//! | [`Queue`] | first in, first out | 9 to 10 bytes |
+//! | [`Stack`] | last in, first out | 32 bytes |
+//!
+//! ```
+//! use barrierd_structures::{Queue, Stack};
+//!
+//! let (queue, stack) = (Queue::new(), Stack::new());
+//! for n in 1..=3 {
+//!     queue.push(n);
+//!     stack.push(n);
+//! }
+//! assert_eq!((queue.pop(), stack.pop()), (Some(1), Some(3)));
+//! ```
+//!
+//! # Sections
+//! Operations of the stack and the queue open a section by themselves, on the calling thread's place in the structure's
+//! reclaimer; a [`handle`](Queue::handle) spares looking that up. Values are moved out, so nobody needs a guard to hold one.
+//! [`Protection`] says what a thread that is stopped in the midst of an operation holds back.
+//!
+//! A structure that is made by `new` shares the process's own reclaimer ([`Reclaimer::global`](barrierd_reclaim::Reclaimer::global))
+//! with all others: a guard that is held for long anywhere on it holds back what is retired meanwhile. On a reclaimer of its
+//! own (`with_reclaimer`) a structure waits for its own operations alone.
+//!
+//! # After a fork
+//! A structure goes on working in the child. What it retires to a reclaimer of the parent's is kept for good there, as
+//! [`Reclaimer`](barrierd_reclaim::Reclaimer) says.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod map;
+mod backoff;
+#[cfg(not(barrierd_loom))]
+mod drain;
+pub mod map;
+#[cfg(all(barrierd_loom, test))]
+mod models;
+mod protect;
+#[cfg(not(barrierd_loom))]
+mod protection;
+#[cfg(not(barrierd_loom))]
 mod queue;
+#[cfg_attr(barrierd_loom, allow(dead_code, reason = "its users are left out under loom"))]
+mod raw;
+#[cfg(not(barrierd_loom))]
+mod section;
+#[cfg(not(barrierd_loom))]
 mod stack;
+mod sync;
+
+#[cfg(not(barrierd_loom))]
+pub use map::Map;
+#[cfg(not(barrierd_loom))]
+pub use protection::{Hazards, Plain, Protection, Robust};
+#[cfg(not(barrierd_loom))]
+pub use queue::{Queue, QueueHandle, QueueIntoIter};
+#[cfg(not(barrierd_loom))]
+pub use section::Section;
+#[cfg(not(barrierd_loom))]
+pub use stack::{Stack, StackHandle, StackIntoIter};
+
+/// The README's code runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -96,22 +96,31 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Nanoseconds for a cache line to go to another CPU and back.
+/// Returns the nanoseconds that a cache line takes from one CPU to another and back, at its quickest: how far apart the first
+/// and the last are at the moment. A hypervisor may move them.
 pub(crate) fn ping_pong() -> f64 {
-    const TIMES: u32 = 2_000;
+    const BURSTS: u64 = 20;
+    const TRIPS: u64 = 200;
     let ball = AtomicU64::new(0);
-    let hit = |own: u64| {
-        for n in 0..u64::from(TIMES) {
-            while ball.load(Relaxed) != 2 * n + own {
-                spin_loop();
+    let cpus = allowed();
+    // Returns the quickest burst's time for each trip.
+    let play = |own: u64, cpu: usize| {
+        stay_on(cpu);
+        let burst = |burst: u64| {
+            let begin = Instant::now();
+            for n in burst * TRIPS..(burst + 1) * TRIPS {
+                while ball.load(Relaxed) != 2 * n + own {
+                    spin_loop();
+                }
+                ball.store(2 * n + own + 1, Relaxed);
             }
-            ball.store(2 * n + own + 1, Relaxed);
-        }
+            begin.elapsed().as_secs_f64() * 1e9 / TRIPS as f64
+        };
+        (0..BURSTS).map(burst).fold(f64::MAX, f64::min)
     };
-    let begin = Instant::now();
+    // Threads of their own both: where this one may run must stay.
     thread::scope(|scope| {
-        scope.spawn(|| hit(1));
-        hit(0);
-    });
-    begin.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES)
+        scope.spawn(|| play(1, cpus[cpus.len() - 1]));
+        scope.spawn(|| play(0, cpus[0])).join().unwrap_or(f64::NAN)
+    })
 }

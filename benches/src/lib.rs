@@ -4,11 +4,13 @@
 //!
 //! - How: `turns` (A B C A B C), `stats`, `job` (a process of its own for each configuration, so
 //!   that none inherits another's heap), `instructions` (callgrind), `cpus` (pinning, load),
-//!   `daemon` (starts and stops barrierd), `effort` (how long).
+//!   `daemon` (starts and stops barrierd), `effort` (how long), `quiet` (whether the machine was ours alone).
 //! - What: `schemes` (the contestants), `structures` (written once for all), `objects` (that count their frees),
 //!   `experiments`, a file each, with the prose of its section.
-//! - Where to: `report` (Markdown, CSV), `picture` (SVG), `machine` (what it ran on), `readme`.
+//! - Where to: `report` (Markdown, CSV), `table`, `contest` (who is first in a row), `picture` (SVG), `machine` (what it
+//!   ran on), `readme`.
 
+mod contest;
 mod cpus;
 mod daemon;
 mod effort;
@@ -19,18 +21,20 @@ mod machine;
 mod objects;
 mod options;
 mod picture;
+mod quiet;
 mod readme;
 mod report;
 mod schemes;
 mod stats;
 mod structures;
+mod table;
 mod turns;
 
 use daemon::Live;
 use effort::Effort;
 use experiments::{ALL, Experiment};
-use machine::Work;
 use options::Options;
+use quiet::{Others, Quiet, Work};
 use report::Report;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,37 +86,52 @@ fn bench(options: Options) -> Result<(), String> {
         Report::new(&options.out, &schemes::OVERVIEW).map_err(|error| format!("{error}"))?;
     let mut bench = Bench { effort: options.effort, live, report, options, facts: BTreeMap::new() };
     machine::describe(&mut bench);
-    let whole = Work::so_far(bench.live.as_ref());
+    let mut quiet = Quiet::new(bench.effort != Effort::Smoke, bench.live.as_ref());
     for experiment in &wanted {
-        let before = Work::so_far(bench.live.as_ref());
-        eprintln!("[{:>4.0} s] {}", begin.elapsed().as_secs_f64(), experiment.name);
-        bench.report.section(experiment.title);
-        bench.report.say(experiment.about);
-        // One that panics costs its section, not the report.
-        let run = AssertUnwindSafe(|| (experiment.run)(&mut bench));
-        if catch_unwind(run).is_err() {
-            bench.report.miss(format!("the rest of {}: it panicked", experiment.name));
+        let clean = bench.report.clone();
+        let mut others = section(&mut bench, &mut quiet, experiment, begin);
+        if others.is_some_and(Others::are_busy) && quiet.is_patient() {
+            eprintln!("         the machine was busy: once more");
+            bench.report = clean;
+            others = section(&mut bench, &mut quiet, experiment, begin);
         }
-        let others = before.and_then(|before| before.others_since(bench.live.as_ref()));
-        if let Some(busy) = machine::busy(others) {
+        if let Some(busy) = quiet.note(experiment.name, others) {
             eprintln!("         {busy}");
             bench.report.say(&busy);
         }
     }
-    let others = whole.and_then(|whole| whole.others_since(bench.live.as_ref()));
     let took = begin.elapsed().as_secs_f64();
-    let meanwhile = others.map_or(String::new(), |(others, stolen)| {
-        format!(
-            " Others used {others:.1} per cent of the CPUs meanwhile, and {stolen:.1} per cent were taken away."
-        )
-    });
-    let run = format!("The run took {took:.0} s.{meanwhile}");
+    let run = format!("The run took {took:.0} s.{}", quiet.told(bench.live.as_ref()));
     bench.report.overview(&run);
     bench.report.finish().map_err(|error| format!("the report: {error}"))?;
     if let Some(readme) = &bench.options.readme {
-        readme::rewrite(readme, &bench.report, &run)
-            .map_err(|error| format!("the README: {error}"))?;
+        if quiet.is_fit() {
+            readme::rewrite(readme, &bench.report, &run)
+                .map_err(|error| format!("the README: {error}"))?;
+        } else {
+            eprintln!("         {} stays as it is: {run}", readme.display());
+        }
     }
     eprintln!("[{took:>4.0} s] {} is written", bench.report.path().display());
     Ok(())
+}
+
+/// Runs an experiment and writes its section, once others leave the machine alone. Returns what they did meanwhile.
+fn section(
+    bench: &mut Bench,
+    quiet: &mut Quiet,
+    experiment: &Experiment,
+    begin: Instant,
+) -> Option<Others> {
+    quiet.wait(bench.live.as_ref());
+    let before = Work::so_far(bench.live.as_ref());
+    eprintln!("[{:>4.0} s] {}", begin.elapsed().as_secs_f64(), experiment.name);
+    bench.report.section(experiment.title);
+    bench.report.say(experiment.about);
+    // One that panics costs its section, not the report.
+    let run = AssertUnwindSafe(|| (experiment.run)(bench));
+    if catch_unwind(run).is_err() {
+        bench.report.miss(format!("the rest of {}: it panicked", experiment.name));
+    }
+    before.and_then(|before| before.others_since(bench.live.as_ref()))
 }

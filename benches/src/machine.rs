@@ -1,6 +1,5 @@
 //! What it all ran on: named, so that a figure is never without it.
 
-use crate::daemon::Live;
 use crate::{Bench, cpus};
 use rustix::system::uname;
 use std::fmt::Write as _;
@@ -68,7 +67,7 @@ fn locked<'l>(lock: &'l str, package: &str) -> Option<&'l str> {
     rest.split_once('"').map(|(version, _)| version)
 }
 
-fn file(path: &str) -> String {
+pub(crate) fn file(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
@@ -157,71 +156,6 @@ fn load() -> String {
     text.split(' ').take(3).collect::<Vec<_>>().join(", ")
 }
 
-/// What the machine had done at some moment, in ticks of its accounts, all CPUs together.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Work {
-    at: Instant,
-    /// All programs' work.
-    programs: f64,
-    stolen: f64,
-    /// This program's, that of its children that have ended, and its daemon's.
-    own: f64,
-}
-
-impl Work {
-    /// Returns `None` where the accounts can't be read.
-    pub(crate) fn so_far(live: Option<&Live>) -> Option<Work> {
-        let ticks = |text: &str, places: &[usize]| -> Option<f64> {
-            let fields: Vec<&str> = text.split_whitespace().collect();
-            places.iter().map(|&place| fields.get(place)?.parse::<f64>().ok()).sum()
-        };
-        let all = file("/proc/stat");
-        let all = all.lines().next()?;
-        let process = |of: &str, places: &[usize]| {
-            let text = file(&format!("/proc/{of}/stat"));
-            // The name, in parentheses, may hold spaces.
-            ticks(text.rsplit_once(')')?.1, places)
-        };
-        let daemon = live.map_or(Some(0.0), |live| {
-            process(&live.pid().as_raw_nonzero().to_string(), &[11, 12])
-        })?;
-        Some(Work {
-            at: Instant::now(),
-            programs: ticks(all, &[1, 2, 3])?,
-            stolen: ticks(all, &[8])?,
-            own: process("self", &[11, 12, 13, 14])? + daemon,
-        })
-    }
-
-    /// Returns how much of all CPUs others used since then, and how much was stolen, in per cent.
-    pub(crate) fn others_since(&self, live: Option<&Live>) -> Option<(f64, f64)> {
-        /// Linux's for programs, whatever the kernel's own tick.
-        const TICKS_A_SECOND: f64 = 100.0;
-        let now = Work::so_far(live)?;
-        let all = self.at.elapsed().as_secs_f64() * TICKS_A_SECOND * online();
-        let others = (now.programs - self.programs) - (now.own - self.own);
-        Some((others.max(0.0) / all * 100.0, (now.stolen - self.stolen) / all * 100.0))
-    }
-}
-
-/// Above so many per cent of all CPUs, it is said.
-const BUSY: f64 = 3.0;
-
-/// What to say of others' work meanwhile, if it is worth a word.
-pub(crate) fn busy(others: Option<(f64, f64)>) -> Option<String> {
-    let (others, stolen) = others?;
-    (others + stolen > BUSY).then(|| {
-        format!(
-            "*The machine was busy meanwhile: others used {others:.0} per cent of its CPUs, and {stolen:.0} per cent were \
-             taken away.*"
-        )
-    })
-}
-
-fn online() -> f64 {
-    file("/proc/stat").lines().filter(|line| line.starts_with("cpu")).count().max(2) as f64 - 1.0
-}
-
 fn date() -> String {
     output("date", &["--utc", "+%Y-%m-%d"])
 }
@@ -237,28 +171,6 @@ fn liburcu() -> String {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn a_busy_machine_is_told_and_a_quiet_one_is_not() {
-        assert_eq!(super::busy(None), None);
-        assert_eq!(super::busy(Some((2.0, 0.5))), None);
-        let told = super::busy(Some((40.0, 0.0))).expect("busy");
-        assert!(told.contains("others used 40 per cent"), "{told}");
-        assert!(super::busy(Some((0.0, 5.0))).is_some());
-    }
-
-    #[test]
-    fn own_work_is_in_the_accounts_of_all() {
-        let now = || super::Work::so_far(None).expect("this system has /proc");
-        let before = now();
-        while now().own - before.own < 20.0 {
-            std::hint::black_box(0);
-        }
-        let after = now();
-        let all = (after.programs + after.stolen) - (before.programs + before.stolen);
-        // The one is sampled, the other is not.
-        assert!(all >= 5.0, "{before:?}, {after:?}");
-    }
-
     #[test]
     fn every_peer_has_a_version() {
         for peer in super::PEERS {

@@ -37,10 +37,14 @@ pub(crate) fn freed() -> u64 {
     FREED.iter().map(|one| one.0.load(Relaxed)).sum()
 }
 
-/// Returns how long the noted objects took from retirement to destructor, in microseconds.
-pub(crate) fn latencies_us() -> impl Iterator<Item = f64> {
-    let noted = NOTED.load(Relaxed).min(LATENCIES.len());
-    LATENCIES[..noted].iter().map(|place| place.load(Relaxed) as f64 / 1e3)
+/// Returns how many objects are noted.
+pub(crate) fn noted() -> usize {
+    NOTED.load(Relaxed).min(LATENCIES.len())
+}
+
+/// Returns how long the noted objects after the first `skipped` took from retirement to destructor, in microseconds.
+pub(crate) fn latencies_us(skipped: usize) -> impl Iterator<Item = f64> {
+    LATENCIES[skipped..noted()].iter().map(|place| place.load(Relaxed) as f64 / 1e3)
 }
 
 /// Returns when the last noted object was freed, as [`now_ns`] counts.

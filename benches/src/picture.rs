@@ -2,6 +2,8 @@
 //!
 //! No background, middle tones and a media query, so that they can be read on light and on dark.
 
+use crate::contest::Better;
+use crate::schemes::{BY_BIRTHS, NOTHING_FREED, OURS, PEER};
 use crate::stats::{Spread, number};
 use std::fmt::Write as _;
 
@@ -18,6 +20,43 @@ const TONES: [&str; 10] = [
     "#4bb3e6", "#d0513c",
 ];
 
+/// Each scheme's tone, the same in all pictures.
+const SCHEMES: [(&str, &str); 9] = [
+    (OURS, TONES[0]),
+    (PEER, TONES[1]),
+    ("seize", TONES[2]),
+    ("haphazard", TONES[3]),
+    ("sdd", TONES[4]),
+    (BY_BIRTHS, TONES[5]),
+    (NOTHING_FREED, TONES[6]),
+    ("liburcu memb", TONES[7]),
+    ("liburcu qsbr", TONES[9]),
+];
+/// What tells this project's ways apart, which have one tone: the first is solid.
+const DASHES: [&str; 6] = ["", "6 3", "2 2", "10 3 2 3", "1 3", "12 4"];
+
+/// Returns the tone and the dashes of each of these series. Those that are no schemes have tones by their order.
+fn strokes(names: &[&str]) -> Vec<(&'static str, &'static str)> {
+    let mut ours = 0;
+    let stroke = |(index, name): (usize, &&str)| {
+        if name.starts_with(OURS) {
+            ours += 1;
+            return (TONES[0], DASHES[(ours - 1) % DASHES.len()]);
+        }
+        let known = SCHEMES.iter().find(|(scheme, _)| scheme == name);
+        known.map_or((TONES[index % TONES.len()], ""), |(_, tone)| (*tone, ""))
+    };
+    names.iter().enumerate().map(stroke).collect()
+}
+
+fn direction(better: Option<Better>, [lower, higher]: [&'static str; 2]) -> &'static str {
+    match better {
+        None => "",
+        Some(Better::Lower) => lower,
+        Some(Better::Higher) => higher,
+    }
+}
+
 const WIDTH: f64 = 760.0;
 
 /// Bars in groups, each with its name before and its value behind it.
@@ -29,6 +68,8 @@ pub(crate) struct Bars {
     pub(crate) mark: Option<(f64, String)>,
     /// For values that lie decades apart: bars begin at the decade below the least.
     pub(crate) log: bool,
+    /// Which way is better, which the picture then says.
+    pub(crate) better: Option<Better>,
 }
 
 fn escaped(text: &str) -> String {
@@ -56,11 +97,14 @@ fn line(svg: &mut String, class: &str, [x1, y1, x2, y2]: [f64; 4]) {
     );
 }
 
-fn framed(title: &str, height: f64, inside: &str) -> String {
+/// `better`: which way is better, in words.
+fn framed(title: &str, better: &str, height: f64, inside: &str) -> String {
+    let mut more = String::new();
+    text(&mut more, WIDTH - 8.0, 18.0, " text-anchor=\"end\"", better);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" \
          width=\"{WIDTH:.0}\" role=\"img\"><title>{0}</title>{STYLE}\
-         <text class=\"head\" x=\"8\" y=\"18\">{0}</text>{inside}</svg>\n",
+         <text class=\"head\" x=\"8\" y=\"18\">{0}</text>{more}{inside}</svg>\n",
         escaped(title)
     )
 }
@@ -115,7 +159,9 @@ impl Bars {
             text(&mut inside, x(*at), y + 12.0, " class=\"small\" text-anchor=\"middle\"", says);
             y += 18.0;
         }
-        framed(&self.title, y + 4.0, &inside)
+        let better = direction(self.better, ["shorter is better", "longer is better"]);
+        let scale = if self.log { ", logarithmic" } else { "" };
+        framed(&format!("{}{scale}", self.title), better, y + 4.0, &inside)
     }
 }
 
@@ -128,6 +174,7 @@ pub(crate) struct Lines {
     pub(crate) x_log: bool,
     pub(crate) y_log: bool,
     pub(crate) series: Vec<(String, Vec<(f64, f64)>)>,
+    pub(crate) better: Option<Better>,
 }
 
 /// One axis: what a value becomes, and where its marks stand.
@@ -193,7 +240,7 @@ fn short(value: f64) -> String {
 impl Lines {
     pub(crate) fn svg(&self) -> String {
         const LEFT: f64 = 70.0;
-        const RIGHT: f64 = WIDTH - 190.0;
+        const RIGHT: f64 = WIDTH - 210.0;
         const TOP: f64 = 44.0;
         const BOTTOM: f64 = 300.0;
         let points = || self.series.iter().flat_map(|(_, points)| points);
@@ -217,13 +264,15 @@ impl Lines {
         text(&mut inside, RIGHT, BOTTOM + 32.0, attributes, &self.x_is);
         // Names at the lines' ends, moved apart where they would meet.
         let mut names: Vec<(f64, usize)> = Vec::new();
+        let called: Vec<&str> = self.series.iter().map(|(name, _)| name.as_str()).collect();
+        let strokes = strokes(&called);
         for (index, (_, points)) in self.series.iter().enumerate() {
-            let tone = TONES[index % TONES.len()];
+            let (tone, dashes) = strokes[index];
             let path: Vec<String> =
                 points.iter().map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
             let _ = write!(
                 inside,
-                "<polyline fill=\"none\" stroke=\"{tone}\" stroke-width=\"2\" points=\"{}\"/>",
+                "<polyline fill=\"none\" stroke=\"{tone}\" stroke-width=\"2\" stroke-dasharray=\"{dashes}\" points=\"{}\"/>",
                 path.join(" ")
             );
             if points.len() <= 16 {
@@ -245,16 +294,17 @@ impl Lines {
         for (at, index) in names {
             let at = at.max(free + 14.0);
             free = at;
-            let tone = TONES[index % TONES.len()];
+            let (tone, dashes) = strokes[index];
+            let (from, to) = (RIGHT + 10.0, RIGHT + 34.0);
             let _ = write!(
                 inside,
-                "<rect fill=\"{tone}\" x=\"{:.1}\" y=\"{:.1}\" width=\"8\" height=\"8\"/>",
-                RIGHT + 10.0,
-                at - 4.0
+                "<line stroke=\"{tone}\" stroke-width=\"3\" stroke-dasharray=\"{dashes}\" x1=\"{from:.1}\" y1=\"{at:.1}\" \
+                 x2=\"{to:.1}\" y2=\"{at:.1}\"/>"
             );
-            text(&mut inside, RIGHT + 24.0, at + 4.0, "", &self.series[index].0);
+            text(&mut inside, RIGHT + 40.0, at + 4.0, "", &self.series[index].0);
         }
-        framed(&self.title, (BOTTOM + 42.0).max(free + 14.0), &inside)
+        let better = direction(self.better, ["lower is better", "higher is better"]);
+        framed(&self.title, better, (BOTTOM + 42.0).max(free + 14.0), &inside)
     }
 }
 
@@ -293,6 +343,29 @@ mod tests {
         let axis = Axis::over([3.0, 2_000.0].into_iter(), true);
         assert_eq!(axis.marks().len(), 5);
         assert!((axis.part(100.0) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn no_two_series_look_alike_and_a_scheme_looks_the_same_everywhere() {
+        let names = [
+            "barrierd",
+            "barrierd, membarrier",
+            "barrierd, robust guards",
+            PEER,
+            "seize",
+            "haphazard",
+            "sdd",
+            BY_BIRTHS,
+            "liburcu memb",
+            "liburcu qsbr",
+            NOTHING_FREED,
+        ];
+        let all = strokes(&names);
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one), "{}", names[index]);
+        }
+        assert_eq!(strokes(&["sdd"])[0], all[6]);
+        assert_ne!(strokes(&["one", "two"])[0], strokes(&["one", "two"])[1]);
     }
 
     #[test]

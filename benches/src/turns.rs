@@ -61,6 +61,18 @@ impl Samples {
         Spread::of(self.rounds[own].iter().zip(&self.rounds[peer]).map(|(own, peer)| own - peer))
     }
 
+    /// Returns the rounds in which `name`'s value is at most `limit`, and the others; `None` if it took no part.
+    pub(crate) fn split(&self, name: &str, limit: f64) -> Option<[Samples; 2]> {
+        let by = &self.rounds[self.index(name)?];
+        Some([true, false].map(|low| {
+            let kept = |own: &Vec<f64>| {
+                let both = own.iter().zip(by).filter(|(_, by)| (**by <= limit) == low);
+                both.map(|(own, _)| *own).collect()
+            };
+            Samples { names: self.names.clone(), rounds: self.rounds.iter().map(kept).collect() }
+        }))
+    }
+
     pub(crate) fn push(&mut self, name: &str, value: f64) {
         let index = self.index(name).unwrap_or_else(|| {
             self.names.push(name.to_owned());
@@ -110,5 +122,17 @@ mod tests {
         let half = samples.ratio("own", "peer").expect("both are there");
         assert_eq!((half.low, half.median, half.high), (0.5, 0.5, 0.5));
         assert!(samples.ratio("own", "nobody").is_none());
+    }
+
+    #[test]
+    fn rounds_are_split_by_a_contestant() {
+        let mut samples = Samples::default();
+        for (own, distance) in [(1.0, 30.0), (2.0, 160.0), (3.0, 31.0)] {
+            samples.push("own", own);
+            samples.push("distance", distance);
+        }
+        let [near, far] = samples.split("distance", 80.0).expect("it took part");
+        assert_eq!((&near.rounds[0][..], &far.rounds[0][..]), (&[1.0, 3.0][..], &[2.0][..]));
+        assert!(samples.split("nobody", 80.0).is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! Five concurrent data structures on the reclaimer, each in a file to start from: a stack, a queue,
-//! an ordered list, a hash map, a read-copy-update cell.
+//! an ordered list, a hash map, a read-copy-update cell. They are made to be read. For use there is the crate
+//! `barrierd-structures`.
 //!
 //! `cargo run --release -p barrierd-reclaim --example structures`
 

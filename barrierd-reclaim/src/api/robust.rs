@@ -222,7 +222,7 @@ mod tests {
     use crate::{Reclaimer, Source};
 
     /// However many guards were forgotten, one more must not close the section of those that are open.
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn a3_forgotten_robust_guards_never_close_a_section() {
         let reclaimer =
@@ -245,7 +245,7 @@ mod tests {
     }
 
     /// What a robust guard has seen is evidence, unless a plain guard is open beside it.
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn a_robust_guard_shows_the_stop_that_it_has_seen() {
         let reclaimer =
@@ -275,7 +275,7 @@ mod tests {
     }
 
     /// More guards come and go than the word can count. The last one closes the section, and no other.
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn the_last_robust_guard_closes_the_section() {
         let reclaimer =

@@ -197,7 +197,7 @@ mod tests {
     }
 
     /// The fast path uses an address, which another domain may get once nothing keeps the memory.
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn what_was_used_last_is_among_the_entries() {
         let make = |source| Reclaimer::builder().source(source).build().expect("always");

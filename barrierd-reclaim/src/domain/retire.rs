@@ -247,7 +247,7 @@ mod tests {
     /// Threads that seal small bags share their scans: a busy machine makes fewer of them, an idle one no more than so
     /// many in the time that it takes.
     #[test]
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     fn many_threads_that_are_taken_for_slow_share_their_scans() {
         const THREADS: usize = 1_000;
         const TURNS: u64 = 20;
@@ -278,7 +278,7 @@ mod tests {
 
     /// One bag is open; one was sealed in the last turn; and one in the turn before, whose stamp some threads had not
     /// seen when others scanned for them. A barrier that any thread buys meanwhile only makes more reclaimable.
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn many_threads_keep_three_bags_each_however_many_they_are() {
         let bag = BAG_ITEMS as u64;

@@ -157,7 +157,7 @@ mod tests {
         asleep
     }
 
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn who_opens_nothing_sleeps_until_he_does() {
         let domain = domain();
@@ -183,7 +183,7 @@ mod tests {
         domain.close();
     }
 
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn who_holds_something_stays_awake() {
         let domain = domain();
@@ -202,7 +202,7 @@ mod tests {
         domain.close();
     }
 
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn no_sleeper_is_counted_who_is_gone() {
         let domain = domain();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     /// What readers have seen ends no round: it is no barrier.
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn a_round_waits_for_its_barrier() {
         let domain = domain();

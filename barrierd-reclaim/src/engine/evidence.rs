@@ -222,9 +222,10 @@ impl Engine {
         Some(scan)
     }
 
-    /// Adopts a round of the daemon, by one thread: the lock is held until its scan is done.
+    /// Adopts a round of the daemon, by one thread: the lock is held until its scan is done. A scan that panics leaves the
+    /// memory whole, each of whose entries is true by itself, and keeps no later round out.
     fn adopt(&self, news: protocol::Evidence) -> Option<MutexGuard<'_, Passive>> {
-        let mut passive = self.passive.try_lock().ok()?;
+        let mut passive = try_lock(&self.passive)?;
         if news.ns <= passive.last_ns {
             return None;
         }
@@ -381,7 +382,28 @@ fn is_another_clock(initial: std::io::Result<bool>, lag_ns: u64) -> bool {
 #[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
+    use crate::domain::{Domain, Settings};
+    use crate::evidence::barriers::Barriers;
+    use crate::evidence::source::Source;
     use std::io::{Error, ErrorKind};
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    #[test]
+    fn a_panic_in_a_scan_keeps_out_no_later_round() {
+        let barriers = Barriers::choose(Source::Fence, None).expect("any system has them");
+        let domain = Domain::new(barriers, &Settings { background: false, ..Settings::default() });
+        let round = |ns| protocol::Evidence { ns, vtime: ns };
+        drop(domain.adopt(round(1 << 60)).expect("news"));
+        // Without a word to standard error, as a scan that panics while it holds the lock.
+        let unwinds = catch_unwind(AssertUnwindSafe(|| {
+            let _held = domain.adopt(round(2 << 60)).expect("news");
+            resume_unwind(Box::new(()));
+        }));
+        assert!(unwinds.is_err());
+        assert!(domain.adopt(round(2 << 60)).is_none(), "no news");
+        assert!(domain.adopt(round(3 << 60)).is_some(), "adopted as before");
+        domain.close();
+    }
 
     #[test]
     fn b1_only_another_time_namespace_is_another_clock() {

@@ -300,7 +300,7 @@ mod tests {
         output.status
     }
 
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn nothing_is_lost_between_owner_and_taker() {
         if std::env::var_os(MUTANT_ENV).is_some() {
@@ -317,7 +317,7 @@ mod tests {
     /// The test above finds an owner that looks at its limit first: it is preempted there on purpose. That a takeover
     /// without a barrier goes wrong is for its models to show, `models/takeover.rs` and `tests/tso/takeover.rs`: here
     /// the owner's store would have to lie in its CPU's buffer at that very moment.
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn broken_takeovers_are_found() {
         // In each run that was seen, be the machine busy or not.

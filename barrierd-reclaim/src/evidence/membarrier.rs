@@ -13,7 +13,8 @@
 //! that every stamping thread loads ([`FLOOR`]). No clock is compared with another.
 //!
 //! `FlushProcessWriteBuffers` interrupts every CPU that runs a thread of the process, and returns when all have taken the
-//! interrupt; a thread that does not run was switched out. So it proves the same. It has no registration.
+//! interrupt; a thread that does not run was switched out. So it proves the same. It has no registration. FreeBSD's
+//! `membarrier(2)` is argued for in `platform/freebsd.rs`.
 //!
 //! # Registration
 //! Linux sells only to a process that has registered, which in one of several threads takes a grace period of
@@ -350,9 +351,10 @@ fn spacing_ns(price_ns: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::protocol::Words;
+    #[cfg(target_os = "linux")]
     use std::process::Command;
 
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn a_purchase_covers_all_before_it() {
         let words = Words::new();
@@ -366,7 +368,7 @@ mod tests {
 
     /// In a process of its own: the state is the process's.
     #[cfg(target_os = "linux")]
-    #[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
     #[test]
     fn a21_who_leaves_the_registration_to_another_gives_it_a_second() {
         const NAME: &str = "a21_who_leaves_the_registration_to_another_gives_it_a_second";

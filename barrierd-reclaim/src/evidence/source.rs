@@ -23,8 +23,8 @@ pub enum Source {
     /// same old beat 50 ms before. [`Reclaimer::status`](crate::Reclaimer::status) knows 50 ms later.
     Daemon,
     /// A barrier that the system makes in all running threads of this process when it is asked, without a daemon and without
-    /// root: `membarrier(PRIVATE_EXPEDITED)` on Linux 4.14 and Android 10 or later, and `FlushProcessWriteBuffers` on
-    /// Windows. Each call (a *purchase*) interrupts the CPUs that run other threads of this process.
+    /// root: `membarrier(PRIVATE_EXPEDITED)` on Linux 4.14, Android 10 and FreeBSD 14.1 (x86-64) or later, and
+    /// `FlushProcessWriteBuffers` on Windows. Each call (a *purchase*) interrupts the CPUs that run other threads of this process.
     ///
     /// On Linux, a process registers for it once, when it first needs it (with [`Auto`](Source::Auto), not while a
     /// daemon serves). In a process of several threads that takes the kernel 5 to 100 ms. The [background

@@ -8,7 +8,7 @@
 //! | name | Linux, Android | other Unix | Windows | everywhere else |
 //! |---|---|---|---|---|
 //! | `now_ns` | `CLOCK_MONOTONIC` | `Instant` | `Instant` | `Instant`; a counter where it panics |
-//! | [`membarrier`] | `membarrier(2)` | none | `FlushProcessWriteBuffers` | none |
+//! | [`membarrier`] | `membarrier(2)` | none; `membarrier(2)` on FreeBSD, x86-64 | `FlushProcessWriteBuffers` | none |
 //! | [`WaitQueue`] | a futex | a condition variable | a condition variable | a condition variable |
 //! | `own_tid` | the kernel's | the kernel's, or a count | the kernel's | a count |
 //! | `mark` | a page that a fork wipes | a word that a handler wipes | a word | a word |
@@ -70,6 +70,10 @@ mod by_std;
 #[cfg(all(unix, not(any(miri, barrierd_plain))))]
 mod posix;
 
+// `unix.rs` has it in the place of none.
+#[cfg(all(target_os = "freebsd", target_arch = "x86_64", not(any(miri, barrierd_plain))))]
+pub(crate) mod freebsd;
+
 // Code that a fork or `dlclose` can't reach is on the other systems.
 #[cfg(all(unix, not(any(miri, barrierd_plain))))]
 mod loaded;
@@ -119,7 +123,7 @@ pub(crate) const CAN_SLEEP: bool =
 /// What a barrier for the whole process may answer.
 #[cfg_attr(
     any(miri, barrierd_plain, not(any(target_os = "linux", target_os = "android"))),
-    allow(dead_code, reason = "other systems never refuse, or have none")
+    allow(dead_code, reason = "some systems never refuse, or have none")
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {

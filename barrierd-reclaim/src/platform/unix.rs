@@ -1,12 +1,14 @@
 //! macOS, iOS, the BSDs, illumos and Solaris: by POSIX.
 //!
-//! None of them has a barrier for the whole process that can be relied on. FreeBSD 14 has `membarrier(2)`, but neither
-//! rustix nor libc knows it, and a program that calls it on an older kernel ends by SIGSYS: readers fence there.
+//! None of them has a barrier for the whole process that can be relied on, except FreeBSD on x86-64 (`freebsd.rs`).
 
 #[cfg(not(barrierd_loom))]
 pub(crate) use super::by_std::WaitQueue;
+#[cfg(not(all(target_os = "freebsd", target_arch = "x86_64")))]
 pub(crate) use super::by_std::no_membarrier as membarrier;
 pub(crate) use super::by_std::now_ns;
+#[cfg(all(target_os = "freebsd", target_arch = "x86_64"))]
+pub(crate) use super::freebsd as membarrier;
 pub(crate) use super::loaded::stay_loaded;
 pub(crate) use super::posix::{at_exit, in_children};
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::*};

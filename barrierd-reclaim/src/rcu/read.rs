@@ -170,7 +170,8 @@ impl<U: ?Sized + fmt::Debug> fmt::Debug for MappedReadGuard<'_, U> {
 ///
 /// [`get`](Reader::get) is a load and a comparison as long as the value is not replaced; then it takes over the new one.
 /// The reader keeps the value that it returned last, and no other: between two calls, at most one old value lives on for
-/// its sake. It holds a hazard pointer ([`Hazard`]).
+/// its sake. It holds it by a hazard pointer ([`Hazard`]). While it holds none, before the first `get` and after
+/// [`release`](Reader::release), its thread costs those that free no barrier.
 ///
 /// ```
 /// use barrierd_reclaim::Rcu;
@@ -210,12 +211,13 @@ pub struct Reader<'c, T> {
     /// What the hazard holds: null, or a value that it protected when the cell had it.
     held: *const T,
     cell: &'c Rcu<T>,
-    hazard: Hazard<'c>,
+    /// Made when there is something to hold: its owner is never put to sleep (`protocol/dormant.rs`).
+    hazard: Option<Hazard<'c>>,
 }
 
 impl<'c, T> Reader<'c, T> {
     pub(super) fn new(cell: &'c Rcu<T>) -> Reader<'c, T> {
-        Reader { held: ptr::null(), cell, hazard: cell.reclaimer.hazard() }
+        Reader { held: ptr::null(), cell, hazard: None }
     }
 
     /// Returns the current value.
@@ -223,7 +225,9 @@ impl<'c, T> Reader<'c, T> {
     pub fn get(&mut self) -> &T {
         // The same address is the same value: the hazard has held it all the time, so its memory was not used again.
         if !ptr::eq(self.cell.current(), self.held) {
-            self.held = self.hazard.protect(&self.cell.current).as_ptr();
+            let cell = self.cell;
+            let hazard = self.hazard.get_or_insert_with(|| cell.reclaimer.hazard());
+            self.held = hazard.protect(&cell.current).as_ptr();
         }
         // SAFETY: never null; the hazard holds it until the next call, for which this is borrowed.
         unsafe { &*self.held }
@@ -236,9 +240,10 @@ impl<'c, T> Reader<'c, T> {
         !ptr::eq(self.cell.current(), self.held)
     }
 
-    /// Lets the value go that the reader keeps, before a long pause.
+    /// Lets the value go that the reader keeps, before a long pause. The next [`get`](Reader::get) takes a hazard pointer
+    /// anew, which costs as much as to make a reader and read for the first time.
     pub fn release(&mut self) {
-        self.hazard.clear();
+        self.hazard = None;
         self.held = ptr::null();
     }
 }

@@ -1,1 +1,402 @@
-//! A hash map that grows.
+//! A hash map that grows, and whose reads cost nothing.
+//!
+//! [`Map`] is the type to begin with. The algorithm is Shalev and Shavit's, "Split-ordered lists: lock-free extensible hash
+//! tables" (JACM 2006), over Harris's and Michael's list, with the dummies in the table itself.
+//!
+//! # How it works
+//! All entries lie in one list, ordered by their hashes. A table of dummies leads into it, one for each bucket, so that a search
+//! begins close by. To grow is to double the number of buckets, by one exchange of a word: no entry is ever moved or copied.
+//! The new buckets come into the list one by one, each at its first use.
+//!
+//! # Invariants
+//! 1. From the first slot on, links lead through every dummy that is in the list, and every node that is not removed, in the order
+//!    of their hashes. A dummy lies before the nodes of its own key.
+//! 2. A node is removed by the exchange that marks its link, and this never changes again. At most one node of a key is not
+//!    removed. A node that takes another's place is linked by the same exchange, right behind the old one.
+//! 3. A link to a node is in exactly one place of the list. The exchange that takes it away retires the node. It fails if
+//!    the link is marked. Dummies stay.
+//! 4. A slot that is found by the table, and is neither 0 nor marked, is in the list.
+//!
+//! ## No reader misses a key that is there throughout
+//! "There throughout" a search means: at each moment of it, one node of the key is in the list and not removed. If one
+//! takes another's place, they lie side by side (2), and the older ones lead to the younger ones; call them a group. A search
+//! begins at a slot that is in the list (4) and not behind its hash (1): at its bucket's or at one before, of whatever size
+//! of the table, old or new. It ends at a node or dummy that lies behind the hash.
+//! Each node that it visits was in the list at some moment of the search: either the link that led to it was then in
+//! the list, or it belonged to a node that had been there earlier in the search and was removed since, with that link (2).
+//! Suppose the search steps over the group, from `a` before it to `b` behind it. Then at one moment of the search `a` was in the
+//! list and `b` behind it: when the link was read if `a` was still in the list, else just before `a` left it. But then some node of
+//! the group lay between. So the search visits a node of the group. If that is marked when its link is read, the link leads on
+//! within the group, and the search comes to a node that is not: found. Dummies that come into the list meanwhile change no
+//! order, and are stepped over like nodes.
+//!
+//! ## What a reader finds was there
+//! The entry was not removed when its link was read, which was during the search.
+//! If it finds none, then the key was absent at some moment of the search, since else it would have been there throughout.
+//!
+//! ## Iteration sees every key that is there throughout, once
+//! It is a search of all hashes, so it visits each such group. It reads a node's link once, and goes on by what it read. Where the
+//! node was not removed then, that leads beyond the group, since what takes a node's place comes by a marked link. So it shows one
+//! entry of the group. A key that was removed and inserted again may be seen twice if others have its whole hash.
+//!
+//! ## No key is there twice
+//! A node is inserted behind all nodes of its hash, at the link that led beyond them, after a search has passed all of them and
+//! unlinked those that were removed. Another node of the key would have come by an exchange of the same link.
+//!
+//! ## Each node is retired once
+//! By (3), and the drop of the map takes what is still linked. A node that is marked in its link but not unlinked yet is
+//! unlinked by the next search of a writer that passes it, or by the drop.
+//!
+//! ## Panics
+//! Hashers, `Eq`, and closures run where nothing is half done: before a node is marked or linked. Destructors run in `retire`, after the
+//! node in question was unlinked and counted. A new node that is not linked yet is dropped with its [`Draft`](node::Draft).
+
+mod builder;
+mod compute;
+mod count;
+mod iter;
+mod link;
+mod list;
+#[cfg(all(barrierd_loom, test))]
+mod models;
+mod node;
+mod pinned;
+mod table;
+mod traits;
+mod write;
+
+pub use builder::MapBuilder;
+pub use compute::{Compute, Operation};
+pub use iter::{IntoIter, Iter, Keys, Values};
+pub use pinned::{MapHandle, Pinned};
+pub use write::OccupiedError;
+
+use barrierd_reclaim::{Guard, Reclaimer};
+use builder::room;
+use core::borrow::Borrow;
+use core::hash::{BuildHasher, Hash};
+use count::Count;
+use list::List;
+use node::Node;
+use std::hash::RandomState;
+
+/// A concurrent hash map that grows, whose readers run no lock, no fence and no atomic read-modify-write.
+///
+/// Any thread reads, inserts and removes through `&Map`. A value is never changed in place: an update puts another one there.
+/// What was removed or replaced is dropped once nobody reads it any more.
+///
+/// ```
+/// use barrierd_structures::Map;
+/// use std::thread;
+///
+/// let map = Map::new();
+/// thread::scope(|scope| {
+///     scope.spawn(|| {
+///         map.pin().insert("a", 1);
+///     });
+///     scope.spawn(|| println!("{:?}", map.pin().get("a"))); // None or Some(1)
+/// });
+/// let map = map.pin();
+/// assert_eq!(map.insert("a", 2), Some(&1));
+/// assert_eq!(map.get("a"), Some(&2));
+/// ```
+///
+/// # Three ways to call it
+/// References that a map returns live as long as a guard. Which one is a matter of convenience and of a nanosecond:
+///
+/// | | |
+/// |---|---|
+/// | [`map.pin()`](Map::pin) | a view with a guard of its own, for one or several calls |
+/// | [`map.get(key, &guard)`](Map::get) | by a [`Guard`] that the caller has, of the map's reclaimer; another's is a panic |
+/// | [`map.handle()`](Map::handle), then `.pin()` | the same as the first, in a thread's hot loop |
+///
+/// A guard that lives long keeps all that is removed meanwhile, in all structures of its reclaimer.
+///
+/// # Cost and progress
+/// A read costs the hash, and loads: of the mask, a segment, the bucket's slot, and 1.3 nodes on average. A miss in an empty bucket
+/// touches no node. It waits for nobody. It writes to the map once for each bucket: when it is the first to look for it since the
+/// table grew, it puts it into the list.
+///
+/// An insertion is an allocation and one compare-exchange, a removal two, each beside the count's addition. They are
+/// lock-free: one is repeated only because another was done beside it.
+///
+/// The table doubles when there are more than three entries for four buckets, by one exchange and one allocation of zeroed memory, which the
+/// system maps when it is used. No entry is moved, and nobody waits. It never becomes smaller.
+///
+/// # Hashes
+/// The default hasher, [`RandomState`], withstands floods of chosen keys. Any other may be given. All bits of its result are used,
+/// so the identity will do where keys are known. If it maps all keys to one number, the map is a list.
+///
+/// # `'static` keys and values
+/// Removed entries are dropped later, on any thread. So what can be removed must be [`Send`] and `'static`:
+///
+/// ```compile_fail,E0597
+/// use barrierd_structures::Map;
+///
+/// let text = String::from("short-lived");
+/// let map = Map::new();
+/// map.pin().insert(text.as_str(), 1); // `text` would have to live as long as the process
+/// ```
+///
+/// # References live as long as their guard
+/// ```compile_fail,E0597
+/// use barrierd_structures::Map;
+///
+/// let map = Map::from([(1, String::from("one"))]);
+/// let text: &str;
+/// {
+///     let pinned = map.pin();
+///     text = pinned.get(&1).unwrap(); // `pinned` does not live long enough
+/// }
+/// println!("{text}");
+/// ```
+///
+/// ```
+/// use barrierd_structures::Map;
+///
+/// let map = Map::from([(1, String::from("one"))]);
+/// let text: &str;
+/// let pinned = map.pin();
+/// text = pinned.get(&1).unwrap();
+/// println!("{text}");
+/// ```
+pub struct Map<K, V, S = RandomState> {
+    list: List<K, V>,
+    hasher: S,
+    /// A clone, or the process's own. All nodes are retired to it.
+    reclaimer: Reclaimer,
+    count: Count,
+}
+
+// SAFETY: the map owns its entries, which move with it and may be dropped on another thread: `Send`. No reference to an entry
+// exists while it moves, since they borrow it.
+unsafe impl<K: Send, V: Send, S: Send> Send for Map<K, V, S> {}
+// SAFETY: through `&Map` threads share entries (`Sync`), and insert, remove and drop them on any of them (`Send`).
+unsafe impl<K: Send + Sync, V: Send + Sync, S: Sync> Sync for Map<K, V, S> {}
+
+impl<K, V> Map<K, V> {
+    /// Makes an empty map on the process's own reclaimer ([`Reclaimer::global`]).
+    ///
+    /// It costs an allocation of 16 words, and one of two cache lines for each CPU, up to 16.
+    #[must_use]
+    pub fn new() -> Map<K, V> {
+        Map::builder().build()
+    }
+
+    /// Makes an empty map with room for so many entries. Their slots are zeroed memory, a word and a third for each,
+    /// rounded up to a power of two, which the system maps when it is used.
+    ///
+    /// # Panics
+    /// If that is more than fits into memory.
+    #[must_use]
+    pub fn with_capacity(entries: usize) -> Map<K, V> {
+        Map::builder().capacity(entries).build()
+    }
+
+    /// Makes an empty map on a reclaimer of one's own. [`builder`](Map::builder) combines this with other settings.
+    #[must_use]
+    pub fn with_reclaimer(reclaimer: &Reclaimer) -> Map<K, V> {
+        Map::builder().reclaimer(reclaimer).build()
+    }
+}
+
+impl<K, V, S> Map<K, V, S> {
+    /// Makes an empty map with another hasher.
+    #[must_use]
+    pub fn with_hasher(hasher: S) -> Map<K, V, S> {
+        Map::builder().hasher(hasher).build()
+    }
+
+    /// Makes an empty map with room for so many entries, and another hasher.
+    ///
+    /// # Panics
+    /// If that is more than fits into memory.
+    #[must_use]
+    pub fn with_capacity_and_hasher(entries: usize, hasher: S) -> Map<K, V, S> {
+        Map::builder().capacity(entries).hasher(hasher).build()
+    }
+
+    /// Returns the reclaimer that removed entries go to, and whose guards the map takes.
+    #[must_use]
+    pub fn reclaimer(&self) -> &Reclaimer {
+        &self.reclaimer
+    }
+
+    /// Returns the hasher.
+    #[must_use]
+    pub fn hasher(&self) -> &S {
+        &self.hasher
+    }
+
+    /// Opens a section, and returns a view of the map that needs no guards: see [`Pinned`].
+    #[inline]
+    pub fn pin(&self) -> Pinned<'_, K, V, S> {
+        Pinned::new(self, self.reclaimer.pin())
+    }
+
+    /// Returns a handle for this thread's hot loop, which opens sections faster: see [`MapHandle`].
+    #[must_use]
+    pub fn handle(&self) -> MapHandle<'_, K, V, S> {
+        MapHandle::new(self)
+    }
+
+    /// Returns the number of entries: exactly, while nobody inserts or removes. Otherwise it is the number at some time, give
+    /// or take the calls that are under way.
+    ///
+    /// It costs a load for each CPU, up to 16.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.sum()
+    }
+
+    /// Returns whether [`len`](Map::len) is 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns how many entries there may be before the table grows.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        room(self.list.table.buckets())
+    }
+
+    /// # Panics
+    /// If the guard is not of the map's reclaimer: it would keep nothing from being freed.
+    #[inline]
+    fn check(&self, guard: &Guard<'_>) {
+        #[cold]
+        #[inline(never)]
+        fn foreign() -> ! {
+            panic!("the guard is of another reclaimer than the map's (`Map::reclaimer`)");
+        }
+        if !guard.belongs_to(&self.reclaimer) {
+            foreign();
+        }
+    }
+
+    /// Returns the entries, in no particular order.
+    ///
+    /// It sees each key that is there from the first call of `next` to the last, exactly once. Of what is inserted, replaced or removed
+    /// meanwhile, it may see the old or the new state.
+    ///
+    /// It costs a load for each bucket, and for each entry two.
+    ///
+    /// ```
+    /// use barrierd_structures::Map;
+    ///
+    /// let map = Map::from([(1, "a"), (2, "b")]);
+    /// let guard = map.reclaimer().pin();
+    /// assert_eq!(map.iter(&guard).map(|(key, _)| key).sum::<i32>(), 3);
+    /// ```
+    ///
+    /// # Panics
+    /// If the guard is another reclaimer's.
+    pub fn iter<'g>(&'g self, guard: &'g Guard<'_>) -> Iter<'g, K, V> {
+        self.check(guard);
+        // SAFETY: the guard is of the map's reclaimer.
+        unsafe { Iter::new(&self.list) }
+    }
+
+    /// Returns the keys: as [`iter`](Map::iter).
+    ///
+    /// # Panics
+    /// If the guard is another reclaimer's.
+    pub fn keys<'g>(&'g self, guard: &'g Guard<'_>) -> Keys<'g, K, V> {
+        Keys(self.iter(guard))
+    }
+
+    /// Returns the values: as [`iter`](Map::iter).
+    ///
+    /// # Panics
+    /// If the guard is another reclaimer's.
+    pub fn values<'g>(&'g self, guard: &'g Guard<'_>) -> Values<'g, K, V> {
+        Values(self.iter(guard))
+    }
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher> Map<K, V, S> {
+    /// The hash by which entries are ordered.
+    ///
+    /// Buckets are told apart by its first bits. The product's depend on all of the hasher's, also where that gives small numbers.
+    /// It is one to one, so it makes no two hashes equal.
+    #[inline]
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        let product = self.hasher.hash_one(key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "no bits are left that it could cut off"
+        )]
+        let first = (product >> (u64::BITS - usize::BITS)) as usize;
+        first
+    }
+
+    /// # Safety
+    /// A section of the map's reclaimer is open for `'g`.
+    #[inline]
+    unsafe fn lookup<'g, Q>(&'g self, key: &Q) -> Option<&'g Node<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        // SAFETY: the caller's promise.
+        unsafe { self.list.lookup(hash, |own| own.borrow() == key) }
+    }
+
+    /// Returns the value of a key.
+    ///
+    /// It runs no fence and no atomic read-modify-write, and waits for nobody. If the key's own value is replaced again and again
+    /// just as it looks, it follows. The first search in a bucket after the table grew also puts the bucket into the list.
+    ///
+    /// ```
+    /// use barrierd_structures::Map;
+    ///
+    /// let map = Map::from([(String::from("a"), 1)]);
+    /// let guard = map.reclaimer().pin();
+    /// assert_eq!(map.get("a", &guard), Some(&1));
+    /// assert_eq!(map.get("b", &guard), None);
+    /// ```
+    ///
+    /// # Panics
+    /// If the guard is another reclaimer's. Whatever `Hash` and `Eq` of the key panic with comes out, and changes nothing; so it is
+    /// with all methods.
+    #[inline]
+    pub fn get<'g, Q>(&'g self, key: &Q, guard: &'g Guard<'_>) -> Option<&'g V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.check(guard);
+        // SAFETY: the guard is of the map's reclaimer.
+        unsafe { self.lookup(key) }.map(|node| &node.value)
+    }
+
+    /// Returns the key that is in the map, and its value: as [`get`](Map::get).
+    ///
+    /// # Panics
+    /// If the guard is another reclaimer's.
+    #[inline]
+    pub fn get_key_value<'g, Q>(&'g self, key: &Q, guard: &'g Guard<'_>) -> Option<(&'g K, &'g V)>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.check(guard);
+        // SAFETY: the guard is of the map's reclaimer.
+        unsafe { self.lookup(key) }.map(|node| (&node.key, &node.value))
+    }
+
+    /// Returns whether the key is there: as [`get`](Map::get).
+    ///
+    /// # Panics
+    /// If the guard is another reclaimer's.
+    #[inline]
+    pub fn contains_key<Q>(&self, key: &Q, guard: &Guard<'_>) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.get(key, guard).is_some()
+    }
+}

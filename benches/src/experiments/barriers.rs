@@ -179,8 +179,9 @@ fn timed(work: impl FnOnce()) -> f64 {
 fn alone(bench: &mut Bench, daemon: Option<&Barrier>) -> Vec<(String, Samples)> {
     let ways = ways(daemon);
     let mut bars = Bars {
-        title: "A barrier, us, logarithmic (median, quartiles)".into(),
+        title: "A barrier, us (median, quartiles)".into(),
         log: true,
+        better: Some(Better::Lower),
         ..Bars::default()
     };
     let mut table = Table::new(

@@ -23,8 +23,8 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
 A value of 64 bytes is read over and over on one CPU, while another thread, on another CPU, replaces it never, once a \
 millisecond, or once in 10 us; and what a replacement costs on one thread. All of them are used from safe code, except seize's \
 row, where a cell was built by hand. `reader` is this project's `Rcu::reader`, `read` is `Rcu::read`; arc-swap's `Cache` and \
-the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for readers. *Values at \
-most* is how many were there at any time, beside a reader and a writer in 10 us, the current one included.",
+the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for readers. *Values \
+alive at most* is how many were there at any time, beside a reader and a writer in 10 us, the current one included.",
     run,
     job: Some(job),
 };
@@ -33,10 +33,12 @@ const ALONE: &str = "read, nobody writes";
 const SELDOM: &str = "read, a writer each ms";
 const OFTEN: &str = "read, a writer in 10 us";
 const STORE: &str = "replace";
-const ALIVE: &str = "values at most";
+const ALIVE: &str = "values alive at most";
 /// Each with its unit.
 const ROWS: [(&str, &str); 5] =
     [(ALONE, "ns"), (SELDOM, "ns"), (OFTEN, "ns"), (STORE, "ns"), (ALIVE, "values")];
+/// The title of its table in the overview.
+const SHORT: &str = "A value that is read all the time, by cells in safe code (seize: by hand)";
 /// Between row and contestant, in the job's output.
 const BAR: &str = "|";
 /// What ratios are of.
@@ -47,8 +49,14 @@ fn run(bench: &mut Bench) {
         Ok(samples) => samples,
         Err(error) => return bench.report.miss(error),
     };
-    let mut bars = Bars { title: "A cell's read, ns".into(), log: true, ..Bars::default() };
+    let mut bars = Bars {
+        title: "A cell's read, ns".into(),
+        log: true,
+        better: Some(Better::Lower),
+        ..Bars::default()
+    };
     for (row, unit) in ROWS {
+        let full = if row == ALIVE { row.to_owned() } else { format!("{row}, {unit}") };
         let mut table = Table::new(["", unit, "x of arc-swap's load"]);
         let mut group = Vec::new();
         for name in &samples.names {
@@ -57,12 +65,13 @@ fn run(bench: &mut Bench) {
             let peer = samples.ratio(name, &format!("{row}{BAR}{PEER}"));
             let ratio = peer.map_or(String::new(), |ratio| number(ratio.median));
             table.row([who.to_owned(), spread.shown(), ratio]);
+            bench.report.headline_of(SHORT, &full, who, number(spread.median));
             group.push((who.to_owned(), spread));
         }
         let entries: Vec<(String, f64)> =
             group.iter().map(|(who, spread)| (who.clone(), spread.median)).collect();
-        bench.report.principal(&format!("cell: {row}, {unit}"), Better::Lower, entries);
-        bench.report.table(&format!("{row}, {unit}"), &table);
+        bench.report.principal(&format!("cell: {full}"), Better::Lower, entries);
+        bench.report.table(&full, &table);
         if row.starts_with("read") {
             bars.groups.push((row.into(), group));
         }

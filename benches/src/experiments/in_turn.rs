@@ -89,6 +89,7 @@ fn run(bench: &mut Bench) {
         x_log: true,
         y_log: true,
         series,
+        better: Some(Better::Lower),
     };
     let says = "objects in flight by number of threads that retire in turn";
     bench.report.picture("in_turn", &lines.svg(), says);

@@ -24,7 +24,8 @@ retirement to its destructor. Then the same while 100 more threads have taken pa
 the scheme's documentation asks of a thread that rests (kovan: `flush`; qsbr: to go offline). Each scheme in a process of \
 its own, in turn. *p50* and its like are each round's, of which the table has the median, and for p50 the quartiles; \
 *not freed* is what still waited when the writer ended. Nothing is left out: the beginning, in which sleepers are not yet \
-known as such, counts, and where a thread is preempted in a section, p99 is the time that it was away.",
+known as such, counts, and where a thread is preempted in a section, p99 is the time that it was away. *p99 later* is of the \
+run's second half alone, when the beginning is over.",
     run,
     job: Some(objects::job::<Latency>),
 };
@@ -38,6 +39,8 @@ const PACES: [(&str, &str); 4] = [
 ];
 /// Parts of a thousand, and what they are called.
 const PARTS: [(usize, &str); 4] = [(500, "p50"), (900, "p90"), (990, "p99"), (1000, "worst")];
+/// The p99 of what was freed in the run's second half.
+const LATER: &str = "p99 later";
 
 fn run(bench: &mut Bench) {
     let rounds = bench.effort.pick(1, 3, 9);
@@ -45,12 +48,21 @@ fn run(bench: &mut Bench) {
     let mut bars = Bars {
         title: "From retirement to destructor, p50 in us (median of the rounds, quartiles)".into(),
         log: true,
+        better: Some(Better::Lower),
         ..Bars::default()
     };
     for (pace, called) in PACES {
         let busy = pace.replace("+100", "+0");
-        let mut table =
-            Table::new(["", "p50, us", "p90", "p99", "worst", "not freed", "p50, x of none idle"]);
+        let mut table = Table::new([
+            "",
+            "p50, us",
+            "p90",
+            "p99",
+            LATER,
+            "worst",
+            "not freed",
+            "p50, x of none idle",
+        ]);
         let mut group = Vec::new();
         for (name, own) in &all {
             let figure = |pace: &str, part: &str| own.of(&format!("{pace} {part}"));
@@ -63,6 +75,7 @@ fn run(bench: &mut Bench) {
                 p50.shown(),
                 median("p90"),
                 median("p99"),
+                median(LATER),
                 median("worst"),
                 median("left"),
                 ratio.map_or(String::new(), |alone| number(p50.median / alone.median)),
@@ -76,7 +89,7 @@ fn run(bench: &mut Bench) {
                 );
             }
         }
-        for (_, part) in &PARTS[..3] {
+        for part in ["p50", "p90", "p99", LATER] {
             let what = format!("retired to freed, {called}, {part}, us");
             let entries = objects::medians(&all, &format!("{pace} {part}"));
             bench.report.principal(&what, Better::Lower, entries);
@@ -104,19 +117,24 @@ impl Scenarios for Latency {
             return false;
         };
         let time = Duration::from_millis(effort.pick(20, 200, 1000));
-        let left = paced(scheme, Duration::from_micros(every), idle, time);
-        let times = sorted(latencies_us());
+        let (left, first_half) = paced(scheme, Duration::from_micros(every), idle, time);
+        let times = sorted(latencies_us(0));
         // Of a scheme that has freed nothing there is nothing to say.
         for (part, called) in PARTS.iter().filter(|_| !times.is_empty()) {
             samples.push(&format!("{scenario} {called}"), per_mille(&times, *part));
+        }
+        let later = sorted(latencies_us(first_half));
+        if !later.is_empty() {
+            samples.push(&format!("{scenario} {LATER}"), per_mille(&later, 990));
         }
         samples.push(&format!("{scenario} left"), left as f64);
         true
     }
 }
 
-/// Replaces at that pace beside a reader and so many threads that sleep; returns what is not freed at the end.
-fn paced<S: Scheme>(scheme: &S, every: Duration, idle: usize, time: Duration) -> u64 {
+/// Replaces at that pace beside a reader and so many threads that sleep; returns how many objects are not freed at the
+/// end, and how many were after half of the time.
+fn paced<S: Scheme>(scheme: &S, every: Duration, idle: usize, time: Duration) -> (u64, usize) {
     let (slot, stop) = (Slot::new(scheme), AtomicBool::new(false));
     let (asleep, end) = (Barrier::new(idle + 1), Barrier::new(idle + 1));
     thread::scope(|scope| {
@@ -134,8 +152,11 @@ fn paced<S: Scheme>(scheme: &S, every: Duration, idle: usize, time: Duration) ->
         scope.spawn(|| slot.read_until(scheme, &stop));
         let mut local = scheme.local();
         let (begin, mut retired) = (Instant::now(), 0);
-        let mut next = begin;
+        let (mut next, mut first_half) = (begin, None);
         while begin.elapsed() < time {
+            if first_half.is_none() && begin.elapsed() >= time / 2 {
+                first_half = Some(objects::noted());
+            }
             cpus::spin_until(next);
             next = Instant::now() + every;
             retired += 1;
@@ -143,6 +164,6 @@ fn paced<S: Scheme>(scheme: &S, every: Duration, idle: usize, time: Duration) ->
         }
         let left = retired.saturating_sub(freed());
         end.wait();
-        left
+        (left, first_half.unwrap_or(0))
     })
 }

@@ -7,7 +7,7 @@ use crate::effort::Effort;
 use crate::objects::{self, Scenarios, Slot, freed, last_freed_ns, mib, now_ns};
 use crate::picture::Lines;
 use crate::report::{Better, Table};
-use crate::schemes::{OURS, OVERVIEW, Scheme};
+use crate::schemes::{AGAIN, OURS, OVERVIEW, Scheme};
 use crate::stats::{Spread, number};
 use crate::turns::Samples;
 use std::sync::atomic::AtomicBool;
@@ -99,6 +99,7 @@ fn bounded(all: &[(&str, Samples)]) -> String {
 fn curve(bench: &mut Bench, all: &[(&str, Samples)]) {
     let series = all
         .iter()
+        .filter(|(name, _)| *name != AGAIN)
         .map(|(name, own)| {
             let points = (1..=POINTS)
                 .filter_map(|point| {
@@ -120,6 +121,7 @@ fn curve(bench: &mut Bench, all: &[(&str, Samples)]) {
         x_log: false,
         y_log: true,
         series,
+        better: Some(Better::Lower),
     };
     bench.report.picture(
         "stalled",

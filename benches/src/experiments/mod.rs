@@ -2,15 +2,19 @@
 
 mod barriers;
 mod cells;
+mod containers;
 mod flushes;
 mod growth;
 mod in_flight;
 mod in_turn;
 mod latency;
+mod maps;
 mod memory;
+mod papers;
 mod policy;
 mod reader;
 mod scale;
+mod starts;
 mod strangers;
 mod structures;
 mod system;
@@ -36,7 +40,7 @@ pub(crate) struct Experiment {
     pub(crate) job: Option<Job>,
 }
 
-pub(crate) const ALL: [Experiment; 16] = [
+pub(crate) const ALL: &[Experiment] = &[
     reader::EXPERIMENT,
     walks::EXPERIMENT,
     writer::EXPERIMENT,
@@ -45,8 +49,12 @@ pub(crate) const ALL: [Experiment; 16] = [
     in_flight::EXPERIMENT,
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
+    papers::EXPERIMENT,
     cells::EXPERIMENT,
+    containers::EXPERIMENT,
+    maps::EXPERIMENT,
     memory::EXPERIMENT,
+    starts::EXPERIMENT,
     policy::EXPERIMENT,
     barriers::EXPERIMENT,
     system::EXPERIMENT,

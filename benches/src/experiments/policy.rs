@@ -5,7 +5,7 @@ use crate::Bench;
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Lines;
-use crate::report::Table;
+use crate::report::{Better, Table};
 use crate::stats::number;
 use crate::turns::{self, Contestant, Samples};
 use barrierd_reclaim::{Reclaimer, Source};
@@ -86,6 +86,7 @@ fn run(bench: &mut Bench) {
         x_log: true,
         y_log: false,
         series,
+        better: Some(Better::Lower),
     };
     bench.report.picture("policy", &lines.svg(), "nanoseconds a retirement by how many may wait");
     bench.report.raw("policy", "ns or objects", &raw);

@@ -64,8 +64,11 @@ fn run(bench: &mut Bench) {
             Vec::new()
         }
     };
-    let mut bars =
-        Bars { title: "A reader's section, ns (median, quartiles)".into(), ..Bars::default() };
+    let mut bars = Bars {
+        title: "A reader's section, ns (median, quartiles)".into(),
+        better: Some(Better::Lower),
+        ..Bars::default()
+    };
     for discipline in DISCIPLINES {
         let mut table = Table::new(["", "ns", "x of crossbeam-epoch", "instructions"]);
         let mut group = Vec::new();
@@ -92,6 +95,12 @@ fn run(bench: &mut Bench) {
         }
         bench.report.table(discipline, &table);
         bars.groups.push((discipline.into(), group));
+        let named = |who| format!("{discipline}{BAR}{who}");
+        if let Some(ratio) =
+            times.ratio(&named(PEER), &named(HANDLE)).filter(|_| discipline == WALK)
+        {
+            bench.facts.insert("x epoch: walk", ratio.median);
+        }
         for (column, who) in [
             (OURS, HANDLE),
             (PEER, PEER),

@@ -4,7 +4,7 @@
 use super::Experiment;
 use crate::Bench;
 use crate::picture::Lines;
-use crate::report::Table;
+use crate::report::{Better, Table};
 use crate::stats::number;
 use crate::turns::{self, Contestant, Samples};
 use barrierd_bpf::layout::{CONTROL_BYTES, SLOT_BYTES};
@@ -73,6 +73,7 @@ fn run(bench: &mut Bench) {
         x_log: true,
         y_log: true,
         series,
+        better: Some(Better::Lower),
     };
     bench.report.picture(
         "scan",
@@ -90,6 +91,7 @@ fn run(bench: &mut Bench) {
         x_log: true,
         y_log: true,
         series,
+        better: Some(Better::Lower),
     };
     bench.report.picture(
         "threads",

@@ -8,7 +8,7 @@ use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
-use crate::schemes::{self, OURS, OVERVIEW, PEER, Scheme, Setting, Visitor};
+use crate::schemes::{self, NOTHING_FREED, OURS, OVERVIEW, PEER, Scheme, Setting, Visitor};
 use crate::stats::number;
 use crate::structures::cell::Cell;
 use crate::structures::map::Map;
@@ -31,7 +31,8 @@ buckets as keys (half of the keys are in it; of 100 operations so many are reads
 removals), and a read-copy-update cell that one more thread replaces every 10 us or every ms (only reads are \
 counted). Million operations a second of all threads together, the median of the rounds, and in parentheses the \
 ratio to crossbeam-epoch in the same round. Every configuration has a process of its own, in which the schemes take \
-turns. More threads than CPUs: guards are preempted in the midst of a section.
+turns. *Apart* is how long a cache line takes from one CPU to the other and back, measured in each round; rounds at two \
+distances are two columns. More threads than CPUs: guards are preempted in the midst of a section.
 
 Hazard pointers (ours and haphazard's) walk the map by Michael's own rules: they look again at each link, and their \
 reads help unlinking. Robust guards and kovan's go by these rules where they meet a removed node. sdd's nodes are \
@@ -79,6 +80,11 @@ const COVER: [&str; 4] = ["stack", "queue", "map 1Ki 90/10", "map 64Ki 90/10"];
 /// Between the turns' samples: nanoseconds of a line's way there and back.
 const PING_PONG: &str = "(ping-pong ns)";
 
+/// CPUs whose ping-pong takes no longer than this are near: they share a core, or at least a cache.
+const NEAR_NS: f64 = 80.0;
+/// So many rounds of a distance make a column.
+const ENOUGH_ROUNDS: usize = 3;
+
 /// Operations between two looks at the clock.
 const BATCH: u64 = 256;
 
@@ -88,6 +94,7 @@ fn run(bench: &mut Bench) {
     let mut bars = Bars {
         title: format!("Throughput on {cpus} threads, x of crossbeam-epoch"),
         mark: Some((1.0, PEER.into())),
+        better: Some(Better::Higher),
         ..Bars::default()
     };
     for (allocator, suffix) in [(Allocator::System, ""), (Allocator::Mimalloc, ", on mimalloc")] {
@@ -101,20 +108,23 @@ fn run(bench: &mut Bench) {
                 Allocator::System | Allocator::Counted => cpus::thread_counts(),
                 Allocator::Mimalloc => vec![1, cpus],
             };
-            let mut columns: Vec<(usize, Samples)> = Vec::new();
+            let mut columns: Vec<Column> = Vec::new();
             for threads in counts {
                 let task = format!("structures {threads} {row}");
                 match job::done(bench, allocator, &task, Duration::from_secs(180)) {
-                    Ok(samples) => columns.push((threads, samples)),
+                    Ok(samples) => columns.extend(by_distance(threads, &samples)),
                     Err(error) => bench.report.miss(error),
                 }
             }
             table(bench, &format!("{row}{suffix}"), &columns);
-            for (threads, samples) in columns {
-                if allocator == Allocator::System && threads == cpus {
-                    picture(bench, &mut bars, row, &samples);
-                }
-                raw.push((format!("{row}{suffix}, {threads} threads"), samples));
+            // Of two distances the one that most rounds were at stands for the project.
+            let most = columns.iter().filter(|column| column.threads == cpus);
+            let most = most.max_by_key(|column| column.samples.rounds[0].len());
+            if let Some(column) = most.filter(|_| allocator == Allocator::System) {
+                picture(bench, &mut bars, row, column);
+            }
+            for Column { called, samples, .. } in columns {
+                raw.push((format!("{row}{suffix}, {called}"), samples));
             }
         }
     }
@@ -127,16 +137,39 @@ fn run(bench: &mut Bench) {
     bench.report.raw("structures", "million operations a second", &raw);
 }
 
-fn counted(threads: usize) -> String {
-    if threads == 1 { "1 thread".into() } else { format!("{threads} threads") }
+/// So many threads' samples, with their CPUs at one distance.
+struct Column {
+    threads: usize,
+    called: String,
+    samples: Samples,
 }
 
-fn table(bench: &mut Bench, title: &str, columns: &[(usize, Samples)]) {
-    let Some((_, first)) = columns.first() else { return };
-    let head = columns.iter().map(|(threads, _)| counted(*threads));
+/// Returns the samples by the distance of the CPUs in each round, where two distances occur.
+fn by_distance(threads: usize, samples: &Samples) -> Vec<Column> {
+    let called = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+    let column = |samples: &Samples| {
+        let distance = samples.of(PING_PONG);
+        let apart = distance.map(|it| format!("{called}, {} ns apart", number(it.median)));
+        Column {
+            threads,
+            called: apart.unwrap_or_else(|| called.clone()),
+            samples: samples.clone(),
+        }
+    };
+    match samples.split(PING_PONG, NEAR_NS) {
+        Some(both) if both.iter().all(|one| one.rounds[0].len() >= ENOUGH_ROUNDS) => {
+            both.iter().map(column).collect()
+        }
+        _ => vec![column(samples)],
+    }
+}
+
+fn table(bench: &mut Bench, title: &str, columns: &[Column]) {
+    let Some(Column { samples: first, .. }) = columns.first() else { return };
+    let head = columns.iter().map(|column| column.called.clone());
     let mut table = Table::new(std::iter::once(String::new()).chain(head));
     for name in first.names.iter().filter(|name| *name != PING_PONG) {
-        let cells = columns.iter().map(|(_, samples)| {
+        let cells = columns.iter().map(|Column { samples, .. }| {
             let (Some(own), Some(ratio)) = (samples.of(name), samples.ratio(name, PEER)) else {
                 return String::new();
             };
@@ -148,13 +181,13 @@ fn table(bench: &mut Bench, title: &str, columns: &[(usize, Samples)]) {
         });
         table.row(std::iter::once(name.clone()).chain(cells));
     }
-    for (threads, samples) in columns {
+    for Column { threads, called, samples } in columns {
         let entries: Vec<(String, f64)> = samples
             .names
             .iter()
             .filter_map(|name| Some((name.clone(), samples.of(name)?.median)))
             .collect();
-        let what = format!("{title}, {}, M/s", counted(*threads));
+        let what = format!("{title}, {called}, M/s");
         bench.report.contest(&what, Better::Higher, entries.clone());
         if BY_BIRTHS_TOO.contains(&title) && *threads <= cpus::allowed().len() {
             bench.report.principal_robust(&what, Better::Higher, entries);
@@ -164,7 +197,8 @@ fn table(bench: &mut Bench, title: &str, columns: &[(usize, Samples)]) {
 }
 
 /// The schemes' bars for one structure, and the overview's cells.
-fn picture(bench: &mut Bench, bars: &mut Bars, row: &str, samples: &Samples) {
+fn picture(bench: &mut Bench, bars: &mut Bars, row: &str, column: &Column) {
+    let Column { called, samples, .. } = column;
     let group = samples
         .names
         .iter()
@@ -173,12 +207,21 @@ fn picture(bench: &mut Bench, bars: &mut Bars, row: &str, samples: &Samples) {
         .filter_map(|name| Some((name.clone(), samples.ratio(name, PEER)?)))
         .collect();
     bars.groups.push((row.into(), group));
+    for (fact, on, peer) in [
+        ("x epoch: map 64Ki 90/10", "map 64Ki 90/10", PEER),
+        ("x epoch: map 64Ki 50/50", "map 64Ki 50/50", PEER),
+        ("x epoch: stack", "stack", PEER),
+        ("x nothing freed: map 64Ki 50/50", "map 64Ki 50/50", NOTHING_FREED),
+    ] {
+        if let Some(ratio) = samples.ratio(OURS, peer).filter(|_| on == row) {
+            bench.facts.insert(fact, ratio.median);
+        }
+    }
     for name in OVERVIEW {
         if let Some(own) =
             samples.of(name).filter(|_| ["stack", "queue", "map 64Ki 90/10"].contains(&row))
         {
-            let cpus = cpus::allowed().len();
-            let what = format!("{row}, {cpus} threads, million operations a second");
+            let what = format!("{row}, {called}, million operations a second");
             bench.report.headline(&what, name, number(own.median));
         }
     }

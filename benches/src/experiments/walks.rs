@@ -73,6 +73,7 @@ fn run(bench: &mut Bench) {
         x_log: true,
         y_log: true,
         series,
+        better: Some(Better::Lower),
     };
     bench.report.picture("walks", &lines.svg(), "nanoseconds a node by a list's length, by scheme");
     let raw: Vec<(String, Samples)> =

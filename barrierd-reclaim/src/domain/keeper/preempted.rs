@@ -118,7 +118,7 @@ fn nothing_is_stranded(world: World, mut keeper: Keeper, what: &dyn core::fmt::D
     assert_eq!(world.freed.load(Relaxed), world.retired.load(Relaxed), "{what:?}: again");
 }
 
-#[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+#[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
 #[test]
 fn a6_the_owner_is_held_up() {
     let mut places = 0;
@@ -146,7 +146,7 @@ fn a6_the_owner_is_held_up() {
     assert!(places > 500, "{places}");
 }
 
-#[cfg_attr(barrierd_plain, ignore = "there is no membarrier")]
+#[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
 #[test]
 fn a6_the_taker_is_held_up() {
     let mut places = 0;

@@ -7,7 +7,7 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crossbeam_epoch::{default_collector, drain};
 use patched::{Counted, settle};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -118,7 +118,7 @@ fn the_last_task_goes_to_one_of_two() {
 #[test]
 fn thieves_under_growth() {
     let live = Arc::new(AtomicUsize::new(0));
-    let (before, sum) = (default_collector().stats().retired, AtomicUsize::new(0));
+    let (before, sum) = (default_collector().stats().retired, AtomicU64::new(0));
     let worker = Worker::new_fifo();
     let (injector, stop) = (Injector::new(), AtomicBool::new(false));
     let stealers: Vec<Stealer<Counted>> = (0..3).map(|_| worker.stealer()).collect();
@@ -135,7 +135,7 @@ fn thieves_under_growth() {
                         _ => injector.steal_batch_and_pop(&own),
                     };
                     for task in task.success().into_iter().chain(std::iter::from_fn(|| own.pop())) {
-                        sum.fetch_add(task.number() as usize, SeqCst);
+                        sum.fetch_add(task.number(), SeqCst);
                     }
                 }
             });
@@ -149,7 +149,7 @@ fn thieves_under_growth() {
                     if pushed % 3 == 0 { injector.push(task) } else { worker.push(task) }
                 }
                 while let Some(task) = worker.pop() {
-                    sum.fetch_add(task.number() as usize, SeqCst);
+                    sum.fetch_add(task.number(), SeqCst);
                 }
             }
         }
@@ -158,7 +158,7 @@ fn thieves_under_growth() {
         }
         stop.store(true, SeqCst);
     });
-    assert_eq!(sum.load(SeqCst) as u64, pushed * (pushed + 1) / 2);
+    assert_eq!(sum.load(SeqCst), pushed * (pushed + 1) / 2);
     assert_eq!(live.load(SeqCst), 0);
     assert!(default_collector().stats().retired > before, "the patch is not in force");
     drop(worker);

@@ -1,0 +1,349 @@
+//! The table: where each bucket's dummy lies, how the table grows, and how a bucket comes into the list.
+//!
+//! It knows of nodes no more than their headers, and retires nothing.
+//!
+//! # Buckets and keys
+//! Nodes are ordered by their hashes. In a table of 2^k buckets, a bucket is all hashes that begin with the same k bits, and its
+//! key is the least of them: those k bits, and zeros. Twice as many buckets keep all keys and add one in the middle of each
+//! bucket. So a bucket's slot never moves: keys that end in the same number of zeros came with the same doubling, and share
+//! a segment, in the order of their first bits.
+//!
+//! A slot is the link behind its bucket's dummy, and nothing else: a link *to* the dummy is the bucket's key, from which the slot
+//! follows. So whoever meets the next bucket's dummy need not touch it to know that it is beyond.
+//!
+//! # How a bucket comes into the list
+//! Its slot begins as 0. The thread that exchanges that for the mark alone owns the slot. It searches for the place from a bucket
+//! before; stores, with the mark, where the slot will lead; and links the dummy by an exchange of the link before it, as any
+//! node is inserted. Then it takes the mark off. Until the exchange, no link leads to the slot, so nobody else writes it: threads
+//! that find it by the table see 0 or the mark, and go by a bucket before, which is slower and no less right. They need not
+//! wait for the owner. From the exchange on, threads come to it along the list too. These know that it is linked, so they take no
+//! notice of the mark, and what they write is without it. Whoever finds the slot by the table and without a mark reads it by
+//! Acquire, from the Release that took the mark off.
+//!
+//! Readers do this as well as writers, once for a bucket. They retire nothing: where a removed node is in the way, which the one
+//! who removed it is about to unlink, the owner stores 0 again, and leaves the bucket to the next comer.
+//!
+//! # Which slots exist
+//! The segment of a doubling is published before the mask that has its bits (Release), and a thread has a bucket's key only from
+//! a mask that it has loaded (Acquire), or from a link that was written by a thread that had (Release, Acquire).
+
+use super::link::{self, AtomicPtr, AtomicUsize, Link};
+use super::node::Header;
+use core::ptr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+
+const BITS: u32 = usize::BITS;
+/// The most bits that a bucket has: keys keep some zeros at their ends, for tags.
+const MOST_BITS: u32 = BITS - 4;
+
+pub(super) struct Table {
+    /// The bits of a hash that are its bucket's key: the first k of them, for 2^k buckets.
+    mask: AtomicUsize,
+    /// The slots of all keys with that many zeros at the end; of key 0, at the end of the array. Those of the first size are
+    /// one allocation, which begins there.
+    segments: [AtomicPtr<Link>; BITS as usize + 1],
+    first_bits: u32,
+}
+
+/// What remains of a list, from a link on.
+pub(super) struct Position<'t> {
+    pub(super) link: &'t Link,
+    /// What the link was.
+    pub(super) seen: *mut (),
+}
+
+fn layout(slots: usize) -> Option<Layout> {
+    Layout::array::<Link>(slots).ok()
+}
+
+/// Returns so many slots with 0 in them, or null.
+fn allocate(slots: usize) -> *mut Link {
+    let Some(layout) = layout(slots) else { return ptr::null_mut() };
+    #[cfg(not(all(barrierd_loom, test)))]
+    // SAFETY: not of size 0.
+    let segment = unsafe { alloc_zeroed(layout) }.cast::<Link>();
+    #[cfg(all(barrierd_loom, test))]
+    // SAFETY: not of size 0, and each slot is written within it. loom's atomics are not valid as zeros.
+    let segment = unsafe {
+        let segment = alloc_zeroed(layout).cast::<Link>();
+        (0..slots).for_each(|slot| segment.add(slot).write(Link::new(link::none())));
+        segment
+    };
+    segment
+}
+
+/// # Safety
+/// `segment` came from `allocate(slots)`, and nobody uses it any more.
+unsafe fn deallocate(segment: *mut Link, slots: usize) {
+    if let Some(layout) = layout(slots) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            #[cfg(all(barrierd_loom, test))]
+            ptr::slice_from_raw_parts_mut(segment, slots).drop_in_place();
+            dealloc(segment.cast(), layout);
+        }
+    }
+}
+
+impl Table {
+    /// Makes a table of at least so many buckets, and at least two; the first one is in the list.
+    pub(super) fn new(buckets: usize) -> Table {
+        let bits = buckets.max(2).checked_next_power_of_two().map_or(BITS, usize::trailing_zeros);
+        assert!(bits <= MOST_BITS, "capacity overflow");
+        let slots = 1 << bits;
+        let first = allocate(slots);
+        if first.is_null() {
+            let layout = layout(slots).expect("capacity overflow");
+            std::alloc::handle_alloc_error(layout);
+        }
+        let segments = core::array::from_fn(|zeros| {
+            let segment = match BITS - u32::try_from(zeros).expect("at most BITS") {
+                0 => first,
+                // SAFETY: 2^(own - 1) slots from 2^(own - 1) on, of 2^bits.
+                own if own <= bits => unsafe { first.add(1 << (own - 1)) },
+                _ => ptr::null_mut(),
+            };
+            AtomicPtr::new(segment)
+        });
+        let table =
+            Table { mask: AtomicUsize::new(!0 << (BITS - bits)), segments, first_bits: bits };
+        table.first().store(link::end(), Relaxed);
+        table
+    }
+
+    /// The number of buckets.
+    pub(super) fn buckets(&self) -> usize {
+        1 << self.mask.load(Relaxed).count_ones()
+    }
+
+    /// The slot of the first bucket, where the list begins.
+    pub(super) fn first(&self) -> &Link {
+        // SAFETY: it is there from the beginning.
+        unsafe { self.slot(0) }
+    }
+
+    /// # Safety
+    /// `key` is a bucket's, of a mask that this thread has loaded, or has it from a link: "Which slots exist" above.
+    #[inline]
+    pub(super) unsafe fn slot(&self, key: usize) -> &Link {
+        let zeros = key.trailing_zeros();
+        // Relaxed: it was published before the key.
+        let segment = self.segments[zeros as usize].load(Relaxed);
+        // SAFETY: the bits before the last one that is set count the keys with as many zeros; for key 0, that is 0.
+        unsafe { &*segment.add(key.wrapping_shr(zeros) >> 1) }
+    }
+
+    /// The slot behind the dummy that a link leads to.
+    #[inline]
+    pub(super) fn behind(&self, dummy: *mut ()) -> &Link {
+        // SAFETY: from a link of the list, loaded by Acquire.
+        unsafe { self.slot(link::key(dummy)) }
+    }
+
+    /// Returns where a search for this hash begins, and what is there: the slot of its bucket or, if that is not in the list
+    /// yet, of one before.
+    ///
+    /// # Safety
+    /// The caller has a section open of the reclaimer that the list's nodes are retired to, as long as it uses the result.
+    #[inline]
+    pub(super) unsafe fn start(&self, hash: usize) -> Position<'_> {
+        // Acquire: the segments of the mask are there (`grow`).
+        let mask = self.mask.load(Acquire);
+        // SAFETY: of the mask that was loaded.
+        let link = unsafe { self.slot(hash & mask) };
+        // Acquire: what it leads to was published by a Release.
+        let seen = link.load(Acquire);
+        if link::is_ready(seen) {
+            return Position { link, seen };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.start_anew(hash, mask) }
+    }
+
+    /// # Safety
+    /// As for `start`, and `mask` was loaded.
+    #[cold]
+    #[inline(never)]
+    unsafe fn start_anew(&self, hash: usize, mask: usize) -> Position<'_> {
+        // SAFETY: the caller's promise.
+        let link = unsafe { self.opened(hash & mask, mask) };
+        Position { link, seen: link.load(Acquire) }
+    }
+
+    /// Puts a bucket into the list, and the one before that it needs. Returns its slot; or, if another thread is at it, or a
+    /// removed node in the way, the slot of one before, which is in the list.
+    ///
+    /// # Safety
+    /// As for `start`, and `bucket` is one of `mask`, which was loaded.
+    unsafe fn opened(&self, bucket: usize, mask: usize) -> &Link {
+        // SAFETY: `bucket` is one of `mask`.
+        let own = unsafe { self.slot(bucket) };
+        if link::is_ready(own.load(Acquire)) {
+            return own;
+        }
+        // The bucket just before, if it is there already. Else the one that this one is a half of. The first one is there
+        // always, so this ends, after as many steps as the bucket's key has bits set.
+        // SAFETY: a bucket of `mask` as well.
+        let neighbour = unsafe { self.slot(bucket - (mask & mask.wrapping_neg())) };
+        let before = match link::is_ready(neighbour.load(Acquire)) {
+            true => neighbour,
+            // SAFETY: the caller's promise.
+            false => unsafe { self.opened(bucket & (bucket - 1), mask) },
+        };
+        // Relaxed: the slot says nothing yet. Only its owner goes on.
+        let owned = link::marked(link::none());
+        if own.compare_exchange(link::none(), owned, Relaxed, Relaxed).is_err() {
+            return if link::is_ready(own.load(Acquire)) { own } else { before };
+        }
+        loop {
+            // SAFETY: the caller's promise; `before` is in the list.
+            let Some(Position { link, seen }) = (unsafe { self.position(before, bucket - 1) })
+            else {
+                // Nobody else has written it, since no link leads to it.
+                own.store(link::none(), Relaxed);
+                return before;
+            };
+            let behind = link::marked(seen);
+            own.store(behind, Relaxed);
+            // Release: whoever comes along this link sees what is behind it. As a node that is inserted: it fails if the link
+            // has changed, or belongs to a node that was removed.
+            if link.compare_exchange(seen, link::dummy(bucket), Release, Relaxed).is_ok() {
+                // Release: with what it leads to, for those who come by the table. If it fails, someone who came along the
+                // list has changed the slot, and thereby taken off the mark.
+                let ready = link::unmarked(behind);
+                let _ = own.compare_exchange(behind, ready, Release, Relaxed);
+                return own;
+            }
+        }
+    }
+
+    /// Returns the link from the last node or dummy whose key is at most `bound`, unless a removed node is in the way.
+    ///
+    /// # Safety
+    /// As for `start`, and `from` is in the list.
+    unsafe fn position<'t>(&'t self, from: &'t Link, bound: usize) -> Option<Position<'t>> {
+        let mut link = from;
+        let mut seen = link.load(Acquire);
+        loop {
+            // A slot's mark says nothing to those who know it to be linked.
+            let here = link::unmarked(seen);
+            if link::is_dummy(here) {
+                if link::is_beyond(here, bound) {
+                    return Some(Position { link, seen });
+                }
+                link = self.behind(here);
+                seen = link.load(Acquire);
+                continue;
+            }
+            // SAFETY: a node that was loaded from a link of the list; the caller has a guard.
+            let node = unsafe { &*here.cast::<Header>() };
+            if node.hash > bound {
+                return Some(Position { link, seen });
+            }
+            let next = node.next.load(Acquire);
+            if link::is_marked(next) {
+                return None;
+            }
+            (link, seen) = (&node.next, next);
+        }
+    }
+
+    /// Doubles the number of buckets, if there are still `buckets` of them. They come into the list one by one, when they
+    /// are looked for. Without memory it leaves things as they are.
+    pub(super) fn grow(&self, buckets: usize) {
+        let mask = self.mask.load(Acquire);
+        let bits = mask.count_ones() + 1;
+        if 1 << mask.count_ones() != buckets || bits > MOST_BITS {
+            return;
+        }
+        let segment = &self.segments[(BITS - bits) as usize];
+        // Acquire: the slots are zeros to those who get the mask from this thread.
+        if segment.load(Acquire).is_null() {
+            let new = allocate(buckets);
+            if new.is_null() {
+                return;
+            }
+            if segment.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire).is_err() {
+                // Another thread was faster.
+                // SAFETY: allocated above, and never published.
+                unsafe { deallocate(new, buckets) };
+            }
+        }
+        let wider = mask >> 1 | 1 << (BITS - 1);
+        // Release: the segment comes before the mask. If it fails, another thread has done it.
+        let _ = self.mask.compare_exchange(mask, wider, Release, Relaxed);
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let slots = |bits: u32| if bits == 0 { 1 } else { 1 << (bits - 1) };
+        for bits in self.first_bits + 1..=MOST_BITS {
+            let segment = self.segments[(BITS - bits) as usize].load(Acquire);
+            if !segment.is_null() {
+                // SAFETY: allocated by `grow` with so many slots; nobody uses the table any more.
+                unsafe { deallocate(segment, slots(bits)) };
+            }
+        }
+        let first = self.segments[BITS as usize].load(Acquire);
+        // SAFETY: allocated by `new`, likewise.
+        unsafe { deallocate(first, 1 << self.first_bits) };
+    }
+}
+
+#[cfg(all(test, not(barrierd_loom)))]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// All slots of a size are different, and none moves when the table grows.
+    #[test]
+    fn each_bucket_has_a_slot_of_its_own_which_stays() {
+        let table = Table::new(4);
+        let mut before: Vec<(usize, *const Link)> = Vec::new();
+        for bits in 2..10u32 {
+            assert_eq!(table.buckets(), 1 << bits);
+            // SAFETY: of the mask as it is.
+            let slot = |key| ptr::from_ref(unsafe { table.slot(key) });
+            assert!(before.iter().all(|&(key, old)| slot(key) == old));
+            before = (0..1 << bits)
+                .map(|n: usize| n << (BITS - bits))
+                .map(|key| (key, slot(key)))
+                .collect();
+            let distinct: HashSet<_> = before.iter().map(|&(_, slot)| slot).collect();
+            assert_eq!(distinct.len(), 1 << bits);
+            table.grow(1 << bits);
+        }
+    }
+
+    /// Opened in any order, the dummies lie in the list in the order of their keys.
+    #[test]
+    fn the_dummies_are_in_order() {
+        let table = Table::new(64);
+        for n in 0..64usize {
+            // SAFETY: there are no nodes.
+            let _ = unsafe { table.start((n * 37 % 64) << (BITS - 6)) };
+        }
+        let (mut at, mut keys) = (table.first().load(Relaxed), vec![0]);
+        while !link::is_end(at) {
+            keys.push(link::key(at) >> (BITS - 6));
+            at = table.behind(at).load(Relaxed);
+        }
+        assert_eq!(keys, (0..64).collect::<Vec<_>>());
+    }
+
+    /// Whoever finds a bucket in the hands of another thread goes by one before, and waits for nobody.
+    #[test]
+    fn an_owner_that_stalls_keeps_nobody() {
+        let table = Table::new(8);
+        let key = 5 << (BITS - 3);
+        // SAFETY: of the mask as it is.
+        let own = unsafe { table.slot(key) };
+        own.store(link::marked(link::none()), Relaxed);
+        // SAFETY: there are no nodes.
+        let start = unsafe { table.start(key) };
+        assert!(!ptr::eq(start.link, own));
+        assert!(link::is_ready(start.seen));
+    }
+}

@@ -1,0 +1,41 @@
+//! What the stack and the queue ask of a reclamation scheme: to protect one pointer at a time.
+//!
+//! Every pointer that they follow was loaded from a source that never leads to a retired node: the stack's head, the queue's
+//! two ends. A node's own link is only handed on. So hazards and robust guards, which protect just what was not retired
+//! when it was loaded, serve as well as plain guards do, and one hazard is enough.
+
+use crate::sync::AtomicPtr;
+use core::ops::DerefMut;
+
+/// A scheme: see [`Protection`](crate::Protection), or a loom model.
+pub trait Protect: Sized + 'static {
+    /// Where nodes are retired to.
+    type Domain;
+    /// A node with what the scheme keeps beside it.
+    type Node<S>: DerefMut<Target = S>;
+    /// An open section.
+    type Section<'s>;
+
+    /// Makes a node.
+    fn alloc<S>(domain: &Self::Domain, value: S) -> *mut Self::Node<S>;
+
+    /// Frees a node.
+    ///
+    /// # Safety
+    /// From `alloc`, not retired, and nobody else has it.
+    unsafe fn free<S>(node: *mut Self::Node<S>);
+
+    /// Loads a pointer (Acquire). If the source never leads to a retired node, its node stays until the next call or until
+    /// the section ends.
+    fn protect<S>(
+        section: &mut Self::Section<'_>,
+        source: &AtomicPtr<Self::Node<S>>,
+    ) -> *mut Self::Node<S>;
+
+    /// Frees a node once no section holds it, on any thread.
+    ///
+    /// # Safety
+    /// From `alloc`, of the section's domain, unlinked by operations that happened before, retired once; and a node that is
+    /// freed is memory only: it owns nothing and borrows nothing.
+    unsafe fn retire<S: Send>(section: &mut Self::Section<'_>, node: *mut Self::Node<S>);
+}
