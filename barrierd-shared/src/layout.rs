@@ -88,6 +88,7 @@ pub(crate) const fn slots_bytes(readers: usize) -> u64 {
 /// # Panics
 ///
 /// If there is no such root.
+#[inline]
 pub(crate) fn root_at(index: usize) -> u64 {
     assert!(index < ROOTS, "there are {ROOTS} roots, no root {index}");
     ROOTS_AT + index as u64 * WORD

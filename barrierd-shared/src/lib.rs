@@ -11,6 +11,7 @@ mod blocks;
 mod cell;
 mod change;
 mod error;
+mod files;
 mod fork;
 mod journal;
 mod layout;

@@ -66,8 +66,8 @@ impl Reader {
         Err(JoinError::Full { role: "reader", slots: inner.readers })
     }
 
-    /// Opens a section: what is reached through the guard is not freed while it lives. Four loads and a store, on x86-64 without
-    /// any fence or locked instruction (arm64: one load fence); no system call.
+    /// Opens a section: what is reached through the guard is not freed while it lives. A few loads and a store; on x86-64 without any
+    /// fence or locked instruction (arm64: one load fence), and no system call.
     ///
     /// # Panics
     ///

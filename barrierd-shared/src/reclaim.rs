@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 
 use crate::change::Turn;
 use crate::error::{Held, WriteError};
+use crate::files::Inner;
 use crate::layout::{DEATHS, WORD, slot_at};
 use crate::lock::SlotLock;
-use crate::region::Inner;
 use crate::slots::{self, Scan};
 use crate::source::Source;
 use crate::steps::{Mutant, broken};

@@ -1,39 +1,30 @@
-//! A region: its two files, made, opened, checked and mapped.
+//! A region, as its users see it.
 //!
-//! This file owns what a header must say before anything else is believed. It knows nothing of what is done with the memory.
+//! This file owns the ways to get one. What its files must hold is `files.rs`'s.
 
-use std::fs::{File, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use barrierd_client::boot::BootId;
-use rustix::fs::{
-    FallocateFlags, Gid, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fchown,
-    fcntl_add_seals, memfd_create,
-};
+use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::error::{JoinError, RegionError};
-use crate::layout::{
-    BLOCKS, BOOT, BYTES, DATA_MAGIC, ID, MAGIC, MAX_READERS, MAX_WRITERS, READERS, SLOTS_MAGIC,
-    TOP, VERSION, VERSION_AT, WRITERS, slot_at, slots_bytes,
-};
-use crate::map::Map;
+use crate::files::{self, Inner, check, fill, new_file, new_path, random, slots_path};
+use crate::layout::{BLOCKS, MAX_READERS, MAX_WRITERS};
 use crate::reader::Reader;
-use crate::slots;
 use crate::stats::Stats;
 use crate::writer::{Writer, WriterOptions};
 
 /// How a region is to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    bytes: usize,
-    readers: usize,
-    writers: usize,
-    group: Option<u32>,
+    pub(crate) bytes: usize,
+    pub(crate) readers: usize,
+    pub(crate) writers: usize,
+    pub(crate) group: Option<u32>,
 }
 
 impl Options {
@@ -111,19 +102,11 @@ impl Options {
 #[derive(Clone)]
 pub struct Region(Arc<Inner>);
 
-pub(crate) struct Inner {
-    pub(crate) data: Map,
-    pub(crate) slots: Map,
-    pub(crate) data_file: File,
-    pub(crate) slots_file: File,
-    /// Device and inode, of either.
-    data_is: (u64, u64),
-    slots_is: (u64, u64),
-    pub(crate) readers: usize,
-    pub(crate) writers: usize,
-}
-
 impl Region {
+    fn of(files: Inner) -> Region {
+        Region(Arc::new(files))
+    }
+
     /// Makes a region at `path`, where there must be nothing. It is there at once and whole, or not at all; a crash
     /// in the middle leaves nothing but files of other names beside it.
     ///
@@ -149,7 +132,7 @@ impl Region {
                 }
                 done => done.map_err(RegionError::io(format!("link {path:?}"))),
             }?;
-            check(data, slots, true)
+            check(data, slots, true).map(Region::of)
         })();
         // Whether it is there or not does not matter.
         let _ = std::fs::remove_file(&unfinished);
@@ -179,7 +162,7 @@ impl Region {
             fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
                 .map_err(|errno| RegionError::io("seal a file in memory")(errno.into()))?;
         }
-        check(data, slots, true)
+        check(data, slots, true).map(Region::of)
     }
 
     /// Opens the region at `path`, for readers and writers.
@@ -188,7 +171,7 @@ impl Region {
     ///
     /// A [`RegionError`], which names what is wrong with it.
     pub fn open(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        open(path.as_ref(), true)
+        files::open(path.as_ref(), true).map(Region::of)
     }
 
     /// Opens the region at `path`, for readers alone: its data is mapped read-only, and no right to write it is needed.
@@ -197,7 +180,7 @@ impl Region {
     ///
     /// A [`RegionError`], which names what is wrong with it.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        open(path.as_ref(), false)
+        files::open(path.as_ref(), false).map(Region::of)
     }
 
     /// Opens the region of these two descriptors, for readers and writers if the first may be written, else for readers.
@@ -208,7 +191,7 @@ impl Region {
     pub fn from_descriptors(data: OwnedFd, slots: OwnedFd) -> Result<Region, RegionError> {
         let flags = rustix::fs::fcntl_getfl(&data)
             .map_err(|errno| RegionError::io("ask for a descriptor's mode")(errno.into()))?;
-        check(data.into(), slots.into(), flags & OFlags::ACCMODE == OFlags::RDWR)
+        check(data.into(), slots.into(), flags & OFlags::ACCMODE == OFlags::RDWR).map(Region::of)
     }
 
     /// Returns the descriptors of the data and of the slots.
@@ -284,176 +267,4 @@ impl std::fmt::Debug for Region {
             .field("writers", &self.0.writers)
             .finish_non_exhaustive()
     }
-}
-
-impl Inner {
-    /// Returns whether the descriptors are still the region's. A program that closes all of its descriptors, and opens others,
-    /// would otherwise ask another file who lives. Ask after the answers that it is to vouch for: a descriptor that is
-    /// the region's now was it then.
-    pub(crate) fn has_its_files(&self) -> bool {
-        let is =
-            |file: &File, is| file.metadata().is_ok_and(|found| (found.dev(), found.ino()) == is);
-        is(&self.data_file, self.data_is) && is(&self.slots_file, self.slots_is)
-    }
-}
-
-fn slots_path(path: &Path, id: u64) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{id:016x}"));
-    name.into()
-}
-
-fn new_path(path: &Path, id: u64) -> PathBuf {
-    let mut name = slots_path(path, id).into_os_string();
-    name.push(".new");
-    name.into()
-}
-
-/// A number that no other region has: a hash of nothing, under a key that the system gave.
-fn random() -> u64 {
-    RandomState::new().hash_one(std::process::id())
-}
-
-fn new_file(path: &Path) -> Result<File, RegionError> {
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).create_new(true).mode(0o600);
-    options.open(path).map_err(RegionError::io(format!("create {path:?}")))
-}
-
-/// Gives both files their length and their headers.
-fn fill(data: &File, slots: &File, id: u64, options: Options) -> Result<(), RegionError> {
-    let boot = BootId::current().map_err(RegionError::io("ask for the boot id"))?.words();
-    let lengths = [(data, options.bytes as u64), (slots, slots_bytes(options.readers))];
-    for (file, bytes) in lengths {
-        // Not ftruncate: where the file system is full, that is SIGBUS later.
-        fallocate(file, FallocateFlags::empty(), 0, bytes)
-            .map_err(|errno| RegionError::io(format!("allocate {bytes} bytes"))(errno.into()))?;
-    }
-    let put = |file: &File, at: u64, word: u64| {
-        file.write_all_at(&word.to_le_bytes(), at).map_err(RegionError::io("write a header"))
-    };
-    for (file, magic) in [(data, DATA_MAGIC), (slots, SLOTS_MAGIC)] {
-        put(file, MAGIC, magic)?;
-        put(file, VERSION_AT, VERSION)?;
-        put(file, READERS, options.readers as u64)?;
-        put(file, ID, id)?;
-    }
-    put(data, BYTES, options.bytes as u64)?;
-    put(data, WRITERS, options.writers as u64)?;
-    put(data, BOOT[0], boot[0])?;
-    put(data, BOOT[1], boot[1])?;
-    put(data, TOP, BLOCKS)?;
-    for reader in 0..options.readers {
-        put(slots, slot_at(reader), slots::NOBODY)?;
-    }
-    if let Some(group) = options.group {
-        for (file, mode) in [(data, 0o640), (slots, 0o660)] {
-            let done = fchown(file, None, Some(Gid::from_raw(group)))
-                .and_then(|()| fchmod(file, Mode::from_raw_mode(mode)));
-            done.map_err(|errno| {
-                RegionError::io(format!("give a file to group {group}"))(errno.into())
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn open(path: &Path, writable: bool) -> Result<Region, RegionError> {
-    let open = |path: &Path, writable: bool| {
-        let mut options = OpenOptions::new();
-        // A fifo in the region's place must not make this wait, nor a link lead elsewhere.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let opened = options.read(true).write(writable).custom_flags(flags).open(path);
-        opened.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => RegionError::NotFound { path: path.into() },
-            _ => RegionError::io(format!("open {path:?}"))(error),
-        })
-    };
-    let data = open(path, writable)?;
-    let header = Header::of(&data, "data", DATA_MAGIC)?;
-    let slots = open(&slots_path(path, header.id), true)?;
-    check(data, slots, writable)
-}
-
-/// The words that both files have, as they stand in the file.
-struct Header {
-    len: u64,
-    is: (u64, u64),
-    readers: usize,
-    id: u64,
-}
-
-impl Header {
-    fn of(file: &File, name: &'static str, magic: u64) -> Result<Header, RegionError> {
-        let about = file.metadata().map_err(RegionError::io(format!("look at the {name} file")))?;
-        let (len, is) = (about.len(), (about.dev(), about.ino()));
-        if !about.is_file() || len < 8 {
-            return Err(RegionError::Short { file: name, found: len, wanted: BLOCKS });
-        }
-        let found = read(file, MAGIC)?;
-        if found != magic {
-            return Err(RegionError::Foreign { file: name, found });
-        }
-        if len < BLOCKS.min(slots_bytes(1)) {
-            return Err(RegionError::Short { file: name, found: len, wanted: BLOCKS });
-        }
-        let found = read(file, VERSION_AT)?;
-        if found != VERSION {
-            return Err(RegionError::Version { found, known: VERSION });
-        }
-        let found = read(file, READERS)?;
-        let nonsense = RegionError::Nonsense { file: name, what: "readers", found };
-        let readers =
-            usize::try_from(found).ok().filter(|readers| (1..=MAX_READERS).contains(readers));
-        Ok(Header { len, is, readers: readers.ok_or(nonsense)?, id: read(file, ID)? })
-    }
-}
-
-/// Reads a word without mapping the file.
-fn read(file: &File, at: u64) -> Result<u64, RegionError> {
-    let mut word = [0; 8];
-    file.read_exact_at(&mut word, at).map_err(RegionError::io("read a header"))?;
-    Ok(u64::from_le_bytes(word))
-}
-
-/// Checks both files, and maps them.
-fn check(data: File, slots: File, writable: bool) -> Result<Region, RegionError> {
-    let header = Header::of(&data, "data", DATA_MAGIC)?;
-    let beside = Header::of(&slots, "slots", SLOTS_MAGIC)?;
-    if (header.id, header.readers) != (beside.id, beside.readers) {
-        return Err(RegionError::OtherSlots);
-    }
-    let bytes = read(&data, BYTES)?;
-    let nonsense = |what, found| RegionError::Nonsense { file: "data", what, found };
-    if bytes < BLOCKS || bytes % 8 != 0 {
-        return Err(nonsense("bytes", bytes));
-    }
-    let found = read(&data, WRITERS)?;
-    let writers = usize::try_from(found).ok().filter(|writers| (1..=MAX_WRITERS).contains(writers));
-    let writers = writers.ok_or_else(|| nonsense("writers", found))?;
-    for (file, found, wanted) in
-        [("data", header.len, bytes), ("slots", beside.len, slots_bytes(header.readers))]
-    {
-        if found < wanted {
-            return Err(RegionError::Short { file, found, wanted });
-        }
-    }
-    let found = BootId::from_words([read(&data, BOOT[0])?, read(&data, BOOT[1])?]);
-    let now = BootId::current().map_err(RegionError::io("ask for the boot id"))?;
-    if found != now {
-        return Err(RegionError::OtherBoot { found, now });
-    }
-    let map = |file: &File, len, writable| {
-        Map::new(file, len, writable).map_err(RegionError::io("map a region's file"))
-    };
-    Ok(Region(Arc::new(Inner {
-        data: map(&data, bytes, writable)?,
-        slots: map(&slots, slots_bytes(header.readers), true)?,
-        data_file: data,
-        slots_file: slots,
-        data_is: header.is,
-        slots_is: beside.is,
-        readers: header.readers,
-        writers,
-    })))
 }

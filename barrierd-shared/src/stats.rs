@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use barrierd_client::clock;
 
+use crate::files::Inner;
 use crate::layout::{
     DEATHS, FREE_BYTES, RECOVERIES, TOP, TURN, WAITING, WAITING_BYTES, WORD, WRITER_PIDS, slot_at,
 };
 use crate::lock::SlotLock;
-use crate::region::Inner;
 use crate::slots::{self, Scan};
 use crate::turn;
 
