@@ -1,11 +1,11 @@
 //! A change of one link, and what its writer's death leaves of it.
 //!
 //! This file owns the intention: which link is about to change, to what, which block becomes published and which one retired
-//! by that. There is one, since there is one turn. It is noted before the link is stored, so whoever takes over the turn
+//! by that, and which count changes with it. There is one, since there is one turn. It is noted before the link is stored, so whoever takes over the turn
 //! asks the link whether the change was made, and completes or forgets it.
 
 use crate::blocks::{Blocks, Corrupt, State};
-use crate::layout::{ARMED, FRESH, LATEST, LINK, NEW, RETIRE};
+use crate::layout::{ARMED, COUNT, COUNT_AT, FRESH, LATEST, LINK, NEW, RETIRE};
 use crate::slots;
 use crate::steps::{Mutant, broken};
 use barrierd_client::clock;
@@ -21,10 +21,14 @@ pub(crate) struct Change {
     pub(crate) fresh: u64,
     /// The block that becomes retired, or 0.
     pub(crate) retire: u64,
+    /// Where a count stands that changes with the link, or 0.
+    pub(crate) count_at: u64,
+    /// What the count becomes.
+    pub(crate) count: u64,
 }
 
 /// Makes the change. The caller has the turn, and has checked the change: the link is a word of the region and differs from
-/// `new`, `fresh` is held, `retire` is published.
+/// `new`, `fresh` is held, `retire` is published, and the count is a word of the region.
 pub(crate) fn make(blocks: Blocks<'_>, change: Change) -> Result<(), Corrupt> {
     if !broken(Mutant::LateIntention) {
         note(blocks, change);
@@ -43,6 +47,8 @@ fn note(blocks: Blocks<'_>, change: Change) {
     blocks.put(NEW, change.new);
     blocks.put(FRESH, change.fresh);
     blocks.put(RETIRE, change.retire);
+    blocks.put(COUNT_AT, change.count_at);
+    blocks.put(COUNT, change.count);
     blocks.put(ARMED, 1);
 }
 
@@ -60,6 +66,9 @@ fn complete(blocks: Blocks<'_>, change: Change) -> Result<(), Corrupt> {
             blocks.retire(change.retire, class, stamp(blocks));
         }
     }
+    if change.count_at != 0 {
+        blocks.put(change.count_at, change.count);
+    }
     Ok(())
 }
 
@@ -72,13 +81,16 @@ pub(crate) fn stamp(blocks: Blocks<'_>) -> u64 {
 /// may be killed anywhere and run again.
 pub(crate) fn recover(blocks: Blocks<'_>) -> Result<(), Corrupt> {
     if blocks.read(ARMED) != 0 {
-        let [link, new, fresh, retire] = [LINK, NEW, FRESH, RETIRE].map(|at| blocks.read(at));
-        if !blocks.0.holds(link, 8) {
-            return Err(Corrupt { at: LINK, what: "a link of the region" });
+        let [link, new, fresh, retire, count_at, count] =
+            [LINK, NEW, FRESH, RETIRE, COUNT_AT, COUNT].map(|at| blocks.read(at));
+        for (at, word) in [(LINK, link), (COUNT_AT, count_at)] {
+            if !blocks.0.holds(word, 8) {
+                return Err(Corrupt { at, what: "a word of the region" });
+            }
         }
         // The link is the witness: nobody has stored to it since, as that takes a turn.
         if blocks.read(link) == new && !broken(Mutant::Unasked) {
-            complete(blocks, Change { link, new, fresh, retire })?;
+            complete(blocks, Change { link, new, fresh, retire, count_at, count })?;
         }
         blocks.put(ARMED, 0);
     }

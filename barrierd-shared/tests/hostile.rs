@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use barrierd_shared::{
-    Field, Options, Reader, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
+    Field, Options, Reader, Region, SharedAtomic, SharedCell, SharedMap, View, WriteError, Writer,
     WriterOptions, shareable,
 };
 use proptest::prelude::*;
@@ -15,6 +15,8 @@ const BYTES: u64 = 1 << 14;
 shareable! {
     struct Node { key: Field<u64>, next: SharedAtomic<Node> }
 }
+
+const MAP: SharedMap<u64, u64> = SharedMap::at(2);
 
 fn made() -> (Region, Reader, Writer) {
     let bytes = usize::try_from(BYTES).expect("small");
@@ -30,6 +32,9 @@ fn made() -> (Region, Reader, Writer) {
         pop(&mut writer).expect("there");
     }
     SharedCell::at(1).set(&mut writer, [7u64; 5]).expect("room");
+    for key in 0..70 {
+        MAP.insert(&mut writer, &key, key).expect("room");
+    }
     (region, reader, writer)
 }
 
@@ -60,10 +65,17 @@ fn use_all(region: &Region, reader: &mut Reader, writer: &mut Writer) {
     }
     drop(guard);
     let _ = SharedCell::<[u64; 5]>::at(1).get(reader);
+    let _ = MAP.get(reader, &3);
+    let _ = MAP.iter(&reader.pin()).count();
+    for key in 60..75 {
+        let _ =
+            (MAP.get(reader, &key), MAP.remove(writer, &key), MAP.insert(writer, &(key + 100), 1));
+    }
     for key in 0..30 {
         let _ = (push(writer, key), pop(writer), pop(writer));
     }
     let _ = SharedCell::at(1).set(writer, [8u64; 5]);
+    let _ = MAP.clear(writer);
     let _ = writer.flush();
     let _ = writer.turn().and_then(|turn| turn.census());
     let _ = region.reader();
