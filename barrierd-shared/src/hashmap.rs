@@ -9,8 +9,8 @@ use crate::change::Turn;
 use crate::error::WriteError;
 use crate::reader::Reader;
 use crate::share::sealed::Sealed;
-use crate::share::{Plain, SharedAtomic, SharedRef, View};
-use crate::table::{FIRST, Node, Table};
+use crate::share::{Plain, SharedAtomic, View};
+use crate::table::{FIRST, Node, Place, Table};
 use crate::writer::Writer;
 
 /// Entries of a cleared table that a call takes away on its way.
@@ -171,30 +171,27 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
             if let Some(value) = change(None) {
                 let table = Table::make(&turn, turn.root(self.root), self.capacity)?.get();
                 table.furnish(&turn)?;
-                self.put(&turn, table, *key, None, Some(value))?;
+                let hash = table.hash(*key);
+                let place = table.place(&turn, hash, *key)?;
+                Self::put(&turn, table, (hash, *key), place, Some(value))?;
             }
             return Ok(None);
         };
         let hash = table.hash(*key);
-        let old = table.place(&turn, hash, *key)?;
-        let before = old.1.map(|node| node.value.get());
-        self.put(&turn, table, *key, Some(old), change(before))?;
+        let place = table.place(&turn, hash, *key)?;
+        let before = place.1.map(|node| node.value.get());
+        Self::put(&turn, table, (hash, *key), place, change(before))?;
         Ok(before)
     }
 
+    /// Makes the entry of a key one of this value, or none.
     fn put(
-        &self,
         turn: &Turn<'_>,
         table: &Table<K, V>,
-        key: K,
-        place: Option<(&SharedAtomic<Node<K, V>>, Option<SharedRef<'_, Node<K, V>>>)>,
+        (hash, key): (u64, K),
+        (link, old): Place<'_, K, V>,
         value: Option<V>,
     ) -> Result<(), WriteError> {
-        let hash = table.hash(key);
-        let (link, old) = match place {
-            Some(place) => place,
-            None => table.place(turn, hash, key)?,
-        };
         let len = table.len.get();
         match (old, value) {
             (None, None) => Ok(()),

@@ -27,6 +27,8 @@ use crate::steps::{Mutant, broken, pause};
 
 /// Buckets in the first segment.
 pub(crate) const FIRST: u64 = 64;
+const FIRST_LEN: usize = 64;
+const _: () = assert!(FIRST == FIRST_LEN as u64);
 const SEGMENTS: usize = 32;
 /// The most buckets.
 const MOST: u64 = FIRST << (SEGMENTS - 1);
@@ -43,7 +45,7 @@ pub(crate) struct Node<K, V> {
 }
 
 /// The beginning of a segment.
-type Segment<K, V> = [SharedAtomic<Node<K, V>>; FIRST as usize];
+type Segment<K, V> = [SharedAtomic<Node<K, V>>; FIRST_LEN];
 
 /// What a map's root leads to.
 #[repr(C)]
@@ -95,7 +97,10 @@ fn corrupt(word: &AtomicU64, view: &impl View, what: &'static str) -> WriteError
     Corrupt { at: view.map().offset_of(word).unwrap_or(0), what }.into()
 }
 
-type Place<'v, K, V> = (&'v SharedAtomic<Node<K, V>>, Option<SharedRef<'v, Node<K, V>>>);
+/// What a walk has found, and the link that it ended at.
+type Walked<'t, R, K, V> = (Option<R>, &'t SharedAtomic<Node<K, V>>);
+/// A link, and the entry that it leads to if that is the one that was looked for.
+pub(crate) type Place<'v, K, V> = (&'v SharedAtomic<Node<K, V>>, Option<SharedRef<'v, Node<K, V>>>);
 
 impl<K: Plain, V: Plain> Table<K, V> {
     const KIND: u64 = {
@@ -229,7 +234,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
         turn: &'t Turn<'_>,
         bucket: u64,
         mut visit: impl FnMut(&'t SharedAtomic<Node<K, V>>, SharedRef<'t, Node<K, V>>) -> Option<R>,
-    ) -> Result<(Option<R>, &'t SharedAtomic<Node<K, V>>), WriteError> {
+    ) -> Result<Walked<'t, R, K, V>, WriteError> {
         let broken = |what| corrupt(self.buckets.word(), turn, what);
         let mut link = self.bucket(turn, bucket).ok_or_else(|| broken("a map's buckets"))?;
         for _ in 0..Sealed::map(turn).len() / LEAST {
