@@ -202,7 +202,9 @@ fn cell(samples: &mut Samples) -> Result<(), String> {
         (0..READS).for_each(|_| drop(black_box(&mut reader).pin()));
         let pinned = begin.elapsed().as_secs_f64() * 1e9 / READS as f64;
         let begin = Instant::now();
-        (0..READS).for_each(|_| drop(black_box(cell.get(black_box(&mut reader)))));
+        for _ in 0..READS {
+            let _ = black_box(cell.get(black_box(&mut reader)));
+        }
         let got = begin.elapsed().as_secs_f64() * 1e9 / READS as f64;
         samples.push(&format!("{SECTION}{BAR}{OWN}"), pinned);
         samples.push(&format!("{CELL}{BAR}{OWN}"), got);
@@ -223,8 +225,7 @@ fn restart(entries: u64, samples: &mut Samples) -> Result<(), String> {
         let child = stores::Child::start(|| {
             let mut writer = region.writer().expect("a slot");
             if !filled {
-                (0..entries)
-                    .for_each(|key| drop(map.insert(&mut writer, &key, key).expect("room")));
+                (0..entries).for_each(|key| _ = map.insert(&mut writer, &key, key).expect("room"));
             }
             let _turn = writer.turn().expect("a turn");
             talk.ready.store(1, Ordering::Release);

@@ -174,7 +174,7 @@ const SLOTS: usize = 2 * KEYS as usize;
 
 /// An open table without removals. Keys are stored as their successors.
 #[repr(C)]
-struct Open {
+pub(crate) struct Open {
     lock: UnsafeCell<libc::pthread_rwlock_t>,
     sequence: AtomicU64,
     slots: [[AtomicU64; 2]; SLOTS],
