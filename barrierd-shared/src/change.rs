@@ -14,7 +14,7 @@ use crate::journal::{self, Change};
 use crate::layout::{FREE_BYTES, ROOTS_AT, TURN, WAITING_BYTES};
 use crate::map::Map;
 use crate::share::sealed::Sealed;
-use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
+use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View, Word};
 use crate::steps::{is_dead, put};
 use crate::turn;
 use crate::writer::Writer;
@@ -102,8 +102,17 @@ impl<'w> Turn<'w> {
     /// [`WriteError::OutOfMemory`], with what the waiting blocks wait for: [`reclaim`](Self::reclaim), or end the turn and
     /// [`synchronize`](Writer::synchronize), then try again. [`WriteError::TooLarge`].
     pub fn alloc<T: Shareable>(&self) -> Result<Fresh<'_, T>, WriteError> {
+        self.alloc_long(size_of::<T>() as u64, size_of::<T>() as u64)
+    }
+
+    /// Allocates a block of `bytes`, which begins with a `T`. The first `cleared` bytes are 0, and the others anything.
+    pub(crate) fn alloc_long<T: Shareable>(
+        &self,
+        bytes: u64,
+        cleared: u64,
+    ) -> Result<Fresh<'_, T>, WriteError> {
         self.check()?;
-        let bytes = size_of::<T>() as u64;
+        let bytes = bytes.max(size_of::<T>() as u64);
         let class = class_for(bytes).ok_or(WriteError::TooLarge { bytes })?;
         let Some(at) = self.doing(|| Ok(self.blocks().take(class)?))? else {
             let (waiting_bytes, free_bytes) =
@@ -121,7 +130,7 @@ impl<'w> Turn<'w> {
         // It may have been freed in between.
         hand.gone.retain(|&gone| gone != at);
         drop(hand);
-        for word in 0..bytes / 8 {
+        for word in 0..cleared / 8 {
             self.blocks().put(at + HEADER + word * 8, 0);
         }
         let to = self.map().get(at + HEADER).ok_or(WriteError::Misused("no block"))?;
@@ -131,7 +140,11 @@ impl<'w> Turn<'w> {
     /// Returns whether [`alloc`](Self::alloc) would find a block for a `T`.
     #[must_use]
     pub fn has_room<T: Shareable>(&self) -> bool {
-        class_for(size_of::<T>() as u64).is_some_and(|class| self.blocks().has(class))
+        self.has_bytes(size_of::<T>() as u64)
+    }
+
+    pub(crate) fn has_bytes(&self, bytes: u64) -> bool {
+        class_for(bytes).is_some_and(|class| self.blocks().has(class))
     }
 
     /// Makes `link` lead to `fresh`, which is thereby published with the blocks of this turn that it leads to, and returns it.
@@ -146,7 +159,7 @@ impl<'w> Turn<'w> {
         link: &SharedAtomic<T>,
         fresh: Fresh<'t, T>,
     ) -> Result<SharedRef<'t, T>, WriteError> {
-        self.publish(link, fresh, None)
+        self.publish(link, fresh, None, None)
     }
 
     /// The same, and what `link` led to before is retired. `fresh` must not lead to it.
@@ -160,17 +173,19 @@ impl<'w> Turn<'w> {
         fresh: Fresh<'t, T>,
     ) -> Result<SharedRef<'t, T>, WriteError> {
         let old = link.link();
-        self.publish(link, fresh, (!old.is_null()).then_some(old))
+        self.publish(link, fresh, (!old.is_null()).then_some(old), None)
     }
 
-    fn publish<'t, T: Shareable>(
+    /// Makes `link` lead to `fresh`, retires `retire`, and makes a count another one, all at once.
+    pub(crate) fn publish<'t, T: Shareable>(
         &'t self,
         link: &SharedAtomic<T>,
         fresh: Fresh<'t, T>,
         retire: Option<Link<T>>,
+        count: Option<(&Word, u64)>,
     ) -> Result<SharedRef<'t, T>, WriteError> {
         let new = fresh.link();
-        self.change(link, new, Some(fresh.at), retire.map(Link::offset))?;
+        self.change(link, new, Some(fresh.at), retire.map(Link::offset), count)?;
         self.follow(new).ok_or(WriteError::Misused("no block"))
     }
 
@@ -185,8 +200,18 @@ impl<'w> Turn<'w> {
         link: &SharedAtomic<T>,
         to: Link<T>,
     ) -> Result<(), WriteError> {
+        self.remove_counted(link, to, None)
+    }
+
+    /// The same, and a count becomes another one with it.
+    pub(crate) fn remove_counted<T: Shareable>(
+        &self,
+        link: &SharedAtomic<T>,
+        to: Link<T>,
+        count: Option<(&Word, u64)>,
+    ) -> Result<(), WriteError> {
         let old = link.link();
-        self.change(link, to, None, (!old.is_null()).then_some(old.offset()))
+        self.change(link, to, None, (!old.is_null()).then_some(old.offset()), count)
     }
 
     /// Makes `link` lead to `to`, and retires nothing: a tag is set, or a block is reached by one way more.
@@ -196,7 +221,25 @@ impl<'w> Turn<'w> {
     /// [`WriteError::Misused`] if `link` is not in the region or in a block that is not published, or `to` leads to no published
     /// block.
     pub fn set<T: Shareable>(&self, link: &SharedAtomic<T>, to: Link<T>) -> Result<(), WriteError> {
-        self.change(link, to, None, None)
+        self.change(link, to, None, None, None)
+    }
+
+    /// Stores a number, by itself: a death leaves the old one or the new one.
+    pub(crate) fn store(&self, word: &Word, value: u64) -> Result<(), WriteError> {
+        self.check()?;
+        put(word.word(), value);
+        Ok(())
+    }
+
+    /// Makes a link that no reader reaches lead somewhere.
+    pub(crate) fn lead_unseen<T>(
+        &self,
+        link: &SharedAtomic<T>,
+        to: Link<T>,
+    ) -> Result<(), WriteError> {
+        self.check()?;
+        put(link.word(), to.word());
+        Ok(())
     }
 
     /// Checks a change, and makes it. Blocks are given by their content's offset, `fresh` by its own.
@@ -206,6 +249,7 @@ impl<'w> Turn<'w> {
         new: Link<T>,
         fresh: Option<u64>,
         retire: Option<u64>,
+        count: Option<(&Word, u64)>,
     ) -> Result<(), WriteError> {
         self.check()?;
         let blocks = self.blocks();
@@ -247,7 +291,15 @@ impl<'w> Turn<'w> {
         if retire != 0 {
             self.latest()?;
         }
-        let change = Change { link: link_at, new: new.word(), fresh: &order, retire };
+        let (count_at, count) = match count {
+            None => (0, 0),
+            Some((word, count)) => {
+                let at = self.map().offset_of(word.word());
+                (at.ok_or(WriteError::Misused("the count is not in the region"))?, count)
+            }
+        };
+        let (new, fresh) = (new.word(), &*order);
+        let change = Change { link: link_at, new, fresh, retire, count_at, count };
         self.doing(|| Ok(journal::make(blocks, change)?))?;
         if !order.is_empty() {
             hand.forget(blocks, order);

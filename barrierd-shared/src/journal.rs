@@ -1,11 +1,12 @@
 //! A change of one link, and what its writer's death leaves of it.
 //!
 //! This file owns the intention: which link is about to change, to what, which blocks become published and which one retired
-//! by that. The former are a chain, by the word of their headers that lists use, and the note has its first. There is one, since there is one turn. It is noted before the link is stored, so whoever takes over the turn
+//! by that, and which count changes with it. The blocks are a chain, by the word of their headers that lists use, and the
+//! note has its first. There is one, since there is one turn. It is noted before the link is stored, so whoever takes over the turn
 //! asks the link whether the change was made, and completes or forgets it.
 
 use crate::blocks::{Blocks, Corrupt, State};
-use crate::layout::{ARMED, FRESH, LATEST, LINK, NEW, RETIRE};
+use crate::layout::{ARMED, COUNT, COUNT_AT, FRESH, LATEST, LINK, NEW, RETIRE};
 use crate::slots;
 use crate::steps::{Mutant, broken};
 use barrierd_client::clock;
@@ -21,10 +22,14 @@ pub(crate) struct Change<'a> {
     pub(crate) fresh: &'a [u64],
     /// The block that becomes retired, or 0.
     pub(crate) retire: u64,
+    /// Where a count stands that changes with the link, or 0.
+    pub(crate) count_at: u64,
+    /// What the count becomes.
+    pub(crate) count: u64,
 }
 
 /// Makes the change. The caller has the turn, and has checked the change: the link is a word of the region and differs from
-/// `new`, all of `fresh` is held, `retire` is published.
+/// `new`, all of `fresh` is held, `retire` is published, and the count is a word of the region.
 pub(crate) fn make(blocks: Blocks<'_>, change: Change<'_>) -> Result<(), Corrupt> {
     if !broken(Mutant::LateIntention) {
         note(blocks, change);
@@ -36,7 +41,8 @@ pub(crate) fn make(blocks: Blocks<'_>, change: Change<'_>) -> Result<(), Corrupt
     if broken(Mutant::LateChain) {
         blocks.chain(change.fresh);
     }
-    complete(blocks, change.fresh.first().copied().unwrap_or(0), change.retire)?;
+    let fresh = change.fresh.first().copied().unwrap_or(0);
+    complete(blocks, fresh, change.retire, (change.count_at, change.count))?;
     blocks.put(ARMED, 0);
     Ok(())
 }
@@ -51,11 +57,18 @@ fn note(blocks: Blocks<'_>, change: Change<'_>) {
     blocks.put(NEW, change.new);
     blocks.put(FRESH, first);
     blocks.put(RETIRE, change.retire);
+    blocks.put(COUNT_AT, change.count_at);
+    blocks.put(COUNT, change.count);
     blocks.put(ARMED, 1);
 }
 
 /// What follows from the link's store. Half of it may have been done before.
-fn complete(blocks: Blocks<'_>, fresh: u64, retire: u64) -> Result<(), Corrupt> {
+fn complete(
+    blocks: Blocks<'_>,
+    fresh: u64,
+    retire: u64,
+    (count_at, count): (u64, u64),
+) -> Result<(), Corrupt> {
     // All of these before the next: a chain's words are as they were noted until one of its blocks is retired.
     blocks.publish(fresh)?;
     if retire != 0 {
@@ -63,6 +76,9 @@ fn complete(blocks: Blocks<'_>, fresh: u64, retire: u64) -> Result<(), Corrupt> 
         if state == State::Live {
             blocks.retire(retire, class, stamp(blocks)?)?;
         }
+    }
+    if count_at != 0 {
+        blocks.put(count_at, count);
     }
     Ok(())
 }
@@ -84,13 +100,16 @@ const AHEAD: Corrupt = Corrupt { at: LATEST, what: "a stamp of this time" };
 /// may be killed anywhere and run again.
 pub(crate) fn recover(blocks: Blocks<'_>) -> Result<(), Corrupt> {
     if blocks.read(ARMED) != 0 {
-        let [link, new, fresh, retire] = [LINK, NEW, FRESH, RETIRE].map(|at| blocks.read(at));
-        if !blocks.0.holds(link, 8) {
-            return Err(Corrupt { at: LINK, what: "a link of the region" });
+        let [link, new, fresh, retire, count_at, count] =
+            [LINK, NEW, FRESH, RETIRE, COUNT_AT, COUNT].map(|at| blocks.read(at));
+        for (at, word) in [(LINK, link), (COUNT_AT, count_at)] {
+            if !blocks.0.holds(word, 8) {
+                return Err(Corrupt { at, what: "a word of the region" });
+            }
         }
         // The link is the witness: nobody has stored to it since, as that takes a turn.
         if blocks.read(link) == new && !broken(Mutant::Unasked) {
-            complete(blocks, fresh, retire)?;
+            complete(blocks, fresh, retire, (count_at, count))?;
         }
         blocks.put(ARMED, 0);
     }

@@ -44,6 +44,8 @@ pub(crate) const LINK: u64 = ARMED + 8;
 pub(crate) const NEW: u64 = ARMED + 16;
 pub(crate) const FRESH: u64 = ARMED + 24;
 pub(crate) const RETIRE: u64 = ARMED + 32;
+pub(crate) const COUNT_AT: u64 = ARMED + 40;
+pub(crate) const COUNT: u64 = ARMED + 48;
 
 // What is derived from the blocks (`blocks.rs`), and counts.
 pub(crate) const TOP: u64 = 4 * LINE;

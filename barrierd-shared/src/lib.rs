@@ -14,6 +14,8 @@ mod error;
 mod files;
 mod fork;
 mod hand;
+mod hash;
+mod hashmap;
 mod journal;
 mod layout;
 mod lock;
@@ -28,6 +30,7 @@ mod slots;
 mod source;
 mod stats;
 mod steps;
+mod table;
 mod turn;
 mod writer;
 
@@ -35,6 +38,7 @@ pub use blocks::{Census, Corrupt};
 pub use cell::SharedCell;
 pub use change::{Fresh, Turn};
 pub use error::{Held, JoinError, RegionError, WriteError};
+pub use hashmap::{Iter, SharedMap};
 pub use layout::{MAX_READERS, MAX_WRITERS, ROOTS};
 pub use reader::{Reader, SharedGuard};
 pub use region::{Options, Region};
@@ -50,5 +54,5 @@ pub use writer::{Writer, WriterOptions};
 #[doc(hidden)]
 pub mod testing {
     pub use crate::steps::Mutant;
-    pub use crate::steps::testing::{kill_at, leave_out};
+    pub use crate::steps::testing::{at_pause, kill_at, leave_out};
 }

@@ -175,25 +175,60 @@ impl<T: Plain> Field<T> {
         unsafe { copy.assume_init().0.assume_init() }
     }
 
-    /// Stores the value by way of `put`, which is called with each word and what it gets.
+    /// Returns whether it is the same value, byte by byte.
+    #[inline]
+    pub(crate) fn is(&self, value: T) -> bool {
+        let mut same = true;
+        // Relaxed: as in `get`.
+        self.put(value, |word, other| same &= word.load(Ordering::Relaxed) == other);
+        same
+    }
+
+    /// Calls `put` with each word and the value's word for it.
+    #[inline]
     pub(crate) fn put(&self, value: T, mut put: impl FnMut(&AtomicU64, u64)) {
-        // In place, and not moved from here on: a copy of a `Words` need not keep the bytes behind the `T`.
-        let mut copy = MaybeUninit::<Words<T>>::uninit();
-        // SAFETY: all its bytes are set to zero, then those of the `T` that it begins with room for. The rest stays zero.
-        unsafe {
-            copy.as_mut_ptr().write_bytes(0, 1);
-            copy.as_mut_ptr().cast::<T>().write(value);
-        }
-        for at in 0..Self::WORDS {
-            // SAFETY: as in `get`; all bytes of the copy are initialized, since `T` has no padding.
-            let (word, new) = unsafe {
-                (
-                    AtomicU64::from_ptr(self.0.get().cast::<u64>().add(at)),
-                    copy.as_ptr().cast::<u64>().add(at).read(),
-                )
-            };
-            put(word, new);
-        }
+        words_of(value, |at, new| {
+            // SAFETY: word `at` of this field.
+            put(unsafe { AtomicU64::from_ptr(self.0.get().cast::<u64>().add(at)) }, new);
+        });
+    }
+}
+
+/// Calls `each` with the number and the content of each word of a value. The last one is filled up with zeros.
+#[inline]
+pub(crate) fn words_of<T: Plain>(value: T, mut each: impl FnMut(usize, u64)) {
+    // In place, and not moved from here on: a copy of a `Words` need not keep the bytes behind the `T`.
+    let mut copy = MaybeUninit::<Words<T>>::uninit();
+    // SAFETY: all its bytes are set to zero, then those of the `T` that it begins with room for. The rest stays zero.
+    unsafe {
+        copy.as_mut_ptr().write_bytes(0, 1);
+        copy.as_mut_ptr().cast::<T>().write(value);
+    }
+    for at in 0..Field::<T>::WORDS {
+        // SAFETY: a word of the copy, all of whose bytes are initialized, since `T` has no padding.
+        each(at, unsafe { copy.as_ptr().cast::<u64>().add(at).read() });
+    }
+}
+
+/// A number that is changed in place, each time by one store.
+#[repr(transparent)]
+pub(crate) struct Word(AtomicU64);
+
+// SAFETY: it is one word.
+unsafe impl Shareable for Word {}
+
+impl Word {
+    /// Returns the number.
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        let word = self.0.load(Ordering::Relaxed);
+        // Acquire in effect, as in `SharedAtomic::link`: pairs with the Release of the turn's store (`steps.rs`).
+        fence(Ordering::Acquire);
+        word
+    }
+
+    pub(crate) fn word(&self) -> &AtomicU64 {
+        &self.0
     }
 }
 
@@ -222,6 +257,7 @@ impl<T> SharedAtomic<T> {
         Link::from_word(word)
     }
 
+    #[inline]
     pub(crate) fn word(&self) -> &AtomicU64 {
         &self.word
     }

@@ -41,6 +41,14 @@ pub(crate) fn broken(_: Mutant) -> bool {
 #[cfg(feature = "testing")]
 pub(crate) use testing::broken;
 
+/// Where a test may come between a reader's loads.
+#[cfg(not(feature = "testing"))]
+#[inline]
+pub(crate) fn pause() {}
+
+#[cfg(feature = "testing")]
+pub(crate) use testing::pause;
+
 /// A rule to leave out.
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only tests leave one out"))]
 #[allow(unreachable_pub, reason = "lib.rs shows it to the tests")]
@@ -61,6 +69,10 @@ pub enum Mutant {
     Unsorted = 6,
     /// The blocks that a change publishes are chained after it was made.
     LateChain = 7,
+    /// A bucket's list is cut before readers know where its second half is.
+    EarlyCut = 8,
+    /// A reader that has not found a key believes it, though its bucket may have been split meanwhile.
+    TrustedMiss = 9,
 }
 
 /// How tests kill and break.
@@ -78,6 +90,18 @@ pub mod testing {
     thread_local! {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
         static DEAD: Cell<bool> = const { Cell::new(false) };
+        static PAUSE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+    }
+
+    /// Does `what`, once, when this thread has looked up next which buckets a map has, and has not looked at any.
+    pub fn at_pause(what: impl FnOnce() + 'static) {
+        PAUSE.set(Some(Box::new(what)));
+    }
+
+    pub(crate) fn pause() {
+        if let Some(what) = PAUSE.take() {
+            what();
+        }
     }
 
     struct Killed;

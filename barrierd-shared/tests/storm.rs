@@ -20,7 +20,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use barrierd_shared::{
-    Field, Options, Reader, Region, SharedAtomic, SharedRef, View, WriteError, Writer,
+    Field, Options, Reader, Region, SharedAtomic, SharedMap, SharedRef, View, WriteError, Writer,
     WriterOptions, shareable,
 };
 
@@ -35,6 +35,14 @@ shareable! {
         next: SharedAtomic<Node>,
         words: Field<[u64; WORDS]>,
     }
+}
+
+/// Entries whose values follow from their keys and from a number; it grows, and is cleared now and then.
+const MAP: SharedMap<u64, [u64; 3]> = SharedMap::at(ROOTS);
+const KEYS: usize = 400;
+
+fn is_of(key: u64, value: [u64; 3]) -> bool {
+    value[1] == key && value[2] == words(key ^ value[0])[0]
 }
 
 fn words(key: u64) -> [u64; WORDS] {
@@ -80,6 +88,12 @@ fn read(region: &Region, lazy: bool) -> Result<(), Broken> {
     for round in 0u64.. {
         {
             let guard = reader.pin();
+            for _ in 0..4 {
+                let key = random.below(KEYS) as u64;
+                if MAP.of(&guard, &key).is_some_and(|value| !is_of(key, value)) {
+                    return Err(format!("the entry of {key} is not whole"));
+                }
+            }
             let root = guard.root::<Node>(random.below(ROOTS));
             let mut nodes = Vec::new();
             let mut at = guard.load(root);
@@ -116,7 +130,12 @@ fn write(region: &Region, barrier: &Path) -> Result<(), Broken> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(600) {
         for _ in 0..100 {
-            match change(&mut writer, &mut random) {
+            let done = if random.below(2) == 0 {
+                change(&mut writer, &mut random)
+            } else {
+                change_map(&mut writer, &mut random)
+            };
+            match done {
                 Ok(()) => {}
                 Err(WriteError::OutOfMemory { .. }) => {
                     let soon = Instant::now() + Duration::from_millis(20);
@@ -134,6 +153,18 @@ fn write(region: &Region, barrier: &Path) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+fn change_map(writer: &mut Writer, random: &mut Random) -> Result<(), WriteError> {
+    let (key, number) = (random.below(KEYS) as u64, random.next());
+    match random.below(2000) {
+        0 => MAP.clear(writer),
+        1..900 => MAP.remove(writer, &key).map(drop),
+        _ => {
+            let value = [number, key, words(key ^ number)[0]];
+            MAP.insert(writer, &key, value).map(drop)
+        }
+    }
 }
 
 fn change(writer: &mut Writer, random: &mut Random) -> Result<(), WriteError> {
@@ -288,12 +319,31 @@ impl Storm {
                     at = turn.load(&node.next);
                 }
             }
+            // The map's: entries, a table and its segment.
+            reached += MAP.len(&turn) as u64 + 2;
             let census = turn.census().map_err(said)?;
-            if reached != census.live || census.held != 0 {
-                return Err(format!("{reached} nodes are reached: {census:?}"));
+            if census.live != reached || census.held != 0 {
+                return Err(format!("{reached} blocks are reached: {census:?}"));
             }
             Ok(census)
         };
+        let entries = {
+            let turn = writer.turn().map_err(said)?;
+            let entries: Vec<_> = MAP.iter(&turn).collect();
+            if entries.len() != MAP.len(&turn)
+                || entries.iter().any(|&(key, value)| !is_of(key, value))
+                || entries.iter().any(|(key, value)| MAP.of(&turn, key) != Some(*value))
+            {
+                return Err(format!("{} entries, len {}", entries.len(), MAP.len(&turn)));
+            }
+            entries.len()
+        };
+        // What a cleared table still has goes with it: then a table with one segment is all there is of the map.
+        MAP.insert(&mut writer, &0, [0, 0, words(0)[0]]).map_err(said)?;
+        MAP.clear(&mut writer).map_err(said)?;
+        for key in 0..20 {
+            MAP.insert(&mut writer, &key, [0, key, words(key)[0]]).map_err(said)?;
+        }
         let before = count(&mut writer)?;
         writer.synchronize(Instant::now() + common::PATIENCE).map_err(said)?;
         let after = count(&mut writer)?;
@@ -302,7 +352,10 @@ impl Storm {
             return Err(format!("{before:?}, then {after:?}"));
         }
         let stats = region.stats();
-        Ok(format!("{after:?}, {} recoveries, {} deaths seen", stats.recoveries, stats.deaths))
+        Ok(format!(
+            "{entries} entries, {after:?}, {} recoveries, {} deaths seen",
+            stats.recoveries, stats.deaths
+        ))
     }
 }
 

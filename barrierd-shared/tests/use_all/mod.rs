@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use barrierd_shared::{
-    Field, Reader, Region, SharedAtomic, SharedCell, View, WriteError, Writer, WriterOptions,
-    shareable,
+    Field, Reader, Region, SharedAtomic, SharedCell, SharedMap, View, WriteError, Writer,
+    WriterOptions, shareable,
 };
 
 shareable! {
     struct Node { key: Field<u64>, next: SharedAtomic<Node> }
 }
+
+const MAP: SharedMap<u64, u64> = SharedMap::at(2);
 
 /// Without barriers, and in a hurry.
 pub(crate) fn alone() -> WriterOptions {
@@ -25,6 +27,9 @@ pub(crate) fn fill(writer: &mut Writer) {
         pop(writer).expect("there");
     }
     SharedCell::at(1).set(writer, [7u64; 5]).expect("room");
+    for key in 0..70 {
+        MAP.insert(writer, &key, key).expect("room");
+    }
 }
 
 fn push(writer: &mut Writer, key: u64) -> Result<(), WriteError> {
@@ -53,15 +58,22 @@ pub(crate) fn read_all(reader: &mut Reader) {
     }
     drop(guard);
     let _ = SharedCell::<[u64; 5]>::at(1).get(reader);
+    let _ = MAP.get(reader, &3);
+    let _ = MAP.iter(&reader.pin()).count();
 }
 
 pub(crate) fn use_all(region: &Region, reader: &mut Reader, writer: &mut Writer) {
     let _ = region.stats();
     read_all(reader);
+    for key in 60..75 {
+        let _ =
+            (MAP.get(reader, &key), MAP.remove(writer, &key), MAP.insert(writer, &(key + 100), 1));
+    }
     for key in 0..30 {
         let _ = (push(writer, key), pop(writer), pop(writer));
     }
     let _ = SharedCell::at(1).set(writer, [8u64; 5]);
+    let _ = MAP.clear(writer);
     let _ = writer.flush();
     let _ = writer.turn().and_then(|turn| turn.census());
     let _ = region.reader();

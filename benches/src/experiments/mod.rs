@@ -12,6 +12,7 @@ mod maps;
 mod memory;
 mod papers;
 mod policy;
+mod processes;
 mod reader;
 mod scale;
 mod starts;
@@ -53,6 +54,7 @@ pub(crate) const ALL: &[Experiment] = &[
     cells::EXPERIMENT,
     containers::EXPERIMENT,
     maps::EXPERIMENT,
+    processes::EXPERIMENT,
     memory::EXPERIMENT,
     starts::EXPERIMENT,
     policy::EXPERIMENT,
