@@ -9,7 +9,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}/api
 command -v python3 >/dev/null || { echo "public_api.sh needs python3" >&2; exit 1; }
 
 failed=
-for library in barrierd-client barrierd-reclaim barrierd-structures; do
+for library in barrierd-client barrierd-reclaim barrierd-shared barrierd-structures; do
   # rustdoc's JSON, which stable has under a flag.
   RUSTC_BOOTSTRAP=1 cargo rustdoc --quiet --locked --lib --all-features -p "$library" --target-dir "$target" -- \
     -Z unstable-options --output-format json --cap-lints allow

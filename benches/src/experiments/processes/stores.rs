@@ -170,7 +170,8 @@ impl Store for Lmdb {
     }
 }
 
-const SLOTS: usize = 2 * KEYS as usize;
+const SLOTS: usize = 1 << 17;
+const _: () = assert!(SLOTS as u64 == 2 * KEYS);
 
 /// An open table without removals. Keys are stored as their successors.
 #[repr(C)]
@@ -186,7 +187,8 @@ unsafe impl Sync for Open {}
 impl Open {
     #[inline]
     fn slot(&self, key: u64) -> &[AtomicU64; 2] {
-        let mut at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % SLOTS;
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let mut at = usize::try_from(hash).expect("24 bits") % SLOTS;
         loop {
             let found = self.slots[at][0].load(Ordering::Relaxed);
             if found == 0 || found == key + 1 {
@@ -274,7 +276,7 @@ impl Store for SeqLock {
             let before = open.sequence.load(Ordering::Acquire);
             let value = open.slot(key)[1].load(Ordering::Relaxed);
             fence(Ordering::Acquire);
-            if before % 2 == 0 && open.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && open.sequence.load(Ordering::Relaxed) == before {
                 return value;
             }
         }
