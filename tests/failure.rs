@@ -277,9 +277,9 @@ fn no_room_to_start_in() {
     let page = 4096;
     // What is left, in pages and in inodes; tmpfs takes one of each for its root or the filler.
     for (options, filled, what) in [
-        (format!("size={page}"), true, "allocating"),
+        (format!("size={page}"), true, "writing the first bytes"),
         (format!("size={page},nr_inodes=1"), false, "opening the lock file"),
-        (format!("size={}", 4 * page), true, "allocating"),
+        (format!("size={}", 4 * page), true, "writing the first bytes"),
         (format!("size={},nr_inodes=2", 9 * page), false, "making"),
         (format!("size={},nr_inodes=3", 9 * page), false, "binding"),
     ] {

@@ -62,7 +62,7 @@
 //!
 //! ## Panics
 //! Hashers, `Eq`, and closures run where nothing is half done: before a node is marked or linked. Destructors run in `retire`, after the
-//! node in question was unlinked and counted. A new node that is not linked yet is dropped with its [`Draft`](node::Draft).
+//! node in question was unlinked and counted. A new node that is not linked yet is dropped with its draft (`node.rs`).
 
 mod builder;
 mod compute;
