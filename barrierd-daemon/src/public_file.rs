@@ -276,7 +276,8 @@ fn begin(new: &Path) -> Result<File> {
     file.set_permissions(fs::Permissions::from_mode(0o644)).with_context(failed("chmod of"))?;
     let mut header = [0; abi::PER_CPU];
     header[abi::VERSION..abi::VERSION + 8].copy_from_slice(&abi::VERSION_VALUE.to_le_bytes());
-    file.write_all_at(&header, 0).with_context(failed("writing the first bytes of"))?;
+    file.write_all_at(&header, 0)
+        .with_context(|| format!("writing the first bytes of {}; make room", new.display()))?;
     file.sync_data().with_context(failed("syncing"))?;
     Ok(file)
 }
