@@ -37,6 +37,10 @@ pub(crate) fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
 
 /// Three digits that count, and thousands set apart.
 pub(crate) fn number(value: f64) -> String {
+    // What was divided by nothing.
+    if !value.is_finite() {
+        return "n/a".into();
+    }
     let size = value.abs();
     if size >= 1e7 {
         return format!("{} M", number(value / 1e6));
@@ -74,6 +78,11 @@ mod tests {
             shown,
             ["0.50", "-3.00", "12.3", "100.0", "123", "4,096", "1,234,567", "27.5 M"]
         );
+    }
+
+    #[test]
+    fn what_is_no_number_is_none() {
+        assert_eq!([f64::INFINITY, f64::NAN, f64::NEG_INFINITY].map(number), ["n/a"; 3]);
     }
 
     #[test]
