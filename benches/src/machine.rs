@@ -63,7 +63,8 @@ pub(crate) fn describe(bench: &mut Bench) {
 }
 
 fn locked<'l>(lock: &'l str, package: &str) -> Option<&'l str> {
-    let (_, rest) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
+    // The latest one, which is the last: a peer may itself depend on an older one.
+    let (_, rest) = lock.rsplit_once(&format!("name = \"{package}\"\nversion = \""))?;
     rest.split_once('"').map(|(version, _)| version)
 }
 
