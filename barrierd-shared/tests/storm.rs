@@ -10,9 +10,8 @@
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod common;
 
-#[path = "../capi/tests/cc/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
-mod cc;
+#[path = "../../tests/common/c/mod.rs"]
+mod c;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -414,8 +413,8 @@ fn main() -> ExitCode {
     let daemon = root.then(|| common::Daemon::start(dir.path()));
     let barrier = daemon.as_ref().map_or("/nowhere/barrier".into(), |daemon| daemon.file.clone());
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (source, include) = (here.join("tests/storm.c"), here.join("capi/include"));
-    let in_c = cc::compile(&source, cc::Language::C99, &include, dir.path());
+    let (source, c99) = (here.join("tests/storm.c"), c::Language::C99);
+    let in_c = c::BARRIERD_SHARED.compile(source, c99, c::Link::Shared, &[], dir.path());
     match storm(&barrier, dir.path(), in_c.clone(), "", seconds.unwrap_or(4.0)) {
         Ok(what) => println!("storm: {what}"),
         Err(what) => panic!("storm: {what}"),

@@ -7,7 +7,11 @@ use std::ffi::{CStr, c_int};
 
 use barrierd_shared::{JoinError, RegionError};
 
+/// As messages name it.
+pub(crate) const LIBRARY: &str = "libbarrierd-shared";
+
 codes! {
+    otherwise c"no error of libbarrierd-shared's";
     OK = 0, c"no error";
     INVALID = -1, c"a null pointer, or a number that means nothing";
     INTERNAL = -2, c"a mistake in libbarrierd-shared; nothing was done";
@@ -23,12 +27,6 @@ codes! {
     CLOSED = -31, c"this program has closed the region's descriptors: open it again";
     FORKED = -40, c"a reader of the process that forked this one: take another";
     OTHER_SIZE = -41, c"the cell holds a value of another size";
-}
-
-/// The text for `code`, for any number.
-pub(crate) fn text(code: c_int) -> &'static CStr {
-    let found = TABLE.iter().find(|&&(_, number, _)| number == code);
-    found.map_or(c"no error of libbarrierd-shared's", |&(_, _, text)| text)
 }
 
 pub(crate) fn of_open(error: &RegionError) -> c_int {
