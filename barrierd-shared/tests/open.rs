@@ -1,10 +1,13 @@
 //! What a region refuses, each with an error that names it.
 
+mod setup;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use barrierd_shared::{JoinError, Options, Region, RegionError, SharedCell, WriteError};
+use setup::child;
 use tempfile::TempDir;
 
 fn made() -> (TempDir, PathBuf) {
@@ -159,20 +162,13 @@ fn a_writers_file_that_is_not_the_regions_is_refused_to_those_who_need_it() {
 fn a_region_that_cannot_be_mapped_is_not_there_at_all() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("region");
-    // SAFETY: the child limits itself, makes a region and ends; glibc makes malloc usable there.
-    let status = unsafe {
-        let pid = libc::fork();
-        assert!(pid >= 0, "fork");
-        if pid == 0 {
-            let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
-            libc::setrlimit(libc::RLIMIT_AS, &limit);
-            let made = Region::create(&path, Options::new(512 << 20));
-            libc::_exit(i32::from(!matches!(made, Err(RegionError::Io { .. }))));
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-        status
-    };
+    let status = child(|| {
+        let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
+        // SAFETY: limits the child.
+        unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
+        let made = Region::create(&path, Options::new(512 << 20));
+        i32::from(!matches!(made, Err(RegionError::Io { .. })))
+    });
     assert_eq!(status, 0, "it was to fail");
     assert_eq!(fs::read_dir(dir.path()).expect("reads").count(), 0, "and left something");
     Region::create(&path, Options::new(1 << 16)).expect("nothing is in the way");

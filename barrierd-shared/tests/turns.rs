@@ -1,15 +1,18 @@
 //! What a turn's death, a broken word or a wrong call leaves of the blocks.
 #![cfg(feature = "testing")]
 
+mod setup;
+
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use barrierd_shared::testing::{Mutant, kill_at, leave_out};
 use barrierd_shared::{
     Field, Held, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
-    WriterOptions, shareable,
+    shareable,
 };
+use setup::{alone, no_barriers, no_daemon, writer_with};
 
 shareable! {
     #[derive(Debug)]
@@ -23,19 +26,12 @@ const LATEST: u64 = 256;
 const QUEUE_HEAD: u64 = 520;
 const QUEUE_TAIL: u64 = 528;
 
-/// The mutants are the process's.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn region() -> Region {
     Region::create_in_memory(Options::new(1 << 16).writers(3)).expect("made")
 }
 
 fn writer(region: &Region) -> Writer {
-    let options = WriterOptions::default().barrier("/nowhere/barrier");
-    region.writer_with(&options).expect("a slot is free")
+    writer_with(region, &no_daemon())
 }
 
 /// As a participant does that may write and means no good.
@@ -311,8 +307,7 @@ fn memory_that_is_free_in_blocks_of_other_sizes_is_called_that() {
 fn a_patience_without_end_is_one() {
     let _alone = alone();
     let region = region();
-    let options = WriterOptions::default().barrier("/nowhere/barrier").patience(Duration::MAX);
-    let mut writer = region.writer_with(&options).expect("a slot is free");
+    let mut writer = writer_with(&region, &no_daemon().patience(Duration::MAX));
     CELL.set(&mut writer, 1).expect("a turn");
     writer.flush().expect("a turn");
 }
@@ -322,8 +317,7 @@ fn a_scan_learns_of_so_many_deaths_and_the_next_ones_of_the_others() {
     let _alone = alone();
     let options = Options::new(1 << 16).readers(300);
     let region = Region::create_in_memory(options).expect("made");
-    let options = WriterOptions::default().barrier("/nowhere/barrier").membarrier(false);
-    let mut writer = region.writer_with(&options).expect("a slot is free");
+    let mut writer = writer_with(&region, &no_barriers());
     CELL.set(&mut writer, 1).expect("room");
     CELL.set(&mut writer, 2).expect("room");
     // Sections of nobody, as old as can be.
