@@ -17,8 +17,37 @@ pub(crate) fn failed(code: c_int, what: &dyn Display) -> c_int {
     code
 }
 
-/// Runs `work`, of which no panic may come out: unwinding into C would end the process.
+unsafe extern "C" {
+    // Concerns the calling thread alone. The numbers are the same in glibc and musl.
+    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+}
+const PTHREAD_CANCEL_DISABLE: c_int = 1;
+
+/// For its lifetime the calling thread is not cancelled. `pthread_cancel` ends a thread where it next opens a file or
+/// sleeps, which can be in here: by an unwinding of its own, that Rust's `catch_unwind` ends the process at.
+struct Uncancelled(c_int);
+
+impl Uncancelled {
+    fn new() -> Self {
+        let mut before = 0;
+        // SAFETY: a state that it knows, and a number that may be written to.
+        unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &mut before) };
+        Self(before)
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        let mut unused = 0;
+        // SAFETY: the state that it had itself, and a number that may be written to.
+        unsafe { pthread_setcancelstate(self.0, &mut unused) };
+    }
+}
+
+/// Runs `work`, of which no panic may come out, and in which no thread may end: unwinding through here would end the
+/// process.
 pub(crate) fn fenced(work: impl FnOnce() -> c_int) -> c_int {
+    let _until_the_end = Uncancelled::new();
     // A panic leaves nothing half-done that is used again: a barrier's and a region's words are single atomics.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let what = format_args!("a panic in {}: please report it", code::LIBRARY);

@@ -53,6 +53,15 @@ fn a_replaced_file_is_opened_again() {
 }
 
 #[test]
+fn a_thread_that_is_cancelled_ends_after_the_call() {
+    let dir = dir();
+    let path = Image::ours(2).write(&dir);
+    each(|border| {
+        run(border, &["cancel", path.to_str().expect("UTF-8")]);
+    });
+}
+
+#[test]
 fn threads_share_a_barrier_and_have_messages_of_their_own() {
     let dir = dir();
     let path = Image::ours(2).write(&dir);

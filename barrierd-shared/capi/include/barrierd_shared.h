@@ -52,7 +52,8 @@ extern "C" {
 /* ---- 1. libbarrierd-shared -------------------------------------------------------------------- */
 
 /*
- * No function starts a thread, prints, aborts or lets a panic out. A null pointer is BARRIERD_SHARED_INVALID unless it is
+ * No function starts a thread, prints, aborts or lets a panic out, and none is a cancellation point: pthread_cancel ends a
+ * thread after the call. A null pointer is BARRIERD_SHARED_INVALID unless it is
  * said to be allowed; any other pointer must be what the parameter says.
  *
  * Functions that return int: 0 or more is success, below 0 one of enum barrierd_shared_error.
