@@ -1,8 +1,8 @@
 //! The readers' protocol of `slots.rs` and `reclaim.rs` on the x86-TSO machine of barrierd-reclaim's tests: every state of small
 //! worlds, and the mutants that must be found. docs/proofs/shared.md names its steps.
 
-#[path = "../../barrierd-reclaim/tests/tso/machine.rs"]
-#[allow(dead_code, reason = "shared with barrierd-reclaim")]
+#[path = "../../barrierd-reclaim/tests/tso/machine/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with barrierd-reclaim")]
 mod machine;
 #[path = "../../barrierd-reclaim/tests/tso/programs.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with barrierd-reclaim")]

@@ -8,6 +8,10 @@ use crate::sync::AtomicPtr;
 use core::ops::DerefMut;
 
 /// A scheme: see [`Protection`](crate::Protection), or a loom model.
+#[cfg_attr(
+    barrierd_loom,
+    allow(unreachable_pub, reason = "`Protection` rests on it, which is not there under loom")
+)]
 pub trait Protect: Sized + 'static {
     /// Where nodes are retired to.
     type Domain;
