@@ -322,8 +322,7 @@ const CAUSES: &[Cause] = &[
         rows: &["fork beside 100 threads, us", "first section in the child of a fork, ns"],
         first: &[],
         why: "The fork is the system's, and grows with the pages that the process has: a record a thread on a line of \
-              its own, and a background thread where there is one. The child's first section copies the page that its \
-              own record lies on, and looks whether the process is another.",
+              its own, and a background thread where there is one. The child's first section stores to its record, so the system copies that page, and looks at the page that a fork wipes, which has to be made anew: two page faults.",
     },
     Cause {
         called: "a flush that frees buys a barrier",

@@ -37,13 +37,13 @@ pub(crate) fn counted(contests: &[Contest]) -> String {
     }
     let neither = all - ours - others;
     let explained = if open.is_empty() {
-        "each of the latter with a reason".to_owned()
+        "each with its reason".to_owned()
     } else {
-        format!("{} of the latter not explained: {}", open.len(), open.join("; "))
+        format!("{} of them not explained ({})", open.len(), open.join("; "))
     };
     format!(
-        "Of {all} rows in which both take part, this project is first in {ours}, another in {others}, and neither, by more \
-         than noise, in {neither}; {explained}."
+        "Of {all} rows in which both take part, this project is first in {ours}, another in {others}, {explained}, and \
+         neither, by more than noise, in {neither}."
     )
 }
 
@@ -251,8 +251,8 @@ mod tests {
         all.push(contest("alone", Better::Lower, true, vec![("barrierd".to_owned(), 1.0)]));
         let about = counted(&all);
         assert!(
-            about.starts_with("Of 4 rows in which both take part, this project is first in 2, another in 1, and neither")
-                && about.ends_with("noise, in 1; 1 of the latter not explained: row."),
+            about.starts_with("Of 4 rows in which both take part, this project is first in 2, another in 1, 1 of them not explained (row)")
+                && about.ends_with("and neither, by more than noise, in 1."),
             "{about}"
         );
     }
@@ -269,7 +269,7 @@ mod tests {
             text.contains("| a lock writes in place |") && text.contains(NOT_EXPLAINED),
             "{text}"
         );
-        assert!(counted(&all).contains("1 of the latter not explained: a new row."));
+        assert!(counted(&all).contains("another in 2, 1 of them not explained (a new row), and"));
         let causes = causes(&all).markdown();
         assert!(causes.contains("| a lock writes in place | 1 | A lock"), "{causes}");
     }

@@ -68,6 +68,8 @@ pub(crate) trait Scheme: Sync + Sized + 'static {
     /// its last load. A link out of a node that was removed meanwhile may lead to what was born later, and
     /// freed.
     const LINKED_ONLY: bool = Self::PER_POINTER;
+    /// Whether all of the process share one collector, whatever is made.
+    const OF_PROCESS: bool = false;
 
     fn new(setting: &Setting) -> Self;
     fn local(&self) -> Self::Local<'_>;
