@@ -7,6 +7,8 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!("barrierd-shared needs 64-bit little-endian Linux, as barrierd-client does");
 
+#[doc(hidden)]
+pub mod any;
 mod blocks;
 mod cell;
 mod change;

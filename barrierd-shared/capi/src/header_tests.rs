@@ -11,6 +11,7 @@ use std::process::Command;
 use barrierd_shared::raw::{self, RawReader};
 
 use crate::cc::{Language, compile};
+use crate::map::SharedMapType;
 use crate::{SharedReader, code};
 
 const HEADER: &str = include_str!("../include/barrierd_shared.h");
@@ -26,6 +27,9 @@ fn expected() -> BTreeMap<String, i128> {
         ("BLOCKS", raw::BLOCKS),
         ("IDLE", raw::IDLE),
         ("TAG", raw::TAG),
+        ("DATA", 0),
+        ("SLOTS", 1),
+        ("WRITERS", 2),
     ];
     let codes = code::TABLE.iter().map(|&(name, number, _)| (name, i128::from(number)));
     let all = codes.chain(layout.map(|(name, value)| (name, value.into())));
@@ -40,6 +44,14 @@ const OFFSETS: [(&str, usize); 6] = [
     ("number", offset_of!(RawReader, number)),
     ("data", offset_of!(RawReader, data)),
     ("bytes", offset_of!(RawReader, bytes)),
+];
+
+/// The same of what a program takes a map for.
+const OF_A_MAP: [(&str, usize); 4] = [
+    ("root", offset_of!(SharedMapType, root)),
+    ("key_bytes", offset_of!(SharedMapType, key_bytes)),
+    ("value_bytes", offset_of!(SharedMapType, value_bytes)),
+    ("schema", offset_of!(SharedMapType, schema)),
 ];
 
 /// Names in capitals that the header gives a value, by an enumeration or a `#define`.
@@ -60,6 +72,11 @@ fn every_number_of_the_header_is_the_librarys() {
         let expression = format!("offsetof(struct barrierd_shared_reader, {name})");
         all.insert(expression, (offset_of!(SharedReader, raw) + at) as i128);
     }
+    for (name, at) in OF_A_MAP {
+        all.insert(format!("offsetof(struct barrierd_shared_map, {name})"), at as i128);
+    }
+    let bytes = size_of::<SharedMapType>() as i128;
+    all.insert("sizeof(struct barrierd_shared_map)".into(), bytes);
 
     let mut program =
         String::from("#include <barrierd_shared.h>\n#include <stdio.h>\nint main(void) {\n");
@@ -87,13 +104,15 @@ fn every_number_of_the_header_is_the_librarys() {
 fn every_function_of_the_header_is_in_the_library_and_in_its_list_and_no_other() {
     let declared: BTreeSet<_> = HEADER
         .lines()
-        .filter(|line| line.ends_with(';') && !line.starts_with([' ', '\t', '#']))
+        .filter(|line| line.ends_with([';', ',']) && !line.starts_with([' ', '\t', '#']))
+        .filter(|line| !line.starts_with("static"))
         .filter_map(|line| line.split_once('('))
         .map(|(before, _)| before.rsplit([' ', '*']).next().expect("a name"))
         .collect();
-    let defined: BTreeSet<_> = include_str!("lib.rs")
-        .split("#[unsafe(no_mangle)]\npub ")
-        .skip(1)
+    let sources = [include_str!("lib.rs"), include_str!("map.rs"), include_str!("write.rs")];
+    let defined: BTreeSet<_> = sources
+        .iter()
+        .flat_map(|source| source.split("#[unsafe(no_mangle)]\npub ").skip(1))
         .map(|rest| rest.split_once("fn ").expect("a function").1)
         .map(|rest| rest.split_once('(').expect("its parameters").0)
         .collect();
@@ -104,7 +123,7 @@ fn every_function_of_the_header_is_in_the_library_and_in_its_list_and_no_other()
         .map(|line| line.split_once("@Base ").expect("a symbol and its version").0)
         .collect();
     assert_eq!(declared, listed);
-    assert_eq!(declared.len(), 7);
+    assert_eq!(declared.len(), 26);
 }
 
 /// The C block of the README, as the body of a function after its `#include`.
