@@ -305,7 +305,7 @@ pub struct Walk {
 pub struct BrokenMap;
 
 impl Walk {
-    /// Returns the next entry.
+    /// Returns the next entry. A walk over a map that is cleared meanwhile ends.
     ///
     /// # Errors
     ///
@@ -320,7 +320,10 @@ impl Walk {
             if table.get().collect(view, bucket, left, &mut self.batch, entry).is_none() {
                 (self.next, self.buckets) = (0, 0);
                 self.batch.clear();
-                return Err(BrokenMap);
+                // Who clears a map takes the old table's segments away after the root leads elsewhere (Release), so whoever
+                // misses one (Acquire) sees that here.
+                let now = view.root::<Table>(map.root).link();
+                return if now == self.table { Err(BrokenMap) } else { Ok(None) };
             }
         }
         Ok(self.batch.pop())
