@@ -4,13 +4,17 @@
 //! every table, so walks, growth and changes are `table.rs`'s and `hashmap.rs`'s own. No part of the interface of this crate.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
+use crate::blocks::{class_for, size_of_class};
 use crate::change::{Fresh, Turn};
 use crate::error::WriteError;
 use crate::hash::{self, hash_bytes, words};
 use crate::hashmap::SharedMap;
-use crate::layout::ROOTS;
-use crate::share::{Field, Link, SharedRef, View};
+use crate::layout::{ROOTS, root_at};
+use crate::map::Map;
+use crate::share::{Field, Link, SharedRef, TAG, View};
+use crate::stats::MapStats;
 use crate::table::{self, LONGEST, MAP, sizes};
 use crate::writer::Writer;
 
@@ -64,6 +68,38 @@ impl fmt::Display for OtherType {
     }
 }
 
+/// Returns how long an entry is: hash, link, key, value.
+fn entry_bytes(key: u64, value: u64) -> u64 {
+    16 + (key.div_ceil(8) + value.div_ceil(8)) * 8
+}
+
+/// Returns the maps that a region's roots seem to lead to. It is in no section, so a map that is cleared or replaced meanwhile may
+/// be missing, or have any numbers.
+pub(crate) fn maps(data: &Map) -> Vec<MapStats> {
+    let size = |bytes| class_for(bytes).map_or(0, size_of_class);
+    let seen = (0..ROOTS).filter_map(|root| {
+        let link = data.word(root_at(root)).load(Ordering::Relaxed);
+        let seen = data.get::<Table>(link & !TAG)?.seen(data.len())?;
+        let entry = size(entry_bytes(seen.key, seen.value));
+        let others: u64 = seen.segments.iter().map(|&bytes| size(bytes)).sum();
+        Some(MapStats {
+            root,
+            key_bytes: seen.key,
+            value_bytes: seen.value,
+            has_schema: seen.schema,
+            entries: seen.entries,
+            buckets: seen.buckets,
+            blocks: seen.entries.saturating_add(seen.segments.len() as u64 + 1),
+            bytes: seen
+                .entries
+                .saturating_mul(entry)
+                .saturating_add(others + size(size_of::<Table>() as u64)),
+            clearing: seen.clearing,
+        })
+    });
+    seen.collect()
+}
+
 /// What an entry is: where its key and its value are, 8 bytes aligned, with as many bytes as the map's.
 pub type Entry = (*const u8, *const u8);
 
@@ -94,9 +130,8 @@ impl AnyMap {
         self.key.div_ceil(8)
     }
 
-    /// Returns how long an entry is: hash, link, key, value.
     fn bytes(&self) -> u64 {
-        16 + (self.key_words() + self.value.div_ceil(8)) * 8
+        entry_bytes(self.key, self.value)
     }
 
     /// Returns where a node is, if all of it is in the region.
@@ -110,7 +145,7 @@ impl AnyMap {
             words(key).zip(0..).all(|(word, index)| {
                 // Relaxed: as in `Field::get`.
                 let there = view.map().word(at + 16 + index * 8);
-                there.load(std::sync::atomic::Ordering::Relaxed) == word
+                there.load(Ordering::Relaxed) == word
             })
         })
     }

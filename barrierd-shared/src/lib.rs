@@ -48,7 +48,7 @@ pub use region::{Options, Region};
 pub use share::checks;
 pub use share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
 pub use source::Source;
-pub use stats::{ReaderStats, Stats, WriterStats};
+pub use stats::{MapStats, ReaderStats, Stats, WriterStats};
 pub use writer::{Writer, WriterOptions};
 
 /// How tests kill and break. No part of the interface.

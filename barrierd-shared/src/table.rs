@@ -42,6 +42,18 @@ pub(crate) const fn sizes(key: u64, value: u64) -> u64 {
     key << 44 | value << 24
 }
 
+/// What a table shows of itself, for people: nothing keeps it, nor its numbers, from changing meanwhile.
+pub(crate) struct Seen {
+    pub(crate) key: u64,
+    pub(crate) value: u64,
+    pub(crate) schema: bool,
+    pub(crate) entries: u64,
+    pub(crate) buckets: u64,
+    /// Bytes of each segment.
+    pub(crate) segments: Vec<u64>,
+    pub(crate) clearing: bool,
+}
+
 /// Fewer bytes than any entry takes: so no list has more entries than the region has bytes by this.
 const LEAST: u64 = 32;
 
@@ -118,6 +130,27 @@ impl<K: Plain, V: Plain> Table<K, V> {
         assert!(key < LONGEST && value < LONGEST, "keys and values are smaller than 1 MiB");
         sizes(key, value) | MAP
     };
+
+    /// Returns what the table shows, if it looks like one, whatever its types are. `len` is the region's.
+    pub(crate) fn seen(&self, len: u64) -> Option<Seen> {
+        let (kind, buckets, wanted) = (self.kind.get(), self.buckets.get(), self.wanted.get());
+        if buckets == 0 || buckets > len / 8 || !(FIRST..=MOST).contains(&wanted) {
+            return None;
+        }
+        let there = self.segments.iter().take_while(|segment| !segment.link().is_null()).count();
+        let ends = self.segments.iter().skip(there).all(|segment| segment.link().is_null());
+        let bytes = |index: usize| (FIRST << index >> usize::from(index > 0)) * 8;
+        let seen = Seen {
+            key: kind >> 44,
+            value: kind >> 24 & (LONGEST - 1),
+            schema: kind & 0xff_ffff != MAP,
+            entries: self.len.get(),
+            buckets,
+            segments: (0..there).map(bytes).collect(),
+            clearing: !self.before.link().is_null(),
+        };
+        (ends && there > segment(buckets - 1).0).then_some(seen)
+    }
 
     /// `more` is what the types alone don't say: see `SharedMap::schema`, and `any.rs`.
     #[inline]
