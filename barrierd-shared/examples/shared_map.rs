@@ -49,8 +49,7 @@ fn run(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
 }
 
 fn write(path: &str) -> Result<(), Box<dyn Error>> {
-    let region = Region::open(path).or_else(|_| Region::create(path, Options::new(1 << 20)))?;
-    let mut writer = region.writer()?;
+    let mut writer = Region::open_or_create(path, Options::new(1 << 20))?.writer()?; // in any process
     for line in stdin().lines() {
         let line = line?;
         let (port, address) = line.split_once(' ').ok_or("PORT ADDRESS, or PORT -")?;
@@ -66,7 +65,7 @@ fn write(path: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn read(path: &str, port: u64) -> Result<(), Box<dyn Error>> {
-    let mut reader = Region::open_read_only(path)?.reader()?; // in another process
+    let mut reader = Region::open_read_only(path)?.reader()?; // in another one
     let mut last = None;
     loop {
         let now = ROUTES.get(&mut reader, &port);

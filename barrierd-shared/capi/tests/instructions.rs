@@ -91,7 +91,11 @@ fn a_section_in_c_has_no_fence_no_locked_instruction_and_no_call() {
         ("gcc", &[][..], native),
         ("clang", &[][..], false),
         ("aarch64-linux-gnu-gcc", &["-mno-outline-atomics"][..], false),
-        ("clang", &["--target=aarch64-linux-gnu", "-isystem", ARM64][..], false),
+        (
+            "clang",
+            &["--target=aarch64-linux-gnu", "-mno-outline-atomics", "-isystem", ARM64][..],
+            false,
+        ),
     ];
     let all = all.into_iter().filter(|all| !all.1.contains(&ARM64) || Path::new(ARM64).exists());
     let mut seen = 0;
