@@ -186,7 +186,7 @@ fn what_is_there_is_opened_and_what_is_not_is_made_once() {
     let second = Region::open_or_create(&path, Options::new(1 << 16)).expect("opened");
     assert_eq!((first.readers(), second.readers()), (3, 3));
     let other = dir.path().join("other");
-    std::fs::write(&other, [7; 9000]).expect("written");
+    fs::write(&other, [7; 9000]).expect("written");
     let refused = Region::open_or_create(&other, Options::new(1 << 14)).expect_err("no region");
     assert!(matches!(refused, RegionError::Foreign { .. }), "{refused}");
     // Many at once, on nothing.

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::mem::offset_of;
-use std::process::Command;
 
 use barrierd_shared::raw::{self, RawReader};
 
@@ -90,7 +89,7 @@ fn every_number_of_the_header_is_the_librarys() {
     std::fs::write(&source, program).expect("written");
     let compiled = compile(&source, Language::C99, INCLUDE.as_ref(), dir.path());
     let Some(program) = compiled else { return };
-    let output = Command::new(program).output().expect("it runs");
+    let output = crate::cc::program(&program).output().expect("it runs");
     let printed = String::from_utf8(output.stdout).expect("ASCII");
     let printed: BTreeMap<String, i128> = printed
         .lines()

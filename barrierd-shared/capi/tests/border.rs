@@ -6,10 +6,9 @@ mod cc;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use barrierd_shared::{Options, Region, SharedCell};
-use cc::{Language, compile};
+use cc::{Language, compile, program};
 use tempfile::TempDir;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -33,7 +32,7 @@ fn compiled(language: Language, dir: &Path) -> Option<PathBuf> {
 /// Runs it; its output, if it succeeded.
 #[track_caller]
 fn run(binary: &Path, arguments: [&str; 2]) -> String {
-    let output = Command::new(binary).args(arguments).output().expect("it runs");
+    let output = program(binary).args(arguments).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {}: {said}", output.status);
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -108,7 +107,7 @@ fn the_example_says_each_change() {
     for language in Language::BOTH {
         let compiled = compile(&source, language, &here.join("include"), dir.path());
         let Some(watch) = compiled else { return };
-        let mut command = Command::new(watch);
+        let mut command = program(&watch);
         command.arg(&path).arg("3").stdout(std::process::Stdio::piped());
         let mut watching = Running(command.spawn().expect("it runs"));
         let mut lines = BufReader::new(watching.0.stdout.take().expect("piped")).lines();

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use barrierd_shared::{Options, Region, SharedCell, SharedMap};
-use cc::{Language, compile};
+use cc::{Language, compile, program};
 use tempfile::TempDir;
 
 const ENTRIES: u64 = 2000;
@@ -44,7 +43,7 @@ fn compiled(language: Language, dir: &Path) -> Option<PathBuf> {
 /// Runs it; its output, if it succeeded.
 #[track_caller]
 fn run(binary: &Path, what: &str, path: &Path) -> String {
-    let output = Command::new(binary).arg(what).arg(path).output().expect("it runs");
+    let output = program(binary).arg(what).arg(path).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what}: {}: {said}", output.status);
     String::from_utf8(output.stdout).expect("UTF-8")

@@ -2,6 +2,7 @@
 //!
 //! Where there is no compiler these tests say so and pass, except where `CI` is set.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,14 +29,32 @@ const WARNINGS: [&str; 8] = [
     "-Werror",
 ];
 
-/// Where `libbarrierd_shared_c.so` of this source is.
-fn library() -> PathBuf {
+/// What runs programs of this test's target, where that is not this machine's (`scripts/targets.sh`).
+pub(crate) fn emulator() -> Option<OsString> {
+    std::env::var_os("BARRIERD_TEST_EMULATOR")
+}
+
+/// Starts a program of this test's target.
+pub(crate) fn program(binary: &Path) -> Command {
+    let Some(emulator) = emulator() else { return Command::new(binary) };
+    let mut command = Command::new(emulator);
+    command.arg(binary);
+    command
+}
+
+/// Where the library of this source is: `libbarrierd_shared_c` with this suffix.
+fn library(suffix: &str) -> PathBuf {
+    // target/<profile>/deps/<this test>, or target/<target>/<profile>/deps/<this test>
+    let test = std::env::current_exe().expect("this test's path");
+    let at = |above: usize| test.ancestors().nth(above).expect("a target folder");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "-p", "barrierd-shared-capi"]);
+    if emulator().is_some() {
+        cargo.arg("--target").arg(at(3).file_name().expect("a target"));
+        cargo.arg("--target-dir").arg(at(4));
+    }
     assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-    // target/<profile>/deps/<this test>
-    let test = std::env::current_exe().expect("this test's path");
-    test.ancestors().nth(2).expect("target/profile").join("libbarrierd_shared_c.so")
+    at(2).join(format!("libbarrierd_shared_c.{suffix}"))
 }
 
 /// Compiles `source` into `dir` against the header in `include`, and links it if it is to run; `None`, said aloud, where
@@ -50,14 +69,27 @@ pub(crate) fn compile(
         Language::C99 => ("cc", ["-std=c99", "-xc"]),
         Language::Cxx17 => ("c++", ["-std=c++17", "-xc++"]),
     };
-    // As an installation has it: programs look for the library by its own name.
-    let versioned = dir.join("libbarrierd-shared.so.0");
-    std::fs::copy(library(), &versioned).expect("copied");
+    let crossed = format!("{}-linux-gnu-gcc", std::env::consts::ARCH);
+    let (compiler, versioned) = if emulator().is_some() {
+        // Nothing of the target's is looked for at run time; there is one compiler.
+        if language != Language::C99 {
+            return None;
+        }
+        (&*crossed, library("a"))
+    } else {
+        // As an installation has it: programs look for the library by its own name.
+        let versioned = dir.join("libbarrierd-shared.so.0");
+        std::fs::copy(library("so"), &versioned).expect("copied");
+        (compiler, versioned)
+    };
     let name = source.file_stem().expect("a name").to_string_lossy();
     let binary = dir.join(format!("{name}-{language:?}"));
     let mut command = Command::new(compiler);
     command.args(words).args(WARNINGS).args(["-O2", "-I"]).arg(include);
     command.arg("-o").arg(&binary).arg(source).arg("-xnone").arg(versioned);
+    if emulator().is_some() {
+        command.args(["-static", "-lpthread", "-lm"]);
+    }
     command.arg(format!("-Wl,-rpath,{}", dir.display()));
     match command.output() {
         Err(error) => {
