@@ -5,11 +5,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::change::Turn;
+use crate::change::{Fresh, Turn};
 use crate::error::WriteError;
+use crate::hash;
 use crate::reader::Reader;
 use crate::share::sealed::Sealed;
-use crate::share::{Plain, SharedAtomic, View};
+use crate::share::{Link, Plain, SharedAtomic, SharedRef, View};
 use crate::table::{FIRST, Node, Place, Table};
 use crate::writer::Writer;
 
@@ -45,6 +46,12 @@ const BATCH: u64 = 256;
 /// The map has a bucket for each entry, or more. A call that finds fewer adds one bucket, or two, to which it moves what belongs
 /// there, a few links' stores; no call ever moves the whole table. It does not shrink.
 ///
+/// # Types
+///
+/// A participant that takes the map for one of keys or values of other sizes finds nothing in it, and can't change it. Types of the same
+/// sizes are told apart by a [schema](Self::schema), if all participants state one. Programs in C state both, as
+/// numbers and a string.
+///
 /// # Hashes
 ///
 /// Keys are the same if their bytes are. Their hash goes by a random seed that stands in the region, and is the same in all
@@ -55,6 +62,8 @@ const BATCH: u64 = 256;
 pub struct SharedMap<K, V> {
     root: usize,
     capacity: u64,
+    /// What the types alone don't say of the table's kind.
+    more: u64,
     holds: PhantomData<fn() -> (K, V)>,
 }
 
@@ -75,7 +84,12 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     /// Returns the map at a root. All participants must agree on what each root is.
     #[must_use]
     pub const fn at(root: usize) -> SharedMap<K, V> {
-        SharedMap { root, capacity: FIRST, holds: PhantomData }
+        SharedMap { root, capacity: FIRST, more: 0, holds: PhantomData }
+    }
+
+    /// The same with a kind that differs from these types' own in `more`.
+    pub(crate) const fn of_kind(self, more: u64) -> SharedMap<K, V> {
+        SharedMap { more, ..self }
     }
 
     /// How many entries the map has buckets for from the beginning, if this participant makes it, by the first insertion: that
@@ -83,6 +97,14 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     #[must_use]
     pub const fn capacity(self, entries: usize) -> SharedMap<K, V> {
         SharedMap { capacity: entries as u64, ..self }
+    }
+
+    /// States what keys and values are, where sizes don't tell: `"port -> address, v2"`, say. A map that was made with another
+    /// schema, or without one, is one of other types. The empty one is none. 24 bits of a hash of it stand in the region, so one in 16
+    /// million others is taken for the same.
+    #[must_use]
+    pub const fn schema(self, schema: &str) -> SharedMap<K, V> {
+        SharedMap { more: hash::schema(schema.as_bytes()), ..self }
     }
 
     /// Returns a key's value; `None` if there is none, or the map is one of other types. Readers never wait.
@@ -129,9 +151,15 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
 
     /// Returns the table, if there is one of these types.
     #[inline]
-    fn table<'v>(&self, view: &'v impl View) -> Option<&'v Table<K, V>> {
-        let table = view.load::<Table<K, V>>(view.root(self.root))?.get();
-        table.is_right().then_some(table)
+    pub(crate) fn table<'v>(&self, view: &'v impl View) -> Option<&'v Table<K, V>> {
+        let table = self.any_table(view)?;
+        table.is_right(self.more).then_some(table)
+    }
+
+    /// Returns the table, whatever it is.
+    #[inline]
+    pub(crate) fn any_table<'v>(&self, view: &'v impl View) -> Option<&'v Table<K, V>> {
+        Some(view.load::<Table<K, V>>(view.root(self.root))?.get())
     }
 
     /// Inserts an entry, or replaces its value. Returns the value before.
@@ -165,45 +193,51 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         key: &K,
         change: impl FnOnce(Option<V>) -> Option<V>,
     ) -> Result<Option<V>, WriteError> {
-        let turn = self.turn(writer)?;
+        let turn = self.turn(writer, size_of::<Node<K, V>>() as u64)?;
+        let entry = |hash, value: Option<V>| {
+            let turn = &turn;
+            value.map(|value| move |next| Table::entry(turn, (hash, *key, value), next))
+        };
         let Some(table) = self.ready(&turn)? else {
             // Nothing was ever inserted.
             if let Some(value) = change(None) {
-                let table = Table::make(&turn, turn.root(self.root), self.capacity)?.get();
-                table.furnish(&turn)?;
+                let table = self.make(&turn)?;
                 let hash = table.hash(*key);
-                let place = table.place(&turn, hash, *key)?;
-                Self::put(&turn, table, (hash, *key), place, Some(value))?;
+                let place = table.place(&turn, hash, |node| node.key.is(*key))?;
+                Self::put(&turn, table, place, entry(hash, Some(value)))?;
             }
             return Ok(None);
         };
         let hash = table.hash(*key);
-        let place = table.place(&turn, hash, *key)?;
+        let place = table.place(&turn, hash, |node| node.key.is(*key))?;
         let before = place.1.map(|node| node.value.get());
-        Self::put(&turn, table, (hash, *key), place, change(before))?;
+        Self::put(&turn, table, place, entry(hash, change(before)))?;
         Ok(before)
     }
 
-    /// Makes the entry of a key one of this value, or none.
-    fn put(
-        turn: &Turn<'_>,
+    /// Makes the table, where there is none.
+    pub(crate) fn make<'t>(&self, turn: &'t Turn<'_>) -> Result<&'t Table<K, V>, WriteError> {
+        let table = Table::make(turn, turn.root(self.root), self.capacity, self.more)?.get();
+        table.furnish(turn)?;
+        Ok(table)
+    }
+
+    /// Makes the entry of a key the one that `entry` allocates, leading to what it is given, or none.
+    pub(crate) fn put<'t>(
+        turn: &'t Turn<'_>,
         table: &Table<K, V>,
-        (hash, key): (u64, K),
         (link, old): Place<'_, K, V>,
-        value: Option<V>,
+        entry: Option<impl FnOnce(Link<Node<K, V>>) -> Result<Fresh<'t, Node<K, V>>, WriteError>>,
     ) -> Result<(), WriteError> {
         let len = table.len.get();
-        match (old, value) {
+        match (old, entry) {
             (None, None) => Ok(()),
-            (None, Some(value)) => {
-                let fresh = Table::entry(turn, (hash, key, value), link.link())?;
+            (None, Some(entry)) => {
+                let fresh = entry(link.link())?;
                 let count = Some((&table.len, len.wrapping_add(1)));
                 turn.publish(link, fresh, None, count).map(drop)
             }
-            (Some(old), Some(value)) => {
-                let fresh = Table::entry(turn, (hash, key, value), old.next())?;
-                turn.replace(link, fresh).map(drop)
-            }
+            (Some(old), Some(entry)) => turn.replace(link, entry(old.next())?).map(drop),
             (Some(old), None) => {
                 let count = Some((&table.len, len.saturating_sub(1)));
                 turn.remove_counted(link, old.next(), count)
@@ -211,10 +245,14 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         }
     }
 
-    /// Takes a turn in which there is room for an entry, if there can be.
-    fn turn<'w>(&self, writer: &'w mut Writer) -> Result<Turn<'w>, WriteError> {
+    /// Takes a turn in which there is room for an entry of so many bytes, if there can be.
+    pub(crate) fn turn<'w>(
+        &self,
+        writer: &'w mut Writer,
+        entry: u64,
+    ) -> Result<Turn<'w>, WriteError> {
         let mut turn = writer.turn()?;
-        if !turn.has_room::<Node<K, V>>() {
+        if !turn.has_bytes(entry) {
             if let Some(table) = self.table(&turn) {
                 table.drain(&turn, BATCH)?;
             }
@@ -224,7 +262,10 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     }
 
     /// Returns the table, in order and with buckets enough.
-    fn ready<'t>(&self, turn: &'t Turn<'_>) -> Result<Option<&'t Table<K, V>>, WriteError> {
+    pub(crate) fn ready<'t>(
+        &self,
+        turn: &'t Turn<'_>,
+    ) -> Result<Option<&'t Table<K, V>>, WriteError> {
         let root: &SharedAtomic<Table<K, V>> = turn.root(self.root);
         if root.link().is_null() {
             return Ok(None);
@@ -247,11 +288,12 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     ///
     /// As for [`insert`](Self::insert).
     pub fn clear(&self, writer: &mut Writer) -> Result<(), WriteError> {
-        let turn = self.turn(writer)?;
+        let turn = self.turn(writer, size_of::<Node<K, V>>() as u64)?;
         if self.ready(&turn)?.is_none() {
             return Ok(());
         }
-        let table = Table::<K, V>::make(&turn, turn.root(self.root), self.capacity)?.get();
+        let root = turn.root(self.root);
+        let table = Table::<K, V>::make(&turn, root, self.capacity, self.more)?.get();
         // Where there is no room now, the next call gives it its buckets.
         match table.furnish(&turn) {
             Ok(()) | Err(WriteError::OutOfMemory { .. }) => {}
@@ -295,7 +337,9 @@ impl<W: View, K: Plain, V: Plain> Iterator for Iter<'_, W, K, V> {
             }
             let bucket = (self.next, self.buckets);
             self.next += 1;
-            if self.table?.collect(self.view, bucket, &mut self.left, &mut self.batch).is_none() {
+            let entry = |node: SharedRef<'_, Node<K, V>>| Some((node.key.get(), node.value.get()));
+            let (left, batch) = (&mut self.left, &mut self.batch);
+            if self.table?.collect(self.view, bucket, left, batch, entry).is_none() {
                 (self.next, self.buckets) = (0, 0);
             }
         }

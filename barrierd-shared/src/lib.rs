@@ -7,6 +7,8 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!("barrierd-shared needs 64-bit little-endian Linux, as barrierd-client does");
 
+#[doc(hidden)]
+pub mod any;
 mod blocks;
 mod cell;
 mod change;
@@ -46,7 +48,7 @@ pub use region::{Options, Region};
 pub use share::checks;
 pub use share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
 pub use source::Source;
-pub use stats::{ReaderStats, Stats, WriterStats};
+pub use stats::{MapStats, ReaderStats, Stats, WriterStats};
 pub use writer::{Writer, WriterOptions};
 
 /// How tests kill and break. No part of the interface.

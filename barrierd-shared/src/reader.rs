@@ -104,6 +104,20 @@ impl Reader {
         }
     }
 
+    /// Returns what its slot says.
+    pub(crate) fn word(&self) -> u64 {
+        // SAFETY: as in `pin`. Relaxed: this thread's own slot.
+        unsafe { self.slot.as_ref() }.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub(crate) fn data(&self) -> &Map {
+        &self.region.inner().data
+    }
+
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process.is_current()
+    }
+
     /// Returns the region.
     #[must_use]
     pub fn region(&self) -> &Region {

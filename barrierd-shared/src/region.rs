@@ -203,6 +203,23 @@ impl Region {
         files::open(path.as_ref(), Use::Write).map(Region::of)
     }
 
+    /// Opens the region at `path`, for readers and writers, or makes it if there is nothing. One that is there keeps its own options.
+    ///
+    /// # Errors
+    ///
+    /// A [`RegionError`], which names what is wrong with it.
+    pub fn open_or_create(path: impl AsRef<Path>, options: Options) -> Result<Region, RegionError> {
+        let path = path.as_ref();
+        match Region::open(path) {
+            // Another one may make it at this moment.
+            Err(RegionError::NotFound { .. }) => match Region::create(path, options) {
+                Err(RegionError::Exists { .. }) => Region::open(path),
+                made => made,
+            },
+            opened => opened,
+        }
+    }
+
     /// Opens the region at `path`, for readers alone: its data is mapped read-only, and no right to write it is needed.
     ///
     /// # Errors

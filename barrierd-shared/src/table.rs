@@ -32,15 +32,37 @@ const _: () = assert!(FIRST == FIRST_LEN as u64);
 const SEGMENTS: usize = 32;
 /// The most buckets.
 const MOST: u64 = FIRST << (SEGMENTS - 1);
+/// Keys and values are shorter than this.
+pub(crate) const LONGEST: u64 = 1 << 20;
+/// The lowest bits of a map's kind, if it has no schema.
+pub(crate) const MAP: u64 = 0x70_616d;
+
+/// Returns what a map's kind says of its keys' and values' sizes.
+pub(crate) const fn sizes(key: u64, value: u64) -> u64 {
+    key << 44 | value << 24
+}
+
+/// What a table shows of itself, for people: nothing keeps it, nor its numbers, from changing meanwhile.
+pub(crate) struct Seen {
+    pub(crate) key: u64,
+    pub(crate) value: u64,
+    pub(crate) schema: bool,
+    pub(crate) entries: u64,
+    pub(crate) buckets: u64,
+    /// Bytes of each segment.
+    pub(crate) segments: Vec<u64>,
+    pub(crate) clearing: bool,
+}
+
 /// Fewer bytes than any entry takes: so no list has more entries than the region has bytes by this.
 const LEAST: u64 = 32;
 
 /// An entry.
 #[repr(C)]
 pub(crate) struct Node<K, V> {
-    hash: Field<u64>,
-    next: SharedAtomic<Node<K, V>>,
-    key: Field<K>,
+    pub(crate) hash: Field<u64>,
+    pub(crate) next: SharedAtomic<Node<K, V>>,
+    pub(crate) key: Field<K>,
     pub(crate) value: Field<V>,
 }
 
@@ -105,18 +127,49 @@ pub(crate) type Place<'v, K, V> = (&'v SharedAtomic<Node<K, V>>, Option<SharedRe
 impl<K: Plain, V: Plain> Table<K, V> {
     const KIND: u64 = {
         let (key, value) = (size_of::<K>() as u64, size_of::<V>() as u64);
-        assert!(key < 1 << 20 && value < 1 << 20, "keys and values are smaller than 1 MiB");
-        key << 44 | value << 24 | 0x70_616d
+        assert!(key < LONGEST && value < LONGEST, "keys and values are smaller than 1 MiB");
+        sizes(key, value) | MAP
     };
 
+    /// Returns what the table shows, if it looks like one, whatever its types are. `len` is the region's.
+    pub(crate) fn seen(&self, len: u64) -> Option<Seen> {
+        let (kind, buckets, wanted) = (self.kind.get(), self.buckets.get(), self.wanted.get());
+        if buckets == 0 || buckets > len / 8 || !(FIRST..=MOST).contains(&wanted) {
+            return None;
+        }
+        let there = self.segments.iter().take_while(|segment| !segment.link().is_null()).count();
+        let ends = self.segments.iter().skip(there).all(|segment| segment.link().is_null());
+        let bytes = |index: usize| (FIRST << index >> usize::from(index > 0)) * 8;
+        let seen = Seen {
+            key: kind >> 44,
+            value: kind >> 24 & (LONGEST - 1),
+            schema: kind & 0xff_ffff != MAP,
+            entries: self.len.get(),
+            buckets,
+            segments: (0..there).map(bytes).collect(),
+            clearing: !self.before.link().is_null(),
+        };
+        (ends && there > segment(buckets - 1).0).then_some(seen)
+    }
+
+    /// `more` is what the types alone don't say: see `SharedMap::schema`, and `any.rs`.
     #[inline]
-    pub(crate) fn is_right(&self) -> bool {
-        self.kind.get() == Self::KIND
+    pub(crate) fn is_right(&self, more: u64) -> bool {
+        self.kind.get() == Self::KIND ^ more
+    }
+
+    /// Returns what stands where a map's kind does, for a message.
+    pub(crate) fn kind(&self) -> u64 {
+        self.kind.get()
     }
 
     #[inline]
     pub(crate) fn hash(&self, key: K) -> u64 {
         hash(key, self.seed.get())
+    }
+
+    pub(crate) fn seed(&self) -> [u64; 2] {
+        self.seed.get()
     }
 
     /// Returns the number of buckets. A broken word says that there are none.
@@ -144,7 +197,17 @@ impl<K: Plain, V: Plain> Table<K, V> {
         view: &'v impl View,
         key: K,
     ) -> Option<SharedRef<'v, Node<K, V>>> {
-        let hash = self.hash(key);
+        self.find_by(view, self.hash(key), |node| node.key.is(key))
+    }
+
+    /// Returns the entry of this hash that `is` is true of.
+    #[inline]
+    pub(crate) fn find_by<'v>(
+        &self,
+        view: &'v impl View,
+        hash: u64,
+        is: impl Fn(SharedRef<'v, Node<K, V>>) -> bool,
+    ) -> Option<SharedRef<'v, Node<K, V>>> {
         let mut left = view.map().len() / LEAST;
         let mut buckets = self.buckets(view);
         loop {
@@ -155,7 +218,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
             let own = home(hash, buckets);
             let mut at = view.load(self.bucket(view, own)?);
             while let Some(node) = at {
-                if node.hash.get() == hash && node.key.is(key) {
+                if node.hash.get() == hash && is(node) {
                     return Some(node);
                 }
                 left = left.checked_sub(1)?;
@@ -170,13 +233,15 @@ impl<K: Plain, V: Plain> Table<K, V> {
         }
     }
 
-    /// Appends the entries that belonged to `bucket` when there were `then` buckets. What is there all the time is found once.
-    pub(crate) fn collect(
+    /// Collects what `entry` makes of the entries that belonged to `bucket` when there were `then` buckets. What is there all the
+    /// time is found once.
+    pub(crate) fn collect<'v, R>(
         &self,
-        view: &impl View,
+        view: &'v impl View,
         (bucket, then): (u64, u64),
         left: &mut u64,
-        into: &mut Vec<(K, V)>,
+        into: &mut Vec<R>,
+        entry: impl Fn(SharedRef<'v, Node<K, V>>) -> Option<R>,
     ) -> Option<()> {
         loop {
             into.clear();
@@ -190,7 +255,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
                 let mut at = view.load(self.bucket(view, one)?);
                 while let Some(node) = at {
                     if home(node.hash.get(), now) == one {
-                        into.push((node.key.get(), node.value.get()));
+                        into.push(entry(node)?);
                     }
                     *left = left.checked_sub(1)?;
                     at = view.load(&node.get().next);
@@ -203,18 +268,18 @@ impl<K: Plain, V: Plain> Table<K, V> {
         }
     }
 
-    /// Returns the link that leads to a key's entry, and the entry; or the link where it belongs.
+    /// Returns the link that leads to the entry of this hash that `is` is true of, and the entry; or the link where it belongs.
     pub(crate) fn place<'t>(
         &self,
         turn: &'t Turn<'_>,
         hash: u64,
-        key: K,
+        is: impl Fn(SharedRef<'t, Node<K, V>>) -> bool,
     ) -> Result<Place<'t, K, V>, WriteError> {
         let mut before = None;
         let own = home(hash, self.buckets(turn));
         self.walk(turn, own, |link, node| {
             let found = node.hash.get();
-            if found == hash && node.key.is(key) {
+            if found == hash && is(node) {
                 return Some((link, Some(node)));
             }
             // Before all of the same hash: an iteration that is there does not meet it again.
@@ -263,9 +328,10 @@ impl<K: Plain, V: Plain> Table<K, V> {
         turn: &'t Turn<'_>,
         root: &SharedAtomic<Table<K, V>>,
         wanted: u64,
+        more: u64,
     ) -> Result<SharedRef<'t, Table<K, V>>, WriteError> {
         let fresh = turn.alloc::<Table<K, V>>()?;
-        fresh.write(|table| &table.kind, Self::KIND);
+        fresh.write(|table| &table.kind, Self::KIND ^ more);
         fresh.write(|table| &table.seed, seed());
         fresh.write(|table| &table.wanted, wanted.clamp(FIRST, MOST));
         fresh.lead(|table| &table.before, root.link());

@@ -175,6 +175,28 @@ fn a_region_that_cannot_be_mapped_is_not_there_at_all() {
 }
 
 #[test]
+fn what_is_there_is_opened_and_what_is_not_is_made_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    let first = Region::open_or_create(&path, Options::new(1 << 14).readers(3)).expect("made");
+    let second = Region::open_or_create(&path, Options::new(1 << 16)).expect("opened");
+    assert_eq!((first.readers(), second.readers()), (3, 3));
+    let other = dir.path().join("other");
+    fs::write(&other, [7; 9000]).expect("written");
+    let refused = Region::open_or_create(&other, Options::new(1 << 14)).expect_err("no region");
+    assert!(matches!(refused, RegionError::Foreign { .. }), "{refused}");
+    // Many at once, on nothing.
+    let path = dir.path().join("contended");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                Region::open_or_create(&path, Options::new(1 << 14)).expect("one of them made it");
+            });
+        }
+    });
+}
+
+#[test]
 fn options_out_of_range_are_refused() {
     let of = |options| Region::create_in_memory(options).map(drop);
     for wrong in [

@@ -9,6 +9,7 @@ use barrierd_shared::raw::{self, RawReader};
 
 use crate::c::BARRIERD_SHARED;
 use crate::c::header::{declared, each_code_has_a_text, exported, named};
+use crate::map::SharedMapType;
 use crate::{SharedReader, code};
 
 const HEADER: &str = include_str!("../include/barrierd_shared.h");
@@ -23,6 +24,9 @@ fn expected() -> BTreeMap<String, i128> {
         ("BLOCKS", raw::BLOCKS),
         ("IDLE", raw::IDLE),
         ("TAG", raw::TAG),
+        ("DATA", 0),
+        ("SLOTS", 1),
+        ("WRITERS", 2),
     ];
     let codes = code::TABLE.iter().map(|&(name, number, _)| (name, i128::from(number)));
     let all = codes.chain(layout.map(|(name, value)| (name, value.into())));
@@ -39,6 +43,14 @@ const OFFSETS: [(&str, usize); 6] = [
     ("bytes", offset_of!(RawReader, bytes)),
 ];
 
+/// The same of what a program takes a map for.
+const OF_A_MAP: [(&str, usize); 4] = [
+    ("root", offset_of!(SharedMapType, root)),
+    ("key_bytes", offset_of!(SharedMapType, key_bytes)),
+    ("value_bytes", offset_of!(SharedMapType, value_bytes)),
+    ("schema", offset_of!(SharedMapType, schema)),
+];
+
 #[test]
 fn every_number_of_the_header_is_the_librarys() {
     let expected = expected();
@@ -52,6 +64,11 @@ fn every_number_of_the_header_is_the_librarys() {
         let expression = format!("offsetof(struct barrierd_shared_reader, {name})");
         all.insert(expression, (offset_of!(SharedReader, raw) + at) as i128);
     }
+    for (name, at) in OF_A_MAP {
+        all.insert(format!("offsetof(struct barrierd_shared_map, {name})"), at as i128);
+    }
+    let bytes = size_of::<SharedMapType>() as i128;
+    all.insert("sizeof(struct barrierd_shared_map)".into(), bytes);
     let Some(printed) = BARRIERD_SHARED.numbers(all.keys().map(String::as_str)) else { return };
     assert_eq!(printed, all);
 }
@@ -59,14 +76,15 @@ fn every_number_of_the_header_is_the_librarys() {
 #[test]
 fn every_function_of_the_header_is_in_the_library_and_in_its_list_and_no_other() {
     let declared = declared(HEADER);
-    assert_eq!(declared, exported(include_str!("lib.rs")));
+    let sources = [include_str!("lib.rs"), include_str!("map.rs"), include_str!("write.rs")];
+    assert_eq!(declared, sources.into_iter().flat_map(exported).collect());
     let listed: BTreeSet<_> = SYMBOLS
         .lines()
         .filter_map(|line| line.strip_prefix(' '))
         .map(|line| line.split_once("@Base ").expect("a symbol and its version").0)
         .collect();
     assert_eq!(declared, listed);
-    assert_eq!(declared.len(), 7);
+    assert_eq!(declared.len(), 26);
 }
 
 #[test]

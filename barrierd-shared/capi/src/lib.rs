@@ -29,14 +29,29 @@ mod c;
 mod code;
 #[cfg(test)]
 mod header_tests;
+pub mod map;
+pub mod write;
 
-use border::{failed, hand_out, take_back};
+use border::{failed, fenced, hand_out, take_back};
 
 /// A reader as C has it: first what the header's inline functions use.
 #[repr(C)]
 pub struct SharedReader {
     raw: RawReader,
     reader: Reader,
+}
+
+/// Returns the path that C names.
+///
+/// # Safety
+///
+/// `path` is null or a string that ends with a zero and stays as it is meanwhile.
+unsafe fn path_of<'a>(path: *const c_char) -> Result<&'a Path, c_int> {
+    if path.is_null() {
+        return Err(failed(code::INVALID, &"a null pointer instead of a path"));
+    }
+    // SAFETY: as the caller promises.
+    Ok(Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes())))
 }
 
 /// Opens the region at `path`, for readers.
@@ -50,11 +65,8 @@ pub unsafe extern "C" fn barrierd_shared_open(
     region: *mut *mut Region,
 ) -> c_int {
     let open = || {
-        if path.is_null() {
-            return Err(failed(code::INVALID, &"a null pointer instead of a path"));
-        }
-        // SAFETY: a string that ends with a zero and stays as it is during this call.
-        let path = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()));
+        // SAFETY: the caller's promise, handed on.
+        let path = unsafe { path_of(path) }?;
         Region::open_read_only(path).map_err(|error| failed(code::of_open(&error), &error))
     };
     // SAFETY: the caller's promise, handed on.

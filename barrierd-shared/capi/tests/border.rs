@@ -6,10 +6,9 @@ mod c;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use barrierd_shared::{Options, Region, SharedCell};
-use c::{BARRIERD_SHARED, Language, Link, run};
+use c::{BARRIERD_SHARED, Language, Link, program, run};
 use tempfile::TempDir;
 
 fn made() -> (TempDir, PathBuf) {
@@ -95,7 +94,7 @@ fn the_example_says_each_change() {
     for language in Language::BOTH {
         let compiled = BARRIERD_SHARED.compile(source, language, Link::Shared, &[], dir.path());
         let Some(watch) = compiled else { return };
-        let mut command = Command::new(watch);
+        let mut command = program(&watch);
         command.arg(&path).arg("3").stdout(std::process::Stdio::piped());
         let mut watching = Running(command.spawn().expect("it runs"));
         let mut lines = BufReader::new(watching.0.stdout.take().expect("piped")).lines();

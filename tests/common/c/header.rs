@@ -25,7 +25,8 @@ pub fn named(header: &str) -> BTreeSet<String> {
 pub fn declared(header: &str) -> BTreeSet<&str> {
     header
         .lines()
-        .filter(|line| line.ends_with(';') && !line.starts_with([' ', '\t', '#']))
+        .filter(|line| line.ends_with([';', ',']) && !line.starts_with([' ', '\t', '#']))
+        .filter(|line| !line.starts_with("static"))
         .filter_map(|line| line.split_once('('))
         .map(|(before, _)| before.rsplit([' ', '*']).next().expect("a name"))
         .collect()

@@ -1,14 +1,29 @@
 //! C programs for tests of both C libraries: compiled as C99 and as C++17, warnings refused, linked with the library.
 //!
 //! Several packages have this file as a module. Where there is no compiler these tests say so and pass, except where
-//! `CI` is set.
+//! `CI` is set. Tests of another target, which an emulator runs, compile for that target, and link statically: nothing of
+//! it is looked for at run time.
 
 #![allow(dead_code, unreachable_pub, reason = "none of its users uses all of it")]
 
 pub mod header;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// What runs programs of this test's target, where that is not this machine's (`scripts/targets.sh`).
+pub fn emulator() -> Option<OsString> {
+    std::env::var_os("BARRIERD_TEST_EMULATOR")
+}
+
+/// Starts a program of this test's target.
+pub fn program(binary: &Path) -> Command {
+    let Some(emulator) = emulator() else { return Command::new(binary) };
+    let mut command = Command::new(emulator);
+    command.arg(binary);
+    command
+}
 
 /// A library for C programs, and where it is.
 #[derive(Debug)]
@@ -90,15 +105,21 @@ impl Library {
 
     /// Where the compiled libraries of this source are.
     fn libraries(&self) -> PathBuf {
+        // target/<profile>/deps/<this test>, or target/<target>/<profile>/deps/<this test>
+        let test = std::env::current_exe().expect("this test's path");
+        let at = |above: usize| test.ancestors().nth(above).expect("a target folder");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "-p", self.package]);
+        if emulator().is_some() {
+            cargo.arg("--target").arg(at(3).file_name().expect("a target"));
+            cargo.arg("--target-dir").arg(at(4));
+        }
         assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-        // target/<profile>/deps/<this test>
-        let test = std::env::current_exe().expect("this test's path");
-        test.ancestors().nth(2).expect("target/profile").into()
+        at(2).into()
     }
 
-    /// Compiles `source` (absolute, or below the package) into `dir`; `None`, said aloud, where there is no compiler.
+    /// Compiles `source` (absolute, or below the package) into `dir`; `None`, said aloud, where there is no compiler, and
+    /// for C++ of another target.
     pub fn compile(
         &self,
         source: impl AsRef<Path>,
@@ -108,7 +129,15 @@ impl Library {
         dir: &Path,
     ) -> Option<PathBuf> {
         let source = self.folder().join(source);
-        let (compiler, words) = language.words();
+        let (mut compiler, words) = language.words();
+        let crossed = format!("{}-linux-gnu-gcc", std::env::consts::ARCH);
+        let foreign = emulator().is_some();
+        if foreign {
+            if language != Language::C99 {
+                return None;
+            }
+            compiler = &crossed;
+        }
         let name = source.file_stem().expect("a name").to_string_lossy();
         let binary = dir.join(format!("{name}-{language:?}-{link:?}-{}", options.concat()));
         let mut command = Command::new(compiler);
@@ -116,6 +145,10 @@ impl Library {
         command.arg("-I").arg(self.folder().join("include"));
         command.arg("-o").arg(&binary).arg(&source).arg("-xnone");
         match link {
+            Link::Shared | Link::Static if foreign => {
+                let built = self.libraries().join(self.built).with_extension("a");
+                command.arg(built).args(["-static", "-lpthread", "-lm"]);
+            }
             Link::Shared => {
                 // As an installation has it: programs look for the library by its own name.
                 let versioned = dir.join(self.soname);
@@ -155,7 +188,7 @@ fn compiled(command: &mut Command, must: bool) -> bool {
 /// Runs it; its output, if it succeeded.
 #[track_caller]
 pub fn run(binary: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(binary).args(arguments).output().expect("it runs");
+    let output = program(binary).args(arguments).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
