@@ -20,7 +20,7 @@ help:
 	@echo "make lint    format, clippy and documentation, warnings denied; public items; files and links that documents name"
 	@echo "make msrv    everything except the benchmarks with the oldest Rust that is promised"
 	@echo "make package every published crate, built from its own tarball"
-	@echo "make bench   measure against the peers: docs/performance.md, some 8 minutes (bench-full: longer)"
+	@echo "make bench   measure against the peers: docs/performance.md, some 10 minutes (bench-full: longer)"
 	@echo "make samples the output of demo and compare in the documents, written anew"
 	@echo "make deps    install what building and testing need"
 
