@@ -53,7 +53,7 @@ fn one_writes_and_one_reads_in_rust_and_one_reads_in_c() {
     for language in Language::BOTH {
         let source = here.join("examples/read_map.c");
         let Some(c) = compile(&source, language, &here.join("include"), dir.path()) else { return };
-        let mut command = Command::new(&rust);
+        let mut command = cc::program(&rust);
         let mut writer = Running::start(command.arg(&routes).arg("write").stdin(Stdio::piped()));
         let mut typed = writer.child.stdin.take().expect("piped");
         let mut set = |line: &str| writeln!(typed, "{line}").expect("it reads");
@@ -67,7 +67,7 @@ fn one_writes_and_one_reads_in_rust_and_one_reads_in_c() {
             assert_eq!(writer.child.try_wait().expect("ours"), None, "the writer has ended");
         }
         let mut readers = [&rust, &c].map(|program| {
-            let mut command = Command::new(program);
+            let mut command = cc::program(program);
             command.arg(&routes);
             if program == &rust {
                 command.arg("read");
