@@ -41,10 +41,10 @@ wasm32-wasip1                 check
 tests="--lib --test reclaim --test structures --test plain_model --test detector --test prompt"
 # An emulator can't start programs of its own target, as these tests do.
 spared="--skip a21_who_leaves --skip mutant_older_look"
-# The tests of barrierd-shared that start no daemon of the target's and do not fork beside other threads, which an emulator doesn't
-# survive; nor does it keep a limit of address space, or run on when a program's first thread has ended.
-shared_tests="--lib --test map --test open --test hostile --test tso --test locks --test sources"
-shared_spared="--skip no_child_that_another_thread_forks --skip a_program_whose_first_thread_has_ended --skip a_region_that_cannot_be_mapped --skip a_daemon_may_come_die"
+# The tests of barrierd-shared that start no daemon of the target's and neither fork nor leave a namespace beside other threads, which an
+# emulator doesn't survive (so not `lives`, `locks`, `rights`); nor does it keep a limit of address space.
+shared_tests="--lib --test map --test open --test hostile --test tso --test sources"
+shared_spared="--skip no_child_that_another_thread_forks --skip a_region_that_cannot_be_mapped --skip a_daemon_may_come_die"
 # Users of crossbeam-epoch, of tests/compat/.
 users="skiplist deque rayon"
 export CARGO_INCREMENTAL=0

@@ -31,7 +31,9 @@ fn what_rust_has_written_c_reads_and_nothing_leads_it_out() {
     let (dir, path) = made();
     for language in Language::BOTH {
         let Some(border) = compiled(language, dir.path()) else { return };
-        for what in ["nulls", "cell", "links", "fork"] {
+        // A child knows itself by a page that the kernel wipes, which qemu's user emulator leaves as it is.
+        let fork = if c::emulator().is_none() { &["fork"][..] } else { &[] };
+        for &what in ["nulls", "cell", "links"].iter().chain(fork) {
             run(&border, &[what, path.to_str().expect("UTF-8")]);
         }
     }

@@ -53,13 +53,13 @@ fn one_writes_and_one_reads_in_rust_and_one_reads_in_c() {
         let source = "examples/read_map.c";
         let compiled = BARRIERD_SHARED.compile(source, language, Link::Shared, &[], dir.path());
         let Some(c) = compiled else { return };
-        let mut command = Command::new(&rust);
+        let mut command = c::program(&rust);
         let mut writer = Running::start(command.arg(&routes).arg("write").stdin(Stdio::piped()));
         let mut typed = writer.child.stdin.take().expect("piped");
         let mut set = |line: &str| writeln!(typed, "{line}").expect("it reads");
         set("8 192.0.2.8");
         let listed = || {
-            let output = Command::new(&rust).arg(&routes).arg("list").output().expect("it runs");
+            let output = c::program(&rust).arg(&routes).arg("list").output().expect("it runs");
             String::from_utf8(output.stdout).expect("UTF-8")
         };
         while !listed().contains("8 192.0.2.8\n") {
@@ -67,7 +67,7 @@ fn one_writes_and_one_reads_in_rust_and_one_reads_in_c() {
             assert_eq!(writer.child.try_wait().expect("ours"), None, "the writer has ended");
         }
         let mut readers = [&rust, &c].map(|program| {
-            let mut command = Command::new(program);
+            let mut command = c::program(program);
             command.arg(&routes);
             if program == &rust {
                 command.arg("read");
