@@ -33,6 +33,10 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// The name by which tests outside know it, for those of them that run inside, too.
+#[cfg(test)]
+extern crate self as barrierd_structures;
+
 mod backoff;
 #[cfg(not(barrierd_loom))]
 mod drain;

@@ -27,14 +27,14 @@ pub(crate) fn broken(mutant: Mutant) -> bool {
     BROKEN.get() == Some(mutant)
 }
 
-fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(model);
 }
 
 /// Asserts that loom finds a violation with the code broken in this way.
-fn rejects(mutant: Mutant, exploration: impl FnOnce()) {
+pub(crate) fn rejects(mutant: Mutant, exploration: impl FnOnce()) {
     BROKEN.set(Some(mutant));
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

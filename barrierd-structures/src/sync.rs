@@ -88,6 +88,14 @@ pub(crate) enum Mutant {
     RelaxedPush,
     /// A node is popped by a store, whoever else pops it.
     PopByStore,
+    /// A map's entry gets its bit in the filters after it was linked.
+    BitAfterLink,
+    /// A map's filters are loaded in the wrong order.
+    NowBeforeNext,
+    /// A filter is filled while somebody may insert who does not know it.
+    FillUnasked,
+    /// A filter is switched to after the first piece.
+    SwitchEarly,
 }
 
 /// Returns whether this build is broken in the way of `mutant`.

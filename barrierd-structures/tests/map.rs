@@ -326,3 +326,27 @@ fn nothing_is_lost_or_dropped_twice() {
     drop(reclaimer);
     assert_eq!(Arc::strong_count(&counted), 1);
 }
+
+/// So many entries that there are filters: made at once, made beside growth, and made anew where keys come and go.
+#[test]
+fn a_large_map_has_what_is_there_and_nothing_else() {
+    const N: u64 = if cfg!(miri) { 100 } else { 120_000 };
+    for capacity in [1, 100_000] {
+        let map = Map::builder().capacity(capacity).reclaimer(&Reclaimer::new()).build();
+        let mut handle = map.handle();
+        for key in 0..N {
+            let view = handle.pin();
+            assert_eq!(view.get(&key), None);
+            assert_eq!(view.insert(key, key), None);
+            assert_eq!(view.get(&(key / 2)), Some(&(key / 2)));
+        }
+        let view = handle.pin();
+        for key in (0..N).step_by(2) {
+            assert_eq!(view.remove(&key), Some(&key));
+            assert_eq!((view.remove(&key), view.update(key, |it| *it)), (None, None));
+        }
+        assert!((0..2 * N).all(|key| view.get(&key).is_some() == (key < N && key % 2 == 1)));
+        assert!((0..N).step_by(2).all(|key| view.insert(key, 0).is_none()));
+        assert!((0..2 * N).all(|key| view.contains_key(&key) == (key < N)));
+    }
+}

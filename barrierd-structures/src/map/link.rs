@@ -13,10 +13,10 @@
 use core::ptr;
 
 #[cfg(not(all(barrierd_loom, test)))]
-pub(super) use core::sync::atomic::{AtomicPtr, AtomicUsize};
+pub(super) use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 /// The atomics of links, in one place, so that loom can stand in for them.
 #[cfg(all(barrierd_loom, test))]
-pub(super) use loom::sync::atomic::{AtomicPtr, AtomicUsize};
+pub(super) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 
 /// A word that leads on.
 pub(super) type Link = AtomicPtr<()>;

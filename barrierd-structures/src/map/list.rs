@@ -2,9 +2,11 @@
 //!
 //! It knows neither hashers nor guards: [`Retire`] is all that it asks of a section. `map/mod.rs` has the arguments.
 
+use super::filter::{Filter, Filters};
 use super::link::{self, Link};
 use super::node::{self, Draft, Node};
 use super::table::{Position, Table};
+use crate::sync::{Mutant, broken};
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -15,6 +17,12 @@ pub(super) trait Retire {
     /// # Safety
     /// No link of the list leads to it any more, and it is retired once.
     unsafe fn retire<K, V>(&self, node: *mut Node<K, V>);
+
+    /// Calls `free(filter)` once all sections have ended that may not have seen what was stored before.
+    ///
+    /// # Safety
+    /// It may be called once, on any thread, at any time after that.
+    unsafe fn retire_filter(&self, filter: *mut Filter, free: unsafe fn(*mut Filter));
 }
 
 impl Retire for barrierd_reclaim::Guard<'_> {
@@ -24,10 +32,16 @@ impl Retire for barrierd_reclaim::Guard<'_> {
         // is in the bounds of those who remove entries: `Send` and `'static`.
         unsafe { self.retire_with(node, node::free) };
     }
+
+    unsafe fn retire_filter(&self, filter: *mut Filter, free: unsafe fn(*mut Filter)) {
+        // SAFETY: the caller's promise. What was there before is unlinked, so whoever holds it is in a section that is waited for.
+        unsafe { self.retire_with(filter, free) };
+    }
 }
 
 pub(super) struct List<K, V> {
     pub(super) table: Table,
+    pub(super) filters: Filters,
     /// It owns nodes, shares them, and is invariant: what is inserted as one type is never read as another.
     _nodes: PhantomData<*mut Node<K, V>>,
 }
@@ -43,7 +57,9 @@ pub(super) struct Place<'g, K, V> {
 
 impl<K, V> List<K, V> {
     pub(super) fn new(buckets: usize) -> List<K, V> {
-        List { table: Table::new(buckets), _nodes: PhantomData }
+        let table = Table::new(buckets);
+        let filters = Filters::new(table.buckets());
+        List { table, filters, _nodes: PhantomData }
     }
 
     /// Returns the entry of this hash whose key `is` the right one. It writes nothing, unless the bucket is looked for the
@@ -57,6 +73,10 @@ impl<K, V> List<K, V> {
         hash: usize,
         is: impl Fn(&K) -> bool,
     ) -> Option<&Node<K, V>> {
+        // SAFETY: the caller's promise.
+        if unsafe { self.filters.rule_out(hash) } {
+            return None;
+        }
         // SAFETY: the caller's promise.
         let mut at = unsafe { self.table.start(hash) }.seen;
         loop {
@@ -83,6 +103,17 @@ impl<K, V> List<K, V> {
             }
             at = next;
         }
+    }
+
+    /// Has fetched what an insertion of this hash comes to first.
+    ///
+    /// # Safety
+    /// As for `lookup`.
+    #[inline]
+    pub(super) unsafe fn fetch(&self, hash: usize) {
+        self.table.fetch(hash);
+        // SAFETY: the caller's promise.
+        unsafe { self.filters.fetch(hash) };
     }
 
     /// Returns the place of the entry of this hash whose key `is` the right one, or behind all of this hash. Removed nodes on the
@@ -135,18 +166,33 @@ impl<K, V> List<K, V> {
     }
 
     /// Puts a new node where no entry was found. Fails if something has changed there.
-    pub(super) fn insert<'g>(
+    ///
+    /// # Safety
+    /// As for `find`, and `place` was found in this section.
+    pub(super) unsafe fn insert<'g>(
         &'g self,
+        section: &impl Retire,
         place: &Place<'g, K, V>,
         new: Draft<K, V>,
     ) -> Result<&'g Node<K, V>, Draft<K, V>> {
+        let hash = new.hash();
+        // SAFETY: the caller's promise. Before the node is linked.
+        if !broken(Mutant::BitAfterLink) && unsafe { self.filters.add(hash) } {
+            // SAFETY: the caller's promise.
+            unsafe { self.filters.crowded(section, self.table.buckets()) };
+        }
         let to = new.before(place.seen);
-        // Release: whoever finds the node sees it whole.
-        match place.link.compare_exchange(place.seen, to, Release, Relaxed) {
+        // Release: whoever finds the node sees it whole, and the bit.
+        let result = match place.link.compare_exchange(place.seen, to, Release, Relaxed) {
             // SAFETY: in the list since, and kept by the caller's section if it is removed.
             Ok(_) => Ok(unsafe { &*new.published() }),
             Err(_) => Err(new),
+        };
+        if broken(Mutant::BitAfterLink) {
+            // SAFETY: the caller's promise.
+            let _ = unsafe { self.filters.add(hash) };
         }
+        result
     }
 
     /// Puts a new node in the place of one that was found, at one stroke: the exchange that removes the old one links the new

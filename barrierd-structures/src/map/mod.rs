@@ -6,7 +6,8 @@
 //! # How it works
 //! All entries lie in one list, ordered by their hashes. A table of dummies leads into it, one for each bucket, so that a search
 //! begins close by. To grow is to double the number of buckets, by one exchange of a word: no entry is ever moved or copied.
-//! The new buckets come into the list one by one, each at its first use.
+//! The new buckets come into the list one by one, each at its first use. Beside a large table lies a filter (`filter.rs`), which says
+//! of most absent keys that they are absent, so that these searches touch neither table nor list.
 //!
 //! # Invariants
 //! 1. From the first slot on, links lead through every dummy that is in the list, and every node that is not removed, in the order
@@ -33,6 +34,7 @@
 //! ## What a reader finds was there
 //! The entry was not removed when its link was read, which was during the search.
 //! If it finds none, then the key was absent at some moment of the search, since else it would have been there throughout.
+//! If a filter says so, then by the argument in `filter.rs`.
 //!
 //! ## Moments
 //! All links of a key's group are written by exchanges, each of which follows a load (Acquire) of what it changes; so one key's
@@ -67,6 +69,8 @@
 mod builder;
 mod compute;
 mod count;
+mod fetch;
+mod filter;
 mod iter;
 mod link;
 mod list;
@@ -126,13 +130,15 @@ use std::hash::RandomState;
 ///
 /// # Cost and progress
 /// A read costs the hash, and loads: of the mask, a segment, the bucket's slot, and 1.3 nodes on average. A miss in an empty bucket
-/// touches no node. It waits for nobody. It writes to the map where it is the first to look
+/// touches no node. From 65,536 buckets on, a filter of 1 to 4 bytes for each bucket comes first, and answers for most absent keys. It is made
+/// beside the map's use, a piece at each insertion of a new key, after the table has grown, or once too many keys have come and gone; until then
+/// the last one serves, or none. A read waits for nobody. It writes to the map where it is the first to look
 /// for a bucket since the table grew: it puts that into the list, and at most one before for each doubling. Where another thread is at
 /// that, or a removed entry is in the way that its remover has not unlinked yet, it writes nothing, and walks from a bucket before. (In the
 /// child of a fork, a bucket that another thread was opening stays as it is, and its lookups walk further.)
 ///
-/// An insertion is an allocation and one compare-exchange, a removal two, each beside the count's addition. They are
-/// lock-free: one is repeated only because another was done beside it.
+/// An insertion is an allocation and one compare-exchange, a removal two, each beside the count's addition; with a filter, an insertion
+/// also sets a bit, unless it is set. They are lock-free: one is repeated only because another was done beside it.
 ///
 /// The table doubles when there are more than three entries for four buckets, by one exchange and one allocation of zeroed memory, which the
 /// system maps when it is used. No entry is moved, and nobody waits. It never becomes smaller.
@@ -206,7 +212,7 @@ impl<K, V> Map<K, V> {
     }
 
     /// Makes an empty map with room for so many entries. Their slots are zeroed memory, a word and a third for each,
-    /// rounded up to a power of two, which the system maps when it is used.
+    /// rounded up to a power of two, and from 65,536 on a byte beside each, for the filter, which the system maps when it is used.
     ///
     /// # Panics
     /// As [`MapBuilder::build`].
@@ -336,3 +342,8 @@ impl<K, V, S> Map<K, V, S> {
         Values(self.iter(guard))
     }
 }
+
+/// The same tests as in `tests/`, on maps that have filters from 8 buckets on (`filter.rs`).
+#[cfg(all(test, not(barrierd_loom)))]
+#[path = "../../tests/map_threads.rs"]
+mod threads;

@@ -2,10 +2,11 @@
 //!
 //! A value is a cell that loom watches, so that a reader that came to it without its writer's Release is found.
 
+use super::filter::Filter;
 use super::link;
 use super::list::{List, Retire};
 use super::node::{Draft, Node};
-use core::sync::atomic::Ordering::{Acquire, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::{Arc, Mutex};
@@ -29,15 +30,24 @@ impl Value {
 
 type Cells = List<u32, Value>;
 
+type Freeing = unsafe fn(*mut Filter);
+
+/// A filter that was retired, and how it is freed.
+struct Later(*mut Filter, Freeing);
+
 /// A section that keeps what is retired until the end.
 #[derive(Default)]
-struct Kept(Mutex<Vec<usize>>);
+struct Kept(Mutex<Vec<usize>>, Mutex<Vec<Later>>);
 
 impl Retire for Kept {
     unsafe fn retire<K, V>(&self, node: *mut Node<K, V>) {
         let mut all = self.0.lock().unwrap();
         assert!(!all.contains(&node.addr()), "retired twice");
         all.push(node.expose_provenance());
+    }
+
+    unsafe fn retire_filter(&self, filter: *mut Filter, free: Freeing) {
+        self.1.lock().unwrap().push(Later(filter, free));
     }
 }
 
@@ -68,7 +78,8 @@ impl Shared {
             // SAFETY: nothing is freed while a model runs.
             let place = unsafe { self.list.find(&self.kept, hash, |_| true) };
             let put = match &place.found {
-                None => self.list.insert(&place, new).map(|_| None),
+                // SAFETY: likewise.
+                None => unsafe { self.list.insert(&self.kept, &place, new) }.map(|_| None),
                 // SAFETY: likewise.
                 Some(found) => unsafe { self.list.replace(&self.kept, &place, found, new) }
                     .map(|_| Some(found.value.get())),
@@ -310,3 +321,6 @@ fn one_opens_a_bucket_for_both() {
         assert_eq!(shared.walk(), [QUARTER, QUARTER + 1]);
     });
 }
+
+#[path = "filter_models.rs"]
+mod filters;

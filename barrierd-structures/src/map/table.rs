@@ -29,6 +29,7 @@
 //! The segment of a doubling is published before the mask that has its bits (Release), and a thread has a bucket's key only from
 //! a mask that it has loaded (Acquire), or from a link that was written by a thread that had (Release, Acquire).
 
+use super::fetch::fetch;
 use super::link::{self, AtomicPtr, AtomicUsize, Link};
 use super::node::Header;
 use core::ptr;
@@ -38,6 +39,9 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 const BITS: u32 = usize::BITS;
 /// The most bits that a bucket has: keys keep some zeros at their ends, for tags.
 const MOST_BITS: u32 = BITS - 4;
+
+/// The most slots that are fetched at once.
+const MOST_FETCHED: usize = 64;
 
 pub(super) struct Table {
     /// The bits of a hash that are its bucket's key: the first k of them, for 2^k buckets.
@@ -170,6 +174,37 @@ impl Table {
         }
         // SAFETY: the caller's promise.
         unsafe { self.start_anew(hash, mask) }
+    }
+
+    /// Has a hash's slot fetched, and that of the bucket before which it opens if it is new, for a search that comes soon: what
+    /// is done meanwhile costs no time then.
+    #[inline]
+    pub(super) fn fetch(&self, hash: usize) {
+        // Acquire: as in `start`.
+        let bucket = hash & self.mask.load(Acquire);
+        // SAFETY: of the mask that was loaded, both.
+        let slots = unsafe { [self.slot(bucket), self.slot(bucket & bucket.wrapping_sub(1))] };
+        slots.into_iter().for_each(|slot| fetch(slot));
+    }
+
+    /// Has fetched what a walk over these hashes comes to: the slots, all at once, and then the nodes that they lead to.
+    pub(super) fn fetch_all(&self, first: usize, last: usize) {
+        // Acquire: as in `start`.
+        let mask = self.mask.load(Acquire);
+        let step = mask & mask.wrapping_neg();
+        let slots = || {
+            let keys = (first & mask..=last).step_by(step).take(MOST_FETCHED);
+            // SAFETY: of the mask that was loaded.
+            keys.map(|key| unsafe { self.slot(key) })
+        };
+        slots().for_each(|slot| fetch(slot));
+        for slot in slots() {
+            // Relaxed: the node is not read.
+            let to = slot.load(Relaxed);
+            if !link::is_dummy(to) {
+                fetch(link::unmarked(to));
+            }
+        }
     }
 
     /// # Safety

@@ -1,20 +1,29 @@
 //! What concerns the whole map: how it grows, and what walks over all entries to remove some.
 
-use super::Map;
 use super::builder::{buckets_for, room};
+use super::{List, Map};
 use barrierd_reclaim::Guard;
 use core::hash::{BuildHasher, Hash};
 
 impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V, S> {
     /// Counts an insertion, and lets the table grow if it is time. To find that out, all parts of the count are added up; so
     /// a thread does it once in so many insertions of its own, all at most a quarter of the table.
-    pub(super) fn one_more(&self) {
+    ///
+    /// It also does a piece of what the filter needs. The guard is of the map's reclaimer.
+    pub(super) fn one_more(&self, guard: &Guard<'_>) {
         let own = self.count.add(1);
-        let buckets = self.list.table.buckets();
+        let List { table, filters, .. } = &self.list;
+        let buckets = table.buckets();
         let pace = (buckets / 64).max(1);
-        if own.unsigned_abs() & (pace - 1) == 0 && self.count.sum() > room(buckets) {
-            self.list.table.grow(buckets);
+        if own.unsigned_abs() & (pace - 1) == 0 {
+            if self.count.sum() > room(buckets) {
+                table.grow(buckets);
+            }
+            // SAFETY: the guard is of the map's reclaimer.
+            unsafe { filters.grown(guard, table.buckets()) };
         }
+        // SAFETY: likewise; the table is that list's.
+        unsafe { filters.help(guard, table) };
     }
 
     /// Makes room for so many more entries. It costs an allocation for each doubling, and one exchange.

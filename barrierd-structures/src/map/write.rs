@@ -59,6 +59,14 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
         unsafe { self.list.find(guard, hash, |own| own.borrow() == key) }
     }
 
+    /// Returns whether it is known without a search that there is no entry of this hash.
+    #[inline]
+    fn is_absent(&self, hash: usize, guard: &Guard<'_>) -> bool {
+        debug_assert!(guard.belongs_to(&self.reclaimer));
+        // SAFETY: as in `place`.
+        unsafe { self.list.filters.rule_out(hash) }
+    }
+
     /// Puts a node where a search has found none or an old one. Fails if something has changed there.
     pub(super) fn put<'g>(
         &'g self,
@@ -68,8 +76,9 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
     ) -> Result<Exchanged<'g, K, V>, Draft<K, V>> {
         match place.found {
             None => {
-                let new = self.list.insert(place, new)?;
-                self.one_more();
+                // SAFETY: as in `place`, which was found in this section.
+                let new = unsafe { self.list.insert(guard, place, new) }?;
+                self.one_more(guard);
                 Ok((None, new))
             }
             Some(found) => {
@@ -130,6 +139,9 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
     pub fn insert<'g>(&'g self, key: K, value: V, guard: &'g Guard<'_>) -> Option<&'g V> {
         self.check(guard);
         let hash = self.hash(&key);
+        // While the node is allocated.
+        // SAFETY: the guard is of the map's reclaimer.
+        unsafe { self.list.fetch(hash) };
         let mut new = Draft::new(hash, key, value);
         loop {
             let place = self.place(hash, new.key(), guard);
@@ -289,6 +301,9 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
     {
         self.check(guard);
         let hash = self.hash(key);
+        if self.is_absent(hash, guard) {
+            return Ok(None);
+        }
         loop {
             let place = self.place(hash, key, guard);
             let Some(Node { key, value, .. }) = place.found else { return Ok(None) };
@@ -325,6 +340,9 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
     ) -> Option<&'g V> {
         self.check(guard);
         let hash = self.hash(&key);
+        if self.is_absent(hash, guard) {
+            return None;
+        }
         let mut key = key;
         loop {
             let place = self.place(hash, &key, guard);
