@@ -9,7 +9,7 @@ use crate::picture::Bars;
 use crate::report::{Better, Table};
 use crate::stats::number;
 use crate::turns::{self, Contestant, Samples};
-use barrierd_reclaim::{Rcu, Reader, Reclaimer};
+use barrierd_reclaim::{Rcu, ReadGuard, Reader, Reclaimer};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -22,9 +22,10 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
     about: "\
 A value of 64 bytes is read over and over on one CPU, while another thread, on another CPU, replaces it never, once a \
 millisecond, or once in 10 us; and what a replacement costs on one thread. All of them are used from safe code, except seize's \
-row, where a cell was built by hand. `reader` is this project's `Rcu::reader`, `read` is `Rcu::read`; arc-swap's `Cache` and \
-the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for readers. *Values \
-alive at most* is how many were there at any time, beside a reader and a writer in 10 us, the current one included.",
+row, where a cell was built by hand. `reader` is this project's `Rcu::reader`, `read` is `Rcu::read`; `latest` is \
+`ReadGuard::latest`, in one section for the 50,000 reads of a turn, which keeps whatever is replaced meanwhile. arc-swap's \
+`Cache` and the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for \
+readers. *Values alive at most* is how many were there at any time, beside a reader and a writer in 10 us, the current one included.",
     run,
     job: Some(job),
 };
@@ -118,6 +119,8 @@ trait Cell: Sync + Sized {
     fn new() -> Self;
     fn local(&self) -> Self::Local<'_>;
     fn read(local: &mut Self::Local<'_>) -> u64;
+    /// Called before the reads of a turn.
+    fn refresh(_: &mut Self::Local<'_>) {}
     fn store(&self, value: Value);
 }
 
@@ -155,6 +158,30 @@ impl Cell for ByReader {
     #[inline]
     fn read(local: &mut Reader<'_, Value>) -> u64 {
         local.get().0[3]
+    }
+    fn store(&self, value: Value) {
+        self.0.store(value);
+    }
+}
+
+/// One section, which the turns refresh.
+struct ByLatest(Rcu<Value>);
+
+impl Cell for ByLatest {
+    type Local<'c> = ReadGuard<'c, Value>;
+
+    fn new() -> Self {
+        ByLatest(Rcu::with_reclaimer(Value::new(0), &Reclaimer::new()))
+    }
+    fn local(&self) -> ReadGuard<'_, Value> {
+        self.0.read()
+    }
+    #[inline]
+    fn read(local: &mut ReadGuard<'_, Value>) -> u64 {
+        local.latest().0[3]
+    }
+    fn refresh(local: &mut ReadGuard<'_, Value>) {
+        local.refresh();
     }
     fn store(&self, value: Value) {
         self.0.store(value);
@@ -337,6 +364,7 @@ fn figures<C: Cell>(rounds: usize, who: &str, samples: &mut Samples) {
         let mut local = cell.local();
         let read = |local: &mut C::Local<'_>| {
             let begin = Instant::now();
+            C::refresh(local);
             let mut sum = 0u64;
             for _ in 0..READS {
                 sum = sum.wrapping_add(C::read(black_box(local)));
@@ -379,6 +407,7 @@ fn job(_: &str, options: &Options) -> Result<Samples, String> {
     for _ in 0..options.effort.pick(1, 3, 10) {
         let rounds = options.effort.pick(1, 4, 10);
         figures::<ByReader>(rounds, "barrierd, reader", &mut samples);
+        figures::<ByLatest>(rounds, "barrierd, latest", &mut samples);
         figures::<ByRead>(rounds, "barrierd, read", &mut samples);
         figures::<ByCache>(rounds, "arc-swap, Cache", &mut samples);
         figures::<arc_swap::ArcSwap<Value>>(rounds, PEER, &mut samples);
