@@ -48,6 +48,33 @@ fn a_reader_keeps_the_last_value_that_it_got_and_no_other() {
     }
 }
 
+/// What `latest` returned stays until the guard is refreshed, and goes then.
+#[test]
+fn a_guard_that_reads_on_keeps_what_it_read() {
+    for reclaimer in sources() {
+        let dropped = Arc::default();
+        let cell = Rcu::with_reclaimer(Value::new(0, &dropped), &reclaimer);
+        let mut seen = cell.read();
+        let all: Vec<&Value> = (0..10)
+            .map(|n| {
+                let latest = seen.latest();
+                assert_eq!(latest.check(), n);
+                cell.store(Value::new(n + 1, &dropped));
+                (0..4).for_each(|_| reclaimer.flush());
+                latest
+            })
+            .collect();
+        assert!((0..10).eq(all.iter().map(|value| value.check())));
+        assert_eq!((seen.check(), seen.latest().check(), dropped.load(SeqCst)), (0, 10, 0));
+        seen.refresh();
+        reclaimer.flush();
+        assert_eq!((seen.check(), seen.latest().check()), (10, 10));
+        drop(seen);
+        reclaimer.synchronize(soon()).unwrap();
+        assert_eq!(dropped.load(SeqCst), 10);
+    }
+}
+
 /// The same value as before, which it must hold anew.
 #[test]
 fn a_reader_that_let_a_value_go_takes_hold_of_it_again() {

@@ -12,7 +12,7 @@ use crate::report::{Better, Table};
 use crate::schemes::NOTHING_FREED;
 use crate::stats::number;
 use crate::turns::{self, Contestant, Samples};
-use contestants::{ByCache, ByRead, ByReader, Cell, Leaky, LeftRight, Seize};
+use contestants::{ByCache, ByLatest, ByRead, ByReader, Cell, Leaky, LeftRight, Seize};
 use std::hint::black_box;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -25,9 +25,11 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
     about: "\
 A value of 64 bytes is read over and over on one CPU, while another thread, on another CPU, replaces it never, once a \
 millisecond, or once in 10 us; and what a replacement costs on one thread. All of them are used from safe code, except seize's \
-row, where a cell was built by hand. `reader` is this project's `Rcu::reader`, `read` is `Rcu::read`; arc-swap's `Cache` and \
-the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for readers. `(nothing freed)` is a pointer whose old values stay for ever. *Values \
-alive at most* is how many were there at any time, beside a reader and a writer in 10 us, the current one included.",
+row, where a cell was built by hand. `reader` is this project's `Rcu::reader`, `read` is `Rcu::read`; `latest` is \
+`ReadGuard::latest`, in one section for the 50,000 reads of a turn, which keeps whatever is replaced meanwhile. arc-swap's \
+`Cache` and the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for \
+readers. `(nothing freed)` is a pointer whose old values stay for ever. *Values alive at most* is how many were there at any \
+time, beside a reader and a writer in 10 us, the current one included.",
     run,
     job: Some(job),
 };
@@ -144,6 +146,7 @@ fn figures<C: Cell>(rounds: usize, who: &str, samples: &mut Samples) {
         let mut local = cell.local();
         let read = |local: &mut C::Local<'_>| {
             let begin = Instant::now();
+            C::refresh(local);
             let mut sum = 0u64;
             for _ in 0..READS {
                 sum = sum.wrapping_add(C::read(black_box(local)));
@@ -187,6 +190,7 @@ fn job(_: &str, options: &Options) -> Result<Samples, String> {
     for _ in 0..options.effort.pick(1, 3, 10) {
         let rounds = options.effort.pick(1, 4, 10);
         figures::<ByReader>(rounds, "barrierd, reader", &mut samples);
+        figures::<ByLatest>(rounds, "barrierd, latest", &mut samples);
         figures::<ByRead>(rounds, "barrierd, read", &mut samples);
         figures::<ByCache>(rounds, "arc-swap, Cache", &mut samples);
         figures::<arc_swap::ArcSwap<Value>>(rounds, PEER, &mut samples);

@@ -1,7 +1,7 @@
 //! The cells, each by what its documentation says.
 
 use super::Value;
-use barrierd_reclaim::{Rcu, Reader, Reclaimer};
+use barrierd_reclaim::{Rcu, ReadGuard, Reader, Reclaimer};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -15,6 +15,8 @@ pub(super) trait Cell: Sync + Sized {
     fn new() -> Self;
     fn local(&self) -> Self::Local<'_>;
     fn read(local: &mut Self::Local<'_>) -> u64;
+    /// Called before the reads of a turn.
+    fn refresh(_: &mut Self::Local<'_>) {}
     fn store(&self, value: Value);
 }
 
@@ -52,6 +54,30 @@ impl Cell for ByReader {
     #[inline]
     fn read(local: &mut Reader<'_, Value>) -> u64 {
         local.get().0[3]
+    }
+    fn store(&self, value: Value) {
+        self.0.store(value);
+    }
+}
+
+/// One section, which the turns refresh.
+pub(super) struct ByLatest(Rcu<Value>);
+
+impl Cell for ByLatest {
+    type Local<'c> = ReadGuard<'c, Value>;
+
+    fn new() -> Self {
+        ByLatest(Rcu::with_reclaimer(Value::new(0), &Reclaimer::new()))
+    }
+    fn local(&self) -> ReadGuard<'_, Value> {
+        self.0.read()
+    }
+    #[inline]
+    fn read(local: &mut ReadGuard<'_, Value>) -> u64 {
+        local.latest().0[3]
+    }
+    fn refresh(local: &mut ReadGuard<'_, Value>) {
+        local.refresh();
     }
     fn store(&self, value: Value) {
         self.0.store(value);
