@@ -228,9 +228,6 @@ impl Bags {
     /// knows the queue.
     pub(crate) fn serve(&self, meter: &Meter, fenced: bool) {
         self.meter.set(meter);
-        // SAFETY: no other thread knows the queue, and this one is in no other call of it.
-        unsafe { &mut *self.rest.get() }.step = pace::FIRST_BAG;
-        self.set_most(pace::FIRST_BAG);
         if fenced {
             self.fenced.set(true);
             self.limit.store(NO_PUSH, Ordering::Relaxed);

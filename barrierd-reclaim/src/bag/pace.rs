@@ -46,10 +46,6 @@ const SEAL_SHARE: u64 = 50;
 pub(crate) const MOST_SMALL_BAGS: usize = 16;
 /// A bag takes at least this many items, so that one call seals and another scans.
 const LEAST_A_BAG: usize = 2;
-/// A queue's first bag takes so many items, as many as one of a thread that retires one in 10 us: its seal is what first
-/// shows the thread's pace. In a full one the first 64 objects of a thread that retires one a millisecond would wait for
-/// 64 ms.
-pub(super) const FIRST_BAG: usize = 4;
 
 /// Returns the number of items that a bag takes whose thread retires one in `gap_ns`, where a scan reads `places`
 /// records. Few where they come slowly: items that are sealed sooner are freed sooner.

@@ -109,11 +109,6 @@ impl Work<'_> {
         self.open_way(self.most());
     }
 
-    /// From here on bags are filled up.
-    pub(crate) fn fill_bags(&mut self) {
-        self.set_step(BAG_ITEMS);
-    }
-
     /// Returns whether bags are sealed before they are full, since items come slowly.
     pub(crate) fn is_paced(&self) -> bool {
         self.rest.step < BAG_ITEMS

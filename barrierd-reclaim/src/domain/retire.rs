@@ -84,10 +84,6 @@ impl Domain {
                 self.note::<BORN>(record, work, sealed);
                 let opened = work.is_first::<BORN>();
                 if self.is_lazy() {
-                    if sealed {
-                        // No scan follows, so there is no reason to seal early.
-                        work.fill_bags();
-                    }
                     self.hand_off(work);
                     return (None, 1, sealed, opened, work.is_to_check_limits());
                 }
@@ -207,9 +203,7 @@ impl Domain {
 #[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use crate::bag::pace::scans_apart_ns;
-    use crate::bag::{BAG_ITEMS, GAP_NS, Item};
-    use crate::domain::{Domain, Settings};
-    use crate::evidence::barriers::Barriers;
+    use crate::bag::{BAG_ITEMS, GAP_NS};
     use crate::platform::now_ns;
     use crate::{Handle, Reclaimer, Source};
 
@@ -248,48 +242,6 @@ mod tests {
         GAP_NS.set(None);
         drop(hazard);
         most.div_ceil(threads as u64)
-    }
-
-    /// The first bag shows the pace of its thread, before it is full.
-    #[test]
-    fn the_first_objects_of_a_slow_thread_do_not_wait_for_a_full_bag() {
-        GAP_NS.set(Some(SLOW));
-        let reclaimer =
-            Reclaimer::builder().source(Source::Fence).background(false).build().unwrap();
-        let handle = reclaimer.handle();
-        let most = (1..=BAG_ITEMS)
-            .map(|n| {
-                // SAFETY: no reader follows it, and nothing is done to it.
-                unsafe { handle.retire_with(std::ptr::without_provenance_mut(8 * n), nothing) };
-                reclaimer.stats().waiting()
-            })
-            .max();
-        GAP_NS.set(None);
-        assert!(most <= Some(6), "{most:?}");
-    }
-
-    /// Where `retire` frees nothing, bags are full, except for the first, however slow the thread is.
-    #[test]
-    fn bags_that_the_background_thread_frees_are_full() {
-        GAP_NS.set(Some(SLOW));
-        let settings = Settings { lazy: true, background: false, ..Settings::default() };
-        let domain = Domain::new(Barriers::Fence { asked_for: true }, &settings);
-        let record = domain.acquire();
-        let open = || {
-            // SAFETY: the record is this test's.
-            let items = unsafe { domain.unsealed(record) }.items;
-            usize::try_from(items).unwrap()
-        };
-        let most = (0..3 * BAG_ITEMS).map(|_| {
-            let item = Item::new(std::ptr::null_mut(), |_| ());
-            // SAFETY: the record is this test's; nothing is done to it.
-            unsafe { Domain::retire::<false>(record, item, 8) };
-            open()
-        });
-        let most = most.max();
-        GAP_NS.set(None);
-        assert_eq!(most, Some(BAG_ITEMS));
-        domain.close();
     }
 
     /// Threads that seal small bags share their scans: a busy machine makes fewer of them, an idle one no more than so
