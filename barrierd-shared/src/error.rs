@@ -226,7 +226,7 @@ pub enum WriteError {
 pub enum Held {
     /// For nothing: nothing waits.
     Nothing,
-    /// For nothing, and there is memory enough, but in blocks of other sizes: blocks keep theirs.
+    /// For nothing, and there is memory enough, but in pieces that are too small: what lies between them is in use.
     OtherSizes {
         /// Bytes of the free blocks, with their headers.
         free_bytes: u64,
@@ -251,7 +251,7 @@ impl std::fmt::Display for Held {
             Held::Nothing => write!(f, "nothing waits, the region is full"),
             Held::OtherSizes { free_bytes } => write!(
                 f,
-                "nothing waits, and {free_bytes} bytes are free, in blocks of other sizes"
+                "nothing waits, and {free_bytes} bytes are free, in pieces that are too small"
             ),
             Held::Reader { slot, pid } => {
                 write!(f, "reader {slot} (process {pid}) is in an old section, and lives")

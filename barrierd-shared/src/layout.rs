@@ -19,7 +19,7 @@ pub(crate) const VERSION: u64 = 1;
 pub(crate) const WORD: u64 = 8;
 /// Two cache lines, since some CPUs fetch them in pairs.
 pub(crate) const LINE: u64 = 128;
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 // Constant words. Those of the other files are the first four.
 pub(crate) const MAGIC: u64 = 0;
