@@ -34,7 +34,7 @@ const SLEEP: Duration = Duration::from_micros(50);
 impl Page {
     /// Waits until no other thread has it, for so many rounds at most. Returns whether it has it. The one that has it may have it
     /// again: a fork's handlers may join a region.
-    fn enter(&self, rounds: Option<u32>) -> bool {
+    fn enter(&self, rounds: u32) -> bool {
         let me = me();
         let mut left = rounds;
         loop {
@@ -50,10 +50,8 @@ impl Page {
             if taken.is_ok() {
                 return true;
             }
-            if let Some(left) = &mut left {
-                let Some(fewer) = left.checked_sub(1) else { return false };
-                *left = fewer;
-            }
+            let Some(fewer) = left.checked_sub(1) else { return false };
+            left = fewer;
             thread::sleep(SLEEP);
         }
     }
@@ -83,13 +81,15 @@ fn me() -> u64 {
 /// unlikely, and [`Unforked`] says whether there was one.
 pub(crate) struct NoFork(Option<&'static Page>, PhantomData<*const ()>);
 
-/// Rounds of [`SLEEP`] that forks may take: 20 ms.
+/// Rounds of [`SLEEP`] that a join waits for a fork: 20 ms at least.
 const PATIENCE: u32 = 400;
+/// Those that a fork waits for a join: a second at least.
+const FORKS_PATIENCE: u32 = 20_000;
 
 impl NoFork {
     pub(crate) fn new() -> io::Result<NoFork> {
         let page = page()?;
-        Ok(NoFork(page.enter(Some(PATIENCE)).then_some(page), PhantomData))
+        Ok(NoFork(page.enter(PATIENCE).then_some(page), PhantomData))
     }
 }
 
@@ -136,7 +136,8 @@ impl Unforked {
 extern "C" fn before_fork() {
     // SAFETY: it is null or a page, which is never unmapped.
     if let Some(page) = unsafe { PAGE.load(Ordering::Acquire).as_ref() } {
-        page.enter(None);
+        // Without it, `Unforked` says that there was a fork: a thread that was ended in a join must not keep all others from forking.
+        page.enter(FORKS_PATIENCE);
     }
 }
 
@@ -238,6 +239,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_join_that_never_ends_keeps_nobody_from_forking() {
+        let _alone = alone();
+        let kept = NoFork::new().expect("a page");
+        let (done, forked) = std::sync::mpsc::channel();
+        let forks = thread::spawn(move || {
+            between_handlers(|| ());
+            let _ = done.send(());
+        });
+        let went_on = forked.recv_timeout(Duration::from_secs(120));
+        drop(kept);
+        forks.join().expect("no panic");
+        assert_eq!(went_on, Ok(()));
+    }
+
+    #[test]
     fn a_child_is_noticed_as_long_as_it_is_there() {
         let _alone = alone();
         let before = Unforked::new().expect("a page");
@@ -265,7 +281,7 @@ pub(crate) mod tests {
         unsafe {
             libc::close(pipe[1]);
             libc::close(pipe[0]);
-            libc::waitpid(pid, std::ptr::null_mut(), 0);
+            libc::waitpid(pid, ptr::null_mut(), 0);
         }
         assert_eq!(before.holds(), Some(true), "it has ended");
     }

@@ -7,10 +7,9 @@
 //! - The lock goes when the address space has gone: at `kill -9`, `exit` and `exec` alike, and no earlier. A program that
 //!   closes all descriptors, as daemons do, keeps it.
 //! - A forked child does not have it: the keeper is `MADV_DONTFORK`, so the child has no reference to the description. A
-//!   dead parent does not look alive because of its children. No other thread forks between the `open` and the `close`
-//!   in `SlotLock::try_take` (`NoFork`, which says what ways around it are left). A child that has inherited the descriptor or the
-//!   mapping all the same makes the slot look alive after its parent's death until it ends or calls `exec`: garbage waits for
-//!   it, and if the dead was a writer in its turn, so do all writers.
+//!   dead parent does not look alive because of its children. Other threads are kept from forking between the `open` and the
+//!   `close` in `SlotLock::try_take` (`NoFork`), and if a child was made there all the same, the lock is given up (`Unforked`): a
+//!   child that has inherited the descriptor or the mapping makes the slot look alive until it ends or calls `exec`.
 //! - A `vfork` child has the address space itself, so it counts, as it must.
 //!
 //! All of it stands on a rule that not every file system keeps: that the mapping refers to the description that was locked. On
