@@ -385,7 +385,7 @@ impl Drop for Turn<'_> {
             }
         }
         turn::leave(self.map().word(TURN), self.dirty.get());
-        self.writer.sweep.retired = hand.gone.len();
+        self.writer.sweep.owes += hand.gone.len();
         hand.clear();
         self.writer.hand = hand;
     }

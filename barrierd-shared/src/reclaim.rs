@@ -48,6 +48,7 @@ impl Turn<'_> {
             self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
             freed += 1;
         }
+        self.writer.sweep.owes = self.writer.sweep.owes.saturating_sub(freed);
         Ok(freed)
     }
 

@@ -16,8 +16,10 @@ use crate::steps::{Mutant, broken};
 const PACE: u32 = 16;
 /// Slots that a turn looks at, at most.
 const SLOTS: usize = 32;
-/// Blocks that a turn frees, beside as many as the turn before has retired.
+/// Blocks that a turn frees, at least and at most: a part of what its writer has retired and not freed.
 const FREED: usize = 4;
+const MOST: usize = 256;
+const PART: usize = 4;
 /// After a question whether a reader lives, and the answer that it does, none for so long. One costs two system calls; where
 /// memory runs out, or somebody waits, all are asked.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -33,8 +35,8 @@ pub(crate) struct Sweep {
     first: usize,
     /// When a reader was last found alive.
     asked: Option<Instant>,
-    /// Blocks that the last turn has retired.
-    pub(crate) retired: usize,
+    /// Blocks that this writer has retired, less those that it has freed.
+    pub(crate) owes: usize,
 }
 
 /// A look at all slots that is under way.
@@ -50,7 +52,7 @@ struct Look {
 
 impl Default for Sweep {
     fn default() -> Sweep {
-        Sweep { safe: 0, rest: PACE, look: None, first: 0, asked: None, retired: 0 }
+        Sweep { safe: 0, rest: PACE, look: None, first: 0, asked: None, owes: 0 }
     }
 }
 
@@ -64,7 +66,7 @@ impl Sweep {
 impl Turn<'_> {
     /// Frees a few blocks of which that is known, and goes on to learn of others. `watermark` is there if a look may begin.
     pub(crate) fn tidy(&mut self, watermark: Option<u64>) -> Result<(), WriteError> {
-        let most = FREED + std::mem::take(&mut self.writer.sweep.retired);
+        let most = (self.writer.sweep.owes / PART).clamp(FREED, MOST);
         let Some(oldest) = self.free_known(most)? else { return Ok(()) };
         let sweep = &mut self.writer.sweep;
         if sweep.rest > 0 {
@@ -90,6 +92,7 @@ impl Turn<'_> {
             match self.derived(self.blocks().oldest())? {
                 Some((at, stamp)) if left > 0 && stamp <= self.writer.sweep.safe => {
                     self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
+                    self.writer.sweep.owes = self.writer.sweep.owes.saturating_sub(1);
                 }
                 oldest => return Ok(oldest.map(|(_, stamp)| stamp)),
             }

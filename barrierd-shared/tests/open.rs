@@ -266,11 +266,7 @@ fn a_copy_of_a_file_has_other_locks_and_is_refused() {
 fn a_writers_file_that_was_cut_is_none_for_those_who_read() {
     let (_dir, path) = made();
     let [_, writers] = beside(&path);
-    OpenOptions::new()
-        .write(true)
-        .open(&writers)
-        .and_then(|file| file.set_len(3))
-        .expect("cut");
+    OpenOptions::new().write(true).open(&writers).and_then(|file| file.set_len(3)).expect("cut");
     Region::open_read_only(&path).expect("does without");
     barrierd_shared::Stats::at(&path).expect("does without");
     assert!(matches!(Region::open(&path).map(drop), Err(RegionError::Short { .. })));

@@ -55,7 +55,7 @@ fn a_turn_that_retires_much_has_it_freed_as_fast() {
     }
     drop(turn);
     assert_eq!(region.stats().waiting, 200);
-    turns(&mut writer, 100);
+    turns(&mut writer, 40);
     assert_eq!(region.stats().waiting, 0);
 }
 
