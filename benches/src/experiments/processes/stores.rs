@@ -36,7 +36,7 @@ pub(crate) fn shared_memory<T>() -> &'static T {
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     // SAFETY: new memory, where the kernel likes.
     let memory =
-        unsafe { libc::mmap(std::ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
+        unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
     assert!(memory != libc::MAP_FAILED, "no memory");
     // SAFETY: as long and as aligned as need be, and never unmapped; all callers' types may be zero.
     unsafe { &*memory.cast::<T>() }
@@ -69,7 +69,7 @@ impl Drop for Child {
         // SAFETY: our own child, not waited for yet.
         unsafe {
             libc::kill(self.0, libc::SIGKILL);
-            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+            libc::waitpid(self.0, ptr::null_mut(), 0);
         }
     }
 }
