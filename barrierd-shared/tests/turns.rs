@@ -289,9 +289,19 @@ fn a_patience_without_end_is_one() {
     let _alone = alone();
     let region = region();
     let options = WriterOptions::default().barrier("/nowhere/barrier").patience(Duration::MAX);
-    let mut writer = region.writer_with(&options).expect("a slot is free");
-    CELL.set(&mut writer, 1).expect("a turn");
-    writer.flush().expect("a turn");
+    let mut waits = region.writer_with(&options).expect("a slot is free");
+    let mut first = writer(&region);
+    let turn = first.turn().expect("a turn");
+    let (send, sent) = mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let _ = send.send(());
+        CELL.set(&mut waits, 1).and_then(|()| waits.flush())
+    });
+    sent.recv().expect("it begins");
+    // How long it can wait is asked only where there is something to wait for.
+    std::thread::sleep(Duration::from_millis(100));
+    drop(turn);
+    waiting.join().expect("no panic").expect("a turn");
 }
 
 #[test]
