@@ -116,7 +116,8 @@ impl Unforked {
     /// Ends the time that it speaks for: a later child does not get the page.
     pub(crate) fn ends(&self) -> io::Result<()> {
         // SAFETY: the range is this value's mapping. The advice changes what a child gets.
-        Ok(unsafe { madvise(self.0.as_mut_ptr().cast(), self.0.len(), Advice::LinuxDontFork)? })
+        unsafe { madvise(self.0.as_mut_ptr().cast(), self.0.len(), Advice::LinuxDontFork)? };
+        Ok(())
     }
 
     /// Returns the answer; `None` where the kernel gives none (without `/proc/thread-self/pagemap`, or without the right to read

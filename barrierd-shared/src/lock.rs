@@ -187,7 +187,7 @@ impl SlotLock {
             .map_err(io::Error::from)?;
         drop(own);
         // What forks from here on is no matter.
-        unforked.ends().map_err(io::Error::from)?;
+        unforked.ends()?;
         drop(alone);
         // Dropped where it does not hold: it is no sign of life then. Nor is it where a child has it, as well as this process; that
         // one keeps the slot until it ends or calls `exec`, and another slot will do.

@@ -73,13 +73,14 @@ impl Reader {
     /// In a child of the process that made this reader: it takes a reader of its own, by [`Region::reader`].
     #[inline]
     pub fn pin(&mut self) -> SharedGuard<'_> {
-        if !self.process.is_current() {
+        // Loaded before the section begins: what comes behind that is loaded anew.
+        let (latest, slot, process) = (self.latest, self.slot, self.process);
+        if !process.is_current() {
             forked();
         }
         // SAFETY: both lead into mappings that `self.region` keeps.
-        let (latest, slot) = unsafe { (self.latest.as_ref(), self.slot.as_ref()) };
-        let stamp = slots::pin(latest, slot);
-        SharedGuard { slot: self.slot, process: self.process, stamp, reader: self }
+        let stamp = unsafe { slots::pin(latest.as_ref(), slot.as_ref()) };
+        SharedGuard { slot, process, stamp, reader: self }
     }
 
     /// Returns the number of its slot, by which errors and figures call it.

@@ -91,11 +91,13 @@ pub mod testing {
 
     static BROKEN: AtomicU8 = AtomicU8::new(0);
 
+    type Action = Box<dyn FnOnce()>;
+
     thread_local! {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
         static DEAD: Cell<bool> = const { Cell::new(false) };
-        static PAUSE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
-        static AT: Cell<Option<(u64, Box<dyn FnOnce()>)>> = const { Cell::new(None) };
+        static PAUSE: Cell<Option<Action>> = const { Cell::new(None) };
+        static AT: Cell<Option<(u64, Action)>> = const { Cell::new(None) };
     }
 
     /// Does `what`, once, before this thread's `steps`-th store from now (from 0).

@@ -78,7 +78,7 @@ fn what_is_free_in_blocks_of_one_size_serves_all_others() {
     }
     let turn = writer.turn().expect("a turn");
     // The greatest block that fits, with its header.
-    drop(turn.alloc::<[Field<u64>; 4093]>().expect("all of it is joined"));
+    let _all = turn.alloc::<[Field<u64>; 4093]>().expect("all of it is joined");
     turn.census().expect("lists that agree");
 }
 

@@ -35,8 +35,7 @@ pub(crate) fn shared_memory<T>() -> &'static T {
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     // SAFETY: new memory, where the kernel likes.
-    let memory =
-        unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
+    let memory = unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
     assert!(memory != libc::MAP_FAILED, "no memory");
     // SAFETY: as long and as aligned as need be, and never unmapped; all callers' types may be zero.
     unsafe { &*memory.cast::<T>() }
