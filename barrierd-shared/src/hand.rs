@@ -6,18 +6,78 @@ use std::collections::BTreeSet;
 
 use crate::blocks::{Blocks, HEADER, State, size_of_class};
 use crate::error::WriteError;
+use crate::join::Joined;
 use crate::layout::BLOCKS;
 use crate::share::Link;
+
+/// Where some blocks are. Of few each is looked at; many are found by halves, since a turn may be long.
+#[derive(Default)]
+pub(crate) struct Places {
+    sorted: Vec<u64>,
+    recent: Vec<u64>,
+}
+
+impl Places {
+    const FEW: usize = 64;
+
+    pub(crate) fn insert(&mut self, at: u64) {
+        self.recent.push(at);
+        if self.recent.len() > Self::FEW {
+            self.sorted.append(&mut self.recent);
+            // The stable one, which takes what is sorted as it is.
+            self.sorted.sort();
+        }
+    }
+
+    pub(crate) fn remove(&mut self, at: u64) {
+        if let Some(index) = self.recent.iter().position(|&one| one == at) {
+            self.recent.swap_remove(index);
+        } else if let Ok(index) = self.sorted.binary_search(&at) {
+            self.sorted.remove(index);
+        }
+    }
+
+    pub(crate) fn contains(&self, at: u64) -> bool {
+        self.recent.contains(&at) || self.sorted.binary_search(&at).is_ok()
+    }
+
+    /// Returns the last one that is not behind `word`.
+    pub(crate) fn before(&self, word: u64) -> Option<u64> {
+        let many = self.sorted.partition_point(|&at| at <= word);
+        let recent = self.recent.iter().copied().filter(|&at| at <= word).max();
+        many.checked_sub(1).map(|index| self.sorted[index]).max(recent)
+    }
+
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(u64) -> bool) {
+        self.sorted.retain(|&at| stays(at));
+        self.recent.retain(|&at| stays(at));
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.sorted.iter().chain(&self.recent).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sorted.len() + self.recent.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.sorted.clear();
+        self.recent.clear();
+    }
+}
 
 /// What a turn has under way. A writer keeps it, for its memory.
 #[derive(Default)]
 pub(crate) struct Hand {
     /// Blocks that are not published.
-    pub(crate) held: Vec<u64>,
+    pub(crate) held: Places,
     /// Their links that were made to lead somewhere, some more than once.
     pub(crate) leads: Vec<u64>,
     /// Blocks that were retired in this turn.
-    pub(crate) gone: Vec<u64>,
+    pub(crate) gone: Places,
+    /// It outlives the turn.
+    pub(crate) joined: Joined,
 }
 
 impl Hand {
@@ -71,10 +131,10 @@ impl Hand {
     /// Forgets what was published: `order`, as `closure` found it.
     pub(crate) fn forget(&mut self, blocks: Blocks<'_>, mut order: Vec<u64>) {
         order.sort_unstable();
-        self.held.retain(|at| order.binary_search(at).is_err());
+        order.iter().for_each(|&at| self.held.remove(at));
         self.leads.retain(|&link| {
             let before = order.partition_point(|&at| at <= link);
-            before == 0 || blocks.around(&order[before - 1..before], link).is_none()
+            before == 0 || !blocks.has_word(order[before - 1], link)
         });
     }
 }

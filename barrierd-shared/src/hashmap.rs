@@ -286,7 +286,8 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`insert`](Self::insert).
+    /// As for [`insert`](Self::insert): there must be room for a new table, some 360 bytes. In a region that is full, remove some
+    /// entries first, and [`flush`](Writer::flush).
     pub fn clear(&self, writer: &mut Writer) -> Result<(), WriteError> {
         let turn = self.turn(writer, size_of::<Node<K, V>>() as u64)?;
         if self.ready(&turn)?.is_none() {

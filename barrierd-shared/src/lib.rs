@@ -18,6 +18,7 @@ mod fork;
 mod hand;
 mod hash;
 mod hashmap;
+mod join;
 mod journal;
 mod layout;
 mod lock;
@@ -32,6 +33,7 @@ mod slots;
 mod source;
 mod stats;
 mod steps;
+mod sweep;
 mod table;
 mod turn;
 mod writer;
@@ -56,5 +58,5 @@ pub use writer::{Writer, WriterOptions};
 #[doc(hidden)]
 pub mod testing {
     pub use crate::steps::Mutant;
-    pub use crate::steps::testing::{at_pause, kill_at, leave_out};
+    pub use crate::steps::testing::{at_pause, at_step, kill_at, leave_out, never_came};
 }

@@ -243,6 +243,8 @@ impl<K: Plain, V: Plain> Table<K, V> {
         into: &mut Vec<R>,
         entry: impl Fn(SharedRef<'v, Node<K, V>>) -> Option<R>,
     ) -> Option<()> {
+        // In a list that goes round, memory must not grow without end.
+        let most = view.map().len() / (size_of::<Node<K, V>>() as u64 + LEAST / 2);
         loop {
             into.clear();
             let now = self.buckets(view);
@@ -255,6 +257,9 @@ impl<K: Plain, V: Plain> Table<K, V> {
                 let mut at = view.load(self.bucket(view, one)?);
                 while let Some(node) = at {
                     if home(node.hash.get(), now) == one {
+                        if into.len() as u64 > most {
+                            return None;
+                        }
                         into.push(entry(node)?);
                     }
                     *left = left.checked_sub(1)?;
@@ -422,6 +427,9 @@ impl<K: Plain, V: Plain> Table<K, V> {
         let corrupt = || corrupt(old.buckets.word(), turn, "a map's buckets");
         let mut left = most;
         while old.drained.get() < old.buckets(turn) {
+            if left == 0 {
+                return Ok(false);
+            }
             let link = old.bucket(turn, old.drained.get()).ok_or_else(corrupt)?;
             while let Some(node) = turn.load(link) {
                 if left == 0 {

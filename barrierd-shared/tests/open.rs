@@ -260,3 +260,32 @@ fn a_region_in_memory_is_opened_by_its_descriptors_and_cannot_be_cut() {
         assert_eq!(cell.get(&mut region.reader().expect("free")), Some([1, 2, 3]));
     }
 }
+
+/// Puts a copy of a file in its place, as `cp` and `mv` do.
+fn copied(file: &Path) {
+    let copy = file.with_extension("copy");
+    fs::copy(file, &copy).expect("copied");
+    fs::rename(&copy, file).expect("renamed");
+}
+
+#[test]
+fn a_copy_of_a_file_has_other_locks_and_is_refused() {
+    let (_dir, path) = made();
+    let [slots, writers] = beside(&path);
+    copied(&writers);
+    assert!(matches!(Region::open(&path).map(drop), Err(RegionError::OtherWriters)));
+    Region::open_read_only(&path).expect("does without");
+    copied(&slots);
+    assert!(matches!(Region::open_read_only(&path).map(drop), Err(RegionError::OtherSlots)));
+    assert!(matches!(Region::open(&path).map(drop), Err(RegionError::OtherSlots)));
+}
+
+#[test]
+fn a_writers_file_that_was_cut_is_none_for_those_who_read() {
+    let (_dir, path) = made();
+    let [_, writers] = beside(&path);
+    OpenOptions::new().write(true).open(&writers).and_then(|file| file.set_len(3)).expect("cut");
+    Region::open_read_only(&path).expect("does without");
+    barrierd_shared::Stats::at(&path).expect("does without");
+    assert!(matches!(Region::open(&path).map(drop), Err(RegionError::Short { .. })));
+}

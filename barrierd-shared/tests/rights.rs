@@ -3,6 +3,7 @@
 mod setup;
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -107,9 +108,17 @@ fn a_member_of_the_group_reads_and_does_not_write() {
     let path = dir.path().join("region");
     let region = Region::create(&path, Options::new(1 << 16).group(NOBODY)).expect("made");
     let _writer = region.writer_with(&no_barriers()).expect("free");
+    let files = std::fs::read_dir(dir.path()).expect("reads").map(|file| file.expect("one").path());
+    let writers = files.filter(|file| file.extension().is_some_and(|end| end == "writers"));
+    let writers = writers.last().expect("it is there");
     let status = child(|| {
         drop_privileges();
         Region::open(&path).map(drop).expect_err("it may not write");
+        // By itself each of the two files would stop it.
+        for file in [path.clone(), writers.clone()] {
+            let writes = OpenOptions::new().write(true).open(file);
+            assert_eq!(writes.expect_err("it may not").kind(), ErrorKind::PermissionDenied);
+        }
         let reading = Region::open_read_only(&path).expect("it may read");
         let reader = reading.reader().expect("a slot");
         let stats = reading.stats();
