@@ -35,6 +35,8 @@
 
 mod backoff;
 #[cfg(not(barrierd_loom))]
+mod batch;
+#[cfg(not(barrierd_loom))]
 mod drain;
 pub mod map;
 #[cfg(all(barrierd_loom, test))]
