@@ -4,7 +4,7 @@ use barrierd_reclaim::{Guard, recycle};
 use core::mem::{self, MaybeUninit};
 use core::ptr;
 
-/// How many nodes. More would cost less, but what waits for its barrier would not fit into the nearest cache any more.
+/// How many nodes. More would gain nothing (docs/journal.md, "Structures"), and wait longer.
 const NODES: usize = 8;
 
 /// Room for their addresses.

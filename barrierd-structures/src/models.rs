@@ -6,9 +6,10 @@
 //!
 //! What is argued by the order of all SeqCst operations (an empty structure beside another one) is not shown here: `sync::ordered`.
 
+use crate::backoff::Pace;
 use crate::protect::Protect;
 use crate::raw::queue::RawQueue;
-use crate::raw::stack::{Pace, RawStack};
+use crate::raw::stack::RawStack;
 use crate::sync::{AtomicPtr, Mutant};
 use core::cell::Cell;
 use core::ops::{Deref, DerefMut};
@@ -179,10 +180,10 @@ impl<const N: usize> Queue<N> {
         Arc::new(Queue(RawQueue::new(Graveyard::default()), Turns::new()))
     }
     fn push(&self, value: u32) {
-        self.1.take(|| self.0.push(&mut self.0.domain.clone(), None, value));
+        self.1.take(|| self.0.push(&mut self.0.domain.clone(), value));
     }
     fn pop(&self) -> Option<u32> {
-        self.1.take(|| self.0.pop(&mut self.0.domain.clone(), None))
+        self.1.take(|| self.0.pop(&mut self.0.domain.clone()))
     }
     /// What is left, by the only one that is left. Retired segments are out of reach.
     fn rest(self: Arc<Self>) -> Vec<u32> {

@@ -2,7 +2,7 @@
 
 use crate::drain::drop_all;
 use crate::protection::{Plain, Protection, sealed};
-use crate::raw::queue::{Pace, RawQueue};
+use crate::raw::queue::RawQueue;
 use barrierd_reclaim::Reclaimer;
 use core::fmt;
 use core::iter::FusedIterator;
@@ -100,13 +100,13 @@ impl<T, P: Protection> Queue<T, P> {
     /// Puts a value at the end.
     #[inline]
     pub fn push(&self, value: T) {
-        P::with(&self.raw.domain, |section| self.raw.push(section, None, value));
+        P::with(&self.raw.domain, |section| self.raw.push(section, value));
     }
 
     /// Takes the first value out.
     #[inline]
     pub fn pop(&self) -> Option<T> {
-        P::with(&self.raw.domain, |section| self.raw.pop(section, None))
+        P::with(&self.raw.domain, |section| self.raw.pop(section))
     }
 
     /// Returns a copy of the first value.
@@ -131,7 +131,7 @@ impl<T, P: Protection> Queue<T, P> {
     /// Returns a handle for this thread's hot path: see [`QueueHandle`].
     #[must_use]
     pub fn handle(&self) -> QueueHandle<'_, T, P> {
-        QueueHandle { queue: self, local: P::local(&self.raw.domain), pace: Pace::new() }
+        QueueHandle { queue: self, local: P::local(&self.raw.domain) }
     }
 }
 
@@ -140,10 +140,6 @@ impl<T, P: Protection> Queue<T, P> {
 ///
 /// It counts as a thread of its own there, so make one for a loop, not for a call. With [`Hazards`](crate::Hazards) it keeps
 /// the segment that it has last looked at (memory only, no value).
-///
-/// Where other threads come in between a run of its operations, it waits once, about as long as the run took and 6 us at
-/// most, so that they have a run as well: the queue's lines move less often. Where operations of several threads alternate, or
-/// the queue is empty, it does not wait.
 ///
 /// ```
 /// use barrierd_structures::Queue;
@@ -157,22 +153,19 @@ impl<T, P: Protection> Queue<T, P> {
 pub struct QueueHandle<'s, T, P: Protection = Plain> {
     queue: &'s Queue<T, P>,
     local: <P as sealed::Protection>::Local<'s>,
-    pace: Pace,
 }
 
 impl<'s, T, P: Protection> QueueHandle<'s, T, P> {
     /// Does what [`Queue::push`] does.
     #[inline]
     pub fn push(&mut self, value: T) {
-        let QueueHandle { queue, local, pace } = self;
-        P::with_local(local, |section| queue.raw.push(section, Some(pace), value));
+        P::with_local(&mut self.local, |section| self.queue.raw.push(section, value));
     }
 
     /// Does what [`Queue::pop`] does.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        let QueueHandle { queue, local, pace } = self;
-        P::with_local(local, |section| queue.raw.pop(section, Some(pace)))
+        P::with_local(&mut self.local, |section| self.queue.raw.pop(section))
     }
 
     /// Does what [`Queue::peek`] does.

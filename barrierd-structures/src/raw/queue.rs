@@ -42,7 +42,8 @@ use crate::backoff::Backoff;
 use crate::protect::Protect;
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Mutant, Place, broken, ordered, unless};
-use core::{array, mem, ptr};
+use core::array;
+use core::ptr;
 
 /// Not written yet.
 const EMPTY: u8 = 0;
@@ -50,11 +51,6 @@ const EMPTY: u8 = 0;
 const FULL: u8 = 1;
 /// Given up: there will be none.
 const DEAD: u8 = 2;
-
-/// Of a handle: the ends are the slots of the segments in turn.
-pub(crate) type Pace = crate::backoff::Pace<2>;
-const HEAD: usize = 0;
-const TAIL: usize = 1;
 
 /// `N` slots.
 #[repr(C)]
@@ -125,33 +121,17 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
     }
 
     #[inline]
-    pub(crate) fn push(
-        &self,
-        section: &mut P::Section<'_>,
-        mut pace: Option<&mut Pace>,
-        mut value: T,
-    ) {
+    pub(crate) fn push(&self, section: &mut P::Section<'_>, mut value: T) {
         let mut backoff = Backoff::new();
-        let mut first = true;
         loop {
             let link = P::protect(section, &self.tail.0);
             // SAFETY: never null, and the tail leads to no retired segment, so this one is protected.
             let segment: &Segment<T, P, N> = unsafe { &*link };
             // Relaxed: the exchange decides.
             let slot = segment.tail.load(Relaxed);
-            if mem::take(&mut first)
-                && pace.as_mut().is_some_and(|pace| pace.meets(TAIL, slot as usize))
-            {
-                continue;
-            }
             if slot >= Segment::<T, P, N>::SLOTS {
                 match self.push_segment(link, segment, value) {
-                    Ok(()) => {
-                        if let Some(pace) = pace {
-                            pace.left(TAIL, 1);
-                        }
-                        return;
-                    }
+                    Ok(()) => return,
                     Err(back) => value = back,
                 }
                 continue;
@@ -178,9 +158,6 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
                 state.compare_exchange(EMPTY, FULL, order, Relaxed).is_ok()
             };
             if full {
-                if let Some(pace) = pace {
-                    pace.left(TAIL, slot as usize + 1);
-                }
                 return;
             }
             // SAFETY: put there above. The slot is dead, so nobody else reads the value.
@@ -233,11 +210,7 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
 
     /// Finds the first slot that has a value and is not taken. `None`: the queue is empty.
     #[inline]
-    fn front<'s>(
-        &'s self,
-        section: &'s mut P::Section<'_>,
-        mut pace: Option<&mut Pace>,
-    ) -> Option<Front<'s, T, P, N>> {
+    fn front<'s>(&'s self, section: &'s mut P::Section<'_>) -> Option<Front<'s, T, P, N>> {
         let mut backoff = Backoff::new();
         loop {
             let link = P::protect(section, &self.head.0);
@@ -246,9 +219,6 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
             let segment: &'s Segment<T, P, N> = unsafe { &*link };
             // Acquire: what is seen of the slots from here on is not older.
             let slot = segment.head.load(Acquire);
-            if pace.take().is_some_and(|pace| pace.meets(HEAD, slot as usize)) {
-                continue;
-            }
             if slot >= Segment::<T, P, N>::SLOTS {
                 // SeqCst: see `push_segment`; and Acquire, which finds the next segment whole.
                 let next = segment.next.load(ordered(Acquire));
@@ -303,19 +273,10 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
     }
 
     #[inline]
-    pub(crate) fn pop(
-        &self,
-        section: &mut P::Section<'_>,
-        mut pace: Option<&mut Pace>,
-    ) -> Option<T> {
+    pub(crate) fn pop(&self, section: &mut P::Section<'_>) -> Option<T> {
         let mut backoff = Backoff::new();
         loop {
-            let Some(Front { segment, slot }) = self.front(section, pace.as_deref_mut()) else {
-                if let Some(pace) = pace {
-                    pace.idle();
-                }
-                return None;
-            };
+            let Front { segment, slot } = self.front(section)?;
             // Release, Acquire: who finds the head moved sees, at the slots behind it, what this thread saw. The value needs
             // none of it: the state's Acquire is its own.
             let taken = if broken(Mutant::TakeByStore) {
@@ -325,9 +286,6 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
                 segment.head.compare_exchange_weak(slot, slot + 1, Release, Relaxed).is_ok()
             };
             if taken {
-                if let Some(pace) = pace {
-                    pace.left(HEAD, slot as usize + 1);
-                }
                 // SAFETY: full, which this thread has acquired, and taken by this thread's exchange, so the value is its own.
                 return Some(unsafe { segment.values[slot as usize].read() });
             }
@@ -343,7 +301,7 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
         work: impl Fn(&Place<T>) -> R,
     ) -> Option<R> {
         loop {
-            let Front { segment, slot } = self.front(section, None)?;
+            let Front { segment, slot } = self.front(section)?;
             let result = work(&segment.values[slot as usize]);
             // Relaxed: after the Acquire load that found the slot full. If the head is there still, the slot was the first
             // one then.

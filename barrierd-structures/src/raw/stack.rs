@@ -12,7 +12,7 @@
 //! # Progress
 //! Lock-free: a try fails only where another operation was done.
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Pace};
 use crate::protect::Protect;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, Mutant, Place, broken, ordered, unless};
@@ -28,8 +28,6 @@ pub(crate) struct Node<T, P: Protect> {
 unsafe impl<T, P: Protect> Send for Node<T, P> {}
 
 type Link<T, P> = <P as Protect>::Node<Node<T, P>>;
-
-pub(crate) type Pace = crate::backoff::Pace<1>;
 
 /// Nodes that one user of the stack has popped and not retired yet.
 pub(crate) type Popped<T, P> = <P as Protect>::Batch<Node<T, P>>;
@@ -49,7 +47,7 @@ impl<T, P: Protect> RawStack<T, P> {
     pub(crate) fn push(&self, mut pace: Option<&mut Pace>, value: T) {
         // Relaxed, all loads here: it is not followed.
         let mut next = self.head.load(Relaxed);
-        if pace.as_mut().is_some_and(|pace| pace.meets(0, next.addr())) {
+        if pace.as_mut().is_some_and(|pace| pace.meets(next.addr())) {
             next = self.head.load(Relaxed);
         }
         let node = P::alloc(&self.domain, Node { next, value: Place::with(value) });
@@ -65,7 +63,7 @@ impl<T, P: Protect> RawStack<T, P> {
             unsafe { &mut *node }.next = next;
         }
         if let Some(pace) = pace {
-            pace.left(0, node.addr());
+            pace.left(node.addr());
         }
     }
 
@@ -102,7 +100,7 @@ impl<T, P: Protect> RawStack<T, P> {
         let mut backoff = Backoff::new();
         // Acquire, here and below, paired with the Release in `push` that published this node.
         let mut head = P::protect(section, &self.head);
-        if pace.as_mut().is_some_and(|pace| pace.meets(0, head.addr())) {
+        if pace.as_mut().is_some_and(|pace| pace.meets(head.addr())) {
             head = P::protect(section, &self.head);
         }
         loop {
@@ -128,7 +126,7 @@ impl<T, P: Protect> RawStack<T, P> {
             };
             if taken {
                 if let Some(pace) = pace {
-                    pace.left(0, next.addr());
+                    pace.left(next.addr());
                 }
                 // SAFETY: this thread took the node off, so the value is its own; it was put in before the node was
                 // published, which this thread has acquired.
