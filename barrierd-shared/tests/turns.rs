@@ -2,6 +2,7 @@
 #![cfg(feature = "testing")]
 
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ const CELL: SharedCell<u64> = SharedCell::at(0);
 
 // Offsets of `layout.rs`.
 const LATEST: u64 = 256;
+const TOP: u64 = 512;
 const QUEUE_HEAD: u64 = 520;
 const QUEUE_TAIL: u64 = 528;
 
@@ -164,6 +166,37 @@ fn a_census_that_finds_a_broken_list_has_it_made_anew() {
     assert!(matches!(broken, Err(WriteError::Corrupt(_))));
     let census = writer.turn().expect("a turn").census().expect("made anew");
     assert_eq!((census.live, census.live + census.waiting + census.free), (1, 4));
+}
+
+#[test]
+fn a_census_under_which_the_blocks_end_moves_is_an_error_at_worst() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    let turn = writer.turn().expect("a turn");
+    for _ in 0..200 {
+        let fresh = turn.alloc::<Node>().expect("room");
+        fresh.lead(|node| &node.next, turn.root(0).link());
+        turn.put(turn.root(0), fresh).expect("a change");
+    }
+    drop(turn);
+    let mut top = [0; 8];
+    let file = std::fs::File::from(region.descriptors().0.try_clone_to_owned().expect("a clone"));
+    file.read_exact_at(&mut top, TOP).expect("read");
+    let top = u64::from_le_bytes(top);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                [8192, top].map(|at| patch(&region, TOP, at));
+            }
+        });
+        let found: Vec<_> = (0..3000).map(|_| writer.turn().and_then(|turn| turn.census())).collect();
+        done.store(true, Ordering::Relaxed);
+        for census in found.into_iter().flatten() {
+            assert!(census.used_bytes <= census.carved_bytes, "{census:?}");
+        }
+    });
 }
 
 fn refused<R: std::fmt::Debug>(call: &Result<R, WriteError>) {
@@ -327,8 +360,12 @@ fn a_block_of_another_regions_turn_is_refused() {
     let (one, other) = (one.turn().expect("a turn"), other.turn().expect("a turn"));
     let stranger = one.alloc::<[Field<u64>; 16]>().expect("room");
     // It has a block at the same place, of another size.
-    let _own = other.alloc::<Field<u64>>().expect("room");
+    let own = other.alloc::<Field<u64>>().expect("room");
     refused(&other.put(other.root(0), stranger).map(|found| found.link()));
+    // Nor is a link of the other region's changed.
+    refused(&other.set(one.root::<Node>(0), Link::NULL.with_tag(1)));
+    refused(&other.put(one.root(0), own).map(|found| found.link()));
+    assert_eq!(one.root::<Node>(0).link(), Link::NULL);
     assert_eq!(other.census().expect("in order").live, 0);
 }
 
