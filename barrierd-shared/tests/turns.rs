@@ -2,11 +2,10 @@
 #![cfg(feature = "testing")]
 
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use barrierd_shared::testing::{Mutant, kill_at, leave_out};
+use barrierd_shared::testing::{Mutant, at_pause, kill_at, leave_out};
 use barrierd_shared::{
     Field, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
     WriterOptions, shareable,
@@ -184,19 +183,18 @@ fn a_census_under_which_the_blocks_end_moves_is_an_error_at_worst() {
     let file = std::fs::File::from(region.descriptors().0.try_clone_to_owned().expect("a clone"));
     file.read_exact_at(&mut top, TOP).expect("read");
     let top = u64::from_le_bytes(top);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                [8192, top].map(|at| patch(&region, TOP, at));
-            }
-        });
-        let found: Vec<_> = (0..3000).map(|_| writer.turn().and_then(|turn| turn.census())).collect();
-        done.store(true, Ordering::Relaxed);
-        for census in found.into_iter().flatten() {
+    let ends = [8192, (8192 + top) / 16 * 8, top];
+    for (first, then) in ends.map(|first| ends.map(|then| (first, then))).into_iter().flatten() {
+        patch(&region, TOP, top);
+        let turn = writer.turn().expect("a turn");
+        patch(&region, TOP, first);
+        let file = file.try_clone().expect("a clone");
+        at_pause(move || file.write_all_at(&then.to_le_bytes(), TOP).expect("written"));
+        if let Ok(census) = turn.census() {
             assert!(census.used_bytes <= census.carved_bytes, "{census:?}");
         }
-    });
+        patch(&region, TOP, top);
+    }
 }
 
 fn refused<R: std::fmt::Debug>(call: &Result<R, WriteError>) {
