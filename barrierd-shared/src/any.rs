@@ -89,11 +89,11 @@ pub(crate) fn maps(data: &Map) -> Vec<MapStats> {
             has_schema: seen.schema,
             entries: seen.entries,
             buckets: seen.buckets,
-            blocks: seen.entries.saturating_add(seen.segments.len() as u64 + 1),
+            blocks: seen.entries.saturating_add(seen.segments.len() as u64 + seen.tables),
             bytes: seen
                 .entries
                 .saturating_mul(entry)
-                .saturating_add(others + size(size_of::<Table>() as u64)),
+                .saturating_add(others + seen.tables * size(size_of::<Table>() as u64)),
             clearing: seen.clearing,
         })
     });
@@ -207,10 +207,10 @@ impl AnyMap {
     /// [`OtherType`].
     pub fn walk(&self, view: &impl View) -> Result<Walk, OtherType> {
         let buckets = self.table(view)?.map_or(0, |table| table.buckets(view));
-        // As in `SharedMap::iter`.
-        let left = view.map().len() / 16;
+        // Both as in `SharedMap::iter`.
+        let (left, room) = (view.map().len() / 4, Table::most(view));
         let table = view.root::<Table>(self.root).link();
-        Ok(Walk { map: *self, table, next: 0, buckets, left, batch: Vec::new() })
+        Ok(Walk { map: *self, table, next: 0, buckets, left, room, batch: Vec::new() })
     }
 
     /// Inserts an entry, or replaces it. Returns whether there was one.
@@ -332,6 +332,8 @@ pub struct Walk {
     next: u64,
     buckets: u64,
     left: u64,
+    /// How many entries there can be still.
+    room: u64,
     batch: Vec<Entry>,
 }
 
@@ -352,7 +354,11 @@ impl Walk {
             self.next += 1;
             let (map, left) = (self.map, &mut self.left);
             let entry = |node| map.entry(view, node);
-            if table.get().collect(view, bucket, left, &mut self.batch, entry).is_none() {
+            let found = table.get().collect(view, bucket, left, &mut self.batch, entry);
+            let room = found.and_then(|()| self.room.checked_sub(self.batch.len() as u64));
+            if let Some(room) = room {
+                self.room = room;
+            } else {
                 (self.next, self.buckets) = (0, 0);
                 self.batch.clear();
                 // Who clears a map takes the old table's segments away after the root leads elsewhere (Release), so whoever

@@ -16,7 +16,7 @@ use crate::layout::{
     BLOCKS, FREE, FREE_BYTES, QUEUE_HEAD, QUEUE_TAIL, TOP, WAITING, WAITING_BYTES,
 };
 use crate::map::Map;
-use crate::steps::{Mutant, broken, put};
+use crate::steps::{Mutant, broken, pause, put};
 use std::sync::atomic::Ordering;
 
 /// Sizes of blocks: 32, 48, 64, 96, ...: two for each power of two.
@@ -316,6 +316,7 @@ impl Blocks<'_> {
 
     /// Calls `visit` with each block.
     pub(crate) fn each(self, mut visit: impl FnMut(u64, usize, State)) -> Result<(), Corrupt> {
+        pause();
         let (mut at, top) = (BLOCKS, self.top());
         while at < top {
             let (class, state) = self.head(at)?;

@@ -340,7 +340,7 @@ impl<'w> Turn<'w> {
         let change = Change { link: link_at, new, fresh, retire, count_at, count };
         self.doing(|| Ok(journal::make(blocks, change)?))?;
         if !order.is_empty() {
-            hand.forget(blocks, order);
+            hand.forget(blocks, &order);
         }
         if retire != 0 {
             hand.gone.insert(retire);
@@ -440,7 +440,7 @@ impl<'t, T: Shareable> Fresh<'t, T> {
         self.must_be_held();
         let at = self.must_have(word);
         put(word, to.word());
-        self.hand.borrow_mut().leads.push(at);
+        self.hand.borrow_mut().leads.insert(at);
     }
 
     fn must_be_held(&self) {

@@ -92,8 +92,8 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         SharedMap { more, ..self }
     }
 
-    /// How many entries the map has buckets for from the beginning, if this participant makes it, by the first insertion: that
-    /// one clears them all, some 8 bytes for each.
+    /// How many entries the map has buckets for from the beginning, if this participant makes it, by the first insertion, or
+    /// [clears](Self::clear) it: that call stores them all in one turn, some 8 bytes for each.
     #[must_use]
     pub const fn capacity(self, entries: usize) -> SharedMap<K, V> {
         SharedMap { capacity: entries as u64, ..self }
@@ -144,9 +144,12 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     pub fn iter<'v, W: View>(&self, view: &'v W) -> Iter<'v, W, K, V> {
         let table = self.table(view);
         let buckets = table.map_or(0, |table| table.buckets(view));
-        // Twice what there could be: some is walked again where a bucket is split.
-        let left = view.map().len() / 16;
-        Iter { view, table, next: 0, buckets, left, batch: Vec::new() }
+        // Each bucket is a word, and each entry more than that. Twice what there could be: some is walked again where a
+        // bucket is split.
+        let left = view.map().len() / 4;
+        // What was returned stays, for the view's sake: so no more is returned than there is room for.
+        let room = Table::<K, V>::most(view);
+        Iter { view, table, next: 0, buckets, left, room, batch: Vec::new() }
     }
 
     /// Returns the table, if there is one of these types.
@@ -167,7 +170,8 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     /// # Errors
     ///
     /// [`WriteError::OutOfMemory`], with what the blocks that wait for readers wait for; [`WriteError::Misused`] if there is
-    /// something else at the root; and as for [`Writer::turn`].
+    /// something else at the root; and as for [`Writer::turn`]. To replace a value takes room for another entry, as the one
+    /// before stays until no reader has it.
     pub fn insert(&self, writer: &mut Writer, key: &K, value: V) -> Result<Option<V>, WriteError> {
         self.update(writer, key, |_| Some(value))
     }
@@ -176,7 +180,7 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`insert`](Self::insert).
+    /// [`WriteError::Misused`] if there is something else at the root; and as for [`Writer::turn`]. No room is needed.
     pub fn remove(&self, writer: &mut Writer, key: &K) -> Result<Option<V>, WriteError> {
         self.update(writer, key, |_| None)
     }
@@ -199,7 +203,7 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
             value.map(|value| move |next| Table::entry(turn, (hash, *key, value), next))
         };
         let Some(table) = self.ready(&turn)? else {
-            // Nothing was ever inserted.
+            // There is nothing.
             if let Some(value) = change(None) {
                 let table = self.make(&turn)?;
                 let hash = table.hash(*key);
@@ -233,6 +237,7 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         match (old, entry) {
             (None, None) => Ok(()),
             (None, Some(entry)) => {
+                table.keep_spare(turn)?;
                 let fresh = entry(link.link())?;
                 let count = Some((&table.len, len.wrapping_add(1)));
                 turn.publish(link, fresh, None, count).map(drop)
@@ -252,8 +257,10 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         entry: u64,
     ) -> Result<Turn<'w>, WriteError> {
         let mut turn = writer.turn()?;
-        if !turn.has_bytes(entry) {
-            if let Some(table) = self.table(&turn) {
+        let table = self.table(&turn);
+        let lacks = table.is_none_or(Table::lacks_spare) && !turn.has_room::<Table<K, V>>();
+        if lacks || !turn.has_bytes(entry) {
+            if let Some(table) = table {
                 table.drain(&turn, BATCH)?;
             }
             turn.reclaim()?;
@@ -261,7 +268,7 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         Ok(turn)
     }
 
-    /// Returns the table, in order and with buckets enough.
+    /// Returns the table, in order and with buckets enough; `None` if there is none, or one without buckets and room for them.
     pub(crate) fn ready<'t>(
         &self,
         turn: &'t Turn<'_>,
@@ -273,7 +280,12 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         let table =
             self.table(turn).ok_or(WriteError::Misused("the root is no map of these types"))?;
         table.drain(turn, HELP)?;
-        table.furnish(turn)?;
+        match table.furnish(turn) {
+            Ok(()) => {}
+            // It has no entries either.
+            Err(WriteError::OutOfMemory { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
         table.mend(turn)?;
         // Two, so that the buckets come after the entries where there was no room for a while.
         table.grow(turn)?;
@@ -286,17 +298,19 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`insert`](Self::insert): there must be room for a new table, some 360 bytes. In a region that is full, remove some
-    /// entries first, and [`flush`](Writer::flush).
+    /// As for [`Writer::turn`]; and [`WriteError::Misused`] if there is something else at the root. No room is needed: the first
+    /// insertion has made a table, of some 360 bytes, for this.
     pub fn clear(&self, writer: &mut Writer) -> Result<(), WriteError> {
         let turn = self.turn(writer, size_of::<Node<K, V>>() as u64)?;
-        if self.ready(&turn)?.is_none() {
-            return Ok(());
+        let Some(table) = self.ready(&turn)? else { return Ok(()) };
+        match table.swap(&turn, turn.root(self.root), self.capacity) {
+            Ok(()) => {}
+            // Where it was cleared, and nothing inserted since, there may be no room for yet another table.
+            Err(WriteError::OutOfMemory { .. }) if table.len.get() == 0 => return Ok(()),
+            Err(error) => return Err(error),
         }
-        let root = turn.root(self.root);
-        let table = Table::<K, V>::make(&turn, root, self.capacity, self.more)?.get();
         // Where there is no room now, the next call gives it its buckets.
-        match table.furnish(&turn) {
+        match self.table(&turn).map_or(Ok(()), |table| table.furnish(&turn)) {
             Ok(()) | Err(WriteError::OutOfMemory { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -322,6 +336,8 @@ pub struct Iter<'v, W, K, V> {
     buckets: u64,
     /// Steps that it may still take.
     left: u64,
+    /// Entries that it may still return.
+    room: u64,
     batch: Vec<(K, V)>,
 }
 
@@ -340,8 +356,14 @@ impl<W: View, K: Plain, V: Plain> Iterator for Iter<'_, W, K, V> {
             self.next += 1;
             let entry = |node: SharedRef<'_, Node<K, V>>| Some((node.key.get(), node.value.get()));
             let (left, batch) = (&mut self.left, &mut self.batch);
-            if self.table?.collect(self.view, bucket, left, batch, entry).is_none() {
-                (self.next, self.buckets) = (0, 0);
+            let found = self.table?.collect(self.view, bucket, left, batch, entry);
+            let room = found.and_then(|()| self.room.checked_sub(self.batch.len() as u64));
+            match room {
+                Some(room) => self.room = room,
+                None => {
+                    (self.next, self.buckets) = (0, 0);
+                    self.batch.clear();
+                }
             }
         }
     }

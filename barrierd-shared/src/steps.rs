@@ -41,7 +41,7 @@ pub(crate) fn broken(_: Mutant) -> bool {
 #[cfg(feature = "testing")]
 pub(crate) use testing::broken;
 
-/// Where a test may come between a reader's loads.
+/// Where a test may come between two loads.
 #[cfg(not(feature = "testing"))]
 #[inline]
 pub(crate) fn pause() {}
@@ -110,7 +110,8 @@ pub mod testing {
         AT.take().is_some()
     }
 
-    /// Does `what`, once, when this thread has looked up next which buckets a map has, and has not looked at any.
+    /// Does `what`, once, when this thread has looked up next which buckets a map has, and has not looked at any; or when it is
+    /// about to look up where the blocks end, to walk along them.
     pub fn at_pause(what: impl FnOnce() + 'static) {
         PAUSE.set(Some(Box::new(what)));
     }

@@ -17,11 +17,10 @@
 
 use std::sync::atomic::AtomicU64;
 
-use crate::blocks::Corrupt;
-use crate::change::Turn;
+use crate::blocks::{Corrupt, HEADER};
+use crate::change::{Fresh, Turn};
 use crate::error::WriteError;
 use crate::hash::{hash, seed};
-use crate::share::sealed::Sealed;
 use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View, Word};
 use crate::steps::{Mutant, broken, pause};
 
@@ -51,11 +50,13 @@ pub(crate) struct Seen {
     pub(crate) buckets: u64,
     /// Bytes of each segment.
     pub(crate) segments: Vec<u64>,
+    /// Itself, and the one that is kept for `clear`.
+    pub(crate) tables: u64,
     pub(crate) clearing: bool,
 }
 
-/// Fewer bytes than any entry takes: so no list has more entries than the region has bytes by this.
-const LEAST: u64 = 32;
+/// A hash has fewer homes than this, however often buckets are split.
+const HOMES: usize = 64;
 
 /// An entry.
 #[repr(C)]
@@ -83,11 +84,14 @@ pub(crate) struct Table<K, V> {
     /// How many buckets have lists that end.
     cut: Word,
     /// How many buckets to begin with.
-    wanted: Field<u64>,
+    wanted: Word,
     /// The table before this one, from which entries are still taken away.
     before: SharedAtomic<Table<K, V>>,
     /// How many of its buckets are empty, once it is such a one.
     drained: Word,
+    /// The table that comes after this one, so that a full region's map can be cleared. No reader looks at it. A table with
+    /// entries has one.
+    spare: SharedAtomic<Table<K, V>>,
 }
 
 // SAFETY: fields, links, words and arrays of them, all whole words.
@@ -147,6 +151,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
             entries: self.len.get(),
             buckets,
             segments: (0..there).map(bytes).collect(),
+            tables: 1 + u64::from(!self.lacks_spare()),
             clearing: !self.before.link().is_null(),
         };
         (ends && there > segment(buckets - 1).0).then_some(seen)
@@ -170,6 +175,12 @@ impl<K: Plain, V: Plain> Table<K, V> {
 
     pub(crate) fn seed(&self) -> [u64; 2] {
         self.seed.get()
+    }
+
+    /// Returns how many entries the region has room for: no list is longer, nor is any number of entries that are there at once
+    /// larger.
+    pub(crate) fn most(view: &impl View) -> u64 {
+        view.map().len() / (size_of::<Node<K, V>>() as u64 + HEADER)
     }
 
     /// Returns the number of buckets. A broken word says that there are none.
@@ -208,14 +219,14 @@ impl<K: Plain, V: Plain> Table<K, V> {
         hash: u64,
         is: impl Fn(SharedRef<'v, Node<K, V>>) -> bool,
     ) -> Option<SharedRef<'v, Node<K, V>>> {
-        let mut left = view.map().len() / LEAST;
         let mut buckets = self.buckets(view);
-        loop {
+        for _ in 0..HOMES {
             pause();
             if buckets == 0 {
                 return None;
             }
             let own = home(hash, buckets);
+            let mut left = Self::most(view);
             let mut at = view.load(self.bucket(view, own)?);
             while let Some(node) = at {
                 if node.hash.get() == hash && is(node) {
@@ -226,11 +237,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
             }
             // The end may be a cut. Whoever sees that sees the number that was stored before it.
             buckets = self.buckets(view);
-            left = left.checked_sub(1)?;
             if buckets == 0 || home(hash, buckets) == own || broken(Mutant::TrustedMiss) {
                 return None;
             }
         }
+        None
     }
 
     /// Collects what `entry` makes of the entries that belonged to `bucket` when there were `then` buckets. What is there all the
@@ -244,7 +255,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
         entry: impl Fn(SharedRef<'v, Node<K, V>>) -> Option<R>,
     ) -> Option<()> {
         // In a list that goes round, memory must not grow without end.
-        let most = view.map().len() / (size_of::<Node<K, V>>() as u64 + LEAST / 2);
+        let most = Self::most(view);
         loop {
             into.clear();
             let now = self.buckets(view);
@@ -254,6 +265,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
             let split = (bucket % step as u64..now).step_by(step);
             let split = split.filter(|&one| one >= then && home(one, then) == bucket);
             for one in std::iter::once(bucket).chain(split) {
+                *left = left.checked_sub(1)?;
                 let mut at = view.load(self.bucket(view, one)?);
                 while let Some(node) = at {
                     if home(node.hash.get(), now) == one {
@@ -307,7 +319,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
     ) -> Result<Walked<'t, R, K, V>, WriteError> {
         let broken = |what| corrupt(self.buckets.word(), turn, what);
         let mut link = self.bucket(turn, bucket).ok_or_else(|| broken("a map's buckets"))?;
-        for _ in 0..Sealed::map(turn).len() / LEAST {
+        for _ in 0..=Self::most(turn) {
             let Some(node) = turn.load(link) else { return Ok((None, link)) };
             if let Some(found) = visit(link, node) {
                 return Ok((Some(found), link));
@@ -328,19 +340,61 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(self.walk(turn, bucket, |_, node| has(node))?.1)
     }
 
-    /// Makes a new table, behind a link, which leads to the table before it or nowhere.
+    /// Allocates a table of a kind, without buckets.
+    fn fresh<'t>(
+        turn: &'t Turn<'_>,
+        kind: u64,
+        wanted: u64,
+    ) -> Result<Fresh<'t, Self>, WriteError> {
+        let fresh = turn.alloc::<Table<K, V>>()?;
+        fresh.write(|table| &table.kind, kind);
+        fresh.write(|table| &table.seed, seed());
+        turn.store(&fresh.wanted, wanted.clamp(FIRST, MOST))?;
+        Ok(fresh)
+    }
+
+    /// Makes a table behind a link, unless one is there that has got no buckets for want of room.
     pub(crate) fn make<'t>(
         turn: &'t Turn<'_>,
         root: &SharedAtomic<Table<K, V>>,
         wanted: u64,
         more: u64,
     ) -> Result<SharedRef<'t, Table<K, V>>, WriteError> {
-        let fresh = turn.alloc::<Table<K, V>>()?;
-        fresh.write(|table| &table.kind, Self::KIND ^ more);
-        fresh.write(|table| &table.seed, seed());
-        fresh.write(|table| &table.wanted, wanted.clamp(FIRST, MOST));
-        fresh.lead(|table| &table.before, root.link());
-        turn.put(root, fresh)
+        match turn.load(root) {
+            Some(table) => Ok(table),
+            None => turn.put(root, Self::fresh(turn, Self::KIND ^ more, wanted)?),
+        }
+    }
+
+    /// Returns whether there is no table to come after this one.
+    pub(crate) fn lacks_spare(&self) -> bool {
+        self.spare.link().is_null()
+    }
+
+    /// Returns the table to come after this one. It is made if there is none, which whoever inserts an entry does first.
+    pub(crate) fn keep_spare<'t>(
+        &self,
+        turn: &'t Turn<'_>,
+    ) -> Result<SharedRef<'t, Table<K, V>>, WriteError> {
+        let kind = self.kind.get();
+        match turn.load(&self.spare) {
+            None => turn.put(&self.spare, Self::fresh(turn, kind, FIRST)?),
+            Some(spare) if spare.kind.get() == kind => Ok(spare),
+            Some(_) => Err(corrupt(self.spare.word(), turn, "a map's next table")),
+        }
+    }
+
+    /// Puts the spare table in the place of this one, which the root leads to: no memory is needed. `drain` follows.
+    pub(crate) fn swap(
+        &self,
+        turn: &Turn<'_>,
+        root: &SharedAtomic<Table<K, V>>,
+        wanted: u64,
+    ) -> Result<(), WriteError> {
+        let spare = self.keep_spare(turn)?;
+        turn.store(&spare.wanted, wanted.clamp(FIRST, MOST))?;
+        turn.set(&spare.before, root.link())?;
+        turn.set(root, spare.link())
     }
 
     /// Gives a table that was made its buckets, as many as were wanted or as there is room for.
@@ -385,8 +439,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
         if self.len.get() <= buckets || buckets >= MOST {
             return Ok(());
         }
-        let (index, first) = segment(buckets);
         let corrupt = || corrupt(self.buckets.word(), turn, "a map's buckets");
+        if buckets == 0 {
+            return Err(corrupt());
+        }
+        let (index, first) = segment(buckets);
         let link = self.segments.get(index).ok_or_else(corrupt)?;
         if link.link().is_null() {
             // Bytes that are not cleared: a bucket is stored before it counts.
@@ -411,7 +468,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
         turn: &'t Turn<'_>,
         (hash, key, value): (u64, K, V),
         next: Link<Node<K, V>>,
-    ) -> Result<crate::change::Fresh<'t, Node<K, V>>, WriteError> {
+    ) -> Result<Fresh<'t, Node<K, V>>, WriteError> {
         let fresh = turn.alloc::<Node<K, V>>()?;
         fresh.write(|node| &node.hash, hash);
         fresh.write(|node| &node.key, key);
@@ -424,13 +481,16 @@ impl<K: Plain, V: Plain> Table<K, V> {
     pub(crate) fn drain(&self, turn: &Turn<'_>, most: u64) -> Result<bool, WriteError> {
         let Some(old) = turn.load(&self.before) else { return Ok(true) };
         let old = old.get();
+        // Its successor has taken its place, and is nobody's spare any more.
+        turn.set(&old.spare, Link::NULL)?;
         let corrupt = || corrupt(old.buckets.word(), turn, "a map's buckets");
         let mut left = most;
-        while old.drained.get() < old.buckets(turn) {
+        let mut drained = old.drained.get();
+        while drained < old.buckets(turn) {
             if left == 0 {
                 return Ok(false);
             }
-            let link = old.bucket(turn, old.drained.get()).ok_or_else(corrupt)?;
+            let link = old.bucket(turn, drained).ok_or_else(corrupt)?;
             while let Some(node) = turn.load(link) {
                 if left == 0 {
                     return Ok(false);
@@ -438,7 +498,8 @@ impl<K: Plain, V: Plain> Table<K, V> {
                 turn.remove(link, node.next.link())?;
                 left -= 1;
             }
-            turn.store(&old.drained, old.drained.get() + 1)?;
+            drained += 1;
+            turn.store(&old.drained, drained)?;
             left = left.saturating_sub(1);
         }
         for segment in old.segments.iter().filter(|segment| !segment.link().is_null()) {

@@ -318,8 +318,8 @@ impl Storm {
                     at = turn.load(&node.next);
                 }
             }
-            // The map's: entries, a table and its segment.
-            reached += MAP.len(&turn) as u64 + 2;
+            // The map's: entries, a table, its segment, and the table that comes after it.
+            reached += MAP.len(&turn) as u64 + 3;
             let census = turn.census().map_err(said)?;
             if census.live != reached || census.held != 0 {
                 return Err(format!("{reached} blocks are reached: {census:?}"));
@@ -337,7 +337,7 @@ impl Storm {
             }
             entries.len()
         };
-        // What a cleared table still has goes with it: then a table with one segment is all there is of the map.
+        // What a cleared table still has goes with it: then a table with one segment, and a spare one, is all there is of the map.
         MAP.insert(&mut writer, &0, [0, 0, words(0)[0]]).map_err(said)?;
         MAP.clear(&mut writer).map_err(said)?;
         for key in 0..20 {

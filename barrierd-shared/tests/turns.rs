@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use barrierd_shared::testing::{Mutant, kill_at, leave_out};
+use barrierd_shared::testing::{Mutant, at_pause, kill_at, leave_out};
 use barrierd_shared::{
     Field, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer, shareable,
 };
@@ -22,6 +22,7 @@ const CELL: SharedCell<u64> = SharedCell::at(0);
 
 // Offsets of `layout.rs`.
 const LATEST: u64 = 256;
+const TOP: u64 = 512;
 const QUEUE_HEAD: u64 = 520;
 const QUEUE_TAIL: u64 = 528;
 
@@ -159,6 +160,36 @@ fn a_census_that_finds_a_broken_list_has_it_made_anew() {
     assert!(matches!(broken, Err(WriteError::Corrupt(_))));
     let census = writer.turn().expect("a turn").census().expect("made anew");
     assert_eq!((census.live, census.live + census.waiting + census.free), (1, 4));
+}
+
+#[test]
+fn a_census_under_which_the_blocks_end_moves_is_an_error_at_worst() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    let turn = writer.turn().expect("a turn");
+    for _ in 0..200 {
+        let fresh = turn.alloc::<Node>().expect("room");
+        fresh.lead(|node| &node.next, turn.root(0).link());
+        turn.put(turn.root(0), fresh).expect("a change");
+    }
+    drop(turn);
+    let mut top = [0; 8];
+    let file = std::fs::File::from(region.descriptors().0.try_clone_to_owned().expect("a clone"));
+    file.read_exact_at(&mut top, TOP).expect("read");
+    let top = u64::from_le_bytes(top);
+    let ends = [8192, (8192 + top) / 16 * 8, top];
+    for (first, then) in ends.map(|first| ends.map(|then| (first, then))).into_iter().flatten() {
+        patch(&region, TOP, top);
+        let turn = writer.turn().expect("a turn");
+        patch(&region, TOP, first);
+        let file = file.try_clone().expect("a clone");
+        at_pause(move || file.write_all_at(&then.to_le_bytes(), TOP).expect("written"));
+        if let Ok(census) = turn.census() {
+            assert!(census.used_bytes <= census.carved_bytes, "{census:?}");
+        }
+        patch(&region, TOP, top);
+    }
 }
 
 fn refused<R: std::fmt::Debug>(call: &Result<R, WriteError>) {
@@ -330,8 +361,12 @@ fn a_block_of_another_regions_turn_is_refused() {
     let (one, other) = (one.turn().expect("a turn"), other.turn().expect("a turn"));
     let stranger = one.alloc::<[Field<u64>; 16]>().expect("room");
     // It has a block at the same place, of another size.
-    let _own = other.alloc::<Field<u64>>().expect("room");
+    let own = other.alloc::<Field<u64>>().expect("room");
     refused(&other.put(other.root(0), stranger).map(|found| found.link()));
+    // Nor is a link of the other region's changed.
+    refused(&other.set(one.root::<Node>(0), Link::NULL.with_tag(1)));
+    refused(&other.put(one.root(0), own).map(|found| found.link()));
+    assert_eq!(one.root::<Node>(0).link(), Link::NULL);
     assert_eq!(other.census().expect("in order").live, 0);
 }
 
