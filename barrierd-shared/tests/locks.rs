@@ -5,10 +5,10 @@ mod setup;
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 
-use barrierd_shared::{JoinError, Options, Region, SharedCell, Writer};
+use barrierd_shared::{JoinError, Options, Region, RegionError, SharedCell, Writer};
 use setup::{child, no_barriers, writer_with};
 
 const CELL: SharedCell<u64> = SharedCell::at(0);
@@ -140,22 +140,13 @@ fn on_overlayfs(work: impl FnOnce(&Path) + Send + 'static) {
     thread.join().expect("no panic");
 }
 
-/// Makes a region below, as somebody may who sees the upper directory, and opens it above.
-fn opened_above(merged: &Path) -> (Region, Region) {
-    let below: PathBuf = merged.parent().expect("a directory").join("upper/region");
-    let made = Region::create(&below, Options::new(1 << 16)).expect("made");
-    (made, Region::open(merged.join("region")).expect("opens"))
-}
-
 #[test]
 fn nobody_joins_on_overlayfs_where_the_living_would_look_dead() {
     if !is_root() {
         return;
     }
     on_overlayfs(|merged| {
-        let (below, above) = opened_above(merged);
-        // Also with another's lock on the very slots: the witness is asked.
-        let _others = (below.reader().expect("its own locks stand"), writer(&below));
+        let above = Region::create(merged.join("region"), Options::new(1 << 16)).expect("made");
         for _ in 0..2 {
             let refused = above.reader().map(drop).expect_err("no lock stands");
             assert!(
@@ -165,5 +156,11 @@ fn nobody_joins_on_overlayfs_where_the_living_would_look_dead() {
             let refused = above.writer().map(drop).expect_err("no lock stands");
             assert!(matches!(&refused, JoinError::FileSystem { .. }), "{refused}");
         }
+        // The same files by another way have other locks, though one's stand.
+        let below = merged.parent().expect("a directory").join("upper/of-another-way");
+        let made = Region::create(&below, Options::new(1 << 16)).expect("made");
+        made.reader().expect("its own locks stand");
+        let refused = Region::open(merged.join("of-another-way")).map(drop).expect_err("others");
+        assert!(matches!(refused, RegionError::OtherSlots), "{refused}");
     });
 }
