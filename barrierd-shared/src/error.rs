@@ -36,7 +36,8 @@ pub enum RegionError {
     /// may write to, as `/dev/shm`, anybody can make it first.
     ///
     /// Where that user's region is meant, say so: [`Region::open_of`](crate::Region::open_of),
-    /// [`Region::open_read_only_of`](crate::Region::open_read_only_of), [`Stats::at_of`](crate::Stats::at_of).
+    /// [`Region::open_read_only_of`](crate::Region::open_read_only_of), [`Stats::at_of`](crate::Stats::at_of). In a user namespace
+    /// 65534 is everybody who has no number there, root of the host among them: to name it is to believe them all.
     #[error(
         "{}: owned by uid {owner}, and only root{} or this process's effective uid {euid} is believed (never 65534 unless named): if that user's region is meant, name the owner (open_of, open_read_only_of; barrierctl shared --owner {owner}); if not, somebody has made the file first: take a path in a directory that only you may write to", path.display(), or_named(*named)
     )]
