@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Wait { file: PathBuf, how: Wait },
     Compare { file: PathBuf, how: Compare },
     Doctor { file: PathBuf, json: bool },
-    Shared { region: PathBuf, file: PathBuf, json: bool },
+    Shared { region: PathBuf, owner: Option<u32>, file: PathBuf, json: bool },
 }
 
 /// How to watch.
@@ -145,7 +145,10 @@ impl Given {
             "compare" => Command::Compare { file, how: self.compare() },
             "shared" => {
                 let region = self.operand.clone().unwrap_or_default().into();
-                Command::Shared { region, file, json }
+                // `check` has seen to it that it fits.
+                let owner = self.has("owner").then(|| self.number("owner"));
+                let owner = owner.and_then(|owner| u32::try_from(owner).ok());
+                Command::Shared { region, owner, file, json }
             }
             _ => Command::Doctor { file, json },
         })
@@ -318,10 +321,14 @@ mod tests {
 
     #[test]
     fn a_region_is_named_after_its_verb() {
-        let shared = |region: &str, json| {
+        let of = |region: &str, owner, json| {
             let file = PathBuf::from(abi::DEFAULT_PATH);
-            Ok(Command::Shared { region: region.into(), file, json })
+            Ok(Command::Shared { region: region.into(), owner, file, json })
         };
+        let shared = |region: &str, json| of(region, None, json);
+        for (uid, owner) in [("0", 0), ("1000", 1000), ("4294967294", u32::MAX - 1)] {
+            assert_eq!(parse(&["shared", "/x", "--owner", uid]), of("/x", Some(owner), false));
+        }
         assert_eq!(parse(&["shared", "/x"]), shared("/x", false));
         assert_eq!(parse(&["--json", "shared", "/x"]), shared("/x", true));
         assert_eq!(parse(&["shared", "--json", "status"]), shared("status", true));
@@ -330,6 +337,9 @@ mod tests {
             (&["/x", "shared"], "don't know what to do with \"/x\""),
             (&["shared", "/x", "/y"], "don't know what to do with \"/y\""),
             (&["shared", "/x", "status"], "a second verb"),
+            (&["shared", "/x", "--owner", "root"], "--owner needs a whole number from 0 to"),
+            (&["shared", "/x", "--owner", "4294967295"], "--owner needs a whole number from 0 to"),
+            (&["status", "--owner", "0"], "status takes no --owner, only shared does"),
         ] {
             let said = parse(args).expect_err("refused");
             assert!(said.contains(words), "{args:?}: {said}");

@@ -102,7 +102,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let (text, well) = doctor::doctor(&file, json);
             print(&text).map(|()| well)
         }
-        Command::Shared { region, file, json } => shared(&region, &file, json),
+        Command::Shared { region, owner, file, json } => shared(&region, owner, &file, json),
     });
     match done {
         Ok(well) => ExitCode::from(u8::from(!well)),
@@ -149,8 +149,8 @@ fn metrics(file: &Path) -> Result<bool, Failure> {
 }
 
 /// True once it is printed, whatever holds back.
-fn shared(region: &Path, file: &Path, json: bool) -> Result<bool, Failure> {
-    let look = shared::Look::at(region, file)?;
+fn shared(region: &Path, owner: Option<u32>, file: &Path, json: bool) -> Result<bool, Failure> {
+    let look = shared::Look::at(region, owner, file)?;
     if json {
         print(&format!("{}\n", look.json()))?;
     } else {

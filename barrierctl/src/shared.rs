@@ -31,8 +31,11 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    pub(crate) fn at(region: &Path, file: &Path) -> Result<Look, RegionError> {
-        let stats = Stats::at(region)?;
+    pub(crate) fn at(region: &Path, owner: Option<u32>, file: &Path) -> Result<Look, RegionError> {
+        let stats = match owner {
+            Some(owner) => Stats::at_of(region, owner)?,
+            None => Stats::at(region)?,
+        };
         let (daemon, otherwise) = (daemon(file), Source::without_daemon());
         Ok(Look { region: region.into(), file: file.into(), stats, daemon, otherwise })
     }

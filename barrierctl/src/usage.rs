@@ -96,7 +96,8 @@ pub const VERBS: &[Verb] = &[
                readers or barriers; the readers and writers that live, and what the dead left; whose section \
                holds back what waits, for how long at most; the maps: root, entries, sizes of keys and values, \
                blocks and bytes; where writers' barriers come from. It reads both \
-               of the region's files and writes to neither. A process's name is of the one that has its \
+               of the region's files and writes to neither. They must belong to root, to the user who runs it, or \
+               to UID of --owner: whoever owns a file can end those who look at it. A process's name is of the one that has its \
                number here and now. Takes up to half a second where the daemon seems to be dead.",
         example: ("barrierctl shared /dev/shm/limits", "why a region fills up"),
     },
@@ -183,6 +184,13 @@ pub const OPTIONS: &[Opt] = &[
         takes: Takes::Nothing,
         about: "for a program: one JSON object; compare: one a line",
         verbs: &["status", "wait", "compare", "doctor", "shared"],
+    },
+    Opt {
+        long: "owner",
+        short: None,
+        takes: Takes::Number { name: "UID", least: 0, most: 4_294_967_294, default: 0 },
+        about: "believe a region of this user, too; otherwise root's and your own alone",
+        verbs: &["shared"],
     },
     Opt {
         long: "interval-ms",

@@ -187,3 +187,23 @@ fn a_maps_entries_blocks_and_bytes_are_shown_and_a_cell_is_no_map() {
     );
     assert!(text.contains(&wanted), "{text}");
 }
+
+#[test]
+fn another_users_region_is_looked_at_only_if_its_owner_is_named() {
+    let (_dir, path, region) = made();
+    if region.owner().expect("told") != 0 {
+        eprintln!("NOT TESTED: this needs root");
+        return;
+    }
+    for (file, _) in contents(&path) {
+        std::os::unix::fs::chown(file, Some(65534), None).expect("root may");
+    }
+    for args in [&[][..], &["--owner", "65533"]] {
+        let output = shared(&path, args).output().expect("started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0), "{said}");
+        assert!(said.contains("owned by uid 65534"), "{said}");
+        assert!(said.contains("barrierctl shared --owner 65534"), "{said}");
+    }
+    assert!(printed(&mut shared(&path, &["--owner", "65534"]), 0).contains("65536 bytes"));
+}

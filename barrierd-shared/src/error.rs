@@ -32,6 +32,25 @@ pub enum RegionError {
         /// The path.
         path: PathBuf,
     },
+    /// A file belongs to someone who could cut it, or store anything in it, and who was not named: in a directory that everybody
+    /// may write to, as `/dev/shm`, anybody can make it first.
+    ///
+    /// Where that user's region is meant, say so: [`Region::open_of`](crate::Region::open_of),
+    /// [`Region::open_read_only_of`](crate::Region::open_read_only_of), [`Stats::at_of`](crate::Stats::at_of). In a user namespace
+    /// 65534 is everybody who has no number there, root of the host among them: to name it is to believe them all.
+    #[error(
+        "{}: owned by uid {owner}, and only root{} or this process's effective uid {euid} is believed (never 65534 unless named): if that user's region is meant, name the owner (open_of, open_read_only_of; barrierctl shared --owner {owner}); if not, somebody has made the file first: take a path in a directory that only you may write to", path.display(), or_named(*named)
+    )]
+    BadOwner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The user as whom this process opens files.
+        euid: u32,
+        /// The owner that the caller has named.
+        named: Option<u32>,
+    },
     /// The file is no region.
     #[error("the {file} file is no region's: it begins with {found:#x}")]
     Foreign {
@@ -70,8 +89,12 @@ pub enum RegionError {
         /// The number.
         found: u64,
     },
-    /// The region was made before this machine was booted: nobody who could use it lives.
-    #[error("the region is of boot {found}, and this is boot {now}: remove it, and create it anew")]
+    /// The region was made while the kernel told another boot id: before this machine was booted, and then nobody who could use it
+    /// lives; or in a container that is shown another id than this process (systemd-nspawn gives each its own), and then its
+    /// participants may live.
+    #[error(
+        "the region is of boot {found}, and this is boot {now}: if it is from before the machine was booted, remove it, and create it anew; if it was made in or outside of a container with a boot id of its own (systemd-nspawn), its participants may live: leave it, and use a region that was made on this side"
+    )]
     OtherBoot {
         /// The boot that it was made in.
         found: BootId,
@@ -94,6 +117,21 @@ pub enum RegionError {
         /// The greatest value.
         most: u64,
     },
+}
+
+fn busy(slot: usize, pid: u64, turns: u64) -> String {
+    match turns {
+        0 => format!(
+            "writer {slot} (process {pid}) has had the turn for as long as this writer waits, and it lives"
+        ),
+        _ => format!(
+            "others took the turn {turns} times while this writer waited, the last one writer {slot} (process {pid}): try again, or wait longer"
+        ),
+    }
+}
+
+fn or_named(named: Option<u32>) -> String {
+    named.map_or_else(String::new, |named| format!(", uid {named}"))
 }
 
 impl RegionError {
@@ -175,16 +213,18 @@ impl JoinError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// Another writer has the turn, and lives. A process that is killed lives until the kernel has taken its address space down,
-    /// behind a core dump if it writes one.
-    #[error(
-        "writer {slot} (process {pid}) has had the turn for as long as this writer waits, and it lives"
-    )]
+    /// Others had the turn for as long as this writer waits, and who had it last lives. A process that is killed lives until the
+    /// kernel has taken its address space down, behind a core dump if it writes one.
+    ///
+    /// There is no queue: where `turns` is not 0, nobody is stuck, and this writer was too late each time.
+    #[error("{}", busy(*slot, *pid, *turns))]
     Busy {
-        /// The slot of the writer that has the turn.
+        /// The slot of the writer that has the turn, or had it last.
         slot: usize,
         /// Its process, as it called itself in its own pid namespace.
         pid: u64,
+        /// How many turns were begun while this writer waited. 0: that writer has had one all the time.
+        turns: u64,
     },
     /// No block is free.
     #[error("no block of {bytes} bytes is free, and {waiting_bytes} bytes wait: {why}")]

@@ -1,6 +1,6 @@
 //! A region's three files: their headers, made and checked.
 //!
-//! This file owns what a header must say before anything else is believed. It knows nothing of what is done with the memory.
+//! This file owns whose files are believed, and what a header must say before anything else is. It knows nothing of what is done with the memory.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use barrierd_client::boot::BootId;
 use rustix::fs::{FallocateFlags, Gid, Mode, fallocate, fchmod, fchown};
+use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::error::RegionError;
@@ -160,16 +161,38 @@ pub(crate) fn fill(files: &Files, id: u64, options: Options) -> Result<(), Regio
     Ok(())
 }
 
-pub(crate) fn open(path: &Path, purpose: Use) -> Result<Inner, RegionError> {
+/// The user that stands for "someone of another user namespace"; nobody's files are anybody's.
+const OVERFLOW_UID: u32 = 65534;
+
+/// Returns whether a file of user `uid` is believed: whoever owns it may cut it, and store anything. `named` is the owner that
+/// the caller expects.
+fn believed(uid: u32, euid: u32, named: Option<u32>) -> bool {
+    named == Some(uid) || uid != OVERFLOW_UID && (uid == 0 || uid == euid)
+}
+
+/// Opens the region at `path`, if its files belong to root, to the effective user, or to `named`.
+pub(crate) fn open(path: &Path, purpose: Use, named: Option<u32>) -> Result<Inner, RegionError> {
+    let euid = geteuid().as_raw();
     let open = |path: &Path, writable: bool| {
         let mut options = OpenOptions::new();
         // A fifo in the region's place must not make this wait, nor a link lead elsewhere.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let opened = options.read(true).write(writable).custom_flags(flags).open(path);
-        opened.map_err(|error| match error.kind() {
+        let file = opened.map_err(|error| match error.kind() {
             ErrorKind::NotFound => RegionError::NotFound { path: path.into() },
             _ => RegionError::io(format!("open {path:?}"))(error),
-        })
+        })?;
+        // Of the file that is open: what its path leads to by now does not matter.
+        let about = file.metadata().map_err(RegionError::io(format!("look at {path:?}")))?;
+        if !believed(about.uid(), euid, named) {
+            return Err(RegionError::BadOwner {
+                path: path.into(),
+                owner: about.uid(),
+                euid,
+                named,
+            });
+        }
+        Ok(file)
     };
     let data = open(path, purpose == Use::Write)?;
     let header = Header::of(&data, "data", DATA_MAGIC)?;
@@ -288,6 +311,22 @@ pub(crate) fn check(files: Files, purpose: Use) -> Result<Inner, RegionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_oneself_and_who_is_named_are_believed() {
+        for (uid, euid, named, is) in [
+            (0, 1000, None, true),
+            (1000, 1000, None, true),
+            (1001, 1000, None, false),
+            (1000, 0, None, false),
+            (1001, 1000, Some(1001), true),
+            (1002, 1000, Some(1001), false),
+            (OVERFLOW_UID, OVERFLOW_UID, None, false),
+            (OVERFLOW_UID, 0, Some(OVERFLOW_UID), true),
+        ] {
+            assert_eq!(believed(uid, euid, named), is, "{uid} {euid} {named:?}");
+        }
+    }
 
     #[test]
     fn only_what_was_made_here_is_removed() {

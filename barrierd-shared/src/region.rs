@@ -51,7 +51,7 @@ impl Options {
     }
 
     /// Members of this group may read: the data file gets the mode 0640 instead of 0600, the slots file 0660; the writers' file stays
-    /// at 0600. What such
+    /// at 0600. They open it by [`Region::open_read_only_of`], with the owner's number (root's needs none). What such
     /// a member can do is said in [`Region`]'s documentation.
     #[must_use]
     pub const fn group(mut self, group: u32) -> Options {
@@ -110,13 +110,16 @@ impl Options {
 ///
 /// - Whoever may write to the data can change any content, and make writers report [`Corrupt`](crate::Corrupt). It can't make
 ///   another process access anything outside the region, loop for ever, or do anything undefined: offsets are checked when
-///   they are followed, and content is read as plain words.
+///   they are followed, and content is read as plain words. It can keep all writers out: by the turn's word, in which it names
+///   a writer that lives and rests ([`WriteError::Busy`](crate::WriteError::Busy) as long as that one neither writes nor leaves), or by
+///   a note of a change that can't be completed (`Corrupt` in each turn from then on, for good). Readers go on.
 /// - Whoever may read the data and write to the slots (a member of [`Options::group`]) can't change any content, nor keep
 ///   a writer out. It can
 ///   keep garbage from being freed, deny slots to other readers, and, by overwriting *other readers'* slots, let these read blocks
 ///   that have been used again: any bytes are a value of what they read, so they get a wrong value, nothing worse.
-/// - Whoever may make files in a region's directory before its owner does, as anybody in `/dev/shm`, makes the region: `create` says that
-///   it is there, and `open` believes it, whoever [owns](Self::owner) it. Use a directory of your own, or compare.
+/// - Whoever may make files in a region's directory before its owner does, as anybody in `/dev/shm`, can keep the region from
+///   being made there: `create` says that something is there, and `open` refuses it as [`RegionError::BadOwner`]. Nothing of it is
+///   read or mapped, unless its maker is the owner that [`open_of`](Self::open_of) names. A directory of your own is spared that.
 /// - Whoever may write to a file may cut it, and an access to what is gone raises SIGBUS in every participant, as with any
 ///   mapped file. *The slots file is one that a member of the group may write to, so it can end every participant so.* A region in memory
 ///   ([`create_in_memory`](Self::create_in_memory)) is sealed against that: take it where readers are not trusted.
@@ -197,16 +200,29 @@ impl Region {
         check(files, Use::Write).map(Region::of)
     }
 
-    /// Opens the region at `path`, for readers and writers.
+    /// Opens the region at `path`, for readers and writers. Its files must belong to root or to the effective user, and not to 65534,
+    /// who stands for anybody.
     ///
     /// # Errors
     ///
-    /// A [`RegionError`], which names what is wrong with it.
+    /// A [`RegionError`], which names what is wrong with it; [`RegionError::BadOwner`] where [`open_of`](Self::open_of) is
+    /// needed.
     pub fn open(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        files::open(path.as_ref(), Use::Write).map(Region::of)
+        files::open(path.as_ref(), Use::Write, None).map(Region::of)
     }
 
-    /// Opens the region at `path`, for readers and writers, or makes it if there is nothing. One that is there keeps its own options.
+    /// The same, where the files may belong to user `owner`, too: whom the caller trusts with its life, since whoever owns a
+    /// file may cut it, which ends all who have it mapped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_of(path: impl AsRef<Path>, owner: u32) -> Result<Region, RegionError> {
+        files::open(path.as_ref(), Use::Write, Some(owner)).map(Region::of)
+    }
+
+    /// Opens the region at `path`, for readers and writers, or makes it if there is nothing. One that is there keeps its own options,
+    /// and is opened as by [`open`](Self::open).
     ///
     /// # Errors
     ///
@@ -223,17 +239,32 @@ impl Region {
         }
     }
 
-    /// Opens the region at `path`, for readers alone: its data is mapped read-only, and no right to write it is needed.
+    /// Opens the region at `path`, for readers alone: its data is mapped read-only, and no right to write it is needed. Its files
+    /// must belong to root or to the effective user, as for [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// A [`RegionError`], which names what is wrong with it.
+    /// A [`RegionError`], which names what is wrong with it; [`RegionError::BadOwner`] where
+    /// [`open_read_only_of`](Self::open_read_only_of) is needed.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Region, RegionError> {
-        files::open(path.as_ref(), Use::Read).map(Region::of)
+        files::open(path.as_ref(), Use::Read, None).map(Region::of)
+    }
+
+    /// The same, where the files may belong to user `owner`, too, whom the caller trusts as [`open_of`](Self::open_of) says. So a
+    /// member of a [group](Options::group) reads another user's region.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open_read_only`](Self::open_read_only).
+    pub fn open_read_only_of(path: impl AsRef<Path>, owner: u32) -> Result<Region, RegionError> {
+        files::open(path.as_ref(), Use::Read, Some(owner)).map(Region::of)
     }
 
     /// Opens the region of these descriptors: with the writers' file for readers and writers, without it for readers, for whom
     /// `data` need not be writable.
+    ///
+    /// Any owner is believed, since somebody has handed them to this process: take them from whom you trust. Whoever may write
+    /// to a file that is not sealed may cut it.
     ///
     /// # Errors
     ///

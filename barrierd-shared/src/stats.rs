@@ -114,13 +114,23 @@ pub struct WriterStats {
 
 impl Stats {
     /// Returns what the region at `path` shows of itself. Both of its files are opened and mapped read-only: it stores nothing,
-    /// and takes no slot.
+    /// and takes no slot. They must belong to root or to the effective user, as for [`Region::open`](crate::Region::open).
     ///
     /// # Errors
     ///
     /// A [`RegionError`], which names what is wrong with it.
     pub fn at(path: impl AsRef<Path>) -> Result<Stats, RegionError> {
-        files::open(path.as_ref(), Use::Look).map(|files| Stats::of(&files))
+        files::open(path.as_ref(), Use::Look, None).map(|files| Stats::of(&files))
+    }
+
+    /// The same, where the files may belong to user `owner`, too, whom the caller trusts as
+    /// [`Region::open_of`](crate::Region::open_of) says.
+    ///
+    /// # Errors
+    ///
+    /// As for [`at`](Self::at).
+    pub fn at_of(path: impl AsRef<Path>, owner: u32) -> Result<Stats, RegionError> {
+        files::open(path.as_ref(), Use::Look, Some(owner)).map(|files| Stats::of(&files))
     }
 
     pub(crate) fn of(inner: &Inner) -> Stats {

@@ -32,7 +32,16 @@ pub(crate) struct Taken {
     pub(crate) dirty: bool,
 }
 
-/// Takes the turn for writer `me`, which has none; `Err` is the writer that still had it at `deadline`, which is asked for only
+/// Who was in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The writer that had the turn when it was last seen in somebody's hand.
+    pub(crate) by: usize,
+    /// How often it was taken from the first look to the last: 0 says that it is that writer's all the time.
+    pub(crate) turns: u64,
+}
+
+/// Takes the turn for writer `me`, which has none; `Err` says who still had it at `deadline`, which is asked for only
 /// where there is something to wait for.
 ///
 /// `is_dead` says whether a writer's lock is free. A turn that stands in the name of `me` was its predecessor's in the slot.
@@ -41,13 +50,15 @@ pub(crate) fn take(
     me: usize,
     deadline: impl FnOnce() -> Instant,
     is_dead: impl Fn(usize) -> bool,
-) -> Result<Taken, usize> {
+) -> Result<Taken, Kept> {
     let mut rounds = 0_u32;
     let (mut deadline, mut until) = (Some(deadline), None);
     // Who had it when it was last seen in somebody's hand.
     let mut last = me;
+    let mut first = None;
     loop {
         let word = turn.load(Ordering::Relaxed);
+        let first = *first.get_or_insert(word / COUNT);
         let was = holder(word);
         last = was.unwrap_or(last);
         let waits = rounds > SPINS;
@@ -73,7 +84,11 @@ pub(crate) fn take(
             until = Some(deadline());
         }
         if until.is_none_or(|until| Instant::now() >= until) {
-            return Err(last);
+            // Relaxed: for the report. Above it was asked for before the question whether the holder lives.
+            let word = turn.load(Ordering::Relaxed);
+            // The count comes round at the end of its bits.
+            let turns = (word / COUNT).wrapping_sub(first) & (u64::MAX / COUNT);
+            return Err(Kept { by: holder(word).unwrap_or(last), turns });
         }
         thread::sleep(SLEEP);
     }
@@ -96,7 +111,7 @@ mod tests {
     fn a_turn_is_taken_from_the_dead_and_from_ones_own_predecessor() {
         let (word, now) = (AtomicU64::new(0), Instant::now());
         assert_eq!(take(&word, 3, || now, |_| false), Ok(Taken { dirty: false }));
-        assert_eq!(take(&word, 4, || now, |_| false), Err(3));
+        assert_eq!(take(&word, 4, || now, |_| false), Err(Kept { by: 3, turns: 0 }));
         assert_eq!(take(&word, 4, || now, |dead| dead == 3), Ok(Taken { dirty: true }));
         assert_eq!(
             take(&word, 4, || now, |_| false),
@@ -129,7 +144,7 @@ mod tests {
                 false
             },
         );
-        assert_eq!(taken, Err(1));
+        assert_eq!(taken, Err(Kept { by: 1, turns: 1 }));
     }
 
     #[test]
@@ -146,6 +161,6 @@ mod tests {
                 true
             },
         );
-        assert_eq!(taken, Err(1));
+        assert!(matches!(taken, Err(Kept { by: 1, turns: 1.. })), "{taken:?}");
     }
 }

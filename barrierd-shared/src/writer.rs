@@ -181,9 +181,9 @@ impl Writer {
         let inner = self.region.inner();
         let is_dead = |writer: usize| writer_is_dead(inner, writer);
         let taken = turn::take(inner.data.word(TURN), self.index, deadline, is_dead);
-        let taken = taken.map_err(|slot| {
+        let taken = taken.map_err(|turn::Kept { by: slot, turns }| {
             let pid = inner.data.word(WRITER_PIDS + (slot % inner.writers) as u64 * 8);
-            WriteError::Busy { slot, pid: pid.load(Ordering::Relaxed) }
+            WriteError::Busy { slot, pid: pid.load(Ordering::Relaxed), turns }
         })?;
         self.hand.clear();
         // From here on the drop of the turn ends it.

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use barrierd_shared::{JoinError, Options, Region, SharedCell};
+use barrierd_shared::{JoinError, Options, Region, RegionError, SharedCell, Stats};
 use setup::{child, no_barriers};
 
 const CELL: SharedCell<u64> = SharedCell::at(0);
@@ -125,6 +125,107 @@ fn a_member_of_the_group_reads_and_does_not_write() {
         // Its writers' lives can't be asked for, but their numbers stand in the data.
         assert_eq!((stats.readers.len(), stats.writers.len()), (1, 1));
         drop(reader);
+        0
+    });
+    assert_eq!(status, 0);
+}
+
+/// A directory in which everybody may make files, as in `/dev/shm`.
+fn everybodys() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+    std::fs::set_permissions(dir.path(), mode).expect("its owner may");
+    dir
+}
+
+/// Whose file an opening has refused.
+fn refused<R: std::fmt::Debug>(opened: Result<R, RegionError>) -> (std::path::PathBuf, u32) {
+    match opened.map(|opened| format!("{opened:?}")) {
+        Err(RegionError::BadOwner { path, owner, .. }) => (path, owner),
+        other => panic!("not refused for its owner: {other:?}"),
+    }
+}
+
+#[test]
+fn what_a_stranger_has_made_first_is_not_believed_unless_it_is_named() {
+    if !is_root() {
+        return;
+    }
+    let dir = everybodys();
+    let path = dir.path().join("region");
+    let status = child(|| {
+        drop_privileges();
+        let region = Region::create(&path, Options::new(1 << 16)).expect("anybody may");
+        // Nor is nobody's own, since that may be anybody's.
+        assert_eq!(refused(Region::open(&path)), (path.clone(), NOBODY));
+        Region::open_of(&path, NOBODY).expect("named");
+        CELL.set(&mut region.writer_with(&no_barriers()).expect("free"), 7).expect("room");
+        0
+    });
+    assert_eq!(status, 0);
+    let squatted = (path.clone(), NOBODY);
+    assert_eq!(refused(Region::open(&path)), squatted);
+    assert_eq!(refused(Region::open_read_only(&path)), squatted);
+    assert_eq!(refused(Region::open_or_create(&path, Options::new(1 << 16))), squatted);
+    assert_eq!(refused(Stats::at(&path)), squatted);
+    assert_eq!(refused(Region::open_of(&path, 1)), squatted, "another one was named");
+    let said = Region::open_of(&path, 1).map(drop).expect_err("refused").to_string();
+    assert!(said.contains("owned by uid 65534, and only root, uid 1 or "), "{said}");
+
+    Region::open_of(&path, NOBODY).expect("named");
+    Stats::at_of(&path, NOBODY).expect("named");
+    let region = Region::open_read_only_of(&path, NOBODY).expect("named");
+    assert_eq!(CELL.get(&mut region.reader().expect("a slot")), Some(7));
+}
+
+#[test]
+fn one_file_of_a_strangers_is_enough_to_refuse_the_region() {
+    if !is_root() {
+        return;
+    }
+    let dir = everybodys();
+    let path = dir.path().join("region");
+    drop(Region::create(&path, Options::new(1 << 16)).expect("made"));
+    let files = std::fs::read_dir(dir.path()).expect("reads").map(|file| file.expect("one").path());
+    let files: Vec<_> = files.collect();
+    assert_eq!(files.len(), 3);
+    for file in files {
+        std::os::unix::fs::chown(&file, Some(NOBODY), None).expect("root may");
+        assert_eq!(refused(Region::open(&path)), (file.clone(), NOBODY));
+        if file.extension().is_some_and(|end| end == "writers") {
+            // Whoever does not write does without, and does not believe it.
+            Region::open_read_only(&path).expect("does without");
+            Stats::at(&path).expect("does without");
+        } else {
+            assert_eq!(refused(Region::open_read_only(&path)), (file.clone(), NOBODY));
+            assert_eq!(refused(Stats::at(&path)), (file.clone(), NOBODY));
+        }
+        Region::open_of(&path, NOBODY).expect("root's and the named one's");
+        std::os::unix::fs::chown(&file, Some(0), None).expect("root may");
+    }
+    Region::open(&path).expect("root's");
+}
+
+#[test]
+fn a_member_of_the_group_names_the_owner_of_the_region() {
+    const OWNER: u32 = 65533;
+    if !is_root() {
+        return;
+    }
+    let dir = everybodys();
+    let path = dir.path().join("region");
+    let region = Region::create(&path, Options::new(1 << 16).group(NOBODY)).expect("made");
+    CELL.set(&mut region.writer_with(&no_barriers()).expect("free"), 7).expect("room");
+    for file in std::fs::read_dir(dir.path()).expect("reads") {
+        std::os::unix::fs::chown(file.expect("one").path(), Some(OWNER), None).expect("root may");
+    }
+    let status = child(|| {
+        drop_privileges();
+        assert_eq!(refused(Region::open_read_only(&path)), (path.clone(), OWNER));
+        assert_eq!(refused(Stats::at(&path)), (path.clone(), OWNER));
+        let region = Region::open_read_only_of(&path, OWNER).expect("named");
+        assert_eq!(CELL.get(&mut region.reader().expect("a slot")), Some(7));
+        assert_eq!(Stats::at_of(&path, OWNER).expect("named").readers, []);
         0
     });
     assert_eq!(status, 0);

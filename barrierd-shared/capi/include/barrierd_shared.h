@@ -114,7 +114,7 @@ enum barrierd_shared_error {
 	BARRIERD_SHARED_SHORT = -13,
 	/* A header that makes no sense. */
 	BARRIERD_SHARED_DAMAGED = -14,
-	/* Of another boot. */
+	/* Of another boot, or made on the other side of a container's border, where the boot id is another. */
 	BARRIERD_SHARED_OTHER_BOOT = -15,
 	/* The slots beside the data are another region's. */
 	BARRIERD_SHARED_OTHER_SLOTS = -16,
@@ -122,6 +122,8 @@ enum barrierd_shared_error {
 	BARRIERD_SHARED_IO = -17,
 	/* There is something at the path. */
 	BARRIERD_SHARED_EXISTS = -18,
+	/* The region is a user's who was not named. */
+	BARRIERD_SHARED_BAD_OWNER = -19,
 	/* All slots have living readers. */
 	BARRIERD_SHARED_FULL = -30,
 	/* This program has closed the region's descriptors. */
@@ -136,7 +138,7 @@ enum barrierd_shared_error {
 	BARRIERD_SHARED_CORRUPT = -43,
 	/* Opened for readers alone. */
 	BARRIERD_SHARED_READ_ONLY = -50,
-	/* Another writer lives and keeps the turn. */
+	/* Other writers keep the turn, and who has it lives. */
 	BARRIERD_SHARED_BUSY = -51,
 	/* No block is free. */
 	BARRIERD_SHARED_NO_MEMORY = -52,
@@ -149,14 +151,21 @@ enum barrierd_shared_error {
 /*
  * Opens and maps the region at `path`, its data read-only, and stores it in *region; a null pointer there if it fails.
  * The slots file beside it (PATH.0123456789abcdef) is mapped for writing: only that permission is needed.
- * Errors: BARRIERD_SHARED_NOT_FOUND to BARRIERD_SHARED_IO.
+ * Both must belong to root or to the effective user, and not to 65534, who stands for anybody: in /dev/shm anybody can make a file
+ * first. Errors: BARRIERD_SHARED_NOT_FOUND to BARRIERD_SHARED_IO; _BAD_OWNER.
  */
 int barrierd_shared_open(const char *path, struct barrierd_shared_region **region);
 
 /*
+ * As barrierd_shared_open, where the files may belong to user `owner` (a uid_t), too, whom the program trusts with its life:
+ * whoever owns a file may cut it, which ends all who have it mapped by SIGBUS. So a member of a region's group opens it.
+ */
+int barrierd_shared_open_of(const char *path, uint32_t owner, struct barrierd_shared_region **region);
+
+/*
  * Opens the region of these descriptors, as barrierd_shared_descriptors has them in another process: inherited, or sent over a
  * socket. With `writers` -1 it is for readers, and `data` need not be writable. They stay the caller's, who may close
- * them. Errors: BARRIERD_SHARED_FOREIGN to BARRIERD_SHARED_IO.
+ * them. Any owner is believed: take descriptors from whom you trust. Errors: BARRIERD_SHARED_FOREIGN to BARRIERD_SHARED_IO.
  */
 int barrierd_shared_open_descriptors(int data, int slots, int writers, struct barrierd_shared_region **region);
 
@@ -233,6 +242,9 @@ int barrierd_shared_create(const char *path, uint64_t bytes, uint64_t readers, u
 /* As barrierd_shared_open, for readers and writers. */
 int barrierd_shared_open_writable(const char *path, struct barrierd_shared_region **region);
 
+/* As barrierd_shared_open_of, for readers and writers. */
+int barrierd_shared_open_writable_of(const char *path, uint32_t owner, struct barrierd_shared_region **region);
+
 /*
  * Stores the region's three descriptors, which it keeps and closes itself: the data's, the slots', the writers' file's (-1 if
  * the region was opened for readers). A child inherits them across exec once their FD_CLOEXEC is cleared. Who has
@@ -305,6 +317,10 @@ const char *barrierd_shared_version(void);
  * time; to pin again ends the one before. Three loads and a store; x86-64: no fence and no locked instruction.
  * Below 0: BARRIERD_SHARED_FORKED, and no section is open: this is a child of the process that made the reader, and
  * takes one of its own.
+ *
+ * Each way out unpins: a `return`, `goto` or longjmp between the two leaves the section open, with nothing said, and what any
+ * writer removes from then on stays until this reader pins again or leaves. C++, where an exception is such a way: see
+ * barrierd_shared_section below.
  */
 static inline int barrierd_shared_pin(struct barrierd_shared_reader *reader)
 {
@@ -448,6 +464,43 @@ static inline int barrierd_shared_map_get(struct barrierd_shared_reader *reader,
 	return found;
 }
 
+#ifdef __cplusplus
+
+/*
+ * A section that ends with its scope, also by an exception or a `return`. While it is there its reader is not pinned by another
+ * way, and does not leave.
+ *
+ *     barrierd_shared_section section(reader);
+ *     if (section.error() == 0 && barrierd_shared_map_find(reader, &routes, &port, &value) == 1)
+ */
+class barrierd_shared_section {
+public:
+	explicit barrierd_shared_section(struct barrierd_shared_reader *reader) noexcept
+		: reader_(reader), error_(barrierd_shared_pin(reader))
+	{
+	}
+
+	~barrierd_shared_section()
+	{
+		if (error_ == 0)
+			barrierd_shared_unpin(reader_);
+	}
+
+	barrierd_shared_section(const barrierd_shared_section &) = delete;
+	barrierd_shared_section &operator=(const barrierd_shared_section &) = delete;
+
+	/* 0, or BARRIERD_SHARED_FORKED: then no section is open. */
+	int error() const noexcept
+	{
+		return error_;
+	}
+
+private:
+	struct barrierd_shared_reader *reader_;
+	int error_;
+};
+
+#endif
 #endif /* 64-bit little-endian */
 
 #ifdef __cplusplus

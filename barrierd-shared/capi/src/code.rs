@@ -20,10 +20,11 @@ codes! {
     VERSION = -12, c"made by another version of barrierd-shared: use one in all participants";
     SHORT = -13, c"shorter than what it says it holds: it was cut";
     DAMAGED = -14, c"a header that makes no sense";
-    OTHER_BOOT = -15, c"made during another boot: remove it, and create it anew";
+    OTHER_BOOT = -15, c"made during another boot, or beside a container with a boot id of its own";
     OTHER_SLOTS = -16, c"the slots file is another region's";
     IO = -17, c"the system refused";
     EXISTS = -18, c"there is something at the path already: open it, or remove it";
+    BAD_OWNER = -19, c"the region is another user's, who was not named: see barrierd_shared_open_of";
     FULL = -30, c"all slots have readers that live";
     CLOSED = -31, c"this program has closed the region's descriptors: open it again";
     FORKED = -40, c"a reader of the process that forked this one: take another";
@@ -31,7 +32,7 @@ codes! {
     OTHER_TYPE = -42, c"what is at the root is no map of these sizes and this schema";
     CORRUPT = -43, c"a participant has broken the region's content";
     READ_ONLY = -50, c"the region was opened for readers alone: open it by barrierd_shared_open_writable";
-    BUSY = -51, c"another writer, which lives, has had the turn for a second";
+    BUSY = -51, c"other writers, of which the last one lives, have had the turn for a second";
     NO_MEMORY = -52, c"no block is free: see what the others wait for";
     TOO_LARGE = -53, c"no block can be so large";
     TIMED_OUT = -54, c"not all could be freed in the time";
@@ -40,6 +41,7 @@ codes! {
 pub(crate) fn of_open(error: &RegionError) -> c_int {
     match error {
         RegionError::NotFound { .. } => NOT_FOUND,
+        RegionError::BadOwner { .. } => BAD_OWNER,
         RegionError::Foreign { .. } => FOREIGN,
         RegionError::Version { .. } => VERSION,
         RegionError::Short { .. } => SHORT,

@@ -73,6 +73,27 @@ pub unsafe extern "C" fn barrierd_shared_open(
     unsafe { hand_out(region, open) }
 }
 
+/// The same, where the files may belong to user `owner`, too.
+///
+/// # Safety
+///
+/// As for `barrierd_shared_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn barrierd_shared_open_of(
+    path: *const c_char,
+    owner: u32,
+    region: *mut *mut Region,
+) -> c_int {
+    let open = || {
+        // SAFETY: the caller's promise, handed on.
+        let path = unsafe { path_of(path) }?;
+        let opened = Region::open_read_only_of(path, owner);
+        opened.map_err(|error| failed(code::of_open(&error), &error))
+    };
+    // SAFETY: the caller's promise, handed on.
+    unsafe { hand_out(region, open) }
+}
+
 /// Frees a region.
 ///
 /// # Safety

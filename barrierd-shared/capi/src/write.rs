@@ -71,6 +71,26 @@ pub unsafe extern "C" fn barrierd_shared_open_writable(
     unsafe { hand_out(region, open) }
 }
 
+/// The same, where the files may belong to user `owner`, too.
+///
+/// # Safety
+///
+/// As for `barrierd_shared_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn barrierd_shared_open_writable_of(
+    path: *const c_char,
+    owner: u32,
+    region: *mut *mut Region,
+) -> c_int {
+    let open = || {
+        // SAFETY: the caller's promise, handed on.
+        let path = unsafe { path_of(path) }?;
+        Region::open_of(path, owner).map_err(|error| not_made(&error))
+    };
+    // SAFETY: the caller's promise, handed on.
+    unsafe { hand_out(region, open) }
+}
+
 /// Opens the region of these descriptors, which stay the caller's.
 ///
 /// # Safety

@@ -1,7 +1,7 @@
 /*
  * The border, seen from C and C++: prints what each call answers, for border.rs.
  *
- *   border nulls | open PATH | cell PATH | links PATH | fork PATH
+ *   border nulls | open PATH | open_of PATH UID | cell PATH | links PATH | fork PATH | section PATH
  */
 #define _DEFAULT_SOURCE
 #include <barrierd_shared.h>
@@ -47,11 +47,21 @@ static void nulls(void)
 	CHECK(strcmp(barrierd_shared_version(), "0.1.0") == 0);
 }
 
-static void open_it(const char *path)
+static void open_it(const char *path, const char *owner)
 {
-	struct barrierd_shared_region *region;
-	int r = barrierd_shared_open(path, &region);
+	struct barrierd_shared_region *region, *writable;
+	int r, w;
 
+	if (owner != NULL) {
+		const uint32_t uid = (uint32_t)strtoul(owner, NULL, 10);
+
+		r = barrierd_shared_open_of(path, uid, &region);
+		w = barrierd_shared_open_writable_of(path, uid, &writable);
+		CHECK(w == r && (w == BARRIERD_SHARED_OK) == (writable != NULL));
+		barrierd_shared_close(writable);
+	} else {
+		r = barrierd_shared_open(path, &region);
+	}
 	CHECK((r == BARRIERD_SHARED_OK) == (region != NULL));
 	printf("%d\n%s\n%s\n", r, barrierd_shared_strerror(r), barrierd_shared_last_message());
 	barrierd_shared_close(region);
@@ -141,6 +151,39 @@ static void fork_it(const char *path)
 	barrierd_shared_leave(reader);
 }
 
+/* What a section's own way out is worth: a scope that is left by an exception, and by a return. */
+#ifdef __cplusplus
+static int left_early(struct barrierd_shared_reader *reader)
+{
+	const barrierd_shared_section section(reader);
+
+	CHECK(*reader->slot % 2 == 0);
+	return section.error();
+}
+
+static void section(const char *path)
+{
+	struct barrierd_shared_reader *reader = join(path);
+
+	CHECK(left_early(reader) == BARRIERD_SHARED_OK);
+	CHECK(*reader->slot % 2 == 1);
+	try {
+		const barrierd_shared_section section(reader);
+
+		CHECK(section.error() == 0 && *reader->slot % 2 == 0);
+		throw 7;
+	} catch (int) {
+		CHECK(*reader->slot % 2 == 1);
+	}
+	barrierd_shared_leave(reader);
+}
+#else
+static void section(const char *path)
+{
+	(void)path;
+}
+#endif
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "", *path = argc > 2 ? argv[2] : "";
@@ -148,7 +191,11 @@ int main(int argc, char **argv)
 	if (strcmp(what, "nulls") == 0)
 		nulls();
 	else if (strcmp(what, "open") == 0)
-		open_it(path);
+		open_it(path, NULL);
+	else if (strcmp(what, "open_of") == 0 && argc > 3)
+		open_it(path, argv[3]);
+	else if (strcmp(what, "section") == 0)
+		section(path);
 	else if (strcmp(what, "cell") == 0)
 		cell(path);
 	else if (strcmp(what, "links") == 0)

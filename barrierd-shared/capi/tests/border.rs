@@ -4,7 +4,7 @@
 mod c;
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use barrierd_shared::{Options, Region, SharedCell};
@@ -33,7 +33,7 @@ fn what_rust_has_written_c_reads_and_nothing_leads_it_out() {
         let Some(border) = compiled(language, dir.path()) else { return };
         // A child knows itself by a page that the kernel wipes, which qemu's user emulator leaves as it is.
         let fork = if c::emulator().is_none() { &["fork"][..] } else { &[] };
-        for &what in ["nulls", "cell", "links"].iter().chain(fork) {
+        for &what in ["nulls", "cell", "links", "section"].iter().chain(fork) {
             run(&border, &[what, path.to_str().expect("UTF-8")]);
         }
     }
@@ -76,6 +76,31 @@ fn each_refusal_has_its_code_and_says_what_was_found() {
     let fifo = dir.path().join("file");
     File::create(&fifo).expect("made");
     open(&fifo, -13, "0 bytes");
+}
+
+#[test]
+fn another_users_region_is_opened_by_its_owners_number_alone() {
+    let (dir, path) = made();
+    if path.metadata().expect("it is there").uid() != 0 {
+        eprintln!("NOT TESTED: this needs root");
+        return;
+    }
+    let Some(border) = compiled(Language::C99, dir.path()) else { return };
+    for file in std::fs::read_dir(dir.path()).expect("reads").map(|file| file.expect("one")) {
+        if file.file_name().to_string_lossy().starts_with("region") {
+            std::os::unix::fs::chown(file.path(), Some(1234), None).expect("root may");
+        }
+    }
+    let path = path.to_str().expect("UTF-8");
+    for (arguments, code) in [
+        (&["open", path][..], "-19\n"),
+        (&["open_of", path, "1235"], "-19\n"),
+        (&["open_of", path, "1234"], "0\n"),
+    ] {
+        let printed = run(&border, arguments);
+        assert!(printed.starts_with(code), "{arguments:?}: {printed}");
+        assert_eq!(printed.contains("owned by uid 1234"), code != "0\n", "{printed}");
+    }
 }
 
 /// Stops it when the test ends, however it does.

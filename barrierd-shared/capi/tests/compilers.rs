@@ -4,6 +4,12 @@
 mod c;
 
 const PROGRAM: &str = "#include <barrierd_shared.h>\n\
+    #ifdef __cplusplus\n\
+    static uint64_t first(struct barrierd_shared_reader *reader)\n{\n\
+    const barrierd_shared_section section(reader);\n\
+    if (section.error() < 0)\n\treturn 0;\n\
+    return barrierd_shared_link(barrierd_shared_root(reader, 0));\n}\n\
+    #endif\n\
     int main(void)\n{\n\
     struct barrierd_shared_region *region;\n\
     struct barrierd_shared_reader *reader;\n\
@@ -13,6 +19,9 @@ const PROGRAM: &str = "#include <barrierd_shared.h>\n\
     int found;\n\
     if (barrierd_shared_open(\"/dev/shm/limits\", &region) < 0)\n\treturn 1;\n\
     if (barrierd_shared_join(region, &reader) < 0)\n\treturn 1;\n\
+    #ifdef __cplusplus\n\
+    if (first(reader) == 0)\n\treturn 1;\n\
+    #endif\n\
     found = barrierd_shared_cell_get(reader, 0, value, sizeof(value));\n\
     if (barrierd_shared_map_at(&map, 1, sizeof(key), sizeof(value), NULL) == 0)\n\
     \tfound += barrierd_shared_map_get(reader, &map, &key, value);\n\
