@@ -305,8 +305,9 @@ impl Reclaimer {
     /// panicked. It waits for what another thread is freeing, in bags of 64. (A thread counts as exited once it was
     /// joined, not when a [`std::thread::scope`] ends, which does not wait for thread-locals.)
     ///
-    /// With the daemon it sleeps until the barrier comes, for some milliseconds. With membarrier it buys one; the
-    /// first of a process has the price that [`Source::Membarrier`](crate::Source::Membarrier) states.
+    /// While a reader has not shown that it went on, it first looks, without sleeping, for as long as a barrier would
+    /// take, 20 us at most. With the daemon it then sleeps until the barrier comes, for some milliseconds. With membarrier
+    /// it buys one; the first of a process has the price that [`Source::Membarrier`](crate::Source::Membarrier) states.
     ///
     /// # Errors
     /// Returns an error when `deadline` comes first, or when the wait could never end: see [`SynchronizeError`].

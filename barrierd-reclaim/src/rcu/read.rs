@@ -82,20 +82,21 @@ impl<'c, T> ReadGuard<'c, T> {
     }
 
     /// Returns the value that the cell has now, in the same section: one load, and nothing is compared. This is the way
-    /// of fewest instructions, for a loop that opens a section once for many reads.
+    /// of fewest instructions, for a loop that opens a section once for many reads. An associated function, since the value
+    /// may have a method of this name.
     ///
     /// All values that it returned stay as long as the guard; and what is replaced meanwhile, in all cells of the
     /// reclaimer, waits for the guard's end, or for [`refresh`](ReadGuard::refresh), which such a loop calls now and then.
     ///
     /// ```
-    /// use barrierd_reclaim::Rcu;
+    /// use barrierd_reclaim::{Rcu, ReadGuard};
     ///
     /// let cell = Rcu::new(1);
     /// let mut seen = cell.read();
     /// for n in 2..5_000 {
-    ///     let before = seen.latest();
+    ///     let before = ReadGuard::latest(&seen);
     ///     cell.store(n);
-    ///     assert_eq!((*before, *seen.latest()), (n - 1, n));
+    ///     assert_eq!((*before, *ReadGuard::latest(&seen)), (n - 1, n));
     ///     if n % 1_000 == 0 {
     ///         seen.refresh(); // lets the old ones go
     ///     }
@@ -105,20 +106,20 @@ impl<'c, T> ReadGuard<'c, T> {
     /// None of them outlives a `refresh`:
     ///
     /// ```compile_fail,E0502
-    /// use barrierd_reclaim::Rcu;
+    /// use barrierd_reclaim::{Rcu, ReadGuard};
     ///
     /// let cell = Rcu::new(1);
     /// let mut seen = cell.read();
-    /// let one = seen.latest();
+    /// let one = ReadGuard::latest(&seen);
     /// seen.refresh(); // `one` is still in use
     /// println!("{one}");
     /// ```
     #[inline]
     #[must_use]
-    pub fn latest(&self) -> &T {
+    pub fn latest<'g>(guard: &'g ReadGuard<'_, T>) -> &'g T {
         // SAFETY: never null, and loaded under the guard, so it is not dropped while that lives and is not refreshed,
         // for which nothing may be borrowed.
-        unsafe { &*self.cell.current() }
+        unsafe { &*guard.cell.current() }
     }
 
     /// Goes on with a part of the value.

@@ -57,7 +57,7 @@ fn a_guard_that_reads_on_keeps_what_it_read() {
         let mut seen = cell.read();
         let all: Vec<&Value> = (0..10)
             .map(|n| {
-                let latest = seen.latest();
+                let latest = ReadGuard::latest(&seen);
                 assert_eq!(latest.check(), n);
                 cell.store(Value::new(n + 1, &dropped));
                 (0..4).for_each(|_| reclaimer.flush());
@@ -65,10 +65,13 @@ fn a_guard_that_reads_on_keeps_what_it_read() {
             })
             .collect();
         assert!((0..10).eq(all.iter().map(|value| value.check())));
-        assert_eq!((seen.check(), seen.latest().check(), dropped.load(SeqCst)), (0, 10, 0));
+        assert_eq!(
+            (seen.check(), ReadGuard::latest(&seen).check(), dropped.load(SeqCst)),
+            (0, 10, 0)
+        );
         seen.refresh();
         reclaimer.flush();
-        assert_eq!((seen.check(), seen.latest().check()), (10, 10));
+        assert_eq!((seen.check(), ReadGuard::latest(&seen).check()), (10, 10));
         drop(seen);
         reclaimer.synchronize(soon()).unwrap();
         assert_eq!(dropped.load(SeqCst), 10);

@@ -74,7 +74,7 @@ impl Cell for ByLatest {
     }
     #[inline]
     fn read(local: &mut ReadGuard<'_, Value>) -> u64 {
-        local.latest().0[3]
+        ReadGuard::latest(local).0[3]
     }
     fn refresh(local: &mut ReadGuard<'_, Value>) {
         local.refresh();
