@@ -34,6 +34,11 @@
 //!
 //! That it loads `next` first matters: a null of after the switch is an Acquire of `now` as it was switched to.
 //!
+//! The switch has to be a Release even so that a reader may follow the pointer: all that it has of the filter's words, their number and their
+//! bits, which are Relaxed by themselves, it has by its Acquire of `now`, and by nothing else if it never loads `next` or `is_ready`.
+//! With a Relaxed switch it might see a word of before the walk, and call a key absent that was there throughout; no model here rejects that
+//! mutant, so this argument alone holds it.
+//!
 //! An entry that takes the place of another of its key finds the bit set, in every filter in which the key's insertion has to have it, so
 //! only insertions of absent keys set bits.
 //!

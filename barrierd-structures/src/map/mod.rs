@@ -128,6 +128,10 @@ use std::hash::RandomState;
 ///
 /// A guard that lives long keeps all that is removed meanwhile, in all structures of its reclaimer.
 ///
+/// Guards are the plain ones alone. A robust guard does not protect what a removed entry leads on to, so a read that meets one would have to
+/// begin again, and wait for writers; a hazard protects one entry, and the references that [`get`](Map::get) returns live as long as the
+/// guard.
+///
 /// # Cost and progress
 /// A read costs the hash, and loads: of the mask, a segment, the bucket's slot, and 1.3 nodes on average. A miss in an empty bucket
 /// touches no node. From 65,536 buckets on, a filter of 1 to 4 bytes for each bucket comes first, and answers for most absent keys. It is made
