@@ -8,18 +8,19 @@ help:
 	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"
 	@echo "make compare time this machine's barriers, and draw them"
 	@echo "make test    build and run all tests (as root: with the live daemon)"
-	@echo "make loom    the models of the reader protocol, the stack and the queue, under loom"
+	@echo "make loom    the models of the reader protocol, the stack, the queue and the map, under loom"
 	@echo "make vm      real kernels in emulated machines, some 20 minutes; VM=\"rt idle\", 0/2 or arm64 chooses"
 	@echo "make mutants the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
 	@echo "make fuzz    the file's decoder and shared regions against arbitrary bytes, 15 s each; FUZZ_SECONDS=600 for longer"
-	@echo "make install-c   header, libbarrierd and pkg-config file; PREFIX=/usr/local"
+	@echo "make install-c   headers, libbarrierd, libbarrierd-shared and pkg-config files; PREFIX=/usr/local"
+	@echo "make deb     the Debian packages of the daemon and of both C libraries"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
 	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/4 chooses"
-	@echo "make lint    format, clippy and documentation, warnings denied; files and links that documents name"
+	@echo "make lint    format, clippy and documentation, warnings denied; public items; files and links that documents name"
 	@echo "make msrv    everything except the benchmarks with the oldest Rust that is promised"
 	@echo "make package every published crate, built from its own tarball"
-	@echo "make bench   measure against the peers: docs/performance.md, some 8 minutes (bench-full: longer)"
+	@echo "make bench   measure against the peers: docs/performance.md, some 10 minutes (bench-full: longer)"
 	@echo "make samples the output of demo and compare in the documents, written anew"
 	@echo "make deps    install what building and testing need"
 
@@ -37,7 +38,7 @@ test:
 	cargo test -p barrierd-reclaim --features tracing --test tracing
 	cargo test -p barrierd-reclaim --features serde --test rcu
 	cargo test -p barrierd-reclaim --features tracing --lib trace::
-	cargo test -p barrierd-shared --features testing --test killed --test turns --test map --test map_killed --test storm
+	cargo test -p barrierd-shared --features testing --test killed --test turns --test map --test map_killed --test map_bounds --test room --test sweep --test two_processes --test storm
 
 loom:
 	@scripts/deps.sh run

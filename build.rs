@@ -64,12 +64,12 @@ fn clang_args() -> Vec<OsString> {
         ("GROUP", GROUP),
     ];
     // `--cfg barrierd_deaf`: the switch program misses each switch out of idle on CPU 1, as kernels have
-    // been seen to. For `make vm`.
-    let deaf = env::var_os("CARGO_CFG_BARRIERD_DEAF").map(|_| "-DDEAF_CPU=1".into());
+    // been seen to. For `make vm`, whose compiler has the flag for this script and cargo has not.
+    let deaf = cfg!(barrierd_deaf) || env::var_os("CARGO_CFG_BARRIERD_DEAF").is_some();
     std::iter::once(OsString::from("-mcpu=v3"))
         .chain(words.into_iter().map(|(name, value)| format!("-D{name}={value}").into()))
         .chain([format!("-DIDLE={IDLE}ULL").into(), format!("-DROUND_SHIFT={ROUND_SHIFT}").into()])
-        .chain(deaf)
+        .chain(deaf.then(|| "-DDEAF_CPU=1".into()))
         .collect()
 }
 

@@ -31,6 +31,13 @@ if [ "$effort" = smoke ]; then
 fi
 cargo build "${profile[@]}" --quiet -p barrierd-benches "${features[@]}"
 cargo build "${profile[@]}" --quiet -p barrierd-daemon --bin barrierd
+# A whole program on the drop-in and on the original, which no one workspace can have both of.
+for user in moka original; do
+  cargo build "${profile[@]}" --quiet --bin drop-moka --manifest-path "tests/compat/$user/Cargo.toml" \
+    --target-dir "$target/compat/$user"
+done
+cp "$target/compat/moka/${built##*/}/drop-moka" "$built/drop-moka-drop-in"
+cp "$target/compat/original/${built##*/}/drop-moka" "$built/drop-moka-original"
 if [ "$effort" != smoke ]; then
   # For callgrind, under which a busy loop looks like one that retires at its leisure.
   RUSTFLAGS="${RUSTFLAGS:-} --cfg barrierd_unpaced" cargo build "${profile[@]}" --quiet -p barrierd-benches \

@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 target=$CARGO_TARGET_DIR/compat
+# One folder for all that is built on the drop-in, which they have in common.
+here=$target/here
 programs="skiplist deque rayon"
 
 document() { # rustdoc's JSON, which stable has under a flag
@@ -32,14 +34,15 @@ for program in $programs moka; do
   # Nothing of the original may be left in it.
   cargo tree --quiet --manifest-path "tests/compat/$program/Cargo.toml" --invert crossbeam-epoch --depth 0 |
     grep "compat/crossbeam-epoch" >/dev/null || { echo "the patch is not in force" >&2; exit 1; }
-  cargo test --quiet --manifest-path "tests/compat/$program/Cargo.toml" --target-dir "$target/$program"
+  cargo test --quiet --manifest-path "tests/compat/$program/Cargo.toml" --target-dir "$here"
 done
 
 echo "tests: structures under loom"
 RUSTFLAGS="--cfg crossbeam_loom" cargo test --quiet --manifest-path tests/compat/loom/Cargo.toml --target-dir "$target/loom"
 
-for program in $programs original; do
-  cargo build --quiet --release --manifest-path "tests/compat/$program/Cargo.toml" \
-    --target-dir "$target/$program"
+for program in $programs; do
+  cargo build --quiet --release --manifest-path "tests/compat/$program/Cargo.toml" --target-dir "$here"
 done
+# Its programs have the same names.
+cargo build --quiet --release --manifest-path tests/compat/original/Cargo.toml --target-dir "$target/original"
 RACE_MS=${RACE_MS:-50} RACE_ROUNDS=${RACE_ROUNDS:-3} scripts/race.sh

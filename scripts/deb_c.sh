@@ -64,13 +64,13 @@ control libbarrierd0 libs "${depends[libbarrierd0]}" "C interface to barrierd's 
 For programs that wait, by a file that the daemon barrierd publishes, until every
 CPU has passed a memory barrier.
 TEXT
-control libbarrierd-shared0 libs "${depends[libbarrierd-shared0]}" "Memory shared between processes, read from C: shared library" <<TEXT
-For programs that read, without a lock or a system call, regions of memory that
-Rust programs write by barrierd-shared.
+control libbarrierd-shared0 libs "${depends[libbarrierd-shared0]}" "Memory shared between processes, from C: shared library" <<TEXT
+For programs that share cells and maps in memory with others, in C or in Rust, and
+read them without a lock or a system call.
 TEXT
 control libbarrierd-dev libdevel "libbarrierd0 (= $version-1), libbarrierd-shared0 (= $version-1)" "C interface to barrierd's barriers: development files" <<TEXT
 Headers, static libraries and pkg-config files for C and C++ programs that wait for
-barrierd's barriers, or read memory shared by barrierd-shared. The headers are
+barrierd's barriers, or share memory by barrierd-shared. The headers are
 <barrierd/barrierd.h> and <barrierd/barrierd_shared.h>, and without the directory with
 pkg-config's flags.
 TEXT

@@ -56,7 +56,7 @@ PC
 install_library barrierd barrierd barrierd-client/capi/include/barrierd.h \
   "Learn that every CPU has passed a memory barrier since a given moment"
 install_library barrierd_shared_c barrierd-shared barrierd-shared/capi/include/barrierd_shared.h \
-  "Read memory that several processes share, without a lock, a fence or a system call"
+  "Memory that several processes share, read without a lock, a fence or a system call"
 
 [ -z "$root" ] || exit 0
 

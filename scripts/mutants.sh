@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
 # Broken builds of the reclaimer that the use-after-free detector must find out, each within seconds;
-# and the sound one, which it must let pass. Each has a target directory of its own.
+# and the sound one, which it must let pass. They share a target directory: the workspace's own crates alone are built anew,
+# by a compiler that is told of the flaw.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}/mutants
 limit=${MUTANT_SECONDS:-60}
 
-detector() { # name, flags
-  RUSTFLAGS="$2" cargo test -q -p barrierd-reclaim --test detector --target-dir "$target/$1" --no-run
-  local before=$SECONDS rc=0
-  RUSTFLAGS="$2" timeout "$limit" cargo test -q -p barrierd-reclaim --test detector \
-    --target-dir "$target/$1" >"$target/$1.log" 2>&1 || rc=$?
+detector() { # name, flag
+  mkdir -p "$target"
+  local before rc=0 compiler
+  compiler=$(realpath "$target")/$1
+  # cargo keeps what each such compiler made apart, by its path.
+  printf '#!/bin/sh\nexec "$@" %s\n' "$2" >"$compiler"
+  chmod +x "$compiler"
+  RUSTC_WORKSPACE_WRAPPER=$compiler cargo test -q -p barrierd-reclaim --test detector --target-dir "$target/build" --no-run
+  before=$SECONDS
+  RUSTC_WORKSPACE_WRAPPER=$compiler timeout "$limit" cargo test -q -p barrierd-reclaim --test detector \
+    --target-dir "$target/build" >"$target/$1.log" 2>&1 || rc=$?
   if [ $rc = 124 ]; then
     echo "$1: not done in $limit s"
     exit 1
@@ -25,7 +32,7 @@ if ! detector sound ""; then
   exit 1
 fi
 for mutant in no_pins no_barrier no_idle_evidence; do
-  if detector "$mutant" "--cfg barrierd_broken=\"$mutant\""; then
+  if detector "$mutant" "--cfg 'barrierd_broken=\"$mutant\"'"; then
     echo "the detector does not find out $mutant"
     exit 1
   fi

@@ -12,7 +12,7 @@ for program in ${RACE:-skiplist deque rayon}; do
   results=$(mktemp)
   for _ in $(seq "$rounds"); do
     "$target/original/release/race-$program" | sed 's/^/original\t/' >>"$results"
-    "$target/$program/release/race-$program" | sed 's/^/here\t/' >>"$results"
+    "$target/here/release/race-$program" | sed 's/^/here\t/' >>"$results"
   done
   awk -F '\t' -v program="$program" '
     { n[$1, $2]++; rate[$1, $2, n[$1, $2]] = $3; if (!($2 in seen)) { seen[$2]; row[++rows] = $2 } }

@@ -17,10 +17,10 @@ folder=${CARGO_TARGET_DIR:-$PWD/target}
 part=${1:-0/1}
 
 # Target, and how it is tried: "check", or "run" and its runner, if it needs one. "users": published crates on the
-# drop-in are run as well.
+# drop-in are run as well. "shared": barrierd-shared, its library for C, and programs in C.
 lists='
 i686-unknown-linux-gnu        run   -                   users
-aarch64-unknown-linux-gnu     run   qemu-aarch64-static users
+aarch64-unknown-linux-gnu     run   qemu-aarch64-static users shared
 plain                         run   -
 s390x-unknown-linux-gnu       run   qemu-s390x-static
 armv7-unknown-linux-gnueabihf run   qemu-arm-static
@@ -41,6 +41,10 @@ wasm32-wasip1                 check
 tests="--lib --test reclaim --test structures --test plain_model --test detector --test prompt"
 # An emulator can't start programs of its own target, as these tests do.
 spared="--skip a21_who_leaves --skip mutant_older_look"
+# The tests of barrierd-shared that start no daemon of the target's and neither fork nor leave a namespace beside other threads, which an
+# emulator doesn't survive (so not `lives`, `locks`, `rights`); nor does it keep a limit of address space. `tso` is the same on all targets.
+shared_tests="--lib --test map --test open --test hostile --test sources"
+shared_spared="--skip no_child_that_another_thread_forks --skip a_region_that_cannot_be_mapped --skip a_daemon_may_come_die"
 # Users of crossbeam-epoch, of tests/compat/.
 users="skiplist deque rayon"
 export CARGO_INCREMENTAL=0
@@ -133,11 +137,23 @@ run() { # TARGET RUNNER [users]
   export RUSTFLAGS=$flags BARRIERD_TEST_HISTORIES=${BARRIERD_TEST_HISTORIES:-500}
   # shellcheck disable=SC2086
   counted 6 cargo_for "$target" test --quiet -p barrierd-reclaim --target-dir "$folder/targets" $tests -- $skip
-  [ "${3:-}" = users ] || return 0
+  case " ${*:3} " in *" shared "*) shared "$target" "$(runner "$runner")" ;; esac
+  case " ${*:3} " in *" users "*) ;; *) return 0 ;; esac
   for user in $users; do
     echo "$target: $user"
     counted 1 cargo_for "$target" test --quiet --manifest-path "tests/compat/$user/Cargo.toml" --target-dir "$folder/targets/compat"
   done
+}
+
+# Memory between processes: each is a program of the target, under an emulator of its own, and so dies as any other.
+shared() { # TARGET EMULATOR
+  echo "$1: barrierd-shared"
+  # shellcheck disable=SC2086
+  counted 5 cargo_for "$1" test --quiet -p barrierd-shared --target-dir "$folder/targets" $shared_tests -- $shared_spared
+  BARRIERD_TEST_EMULATOR=$2 counted 0 cargo_for "$1" test --quiet -p barrierd-shared --target-dir "$folder/targets" --test storm
+  grep -q '^storm: [1-9][0-9]* killed; ' "$folder/targets/log" || fail "no storm ran"
+  BARRIERD_TEST_EMULATOR=$2 counted 3 cargo_for "$1" test --quiet -p barrierd-shared-capi --target-dir "$folder/targets" \
+    --lib --test border --test map
 }
 
 # The name that Debian's compilers have for a target of Linux.

@@ -1,11 +1,11 @@
 //! C programs on the live daemon: the sample client, as C99 and as C++17, with the shared and with the
 //! static library; and a program as they were written for the C daemon, unchanged.
 
-#[path = "../barrierd-client/capi/tests/cc/mod.rs"]
-mod cc;
+#[path = "common/c/mod.rs"]
+mod c;
 mod common;
 
-use cc::{Language, Link, compile, run};
+use c::{BARRIERD, Language, Link, run};
 use common::{Daemon, directory, have_root};
 
 #[test]
@@ -18,7 +18,9 @@ fn the_sample_client_waits_in_every_way() {
     for language in Language::BOTH {
         for link in [Link::Shared, Link::Static] {
             let source = "examples/client.c";
-            let Some(client) = compile(source, language, link, &[], dir.path()) else { return };
+            let Some(client) = BARRIERD.compile(source, language, link, &[], dir.path()) else {
+                return;
+            };
             let printed = run(&client, &[daemon.file.to_str().expect("UTF-8"), "10"]);
             assert!(printed.contains("requests   are taken\n"), "{printed}\n{}", daemon.log());
             for kind in ["expedited", "passive", "virtual"] {
@@ -38,7 +40,8 @@ fn a_program_for_the_c_daemon_runs_unchanged() {
     let daemon = Daemon::start(dir.path());
     for options in [&[][..], &["-DOLD_HEADER"]] {
         let source = "tests/old_client.c";
-        let Some(client) = compile(source, Language::C99, Link::None, options, dir.path()) else {
+        let Some(client) = BARRIERD.compile(source, Language::C99, Link::None, options, dir.path())
+        else {
             return;
         };
         let printed = run(&client, &[daemon.file.to_str().expect("UTF-8")]);

@@ -11,6 +11,9 @@ mod crowd;
 #[path = "common/game.rs"]
 mod game;
 #[cfg(target_arch = "x86_64")]
+#[path = "common/idle.rs"]
+mod idle;
+#[cfg(target_arch = "x86_64")]
 #[path = "common/inject.rs"]
 mod inject;
 
@@ -139,10 +142,11 @@ fn stopped_for_seconds_and_continued() {
             "{late:?}"
         );
         assert!(freed_by(&strict, Instant::now() + ms(200)).is_err(), "there is no barrier");
-        let begin = Instant::now();
-        while begin.elapsed() < ms(1500) {
+        let (begin, mut kept) = (Instant::now(), 0);
+        while begin.elapsed() < ms(1500) || kept <= 50 {
             assert_eq!(freed_by(&auto, soon()).unwrap(), ActiveSource::Membarrier);
             retire(&strict);
+            kept += 1;
             thread::sleep(ms(5));
         }
         assert!(strict.stats().waiting() > 50, "garbage is kept: {:?}", strict.stats());
@@ -384,9 +388,17 @@ fn its_programs_are_detached_under_it() {
         let (_next, sums) = crowd.live_through(|| {
             thread::sleep(ms(300));
             inject::close_all(daemon.pid(), &links);
-            let stop = soon();
+            let (stop, idle) = (soon(), idle::spent_except_on(None));
             while !daemon.log().contains(said) {
-                assert!(Instant::now() < stop, "{gone:?} {rest:?}: {}", daemon.log());
+                if Instant::now() > stop {
+                    // Who would tell which CPU is idle is asked only where one looks idle.
+                    let none_to_ask_about = gone == Some("task_rename")
+                        && idle::spent_except_on(None) - idle < Duration::from_secs(1)
+                        && std::env::var_os("CI").is_none();
+                    assert!(none_to_ask_about, "{gone:?} {rest:?}: {}", daemon.log());
+                    eprintln!("\n*** NOT SEEN: an idle CPU; the machine is too busy ***\n");
+                    break;
+                }
                 thread::sleep(ms(5));
             }
             thread::sleep(ms(300));

@@ -13,12 +13,20 @@ fn the_readmes_rust_is_compiled() {
     assert!(reclaim.len() > 1 && reclaim.iter().all(|block| block.starts_with(",no_run\n")));
     let (own, rest) = root.split_at(reclaim.len());
     assert_eq!(own, reclaim);
-    // Lines of the first example there, without those that make it a program.
+    // Lines of the example there, without those that make it a program; so are those in C.
     let [shared] = rest else { panic!("one more block, of memory between processes") };
-    let compiled = blocks(include_str!("../barrierd-shared/README.md"))[0];
-    let lines = shared.strip_prefix(",ignore\n").expect("not compiled here").lines();
-    assert!(lines.clone().count() == 5, "{shared}");
-    for line in lines {
-        assert!(compiled.lines().any(|one| one == line), "{line}");
+    let lines = shared.strip_prefix(",ignore\n").expect("not compiled here");
+    are_of(lines, include_str!("../barrierd-shared/examples/shared_map.rs"));
+    assert_eq!(lines.lines().count(), 5, "{lines}");
+    let c = include_str!("../README.md").split("\n```c\n").nth(1).expect("a block of C");
+    let c = c.split_once("\n```").expect("its end").0;
+    are_of(c, include_str!("../barrierd-shared/capi/examples/read_map.c"));
+}
+
+/// Each line is one of the program, which a test there runs.
+#[track_caller]
+fn are_of(lines: &str, program: &str) {
+    for line in lines.lines() {
+        assert!(program.lines().any(|one| one.trim() == line), "{line}");
     }
 }

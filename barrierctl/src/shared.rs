@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use barrierd_client::Barrier;
-use barrierd_shared::{ReaderStats, RegionError, Source, Stats, WriterStats};
+use barrierd_shared::{MapStats, ReaderStats, RegionError, Source, Stats, WriterStats};
 
 use crate::json::{Json, object};
 use crate::ns;
@@ -15,6 +15,9 @@ use crate::snapshot::Snapshot;
 
 /// Most readers that are named for holding back.
 const NAMED: usize = 4;
+
+/// Most maps that are named.
+const MAPS: usize = 16;
 
 /// What was found.
 pub(crate) struct Look {
@@ -90,6 +93,13 @@ impl Look {
                 stats.deaths, stats.recoveries
             ),
         );
+        for (at, map) in stats.maps.iter().enumerate() {
+            if at == MAPS {
+                line("", format!("and {} maps more", stats.maps.len() - MAPS));
+                break;
+            }
+            line(&format!("map {}", map.root), about(map));
+        }
         line("barriers", self.barriers());
         text
     }
@@ -149,6 +159,19 @@ impl Look {
                 ("has_turn", writer.has_turn.into()),
             ])
         });
+        let maps = stats.maps.iter().map(|map| {
+            object([
+                ("root", map.root.into()),
+                ("key_bytes", map.key_bytes.into()),
+                ("value_bytes", map.value_bytes.into()),
+                ("has_schema", map.has_schema.into()),
+                ("entries", map.entries.into()),
+                ("buckets", map.buckets.into()),
+                ("blocks", map.blocks.into()),
+                ("bytes", map.bytes.into()),
+                ("clearing", map.clearing.into()),
+            ])
+        });
         let source = match self.source() {
             Source::Daemon => "daemon",
             Source::GlobalMembarrier => "membarrier",
@@ -167,6 +190,7 @@ impl Look {
             ("readers", Json::List(readers.collect())),
             ("writer_slots", stats.writer_slots.into()),
             ("writers", Json::List(writers.collect())),
+            ("maps", Json::List(maps.collect())),
             ("deaths", stats.deaths.into()),
             ("recoveries", stats.recoveries.into()),
             ("barriers", source.into()),
@@ -190,6 +214,21 @@ fn holder(reader: &ReaderStats) -> String {
         reader.slot,
         process(reader.pid, reader.command.as_deref()),
         open.unwrap_or_default()
+    )
+}
+
+fn about(map: &MapStats) -> String {
+    format!(
+        "{} entr{}, keys of {} bytes, values of {}{}; {} buckets; {} blocks, {} bytes{}",
+        map.entries,
+        if map.entries == 1 { "y" } else { "ies" },
+        map.key_bytes,
+        map.value_bytes,
+        if map.has_schema { ", with a schema" } else { "" },
+        map.buckets,
+        map.blocks,
+        map.bytes,
+        if map.clearing { "; an older table is being taken away" } else { "" },
     )
 }
 

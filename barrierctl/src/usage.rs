@@ -94,7 +94,8 @@ pub const VERBS: &[Verb] = &[
         about: "show memory that processes share by barrierd-shared, and who holds it back",
         more: "REGION is the file that the region was created at. Bytes that are free, live, and waiting for \
                readers or barriers; the readers and writers that live, and what the dead left; whose section \
-               holds back what waits, for how long at most; where writers' barriers come from. It reads both \
+               holds back what waits, for how long at most; the maps: root, entries, sizes of keys and values, \
+               blocks and bytes; where writers' barriers come from. It reads both \
                of the region's files and writes to neither. A process's name is of the one that has its \
                number here and now. Takes up to half a second where the daemon seems to be dead.",
         example: ("barrierctl shared /dev/shm/limits", "why a region fills up"),

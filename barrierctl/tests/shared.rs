@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use asked::{json, printed};
-use barrierd_shared::{Options, Region, SharedCell, WriterOptions};
+use barrierd_shared::{Options, Region, SharedCell, SharedMap, WriterOptions};
 use tempfile::TempDir;
 
 const CELL: SharedCell<u64> = SharedCell::at(0);
@@ -151,4 +151,39 @@ fn what_is_no_region_is_refused_with_words_and_status_3() {
     let other = dir.path().join("file");
     fs::write(&other, "some text, not a region").expect("written");
     refused(&other, "no region's");
+}
+
+#[test]
+fn a_maps_entries_blocks_and_bytes_are_shown_and_a_cell_is_no_map() {
+    let (_dir, path, region) = made();
+    let mut writer = region.writer().expect("a slot");
+    CELL.set(&mut writer, 1).expect("room");
+    let (empty, named) = (region.stats().live_bytes, SharedMap::<u64, [u8; 4]>::at(9).schema("v1"));
+    for key in 0..100 {
+        SharedMap::<[u8; 3], u64>::at(7).insert(&mut writer, &[key, 0, 0], 7).expect("room");
+        named.insert(&mut writer, &key.into(), [0; 4]).expect("room");
+    }
+    named.clear(&mut writer).expect("a turn");
+    writer
+        .synchronize(std::time::Instant::now() + std::time::Duration::from_secs(30))
+        .expect("free");
+    let said = json(&mut shared(&path, &["--json"]), 0);
+    let maps = said["maps"].as_array().expect("a list");
+    assert_eq!(maps.len(), 2, "{said}");
+    let number = |map: usize, name: &str| maps[map][name].as_u64().expect("a number");
+    let all = ["root", "key_bytes", "value_bytes", "entries", "buckets", "blocks"];
+    assert_eq!(all.map(|name| number(0, name)), [7, 3, 8, 100, 99, 104], "{said}");
+    assert_eq!(all.map(|name| number(1, name)), [9, 8, 4, 0, 64, 2], "{said}");
+    assert_eq!((&maps[0]["has_schema"], &maps[1]["has_schema"]), (&false.into(), &true.into()));
+    assert_eq!(maps[1]["clearing"], false);
+    // All that is live is the cell and they.
+    let live = said["live_bytes"].as_u64().expect("a number");
+    assert_eq!(empty + number(0, "bytes") + number(1, "bytes"), live, "{said}");
+    let text = printed(&mut shared(&path, &[]), 0);
+    let wanted = format!(
+        "map 7      100 entries, keys of 3 bytes, values of 8; 99 buckets; 104 blocks, {} bytes\n\
+         map 9      0 entries, keys of 8 bytes, values of 4, with a schema; 64 buckets; ",
+        number(0, "bytes")
+    );
+    assert!(text.contains(&wanted), "{text}");
 }

@@ -259,8 +259,10 @@ pub(crate) enum Mutant {
     FloorAfterBarrier,
     /// A thread's own evidence is published and read Relaxed.
     RelaxedEvidence,
-    /// The bound of a group of readers is raised and read Relaxed.
+    /// The bound of a group of readers is read Relaxed.
     RelaxedBound,
+    /// The bound of a group of readers is raised Relaxed.
+    RelaxedRaise,
     /// For a bound, a reader's slot is loaded before the last stamp that it took.
     SlotBeforeStamped,
     /// A queue is taken over without a barrier of its owner's CPU.

@@ -4,10 +4,13 @@
 
 #![cfg(all(target_os = "linux", not(barrierd_plain)))]
 
+#[path = "common/child.rs"]
+mod child;
 #[path = "common/quietly.rs"]
 mod quietly;
 
 use barrierd_reclaim::{Builder, OnLimit, Reclaimer, Source, SynchronizeError};
+use child::status_in_child;
 use quietly::quietly;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -314,33 +317,6 @@ fn a8_a_limit_is_exceeded_by_a_bag_at_most() {
     }
 }
 
-/// Forks, runs `child` there, and returns the child's status; -1 if it hangs.
-///
-/// # Safety
-/// `child` may run in a process whose other threads have gone, whatever they were doing.
-unsafe fn fork(child: impl FnOnce()) -> i32 {
-    // SAFETY: as the caller says.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork");
-    if pid == 0 {
-        let result = catch_unwind(AssertUnwindSafe(child));
-        // SAFETY: ends the child.
-        unsafe { libc::_exit(if result.is_ok() { 0 } else { 99 }) };
-    }
-    let limit = soon();
-    let mut status = 0;
-    // SAFETY: a child of this process, waited for once.
-    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } != pid {
-        if Instant::now() > limit {
-            // SAFETY: the child, which is still there.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            return -1;
-        }
-        thread::sleep(Duration::from_micros(100));
-    }
-    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -2 }
-}
-
 /// Threads of the parent are inside whatever takes a lock, while the child calls all there is.
 fn a_child_takes_no_lock(builder: Builder) {
     let reclaimer = builder.limit_items(10).limit_hook(|_| {}).build().unwrap();
@@ -384,10 +360,11 @@ fn a_child_takes_no_lock(builder: Builder) {
                 (0..300).for_each(|n: u64| handle.retire_value(n));
                 handle.flush();
                 drop((handle, reclaimer.clone()));
+                0
             };
             // SAFETY: all that the child calls is what this test is about, and the C library sees to the
             // allocator.
-            let status = unsafe { fork(child) };
+            let status = unsafe { status_in_child(child) };
             if status != 0 {
                 stop.store(true, Relaxed);
                 panic!("the child hangs, or died: {status}");

@@ -13,6 +13,7 @@ mod common;
 use barrierd_client::{abi, clock::now_ns};
 use barrierd_reclaim::{BuildError, Builder, Reclaimer, Source, Status, Why};
 use common::alone::{CHILD, is_alone};
+use common::child::status_in_child;
 use common::forged::Forged;
 use common::seccomp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -154,26 +155,16 @@ fn a19_a_child_takes_no_lock_of_its_parents() {
         for _ in 0..200 {
             beat(&forged);
             // SAFETY: the child makes a domain, which is what this test is about, and exits at once.
-            let child = unsafe { libc::fork() };
-            assert!(child >= 0, "fork");
-            if child == 0 {
-                beat(&forged);
-                let made = strict(&forged.path).build().is_ok();
-                // SAFETY: ends the child.
-                unsafe { libc::_exit(i32::from(!made)) };
+            let status = unsafe {
+                status_in_child(|| {
+                    beat(&forged);
+                    i32::from(strict(&forged.path).build().is_err())
+                })
+            };
+            if status != 0 {
+                over.store(true, Relaxed);
+                panic!("the child hangs, or failed: {status}");
             }
-            let (mut status, late) = (0, soon());
-            // SAFETY: a child of this process, waited for once.
-            while unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } != child {
-                if Instant::now() > late {
-                    // SAFETY: the child, which is still there.
-                    unsafe { libc::kill(child, libc::SIGKILL) };
-                    over.store(true, Relaxed);
-                    panic!("the child hangs");
-                }
-                thread::sleep(Duration::from_micros(200));
-            }
-            assert_eq!(status, 0);
         }
         over.store(true, Relaxed);
     });

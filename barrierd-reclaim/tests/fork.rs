@@ -6,39 +6,13 @@
 mod common;
 
 use barrierd_reclaim::{Reclaimer, Source, SynchronizeError};
-use common::{alone::is_alone, seccomp};
+use common::alone::is_alone;
+use common::child::status_in_child;
+use common::seccomp;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Forks, runs `child` there, and returns the child's status.
-///
-/// # Safety
-/// `child` may run in a process whose other threads have gone, whatever they were doing.
-unsafe fn fork(child: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: as the caller says.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork");
-    if pid == 0 {
-        let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(99);
-        // SAFETY: ends the child.
-        unsafe { libc::_exit(status) };
-    }
-    let limit = Instant::now() + Duration::from_secs(10);
-    let mut status = 0;
-    // SAFETY: a child of this process, waited for once.
-    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } != pid {
-        if Instant::now() > limit {
-            // SAFETY: the child, which is still there.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            return -1;
-        }
-        thread::sleep(Duration::from_micros(100));
-    }
-    assert!(libc::WIFEXITED(status), "the child died of a signal: {status}");
-    libc::WEXITSTATUS(status)
-}
 
 unsafe fn nothing(_: *mut u64) {}
 
@@ -58,7 +32,7 @@ fn the_child_can_exit() {
         let guard = reclaimer.pin();
         for _ in 0..300 {
             // SAFETY: the child only exits, which is what this test is about.
-            let status = unsafe { fork(|| libc::exit(0)) };
+            let status = unsafe { status_in_child(|| libc::exit(0)) };
             assert_eq!(status, 0, "the child hangs in exit()");
         }
         drop(guard);
@@ -187,7 +161,7 @@ fn a_child_frees_nothing_of_its_parents(source: Source) {
             (0..100).for_each(|_| counted(&reclaimer));
             // SAFETY: all that the child calls is what this test is about, and the C library sees to
             // the allocator.
-            assert_eq!(unsafe { fork(child) }, 0);
+            assert_eq!(unsafe { status_in_child(child) }, 0);
         }
         drop(guard);
     });
@@ -212,7 +186,7 @@ fn an_emulator_that_accepts_all_advice_is_not_believed() {
     let reclaimer = Reclaimer::builder().source(Source::Fence).background(false).build().unwrap();
     // SAFETY: the child only asks whether it is one.
     let status = unsafe {
-        fork(|| {
+        status_in_child(|| {
             let soon = Instant::now() + Duration::from_secs(5);
             i32::from(reclaimer.synchronize(soon) != Err(SynchronizeError::Forked))
         })

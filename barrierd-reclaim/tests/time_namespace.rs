@@ -12,6 +12,7 @@ mod common;
 
 use barrierd_client::clock::now_ns;
 use barrierd_reclaim::{Reclaimer, Source};
+use common::child::status_in_child;
 use common::forged::Forged;
 use std::fs;
 use std::fs::File;
@@ -46,18 +47,7 @@ fn moves(seconds: i64) {
 
 fn in_child(run: impl FnOnce() -> bool) -> i32 {
     // SAFETY: the test has one thread beside the harness's, which waits; the child ends by `_exit`.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        let status = if run() { POISONED } else { NOT_POISONED };
-        // SAFETY: ends the child without running this process's exit handlers in it.
-        unsafe { libc::_exit(status) };
-    }
-    assert!(pid > 0, "fork failed");
-    let mut status = 0;
-    // SAFETY: `status` is valid for the write.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert!(libc::WIFEXITED(status), "the child died: {status:#x}");
-    libc::WEXITSTATUS(status)
+    unsafe { status_in_child(|| if run() { POISONED } else { NOT_POISONED }) }
 }
 
 #[test]

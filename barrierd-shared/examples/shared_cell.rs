@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use barrierd_shared::{Options, Region, RegionError, SharedCell};
+use barrierd_shared::{Options, Region, SharedCell};
 
 /// All participants agree on this: what lies at which root.
 const LIMITS: SharedCell<[u64; 4]> = SharedCell::at(0);
@@ -33,11 +33,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
     match arguments {
         [path, "set", a, b, c, d] => {
-            let region = match Region::create(path, Options::new(1 << 20)) {
-                Err(RegionError::Exists { .. }) => Region::open(path)?,
-                made => made?,
-            };
-            let mut writer = region.writer()?;
+            let mut writer = Region::open_or_create(path, Options::new(1 << 20))?.writer()?;
             LIMITS.set(&mut writer, [a.parse()?, b.parse()?, c.parse()?, d.parse()?])?;
             writer.flush()?;
         }

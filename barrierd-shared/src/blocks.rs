@@ -6,7 +6,7 @@
 //! Each block begins with a header: its class and *state*, a link for the list that it is in, and the stamp that it was retired
 //! at. The states are the truth, each changed by one store. Lists and counts are derived from them, and made anew
 //! after a death in a turn ([`Blocks::rebuild`]). Blocks lie side by side from [`BLOCKS`] to the word `TOP`; a block keeps its
-//! class for ever.
+//! class as long as it is not free (`join.rs`).
 //!
 //! What is read here may have been broken by another participant. So each offset is checked, each block's state says whether
 //! it belongs where it was found, and each step of a list changes the state by which the list would go round: no loop is
@@ -16,7 +16,7 @@ use crate::layout::{
     BLOCKS, FREE, FREE_BYTES, QUEUE_HEAD, QUEUE_TAIL, TOP, WAITING, WAITING_BYTES,
 };
 use crate::map::Map;
-use crate::steps::{Mutant, broken, put};
+use crate::steps::{Mutant, broken, pause, put};
 use std::sync::atomic::Ordering;
 
 /// Sizes of blocks: 32, 48, 64, 96, ...: two for each power of two.
@@ -24,11 +24,11 @@ pub(crate) const CLASSES: usize = 48;
 /// Bytes of the header.
 pub(crate) const HEADER: u64 = 24;
 
-const NEXT: u64 = 8;
+pub(crate) const NEXT: u64 = 8;
 const STAMP: u64 = 16;
 
 /// A list's end, and no block.
-const NONE: u64 = 0;
+pub(crate) const NONE: u64 = 0;
 
 /// What a participant has broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,12 +102,12 @@ impl Blocks<'_> {
     }
 
     /// Takes `off` from the count at `at`, and adds `on`.
-    fn count(self, at: u64, on: u64, off: u64) {
+    pub(crate) fn count(self, at: u64, on: u64, off: u64) {
         self.put(at, self.read(at).wrapping_add(on).wrapping_sub(off));
     }
 
     /// Returns where the blocks end. A broken word ends them early.
-    fn top(self) -> u64 {
+    pub(crate) fn top(self) -> u64 {
         let top = self.read(TOP);
         if top >= BLOCKS && top <= self.0.len() && top % 8 == 0 { top } else { BLOCKS }
     }
@@ -145,12 +145,9 @@ impl Blocks<'_> {
         if found == state { Ok(class) } else { Err(Corrupt { at, what }) }
     }
 
-    /// Returns the block of those at `held`, all of them this turn's, that has the word at `word`.
-    pub(crate) fn around(self, held: &[u64], word: u64) -> Option<u64> {
-        let has = |at: u64| {
-            self.head(at).is_ok_and(|(class, _)| word >= at && word - at < size_of_class(class))
-        };
-        held.iter().copied().find(|&at| has(at))
+    /// Returns whether the block at `at` has the word at `word`.
+    pub(crate) fn has_word(self, at: u64, word: u64) -> bool {
+        self.head(at).is_ok_and(|(class, _)| word >= at && word - at < size_of_class(class))
     }
 
     /// Chains blocks of this turn, whose links no list needs. Returns the first.
@@ -185,10 +182,16 @@ impl Blocks<'_> {
         self.put(at, (class as u64) << 8 | state as u64);
     }
 
-    /// Returns whether `take` would find a block.
+    /// Returns whether `take` or `split` would find a block.
     pub(crate) fn has(self, class: usize) -> bool {
         self.read(FREE + class as u64 * 8) != NONE
             || self.0.len() - self.top() >= size_of_class(class)
+            || self.larger(class).is_some()
+    }
+
+    /// Returns whether something seems to wait. Also without the turn.
+    pub(crate) fn waits(self) -> bool {
+        self.read(QUEUE_HEAD) != NONE
     }
 
     /// Takes a block of `class` for this turn: from the free list, or from what has never been used. `None` if there is none.
@@ -280,10 +283,10 @@ impl Blocks<'_> {
         Ok(())
     }
 
-    /// Makes lists and counts anew from the states, after a death in a turn. Blocks that the dead writer had not published are
-    /// freed. What is retired keeps its stamp: that was stored before the state. `latest` is the region's latest stamp,
+    /// Makes lists and counts anew from the states, after a death in a turn: blocks that the `dead` writer had not published are
+    /// then freed. What is retired keeps its stamp: that was stored before the state. `latest` is the region's latest stamp,
     /// and no block has a later one unless somebody broke it. It may be killed anywhere and run again.
-    pub(crate) fn rebuild(self, latest: u64) -> Result<(), Corrupt> {
+    pub(crate) fn rebuild(self, latest: u64, dead: bool) -> Result<(), Corrupt> {
         for class in 0..CLASSES as u64 {
             self.put(FREE + class * 8, NONE);
         }
@@ -293,8 +296,9 @@ impl Blocks<'_> {
         // By value: a participant may change the stamps meanwhile.
         let mut retired = Vec::new();
         self.each(|at, class, state| match state {
-            State::Free | State::Held => self.free(at, class),
-            State::Live => {}
+            State::Free => self.free(at, class),
+            State::Held if dead => self.free(at, class),
+            State::Live | State::Held => {}
             State::Retired => {
                 let mut stamp = self.read(at + STAMP);
                 if stamp > latest || broken(Mutant::Restamped) {
@@ -311,7 +315,8 @@ impl Blocks<'_> {
     }
 
     /// Calls `visit` with each block.
-    fn each(self, mut visit: impl FnMut(u64, usize, State)) -> Result<(), Corrupt> {
+    pub(crate) fn each(self, mut visit: impl FnMut(u64, usize, State)) -> Result<(), Corrupt> {
+        pause();
         let (mut at, top) = (BLOCKS, self.top());
         while at < top {
             let (class, state) = self.head(at)?;
@@ -323,9 +328,10 @@ impl Blocks<'_> {
 
     /// Counts all blocks.
     pub(crate) fn census(self) -> Result<Census, Corrupt> {
-        let mut found = Census { carved_bytes: self.top() - BLOCKS, ..Census::default() };
+        let mut found = Census::default();
         self.each(|_, class, state| {
             let size = size_of_class(class);
+            found.carved_bytes += size;
             let of = match state {
                 State::Free => &mut found.free,
                 State::Held => &mut found.held,

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use crate::blocks::{Blocks, Census, Corrupt, HEADER, State, class_for, size_of_class};
 use crate::error::{Held, WriteError};
 use crate::fork::Process;
-use crate::hand::{Hand, block_of};
+use crate::hand::{Hand, Places, block_of};
 use crate::journal::{self, Change};
 use crate::layout::{FREE_BYTES, ROOTS_AT, TURN, WAITING_BYTES};
 use crate::map::Map;
@@ -114,7 +114,11 @@ impl<'w> Turn<'w> {
         self.check()?;
         let bytes = bytes.max(size_of::<T>() as u64);
         let class = class_for(bytes).ok_or(WriteError::TooLarge { bytes })?;
-        let Some(at) = self.doing(|| Ok(self.blocks().take(class)?))? else {
+        let found = match self.doing(|| Ok(self.blocks().take(class)?))? {
+            None => self.make_room(class)?,
+            found => found,
+        };
+        let Some(at) = found else {
             let (waiting_bytes, free_bytes) =
                 (self.waiting_bytes(), self.blocks().read(FREE_BYTES));
             let why = match self.why() {
@@ -126,9 +130,9 @@ impl<'w> Turn<'w> {
             return Err(WriteError::OutOfMemory { bytes, waiting_bytes, why });
         };
         let mut hand = self.hand.borrow_mut();
-        hand.held.push(at);
+        hand.held.insert(at);
         // It may have been freed in between.
-        hand.gone.retain(|&gone| gone != at);
+        hand.gone.remove(at);
         drop(hand);
         for word in 0..cleared / 8 {
             self.blocks().put(at + HEADER + word * 8, 0);
@@ -137,7 +141,36 @@ impl<'w> Turn<'w> {
         Ok(Fresh { to, at, map: self.map(), hand: &self.hand, process: self.writer.process() })
     }
 
-    /// Returns whether [`alloc`](Self::alloc) would find a block for a `T`.
+    /// Takes a block of `class` out of larger free ones, or of what free ones make together.
+    fn make_room(&self, class: usize) -> Result<Option<u64>, WriteError> {
+        let blocks = self.blocks();
+        let take = || {
+            self.doing(|| match blocks.take(class)? {
+                None => Ok(blocks.split(class)?),
+                found => Ok(found),
+            })
+        };
+        let found = take()?;
+        if found.is_some() || !self.hand.borrow().joined.may(class, blocks.read(FREE_BYTES)) {
+            return Ok(found);
+        }
+        let latest = self.latest()?;
+        // Those that are free by now are about to become parts of others.
+        let is_retired = |at: u64| blocks.expect(at, State::Retired).is_ok();
+        self.hand.borrow_mut().gone.retain(is_retired);
+        let looked = self.doing(|| {
+            let looked = blocks.join()?;
+            blocks.rebuild(latest, false)?;
+            Ok(looked)
+        })?;
+        let found = take()?;
+        if found.is_none() {
+            self.hand.borrow_mut().joined.vain(looked, blocks.read(FREE_BYTES));
+        }
+        Ok(found)
+    }
+
+    /// Returns whether [`alloc`](Self::alloc) would find a block for a `T` without joining free ones.
     #[must_use]
     pub fn has_room<T: Shareable>(&self) -> bool {
         self.has_bytes(size_of::<T>() as u64)
@@ -184,6 +217,9 @@ impl<'w> Turn<'w> {
         retire: Option<Link<T>>,
         count: Option<(&Word, u64)>,
     ) -> Result<SharedRef<'t, T>, WriteError> {
+        if !std::ptr::eq(fresh.hand, &raw const self.hand) {
+            return Err(WriteError::Misused("the block is another turn's"));
+        }
         let new = fresh.link();
         self.change(link, new, Some(fresh.at), retire.map(Link::offset), count)?;
         self.follow(new).ok_or(WriteError::Misused("no block"))
@@ -262,12 +298,14 @@ impl<'w> Turn<'w> {
             };
         }
         let mut hand = self.hand.borrow_mut();
-        if blocks.around(&hand.held, link_at).is_some() {
+        let is_in =
+            |places: &Places| places.before(link_at).is_some_and(|at| blocks.has_word(at, link_at));
+        if is_in(&hand.held) {
             return Err(WriteError::Misused(
                 "the link's block is not published: lead the link, and publish the block",
             ));
         }
-        if blocks.around(&hand.gone, link_at).is_some() {
+        if is_in(&hand.gone) {
             return Err(WriteError::Misused("the link's block was retired in this turn"));
         }
         let live = |content| block_of(content).filter(|&at| blocks.expect(at, State::Live).is_ok());
@@ -277,7 +315,7 @@ impl<'w> Turn<'w> {
                 .ok_or(WriteError::Misused("what the link led to is no published block"))?,
         };
         let order = match fresh {
-            Some(fresh) if !hand.held.contains(&fresh) => {
+            Some(fresh) if !hand.held.contains(fresh) => {
                 return Err(WriteError::Misused("the block was published with another one"));
             }
             Some(fresh) => hand.closure(blocks, fresh, retire)?,
@@ -302,10 +340,10 @@ impl<'w> Turn<'w> {
         let change = Change { link: link_at, new, fresh, retire, count_at, count };
         self.doing(|| Ok(journal::make(blocks, change)?))?;
         if !order.is_empty() {
-            hand.forget(blocks, order);
+            hand.forget(blocks, &order);
         }
         if retire != 0 {
-            hand.gone.push(retire);
+            hand.gone.insert(retire);
         }
         Ok(())
     }
@@ -339,7 +377,7 @@ impl Drop for Turn<'_> {
         }
         let mut hand = self.hand.take();
         if !self.dirty.get() {
-            for &at in &hand.held {
+            for at in hand.held.iter() {
                 match self.blocks().expect(at, State::Held) {
                     Ok(class) => self.blocks().free(at, class),
                     Err(_) => self.dirty.set(true),
@@ -347,6 +385,7 @@ impl Drop for Turn<'_> {
             }
         }
         turn::leave(self.map().word(TURN), self.dirty.get());
+        self.writer.sweep.owes += hand.gone.len();
         hand.clear();
         self.writer.hand = hand;
     }
@@ -401,7 +440,7 @@ impl<'t, T: Shareable> Fresh<'t, T> {
         self.must_be_held();
         let at = self.must_have(word);
         put(word, to.word());
-        self.hand.borrow_mut().leads.push(at);
+        self.hand.borrow_mut().leads.insert(at);
     }
 
     fn must_be_held(&self) {

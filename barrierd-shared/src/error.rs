@@ -78,11 +78,11 @@ pub enum RegionError {
         /// This boot.
         now: BootId,
     },
-    /// The data file and the slots file belong to two regions.
-    #[error("the slots file is another region's")]
+    /// The data file and the slots file belong to two regions, or one of them is a copy: it has other locks.
+    #[error("the slots file is another region's, or a copy of this one's")]
     OtherSlots,
-    /// The data file and the writers' file belong to two regions.
-    #[error("the writers' file is another region's")]
+    /// The data file and the writers' file belong to two regions, or one of them is a copy: it has other locks.
+    #[error("the writers' file is another region's, or a copy of this one's")]
     OtherWriters,
     /// An option is out of range.
     #[error("{what} = {found} is out of range: {most} at most, 1 at least")]
@@ -175,7 +175,8 @@ impl JoinError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// Another writer has the turn, and lives.
+    /// Another writer has the turn, and lives. A process that is killed lives until the kernel has taken its address space down,
+    /// behind a core dump if it writes one.
     #[error(
         "writer {slot} (process {pid}) has had the turn for as long as this writer waits, and it lives"
     )]
@@ -226,7 +227,7 @@ pub enum WriteError {
 pub enum Held {
     /// For nothing: nothing waits.
     Nothing,
-    /// For nothing, and there is memory enough, but in blocks of other sizes: blocks keep theirs.
+    /// For nothing, and there is memory enough, but in pieces that are too small: what lies between them is in use.
     OtherSizes {
         /// Bytes of the free blocks, with their headers.
         free_bytes: u64,
@@ -251,7 +252,7 @@ impl std::fmt::Display for Held {
             Held::Nothing => write!(f, "nothing waits, the region is full"),
             Held::OtherSizes { free_bytes } => write!(
                 f,
-                "nothing waits, and {free_bytes} bytes are free, in blocks of other sizes"
+                "nothing waits, and {free_bytes} bytes are free, in pieces that are too small"
             ),
             Held::Reader { slot, pid } => {
                 write!(f, "reader {slot} (process {pid}) is in an old section, and lives")

@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use barrierd_client::boot::BootId;
@@ -14,7 +14,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::error::RegionError;
 use crate::layout::{
     BLOCKS, BOOT, BYTES, DATA_MAGIC, HEADER, ID, MAGIC, MAX_READERS, MAX_WRITERS, READERS,
-    SLOTS_MAGIC, TOP, VERSION, VERSION_AT, WRITERS, WRITERS_MAGIC, slot_at, slots_bytes,
+    SLOTS_IS, SLOTS_MAGIC, TOP, VERSION, VERSION_AT, WRITERS, WRITERS_IS, WRITERS_MAGIC, slot_at,
+    slots_bytes,
 };
 use crate::lock::LockFile;
 use crate::map::Map;
@@ -137,6 +138,13 @@ pub(crate) fn fill(files: &Files, id: u64, options: Options) -> Result<(), Regio
     put(data, BOOT[0], boot[0])?;
     put(data, BOOT[1], boot[1])?;
     put(data, TOP, BLOCKS)?;
+    let others = [(slots, SLOTS_IS)].into_iter();
+    for (file, [inode, device]) in others.chain(files.writers.iter().map(|file| (file, WRITERS_IS)))
+    {
+        let is = file.metadata().map_err(RegionError::io("look at a new file"))?;
+        put(data, inode, is.ino())?;
+        put(data, device, is.dev())?;
+    }
     for reader in 0..options.readers {
         put(slots, slot_at(reader), slots::NOBODY)?;
     }
@@ -221,11 +229,27 @@ pub(crate) fn check(files: Files, purpose: Use) -> Result<Inner, RegionError> {
     if (header.id, header.readers) != (beside.id, beside.readers) {
         return Err(RegionError::OtherSlots);
     }
-    if let Some(file) = &writers_file {
-        if Header::of(file, "writers", WRITERS_MAGIC)?.id != header.id {
+    // By their inodes, too: a copy has other locks, by which the living would look dead.
+    let is_the_one = |file: &File, [inode, device]: [u64; 2]| {
+        let found = file.metadata().map_err(RegionError::io("look at a region's file"))?;
+        Ok((found.ino(), found.dev()) == (read(&data, inode)?, read(&data, device)?))
+    };
+    if !is_the_one(&slots, SLOTS_IS)? {
+        return Err(RegionError::OtherSlots);
+    }
+    let is_right = |file: &File| {
+        let id = Header::of(file, "writers", WRITERS_MAGIC)?.id;
+        if id != header.id || !is_the_one(file, WRITERS_IS)? {
             return Err(RegionError::OtherWriters);
         }
-    }
+        Ok(())
+    };
+    let writers_file = match writers_file {
+        // Whoever does not write does without.
+        Some(file) if purpose != Use::Write => is_right(&file).is_ok().then_some(file),
+        Some(file) => is_right(&file).map(|()| Some(file))?,
+        None => None,
+    };
     let bytes = read(&data, BYTES)?;
     let nonsense = |what, found| RegionError::Nonsense { file: "data", what, found };
     if bytes < BLOCKS || bytes % 8 != 0 {

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{ptr, thread};
@@ -31,22 +32,26 @@ const DEPTH: u64 = (1 << 32) - 1;
 const SLEEP: Duration = Duration::from_micros(50);
 
 impl Page {
-    /// Waits until no other thread has it. The one that has it may have it again: a fork's handlers may join a region.
-    fn enter(&self) {
+    /// Waits until no other thread has it, for so many rounds at most. Returns whether it has it. The one that has it may have it
+    /// again: a fork's handlers may join a region.
+    fn enter(&self, rounds: u32) -> bool {
         let me = me();
+        let mut left = rounds;
         loop {
             let word = self.forks.load(Ordering::Relaxed);
             if word & !DEPTH == me {
                 // Relaxed: nobody else changes it meanwhile.
                 self.forks.store(word + 1, Ordering::Relaxed);
-                return;
+                return true;
             }
             // Acquire: pairs with the Release in `leave`.
             let taken =
                 self.forks.compare_exchange(0, me | 1, Ordering::Acquire, Ordering::Relaxed);
             if taken.is_ok() {
-                return;
+                return true;
             }
+            let Some(fewer) = left.checked_sub(1) else { return false };
+            left = fewer;
             thread::sleep(SLEEP);
         }
     }
@@ -66,32 +71,74 @@ fn me() -> u64 {
     u64::from(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()) << 32
 }
 
-/// While it lives, no `fork` of the C library runs in this process: others wait for it, and it waits for them. So what it
-/// embraces must be short and must not allocate, since an allocator may have locks in a fork.
+/// While it lives, no `fork` of the C library begins in this process: others wait for it, and it waits for them, for a while. So
+/// what it embraces must be short and must not allocate, since an allocator may have locks in a fork.
 ///
-/// Four ways around it are left: a fork by a system call of one's own or by `_Fork`, which run no handlers; a fork in a signal handler
+/// It does not wait for ever: the fork's other handlers may wait for a lock that the thread has which calls this. And there are
+/// ways around it: a fork by a system call of one's own or by `_Fork`, which run no handlers; a fork in a signal handler
 /// that has interrupted this very thread here; one that another thread had begun before this process used the crate
-/// for the first time; and a library that was loaded and closed again while its fork was under way.
-pub(crate) struct NoFork(&'static Page, PhantomData<*const ()>);
+/// for the first time; and a library that was loaded and closed again while its fork was under way. So it makes a fork
+/// unlikely, and [`Unforked`] says whether there was one.
+pub(crate) struct NoFork(Option<&'static Page>, PhantomData<*const ()>);
+
+/// Rounds of [`SLEEP`] that a join waits for a fork: 20 ms at least.
+const PATIENCE: u32 = 400;
+/// Those that a fork waits for a join: a second at least.
+const FORKS_PATIENCE: u32 = 20_000;
 
 impl NoFork {
     pub(crate) fn new() -> io::Result<NoFork> {
         let page = page()?;
-        page.enter();
-        Ok(NoFork(page, PhantomData))
+        Ok(NoFork(page.enter(PATIENCE).then_some(page), PhantomData))
     }
 }
 
 impl Drop for NoFork {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(page) = self.0 {
+            page.leave();
+        }
+    }
+}
+
+/// Tells whether a child was made since that has a copy of this address space, and still is there: a page that such a child
+/// shares until one of the two writes to it, which nobody does.
+pub(crate) struct Unforked(MmapRaw);
+
+impl Unforked {
+    pub(crate) fn new() -> io::Result<Unforked> {
+        let page = MmapRaw::from(MmapOptions::new().len(1).map_anon()?);
+        // SAFETY: a new mapping, one byte long at least, that nobody else knows. What was never written is no page of its own.
+        unsafe { page.as_mut_ptr().write_volatile(1) };
+        Ok(Unforked(page))
+    }
+
+    /// Ends the time that it speaks for: a later child does not get the page.
+    pub(crate) fn ends(&self) -> io::Result<()> {
+        // SAFETY: the range is this value's mapping. The advice changes what a child gets.
+        unsafe { madvise(self.0.as_mut_ptr().cast(), self.0.len(), Advice::LinuxDontFork)? };
+        Ok(())
+    }
+
+    /// Returns the answer; `None` where the kernel gives none (without `/proc/thread-self/pagemap`, or without the right to read
+    /// it, as in a process that has changed its user). A wrong "no" is possible, as where the page was swapped out.
+    pub(crate) fn holds(&self) -> Option<bool> {
+        // Bit 56: the page is mapped here alone (Linux 4.2). It is the one of a page that is there.
+        const ALONE: u64 = 1 << 56;
+        let pages = std::fs::File::open("/proc/thread-self/pagemap").ok()?;
+        let size = rustix::param::page_size();
+        let mut entry = [0; 8];
+        let at = (self.0.as_ptr().addr() / size * entry.len()) as u64;
+        pages.read_exact_at(&mut entry, at).ok()?;
+        Some(u64::from_ne_bytes(entry) & ALONE != 0)
     }
 }
 
 extern "C" fn before_fork() {
     // SAFETY: it is null or a page, which is never unmapped.
     if let Some(page) = unsafe { PAGE.load(Ordering::Acquire).as_ref() } {
-        page.enter();
+        // Without it, `Unforked` says that there was a fork: a thread that was ended in a join must not keep all others from forking.
+        page.enter(FORKS_PATIENCE);
     }
 }
 
@@ -171,19 +218,90 @@ fn page() -> io::Result<&'static Page> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// For tests that make children, or ask for them.
+    pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+        static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Does what a fork does, with something between its first handler and its last one.
+    pub(crate) fn between_handlers(what: impl FnOnce()) {
+        let _ = page().expect("a page");
+        before_fork();
+        what();
+        after_fork();
+    }
+
+    pub(crate) fn is_forking() -> bool {
+        page().expect("a page").forks.load(Ordering::Relaxed) & !DEPTH != 0
+    }
+
+    #[test]
+    fn a_join_that_never_ends_keeps_nobody_from_forking() {
+        let _alone = alone();
+        let kept = NoFork::new().expect("a page");
+        let (done, forked) = std::sync::mpsc::channel();
+        let forks = thread::spawn(move || {
+            between_handlers(|| ());
+            let _ = done.send(());
+        });
+        let went_on = forked.recv_timeout(Duration::from_secs(120));
+        drop(kept);
+        forks.join().expect("no panic");
+        assert_eq!(went_on, Ok(()));
+    }
+
+    #[test]
+    fn a_child_is_noticed_as_long_as_it_is_there() {
+        let _alone = alone();
+        let before = Unforked::new().expect("a page");
+        let Some(alone) = before.holds() else {
+            eprintln!("not tried: no /proc/thread-self/pagemap");
+            return;
+        };
+        assert!(alone);
+        let mut pipe = [0; 2];
+        // SAFETY: two descriptors; the child waits for the end of the pipe, and ends.
+        let pid = unsafe {
+            assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+            let pid = libc::fork();
+            if pid == 0 {
+                libc::close(pipe[1]);
+                libc::read(pipe[0], (&raw mut pipe).cast(), 1);
+                libc::_exit(0);
+            }
+            pid
+        };
+        assert!(pid > 0);
+        assert_eq!(before.holds(), Some(false));
+        assert_eq!(Unforked::new().expect("a page").holds(), Some(true));
+        // SAFETY: our own descriptors and child.
+        unsafe {
+            libc::close(pipe[1]);
+            libc::close(pipe[0]);
+            libc::waitpid(pid, ptr::null_mut(), 0);
+        }
+        assert_eq!(before.holds(), Some(true), "it has ended");
+    }
 
     #[test]
     fn a_thread_that_keeps_forks_out_may_do_so_again_and_fork_itself() {
+        let _alone = alone();
         let outer = NoFork::new().expect("a page");
         let inner = NoFork::new().expect("a page");
-        assert_eq!(outer.0.forks.load(Ordering::Relaxed), me() | 2);
+        assert_eq!(outer.0.expect("free").forks.load(Ordering::Relaxed), me() | 2);
         before_fork();
         drop(inner);
         after_fork();
         after_fork();
         // Not zero if another test has it since.
-        assert_ne!(outer.0.forks.load(Ordering::Relaxed) & !DEPTH, me(), "left too often is left");
+        assert_ne!(
+            outer.0.expect("free").forks.load(Ordering::Relaxed) & !DEPTH,
+            me(),
+            "left too often is left"
+        );
     }
 }

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::change::Turn;
+use crate::change::{Fresh, Turn};
 use crate::error::WriteError;
+use crate::hash;
 use crate::reader::Reader;
 use crate::share::sealed::Sealed;
-use crate::share::{Plain, SharedAtomic, View};
+use crate::share::{Link, Plain, SharedAtomic, SharedRef, View};
 use crate::table::{FIRST, Node, Place, Table};
 use crate::writer::Writer;
 
@@ -45,6 +46,12 @@ const BATCH: u64 = 256;
 /// The map has a bucket for each entry, or more. A call that finds fewer adds one bucket, or two, to which it moves what belongs
 /// there, a few links' stores; no call ever moves the whole table. It does not shrink.
 ///
+/// # Types
+///
+/// A participant that takes the map for one of keys or values of other sizes finds nothing in it, and can't change it. Types of the same
+/// sizes are told apart by a [schema](Self::schema), if all participants state one. Programs in C state both, as
+/// numbers and a string.
+///
 /// # Hashes
 ///
 /// Keys are the same if their bytes are. Their hash goes by a random seed that stands in the region, and is the same in all
@@ -55,6 +62,8 @@ const BATCH: u64 = 256;
 pub struct SharedMap<K, V> {
     root: usize,
     capacity: u64,
+    /// What the types alone don't say of the table's kind.
+    more: u64,
     holds: PhantomData<fn() -> (K, V)>,
 }
 
@@ -75,14 +84,27 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     /// Returns the map at a root. All participants must agree on what each root is.
     #[must_use]
     pub const fn at(root: usize) -> SharedMap<K, V> {
-        SharedMap { root, capacity: FIRST, holds: PhantomData }
+        SharedMap { root, capacity: FIRST, more: 0, holds: PhantomData }
     }
 
-    /// How many entries the map has buckets for from the beginning, if this participant makes it, by the first insertion: that
-    /// one clears them all, some 8 bytes for each.
+    /// The same with a kind that differs from these types' own in `more`.
+    pub(crate) const fn of_kind(self, more: u64) -> SharedMap<K, V> {
+        SharedMap { more, ..self }
+    }
+
+    /// How many entries the map has buckets for from the beginning, if this participant makes it, by the first insertion, or
+    /// [clears](Self::clear) it: that call stores them all in one turn, some 8 bytes for each.
     #[must_use]
     pub const fn capacity(self, entries: usize) -> SharedMap<K, V> {
         SharedMap { capacity: entries as u64, ..self }
+    }
+
+    /// States what keys and values are, where sizes don't tell: `"port -> address, v2"`, say. A map that was made with another
+    /// schema, or without one, is one of other types. The empty one is none. 24 bits of a hash of it stand in the region, so one in 16
+    /// million others is taken for the same.
+    #[must_use]
+    pub const fn schema(self, schema: &str) -> SharedMap<K, V> {
+        SharedMap { more: hash::schema(schema.as_bytes()), ..self }
     }
 
     /// Returns a key's value; `None` if there is none, or the map is one of other types. Readers never wait.
@@ -122,16 +144,25 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     pub fn iter<'v, W: View>(&self, view: &'v W) -> Iter<'v, W, K, V> {
         let table = self.table(view);
         let buckets = table.map_or(0, |table| table.buckets(view));
-        // Twice what there could be: some is walked again where a bucket is split.
-        let left = view.map().len() / 16;
-        Iter { view, table, next: 0, buckets, left, batch: Vec::new() }
+        // Each bucket is a word, and each entry more than that. Twice what there could be: some is walked again where a
+        // bucket is split.
+        let left = view.map().len() / 4;
+        // What was returned stays, for the view's sake: so no more is returned than there is room for.
+        let room = Table::<K, V>::most(view);
+        Iter { view, table, next: 0, buckets, left, room, batch: Vec::new() }
     }
 
     /// Returns the table, if there is one of these types.
     #[inline]
-    fn table<'v>(&self, view: &'v impl View) -> Option<&'v Table<K, V>> {
-        let table = view.load::<Table<K, V>>(view.root(self.root))?.get();
-        table.is_right().then_some(table)
+    pub(crate) fn table<'v>(&self, view: &'v impl View) -> Option<&'v Table<K, V>> {
+        let table = self.any_table(view)?;
+        table.is_right(self.more).then_some(table)
+    }
+
+    /// Returns the table, whatever it is.
+    #[inline]
+    pub(crate) fn any_table<'v>(&self, view: &'v impl View) -> Option<&'v Table<K, V>> {
+        Some(view.load::<Table<K, V>>(view.root(self.root))?.get())
     }
 
     /// Inserts an entry, or replaces its value. Returns the value before.
@@ -139,7 +170,8 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     /// # Errors
     ///
     /// [`WriteError::OutOfMemory`], with what the blocks that wait for readers wait for; [`WriteError::Misused`] if there is
-    /// something else at the root; and as for [`Writer::turn`].
+    /// something else at the root; and as for [`Writer::turn`]. To replace a value takes room for another entry, as the one
+    /// before stays until no reader has it.
     pub fn insert(&self, writer: &mut Writer, key: &K, value: V) -> Result<Option<V>, WriteError> {
         self.update(writer, key, |_| Some(value))
     }
@@ -148,7 +180,7 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`insert`](Self::insert).
+    /// [`WriteError::Misused`] if there is something else at the root; and as for [`Writer::turn`]. No room is needed.
     pub fn remove(&self, writer: &mut Writer, key: &K) -> Result<Option<V>, WriteError> {
         self.update(writer, key, |_| None)
     }
@@ -165,45 +197,52 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         key: &K,
         change: impl FnOnce(Option<V>) -> Option<V>,
     ) -> Result<Option<V>, WriteError> {
-        let turn = self.turn(writer)?;
+        let turn = self.turn(writer, size_of::<Node<K, V>>() as u64)?;
+        let entry = |hash, value: Option<V>| {
+            let turn = &turn;
+            value.map(|value| move |next| Table::entry(turn, (hash, *key, value), next))
+        };
         let Some(table) = self.ready(&turn)? else {
-            // Nothing was ever inserted.
+            // There is nothing.
             if let Some(value) = change(None) {
-                let table = Table::make(&turn, turn.root(self.root), self.capacity)?.get();
-                table.furnish(&turn)?;
+                let table = self.make(&turn)?;
                 let hash = table.hash(*key);
-                let place = table.place(&turn, hash, *key)?;
-                Self::put(&turn, table, (hash, *key), place, Some(value))?;
+                let place = table.place(&turn, hash, |node| node.key.is(*key))?;
+                Self::put(&turn, table, place, entry(hash, Some(value)))?;
             }
             return Ok(None);
         };
         let hash = table.hash(*key);
-        let place = table.place(&turn, hash, *key)?;
+        let place = table.place(&turn, hash, |node| node.key.is(*key))?;
         let before = place.1.map(|node| node.value.get());
-        Self::put(&turn, table, (hash, *key), place, change(before))?;
+        Self::put(&turn, table, place, entry(hash, change(before)))?;
         Ok(before)
     }
 
-    /// Makes the entry of a key one of this value, or none.
-    fn put(
-        turn: &Turn<'_>,
+    /// Makes the table, where there is none.
+    pub(crate) fn make<'t>(&self, turn: &'t Turn<'_>) -> Result<&'t Table<K, V>, WriteError> {
+        let table = Table::make(turn, turn.root(self.root), self.capacity, self.more)?.get();
+        table.furnish(turn)?;
+        Ok(table)
+    }
+
+    /// Makes the entry of a key the one that `entry` allocates, leading to what it is given, or none.
+    pub(crate) fn put<'t>(
+        turn: &'t Turn<'_>,
         table: &Table<K, V>,
-        (hash, key): (u64, K),
         (link, old): Place<'_, K, V>,
-        value: Option<V>,
+        entry: Option<impl FnOnce(Link<Node<K, V>>) -> Result<Fresh<'t, Node<K, V>>, WriteError>>,
     ) -> Result<(), WriteError> {
         let len = table.len.get();
-        match (old, value) {
+        match (old, entry) {
             (None, None) => Ok(()),
-            (None, Some(value)) => {
-                let fresh = Table::entry(turn, (hash, key, value), link.link())?;
+            (None, Some(entry)) => {
+                table.keep_spare(turn)?;
+                let fresh = entry(link.link())?;
                 let count = Some((&table.len, len.wrapping_add(1)));
                 turn.publish(link, fresh, None, count).map(drop)
             }
-            (Some(old), Some(value)) => {
-                let fresh = Table::entry(turn, (hash, key, value), old.next())?;
-                turn.replace(link, fresh).map(drop)
-            }
+            (Some(old), Some(entry)) => turn.replace(link, entry(old.next())?).map(drop),
             (Some(old), None) => {
                 let count = Some((&table.len, len.saturating_sub(1)));
                 turn.remove_counted(link, old.next(), count)
@@ -211,11 +250,17 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         }
     }
 
-    /// Takes a turn in which there is room for an entry, if there can be.
-    fn turn<'w>(&self, writer: &'w mut Writer) -> Result<Turn<'w>, WriteError> {
+    /// Takes a turn in which there is room for an entry of so many bytes, if there can be.
+    pub(crate) fn turn<'w>(
+        &self,
+        writer: &'w mut Writer,
+        entry: u64,
+    ) -> Result<Turn<'w>, WriteError> {
         let mut turn = writer.turn()?;
-        if !turn.has_room::<Node<K, V>>() {
-            if let Some(table) = self.table(&turn) {
+        let table = self.table(&turn);
+        let lacks = table.is_none_or(Table::lacks_spare) && !turn.has_room::<Table<K, V>>();
+        if lacks || !turn.has_bytes(entry) {
+            if let Some(table) = table {
                 table.drain(&turn, BATCH)?;
             }
             turn.reclaim()?;
@@ -223,8 +268,11 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         Ok(turn)
     }
 
-    /// Returns the table, in order and with buckets enough.
-    fn ready<'t>(&self, turn: &'t Turn<'_>) -> Result<Option<&'t Table<K, V>>, WriteError> {
+    /// Returns the table, in order and with buckets enough; `None` if there is none, or one without buckets and room for them.
+    pub(crate) fn ready<'t>(
+        &self,
+        turn: &'t Turn<'_>,
+    ) -> Result<Option<&'t Table<K, V>>, WriteError> {
         let root: &SharedAtomic<Table<K, V>> = turn.root(self.root);
         if root.link().is_null() {
             return Ok(None);
@@ -232,7 +280,12 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         let table =
             self.table(turn).ok_or(WriteError::Misused("the root is no map of these types"))?;
         table.drain(turn, HELP)?;
-        table.furnish(turn)?;
+        match table.furnish(turn) {
+            Ok(()) => {}
+            // It has no entries either.
+            Err(WriteError::OutOfMemory { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
         table.mend(turn)?;
         // Two, so that the buckets come after the entries where there was no room for a while.
         table.grow(turn)?;
@@ -245,15 +298,19 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`insert`](Self::insert).
+    /// As for [`Writer::turn`]; and [`WriteError::Misused`] if there is something else at the root. No room is needed: the first
+    /// insertion has made a table, of some 360 bytes, for this.
     pub fn clear(&self, writer: &mut Writer) -> Result<(), WriteError> {
-        let turn = self.turn(writer)?;
-        if self.ready(&turn)?.is_none() {
-            return Ok(());
+        let turn = self.turn(writer, size_of::<Node<K, V>>() as u64)?;
+        let Some(table) = self.ready(&turn)? else { return Ok(()) };
+        match table.swap(&turn, turn.root(self.root), self.capacity) {
+            Ok(()) => {}
+            // Where it was cleared, and nothing inserted since, there may be no room for yet another table.
+            Err(WriteError::OutOfMemory { .. }) if table.len.get() == 0 => return Ok(()),
+            Err(error) => return Err(error),
         }
-        let table = Table::<K, V>::make(&turn, turn.root(self.root), self.capacity)?.get();
         // Where there is no room now, the next call gives it its buckets.
-        match table.furnish(&turn) {
+        match self.table(&turn).map_or(Ok(()), |table| table.furnish(&turn)) {
             Ok(()) | Err(WriteError::OutOfMemory { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -279,6 +336,8 @@ pub struct Iter<'v, W, K, V> {
     buckets: u64,
     /// Steps that it may still take.
     left: u64,
+    /// Entries that it may still return.
+    room: u64,
     batch: Vec<(K, V)>,
 }
 
@@ -295,8 +354,16 @@ impl<W: View, K: Plain, V: Plain> Iterator for Iter<'_, W, K, V> {
             }
             let bucket = (self.next, self.buckets);
             self.next += 1;
-            if self.table?.collect(self.view, bucket, &mut self.left, &mut self.batch).is_none() {
-                (self.next, self.buckets) = (0, 0);
+            let entry = |node: SharedRef<'_, Node<K, V>>| Some((node.key.get(), node.value.get()));
+            let (left, batch) = (&mut self.left, &mut self.batch);
+            let found = self.table?.collect(self.view, bucket, left, batch, entry);
+            let room = found.and_then(|()| self.room.checked_sub(self.batch.len() as u64));
+            match room {
+                Some(room) => self.room = room,
+                None => {
+                    (self.next, self.buckets) = (0, 0);
+                    self.batch.clear();
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ pub(crate) const VERSION: u64 = 1;
 pub(crate) const WORD: u64 = 8;
 /// Two cache lines, since some CPUs fetch them in pairs.
 pub(crate) const LINE: u64 = 128;
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 // Constant words. Those of the other files are the first four.
 pub(crate) const MAGIC: u64 = 0;
@@ -32,6 +32,9 @@ pub(crate) const HEADER: u64 = 32;
 pub(crate) const BYTES: u64 = 32;
 pub(crate) const WRITERS: u64 = 40;
 pub(crate) const BOOT: [u64; 2] = [48, 56];
+/// The inode and the device of the slots file, and of the writers' file.
+pub(crate) const SLOTS_IS: [u64; 2] = [64, 72];
+pub(crate) const WRITERS_IS: [u64; 2] = [80, 88];
 
 /// Who may write now (`turn.rs`).
 pub(crate) const TURN: u64 = LINE;

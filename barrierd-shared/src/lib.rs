@@ -7,6 +7,8 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!("barrierd-shared needs 64-bit little-endian Linux, as barrierd-client does");
 
+#[doc(hidden)]
+pub mod any;
 mod blocks;
 mod cell;
 mod change;
@@ -16,6 +18,7 @@ mod fork;
 mod hand;
 mod hash;
 mod hashmap;
+mod join;
 mod journal;
 mod layout;
 mod lock;
@@ -30,6 +33,7 @@ mod slots;
 mod source;
 mod stats;
 mod steps;
+mod sweep;
 mod table;
 mod turn;
 mod writer;
@@ -46,7 +50,7 @@ pub use region::{Options, Region};
 pub use share::checks;
 pub use share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
 pub use source::Source;
-pub use stats::{ReaderStats, Stats, WriterStats};
+pub use stats::{MapStats, ReaderStats, Stats, WriterStats};
 pub use writer::{Writer, WriterOptions};
 
 /// How tests kill and break. No part of the interface.
@@ -54,5 +58,5 @@ pub use writer::{Writer, WriterOptions};
 #[doc(hidden)]
 pub mod testing {
     pub use crate::steps::Mutant;
-    pub use crate::steps::testing::{at_pause, kill_at, leave_out};
+    pub use crate::steps::testing::{at_pause, at_step, kill_at, leave_out, never_came};
 }

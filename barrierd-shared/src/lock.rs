@@ -7,10 +7,9 @@
 //! - The lock goes when the address space has gone: at `kill -9`, `exit` and `exec` alike, and no earlier. A program that
 //!   closes all descriptors, as daemons do, keeps it.
 //! - A forked child does not have it: the keeper is `MADV_DONTFORK`, so the child has no reference to the description. A
-//!   dead parent does not look alive because of its children. No other thread forks between the `open` and the `close`
-//!   in `SlotLock::try_take` (`NoFork`, which says what ways around it are left). A child that has inherited the descriptor or the
-//!   mapping all the same makes the slot look alive after its parent's death until it ends or calls `exec`: garbage waits for
-//!   it, and if the dead was a writer in its turn, so do all writers.
+//!   dead parent does not look alive because of its children. Other threads are kept from forking between the `open` and the
+//!   `close` in `SlotLock::try_take` (`NoFork`), and if a child was made there all the same, the lock is given up (`Unforked`): a
+//!   child that has inherited the descriptor or the mapping makes the slot look alive until it ends or calls `exec`.
 //! - A `vfork` child has the address space itself, so it counts, as it must.
 //!
 //! All of it stands on a rule that not every file system keeps: that the mapping refers to the description that was locked. On
@@ -37,7 +36,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::fork::{NoFork, Process};
+use crate::fork::{NoFork, Process, Unforked};
 
 /// Where the locks' bytes are: far behind any memory.
 const LOCKS: i64 = 1 << 60;
@@ -161,26 +160,23 @@ pub(crate) struct SlotLock {
 }
 
 impl SlotLock {
-    /// Takes the lock of slot `index` of `file`; `None` if somebody has it. It costs some fifteen system calls.
+    /// Takes the lock of slot `index` of `file`; `None` if somebody has it, also a child that was made in the middle of this
+    /// and has it too. It costs some twenty system calls.
     pub(crate) fn try_take(file: &LockFile, index: usize) -> Result<Option<SlotLock>, LockError> {
         let process = Process::current()?;
         let mut witness = [0; 8];
         getrandom(&mut witness, GetRandomFlags::empty()).map_err(io::Error::from)?;
         let witness = WITNESSES + (i64::from_le_bytes(witness) & (WITNESSES - 1));
         let link = file.link();
+        let unforked = Unforked::new()?;
         // No child may get the descriptor, nor the mapping before the advice. Nothing is allocated until then.
         let alone = NoFork::new()?;
         let own = file.open_again(&link, OFlags::RDWR)?;
         #[cfg(test)]
         tests::in_window();
         for at in [slot(index), witness] {
-            let lock = lock(at, libc::F_WRLCK);
-            // SAFETY: an open file, and a lock that outlives the call, which reads it.
-            let taken = unsafe { libc::fcntl(own.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
-            if taken != 0 {
-                let error = io::Error::last_os_error();
-                let has = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES));
-                return if has { Ok(None) } else { Err(error.into()) };
+            if !set(&own, at, libc::F_WRLCK)? {
+                return Ok(None);
             }
         }
         let keeper = MmapOptions::new().len(1).map_raw_read_only(own.as_raw_fd())?;
@@ -190,15 +186,37 @@ impl SlotLock {
         unsafe { madvise(keeper.as_mut_ptr().cast(), keeper.len(), Advice::LinuxDontFork) }
             .map_err(io::Error::from)?;
         drop(own);
+        // What forks from here on is no matter.
+        unforked.ends()?;
         drop(alone);
-        // Dropped where it does not hold: it is no sign of life then.
+        // Dropped where it does not hold: it is no sign of life then. Nor is it where a child has it, as well as this process; that
+        // one keeps the slot until it ends or calls `exec`, and another slot will do.
         let taken = SlotLock { keeper: ManuallyDrop::new(keeper), process };
+        if unforked.holds() == Some(false) {
+            return Ok(None);
+        }
         // Not the slot's byte: where the lock did not hold, another may have that by now.
         if file.is_locked(witness)? {
             Ok(Some(taken))
         } else {
             Err(LockError::Dropped(file.file_system()))
         }
+    }
+
+    /// Does `what` while nobody else has the lock of slot `index` of `file`; `None` if somebody has it. It is given back by its name, so
+    /// that a child which was made meanwhile has none.
+    pub(crate) fn while_free<R>(
+        file: &LockFile,
+        index: usize,
+        what: impl FnOnce() -> R,
+    ) -> Result<Option<R>, LockError> {
+        let own = file.open_again(&file.link(), OFlags::RDWR)?;
+        if !set(&own, slot(index), libc::F_WRLCK)? {
+            return Ok(None);
+        }
+        let done = what();
+        set(&own, slot(index), libc::F_UNLCK)?;
+        Ok(Some(done))
     }
 
     /// Returns whether somebody has the lock of slot `index` of `file`. It costs two system calls.
@@ -215,6 +233,18 @@ impl Drop for SlotLock {
             unsafe { ManuallyDrop::drop(&mut self.keeper) };
         }
     }
+}
+
+/// Takes a lock, or gives one back. Returns false if somebody else has it.
+fn set(own: &OwnedFd, at: i64, kind: i32) -> io::Result<bool> {
+    let lock = lock(at, kind);
+    // SAFETY: an open file, and a lock that outlives the call, which reads it.
+    if unsafe { libc::fcntl(own.as_raw_fd(), libc::F_OFD_SETLK, &lock) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    let has = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES));
+    if has { Ok(false) } else { Err(error) }
 }
 
 fn slot(index: usize) -> i64 {
@@ -258,47 +288,104 @@ mod tests {
         IN_WINDOW.with_borrow_mut(|call| call.iter_mut().for_each(|call| call()));
     }
 
+    /// Takes a lock while another thread makes a child at a moment of it, by a `fork` or by the system call. Returns whether it was
+    /// taken, and whether somebody had it when it was given back.
+    fn with_a_child(moment: usize, raw: bool) -> (bool, bool) {
+        let file = tempfile::tempfile().expect("a file");
+        let file = LockFile::new(file).expect("there");
+        let (now, told) = mpsc::channel::<()>();
+        let (done, forked) = mpsc::channel::<()>();
+        let forker = thread::spawn(move || {
+            told.recv().expect("told");
+            let (mut lives, end) = UnixStream::pair().expect("a pair");
+            // SAFETY: the child only waits for the end of its parent's side, or of its parent.
+            let pid = unsafe {
+                if raw {
+                    libc::pid_t::try_from(libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0))
+                        .expect("a pid")
+                } else {
+                    libc::fork()
+                }
+            };
+            if pid == 0 {
+                drop(end);
+                let _ = lives.read(&mut [0]);
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            drop(lives);
+            let _ = done.send(());
+            (pid, end)
+        });
+        let mut left = moment;
+        IN_WINDOW.set(Some(Box::new(move || {
+            if left == 0 {
+                now.send(()).expect("there");
+                // A fork must wait for us, so this runs into its limit. Not waiting here would let a late fork pass for one that waits.
+                let limit = if raw { 20_000 } else { 300 };
+                let _ = forked.recv_timeout(Duration::from_millis(limit));
+            }
+            left = left.wrapping_sub(1);
+        })));
+        let taken = SlotLock::try_take(&file, 0).expect("answered");
+        IN_WINDOW.set(None);
+        let (pid, end) = forker.join().expect("no panic");
+        assert!(pid > 0);
+        let was_taken = taken.is_some();
+        assert!(!was_taken || SlotLock::is_held(&file, 0).expect("answered"));
+        drop(taken);
+        let outlives = SlotLock::is_held(&file, 0).expect("answered");
+        drop(end);
+        // SAFETY: our own child, not waited for yet.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        assert!(!SlotLock::is_held(&file, 0).expect("answered"), "the child has ended");
+        (was_taken, outlives)
+    }
+
     #[test]
     fn no_child_that_another_thread_forks_in_a_join_has_its_lock() {
+        let _alone = crate::fork::tests::alone();
         for moment in 0..2 {
-            let file = tempfile::tempfile().expect("a file");
-            let file = LockFile::new(file).expect("there");
-            let (now, told) = mpsc::channel::<()>();
-            let (done, forked) = mpsc::channel::<()>();
-            let forker = thread::spawn(move || {
-                told.recv().expect("told");
-                let (mut lives, end) = UnixStream::pair().expect("a pair");
-                // SAFETY: the child only waits for the end of its parent's side, or of its parent.
-                let pid = unsafe { libc::fork() };
-                if pid == 0 {
-                    drop(end);
-                    let _ = lives.read(&mut [0]);
-                    // SAFETY: as above.
-                    unsafe { libc::_exit(0) };
-                }
-                drop(lives);
-                let _ = done.send(());
-                (pid, end)
-            });
-            let mut left = moment;
-            IN_WINDOW.set(Some(Box::new(move || {
-                if left == 0 {
-                    now.send(()).expect("there");
-                    // It must wait for us, so this runs into its limit. Not waiting here would let a late fork pass for one that waits.
-                    let _ = forked.recv_timeout(Duration::from_millis(300));
-                }
-                left -= 1;
-            })));
-            let taken = SlotLock::try_take(&file, 0).expect("answered").expect("free");
-            IN_WINDOW.set(None);
-            let (pid, end) = forker.join().expect("no panic");
-            assert!(pid > 0 && SlotLock::is_held(&file, 0).expect("answered"));
-            drop(taken);
-            let outlives = SlotLock::is_held(&file, 0).expect("answered");
-            drop(end);
-            // SAFETY: our own child, not waited for yet.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-            assert!(!outlives, "moment {moment}: the child has the lock");
+            assert_eq!(with_a_child(moment, false), (true, false), "moment {moment}");
         }
+    }
+
+    #[test]
+    fn a_lock_that_a_child_has_too_is_not_taken() {
+        let _alone = crate::fork::tests::alone();
+        if Unforked::new().expect("a page").holds().is_none() {
+            eprintln!("not tried: no /proc/thread-self/pagemap");
+            return;
+        }
+        for moment in 0..2 {
+            let (was_taken, outlives) = with_a_child(moment, true);
+            assert!(!was_taken, "moment {moment}: a child has it, too: {outlives}");
+        }
+    }
+
+    #[test]
+    fn a_fork_that_waits_for_its_caller_keeps_nobody() {
+        let _alone = crate::fork::tests::alone();
+        let file = tempfile::tempfile().expect("a file");
+        let file = LockFile::new(file).expect("there");
+        let (send, receive) = mpsc::channel();
+        // Its next handler waits for a lock that this thread has.
+        let forks = thread::spawn(move || {
+            crate::fork::tests::between_handlers(|| receive.recv().expect("told"));
+        });
+        while !crate::fork::tests::is_forking() {
+            thread::yield_now();
+        }
+        let (done, joined) = mpsc::channel();
+        let joins = thread::spawn(move || {
+            let taken = SlotLock::try_take(&file, 0).expect("answered");
+            let _ = done.send(taken.is_some());
+        });
+        // Only then does this thread give the lock back.
+        let taken = joined.recv_timeout(Duration::from_secs(60));
+        send.send(()).expect("there");
+        assert_eq!(taken, Ok(true), "no fork is under way, and it waits for none");
+        joins.join().expect("no panic");
+        forks.join().expect("no panic");
     }
 }

@@ -12,8 +12,9 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::mm::{Advice, madvise};
 
-use crate::layout::{BLOCKS, WORD};
+use crate::layout::{BLOCKS, PAGE, WORD};
 use crate::share::Shareable;
 
 #[allow(unreachable_pub, reason = "a sealed trait of the interface names it")]
@@ -76,6 +77,18 @@ impl Map {
         // SAFETY: inside the mapping and aligned, as just checked. `Shareable` promises that any bytes are a `T`, and that
         // a `T` is accessed by atomics of 64 bits alone, so no other process's store is a race.
         Some(unsafe { &*self.raw.as_ptr().add(index(offset)).cast::<T>() })
+    }
+
+    /// Has the kernel map the pages of these bytes for writing, which lie inside. Returns whether it did.
+    pub(crate) fn touch(&self, from: u64, to: u64) -> bool {
+        let from = from & !(PAGE - 1);
+        let Some(bytes) = to.checked_sub(from).filter(|_| to <= self.len()) else { return false };
+        // SAFETY: inside the mapping. No content changes, and nothing is unmapped.
+        let done = unsafe {
+            let begin = self.raw.as_mut_ptr().add(index(from));
+            madvise(begin.cast(), index(bytes), Advice::LinuxPopulateWrite)
+        };
+        done.is_ok()
     }
 
     /// Returns the offset of `word` if it lies inside this mapping.

@@ -2,7 +2,10 @@
 //!
 //! This file owns what leaves the crate for that. No part of the interface of this crate.
 
-use crate::{layout, slots};
+use crate::map::Map;
+use crate::share::View;
+use crate::share::sealed::Sealed;
+use crate::{Reader, layout, slots};
 
 /// The layout that all of this is of.
 pub const VERSION: u64 = layout::VERSION;
@@ -32,3 +35,52 @@ pub struct RawReader {
     /// Its length.
     pub bytes: u64,
 }
+
+/// A section that was opened by such parts.
+#[derive(Clone, Copy, Debug)]
+pub struct RawSection<'r> {
+    reader: &'r Reader,
+    word: u64,
+}
+
+/// The reason why there is no section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSection {
+    /// None is open.
+    NotOpen,
+    /// The reader is the parent's: this is a child of its process.
+    Forked,
+}
+
+impl<'r> RawSection<'r> {
+    /// Returns the reader's section.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSection`].
+    ///
+    /// # Safety
+    ///
+    /// Nobody ends the section while this value lives.
+    pub unsafe fn of(reader: &'r Reader) -> Result<RawSection<'r>, NoSection> {
+        if !reader.is_of_this_process() {
+            return Err(NoSection::Forked);
+        }
+        let word = reader.word();
+        if word & IDLE == 0 { Ok(RawSection { reader, word }) } else { Err(NoSection::NotOpen) }
+    }
+
+    /// Returns the stamp that the section began with. Another one is another section; the same is mostly the same.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        self.word
+    }
+}
+
+impl Sealed for RawSection<'_> {
+    fn map(&self) -> &Map {
+        self.reader.data()
+    }
+}
+
+impl View for RawSection<'_> {}

@@ -73,13 +73,14 @@ impl Reader {
     /// In a child of the process that made this reader: it takes a reader of its own, by [`Region::reader`].
     #[inline]
     pub fn pin(&mut self) -> SharedGuard<'_> {
-        if !self.process.is_current() {
+        // Loaded before the section begins: what comes behind that is loaded anew.
+        let (latest, slot, process) = (self.latest, self.slot, self.process);
+        if !process.is_current() {
             forked();
         }
         // SAFETY: both lead into mappings that `self.region` keeps.
-        let (latest, slot) = unsafe { (self.latest.as_ref(), self.slot.as_ref()) };
-        slots::pin(latest, slot);
-        SharedGuard { reader: self }
+        let stamp = unsafe { slots::pin(latest.as_ref(), slot.as_ref()) };
+        SharedGuard { slot, process, stamp, reader: self }
     }
 
     /// Returns the number of its slot, by which errors and figures call it.
@@ -102,6 +103,20 @@ impl Reader {
             data: data.begin(),
             bytes: data.len(),
         }
+    }
+
+    /// Returns what its slot says.
+    pub(crate) fn word(&self) -> u64 {
+        // SAFETY: as in `pin`. Relaxed: this thread's own slot.
+        unsafe { self.slot.as_ref() }.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub(crate) fn data(&self) -> &Map {
+        &self.region.inner().data
+    }
+
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process.is_current()
     }
 
     /// Returns the region.
@@ -140,7 +155,14 @@ impl std::fmt::Debug for Reader {
 #[must_use = "a section ends when its guard is dropped"]
 pub struct SharedGuard<'r> {
     reader: &'r mut Reader,
+    // The reader's, so that the end need not load them again: they are in registers still.
+    slot: NonNull<AtomicU64>,
+    process: Process,
+    stamp: u64,
 }
+
+// SAFETY: as for `Reader`, which it borrows.
+unsafe impl Send for SharedGuard<'_> {}
 
 impl Sealed for SharedGuard<'_> {
     #[inline]
@@ -155,9 +177,9 @@ impl Drop for SharedGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         // A guard that was open in a fork: the section is the parent's.
-        if self.reader.process.is_current() {
+        if self.process.is_current() {
             // SAFETY: as in `Reader::pin`.
-            slots::unpin(unsafe { self.reader.slot.as_ref() });
+            slots::unpin(unsafe { self.slot.as_ref() }, self.stamp);
         }
     }
 }

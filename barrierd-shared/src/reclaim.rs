@@ -4,6 +4,7 @@
 //! `slots.rs`'s; what is freed, `blocks.rs`'s. The proof is in docs/proofs/shared.md.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::change::Turn;
 use crate::error::{Held, WriteError};
@@ -16,6 +17,8 @@ use crate::steps::{Mutant, broken};
 
 /// How much a scan asks at most, in questions whether a reader lives: a system call each.
 const WORTH: u32 = 1024;
+/// How long it asks at most: a question's answer takes the longer, the more locks somebody has taken on the file.
+const LIMIT: Duration = Duration::from_millis(1);
 /// What a death costs, in such questions: its slot's lock is taken.
 const DEATH: u32 = 16;
 
@@ -27,28 +30,25 @@ impl Turn<'_> {
     ///
     /// [`WriteError::Corrupt`], [`WriteError::Forked`].
     pub fn reclaim(&mut self) -> Result<usize, WriteError> {
-        self.reclaim_some(usize::MAX)
-    }
-
-    pub(crate) fn reclaim_some(&mut self, most: usize) -> Result<usize, WriteError> {
         self.check()?;
-        let Some(oldest) = self.oldest()? else { return Ok(0) };
+        if self.oldest()?.is_none() {
+            return Ok(0);
+        }
         // Sections that begin under a broken one look younger than everything.
         self.latest()?;
         // In this order: a reader that passed its barrier has its slot's store visible, or finds what was unlinked no more.
         let watermark = self.writer.barriers.watermark();
-        // A death is learned where it lets something go: for all that waits, or for the oldest.
-        let matters = if most == usize::MAX { self.blocks().youngest() } else { oldest };
-        let scan = self.scan(watermark, matters);
+        // A death is learned where it lets something go.
+        let scan = self.scan(watermark, self.blocks().youngest());
         let mut freed = 0;
-        while freed < most {
-            let Some((at, stamp)) = self.derived(self.blocks().oldest())? else { break };
+        while let Some((at, stamp)) = self.derived(self.blocks().oldest())? {
             if !scan.frees(stamp, watermark) {
                 break;
             }
             self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
             freed += 1;
         }
+        self.writer.sweep.owes = self.writer.sweep.owes.saturating_sub(freed);
         Ok(freed)
     }
 
@@ -59,12 +59,13 @@ impl Turn<'_> {
 
     /// Looks at all slots. Of those that hold back what is stamped `matters` it learns whether their readers live.
     ///
-    /// It asks no more than [`WORTH`] allows, since others wait for the turn; the next one goes on where this one stopped. Who is
+    /// It asks no more than [`WORTH`] and [`LIMIT`] allow, since others wait for the turn; the next one goes on where this one stopped. Who is
     /// not asked counts as alive.
     fn scan(&mut self, watermark: u64, matters: u64) -> Scan {
         let first = self.writer.next_asked;
         let inner = self.writer.region().inner();
         let (mut left, mut next) = (WORTH, None);
+        let mut begun = None;
         let mut all = Scan::EMPTY;
         if broken(Mutant::NoSlots) {
             return all;
@@ -73,6 +74,9 @@ impl Turn<'_> {
             let one = Scan::of(inner.slots.word(slot_at(index)));
             // The lock is asked only where the answer matters, and after the slot was loaded.
             if !one.frees(matters, watermark) {
+                if left > 0 && begun.get_or_insert_with(Instant::now).elapsed() > LIMIT {
+                    left = 0;
+                }
                 if left == 0 {
                     next = next.or(Some(index));
                 } else if clear_if_dead(inner, index) {
@@ -112,7 +116,7 @@ impl Turn<'_> {
 ///
 /// The slot's lock is held meanwhile, so no new reader has the slot: its section can't be cleared. What the kernel refuses to
 /// answer is no death.
-fn clear_if_dead(inner: &Inner, index: usize) -> bool {
+pub(crate) fn clear_if_dead(inner: &Inner, index: usize) -> bool {
     #[cfg(feature = "testing")]
     if broken(Mutant::EarlyDeath) && early::is_known(index) {
         return true;
@@ -120,12 +124,16 @@ fn clear_if_dead(inner: &Inner, index: usize) -> bool {
     if SlotLock::is_held(&inner.slots_file, index).unwrap_or(true) {
         return false;
     }
-    let Ok(Some(lock)) = SlotLock::try_take(&inner.slots_file, index) else { return false };
-    if !inner.has_its_files() {
+    let cleared = SlotLock::while_free(&inner.slots_file, index, || {
+        let is_right = inner.has_its_files();
+        if is_right {
+            slots::leave(inner.slots.word(slot_at(index)));
+        }
+        is_right
+    });
+    if !matches!(cleared, Ok(Some(true))) {
         return false;
     }
-    slots::leave(inner.slots.word(slot_at(index)));
-    drop(lock);
     #[cfg(feature = "testing")]
     early::know(index);
     true

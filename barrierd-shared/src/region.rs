@@ -115,6 +115,8 @@ impl Options {
 ///   a writer out. It can
 ///   keep garbage from being freed, deny slots to other readers, and, by overwriting *other readers'* slots, let these read blocks
 ///   that have been used again: any bytes are a value of what they read, so they get a wrong value, nothing worse.
+/// - Whoever may make files in a region's directory before its owner does, as anybody in `/dev/shm`, makes the region: `create` says that
+///   it is there, and `open` believes it, whoever [owns](Self::owner) it. Use a directory of your own, or compare.
 /// - Whoever may write to a file may cut it, and an access to what is gone raises SIGBUS in every participant, as with any
 ///   mapped file. *The slots file is one that a member of the group may write to, so it can end every participant so.* A region in memory
 ///   ([`create_in_memory`](Self::create_in_memory)) is sealed against that: take it where readers are not trusted.
@@ -124,10 +126,11 @@ impl Options {
 /// The child has the mapping, and may read what it had found before as long as it lives on in the parent's section. Its
 /// copies of the parent's readers and writers refuse to work: it makes its own, by the region that it inherits.
 ///
-/// A fork by the C library waits for joins of other threads, and they for it, so that no child keeps a dead parent's
-/// slot alive. A fork by a system call of one's own, or by `_Fork`, does not: in a program with other threads that join at that
-/// moment the child may inherit a lock. If the parent then dies in a turn, all writers wait (`WriteError::Busy`) until the child ends
-/// or calls `exec`; garbage waits for a dead reader's slot in the same way.
+/// A fork by the C library waits for joins of other threads, and they for it, for a while, so that no child keeps a dead parent's
+/// slot alive. A join that a fork came into all the same (by a system call of one's own, or by `_Fork`) notices that and takes another
+/// slot; the child keeps that one until it ends or calls `exec`. It can't notice it without `/proc/thread-self/pagemap`, nor after a
+/// change of user: then, if the parent dies in a turn, all writers wait (`WriteError::Busy`) for the child; garbage waits for a
+/// dead reader's slot in the same way.
 #[derive(Clone)]
 pub struct Region(Arc<Inner>);
 
@@ -201,6 +204,23 @@ impl Region {
     /// A [`RegionError`], which names what is wrong with it.
     pub fn open(path: impl AsRef<Path>) -> Result<Region, RegionError> {
         files::open(path.as_ref(), Use::Write).map(Region::of)
+    }
+
+    /// Opens the region at `path`, for readers and writers, or makes it if there is nothing. One that is there keeps its own options.
+    ///
+    /// # Errors
+    ///
+    /// A [`RegionError`], which names what is wrong with it.
+    pub fn open_or_create(path: impl AsRef<Path>, options: Options) -> Result<Region, RegionError> {
+        let path = path.as_ref();
+        match Region::open(path) {
+            // Another one may make it at this moment.
+            Err(RegionError::NotFound { .. }) => match Region::create(path, options) {
+                Err(RegionError::Exists { .. }) => Region::open(path),
+                made => made,
+            },
+            opened => opened,
+        }
     }
 
     /// Opens the region at `path`, for readers alone: its data is mapped read-only, and no right to write it is needed.

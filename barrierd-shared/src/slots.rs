@@ -15,26 +15,27 @@ pub(crate) const NOBODY: u64 = u64::MAX;
 /// Its reader has not pinned yet: evidence for none.
 pub(crate) const TAKEN: u64 = IDLE;
 
-/// Opens a section: two loads' worth of order and a plain store. `barrierd_shared_pin` of the C header is the same in C, and
-/// `barrierd_shared_unpin` is [`unpin`].
+/// Opens a section: two loads' worth of order and a plain store. Returns what it has stored. `barrierd_shared_pin` of the C header
+/// is the same in C, and `barrierd_shared_unpin` is [`unpin`], except that it loads the stamp from the slot.
 #[inline]
-pub(crate) fn pin(latest: &AtomicU64, slot: &AtomicU64) {
+pub(crate) fn pin(latest: &AtomicU64, slot: &AtomicU64) -> u64 {
     // Acquire in effect (the data may be mapped read-only, where only Relaxed loads are promised): pairs with the Release
     // store of `latest` in `stamp`, so that from here on this thread sees all that was unlinked before that stamp.
-    let stamp = latest.load(Ordering::Relaxed);
+    let stamp = latest.load(Ordering::Relaxed) & !IDLE;
     fence(Ordering::Acquire);
     // Release: for whoever finds it there (`Scan::of`, Acquire), all earlier sections have ended.
-    slot.store(stamp & !IDLE, Ordering::Release);
+    slot.store(stamp, Ordering::Release);
     // The section's loads stay behind the store in program order. The CPU may still swap them: that is what the barrier of
     // step 1 is for.
     compiler_fence(Ordering::SeqCst);
+    stamp
 }
 
-/// Closes it; the stamp stays.
+/// Closes the section that `pin` has opened with this stamp, which stays.
 #[inline]
-pub(crate) fn unpin(slot: &AtomicU64) {
+pub(crate) fn unpin(slot: &AtomicU64, stamp: u64) {
     // Release: pairs with the Acquire load in `Scan::of` (step 3).
-    slot.store(slot.load(Ordering::Relaxed) | IDLE, Ordering::Release);
+    slot.store(stamp | IDLE, Ordering::Release);
 }
 
 /// Takes the slot for a new reader, whose lock is held: before its first `pin`.
@@ -107,6 +108,11 @@ impl Scan {
         Scan { seen: self.seen.min(other.seen), oldest: self.oldest.min(other.oldest) }
     }
 
+    /// Returns the latest stamp of those that it frees, none later than `last`.
+    pub(crate) fn bound(self, watermark: u64, last: u64) -> u64 {
+        watermark.saturating_sub(1).max(self.seen).min(self.oldest).min(last)
+    }
+
     /// Returns whether what was stamped `stamp` has no reader: the barrier for it has passed (`watermark`, of the daemon,
     /// strictly above), or each reader has shown that it has seen it; and no open section is older.
     pub(crate) fn frees(self, stamp: u64, watermark: u64) -> bool {
@@ -139,11 +145,11 @@ mod tests {
         assert!(!Scan::of(&slot).frees(unlinked, 0), "it has shown nothing");
         assert!(Scan::of(&slot).frees(unlinked, unlinked + 1), "the barrier has passed");
         assert!(!Scan::of(&slot).frees(unlinked, unlinked), "strictly");
-        pin(&latest, &slot);
+        let pinned = pin(&latest, &slot);
         assert!(Scan::of(&slot).frees(unlinked, 0), "it pinned after the unlink");
         let later = stamp(&latest, || 20).expect("in time");
         assert!(!Scan::of(&slot).frees(later, u64::MAX), "its section is older");
-        unpin(&slot);
+        unpin(&slot, pinned);
         assert!(!Scan::of(&slot).frees(later, 0), "idle, and has not seen it");
         assert!(Scan::of(&slot).frees(later, later + 1));
         leave(&slot);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use barrierd_client::clock;
 
+use crate::any;
 use crate::blocks::Blocks;
 use crate::error::RegionError;
 use crate::files::{self, Inner, Use};
@@ -48,6 +49,33 @@ pub struct Stats {
     /// The slots that have a living writer, and that of a dead one whose turn nobody has completed or undone yet; where this
     /// process may not read the writers' file, all that had one.
     pub writers: Vec<WriterStats>,
+    /// What lies at roots and looks like a [`SharedMap`](crate::SharedMap). Cells and other structures are not told apart.
+    pub maps: Vec<MapStats>,
+}
+
+/// A map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MapStats {
+    /// Its root.
+    pub root: usize,
+    /// Bytes of a key.
+    pub key_bytes: u64,
+    /// Bytes of a value.
+    pub value_bytes: u64,
+    /// Whether those who made it have stated a [schema](crate::SharedMap::schema).
+    pub has_schema: bool,
+    /// How many entries there are.
+    pub entries: u64,
+    /// How many buckets there are.
+    pub buckets: u64,
+    /// The blocks of its entries, of its buckets, and of itself.
+    pub blocks: u64,
+    /// Their bytes, with headers.
+    pub bytes: u64,
+    /// Whether entries of a table that was cleared are still being taken away, by the next writers' calls; they are not in these
+    /// figures.
+    pub clearing: bool,
 }
 
 /// A reader.
@@ -145,6 +173,7 @@ impl Stats {
             readers: readers.collect(),
             writer_slots: inner.writers,
             writers: writers.collect(),
+            maps: any::maps(&inner.data),
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn broken(_: Mutant) -> bool {
 #[cfg(feature = "testing")]
 pub(crate) use testing::broken;
 
-/// Where a test may come between a reader's loads.
+/// Where a test may come between two loads.
 #[cfg(not(feature = "testing"))]
 #[inline]
 pub(crate) fn pause() {}
@@ -73,6 +73,10 @@ pub enum Mutant {
     EarlyCut = 8,
     /// A reader that has not found a key believes it, though its bucket may have been split meanwhile.
     TrustedMiss = 9,
+    /// A look at the slots is believed for what was unlinked while it was under way.
+    LateBound = 10,
+    /// A stretch of free memory is divided from its beginning to its end.
+    ForwardJoin = 11,
 }
 
 /// How tests kill and break.
@@ -87,13 +91,27 @@ pub mod testing {
 
     static BROKEN: AtomicU8 = AtomicU8::new(0);
 
+    type Action = Box<dyn FnOnce()>;
+
     thread_local! {
         static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
         static DEAD: Cell<bool> = const { Cell::new(false) };
-        static PAUSE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+        static PAUSE: Cell<Option<Action>> = const { Cell::new(None) };
+        static AT: Cell<Option<(u64, Action)>> = const { Cell::new(None) };
     }
 
-    /// Does `what`, once, when this thread has looked up next which buckets a map has, and has not looked at any.
+    /// Does `what`, once, before this thread's `steps`-th store from now (from 0).
+    pub fn at_step(steps: u64, what: impl FnOnce() + 'static) {
+        AT.set(Some((steps, Box::new(what))));
+    }
+
+    /// Forgets what [`at_step`] was told. Returns whether it was not done.
+    pub fn never_came() -> bool {
+        AT.take().is_some()
+    }
+
+    /// Does `what`, once, when this thread has looked up next which buckets a map has, and has not looked at any; or when it is
+    /// about to look up where the blocks end, to walk along them.
     pub fn at_pause(what: impl FnOnce() + 'static) {
         PAUSE.set(Some(Box::new(what)));
     }
@@ -130,6 +148,11 @@ pub mod testing {
     }
 
     pub(crate) fn step() {
+        match AT.take() {
+            Some((0, what)) => what(),
+            Some((left, what)) => AT.set(Some((left - 1, what))),
+            None => {}
+        }
         match LEFT.get() {
             None => {}
             Some(0) if !DEAD.get() => {

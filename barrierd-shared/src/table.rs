@@ -17,11 +17,10 @@
 
 use std::sync::atomic::AtomicU64;
 
-use crate::blocks::Corrupt;
-use crate::change::Turn;
+use crate::blocks::{Corrupt, HEADER};
+use crate::change::{Fresh, Turn};
 use crate::error::WriteError;
 use crate::hash::{hash, seed};
-use crate::share::sealed::Sealed;
 use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View, Word};
 use crate::steps::{Mutant, broken, pause};
 
@@ -32,15 +31,39 @@ const _: () = assert!(FIRST == FIRST_LEN as u64);
 const SEGMENTS: usize = 32;
 /// The most buckets.
 const MOST: u64 = FIRST << (SEGMENTS - 1);
-/// Fewer bytes than any entry takes: so no list has more entries than the region has bytes by this.
-const LEAST: u64 = 32;
+/// Keys and values are shorter than this.
+pub(crate) const LONGEST: u64 = 1 << 20;
+/// The lowest bits of a map's kind, if it has no schema.
+pub(crate) const MAP: u64 = 0x70_616d;
+
+/// Returns what a map's kind says of its keys' and values' sizes.
+pub(crate) const fn sizes(key: u64, value: u64) -> u64 {
+    key << 44 | value << 24
+}
+
+/// What a table shows of itself, for people: nothing keeps it, nor its numbers, from changing meanwhile.
+pub(crate) struct Seen {
+    pub(crate) key: u64,
+    pub(crate) value: u64,
+    pub(crate) schema: bool,
+    pub(crate) entries: u64,
+    pub(crate) buckets: u64,
+    /// Bytes of each segment.
+    pub(crate) segments: Vec<u64>,
+    /// Itself, and the one that is kept for `clear`.
+    pub(crate) tables: u64,
+    pub(crate) clearing: bool,
+}
+
+/// A hash has fewer homes than this, however often buckets are split.
+const HOMES: usize = 64;
 
 /// An entry.
 #[repr(C)]
 pub(crate) struct Node<K, V> {
-    hash: Field<u64>,
-    next: SharedAtomic<Node<K, V>>,
-    key: Field<K>,
+    pub(crate) hash: Field<u64>,
+    pub(crate) next: SharedAtomic<Node<K, V>>,
+    pub(crate) key: Field<K>,
     pub(crate) value: Field<V>,
 }
 
@@ -61,11 +84,14 @@ pub(crate) struct Table<K, V> {
     /// How many buckets have lists that end.
     cut: Word,
     /// How many buckets to begin with.
-    wanted: Field<u64>,
+    wanted: Word,
     /// The table before this one, from which entries are still taken away.
     before: SharedAtomic<Table<K, V>>,
     /// How many of its buckets are empty, once it is such a one.
     drained: Word,
+    /// The table that comes after this one, so that a full region's map can be cleared. No reader looks at it. A table with
+    /// entries has one.
+    spare: SharedAtomic<Table<K, V>>,
 }
 
 // SAFETY: fields, links, words and arrays of them, all whole words.
@@ -105,18 +131,56 @@ pub(crate) type Place<'v, K, V> = (&'v SharedAtomic<Node<K, V>>, Option<SharedRe
 impl<K: Plain, V: Plain> Table<K, V> {
     const KIND: u64 = {
         let (key, value) = (size_of::<K>() as u64, size_of::<V>() as u64);
-        assert!(key < 1 << 20 && value < 1 << 20, "keys and values are smaller than 1 MiB");
-        key << 44 | value << 24 | 0x70_616d
+        assert!(key < LONGEST && value < LONGEST, "keys and values are smaller than 1 MiB");
+        sizes(key, value) | MAP
     };
 
+    /// Returns what the table shows, if it looks like one, whatever its types are. `len` is the region's.
+    pub(crate) fn seen(&self, len: u64) -> Option<Seen> {
+        let (kind, buckets, wanted) = (self.kind.get(), self.buckets.get(), self.wanted.get());
+        if buckets == 0 || buckets > len / 8 || !(FIRST..=MOST).contains(&wanted) {
+            return None;
+        }
+        let there = self.segments.iter().take_while(|segment| !segment.link().is_null()).count();
+        let ends = self.segments.iter().skip(there).all(|segment| segment.link().is_null());
+        let bytes = |index: usize| (FIRST << index >> usize::from(index > 0)) * 8;
+        let seen = Seen {
+            key: kind >> 44,
+            value: kind >> 24 & (LONGEST - 1),
+            schema: kind & 0xff_ffff != MAP,
+            entries: self.len.get(),
+            buckets,
+            segments: (0..there).map(bytes).collect(),
+            tables: 1 + u64::from(!self.lacks_spare()),
+            clearing: !self.before.link().is_null(),
+        };
+        (ends && there > segment(buckets - 1).0).then_some(seen)
+    }
+
+    /// `more` is what the types alone don't say: see `SharedMap::schema`, and `any.rs`.
     #[inline]
-    pub(crate) fn is_right(&self) -> bool {
-        self.kind.get() == Self::KIND
+    pub(crate) fn is_right(&self, more: u64) -> bool {
+        self.kind.get() == Self::KIND ^ more
+    }
+
+    /// Returns what stands where a map's kind does, for a message.
+    pub(crate) fn kind(&self) -> u64 {
+        self.kind.get()
     }
 
     #[inline]
     pub(crate) fn hash(&self, key: K) -> u64 {
         hash(key, self.seed.get())
+    }
+
+    pub(crate) fn seed(&self) -> [u64; 2] {
+        self.seed.get()
+    }
+
+    /// Returns how many entries the region has room for: no list is longer, nor is any number of entries that are there at once
+    /// larger.
+    pub(crate) fn most(view: &impl View) -> u64 {
+        view.map().len() / (size_of::<Node<K, V>>() as u64 + HEADER)
     }
 
     /// Returns the number of buckets. A broken word says that there are none.
@@ -144,18 +208,28 @@ impl<K: Plain, V: Plain> Table<K, V> {
         view: &'v impl View,
         key: K,
     ) -> Option<SharedRef<'v, Node<K, V>>> {
-        let hash = self.hash(key);
-        let mut left = view.map().len() / LEAST;
+        self.find_by(view, self.hash(key), |node| node.key.is(key))
+    }
+
+    /// Returns the entry of this hash that `is` is true of.
+    #[inline]
+    pub(crate) fn find_by<'v>(
+        &self,
+        view: &'v impl View,
+        hash: u64,
+        is: impl Fn(SharedRef<'v, Node<K, V>>) -> bool,
+    ) -> Option<SharedRef<'v, Node<K, V>>> {
         let mut buckets = self.buckets(view);
-        loop {
+        for _ in 0..HOMES {
             pause();
             if buckets == 0 {
                 return None;
             }
             let own = home(hash, buckets);
+            let mut left = Self::most(view);
             let mut at = view.load(self.bucket(view, own)?);
             while let Some(node) = at {
-                if node.hash.get() == hash && node.key.is(key) {
+                if node.hash.get() == hash && is(node) {
                     return Some(node);
                 }
                 left = left.checked_sub(1)?;
@@ -163,21 +237,25 @@ impl<K: Plain, V: Plain> Table<K, V> {
             }
             // The end may be a cut. Whoever sees that sees the number that was stored before it.
             buckets = self.buckets(view);
-            left = left.checked_sub(1)?;
             if buckets == 0 || home(hash, buckets) == own || broken(Mutant::TrustedMiss) {
                 return None;
             }
         }
+        None
     }
 
-    /// Appends the entries that belonged to `bucket` when there were `then` buckets. What is there all the time is found once.
-    pub(crate) fn collect(
+    /// Collects what `entry` makes of the entries that belonged to `bucket` when there were `then` buckets. What is there all the
+    /// time is found once.
+    pub(crate) fn collect<'v, R>(
         &self,
-        view: &impl View,
+        view: &'v impl View,
         (bucket, then): (u64, u64),
         left: &mut u64,
-        into: &mut Vec<(K, V)>,
+        into: &mut Vec<R>,
+        entry: impl Fn(SharedRef<'v, Node<K, V>>) -> Option<R>,
     ) -> Option<()> {
+        // In a list that goes round, memory must not grow without end.
+        let most = Self::most(view);
         loop {
             into.clear();
             let now = self.buckets(view);
@@ -187,10 +265,14 @@ impl<K: Plain, V: Plain> Table<K, V> {
             let split = (bucket % step as u64..now).step_by(step);
             let split = split.filter(|&one| one >= then && home(one, then) == bucket);
             for one in std::iter::once(bucket).chain(split) {
+                *left = left.checked_sub(1)?;
                 let mut at = view.load(self.bucket(view, one)?);
                 while let Some(node) = at {
                     if home(node.hash.get(), now) == one {
-                        into.push((node.key.get(), node.value.get()));
+                        if into.len() as u64 > most {
+                            return None;
+                        }
+                        into.push(entry(node)?);
                     }
                     *left = left.checked_sub(1)?;
                     at = view.load(&node.get().next);
@@ -203,18 +285,18 @@ impl<K: Plain, V: Plain> Table<K, V> {
         }
     }
 
-    /// Returns the link that leads to a key's entry, and the entry; or the link where it belongs.
+    /// Returns the link that leads to the entry of this hash that `is` is true of, and the entry; or the link where it belongs.
     pub(crate) fn place<'t>(
         &self,
         turn: &'t Turn<'_>,
         hash: u64,
-        key: K,
+        is: impl Fn(SharedRef<'t, Node<K, V>>) -> bool,
     ) -> Result<Place<'t, K, V>, WriteError> {
         let mut before = None;
         let own = home(hash, self.buckets(turn));
         self.walk(turn, own, |link, node| {
             let found = node.hash.get();
-            if found == hash && node.key.is(key) {
+            if found == hash && is(node) {
                 return Some((link, Some(node)));
             }
             // Before all of the same hash: an iteration that is there does not meet it again.
@@ -237,7 +319,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
     ) -> Result<Walked<'t, R, K, V>, WriteError> {
         let broken = |what| corrupt(self.buckets.word(), turn, what);
         let mut link = self.bucket(turn, bucket).ok_or_else(|| broken("a map's buckets"))?;
-        for _ in 0..Sealed::map(turn).len() / LEAST {
+        for _ in 0..=Self::most(turn) {
             let Some(node) = turn.load(link) else { return Ok((None, link)) };
             if let Some(found) = visit(link, node) {
                 return Ok((Some(found), link));
@@ -258,18 +340,61 @@ impl<K: Plain, V: Plain> Table<K, V> {
         Ok(self.walk(turn, bucket, |_, node| has(node))?.1)
     }
 
-    /// Makes a new table, behind a link, which leads to the table before it or nowhere.
+    /// Allocates a table of a kind, without buckets.
+    fn fresh<'t>(
+        turn: &'t Turn<'_>,
+        kind: u64,
+        wanted: u64,
+    ) -> Result<Fresh<'t, Self>, WriteError> {
+        let fresh = turn.alloc::<Table<K, V>>()?;
+        fresh.write(|table| &table.kind, kind);
+        fresh.write(|table| &table.seed, seed());
+        turn.store(&fresh.wanted, wanted.clamp(FIRST, MOST))?;
+        Ok(fresh)
+    }
+
+    /// Makes a table behind a link, unless one is there that has got no buckets for want of room.
     pub(crate) fn make<'t>(
         turn: &'t Turn<'_>,
         root: &SharedAtomic<Table<K, V>>,
         wanted: u64,
+        more: u64,
     ) -> Result<SharedRef<'t, Table<K, V>>, WriteError> {
-        let fresh = turn.alloc::<Table<K, V>>()?;
-        fresh.write(|table| &table.kind, Self::KIND);
-        fresh.write(|table| &table.seed, seed());
-        fresh.write(|table| &table.wanted, wanted.clamp(FIRST, MOST));
-        fresh.lead(|table| &table.before, root.link());
-        turn.put(root, fresh)
+        match turn.load(root) {
+            Some(table) => Ok(table),
+            None => turn.put(root, Self::fresh(turn, Self::KIND ^ more, wanted)?),
+        }
+    }
+
+    /// Returns whether there is no table to come after this one.
+    pub(crate) fn lacks_spare(&self) -> bool {
+        self.spare.link().is_null()
+    }
+
+    /// Returns the table to come after this one. It is made if there is none, which whoever inserts an entry does first.
+    pub(crate) fn keep_spare<'t>(
+        &self,
+        turn: &'t Turn<'_>,
+    ) -> Result<SharedRef<'t, Table<K, V>>, WriteError> {
+        let kind = self.kind.get();
+        match turn.load(&self.spare) {
+            None => turn.put(&self.spare, Self::fresh(turn, kind, FIRST)?),
+            Some(spare) if spare.kind.get() == kind => Ok(spare),
+            Some(_) => Err(corrupt(self.spare.word(), turn, "a map's next table")),
+        }
+    }
+
+    /// Puts the spare table in the place of this one, which the root leads to: no memory is needed. `drain` follows.
+    pub(crate) fn swap(
+        &self,
+        turn: &Turn<'_>,
+        root: &SharedAtomic<Table<K, V>>,
+        wanted: u64,
+    ) -> Result<(), WriteError> {
+        let spare = self.keep_spare(turn)?;
+        turn.store(&spare.wanted, wanted.clamp(FIRST, MOST))?;
+        turn.set(&spare.before, root.link())?;
+        turn.set(root, spare.link())
     }
 
     /// Gives a table that was made its buckets, as many as were wanted or as there is room for.
@@ -314,8 +439,11 @@ impl<K: Plain, V: Plain> Table<K, V> {
         if self.len.get() <= buckets || buckets >= MOST {
             return Ok(());
         }
-        let (index, first) = segment(buckets);
         let corrupt = || corrupt(self.buckets.word(), turn, "a map's buckets");
+        if buckets == 0 {
+            return Err(corrupt());
+        }
+        let (index, first) = segment(buckets);
         let link = self.segments.get(index).ok_or_else(corrupt)?;
         if link.link().is_null() {
             // Bytes that are not cleared: a bucket is stored before it counts.
@@ -340,7 +468,7 @@ impl<K: Plain, V: Plain> Table<K, V> {
         turn: &'t Turn<'_>,
         (hash, key, value): (u64, K, V),
         next: Link<Node<K, V>>,
-    ) -> Result<crate::change::Fresh<'t, Node<K, V>>, WriteError> {
+    ) -> Result<Fresh<'t, Node<K, V>>, WriteError> {
         let fresh = turn.alloc::<Node<K, V>>()?;
         fresh.write(|node| &node.hash, hash);
         fresh.write(|node| &node.key, key);
@@ -353,10 +481,16 @@ impl<K: Plain, V: Plain> Table<K, V> {
     pub(crate) fn drain(&self, turn: &Turn<'_>, most: u64) -> Result<bool, WriteError> {
         let Some(old) = turn.load(&self.before) else { return Ok(true) };
         let old = old.get();
+        // Its successor has taken its place, and is nobody's spare any more.
+        turn.set(&old.spare, Link::NULL)?;
         let corrupt = || corrupt(old.buckets.word(), turn, "a map's buckets");
         let mut left = most;
-        while old.drained.get() < old.buckets(turn) {
-            let link = old.bucket(turn, old.drained.get()).ok_or_else(corrupt)?;
+        let mut drained = old.drained.get();
+        while drained < old.buckets(turn) {
+            if left == 0 {
+                return Ok(false);
+            }
+            let link = old.bucket(turn, drained).ok_or_else(corrupt)?;
             while let Some(node) = turn.load(link) {
                 if left == 0 {
                     return Ok(false);
@@ -364,7 +498,8 @@ impl<K: Plain, V: Plain> Table<K, V> {
                 turn.remove(link, node.next.link())?;
                 left -= 1;
             }
-            turn.store(&old.drained, old.drained.get() + 1)?;
+            drained += 1;
+            turn.store(&old.drained, drained)?;
             left = left.saturating_sub(1);
         }
         for segment in old.segments.iter().filter(|segment| !segment.link().is_null()) {

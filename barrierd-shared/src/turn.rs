@@ -32,16 +32,18 @@ pub(crate) struct Taken {
     pub(crate) dirty: bool,
 }
 
-/// Takes the turn for writer `me`, which has none; `Err` is the writer that still had it at `deadline`.
+/// Takes the turn for writer `me`, which has none; `Err` is the writer that still had it at `deadline`, which is asked for only
+/// where there is something to wait for.
 ///
 /// `is_dead` says whether a writer's lock is free. A turn that stands in the name of `me` was its predecessor's in the slot.
 pub(crate) fn take(
     turn: &AtomicU64,
     me: usize,
-    deadline: Instant,
+    deadline: impl FnOnce() -> Instant,
     is_dead: impl Fn(usize) -> bool,
 ) -> Result<Taken, usize> {
     let mut rounds = 0_u32;
+    let (mut deadline, mut until) = (Some(deadline), None);
     // Who had it when it was last seen in somebody's hand.
     let mut last = me;
     loop {
@@ -67,7 +69,10 @@ pub(crate) fn take(
             std::hint::spin_loop();
             continue;
         }
-        if Instant::now() >= deadline {
+        if let Some(deadline) = deadline.take() {
+            until = Some(deadline());
+        }
+        if until.is_none_or(|until| Instant::now() >= until) {
             return Err(last);
         }
         thread::sleep(SLEEP);
@@ -90,31 +95,40 @@ mod tests {
     #[test]
     fn a_turn_is_taken_from_the_dead_and_from_ones_own_predecessor() {
         let (word, now) = (AtomicU64::new(0), Instant::now());
-        assert_eq!(take(&word, 3, now, |_| false), Ok(Taken { dirty: false }));
-        assert_eq!(take(&word, 4, now, |_| false), Err(3));
-        assert_eq!(take(&word, 4, now, |dead| dead == 3), Ok(Taken { dirty: true }));
-        assert_eq!(take(&word, 4, now, |_| false), Ok(Taken { dirty: true }), "its predecessor's");
+        assert_eq!(take(&word, 3, || now, |_| false), Ok(Taken { dirty: false }));
+        assert_eq!(take(&word, 4, || now, |_| false), Err(3));
+        assert_eq!(take(&word, 4, || now, |dead| dead == 3), Ok(Taken { dirty: true }));
+        assert_eq!(
+            take(&word, 4, || now, |_| false),
+            Ok(Taken { dirty: true }),
+            "its predecessor's"
+        );
         leave(&word, true);
-        assert_eq!(take(&word, 5, now, |_| false), Ok(Taken { dirty: true }), "left half done");
+        assert_eq!(take(&word, 5, || now, |_| false), Ok(Taken { dirty: true }), "left half done");
         leave(&word, false);
-        assert_eq!(take(&word, 5, now, |_| false), Ok(Taken { dirty: false }));
+        assert_eq!(take(&word, 5, || now, |_| false), Ok(Taken { dirty: false }));
         assert_eq!(holder(word.load(Ordering::Relaxed)), Some(5));
     }
 
     #[test]
     fn a_turn_that_was_begun_since_is_not_taken() {
         let (word, now) = (AtomicU64::new(0), Instant::now());
-        take(&word, 1, now, |_| false).expect("free");
+        take(&word, 1, || now, |_| false).expect("free");
         // The answer "dead" was for the turn before: the holder has left it and taken another since.
         let begins_anew = std::cell::Cell::new(true);
-        let taken = take(&word, 2, now, |_| {
-            if begins_anew.replace(false) {
-                leave(&word, false);
-                take(&word, 1, now, |_| false).expect("free");
-                return true;
-            }
-            false
-        });
+        let taken = take(
+            &word,
+            2,
+            || now,
+            |_| {
+                if begins_anew.replace(false) {
+                    leave(&word, false);
+                    take(&word, 1, || now, |_| false).expect("free");
+                    return true;
+                }
+                false
+            },
+        );
         assert_eq!(taken, Err(1));
     }
 
@@ -122,11 +136,16 @@ mod tests {
     fn a_word_that_changes_whenever_it_was_read_keeps_nobody_beyond_the_deadline() {
         let (word, now) = (AtomicU64::new(1 + 1), Instant::now());
         // Between the load and the exchange, each time.
-        let taken = take(&word, 2, now, |holder| {
-            assert_eq!(holder, 1);
-            word.fetch_add(COUNT, Ordering::Relaxed);
-            true
-        });
+        let taken = take(
+            &word,
+            2,
+            || now,
+            |holder| {
+                assert_eq!(holder, 1);
+                word.fetch_add(COUNT, Ordering::Relaxed);
+                true
+            },
+        );
         assert_eq!(taken, Err(1));
     }
 }

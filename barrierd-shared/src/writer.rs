@@ -20,12 +20,11 @@ use crate::lock::SlotLock;
 use crate::region::Region;
 use crate::source::{Barriers, Source};
 use crate::steps::is_dead;
+use crate::sweep::Sweep;
 use crate::turn;
 
-/// Turns between two scans of a writer's own accord.
-const PACE: u32 = 16;
-/// Blocks that such a scan frees at most.
-const BATCH: usize = 64;
+/// Memory that was never used is touched so far ahead of its use, and again when half of that is used.
+const AHEAD: u64 = 1 << 18;
 /// Between two looks at a reader that holds something back.
 const NAP: Duration = Duration::from_millis(1);
 
@@ -75,7 +74,10 @@ pub struct Writer {
     index: usize,
     process: Process,
     patience: Duration,
-    turns: u32,
+    /// What it knows of the slots.
+    pub(crate) sweep: Sweep,
+    /// How far this process has touched what was never used.
+    touched: u64,
     /// The slot that the next scan asks first whether its reader lives.
     pub(crate) next_asked: usize,
     // Dropped last but the region: by then this writer stores nothing more.
@@ -114,7 +116,8 @@ impl Writer {
             index,
             process,
             patience: options.patience,
-            turns: 0,
+            sweep: Sweep::default(),
+            touched: 0,
             next_asked: 0,
             _lock: lock,
             region,
@@ -135,7 +138,8 @@ impl Writer {
     /// [`WriteError::Busy`] if another writer, which lives, keeps the turn for longer than this one waits;
     /// [`WriteError::Forked`], [`WriteError::Corrupt`].
     pub fn turn(&mut self) -> Result<Turn<'_>, WriteError> {
-        self.turn_by(after(self.patience))
+        let patience = self.patience;
+        self.tidy_turn(|| after(patience))
     }
 
     /// The same, with a deadline for the wait.
@@ -144,16 +148,33 @@ impl Writer {
     ///
     /// As for [`turn`](Self::turn).
     pub fn turn_by(&mut self, deadline: Instant) -> Result<Turn<'_>, WriteError> {
+        self.tidy_turn(|| deadline)
+    }
+
+    fn tidy_turn(&mut self, deadline: impl FnOnce() -> Instant) -> Result<Turn<'_>, WriteError> {
+        // Before the turn, since others wait for its end.
+        let begins = self.sweep.begins() && self.blocks().waits();
+        let watermark = begins.then(|| self.barriers.watermark());
+        self.touch_ahead();
+        self.hand.joined.turn();
         let mut turn = self.plain_turn(deadline)?;
-        turn.writer.turns += 1;
-        if turn.writer.turns >= PACE {
-            turn.writer.turns = 0;
-            turn.reclaim_some(BATCH)?;
-        }
+        turn.tidy(watermark)?;
         Ok(turn)
     }
 
-    fn plain_turn(&mut self, deadline: Instant) -> Result<Turn<'_>, WriteError> {
+    /// Has the kernel map what will be used next: a turn would otherwise wait for that, page by page.
+    fn touch_ahead(&mut self) {
+        let (data, top) = (&self.region.inner().data, self.blocks().top());
+        if top + AHEAD / 2 <= self.touched || self.touched >= data.len() {
+            return;
+        }
+        let to = (top + AHEAD).min(data.len());
+        // Where the kernel does not know how, turns wait.
+        let done = data.touch(top.max(self.touched), to);
+        self.touched = if done { to } else { u64::MAX };
+    }
+
+    fn plain_turn(&mut self, deadline: impl FnOnce() -> Instant) -> Result<Turn<'_>, WriteError> {
         if !self.process.is_current() {
             return Err(WriteError::Forked);
         }
@@ -185,7 +206,8 @@ impl Writer {
     ///
     /// As for [`turn`](Self::turn).
     pub fn flush(&mut self) -> Result<usize, WriteError> {
-        self.plain_turn(after(self.patience))?.reclaim()
+        let patience = self.patience;
+        self.plain_turn(|| after(patience))?.reclaim()
     }
 
     /// Frees all that any writer had retired before this call, and waits for readers and barriers as long as `deadline` allows.
@@ -197,7 +219,7 @@ impl Writer {
     pub fn synchronize(&mut self, deadline: Instant) -> Result<(), WriteError> {
         let mut target = None;
         loop {
-            let mut turn = self.plain_turn(deadline)?;
+            let mut turn = self.plain_turn(|| deadline)?;
             // What is retired by now has this stamp or an earlier one.
             let latest = turn.latest()?;
             let target = *target.get_or_insert(latest);

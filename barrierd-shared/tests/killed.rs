@@ -2,23 +2,18 @@
 //! accounted for, and each call was made wholly or not at all.
 #![cfg(feature = "testing")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod setup;
+
 use std::time::{Duration, Instant};
 
 use barrierd_shared::testing::{Mutant, kill_at, leave_out};
 use barrierd_shared::{
-    Census, Field, Link, Options, Region, SharedAtomic, View, WriteError, Writer, WriterOptions,
-    shareable,
+    Census, Field, Link, Options, Region, SharedAtomic, View, WriteError, Writer, shareable,
 };
+use setup::{alone, no_daemon, writer_with};
 
 shareable! {
     struct Node { key: Field<u64>, next: SharedAtomic<Node>, back: SharedAtomic<Node> }
-}
-
-/// The mutants are the process's.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn region() -> Region {
@@ -26,11 +21,7 @@ fn region() -> Region {
 }
 
 fn writer(region: &Region) -> Writer {
-    region
-        .writer_with(
-            &WriterOptions::default().barrier("/nowhere/barrier").patience(Duration::from_secs(20)),
-        )
-        .expect("a slot is free")
+    writer_with(region, &no_daemon().patience(Duration::from_secs(20)))
 }
 
 /// Puts a node with `key` before the others.
@@ -203,7 +194,7 @@ fn try_all(
 
 /// A writer whose joining may be killed too.
 fn writer_of(region: &Region) -> Option<Writer> {
-    region.writer_with(&WriterOptions::default().barrier("/nowhere/barrier")).ok()
+    region.writer_with(&no_daemon()).ok()
 }
 
 #[test]

@@ -1,26 +1,19 @@
 //! Who lives: slots go with the address space, whatever its children do.
 
+mod setup;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use barrierd_shared::{
-    Held, JoinError, Options, Region, SharedCell, View, WriteError, Writer, WriterOptions,
-};
+use barrierd_shared::{Held, JoinError, Options, Region, SharedCell, View, WriteError, Writer};
+use setup::{alone, no_barriers, no_daemon, writer_with};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const CELL: SharedCell<u64> = SharedCell::at(0);
 
-/// A child of one test must not inherit what another one counts: descriptors, and memory that it may be asked for.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn writer(region: &Region) -> Writer {
-    let options = WriterOptions::default().barrier("/nowhere/barrier").membarrier(false);
-    region.writer_with(&options).expect("a slot is free")
+    writer_with(region, &no_barriers())
 }
 
 /// A child that runs `work` and is killed when this is dropped.
@@ -230,9 +223,7 @@ fn a_writer_that_dies_in_its_turn_is_followed_by_the_next_one_even_in_its_own_sl
         });
         child.says(b't');
         if writers == 2 {
-            let options = WriterOptions::default()
-                .barrier("/nowhere/barrier")
-                .patience(Duration::from_millis(5));
+            let options = no_daemon().patience(Duration::from_millis(5));
             let busy = region.writer_with(&options).expect("a slot").flush();
             assert!(matches!(busy, Err(WriteError::Busy { slot: 0, .. })), "{busy:?}");
         }

@@ -1,36 +1,20 @@
 //! Locks are taken on the region's own file and stand, or nobody joins: whatever `/proc` leads to, and whatever the file
 //! system does with a lock whose descriptor is closed.
 
+mod setup;
+
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use barrierd_shared::{JoinError, Options, Region, SharedCell, Writer, WriterOptions};
+use barrierd_shared::{JoinError, Options, Region, SharedCell, Writer};
+use setup::{child, no_barriers, writer_with};
 
 const CELL: SharedCell<u64> = SharedCell::at(0);
 
 fn writer(region: &Region) -> Writer {
-    let options = WriterOptions::default().barrier("/nowhere/barrier").membarrier(false);
-    region.writer_with(&options).expect("a slot is free")
-}
-
-/// Runs `work` in a child. Returns its exit status.
-fn child(work: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child runs `work` alone, which takes no lock that another thread of the tests may hold; glibc makes malloc
-    // usable there.
-    unsafe {
-        let pid = libc::fork();
-        assert!(pid >= 0, "fork");
-        if pid == 0 {
-            let work = std::panic::AssertUnwindSafe(work);
-            libc::_exit(std::panic::catch_unwind(work).unwrap_or(99));
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-        assert!(libc::WIFEXITED(status), "{status:#x}");
-        libc::WEXITSTATUS(status)
-    }
+    writer_with(region, &no_barriers())
 }
 
 fn is_root() -> bool {

@@ -1,17 +1,16 @@
 //! The map, beside std's, and where it grows under its readers.
 
+mod setup;
+
 use std::collections::HashMap;
 
-use barrierd_shared::{
-    Options, Reader, Region, SharedCell, SharedMap, View, WriteError, Writer, WriterOptions,
-};
+use barrierd_shared::{Options, Reader, Region, SharedCell, SharedMap, View, WriteError, Writer};
 use proptest::prelude::*;
+use setup::{no_daemon, writer_with};
 
 fn region(bytes: usize) -> (Region, Reader, Writer) {
     let region = Region::create_in_memory(Options::new(bytes).readers(4).writers(2)).expect("made");
-    let options = WriterOptions::default().barrier("/nowhere/barrier");
-    let (reader, writer) =
-        (region.reader().expect("free"), region.writer_with(&options).expect("free"));
+    let (reader, writer) = (region.reader().expect("free"), writer_with(&region, &no_daemon()));
     (region, reader, writer)
 }
 

@@ -2,27 +2,21 @@
 //! made wholly or not at all, also for `len`, and every block is accounted for.
 #![cfg(feature = "testing")]
 
+mod setup;
+
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use barrierd_shared::testing::{Mutant, kill_at, leave_out};
-use barrierd_shared::{Options, Region, SharedMap, View, WriteError, Writer, WriterOptions};
+use barrierd_shared::{Options, Region, SharedMap, View, WriteError, Writer};
+use setup::{alone, no_daemon, writer_with};
 
 const MAP: SharedMap<u64, u64> = SharedMap::at(0);
 
 type Content = BTreeMap<u64, u64>;
 type Call = fn(&mut Writer) -> Result<(), WriteError>;
 
-/// The mutants are the process's.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn writer(region: &Region) -> Writer {
-    region
-        .writer_with(&WriterOptions::default().barrier("/nowhere/barrier"))
-        .expect("a slot is free")
+    writer_with(region, &no_daemon())
 }
 
 fn insert(writer: &mut Writer, key: u64) -> Result<(), WriteError> {

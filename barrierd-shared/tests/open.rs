@@ -1,10 +1,13 @@
 //! What a region refuses, each with an error that names it.
 
+mod setup;
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use barrierd_shared::{JoinError, Options, Region, RegionError, SharedCell, WriteError};
+use setup::child;
 use tempfile::TempDir;
 
 fn made() -> (TempDir, PathBuf) {
@@ -159,23 +162,38 @@ fn a_writers_file_that_is_not_the_regions_is_refused_to_those_who_need_it() {
 fn a_region_that_cannot_be_mapped_is_not_there_at_all() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("region");
-    // SAFETY: the child limits itself, makes a region and ends; glibc makes malloc usable there.
-    let status = unsafe {
-        let pid = libc::fork();
-        assert!(pid >= 0, "fork");
-        if pid == 0 {
-            let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
-            libc::setrlimit(libc::RLIMIT_AS, &limit);
-            let made = Region::create(&path, Options::new(512 << 20));
-            libc::_exit(i32::from(!matches!(made, Err(RegionError::Io { .. }))));
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-        status
-    };
+    let status = child(|| {
+        let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
+        // SAFETY: limits the child.
+        unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
+        let made = Region::create(&path, Options::new(512 << 20));
+        i32::from(!matches!(made, Err(RegionError::Io { .. })))
+    });
     assert_eq!(status, 0, "it was to fail");
     assert_eq!(fs::read_dir(dir.path()).expect("reads").count(), 0, "and left something");
     Region::create(&path, Options::new(1 << 16)).expect("nothing is in the way");
+}
+
+#[test]
+fn what_is_there_is_opened_and_what_is_not_is_made_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    let first = Region::open_or_create(&path, Options::new(1 << 14).readers(3)).expect("made");
+    let second = Region::open_or_create(&path, Options::new(1 << 16)).expect("opened");
+    assert_eq!((first.readers(), second.readers()), (3, 3));
+    let other = dir.path().join("other");
+    fs::write(&other, [7; 9000]).expect("written");
+    let refused = Region::open_or_create(&other, Options::new(1 << 14)).expect_err("no region");
+    assert!(matches!(refused, RegionError::Foreign { .. }), "{refused}");
+    // Many at once, on nothing.
+    let path = dir.path().join("contended");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                Region::open_or_create(&path, Options::new(1 << 14)).expect("one of them made it");
+            });
+        }
+    });
 }
 
 #[test]
@@ -241,4 +259,33 @@ fn a_region_in_memory_is_opened_by_its_descriptors_and_cannot_be_cut() {
     for region in [other, reading] {
         assert_eq!(cell.get(&mut region.reader().expect("free")), Some([1, 2, 3]));
     }
+}
+
+/// Puts a copy of a file in its place, as `cp` and `mv` do.
+fn copied(file: &Path) {
+    let copy = file.with_extension("copy");
+    fs::copy(file, &copy).expect("copied");
+    fs::rename(&copy, file).expect("renamed");
+}
+
+#[test]
+fn a_copy_of_a_file_has_other_locks_and_is_refused() {
+    let (_dir, path) = made();
+    let [slots, writers] = beside(&path);
+    copied(&writers);
+    assert!(matches!(Region::open(&path).map(drop), Err(RegionError::OtherWriters)));
+    Region::open_read_only(&path).expect("does without");
+    copied(&slots);
+    assert!(matches!(Region::open_read_only(&path).map(drop), Err(RegionError::OtherSlots)));
+    assert!(matches!(Region::open(&path).map(drop), Err(RegionError::OtherSlots)));
+}
+
+#[test]
+fn a_writers_file_that_was_cut_is_none_for_those_who_read() {
+    let (_dir, path) = made();
+    let [_, writers] = beside(&path);
+    OpenOptions::new().write(true).open(&writers).and_then(|file| file.set_len(3)).expect("cut");
+    Region::open_read_only(&path).expect("does without");
+    barrierd_shared::Stats::at(&path).expect("does without");
+    assert!(matches!(Region::open(&path).map(drop), Err(RegionError::Short { .. })));
 }

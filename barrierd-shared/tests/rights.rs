@@ -1,17 +1,17 @@
 //! What users, groups and descriptors may do. Most of it needs root, to become somebody else.
 
+mod setup;
+
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use barrierd_shared::{JoinError, Options, Region, SharedCell, WriterOptions};
+use barrierd_shared::{JoinError, Options, Region, SharedCell};
+use setup::{child, no_barriers};
 
 const CELL: SharedCell<u64> = SharedCell::at(0);
 const NOBODY: u32 = 65534;
-
-fn options() -> WriterOptions {
-    WriterOptions::default().barrier("/nowhere/barrier").membarrier(false)
-}
 
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -19,24 +19,6 @@ fn is_root() -> bool {
         eprintln!("NOT TESTED: this needs root");
     }
     root
-}
-
-/// Runs `work` in a child. Returns its exit status.
-fn child(work: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child runs `work` alone, which takes no lock that another thread of the tests may hold; glibc makes malloc
-    // usable there.
-    unsafe {
-        let pid = libc::fork();
-        assert!(pid >= 0, "fork");
-        if pid == 0 {
-            let work = std::panic::AssertUnwindSafe(work);
-            libc::_exit(std::panic::catch_unwind(work).unwrap_or(99));
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-        assert!(libc::WIFEXITED(status), "{status:#x}");
-        libc::WEXITSTATUS(status)
-    }
 }
 
 /// Becomes nobody, in a child.
@@ -61,7 +43,8 @@ fn a_reader_of_the_data_keeps_no_writer_out() {
     lock.l_type = i16::try_from(libc::F_RDLCK).expect("small");
     // SAFETY: an open file, and a lock that outlives the call.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }, 0);
-    let mut writer = region.writer_with(&options()).expect("it may not lock the writers' bytes");
+    let mut writer =
+        region.writer_with(&no_barriers()).expect("it may not lock the writers' bytes");
     CELL.set(&mut writer, 1).expect("room");
 }
 
@@ -71,7 +54,7 @@ fn a_descriptor_for_reading_gives_another_user_no_right_to_write() {
         return;
     }
     let region = Region::create_in_memory(Options::new(1 << 16)).expect("made");
-    CELL.set(&mut region.writer_with(&options()).expect("free"), 7).expect("room");
+    CELL.set(&mut region.writer_with(&no_barriers()).expect("free"), 7).expect("room");
     let data: OwnedFd = region.data_for_reading().expect("opens");
     let slots = region.descriptors().1.try_clone_to_owned().expect("a clone");
     let status = child(move || {
@@ -98,14 +81,14 @@ fn who_drops_its_privileges_keeps_its_slots_and_is_told_why_it_gets_no_more() {
     let region = Region::create(dir.path().join("region"), Options::new(1 << 16)).expect("made");
     let status = child(|| {
         let mut reader = region.reader().expect("root may");
-        let mut writer = region.writer_with(&options()).expect("root may");
+        let mut writer = region.writer_with(&no_barriers()).expect("root may");
         drop_privileges();
         CELL.set(&mut writer, 1).expect("what it has taken stays good");
         assert_eq!(CELL.get(&mut reader), Some(1));
         CELL.set(&mut writer, 2).expect("room");
         drop(reader.pin());
         assert_eq!(writer.flush().expect("a turn"), 1);
-        let (reader, writer) = (region.reader(), region.writer_with(&options()));
+        let (reader, writer) = (region.reader(), region.writer_with(&no_barriers()));
         assert!(matches!(&reader, Err(JoinError::Denied { role: "reader", .. })), "{reader:?}");
         assert!(matches!(&writer, Err(JoinError::Denied { role: "writer", .. })), "{writer:?}");
         0
@@ -124,10 +107,18 @@ fn a_member_of_the_group_reads_and_does_not_write() {
     std::fs::set_permissions(dir.path(), mode).expect("root may");
     let path = dir.path().join("region");
     let region = Region::create(&path, Options::new(1 << 16).group(NOBODY)).expect("made");
-    let _writer = region.writer_with(&options()).expect("free");
+    let _writer = region.writer_with(&no_barriers()).expect("free");
+    let files = std::fs::read_dir(dir.path()).expect("reads").map(|file| file.expect("one").path());
+    let writers = files.filter(|file| file.extension().is_some_and(|end| end == "writers"));
+    let writers = writers.last().expect("it is there");
     let status = child(|| {
         drop_privileges();
         Region::open(&path).map(drop).expect_err("it may not write");
+        // By itself each of the two files would stop it.
+        for file in [path.clone(), writers.clone()] {
+            let writes = OpenOptions::new().write(true).open(file);
+            assert_eq!(writes.expect_err("it may not").kind(), ErrorKind::PermissionDenied);
+        }
         let reading = Region::open_read_only(&path).expect("it may read");
         let reader = reading.reader().expect("a slot");
         let stats = reading.stats();

@@ -1,8 +1,8 @@
 //! The readers' protocol of `slots.rs` and `reclaim.rs` on the x86-TSO machine of barrierd-reclaim's tests: every state of small
 //! worlds, and the mutants that must be found. docs/proofs/shared.md names its steps.
 
-#[path = "../../barrierd-reclaim/tests/tso/machine.rs"]
-#[allow(dead_code, reason = "shared with barrierd-reclaim")]
+#[path = "../../barrierd-reclaim/tests/tso/machine/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with barrierd-reclaim")]
 mod machine;
 #[path = "../../barrierd-reclaim/tests/tso/programs.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with barrierd-reclaim")]
@@ -43,6 +43,8 @@ enum Mutant {
     SlotLate,
     /// A reader that leaves says so before its last access.
     LeaveEarly,
+    /// A look at the slots, which goes on from turn to turn, is believed for what was unlinked while it was under way.
+    LateBound,
 }
 
 fn take(mutant: Mutant) -> Program {
@@ -98,14 +100,18 @@ const S: Reg = 4;
 const L: Reg = 5;
 const EARLY: Reg = 6;
 
-/// `Turn::reclaim`: the watermark, then the slot, then whether its reader lives; then what is free.
+fn slot() -> Program {
+    program![Op::Load(S, SEEN), Op::Load(X, SLOT[0])]
+}
+
+/// `Turn::reclaim`, and a look of `Turn::tidy`: the watermark, then the slot, then whether its reader lives; then what is free.
 fn scan(mutant: Mutant, barrier: bool) -> Program {
     let watermark = if barrier {
         program![Op::Set(W, c(0)), Op::Await(W, PUBLIC, W)]
     } else {
         program![Op::Set(W, c(0))]
     };
-    let slot = program![Op::Load(S, SEEN), Op::Load(X, SLOT[0])];
+    let slot = if mutant == Mutant::LateBound { vec![] } else { slot() };
     let mut program = if mutant == Mutant::ScanBeforeWatermark {
         [slot, watermark].concat()
     } else {
@@ -139,6 +145,7 @@ fn scan(mutant: Mutant, barrier: bool) -> Program {
 fn writes(mutant: Mutant, barrier: bool, early: bool) -> Program {
     let asks_early = program![Op::Load(EARLY, LOCK)];
     let unlink = match mutant {
+        Mutant::LateBound => [slot(), unlink_and_stamp()].concat(),
         Mutant::UnfencedStamp => {
             program![Op::Store(LINK, c(0)), Op::Clock(T), Op::Beyond(LATEST, T)]
         }
@@ -227,6 +234,7 @@ fn who_stays_is_waited_for() {
         ("cleared, whoever lives", Mutant::ClearAny),
         ("idle needs nothing", Mutant::IdleNeedsNothing),
         ("slot late", Mutant::SlotLate),
+        ("look late bound", Mutant::LateBound),
     ] {
         is_rejected(name, &stays(mutant));
     }

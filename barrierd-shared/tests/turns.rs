@@ -1,15 +1,17 @@
 //! What a turn's death, a broken word or a wrong call leaves of the blocks.
 #![cfg(feature = "testing")]
 
+mod setup;
+
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use barrierd_shared::testing::{Mutant, kill_at, leave_out};
+use barrierd_shared::testing::{Mutant, at_pause, kill_at, leave_out};
 use barrierd_shared::{
-    Field, Held, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer,
-    WriterOptions, shareable,
+    Field, Link, Options, Region, SharedAtomic, SharedCell, View, WriteError, Writer, shareable,
 };
+use setup::{alone, no_barriers, no_daemon, writer_with};
 
 shareable! {
     #[derive(Debug)]
@@ -20,22 +22,16 @@ const CELL: SharedCell<u64> = SharedCell::at(0);
 
 // Offsets of `layout.rs`.
 const LATEST: u64 = 256;
+const TOP: u64 = 512;
 const QUEUE_HEAD: u64 = 520;
 const QUEUE_TAIL: u64 = 528;
-
-/// The mutants are the process's.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn region() -> Region {
     Region::create_in_memory(Options::new(1 << 16).writers(3)).expect("made")
 }
 
 fn writer(region: &Region) -> Writer {
-    let options = WriterOptions::default().barrier("/nowhere/barrier");
-    region.writer_with(&options).expect("a slot is free")
+    writer_with(region, &no_daemon())
 }
 
 /// As a participant does that may write and means no good.
@@ -160,10 +156,40 @@ fn a_census_that_finds_a_broken_list_has_it_made_anew() {
         CELL.set(&mut writer, value).expect("room");
     }
     patch(&region, QUEUE_HEAD, 12345);
-    let broken = writer.turn().expect("a turn").census();
+    let broken = writer.turn().and_then(|turn| turn.census());
     assert!(matches!(broken, Err(WriteError::Corrupt(_))));
     let census = writer.turn().expect("a turn").census().expect("made anew");
     assert_eq!((census.live, census.live + census.waiting + census.free), (1, 4));
+}
+
+#[test]
+fn a_census_under_which_the_blocks_end_moves_is_an_error_at_worst() {
+    let _alone = alone();
+    let region = region();
+    let mut writer = writer(&region);
+    let turn = writer.turn().expect("a turn");
+    for _ in 0..200 {
+        let fresh = turn.alloc::<Node>().expect("room");
+        fresh.lead(|node| &node.next, turn.root(0).link());
+        turn.put(turn.root(0), fresh).expect("a change");
+    }
+    drop(turn);
+    let mut top = [0; 8];
+    let file = std::fs::File::from(region.descriptors().0.try_clone_to_owned().expect("a clone"));
+    file.read_exact_at(&mut top, TOP).expect("read");
+    let top = u64::from_le_bytes(top);
+    let ends = [8192, (8192 + top) / 16 * 8, top];
+    for (first, then) in ends.map(|first| ends.map(|then| (first, then))).into_iter().flatten() {
+        patch(&region, TOP, top);
+        let turn = writer.turn().expect("a turn");
+        patch(&region, TOP, first);
+        let file = file.try_clone().expect("a clone");
+        at_pause(move || file.write_all_at(&then.to_le_bytes(), TOP).expect("written"));
+        if let Ok(census) = turn.census() {
+            assert!(census.used_bytes <= census.carved_bytes, "{census:?}");
+        }
+        patch(&region, TOP, top);
+    }
 }
 
 fn refused<R: std::fmt::Debug>(call: &Result<R, WriteError>) {
@@ -285,36 +311,22 @@ fn a_block_that_was_freed_and_allocated_in_one_turn_is_as_good_as_any() {
 }
 
 #[test]
-fn memory_that_is_free_in_blocks_of_other_sizes_is_called_that() {
-    let _alone = alone();
-    let region = region();
-    let mut writer = writer(&region);
-    {
-        let turn = writer.turn().expect("a turn");
-        while turn.has_room::<Field<u64>>() {
-            let _never = turn.alloc::<Field<u64>>().expect("room");
-        }
-        let full = turn.alloc::<[Field<u64>; 9]>();
-        assert!(matches!(full, Err(WriteError::OutOfMemory { why: Held::Nothing, .. })));
-    }
-    let turn = writer.turn().expect("a turn");
-    let free = turn.census().expect("in order").free * 32;
-    match turn.alloc::<[Field<u64>; 9]>() {
-        Err(WriteError::OutOfMemory { why: Held::OtherSizes { free_bytes }, .. }) => {
-            assert_eq!(free_bytes, free);
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
 fn a_patience_without_end_is_one() {
     let _alone = alone();
     let region = region();
-    let options = WriterOptions::default().barrier("/nowhere/barrier").patience(Duration::MAX);
-    let mut writer = region.writer_with(&options).expect("a slot is free");
-    CELL.set(&mut writer, 1).expect("a turn");
-    writer.flush().expect("a turn");
+    let mut waits = writer_with(&region, &no_daemon().patience(Duration::MAX));
+    let mut first = writer_with(&region, &no_daemon());
+    let turn = first.turn().expect("a turn");
+    let (send, sent) = mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let _ = send.send(());
+        CELL.set(&mut waits, 1).and_then(|()| waits.flush())
+    });
+    sent.recv().expect("it begins");
+    // How long it can wait is asked only where there is something to wait for.
+    std::thread::sleep(Duration::from_millis(100));
+    drop(turn);
+    waiting.join().expect("no panic").expect("a turn");
 }
 
 #[test]
@@ -322,8 +334,7 @@ fn a_scan_learns_of_so_many_deaths_and_the_next_ones_of_the_others() {
     let _alone = alone();
     let options = Options::new(1 << 16).readers(300);
     let region = Region::create_in_memory(options).expect("made");
-    let options = WriterOptions::default().barrier("/nowhere/barrier").membarrier(false);
-    let mut writer = region.writer_with(&options).expect("a slot is free");
+    let mut writer = writer_with(&region, &no_barriers());
     CELL.set(&mut writer, 1).expect("room");
     CELL.set(&mut writer, 2).expect("room");
     // Sections of nobody, as old as can be.
@@ -332,13 +343,58 @@ fn a_scan_learns_of_so_many_deaths_and_the_next_ones_of_the_others() {
         slots.write_all_at(&[0; 8], 4096 + slot * 128).expect("written");
     }
     let mut seen = 0;
-    for scan in 1..=5 {
+    while seen < 300 {
         let freed = writer.flush().expect("a turn");
         let deaths = region.stats().deaths;
         assert!(deaths - seen <= 64, "{} at once", deaths - seen);
         assert!(deaths > seen, "it goes on");
-        assert_eq!(freed, usize::from(scan == 5));
+        assert_eq!(freed, usize::from(deaths == 300));
         seen = deaths;
     }
-    assert_eq!(seen, 300);
+}
+
+#[test]
+fn a_block_of_another_regions_turn_is_refused() {
+    let _alone = alone();
+    let (one, other) = (region(), region());
+    let (mut one, mut other) = (writer(&one), writer(&other));
+    let (one, other) = (one.turn().expect("a turn"), other.turn().expect("a turn"));
+    let stranger = one.alloc::<[Field<u64>; 16]>().expect("room");
+    // It has a block at the same place, of another size.
+    let own = other.alloc::<Field<u64>>().expect("room");
+    refused(&other.put(other.root(0), stranger).map(|found| found.link()));
+    // Nor is a link of the other region's changed.
+    refused(&other.set(one.root::<Node>(0), Link::NULL.with_tag(1)));
+    refused(&other.put(one.root(0), own).map(|found| found.link()));
+    assert_eq!(one.root::<Node>(0).link(), Link::NULL);
+    assert_eq!(other.census().expect("in order").live, 0);
+}
+
+#[test]
+fn a_turn_of_many_changes_keeps_its_blocks_apart() {
+    let _alone = alone();
+    let region = Region::create_in_memory(Options::new(1 << 20)).expect("made");
+    let mut writer = writer(&region);
+    let turn = writer.turn().expect("a turn");
+    let root = turn.root::<Node>(0);
+    for key in 0..1000 {
+        let fresh = turn.alloc::<Node>().expect("room");
+        fresh.write(|node| &node.key, key);
+        fresh.lead(|node| &node.next, root.link());
+        turn.put(root, fresh).expect("a change");
+    }
+    let held: Vec<_> = (0..300).map(|_| turn.alloc::<Node>().expect("room")).collect();
+    for one in &held {
+        refused(&turn.set(&one.next, Link::NULL.with_tag(1)));
+    }
+    let mut gone = Vec::new();
+    while let Some(first) = turn.load(root) {
+        turn.remove(root, first.next.link()).expect("a change");
+        gone.push(first.get());
+    }
+    for one in gone {
+        refused(&turn.set(&one.next, Link::NULL.with_tag(1)));
+    }
+    let census = turn.census().expect("in order");
+    assert_eq!((census.live, census.waiting, census.held), (0, 1000, 300));
 }

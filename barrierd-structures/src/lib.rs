@@ -39,6 +39,8 @@ extern crate self as barrierd_structures;
 
 mod backoff;
 #[cfg(not(barrierd_loom))]
+mod batch;
+#[cfg(not(barrierd_loom))]
 mod drain;
 pub mod map;
 #[cfg(all(barrierd_loom, test))]

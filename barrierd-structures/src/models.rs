@@ -6,6 +6,7 @@
 //!
 //! What is argued by the order of all SeqCst operations (an empty structure beside another one) is not shown here: `sync::ordered`.
 
+use crate::backoff::Pace;
 use crate::protect::Protect;
 use crate::raw::queue::RawQueue;
 use crate::raw::stack::RawStack;
@@ -120,7 +121,34 @@ impl Protect for Late {
         let by = thread::current().id();
         section.0.lock().unwrap().push(Grave { address: node.addr(), by, free });
     }
+    type Batch<S> = Pair<S>;
+    fn batch<S>() -> Pair<S> {
+        Pair(None)
+    }
+    unsafe fn retire_later<S: Send>(
+        section: &mut Graveyard,
+        batch: &mut Pair<S>,
+        node: *mut Node<S>,
+    ) {
+        match Self::take(batch) {
+            None => batch.0 = Some(node),
+            // SAFETY: the caller's promise, of both.
+            Some(first) => unsafe {
+                Self::retire(section, first);
+                Self::retire(section, node);
+            },
+        }
+    }
+    fn take<S>(batch: &mut Pair<S>) -> Option<*mut Node<S>> {
+        batch.0.take()
+    }
 }
+
+/// A batch of the models: a node waits until there is a second one.
+struct Pair<S>(Option<*mut Node<S>>);
+
+// SAFETY: memory only.
+unsafe impl<S> Send for Pair<S> {}
 
 /// A step that depends on that of every other thread, so that loom tries who comes first. By itself it looks at a word's last
 /// access alone: where a thread loads a word and then exchanges it, as most do here, it forgets the load of another one that
@@ -325,10 +353,23 @@ impl Stack {
         Arc::new(Stack(RawStack::new(Graveyard::default()), Turns::new()))
     }
     fn push(&self, value: u32) {
-        self.1.take(|| self.0.push(value));
+        self.1.take(|| self.0.push(None, value));
     }
     fn pop(&self) -> Option<u32> {
         self.1.take(|| self.0.pop(&mut self.0.domain.clone()))
+    }
+    /// Takes a value off by a handle that goes at once, or after a second value: `pops`.
+    fn pop_by_handle(&self, pops: usize) -> Vec<u32> {
+        let (mut pace, mut popped) = (Pace::new(), Late::batch());
+        let mut section = self.0.domain.clone();
+        let values = (0..pops)
+            .filter_map(|_| self.1.take(|| self.0.pop_into(&mut section, &mut pace, &mut popped)))
+            .collect();
+        while let Some(node) = Late::take(&mut popped) {
+            // SAFETY: popped by this thread, and not retired yet.
+            unsafe { Late::retire(&mut section, node) };
+        }
+        values
     }
     fn rest(self: Arc<Self>) -> Vec<u32> {
         let mut stack = Arc::into_inner(self).expect("the last");
@@ -373,6 +414,38 @@ fn stack_under_pops() {
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3]);
     });
+}
+
+/// Two pop by handles, which retire later; one pushes in between.
+fn stack_under_handles() {
+    explore(3, || {
+        let stack = Stack::new();
+        (1..=2).for_each(|n| stack.push(n));
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let of_one = taken.clone();
+        let one = spawn(&stack, move |stack| {
+            let popped = stack.pop_by_handle(2);
+            stack.push(3);
+            of_one.lock().unwrap().extend(popped);
+        });
+        let own = stack.pop_by_handle(1);
+        one.join().unwrap();
+        let mut seen = taken.lock().unwrap().clone();
+        seen.extend(own);
+        seen.extend(stack.rest());
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_stack_gives_each_value_to_one_handle() {
+    stack_under_handles();
+}
+
+#[test]
+fn mutant_pop_by_store_of_a_handle() {
+    rejects(Mutant::PopByStore, stack_under_handles);
 }
 
 #[test]

@@ -8,6 +8,10 @@ use crate::sync::AtomicPtr;
 use core::ops::DerefMut;
 
 /// A scheme: see [`Protection`](crate::Protection), or a loom model.
+#[cfg_attr(
+    barrierd_loom,
+    allow(unreachable_pub, reason = "`Protection` rests on it, which is not there under loom")
+)]
 pub trait Protect: Sized + 'static {
     /// Where nodes are retired to.
     type Domain;
@@ -38,4 +42,22 @@ pub trait Protect: Sized + 'static {
     /// From `alloc`, of the section's domain, unlinked by operations that happened before, retired once; and a node that is
     /// freed is memory only: it owns nothing and borrows nothing.
     unsafe fn retire<S: Send>(section: &mut Self::Section<'_>, node: *mut Self::Node<S>);
+
+    /// Nodes that are to be retired: memory only. It may be forgotten, and leaks them then.
+    type Batch<S>: Send;
+
+    fn batch<S>() -> Self::Batch<S>;
+
+    /// Puts a node to others that are retired together, at once or by a later call.
+    ///
+    /// # Safety
+    /// As for `retire`; and all of a batch are of one domain.
+    unsafe fn retire_later<S: Send>(
+        section: &mut Self::Section<'_>,
+        batch: &mut Self::Batch<S>,
+        node: *mut Self::Node<S>,
+    );
+
+    /// Takes out a node that is still to be retired.
+    fn take<S>(batch: &mut Self::Batch<S>) -> Option<*mut Self::Node<S>>;
 }

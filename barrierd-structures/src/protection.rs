@@ -1,5 +1,6 @@
 //! How the stack and the queue are protected, by a type parameter: plain guards, robust guards, hazard pointers.
 
+use crate::batch::Batch;
 use crate::protect::Protect;
 use barrierd_reclaim::{Born, Guard, Handle, Hazard, Reclaimer, RobustGuard, recycle};
 use core::ops::{Deref, DerefMut};
@@ -101,6 +102,26 @@ impl Protect for Plain {
         // SAFETY: the caller's promise: from `alloc`; memory only, so it may be freed on any thread at any time.
         unsafe { section.retire_with(node, recycle::free) };
     }
+
+    type Batch<S> = Batch<Bare<S>>;
+
+    fn batch<S>() -> Batch<Bare<S>> {
+        Batch::new()
+    }
+
+    #[inline]
+    unsafe fn retire_later<S: Send>(
+        section: &mut Guard<'_>,
+        batch: &mut Batch<Bare<S>>,
+        node: *mut Bare<S>,
+    ) {
+        // SAFETY: the caller's promise: from `alloc`; memory only.
+        unsafe { batch.add(section, node) };
+    }
+
+    fn take<S>(batch: &mut Batch<Bare<S>>) -> Option<*mut Bare<S>> {
+        batch.take()
+    }
 }
 
 impl sealed::Protection for Plain {
@@ -153,6 +174,24 @@ impl Protect for Robust {
         // SAFETY: the caller's promise: from `alloc` of this reclaimer, whose birth is never moved; published after that.
         unsafe { section.reclaimer.retire_born(node) };
     }
+
+    type Batch<S> = ();
+
+    fn batch<S>() {}
+
+    #[inline]
+    unsafe fn retire_later<S: Send>(
+        section: &mut RobustSection<'_>,
+        (): &mut (),
+        node: *mut Born<S>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::retire(section, node) };
+    }
+
+    fn take<S>((): &mut ()) -> Option<*mut Born<S>> {
+        None
+    }
 }
 
 impl sealed::Protection for Robust {
@@ -204,6 +243,24 @@ impl Protect for Hazards {
     unsafe fn retire<S: Send>(section: &mut HazardSection<'_>, node: *mut Bare<S>) {
         // SAFETY: the caller's promise: from `alloc`; memory only, so it may be freed on any thread at any time.
         unsafe { section.reclaimer.retire_with(node, recycle::free) };
+    }
+
+    type Batch<S> = ();
+
+    fn batch<S>() {}
+
+    #[inline]
+    unsafe fn retire_later<S: Send>(
+        section: &mut HazardSection<'_>,
+        (): &mut (),
+        node: *mut Bare<S>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::retire(section, node) };
+    }
+
+    fn take<S>((): &mut ()) -> Option<*mut Bare<S>> {
+        None
     }
 }
 

@@ -1,11 +1,14 @@
 //! A stack: what users call. `raw/stack.rs` has its steps.
 
+use crate::backoff::Pace;
 use crate::drain::drop_all;
 use crate::protection::{Plain, Protection, sealed};
-use crate::raw::stack::RawStack;
+use crate::raw::stack::{Popped, RawStack};
 use barrierd_reclaim::Reclaimer;
 use core::fmt;
 use core::iter::FusedIterator;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 
 /// A stack that any number of threads push onto and pop from: the value that was pushed last is popped first.
 ///
@@ -54,7 +57,7 @@ use core::iter::FusedIterator;
 /// # Panics
 /// A call runs no destructor of a value. But a pop retires its node, and [`retire`](Reclaimer::retire) frees what has become
 /// safe, also of others on the same reclaimer; if a destructor of theirs panics, the panic comes out of the pop, and the
-/// popped value is dropped. On a reclaimer of its own ([`with_reclaimer`](Stack::with_reclaimer)) no call panics.
+/// popped value is dropped; the same goes for the end of a handle. On a reclaimer of its own ([`with_reclaimer`](Stack::with_reclaimer)) no call panics.
 pub struct Stack<T, P: Protection = Plain> {
     raw: RawStack<T, P>,
 }
@@ -97,7 +100,7 @@ impl<T, P: Protection> Stack<T, P> {
     /// Puts a value on top.
     #[inline]
     pub fn push(&self, value: T) {
-        self.raw.push(value);
+        self.raw.push(None, value);
     }
 
     /// Takes the topmost value off.
@@ -128,7 +131,12 @@ impl<T, P: Protection> Stack<T, P> {
     /// Returns a handle for this thread's hot path: see [`StackHandle`].
     #[must_use]
     pub fn handle(&self) -> StackHandle<'_, T, P> {
-        StackHandle { stack: self, local: P::local(&self.raw.domain) }
+        StackHandle {
+            stack: self,
+            local: P::local(&self.raw.domain),
+            popped: P::batch(),
+            pace: Pace::new(),
+        }
     }
 }
 
@@ -137,6 +145,14 @@ impl<T, P: Protection> Stack<T, P> {
 ///
 /// It counts as a thread of its own there, so make one for a loop, not for a call. With [`Hazards`](crate::Hazards) it keeps
 /// the node that it has last looked at (memory only, no value).
+///
+/// With [`Plain`] it retires nodes eight at a time, as one object, which [`Stats`](barrierd_reclaim::Stats) count as one. So
+/// it keeps seven nodes that it has popped at most, memory only, until it pops more or is dropped; and eight times as many nodes
+/// wait for their barrier as without a handle.
+///
+/// Where other threads come in between a run of its operations, it waits once, about as long as the run took and 6 us at
+/// most, so that they have a run as well: the stack's lines move less often. Where operations of several threads alternate, or
+/// the stack is empty, it does not wait.
 ///
 /// ```
 /// use barrierd_structures::Stack;
@@ -150,19 +166,22 @@ impl<T, P: Protection> Stack<T, P> {
 pub struct StackHandle<'s, T, P: Protection = Plain> {
     stack: &'s Stack<T, P>,
     local: <P as sealed::Protection>::Local<'s>,
+    popped: Popped<T, P>,
+    pace: Pace,
 }
 
 impl<'s, T, P: Protection> StackHandle<'s, T, P> {
     /// Does what [`Stack::push`] does.
     #[inline]
     pub fn push(&mut self, value: T) {
-        self.stack.raw.push(value);
+        self.stack.raw.push(Some(&mut self.pace), value);
     }
 
     /// Does what [`Stack::pop`] does.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        P::with_local(&mut self.local, |section| self.stack.raw.pop(section))
+        let StackHandle { stack, local, popped, pace } = self;
+        P::with_local(local, |section| stack.raw.pop_into(section, pace, popped))
     }
 
     /// Does what [`Stack::peek`] does.
@@ -229,6 +248,24 @@ impl<T> Default for Stack<T> {
 impl<T, P: Protection> Drop for Stack<T, P> {
     fn drop(&mut self) {
         drop_all(|| self.raw.pop_mut());
+    }
+}
+
+impl<T, P: Protection> Drop for StackHandle<'_, T, P> {
+    /// Retires what it has popped. If a destructor of somebody else's object panics meanwhile, the rest is retired all the
+    /// same.
+    fn drop(&mut self) {
+        let mut panic = None;
+        while let Some(node) = P::take(&mut self.popped) {
+            let local = &mut self.local;
+            // SAFETY: popped by this handle, and not retired yet.
+            let retire = || P::with_local(local, |section| unsafe { P::retire(section, node) });
+            panic = panic.or(catch_unwind(AssertUnwindSafe(retire)).err());
+        }
+        match panic {
+            Some(panic) if !thread::panicking() => resume_unwind(panic),
+            _ => {}
+        }
     }
 }
 

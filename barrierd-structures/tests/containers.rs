@@ -268,6 +268,44 @@ fn what_is_popped_is_freed() {
     }
 }
 
+/// The nodes that a handle of a stack retires as one (`src/batch.rs`).
+const BATCH: u64 = 8;
+
+/// A handle retires what it pops some at a time, and what is left when it goes: each node is retired and weighed once.
+#[test]
+fn a_handle_retires_all_that_it_has_popped() {
+    const VALUES: u64 = 10 * BATCH + 3;
+    let reclaimer = Reclaimer::new();
+    let stack: Stack<u64> = Stack::with_reclaimer(&reclaimer);
+    // Nothing is freed meanwhile.
+    let guard = reclaimer.pin();
+    let mut handle = stack.handle();
+    (0..VALUES).for_each(|n| handle.push(n));
+    assert_eq!(std::iter::from_fn(|| handle.pop()).count() as u64, VALUES);
+    assert_eq!(reclaimer.stats().retired, 10);
+    drop(handle);
+    let stats = reclaimer.stats();
+    assert_eq!(stats.retired, 10 + 3);
+    assert!(stats.waiting_bytes >= VALUES * 16, "{stats:?}");
+    drop(guard);
+}
+
+/// A handle may go to another thread with what it has popped.
+#[test]
+fn a_handle_moves_to_another_thread() {
+    let reclaimer = Reclaimer::new();
+    let stack: Stack<Box<u64>> = Stack::with_reclaimer(&reclaimer);
+    (0..2 * BATCH).for_each(|n| stack.push(Box::new(n)));
+    let mut handle = stack.handle();
+    (0..BATCH + 1).for_each(|_| drop(handle.pop().expect("pushed")));
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            assert_eq!(std::iter::from_fn(|| handle.pop()).count() as u64, BATCH - 1)
+        });
+    });
+    assert!(stack.is_empty());
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Push(u16),

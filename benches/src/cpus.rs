@@ -2,20 +2,27 @@
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::hint::spin_loop;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The CPUs that this process may use.
+/// The CPUs that this process may use. Asked once: the system says what the calling thread may use, which is one CPU after
+/// [`stay_on`].
 pub(crate) fn allowed() -> Vec<usize> {
-    sched_getaffinity(None).map_or_else(
-        |_| vec![0],
-        |set| (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
-    )
+    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
+    let of_this_thread = || {
+        sched_getaffinity(None).map_or_else(
+            |_| vec![0],
+            |set| (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
+        )
+    };
+    ALLOWED.get_or_init(of_this_thread).clone()
 }
 
 /// Keeps this thread on one CPU from here on; where that isn't allowed, it stays where it may.
 pub(crate) fn stay_on(cpu: usize) {
+    allowed();
     let mut only = CpuSet::new();
     only.set(cpu);
     let _ = sched_setaffinity(None, &only);
@@ -147,4 +154,19 @@ pub(crate) fn ping_pong() -> f64 {
         scope.spawn(answer);
         scope.spawn(serve).join().unwrap_or(f64::NAN)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_stays_on_a_cpu_still_knows_the_others() {
+        let all = allowed();
+        let seen = thread::spawn(|| {
+            stay_on(allowed()[0]);
+            allowed()
+        });
+        assert_eq!(seen.join().expect("no panic"), all);
+    }
 }

@@ -51,9 +51,18 @@ pub(crate) fn done(
     task: &str,
     patience: Duration,
 ) -> Result<Samples, String> {
+    finished(command(bench, allocator, task)?, task, patience)
+}
+
+/// Runs a command that prints `name,value` lines, within `patience`.
+pub(crate) fn finished(
+    mut command: Command,
+    task: &str,
+    patience: Duration,
+) -> Result<Samples, String> {
     eprintln!("         {task}");
     let failed = |what: String| format!("`{task}` {what}");
-    let mut child = command(bench, allocator, task)?
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -7,7 +7,7 @@
 //!   `daemon` (starts and stops barrierd), `effort` (how long), `quiet` (whether the machine was ours alone).
 //! - What: `schemes` (the contestants), `structures` (written once for all), `objects` (that count their frees),
 //!   `experiments`, a file each, with the prose of its section.
-//! - Where to: `report` (Markdown, CSV), `table`, `contest` (who is first in a row), `picture` (SVG), `machine` (what it
+//! - Where to: `report` (Markdown, CSV), `table`, `contest` (who is first in a row), `standing` (in how many), `reasons` (why another is), `picture` (SVG), `machine` (what it
 //!   ran on), `readme`.
 
 mod contest;
@@ -23,8 +23,10 @@ mod options;
 mod picture;
 mod quiet;
 mod readme;
+mod reasons;
 mod report;
 mod schemes;
+mod standing;
 mod stats;
 mod structures;
 mod table;

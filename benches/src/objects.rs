@@ -152,10 +152,9 @@ pub(crate) fn of_each_scheme(
     scenarios: &[&str],
     rounds: usize,
 ) -> Vec<(&'static str, Samples)> {
-    let mut names = Names(Vec::new());
-    schemes::each(&setting(bench), &mut names);
-    names.0.retain(|name| *name != NOTHING_FREED);
-    job::in_turn(bench, Allocator::System, experiment, scenarios, &names.0, rounds)
+    let mut names = schemes::names(&setting(bench));
+    names.retain(|name| *name != NOTHING_FREED);
+    job::in_turn(bench, Allocator::System, experiment, scenarios, &names, rounds)
 }
 
 /// Returns each scheme's median of `what`, where it has one.
@@ -163,22 +162,15 @@ pub(crate) fn medians(all: &[(&str, Samples)], what: &str) -> Vec<(String, f64)>
     all.iter().filter_map(|(name, own)| Some(((*name).to_owned(), own.of(what)?.median))).collect()
 }
 
-fn setting(bench: &Bench) -> Setting {
-    Setting { file: bench.live.as_ref().map(|live| live.file.clone()) }
-}
-
-struct Names(Vec<&'static str>);
-
-impl Visitor for Names {
-    fn visit<S: Scheme>(&mut self) {
-        self.0.push(S::NAME);
-    }
+/// What the contestants are made with, in the program that starts the jobs.
+pub(crate) fn setting(bench: &Bench) -> Setting {
+    Setting::on(bench.live.as_ref().map(|live| live.file.clone()))
 }
 
 /// The other side of [`of_each_scheme`]: `SCENARIO SCHEME`.
 pub(crate) fn job<W: Scenarios>(what: &str, options: &Options) -> Result<Samples, String> {
     let (scenario, name) = what.split_once(' ').ok_or("SCENARIO SCHEME")?;
-    let setting = Setting { file: options.file.clone() };
+    let setting = Setting::on(options.file.clone());
     let effort = options.effort;
     let mut one = One::<W> {
         name,

@@ -3,7 +3,7 @@
 //! No background, middle tones and a media query, so that they can be read on light and on dark.
 
 use crate::contest::Better;
-use crate::schemes::{BY_BIRTHS, NOTHING_FREED, OURS, PEER};
+use crate::schemes::{AGAIN, BY_BIRTHS, NOTHING_FREED, OURS, PEER};
 use crate::stats::{Spread, number};
 use std::fmt::Write as _;
 
@@ -21,32 +21,35 @@ const TONES: [&str; 10] = [
 ];
 
 /// Each scheme's tone, the same in all pictures.
-const SCHEMES: [(&str, &str); 9] = [
+const SCHEMES: [(&str, &str); 12] = [
     (OURS, TONES[0]),
+    (AGAIN, TONES[0]),
     (PEER, TONES[1]),
     ("seize", TONES[2]),
     ("haphazard", TONES[3]),
     ("sdd", TONES[4]),
     (BY_BIRTHS, TONES[5]),
     (NOTHING_FREED, TONES[6]),
+    ("(no reclamation)", TONES[6]),
     ("liburcu memb", TONES[7]),
     ("liburcu qsbr", TONES[9]),
+    ("liburcu bp", TONES[8]),
 ];
-/// What tells this project's ways apart, which have one tone: the first is solid.
-const DASHES: [&str; 6] = ["", "6 3", "2 2", "10 3 2 3", "1 3", "12 4"];
+/// What tells the ways of one scheme apart, which have one tone: the first is solid.
+const DASHES: [&str; 9] =
+    ["", "6 3", "2 2", "10 3 2 3", "1 3", "12 4", "8 2 2 2 2 2", "4 6", "14 2"];
 
-/// Returns the tone and the dashes of each of these series. Those that are no schemes have tones by their order.
+/// Returns the tone and the dashes of each of these series. A name that goes on after a scheme's is a way of it; those that are
+/// no schemes have tones by their order.
 fn strokes(names: &[&str]) -> Vec<(&'static str, &'static str)> {
-    let mut ours = 0;
-    let stroke = |(index, name): (usize, &&str)| {
-        if name.starts_with(OURS) {
-            ours += 1;
-            return (TONES[0], DASHES[(ours - 1) % DASHES.len()]);
-        }
-        let known = SCHEMES.iter().find(|(scheme, _)| scheme == name);
-        known.map_or((TONES[index % TONES.len()], ""), |(_, tone)| (*tone, ""))
-    };
-    names.iter().enumerate().map(stroke).collect()
+    let mut all: Vec<(&'static str, &'static str)> = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let known = SCHEMES.iter().find(|(scheme, _)| name.starts_with(scheme));
+        let tone = known.map_or(TONES[index % TONES.len()], |(_, tone)| tone);
+        let ways = all.iter().filter(|(own, _)| *own == tone).count();
+        all.push((tone, DASHES[ways % DASHES.len()]));
+    }
+    all
 }
 
 fn direction(better: Option<Better>, [lower, higher]: [&'static str; 2]) -> &'static str {
@@ -240,17 +243,19 @@ fn short(value: f64) -> String {
 impl Lines {
     pub(crate) fn svg(&self) -> String {
         const LEFT: f64 = 70.0;
-        const RIGHT: f64 = WIDTH - 210.0;
         const TOP: f64 = 44.0;
         const BOTTOM: f64 = 300.0;
+        // What the longest name takes, whose stroke stands before it.
+        let longest = self.series.iter().map(|(name, _)| name.chars().count()).max();
+        let right = WIDTH - (46.0 + 6.4 * longest.unwrap_or(0) as f64).max(210.0);
         let points = || self.series.iter().flat_map(|(_, points)| points);
         let across = Axis::over(points().map(|point| point.0), self.x_log);
         let up = Axis::over(points().map(|point| point.1), self.y_log);
-        let x = |value: f64| LEFT + across.part(value) * (RIGHT - LEFT);
+        let x = |value: f64| LEFT + across.part(value) * (right - LEFT);
         let y = |value: f64| BOTTOM - up.part(value) * (BOTTOM - TOP);
         let mut inside = String::new();
         for mark in up.marks() {
-            line(&mut inside, "rule", [LEFT, y(mark), RIGHT, y(mark)]);
+            line(&mut inside, "rule", [LEFT, y(mark), right, y(mark)]);
             let attributes = " class=\"small\" text-anchor=\"end\"";
             text(&mut inside, LEFT - 6.0, y(mark) + 4.0, attributes, &short(mark));
         }
@@ -261,7 +266,7 @@ impl Lines {
         }
         text(&mut inside, 8.0, TOP - 8.0, " class=\"small\"", &self.y_is);
         let attributes = " class=\"small\" text-anchor=\"end\"";
-        text(&mut inside, RIGHT, BOTTOM + 32.0, attributes, &self.x_is);
+        text(&mut inside, right, BOTTOM + 32.0, attributes, &self.x_is);
         // Names at the lines' ends, moved apart where they would meet.
         let mut names: Vec<(f64, usize)> = Vec::new();
         let called: Vec<&str> = self.series.iter().map(|(name, _)| name.as_str()).collect();
@@ -295,13 +300,13 @@ impl Lines {
             let at = at.max(free + 14.0);
             free = at;
             let (tone, dashes) = strokes[index];
-            let (from, to) = (RIGHT + 10.0, RIGHT + 34.0);
+            let (from, to) = (right + 10.0, right + 34.0);
             let _ = write!(
                 inside,
                 "<line stroke=\"{tone}\" stroke-width=\"3\" stroke-dasharray=\"{dashes}\" x1=\"{from:.1}\" y1=\"{at:.1}\" \
                  x2=\"{to:.1}\" y2=\"{at:.1}\"/>"
             );
-            text(&mut inside, RIGHT + 40.0, at + 4.0, "", &self.series[index].0);
+            text(&mut inside, right + 40.0, at + 4.0, "", &self.series[index].0);
         }
         let better = direction(self.better, ["lower is better", "higher is better"]);
         framed(&self.title, better, (BOTTOM + 42.0).max(free + 14.0), &inside)
@@ -359,12 +364,20 @@ mod tests {
             "liburcu memb",
             "liburcu qsbr",
             NOTHING_FREED,
+            "barrierd, epoch drop-in, by a handle",
+            "(barrierd again)",
+            "crossbeam-epoch, by a handle",
+            "liburcu bp",
+            "(no reclamation)",
         ];
         let all = strokes(&names);
         for (index, one) in all.iter().enumerate() {
             assert!(!all[..index].contains(one), "{}", names[index]);
         }
         assert_eq!(strokes(&["sdd"])[0], all[6]);
+        let tone = |name: &str| all[names.iter().position(|own| *own == name).expect("there")].0;
+        assert_eq!(tone("crossbeam-epoch, by a handle"), tone(PEER));
+        assert_eq!(tone("(barrierd again)"), tone(OURS));
         assert_ne!(strokes(&["one", "two"])[0], strokes(&["one", "two"])[1]);
     }
 

@@ -12,8 +12,9 @@ const END: &str = "<!-- bench: to here -->";
 /// `run`: how long it took, and what others used meanwhile.
 pub(crate) fn rewrite(readme: &Path, report: &Report, run: &str) -> io::Result<()> {
     let text = fs::read_to_string(readme)?;
-    let new = replace(&text, &format!("{run}\n\n{}", report.summary("docs/")))
-        .ok_or_else(|| io::Error::other(format!("{} has no bench marks", readme.display())))?;
+    let new =
+        replace(&text, &format!("{run}\n\n{}", report.summary("docs/", "docs/performance.md")))
+            .ok_or_else(|| io::Error::other(format!("{} has no bench marks", readme.display())))?;
     fs::write(readme, new)
 }
 

@@ -3,8 +3,9 @@
 //! Owns where things are written, and in which order. Knows nothing of what they say, except which contestants are this
 //! project's: those whose names begin with its own.
 
-use crate::contest::{self, Contest};
+use crate::contest::Contest;
 use crate::schemes::{BY_BIRTHS, OURS, ROBUST};
+use crate::standing;
 use crate::turns::Samples;
 use std::fmt::Write as _;
 use std::fs;
@@ -224,9 +225,16 @@ impl Report {
         matrix
     }
 
-    /// Tables and picture that sum it up, paths as seen from `from` (a prefix, "" or "docs/").
-    pub(crate) fn summary(&self, from: &str) -> String {
+    /// Who is first in how many rows, tables and picture that sum it up; paths as seen from `from` (a prefix, "" or
+    /// "docs/"), and the report as seen from there.
+    pub(crate) fn summary(&self, from: &str, report: &str) -> String {
         let mut text = String::new();
+        if !self.contests.is_empty() {
+            let counted = standing::counted(&self.contests);
+            let rows = format!("[where]({report}#where-others-are-first)");
+            let why = format!("[why]({report}#why-another-is-first)");
+            let _ = writeln!(text, "{counted} ({rows}, {why})");
+        }
         let mut titles = vec![""];
         for line in &self.headlines {
             if !titles.contains(&line.table.as_str()) {
@@ -249,17 +257,28 @@ impl Report {
 
     /// Puts the summary on top, and what is to be said of the run at large.
     pub(crate) fn overview(&mut self, of_the_run: &str) {
-        if !self.contests.is_empty() {
-            self.section("Where others are first");
-            self.say(&contest::about_lost(&self.contests));
-            self.table("", &contest::lost(&self.contests));
+        let contests = &self.contests;
+        let (about, lost) = (standing::about_lost(contests), standing::lost(contests));
+        let (causes, leaky) = (standing::causes(contests), standing::beside_leaky(contests));
+        let principal = standing::standing(contests);
+        if !leaky.is_empty() {
+            self.section("Beside freeing nothing");
+            self.say(standing::ABOUT_LEAKY);
+            self.table("", &leaky);
         }
-        let summary = self.summary("");
+        if !lost.is_empty() {
+            self.section("Where others are first");
+            self.say(&about);
+            self.table("", &lost);
+        }
+        if !causes.is_empty() {
+            self.section("Why another is first");
+            self.table("", &causes);
+        }
+        let summary = self.summary("", "");
         let _ = write!(self.head, "\n{of_the_run}\n\n## In short\n\n{summary}");
-        let standing = contest::standing(&self.contests);
-        if !standing.is_empty() {
-            let about = contest::about_standing(&self.contests);
-            let table = standing.markdown();
+        if !principal.is_empty() {
+            let (about, table) = (standing::ABOUT_STANDING, principal.markdown());
             let _ = write!(self.head, "\n## Where it stands\n\n{about}\n\n{table}");
         }
         let missing: Vec<String> =

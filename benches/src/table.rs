@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// What is longer is no figure, with or without its name.
+const SENTENCE: usize = 60;
+
 /// A table, all cells as text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
@@ -32,10 +35,27 @@ impl Table {
             text.push('\n');
         };
         line(&self.head);
-        let rule: Vec<String> =
-            (0..self.head.len()).map(|n| if n == 0 { "---" } else { "---:" }.into()).collect();
+        // Figures stand to the right, sentences to the left.
+        let says = |n: usize| {
+            self.rows.iter().any(|row| row.get(n).is_some_and(|cell| cell.len() > SENTENCE))
+        };
+        let rule: Vec<String> = (0..self.head.len())
+            .map(|n| if n == 0 || says(n) { "---" } else { "---:" }.into())
+            .collect();
         line(&rule);
         self.rows.iter().for_each(|row| line(row));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_stand_to_the_right_and_sentences_to_the_left() {
+        let mut table = Table::new(["", "ns", "why"]);
+        table.row(["row".to_owned(), "1.00".into(), "a ".repeat(SENTENCE)]);
+        assert_eq!(table.markdown().lines().nth(1), Some("| --- | ---: | --- |"));
     }
 }

@@ -215,28 +215,37 @@ fn target() -> PathBuf {
 fn programs(vm: &Path) -> Programs {
     let release = target().join("release");
     println!("building the daemon, two that are broken, and the guest");
-    let build = |what: &[&str], target: &Path, flags: &str| {
+    for what in [&DAEMON, &GUEST] {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo_build(&mut cargo, what, target);
-        if !flags.is_empty() {
-            let usual = std::env::var("RUSTFLAGS").unwrap_or_default();
-            cargo.env("RUSTFLAGS", usual + flags);
-        }
+        cargo_build(&mut cargo, what, &target());
         run(&mut cargo);
+    }
+    // In a directory of their own, so that nobody ever takes them for the real one.
+    let built = vm.join("flawed");
+    let flawed = |flaw: &str, name: &str| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo_build(&mut cargo, &DAEMON, &built);
+        run(cargo.env("RUSTC_WORKSPACE_WRAPPER", compiler_with(flaw, vm)));
+        let daemon = vm.join(name);
+        copy(built.join("release/barrierd"), &daemon).expect("the flawed daemon");
+        daemon
     };
-    build(&DAEMON, &target(), "");
-    build(&GUEST, &target(), "");
-    // In directories of their own, so that nobody ever takes them for the real one.
-    let (broken, deaf) = (vm.join("broken"), vm.join("deaf"));
-    build(&DAEMON, &broken, BROKEN);
-    build(&DAEMON, &deaf, DEAF);
     Programs {
         guest: release.join("examples/vm_guest"),
         daemon: release.join("barrierd"),
-        broken_daemon: broken.join("release/barrierd"),
-        deaf_daemon: Some(deaf.join("release/barrierd")),
+        broken_daemon: flawed(BROKEN, "barrierd-broken"),
+        deaf_daemon: Some(flawed(DEAF, "barrierd-deaf")),
         barrierctl: None,
     }
+}
+
+/// A compiler for the workspace's own crates that is told of a flaw: flags for all would have all that the daemon depends
+/// on built once more. cargo keeps what each such compiler made apart, by its path.
+fn compiler_with(flaw: &str, folder: &Path) -> PathBuf {
+    let compiler = folder.join(flaw.trim_start_matches(" --cfg "));
+    write(&compiler, format!("#!/bin/sh\nexec \"$@\"{flaw}\n")).expect("the compiler");
+    set_permissions(&compiler, Permissions::from_mode(0o755)).expect("the compiler");
+    compiler
 }
 
 const DAEMON: [&str; 4] = ["-p", "barrierd-daemon", "--bin", "barrierd"];
@@ -292,10 +301,7 @@ impl Arm64 {
             }
             run(&mut cargo);
         };
-        // Flags for all would have all that the daemon depends on built twice.
-        let (compiler, broken) = (self.0.join("broken-compiler"), self.0.join("barrierd-broken"));
-        write(&compiler, format!("#!/bin/sh\nexec \"$@\"{BROKEN}\n")).expect("the compiler");
-        set_permissions(&compiler, Permissions::from_mode(0o755)).expect("the compiler");
+        let (compiler, broken) = (compiler_with(BROKEN, &self.0), self.0.join("barrierd-broken"));
         let release = self.0.join("build/aarch64-unknown-linux-gnu/release");
         build(&DAEMON, Some(&compiler));
         copy(release.join("barrierd"), &broken).expect("the broken daemon");

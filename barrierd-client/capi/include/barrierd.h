@@ -187,8 +187,9 @@ static inline uint64_t barrierd_stamp_inline(void)
 /*
  * Every function may be called by any thread at any time, on one barrier by many at once, except that
  * barrierd_close must be the last. None starts a thread, prints, aborts or lets a panic out; none but
- * barrierd_open and barrierd_reopen allocates. A null pointer is BARRIERD_INVALID unless it is said to
- * be allowed; any other pointer must be what the parameter says.
+ * barrierd_open and barrierd_reopen allocates. None is a cancellation point: pthread_cancel ends a thread
+ * after the call. A null pointer is BARRIERD_INVALID unless it is said to be allowed; any other pointer
+ * must be what the parameter says.
  *
  * Functions that return int: 0 or more is success, below 0 one of enum barrierd_error.
  */

@@ -7,7 +7,11 @@ use std::ffi::{CStr, c_int};
 
 use barrierd_client::{ExpediteError, Liveness, OpenError, WaitError};
 
+/// As messages name it.
+pub(crate) const LIBRARY: &str = "libbarrierd";
+
 codes! {
+    otherwise c"no error of libbarrierd's";
     OK = 0, c"no error";
     INVALID = -1, c"a null pointer, or a number that means nothing";
     INTERNAL = -2, c"a mistake in libbarrierd; nothing was done";
@@ -35,12 +39,6 @@ codes! {
     EXPEDITE_DENIED = -51, c"this user may not ask for expedited barriers";
     EXPEDITE_BUSY = -52, c"too many requests are waiting: ask again, or just wait";
     EXPEDITE_LONG_PATH = -53, c"the file's path is too long for a socket beside it";
-}
-
-/// The text for `code`, for any number.
-pub(crate) fn text(code: c_int) -> &'static CStr {
-    let found = TABLE.iter().find(|&&(_, number, _)| number == code);
-    found.map_or(c"no error of libbarrierd's", |&(_, _, text)| text)
 }
 
 pub(crate) fn of_open(error: &OpenError) -> c_int {

@@ -2,9 +2,9 @@
 //!
 //! This file owns the macro alone; the codes are the libraries'.
 
-/// Declares the codes and the table of their texts in one.
+/// Declares the codes, the table of their texts, and the text for any number in one.
 macro_rules! codes {
-    ($($name:ident = $number:literal, $text:literal;)*) => {
+    (otherwise $otherwise:literal; $($name:ident = $number:literal, $text:literal;)*) => {
         $(
             #[doc = stringify!($text)]
             #[allow(dead_code, reason = "some are for the header alone")]
@@ -13,5 +13,11 @@ macro_rules! codes {
 
         /// Each code with its name in the header, without the prefix, and its text.
         pub(crate) const TABLE: &[(&str, c_int, &CStr)] = &[$((stringify!($name), $number, $text)),*];
+
+        /// The text for `code`, for any number.
+        pub(crate) fn text(code: c_int) -> &'static CStr {
+            let found = TABLE.iter().find(|&&(_, number, _)| number == code);
+            found.map_or($otherwise, |&(_, _, text)| text)
+        }
     };
 }

@@ -10,9 +10,7 @@
 //! `Barrier` is `Sync` and is only ever lent shared.
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
-use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -22,23 +20,16 @@ use barrierd_client::{Barrier, OpenError, Stamp, WaitError, abi};
 #[macro_use]
 mod codes;
 
+mod border;
+#[cfg(test)]
+#[path = "../../../tests/common/c/mod.rs"]
+mod c;
 mod code;
 #[cfg(test)]
 mod header_tests;
 mod message;
 
-/// Keeps `what` for `barrierd_last_message` and hands `code` back.
-fn failed(code: c_int, what: &dyn Display) -> c_int {
-    message::set(what);
-    code
-}
-
-/// Runs `work`, of which no panic may come out: unwinding into C would end the process.
-fn fenced(work: impl FnOnce() -> c_int) -> c_int {
-    // A panic leaves nothing half-done that is used again: a barrier's words are single atomics.
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| failed(code::INTERNAL, &"a panic in libbarrierd: please report it"))
-}
+use border::{failed, fenced, hand_out, hand_out_if_any, take_back};
 
 /// Runs `work` on a barrier from C.
 ///
@@ -47,8 +38,7 @@ fn fenced(work: impl FnOnce() -> c_int) -> c_int {
 /// As the module says.
 unsafe fn with(barrier: *const Barrier, work: impl FnOnce(&Barrier) -> c_int) -> c_int {
     fenced(|| {
-        // SAFETY: null, or made by `Box::into_raw` in `hand_out` and not freed yet, as the caller
-        // promises; never lent mutably.
+        // SAFETY: null, or from `hand_out` and not freed yet, as the caller promises; never lent mutably.
         match unsafe { barrier.as_ref() } {
             Some(barrier) => work(barrier),
             None => failed(code::INVALID, &"a null pointer instead of a barrier"),
@@ -56,29 +46,8 @@ unsafe fn with(barrier: *const Barrier, work: impl FnOnce(&Barrier) -> c_int) ->
     })
 }
 
-/// Stores what was opened for C, or a null pointer.
-///
-/// # Safety
-///
-/// `out` is null or may be written to.
-unsafe fn hand_out(
-    out: *mut *mut Barrier,
-    open: impl FnOnce() -> Result<Option<Barrier>, OpenError>,
-) -> c_int {
-    if out.is_null() {
-        return failed(code::INVALID, &"a null pointer where the barrier should be stored");
-    }
-    // SAFETY: not null, and the caller's to write to.
-    unsafe { out.write(ptr::null_mut()) };
-    match open() {
-        Ok(None) => 0,
-        Ok(Some(barrier)) => {
-            // SAFETY: as above.
-            unsafe { out.write(Box::into_raw(Box::new(barrier))) };
-            1
-        }
-        Err(error) => failed(code::of_open(&error), &error),
-    }
+fn not_opened(error: OpenError) -> c_int {
+    failed(code::of_open(&error), &error)
 }
 
 /// Opens the file at `path`; null: the default one.
@@ -88,17 +57,17 @@ unsafe fn hand_out(
 /// `path` is null or a string that ends with a zero; `barrier` is null or may be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn barrierd_open(path: *const c_char, barrier: *mut *mut Barrier) -> c_int {
-    fenced(|| {
+    let open = || {
         let path = if path.is_null() {
             Path::new(abi::DEFAULT_PATH)
         } else {
             // SAFETY: a string that ends with a zero and stays as it is during this call.
             Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()))
         };
-        // SAFETY: the caller's promise, handed on.
-        let opened = unsafe { hand_out(barrier, || Barrier::open(path).map(Some)) };
-        opened.min(code::OK)
-    })
+        Barrier::open(path).map_err(not_opened)
+    };
+    // SAFETY: the caller's promise, handed on.
+    unsafe { hand_out(barrier, open) }
 }
 
 /// Opens a barrier's path again if it leads elsewhere: 1; 0 if not.
@@ -112,7 +81,9 @@ pub unsafe extern "C" fn barrierd_reopen(
     reopened: *mut *mut Barrier,
 ) -> c_int {
     // SAFETY: the caller's promises, handed on.
-    unsafe { with(barrier, |barrier| hand_out(reopened, || barrier.reopen())) }
+    unsafe {
+        with(barrier, |barrier| hand_out_if_any(reopened, || barrier.reopen().map_err(not_opened)))
+    }
 }
 
 /// Unmaps and frees.
@@ -122,14 +93,8 @@ pub unsafe extern "C" fn barrierd_reopen(
 /// `barrier` as the module says, and neither it nor its `barrierd_data` is used by anyone any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn barrierd_close(barrier: *mut Barrier) {
-    if !barrier.is_null() {
-        // SAFETY: made by `Box::into_raw` in `hand_out`, and this is its last use.
-        let barrier = unsafe { Box::from_raw(barrier) };
-        fenced(|| {
-            drop(barrier);
-            code::OK
-        });
-    }
+    // SAFETY: the caller's promise, handed on.
+    unsafe { take_back(barrier) }
 }
 
 /// The mapping; null for null.
@@ -261,23 +226,5 @@ pub extern "C" fn barrierd_last_message() -> *const c_char {
 /// The library's version.
 #[unsafe(no_mangle)]
 pub extern "C" fn barrierd_version() -> *const c_char {
-    const VERSION: &CStr =
-        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-            Ok(version) => version,
-            Err(_) => panic!("a version has no zero in it"),
-        };
-    VERSION.as_ptr()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_ends_at_the_border() {
-        assert_eq!(fenced(|| panic!("as a mistake would")), code::INTERNAL);
-        // SAFETY: a string that ends with a zero, and nothing sets another before it is looked at.
-        let said = unsafe { CStr::from_ptr(barrierd_last_message()) };
-        assert!(said.to_bytes().starts_with(b"a panic in libbarrierd"));
-    }
+    border::version()
 }

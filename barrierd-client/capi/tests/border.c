@@ -5,6 +5,7 @@
  *   border open FILE     the code of opening it, and this thread's message
  *   border legacy FILE   a C daemon's file: nothing passes until it moves, no virtual time
  *   border reopen FILE OTHER   puts OTHER in the place of FILE, which is open
+ *   border cancel FILE   a thread that is cancelled in a call ends after it
  *   border threads FILE  eight threads on one barrier, each with a message of its own
  */
 #define _POSIX_C_SOURCE 200809L
@@ -119,6 +120,33 @@ static void threads(const char *path)
 	barrierd_close(shared);
 }
 
+static int waited;
+
+static void *cancelled(void *path)
+{
+	struct barrierd_barrier *barrier;
+
+	/* Pending from here on: it would end the thread where a file is opened, or in a wait. */
+	CHECK(pthread_cancel(pthread_self()) == 0);
+	CHECK(barrierd_open((const char *)path, &barrier) == BARRIERD_OK);
+	CHECK(barrierd_wait(barrier, UINT64_MAX, 1000000) == BARRIERD_TIMED_OUT);
+	barrierd_close(barrier);
+	waited = 1;
+	pthread_testcancel();
+	CHECK(!"cancelled by now");
+	return NULL;
+}
+
+static void cancel(char *path)
+{
+	pthread_t thread;
+	void *result;
+
+	CHECK(pthread_create(&thread, NULL, cancelled, path) == 0);
+	CHECK(pthread_join(thread, &result) == 0);
+	CHECK(result == PTHREAD_CANCELED && waited);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "nulls") == 0) {
@@ -127,6 +155,8 @@ int main(int argc, char **argv)
 		legacy(argv[2]);
 	} else if (argc == 4 && strcmp(argv[1], "reopen") == 0) {
 		reopen(argv[2], argv[3]);
+	} else if (argc == 3 && strcmp(argv[1], "cancel") == 0) {
+		cancel(argv[2]);
 	} else if (argc == 3 && strcmp(argv[1], "threads") == 0) {
 		threads(argv[2]);
 	} else if (argc == 3 && strcmp(argv[1], "open") == 0) {

@@ -1,14 +1,15 @@
 //! The border to C, without a daemon: null pointers, every refusal of a file by its code, the C daemon's
 //! files, threads.
 
-mod cc;
+#[path = "../../../tests/common/c/mod.rs"]
+mod c;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::os::unix::fs::symlink;
 
 use barrierd_client::{abi, clock};
-use cc::{Language, Link, compile, run};
+use c::{BARRIERD, Language, Link, run};
 use common::{Image, S, chmod, dir};
 
 /// `tests/border.c` in each language, linked each way.
@@ -16,7 +17,9 @@ fn each(mut test: impl FnMut(&std::path::Path)) {
     let dir = dir();
     for language in Language::BOTH {
         for link in [Link::Shared, Link::Static] {
-            if let Some(binary) = compile("tests/border.c", language, link, &[], dir.path()) {
+            if let Some(binary) =
+                BARRIERD.compile("tests/border.c", language, link, &[], dir.path())
+            {
                 test(&binary);
             }
         }
@@ -50,6 +53,15 @@ fn a_replaced_file_is_opened_again() {
 }
 
 #[test]
+fn a_thread_that_is_cancelled_ends_after_the_call() {
+    let dir = dir();
+    let path = Image::ours(2).write(&dir);
+    each(|border| {
+        run(border, &["cancel", path.to_str().expect("UTF-8")]);
+    });
+}
+
+#[test]
 fn threads_share_a_barrier_and_have_messages_of_their_own() {
     let dir = dir();
     let path = Image::ours(2).write(&dir);
@@ -61,7 +73,8 @@ fn threads_share_a_barrier_and_have_messages_of_their_own() {
 #[test]
 fn each_refusal_has_its_code_and_says_what_to_do() {
     let all = dir();
-    let Some(border) = compile("tests/border.c", Language::C99, Link::Shared, &[], all.path())
+    let Some(border) =
+        BARRIERD.compile("tests/border.c", Language::C99, Link::Shared, &[], all.path())
     else {
         return;
     };

@@ -10,6 +10,7 @@ use crate::error::SynchronizeError;
 use crate::evidence::purchase::Asked;
 use crate::evidence::purchase::Uncovered;
 use crate::later::Backoff;
+use crate::platform::now_ns;
 use crate::protocol;
 use crate::sync::stage;
 use std::time::Instant;
@@ -204,6 +205,24 @@ impl Domain {
         }
     }
 
+    /// Looks for as long as a barrier would take, at most, whether the readers show that they have seen `stamp`: those
+    /// that open one section after another do so within two of them, and then none of them is interrupted. `own`: a
+    /// stamp of the calling thread, later than `stamp`.
+    ///
+    /// It decides when to scan, and proves nothing: the scan that follows collects its own evidence.
+    fn watch_readers(&self, own: u64, stamp: u64, deadline: Instant) {
+        let until = now_ns().saturating_add(self.barriers().watch_ns());
+        // Where the daemon's barrier or another thread's has come, the scan finds it.
+        while self.collect(own) <= stamp && !self.has_passed(stamp) {
+            let late = now_ns() >= until || Instant::now() >= deadline;
+            stage();
+            if late {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
     pub(super) fn wait_until_safe(
         &self,
         record: &Record,
@@ -216,6 +235,9 @@ impl Domain {
         loop {
             let late = Instant::now() >= deadline;
             let own = self.fence_and_stamp(record);
+            if asked == Asked::Now {
+                self.watch_readers(own, stamp, deadline);
+            }
             // What the readers have seen may cover it. Then nothing is bought.
             let scan = self.scan(own, asked, &|watermark| Uncovered::some(watermark <= stamp));
             if self.is_safe(stamp) {
@@ -251,6 +273,7 @@ mod tests {
     use super::*;
     use crate::bag::Item;
     use crate::evidence::barriers::Barriers;
+    use crate::evidence::source::Source;
     use crate::locks::lock;
     use core::sync::atomic::AtomicBool;
     use core::sync::atomic::AtomicUsize;
@@ -259,6 +282,30 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
     use std::time::Duration;
+
+    /// A reader that goes on is given a moment to show what it has seen. (Where another test has just bought a barrier,
+    /// nothing is bought either.)
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
+    #[test]
+    fn readers_that_go_on_are_watched_before_a_barrier_is_bought() {
+        let barriers = Barriers::choose(Source::Membarrier, None).expect("this kernel has it");
+        let domain = Domain::new(barriers, &Settings { background: false, ..Settings::default() });
+        let (record, reader) = (domain.acquire(), domain.acquire());
+        let section = || {
+            domain.pin(reader);
+            reader.reader().unpin();
+        };
+        let late = Instant::now() + Duration::from_secs(20);
+        for _ in 0..10 {
+            // Two steps in `take_marked`, then the one after the first look at the readers.
+            crate::sync::preempt_at(2, section, || {
+                // SAFETY: the record is this thread's.
+                assert_eq!(unsafe { domain.synchronize(record, late) }, Ok(()));
+            });
+        }
+        assert_eq!(domain.stats().other_syscalls, 0);
+        domain.close();
+    }
 
     static FREED: AtomicUsize = AtomicUsize::new(0);
     static GATE: AtomicBool = AtomicBool::new(false);

@@ -160,6 +160,12 @@ impl Engine {
         })
     }
 
+    /// Returns whether barriers that came by themselves, or that any thread bought, cover the stamp. A hint.
+    pub(crate) fn has_passed(&self, stamp: u64) -> bool {
+        self.barriers.membarrier().is_some_and(|bought| bought.watermark_ns() > stamp)
+            || self.barriers.passive().is_some_and(|news| news.ns > stamp)
+    }
+
     /// Returns whether another's section is open that had not seen the stamp `stamp` when it began. For a decision
     /// what to buy: proves nothing.
     fn is_pinned_before(&self, stamp: u64, own: &Record) -> bool {

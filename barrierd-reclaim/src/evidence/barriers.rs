@@ -29,6 +29,10 @@ pub(crate) enum Barriers {
     Fence { asked_for: bool },
 }
 
+/// Readers are watched for so long at most, nanoseconds, by a thread that spins. The daemon's barrier takes three times
+/// as long; a membarrier that takes longer has met a busy machine.
+const MOST_WATCH_NS: u64 = 20_000;
+
 impl Barriers {
     /// Chooses by one check of the file, and one question to the system in each process: without a wait.
     pub(crate) fn choose(source: Source, path: Option<&Path>) -> Result<Barriers, BuildError> {
@@ -134,6 +138,18 @@ impl Barriers {
             }
             Barriers::Membarrier { .. } => false,
             Barriers::Fence { .. } => true,
+        }
+    }
+
+    /// Returns how long a call that waits should watch the readers before it buys a barrier or asks for one,
+    /// nanoseconds. Whoever waits as long as the thing costs that it waits to be spared pays twice the least at worst.
+    pub(crate) fn watch_ns(&self) -> u64 {
+        match self {
+            Barriers::Fence { .. } => 0,
+            Barriers::Daemon { .. } if self.keeps_up() => MOST_WATCH_NS,
+            Barriers::Daemon { fallback: None, .. } => 0,
+            Barriers::Daemon { fallback: Some(membarrier), .. }
+            | Barriers::Membarrier { membarrier, .. } => membarrier.price_ns().min(MOST_WATCH_NS),
         }
     }
 

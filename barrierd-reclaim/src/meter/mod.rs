@@ -37,6 +37,7 @@ pub(crate) struct Meter {
 impl Meter {
     /// The size of the part that hot calls touch, bytes.
     #[cfg(not(barrierd_loom))]
+    #[allow(dead_code, reason = "Rust 1.85 counts no use in a constant without a name")]
     pub(crate) const HOT: usize = core::mem::offset_of!(Meter, oldest_ns);
 
     pub(crate) fn new() -> Meter {

@@ -68,6 +68,10 @@ mod by_std;
 
 // What POSIX has.
 #[cfg(all(unix, not(any(miri, barrierd_plain))))]
+#[cfg_attr(
+    barrierd_loom,
+    allow(dead_code, reason = "`epoch` uses it, which is not there under loom")
+)]
 mod posix;
 
 // `unix.rs` has it in the place of none.
@@ -97,6 +101,10 @@ pub(crate) mod client;
 
 #[cfg(not(barrierd_loom))]
 pub(crate) use system::WaitQueue;
+#[cfg_attr(
+    barrierd_loom,
+    allow(unused_imports, reason = "`epoch` uses them, which is not there under loom")
+)]
 pub(crate) use system::{
     at_exit, become_ordinary, in_children, mark, membarrier, now_ns, own_tid, process_id,
     stay_loaded,

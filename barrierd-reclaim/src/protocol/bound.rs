@@ -43,7 +43,7 @@ impl Bound {
                 return false;
             }
         }
-        if broken(Mutant::RelaxedBound) {
+        if broken(Mutant::RelaxedRaise) {
             self.0.fetch_max(least, Ordering::Relaxed);
         } else {
             // Release inside: hands on what was acquired of the readers.

@@ -26,6 +26,7 @@ use std::sync::Arc;
 /// |---|---|---|
 /// | [`read`](Rcu::read) | anywhere | all that are replaced while the guard lives |
 /// | [`reader`](Rcu::reader) | in a thread's hot loop: a load and a comparison | one |
+/// | [`ReadGuard::latest`] | many times under one guard: a load | as `read` |
 /// | [`peek`](Rcu::peek) | for the time of a closure | as `read` |
 /// | [`read_owned`](Rcu::read_owned) | across an `.await`, on any thread | as `read` |
 ///

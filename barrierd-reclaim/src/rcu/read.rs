@@ -8,6 +8,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr;
+use core::sync::atomic::Ordering;
 
 /// The value that a cell had when it was read, by [`Rcu::read`]. It stays on its thread.
 ///
@@ -78,6 +79,46 @@ impl<'c, T> ReadGuard<'c, T> {
     pub fn refresh(&mut self) {
         self.guard.repin();
         self.value = self.cell.current();
+    }
+
+    /// Returns the value that the cell has now, in the same section: one load, and nothing is compared. This is the way
+    /// of fewest instructions, for a loop that opens a section once for many reads.
+    ///
+    /// All values that it returned stay as long as the guard; and what is replaced meanwhile, in all cells of the
+    /// reclaimer, waits for the guard's end, or for [`refresh`](ReadGuard::refresh), which such a loop calls now and then.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Rcu;
+    ///
+    /// let cell = Rcu::new(1);
+    /// let mut seen = cell.read();
+    /// for n in 2..5_000 {
+    ///     let before = seen.latest();
+    ///     cell.store(n);
+    ///     assert_eq!((*before, *seen.latest()), (n - 1, n));
+    ///     if n % 1_000 == 0 {
+    ///         seen.refresh(); // lets the old ones go
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// None of them outlives a `refresh`:
+    ///
+    /// ```compile_fail,E0502
+    /// use barrierd_reclaim::Rcu;
+    ///
+    /// let cell = Rcu::new(1);
+    /// let mut seen = cell.read();
+    /// let one = seen.latest();
+    /// seen.refresh(); // `one` is still in use
+    /// println!("{one}");
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn latest(&self) -> &T {
+        // SAFETY: never null, and loaded under the guard, so it is not dropped while that lives and is not refreshed,
+        // for which nothing may be borrowed.
+        unsafe { &*self.cell.current() }
     }
 
     /// Goes on with a part of the value.
@@ -224,13 +265,21 @@ impl<'c, T> Reader<'c, T> {
     #[inline]
     pub fn get(&mut self) -> &T {
         // The same address is the same value: the hazard has held it all the time, so its memory was not used again.
-        if !ptr::eq(self.cell.current(), self.held) {
-            let cell = self.cell;
-            let hazard = self.hazard.get_or_insert_with(|| cell.reclaimer.hazard());
-            self.held = hazard.protect(&cell.current).as_ptr();
+        // Relaxed: what was stored into that value has been acquired when it was taken over (`renew`), and another
+        // one is not followed before that. So the compiler may keep `held` in a register from call to call.
+        if !ptr::eq(self.cell.current.load(Ordering::Relaxed), self.held) {
+            self.renew();
         }
         // SAFETY: never null; the hazard holds it until the next call, for which this is borrowed.
         unsafe { &*self.held }
+    }
+
+    /// Takes over the value that the cell has now. Acquire, in `protect`: pairs with the exchange that published it.
+    #[cold]
+    fn renew(&mut self) {
+        let cell = self.cell;
+        let hazard = self.hazard.get_or_insert_with(|| cell.reclaimer.hazard());
+        self.held = hazard.protect(&cell.current).as_ptr();
     }
 
     /// Returns whether the value has been replaced since the last [`get`](Reader::get), or there was none.

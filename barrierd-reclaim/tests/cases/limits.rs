@@ -6,7 +6,7 @@ use super::{Log, soon};
 use barrierd_reclaim::{Builder, OnLimit, Pressure};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -95,7 +95,6 @@ fn a_stalled_reader_blocks_until_the_deadline(builder: Builder) {
     let took = begin.elapsed();
     assert!(log.names().is_empty());
     assert!(took >= Duration::from_millis(60), "it waited: {took:?}");
-    assert!(took < Duration::from_secs(10), "and went on: {took:?}");
     let last = told.lock().unwrap().last().cloned().expect("told");
     assert!(last.items > 100 && last.bytes > 0 && last.readers == 1, "{last:?}");
     assert!(last.oldest_guard.is_some_and(|age| age >= Duration::from_millis(5)), "{last:?}");
@@ -118,21 +117,23 @@ fn who_reads_itself_is_called_back_at_once(builder: Builder) {
 }
 
 fn a_blocked_writer_goes_on_when_the_reader_ends(builder: Builder) {
-    let block = OnLimit::Block(Duration::from_secs(20));
+    // Long enough for a test that hangs to be noticed: it goes on before.
+    let block = OnLimit::Block(Duration::from_secs(3600));
     let reclaimer = builder.limit_items(100).on_limit(block).build().unwrap();
     let (pinned, wait_pinned) = mpsc::channel();
+    let ends = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let _guard = reclaimer.pin();
+            let guard = reclaimer.pin();
             pinned.send(()).unwrap();
             thread::sleep(Duration::from_millis(100));
+            ends.store(true, SeqCst);
+            drop(guard);
         });
         wait_pinned.recv().unwrap();
         let log = Log::default();
-        let begin = Instant::now();
         (0..64 * 3).for_each(|name| log.retire(&reclaimer, name));
-        let took = begin.elapsed();
-        assert!(took > Duration::from_millis(50) && took < Duration::from_secs(10), "{took:?}");
+        assert!(ends.load(SeqCst), "it did not wait for the reader");
         assert!(reclaimer.stats().waiting() <= 100 + BAG);
     });
 }

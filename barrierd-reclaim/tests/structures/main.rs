@@ -4,6 +4,7 @@
 #[path = "../../examples/structures/cell.rs"]
 #[allow(unreachable_pub, dead_code, reason = "a file to start a library's module from")]
 mod cell;
+#[path = "../../../tests/common/linearize.rs"]
 mod linearize;
 #[path = "../../examples/structures/list.rs"]
 #[allow(unreachable_pub, reason = "as above")]
@@ -22,7 +23,7 @@ mod stack;
 
 use barrierd_reclaim::{Guard, Reclaimer};
 use cell::RcuCell;
-use linearize::{Clock, Event, Model, is_linearizable};
+use linearize::{Dice, Model};
 use list::List;
 use map::Map;
 use queue::Queue;
@@ -31,35 +32,17 @@ use stack::Stack;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-/// Not more than CPUs, or they hardly meet.
-const THREADS: usize = 2;
-/// Operations of one thread in a short history.
-const OPS: usize = 8;
-/// Short histories of each structure on each source, unless [`HISTORIES_ENV`] says otherwise.
+/// Short histories of each structure on each source.
 const HISTORIES: usize = 10_000;
-/// In the environment: how many, where each takes long (`scripts/sanitizers.sh`).
-const HISTORIES_ENV: &str = "BARRIERD_TEST_HISTORIES";
 
 fn reclaimers() -> impl Iterator<Item = Reclaimer> {
     SOURCES.iter().map(|&source| Reclaimer::builder().source(source).build().unwrap())
 }
 
-/// xorshift: any order, the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
-/// Plays short histories on fresh structures and judges each.
+/// Plays short histories on fresh structures, each operation under a guard of its own, and judges each.
 fn histories<S: Sync, M: Model>(
     reclaimer: &Reclaimer,
     fresh: impl Fn(&Reclaimer) -> S,
@@ -68,40 +51,8 @@ fn histories<S: Sync, M: Model>(
 ) where
     M::Op: Send + Debug,
 {
-    // The same threads all along: what matters is how they meet.
-    let (here, clock) = (AtomicUsize::new(0), Clock::default());
-    let histories = std::env::var(HISTORIES_ENV).map_or(HISTORIES, |count| count.parse().unwrap());
-    let structures: Vec<S> = (0..histories).map(|_| fresh(reclaimer)).collect();
-    let play = |thread: usize| -> Vec<Vec<Event<M::Op>>> {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15 + u64::try_from(thread).unwrap());
-        let mut play = |(round, structure): (usize, &S)| {
-            // Awake, so that they start within nanoseconds of each other.
-            here.fetch_add(1, SeqCst);
-            let mut turns = 0;
-            while here.load(SeqCst) < THREADS * (round + 1) {
-                turns += 1;
-                if turns % 10_000 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
-            }
-            let names = (0..OPS).map(|n| u64::try_from(thread * OPS + n).unwrap());
-            let turn = |name| clock.time(|| op(structure, &reclaimer.pin(), &mut dice, name));
-            names.map(turn).collect()
-        };
-        structures.iter().enumerate().map(&mut play).collect()
-    };
-    let played: Vec<Vec<Vec<Event<M::Op>>>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|t| {
-                let play = &play;
-                scope.spawn(move || play(t))
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    let mut threads: Vec<_> = played.into_iter().map(Vec::into_iter).collect();
-    for _ in 0..histories {
-        let history: Vec<_> = threads.iter_mut().flat_map(|own| own.next().unwrap()).collect();
-        assert!(is_linearizable(start.clone(), &history), "{history:#?}");
-    }
+    let op = |own: &S, dice: &mut Dice, name| op(own, &reclaimer.pin(), dice, name);
+    linearize::histories(HISTORIES, || fresh(reclaimer), start, op);
 }
 
 #[derive(Clone, Debug)]

@@ -1,18 +1,23 @@
 /*
- * barrierd-shared: read memory that several processes share, without a lock, a fence or a system call. Writers are Rust
- * programs (the crate barrierd-shared); readers may be C and C++ programs too, by this header.
+ * barrierd-shared: memory that several processes share, read without a lock, a fence or a system call, and changed without
+ * ever waiting for the dead. The other processes are C and C++ programs, by this header, or Rust programs (the crate
+ * barrierd-shared).
  *
  * This header owns what C and C++ programs call. It has two parts:
  *
- *   1. libbarrierd-shared, which opens a region, checks it before it is believed, and has the readers' slots;
+ *   1. libbarrierd-shared, which opens a region, checks it before it is believed, has the readers' slots, looks keys up, and
+ *      writes;
  *   2. static inline functions: a section's begin and end, and what is done in one.
  *
  *     struct barrierd_shared_region *region;
  *     struct barrierd_shared_reader *reader;
- *     uint64_t limits[4];
- *     int r = barrierd_shared_open("/dev/shm/limits", &region);
+ *     struct barrierd_shared_map routes;                     (Rust: SharedMap::<u64, [u8; 4]>::at(0))
+ *     uint64_t port = 7;
+ *     unsigned char address[4];
+ *     int r = barrierd_shared_open("/dev/shm/routes", &region);
  *     if (r == 0) r = barrierd_shared_join(region, &reader);
- *     if (r == 0) r = barrierd_shared_cell_get(reader, 0, limits, sizeof(limits));      (1: there is a value)
+ *     if (r == 0) r = barrierd_shared_map_at(&routes, 0, sizeof(port), sizeof(address), NULL);
+ *     if (r == 0) r = barrierd_shared_map_get(reader, &routes, &port, address);         (1: there is an entry)
  *
  * What is reached in a section is not freed before the section ends. It is not changed either, except links. A participant
  * that breaks the rules can make any value be read; nobody can make these functions read outside the region.
@@ -48,18 +53,37 @@ extern "C" {
 #define BARRIERD_SHARED_IDLE UINT64_C(1)
 /* The bits of a link that are the structure's own. */
 #define BARRIERD_SHARED_TAG UINT64_C(7)
+/* Where each of a region's descriptors stands in what barrierd_shared_descriptors stores. */
+#define BARRIERD_SHARED_DATA 0
+#define BARRIERD_SHARED_SLOTS 1
+#define BARRIERD_SHARED_WRITERS 2
 
 /* ---- 1. libbarrierd-shared -------------------------------------------------------------------- */
 
 /*
- * No function starts a thread, prints, aborts or lets a panic out. A null pointer is BARRIERD_SHARED_INVALID unless it is
+ * No function starts a thread, prints, aborts or lets a panic out, and none is a cancellation point: pthread_cancel ends a
+ * thread after the call. A null pointer is BARRIERD_SHARED_INVALID unless it is
  * said to be allowed; any other pointer must be what the parameter says.
  *
  * Functions that return int: 0 or more is success, below 0 one of enum barrierd_shared_error.
  */
 
-/* A region, mapped read-only. Any number of threads may use it at once. */
+/* A region, mapped. Any number of threads may use it at once. */
 struct barrierd_shared_region;
+
+/* A writer: for one thread at a time, in the process that made it. */
+struct barrierd_shared_writer;
+
+/* A walk over a map's entries. */
+struct barrierd_shared_walk;
+
+/* What a program takes a map for: see barrierd_shared_map_at, which fills it in. It may be copied. */
+struct barrierd_shared_map {
+	uint64_t root;
+	uint64_t key_bytes;
+	uint64_t value_bytes;
+	uint64_t schema;
+};
 
 /*
  * A reader: for one thread at a time, in the process that made it. These members belong to the functions below, and do not
@@ -96,6 +120,8 @@ enum barrierd_shared_error {
 	BARRIERD_SHARED_OTHER_SLOTS = -16,
 	/* The system refused. */
 	BARRIERD_SHARED_IO = -17,
+	/* There is something at the path. */
+	BARRIERD_SHARED_EXISTS = -18,
 	/* All slots have living readers. */
 	BARRIERD_SHARED_FULL = -30,
 	/* This program has closed the region's descriptors. */
@@ -103,7 +129,21 @@ enum barrierd_shared_error {
 	/* The reader is that of the process that forked this one. */
 	BARRIERD_SHARED_FORKED = -40,
 	/* The cell holds a value of another size. */
-	BARRIERD_SHARED_OTHER_SIZE = -41
+	BARRIERD_SHARED_OTHER_SIZE = -41,
+	/* No map, or one of other sizes or of another schema. */
+	BARRIERD_SHARED_OTHER_TYPE = -42,
+	/* A participant has broken the content. */
+	BARRIERD_SHARED_CORRUPT = -43,
+	/* Opened for readers alone. */
+	BARRIERD_SHARED_READ_ONLY = -50,
+	/* Another writer lives and keeps the turn. */
+	BARRIERD_SHARED_BUSY = -51,
+	/* No block is free. */
+	BARRIERD_SHARED_NO_MEMORY = -52,
+	/* No block can be so large. */
+	BARRIERD_SHARED_TOO_LARGE = -53,
+	/* The time is up. */
+	BARRIERD_SHARED_TIMED_OUT = -54
 };
 
 /*
@@ -113,7 +153,14 @@ enum barrierd_shared_error {
  */
 int barrierd_shared_open(const char *path, struct barrierd_shared_region **region);
 
-/* Frees it. Null is allowed. Its readers keep the mapping. */
+/*
+ * Opens the region of these descriptors, as barrierd_shared_descriptors has them in another process: inherited, or sent over a
+ * socket. With `writers` -1 it is for readers, and `data` need not be writable. They stay the caller's, who may close
+ * them. Errors: BARRIERD_SHARED_FOREIGN to BARRIERD_SHARED_IO.
+ */
+int barrierd_shared_open_descriptors(int data, int slots, int writers, struct barrierd_shared_region **region);
+
+/* Frees it. Null is allowed. Its readers and writers keep the mapping. */
 void barrierd_shared_close(struct barrierd_shared_region *region);
 
 /*
@@ -124,6 +171,118 @@ int barrierd_shared_join(const struct barrierd_shared_region *region, struct bar
 
 /* Ends its section, if one is open, leaves the slot and frees the reader. Null is allowed. */
 void barrierd_shared_leave(struct barrierd_shared_reader *reader);
+
+/*
+ * Says what a program takes the map at root `root` for: a hash map (SharedMap<K, V> of the Rust side) whose keys and values
+ * have these sizes, each below 1 MiB. It looks at no region; the calls below do, and answer BARRIERD_SHARED_OTHER_TYPE if the
+ * map there was made with other sizes or another schema, with both in the message.
+ *
+ * Keys and values are bytes, whatever their types: integers, arrays, structures of them. Two keys are the same if all their bytes
+ * are, so a structure as a key must have no padding (or it is cleared first). Their alignment plays no part. Rust's
+ * u64 is uint64_t, [u8; 4] is unsigned char[4], f64 is double.
+ *
+ * Sizes don't tell a uint64_t from a double. Where that matters all programs state a schema, any string: a NULL or an empty one is
+ * none (Rust: SharedMap::at(0).schema("port -> address, v2")). Errors: BARRIERD_SHARED_INVALID.
+ */
+int barrierd_shared_map_at(struct barrierd_shared_map *map, uint64_t root, size_t key_bytes, size_t value_bytes,
+			   const char *schema);
+
+/*
+ * Finds a key, in a section that is open (barrierd_shared_pin): 1, and where its value is in *value, aligned to 8, which is
+ * good until the section ends; 0 and NULL if there is none. It is read by barrierd_shared_copy or barrierd_shared_word; to
+ * read it as a structure of C is right too as long as all who write to the region keep the rules.
+ * Errors: BARRIERD_SHARED_OTHER_TYPE, _FORKED; _INVALID, also if no section is open.
+ */
+int barrierd_shared_map_find(const struct barrierd_shared_reader *reader, const struct barrierd_shared_map *map,
+			     const void *key, const void **value);
+
+/* Stores the number of entries, in a section that is open. Errors: as for barrierd_shared_map_find. */
+int barrierd_shared_map_len(const struct barrierd_shared_reader *reader, const struct barrierd_shared_map *map,
+			    uint64_t *len);
+
+/*
+ * Begins a walk over the entries, in no order, in a section that is open; a null pointer in *walk if it fails. An entry that is there
+ * all the time comes once; one that is inserted, replaced or removed meanwhile comes as it was or as it is, or not.
+ * It ends before its section does, and is the reader's thread's. Errors: as for barrierd_shared_map_find.
+ */
+int barrierd_shared_map_begin(const struct barrierd_shared_reader *reader, const struct barrierd_shared_map *map,
+			      struct barrierd_shared_walk **walk);
+
+/*
+ * 1, and where the next entry's key and value are, as barrierd_shared_map_find has it (either may be NULL, for who doesn't
+ * want it); 0 after the last one. Errors: BARRIERD_SHARED_CORRUPT; _INVALID, also if the section is seen to have ended; _FORKED.
+ */
+int barrierd_shared_map_next(struct barrierd_shared_walk *walk, const void **key, const void **value);
+
+/* Frees it. Null is allowed. */
+void barrierd_shared_map_end(struct barrierd_shared_walk *walk);
+
+/*
+ * Writing. A region is made and opened by other functions for that, and a writer's calls change it one at a time, each wholly or
+ * not at all, wherever the process is killed. They look nothing up in a section: a thread may have a reader as well.
+ */
+
+/*
+ * Makes a region of `bytes` bytes at `path`, where there must be nothing, for so many readers and writers at once (0: 64 and 8),
+ * and opens it for writing. A null `path` makes one in memory, which lasts as long as somebody has it: others get it by
+ * barrierd_shared_descriptors. Errors: BARRIERD_SHARED_EXISTS, _IO, _INVALID (a number that can't be).
+ */
+int barrierd_shared_create(const char *path, uint64_t bytes, uint64_t readers, uint64_t writers,
+			   struct barrierd_shared_region **region);
+
+/* As barrierd_shared_open, for readers and writers. */
+int barrierd_shared_open_writable(const char *path, struct barrierd_shared_region **region);
+
+/*
+ * Stores the region's three descriptors, which it keeps and closes itself: the data's, the slots', the writers' file's (-1 if
+ * the region was opened for readers). A child inherits them across exec once their FD_CLOEXEC is cleared. Who has
+ * that of the data may write to it, if the region was opened for writing: hand barrierd_shared_data_for_reading to those
+ * who are to read, and the slots'.
+ */
+int barrierd_shared_descriptors(const struct barrierd_shared_region *region, int descriptors[3]);
+
+/* Returns another descriptor of the data, by which nobody can write, for the caller to close. Errors: BARRIERD_SHARED_IO. */
+int barrierd_shared_data_for_reading(const struct barrierd_shared_region *region);
+
+/*
+ * Takes a writer's slot, and stores the writer in *writer; a null pointer there if it fails. Barriers come from the daemon at
+ * its usual place, or else from membarrier's global command. Errors: BARRIERD_SHARED_READ_ONLY, _FULL, _CLOSED, _IO, and what the
+ * calls below have.
+ */
+int barrierd_shared_join_writer(const struct barrierd_shared_region *region, struct barrierd_shared_writer **writer);
+
+/* Leaves the slot and frees the writer. Null is allowed. */
+void barrierd_shared_leave_writer(struct barrierd_shared_writer *writer);
+
+/*
+ * Inserts an entry, or replaces its value: 1 if there was one, 0 if not. The first insertion makes the map. Errors:
+ * BARRIERD_SHARED_NO_MEMORY, with what others wait for in the message (barrierd_shared_synchronize, then try again),
+ * _OTHER_TYPE, _BUSY, _CORRUPT, _TOO_LARGE, _FORKED.
+ */
+int barrierd_shared_map_insert(struct barrierd_shared_writer *writer, const struct barrierd_shared_map *map,
+			       const void *key, const void *value);
+
+/* Removes an entry: 1 if there was one, 0 if not. Errors: as for barrierd_shared_map_insert. */
+int barrierd_shared_map_remove(struct barrierd_shared_writer *writer, const struct barrierd_shared_map *map,
+			       const void *key);
+
+/* Removes all entries, at once for all readers. Errors: as for barrierd_shared_map_insert. */
+int barrierd_shared_map_clear(struct barrierd_shared_writer *writer, const struct barrierd_shared_map *map);
+
+/*
+ * Replaces the value of the cell at root `root` (SharedCell<T> of the Rust side). The participants agree on what each root
+ * is: this takes the place of whatever was there. Errors: as for barrierd_shared_map_insert.
+ */
+int barrierd_shared_cell_set(struct barrierd_shared_writer *writer, uint64_t root, const void *value, size_t bytes);
+
+/* Frees what nobody reads any more, without a wait. Returns the number of blocks. Errors: _BUSY, _CORRUPT, _FORKED. */
+int barrierd_shared_flush(struct barrierd_shared_writer *writer);
+
+/*
+ * Frees all that any writer had replaced or removed before this call, and waits for readers and barriers, for `timeout_ns`
+ * nanoseconds at most. Errors: BARRIERD_SHARED_TIMED_OUT, with what is in the way; _BUSY, _CORRUPT, _FORKED.
+ */
+int barrierd_shared_synchronize(struct barrierd_shared_writer *writer, uint64_t timeout_ns);
 
 /* What an error means: a constant string, never null, for any number. */
 const char *barrierd_shared_strerror(int error);
@@ -266,6 +425,25 @@ static inline int barrierd_shared_cell_get(struct barrierd_shared_reader *reader
 	if (found < 0)
 		return found;
 	found = barrierd_shared_cell(reader, root, value, bytes);
+	barrierd_shared_unpin(reader);
+	return found;
+}
+
+/*
+ * Copies a key's value, in a section of its own; no other may be open: 1; 0 if there is none. Errors: as for
+ * barrierd_shared_map_find.
+ */
+static inline int barrierd_shared_map_get(struct barrierd_shared_reader *reader, const struct barrierd_shared_map *map,
+					  const void *key, void *value)
+{
+	const void *at;
+	int found = barrierd_shared_pin(reader);
+
+	if (found < 0)
+		return found;
+	found = barrierd_shared_map_find(reader, map, key, &at);
+	if (found == 1)
+		barrierd_shared_copy(value, at, 0, (size_t)map->value_bytes);
 	barrierd_shared_unpin(reader);
 	return found;
 }

@@ -5,9 +5,13 @@
 
 use std::ffi::{CStr, c_int};
 
-use barrierd_shared::{JoinError, RegionError};
+use barrierd_shared::{JoinError, RegionError, WriteError};
+
+/// As messages name it.
+pub(crate) const LIBRARY: &str = "libbarrierd-shared";
 
 codes! {
+    otherwise c"no error of libbarrierd-shared's";
     OK = 0, c"no error";
     INVALID = -1, c"a null pointer, or a number that means nothing";
     INTERNAL = -2, c"a mistake in libbarrierd-shared; nothing was done";
@@ -19,16 +23,18 @@ codes! {
     OTHER_BOOT = -15, c"made during another boot: remove it, and create it anew";
     OTHER_SLOTS = -16, c"the slots file is another region's";
     IO = -17, c"the system refused";
+    EXISTS = -18, c"there is something at the path already: open it, or remove it";
     FULL = -30, c"all slots have readers that live";
     CLOSED = -31, c"this program has closed the region's descriptors: open it again";
     FORKED = -40, c"a reader of the process that forked this one: take another";
     OTHER_SIZE = -41, c"the cell holds a value of another size";
-}
-
-/// The text for `code`, for any number.
-pub(crate) fn text(code: c_int) -> &'static CStr {
-    let found = TABLE.iter().find(|&&(_, number, _)| number == code);
-    found.map_or(c"no error of libbarrierd-shared's", |&(_, _, text)| text)
+    OTHER_TYPE = -42, c"what is at the root is no map of these sizes and this schema";
+    CORRUPT = -43, c"a participant has broken the region's content";
+    READ_ONLY = -50, c"the region was opened for readers alone: open it by barrierd_shared_open_writable";
+    BUSY = -51, c"another writer, which lives, has had the turn for a second";
+    NO_MEMORY = -52, c"no block is free: see what the others wait for";
+    TOO_LARGE = -53, c"no block can be so large";
+    TIMED_OUT = -54, c"not all could be freed in the time";
 }
 
 pub(crate) fn of_open(error: &RegionError) -> c_int {
@@ -39,8 +45,10 @@ pub(crate) fn of_open(error: &RegionError) -> c_int {
         RegionError::Short { .. } => SHORT,
         RegionError::Nonsense { .. } => DAMAGED,
         RegionError::OtherBoot { .. } => OTHER_BOOT,
-        RegionError::OtherSlots => OTHER_SLOTS,
-        // Io, and what may be added. The others are of making a region.
+        RegionError::OtherSlots | RegionError::OtherWriters => OTHER_SLOTS,
+        RegionError::Exists { .. } => EXISTS,
+        RegionError::Options { .. } => INVALID,
+        // Io, and what may be added.
         _ => IO,
     }
 }
@@ -49,7 +57,24 @@ pub(crate) fn of_join(error: &JoinError) -> c_int {
     match error {
         JoinError::Full { .. } => FULL,
         JoinError::Closed => CLOSED,
-        // Io, and what may be added. The others are writers'.
+        JoinError::ReadOnly => READ_ONLY,
+        JoinError::Write(error) => of_write(error),
+        // Io, and what may be added; what the system is to be asked for is said by the message.
         _ => IO,
+    }
+}
+
+pub(crate) fn of_write(error: &WriteError) -> c_int {
+    match error {
+        WriteError::Busy { .. } => BUSY,
+        WriteError::OutOfMemory { .. } => NO_MEMORY,
+        WriteError::TooLarge { .. } => TOO_LARGE,
+        WriteError::Deadline { .. } => TIMED_OUT,
+        WriteError::Forked => FORKED,
+        WriteError::Corrupt(_) => CORRUPT,
+        // The one mistake that these calls can make: the root is another map's, or none's.
+        WriteError::Misused(_) => OTHER_TYPE,
+        // What may be added.
+        _ => INTERNAL,
     }
 }

@@ -12,7 +12,7 @@
 //! # Progress
 //! Lock-free: a try fails only where another operation was done.
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Pace};
 use crate::protect::Protect;
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, Mutant, Place, broken, ordered, unless};
@@ -29,6 +29,9 @@ unsafe impl<T, P: Protect> Send for Node<T, P> {}
 
 type Link<T, P> = <P as Protect>::Node<Node<T, P>>;
 
+/// Nodes that one user of the stack has popped and not retired yet.
+pub(crate) type Popped<T, P> = <P as Protect>::Batch<Node<T, P>>;
+
 /// See the file's documentation. What is left inside is leaked: its owner pops until nothing is left.
 pub(crate) struct RawStack<T, P: Protect> {
     head: AtomicPtr<Link<T, P>>,
@@ -41,9 +44,12 @@ impl<T, P: Protect> RawStack<T, P> {
     }
 
     #[inline]
-    pub(crate) fn push(&self, value: T) {
-        // Relaxed: it is not followed here.
+    pub(crate) fn push(&self, mut pace: Option<&mut Pace>, value: T) {
+        // Relaxed, all loads here: it is not followed.
         let mut next = self.head.load(Relaxed);
+        if pace.as_mut().is_some_and(|pace| pace.meets(next.addr())) {
+            next = self.head.load(Relaxed);
+        }
         let node = P::alloc(&self.domain, Node { next, value: Place::with(value) });
         let mut backoff = Backoff::new();
         // Release: pairs with the Acquire of whoever loads the head in `pop`, which finds the node whole. All that changes
@@ -56,38 +62,80 @@ impl<T, P: Protect> RawStack<T, P> {
             // SAFETY: from `alloc` and not published yet, so this thread's alone.
             unsafe { &mut *node }.next = next;
         }
+        if let Some(pace) = pace {
+            pace.left(node.addr());
+        }
     }
 
+    /// Takes the topmost value off, and retires its node.
     #[inline]
     pub(crate) fn pop(&self, section: &mut P::Section<'_>) -> Option<T> {
+        // SAFETY: what `pop_by` gives is what `retire` asks for.
+        self.pop_by(section, None, |section, node| unsafe { P::retire(section, node) })
+    }
+
+    /// Takes the topmost value off, and puts its node to those that its caller has popped before.
+    #[inline]
+    pub(crate) fn pop_into(
+        &self,
+        section: &mut P::Section<'_>,
+        pace: &mut Pace,
+        popped: &mut Popped<T, P>,
+    ) -> Option<T> {
+        // SAFETY: as in `pop`.
+        self.pop_by(section, Some(pace), |section, node| unsafe {
+            P::retire_later(section, popped, node);
+        })
+    }
+
+    /// Takes the topmost value off, and gives its node to `bury`: from `alloc`, off the list by this thread's exchange, its
+    /// value moved out.
+    #[inline]
+    fn pop_by(
+        &self,
+        section: &mut P::Section<'_>,
+        mut pace: Option<&mut Pace>,
+        bury: impl FnOnce(&mut P::Section<'_>, *mut Link<T, P>),
+    ) -> Option<T> {
         let mut backoff = Backoff::new();
+        // Acquire, here and below, paired with the Release in `push` that published this node.
+        let mut head = P::protect(section, &self.head);
+        if pace.as_mut().is_some_and(|pace| pace.meets(head.addr())) {
+            head = P::protect(section, &self.head);
+        }
         loop {
-            // Acquire, paired with the Release in `push` that published this node.
-            let head = P::protect(section, &self.head);
             // SAFETY: the head leads to no retired node, so this one is protected.
             let Some(here) = (unsafe { head.as_ref() }) else {
                 if self.is_empty() {
+                    if let Some(pace) = pace {
+                        pace.idle();
+                    }
                     return None;
                 }
+                head = P::protect(section, &self.head);
                 continue;
             };
+            let next = here.next;
             // Relaxed: nothing is published by it, what the next one is was published before; and the value is read by this
             // thread, which acquired it above.
             let taken = if broken(Mutant::PopByStore) {
-                self.head.store(here.next, Relaxed);
+                self.head.store(next, Relaxed);
                 true
             } else {
-                self.head.compare_exchange_weak(head, here.next, Relaxed, Relaxed).is_ok()
+                self.head.compare_exchange_weak(head, next, Relaxed, Relaxed).is_ok()
             };
             if taken {
+                if let Some(pace) = pace {
+                    pace.left(next.addr());
+                }
                 // SAFETY: this thread took the node off, so the value is its own; it was put in before the node was
                 // published, which this thread has acquired.
                 let value = unsafe { here.value.read() };
-                // SAFETY: from `alloc`, off the list by this thread's exchange, retired here alone; its value is moved out.
-                unsafe { P::retire(section, head) };
+                bury(section, head);
                 return Some(value);
             }
             backoff.lost();
+            head = P::protect(section, &self.head);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What it costs to read a value that is replaced now and then, and to replace it, by cells in safe code.
 
+mod contestants;
+
 use super::Experiment;
 use crate::Bench;
 use crate::cpus::{self, StopOnDrop};
@@ -7,12 +9,13 @@ use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
+use crate::schemes::NOTHING_FREED;
 use crate::stats::number;
 use crate::turns::{self, Contestant, Samples};
-use barrierd_reclaim::{Rcu, Reader, Reclaimer};
+use contestants::{ByCache, ByLatest, ByRead, ByReader, Cell, Leaky, LeftRight, Seize};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,9 +25,11 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
     about: "\
 A value of 64 bytes is read over and over on one CPU, while another thread, on another CPU, replaces it never, once a \
 millisecond, or once in 10 us; and what a replacement costs on one thread. All of them are used from safe code, except seize's \
-row, where a cell was built by hand. `reader` is this project's `Rcu::reader`, `read` is `Rcu::read`; arc-swap's `Cache` and \
-the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for readers. *Values \
-alive at most* is how many were there at any time, beside a reader and a writer in 10 us, the current one included.",
+row, where a cell was built by hand. `reader` is this project's `Rcu::reader`, `read` is `Rcu::read`; `latest` is \
+`ReadGuard::latest`, in one section for the 50,000 reads of a turn, which keeps whatever is replaced meanwhile. arc-swap's \
+`Cache` and the reader keep the value that they returned last. left-right keeps two copies, and its writer waits for \
+readers. `(nothing freed)` is a pointer whose old values stay for ever. *Values alive at most* is how many were there at any \
+time, beside a reader and a writer in 10 us, the current one included.",
     run,
     job: Some(job),
 };
@@ -65,7 +70,9 @@ fn run(bench: &mut Bench) {
             let peer = samples.ratio(name, &format!("{row}{BAR}{PEER}"));
             let ratio = peer.map_or(String::new(), |ratio| number(ratio.median));
             table.row([who.to_owned(), spread.shown(), ratio]);
-            bench.report.headline_of(SHORT, &full, who, number(spread.median));
+            if who != NOTHING_FREED {
+                bench.report.headline_of(SHORT, &full, who, number(spread.median));
+            }
             group.push((who.to_owned(), spread));
         }
         let entries: Vec<(String, f64)> =
@@ -108,204 +115,6 @@ impl Drop for Value {
     }
 }
 
-/// A cell of some library.
-trait Cell: Sync + Sized {
-    /// What a thread reads with.
-    type Local<'c>
-    where
-        Self: 'c;
-
-    fn new() -> Self;
-    fn local(&self) -> Self::Local<'_>;
-    fn read(local: &mut Self::Local<'_>) -> u64;
-    fn store(&self, value: Value);
-}
-
-struct ByRead(Rcu<Value>);
-
-impl Cell for ByRead {
-    type Local<'c> = &'c Rcu<Value>;
-
-    fn new() -> Self {
-        ByRead(Rcu::with_reclaimer(Value::new(0), &Reclaimer::new()))
-    }
-    fn local(&self) -> &Rcu<Value> {
-        &self.0
-    }
-    #[inline]
-    fn read(local: &mut &Rcu<Value>) -> u64 {
-        local.read().0[3]
-    }
-    fn store(&self, value: Value) {
-        self.0.store(value);
-    }
-}
-
-struct ByReader(Rcu<Value>);
-
-impl Cell for ByReader {
-    type Local<'c> = Reader<'c, Value>;
-
-    fn new() -> Self {
-        ByReader(Rcu::with_reclaimer(Value::new(0), &Reclaimer::new()))
-    }
-    fn local(&self) -> Reader<'_, Value> {
-        self.0.reader()
-    }
-    #[inline]
-    fn read(local: &mut Reader<'_, Value>) -> u64 {
-        local.get().0[3]
-    }
-    fn store(&self, value: Value) {
-        self.0.store(value);
-    }
-}
-
-impl Cell for arc_swap::ArcSwap<Value> {
-    type Local<'c> = &'c Self;
-
-    fn new() -> Self {
-        arc_swap::ArcSwap::from_pointee(Value::new(0))
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn read(local: &mut &Self) -> u64 {
-        local.load().0[3]
-    }
-    fn store(&self, value: Value) {
-        arc_swap::ArcSwapAny::store(self, Arc::new(value));
-    }
-}
-
-struct ByCache(arc_swap::ArcSwap<Value>);
-
-impl Cell for ByCache {
-    type Local<'c> = arc_swap::Cache<&'c arc_swap::ArcSwap<Value>, Arc<Value>>;
-
-    fn new() -> Self {
-        ByCache(Cell::new())
-    }
-    fn local(&self) -> Self::Local<'_> {
-        arc_swap::Cache::new(&self.0)
-    }
-    #[inline]
-    fn read(local: &mut Self::Local<'_>) -> u64 {
-        local.load().0[3]
-    }
-    fn store(&self, value: Value) {
-        self.0.store(Arc::new(value));
-    }
-}
-
-impl Cell for RwLock<Value> {
-    type Local<'c> = &'c Self;
-
-    fn new() -> Self {
-        RwLock::new(Value::new(0))
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn read(local: &mut &Self) -> u64 {
-        RwLock::read(local).map_or(0, |value| value.0[3])
-    }
-    fn store(&self, value: Value) {
-        *self.write().expect("nobody panics") = value;
-    }
-}
-
-impl Cell for parking_lot::RwLock<Value> {
-    type Local<'c> = &'c Self;
-
-    fn new() -> Self {
-        parking_lot::RwLock::new(Value::new(0))
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn read(local: &mut &Self) -> u64 {
-        parking_lot::RwLock::read(local).0[3]
-    }
-    fn store(&self, value: Value) {
-        *self.write() = value;
-    }
-}
-
-struct Set(Value);
-
-impl left_right::Absorb<Set> for Value {
-    fn absorb_first(&mut self, set: &mut Set, _: &Self) {
-        *self = set.0.clone();
-    }
-    fn absorb_second(&mut self, set: Set, _: &Self) {
-        *self = set.0;
-    }
-    fn sync_with(&mut self, first: &Self) {
-        *self = first.clone();
-    }
-}
-
-struct LeftRight(Mutex<left_right::WriteHandle<Value, Set>>, left_right::ReadHandleFactory<Value>);
-
-impl Cell for LeftRight {
-    type Local<'c> = left_right::ReadHandle<Value>;
-
-    fn new() -> Self {
-        let (write, read) = left_right::new_from_empty(Value::new(0));
-        LeftRight(Mutex::new(write), read.factory())
-    }
-    fn local(&self) -> Self::Local<'_> {
-        self.1.handle()
-    }
-    #[inline]
-    fn read(local: &mut Self::Local<'_>) -> u64 {
-        local.enter().map_or(0, |value| value.0[3])
-    }
-    fn store(&self, value: Value) {
-        self.0.lock().expect("nobody panics").append(Set(value)).publish();
-    }
-}
-
-/// A cell by hand, as a program without one would build it.
-struct Seize(seize::Collector, AtomicPtr<Value>);
-
-impl Cell for Seize {
-    type Local<'c> = &'c Self;
-
-    fn new() -> Self {
-        let first = Box::into_raw(Box::new(Value::new(0)));
-        Seize(seize::Collector::new(), AtomicPtr::new(first))
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn read(local: &mut &Self) -> u64 {
-        use seize::Guard as _;
-        let guard = local.0.enter();
-        // SAFETY: never null, from a box, retired after it was unlinked.
-        unsafe { &*guard.protect(&local.1, Ordering::Acquire) }.0[3]
-    }
-    fn store(&self, value: Value) {
-        use seize::Guard as _;
-        let guard = self.0.enter();
-        let old = self.1.swap(Box::into_raw(Box::new(value)), Ordering::AcqRel);
-        // SAFETY: from a box, unlinked by this thread alone, retired once.
-        unsafe { guard.defer_retire(old, seize::reclaim::boxed) };
-    }
-}
-
-impl Drop for Seize {
-    fn drop(&mut self) {
-        // SAFETY: from a box, and the cell's alone.
-        drop(unsafe { Box::from_raw(*self.1.get_mut()) });
-    }
-}
-
 /// Reads in a turn, and writes.
 const READS: u64 = 50_000;
 const WRITES: u64 = 5_000;
@@ -337,6 +146,7 @@ fn figures<C: Cell>(rounds: usize, who: &str, samples: &mut Samples) {
         let mut local = cell.local();
         let read = |local: &mut C::Local<'_>| {
             let begin = Instant::now();
+            C::refresh(local);
             let mut sum = 0u64;
             for _ in 0..READS {
                 sum = sum.wrapping_add(C::read(black_box(local)));
@@ -354,7 +164,8 @@ fn figures<C: Cell>(rounds: usize, who: &str, samples: &mut Samples) {
                 let ns = (0..times).map(|_| read(&mut local)).sum::<f64>() / f64::from(times);
                 if round > 0 {
                     samples.push(&format!("{row}{BAR}{who}"), ns);
-                    if row == OFTEN {
+                    // What is never freed has no bound.
+                    if row == OFTEN && who != NOTHING_FREED {
                         let most = MOST.load(Ordering::Relaxed);
                         samples.push(&format!("{ALIVE}{BAR}{who}"), most as f64);
                     }
@@ -379,6 +190,7 @@ fn job(_: &str, options: &Options) -> Result<Samples, String> {
     for _ in 0..options.effort.pick(1, 3, 10) {
         let rounds = options.effort.pick(1, 4, 10);
         figures::<ByReader>(rounds, "barrierd, reader", &mut samples);
+        figures::<ByLatest>(rounds, "barrierd, latest", &mut samples);
         figures::<ByRead>(rounds, "barrierd, read", &mut samples);
         figures::<ByCache>(rounds, "arc-swap, Cache", &mut samples);
         figures::<arc_swap::ArcSwap<Value>>(rounds, PEER, &mut samples);
@@ -386,6 +198,7 @@ fn job(_: &str, options: &Options) -> Result<Samples, String> {
         figures::<LeftRight>(rounds, "left-right", &mut samples);
         figures::<parking_lot::RwLock<Value>>(rounds, "RwLock, parking_lot", &mut samples);
         figures::<RwLock<Value>>(rounds, "RwLock, std", &mut samples);
+        figures::<Leaky>(rounds, NOTHING_FREED, &mut samples);
     }
     Ok(samples)
 }

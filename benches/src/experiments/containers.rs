@@ -7,7 +7,10 @@ use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
+use crate::schemes::NOTHING_FREED;
+use crate::schemes::leak::Leak;
 use crate::stats::number;
+use crate::structures;
 use crate::turns::{self, Contestant, Samples};
 use barrierd_reclaim::Reclaimer;
 use barrierd_structures::{
@@ -29,7 +32,8 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
 pops in turn, so the structure is all but empty and everything meets at its ends. *One pushes, one pops*: a queue between \
 two threads, which counts what arrives. Million pairs, or values, a second of all threads together; two threads stay on a \
 CPU each, and a cache line's way from one to the other and back is named. *Memory* is what 100,000 values take of the \
-allocator. A `Mutex` lets one thread go on for long while others wait, which is throughput without fairness.",
+allocator. `(nothing freed)` is Treiber's stack, whose nodes stay for ever; no such queue has segments as these do. A `Mutex` \
+lets one thread go on for long while others wait, which is throughput without fairness.",
     run,
     job: Some(job),
 };
@@ -194,6 +198,28 @@ shared! {
         |all, n| all.lock().push(n), |all| all.lock().pop();
 }
 
+/// The benchmarks' own structure, of which nothing is ever freed.
+struct Leaky<C>(C);
+
+impl Container for Leaky<structures::stack::Stack<Leak>> {
+    type Local<'c> = &'c structures::stack::Stack<Leak>;
+
+    fn new() -> Self {
+        Leaky(structures::stack::Stack::new())
+    }
+    fn local(&self) -> Self::Local<'_> {
+        &self.0
+    }
+    #[inline]
+    fn push(local: &mut Self::Local<'_>, value: u64) {
+        local.push(&(), value);
+    }
+    #[inline]
+    fn pop(local: &mut Self::Local<'_>) -> Option<u64> {
+        local.pop(&mut ())
+    }
+}
+
 /// Million pairs a second of all threads.
 fn pairs<C: Container>(threads: usize, time: Duration) -> f64 {
     let container = C::new();
@@ -300,28 +326,29 @@ fn turns_of<C: Container + 'static>(
 /// Returns the contestants of a kind; each has a process of its own, as some share garbage with all of their kind in it.
 fn contestants(kind: &str) -> Vec<(&'static str, Turns)> {
     macro_rules! all {
-        ($($who:literal: $of:ty;)*) => { vec![$(($who, turns_of::<$of> as Turns)),*] };
+        ($($who:expr => $of:ty;)*) => { vec![$(($who, turns_of::<$of> as Turns)),*] };
     }
     match kind {
         "queue" => all! {
-            "barrierd, handle": ByHandle<Queue<u64>, Plain>;
-            "barrierd": Shared<Queue<u64>>;
-            "barrierd, robust": ByHandle<Queue<u64, Robust>, Robust>;
-            "barrierd, hazards": ByHandle<Queue<u64, Hazards>, Hazards>;
-            "crossbeam-queue": Shared<crossbeam_queue::SegQueue<u64>>;
-            "concurrent-queue": Shared<concurrent_queue::ConcurrentQueue<u64>>;
-            "sdd": Shared<sdd::Queue<u64>>;
-            "Mutex, std": Shared<Mutex<VecDeque<u64>>>;
-            "Mutex, parking_lot": Shared<parking_lot::Mutex<VecDeque<u64>>>;
+            "barrierd, handle" => ByHandle<Queue<u64>, Plain>;
+            "barrierd" => Shared<Queue<u64>>;
+            "barrierd, robust" => ByHandle<Queue<u64, Robust>, Robust>;
+            "barrierd, hazards" => ByHandle<Queue<u64, Hazards>, Hazards>;
+            "crossbeam-queue" => Shared<crossbeam_queue::SegQueue<u64>>;
+            "concurrent-queue" => Shared<concurrent_queue::ConcurrentQueue<u64>>;
+            "sdd" => Shared<sdd::Queue<u64>>;
+            "Mutex, std" => Shared<Mutex<VecDeque<u64>>>;
+            "Mutex, parking_lot" => Shared<parking_lot::Mutex<VecDeque<u64>>>;
         },
         "stack" => all! {
-            "barrierd, handle": ByHandle<Stack<u64>, Plain>;
-            "barrierd": Shared<Stack<u64>>;
-            "barrierd, robust": ByHandle<Stack<u64, Robust>, Robust>;
-            "barrierd, hazards": ByHandle<Stack<u64, Hazards>, Hazards>;
-            "sdd": Shared<sdd::Stack<u64>>;
-            "Mutex, std": Shared<Mutex<Vec<u64>>>;
-            "Mutex, parking_lot": Shared<parking_lot::Mutex<Vec<u64>>>;
+            "barrierd, handle" => ByHandle<Stack<u64>, Plain>;
+            "barrierd" => Shared<Stack<u64>>;
+            "barrierd, robust" => ByHandle<Stack<u64, Robust>, Robust>;
+            "barrierd, hazards" => ByHandle<Stack<u64, Hazards>, Hazards>;
+            "sdd" => Shared<sdd::Stack<u64>>;
+            "Mutex, std" => Shared<Mutex<Vec<u64>>>;
+            "Mutex, parking_lot" => Shared<parking_lot::Mutex<Vec<u64>>>;
+            NOTHING_FREED => Leaky<structures::stack::Stack<Leak>>;
         },
         _ => Vec::new(),
     }

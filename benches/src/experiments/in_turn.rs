@@ -103,7 +103,7 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
     let (scenario, name) = what.split_once(' ').ok_or(USAGE)?;
     let (threads, kind) = scenario.split_once('+').ok_or(USAGE)?;
     let threads: usize = threads.parse().map_err(|_| USAGE)?;
-    let setting = Setting { file: options.file.clone() };
+    let setting = Setting::on(options.file.clone());
     let mut retire_bag = crowd(name, kind, threads, &setting).ok_or(USAGE)?;
     // So that in all rounds together each thread has many scans behind it.
     let bags = (16 * threads).max(200);

@@ -3,11 +3,15 @@
 mod barriers;
 mod cells;
 mod containers;
+mod crowds;
+mod drops;
 mod flushes;
+mod forks;
 mod growth;
 mod in_flight;
 mod in_turn;
 mod latency;
+mod limits;
 mod maps;
 mod memory;
 mod papers;
@@ -48,6 +52,7 @@ pub(crate) const ALL: &[Experiment] = &[
     latency::EXPERIMENT,
     flushes::EXPERIMENT,
     in_flight::EXPERIMENT,
+    crowds::EXPERIMENT,
     in_turn::EXPERIMENT,
     structures::EXPERIMENT,
     papers::EXPERIMENT,
@@ -56,6 +61,9 @@ pub(crate) const ALL: &[Experiment] = &[
     maps::EXPERIMENT,
     processes::EXPERIMENT,
     memory::EXPERIMENT,
+    limits::EXPERIMENT,
+    drops::EXPERIMENT,
+    forks::EXPERIMENT,
     starts::EXPERIMENT,
     policy::EXPERIMENT,
     barriers::EXPERIMENT,

@@ -16,17 +16,18 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use stores::{InProcess, Lmdb, RwLock, SeqLock, Shared, Store};
+use stores::{InProcess, Lmdb, Renewed, RwLock, SeqLock, Shared, Store};
 
 pub(crate) const EXPERIMENT: Experiment = Experiment {
     name: "processes",
     title: "A map that processes share",
     about: "\
 A map of 64 Ki keys and values of 64 bits is read at random keys by one process, while another one, on another CPU, replaces a \
-random key's value never, 1,000 or 100,000 times a second. LMDB (by heed) lies in /dev/shm and never syncs; each get opens and \
-ends a read transaction, whose slot the thread keeps. The lock is a process-shared pthread rwlock, the seqlock a number and a \
+random key's value never, 1,000 or 100,000 times a second. LMDB lies in /dev/shm and never syncs; each get opens and \
+ends a read transaction, whose slot the thread keeps (by heed), or renews and resets one that it keeps (by LMDB's own calls), its \
+fastest way to see what was written meanwhile. The lock is a process-shared pthread rwlock, the seqlock a number and a \
 fence or two, both around an open table of fixed length. The row *in one process* is this project's map with a thread that \
-writes. *Write* is one replacement at 100,000 a second. *Restart* is the time from a writer's death, in its turn, to the end of \
+writes. *Two readers*: another process reads as fast on the other CPU. *Write* is one replacement at 100,000 a second. *Restart* is the time from a writer's death, in its turn, to the end of \
 the next writer's first insertion, beside 1 Mi entries.",
     run,
     job: Some(job),
@@ -40,6 +41,7 @@ const PACES: [(&str, u64); 3] = [
     ("get, 1 k writes a second", 1_000_000),
     ("get, 100 k writes a second", 10_000),
 ];
+const TWO: &str = "get, two readers, nobody writes";
 const P50: &str = "write, p50";
 const P99: &str = "write, p99";
 const SECTION: &str = "a section";
@@ -48,6 +50,9 @@ const RESTART: &str = "restart, ms";
 /// Between row and contestant, in the job's output.
 const BAR: &str = "|";
 const OWN: &str = "barrierd-shared";
+/// The title of its table in the overview.
+const SHORT: &str =
+    "A map that another process writes (`barrierd-shared`; *in one process*: this project's map)";
 /// What ratios are of.
 const PEER: &str = "in one process";
 
@@ -63,7 +68,7 @@ fn run(bench: &mut Bench) {
         better: Some(Better::Lower),
         ..Bars::default()
     };
-    let rows = PACES.iter().map(|(row, _)| *row).chain([P50, P99, SECTION, CELL, RESTART]);
+    let rows = PACES.iter().map(|(row, _)| *row).chain([TWO, P50, P99, SECTION, CELL, RESTART]);
     for row in rows {
         let full = if row == RESTART { row.to_owned() } else { format!("{row}, ns") };
         let mut table = Table::new(["", "", "x of the map in one process"]);
@@ -74,6 +79,7 @@ fn run(bench: &mut Bench) {
             let peer = samples.ratio(name, &format!("{row}{BAR}{PEER}"));
             let ratio = peer.map_or(String::new(), |ratio| number(ratio.median));
             table.row([who.to_owned(), spread.shown(), ratio]);
+            bench.report.headline_of(SHORT, &full, who, number(spread.median));
             group.push((who.to_owned(), spread));
         }
         let entries: Vec<(String, f64)> =
@@ -96,6 +102,8 @@ fn run(bench: &mut Bench) {
 pub(crate) struct Talk {
     every_ns: AtomicU64,
     ready: AtomicU64,
+    /// Whether the second reader reads.
+    second: AtomicU64,
     p50: AtomicU64,
     p99: AtomicU64,
 }
@@ -136,6 +144,24 @@ fn write<S: Store>(store: &S, talk: &Talk) {
     }
 }
 
+/// The second reader's side, as long as the writer's.
+fn read_beside<S: Store>(store: &S, talk: &Talk) {
+    let cpus = cpus::allowed();
+    cpus::stay_on(cpus[cpus.len() - 1]);
+    while talk.ready.load(Ordering::Acquire) == 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let (mut reader, mut state) = (store.reader(), 3);
+    while talk.ready.load(Ordering::Relaxed) == 1 {
+        if talk.second.load(Ordering::Relaxed) == 0 {
+            thread::sleep(Duration::from_micros(100));
+        }
+        for _ in 0..100 * talk.second.load(Ordering::Relaxed) {
+            black_box(S::read(&mut reader, next(&mut state) % KEYS));
+        }
+    }
+}
+
 fn read<S: Store>(store: &S, talk: &Talk, rounds: usize, who: &str, samples: &mut Samples) {
     while talk.ready.load(Ordering::Acquire) == 0 {
         thread::sleep(Duration::from_millis(1));
@@ -143,7 +169,8 @@ fn read<S: Store>(store: &S, talk: &Talk, rounds: usize, who: &str, samples: &mu
     let mut reader = store.reader();
     let mut state = 7;
     for round in 0..=rounds {
-        for (row, every) in PACES {
+        for (row, every) in PACES.into_iter().chain([(TWO, 0)]) {
+            talk.second.store(u64::from(row == TWO), Ordering::Relaxed);
             talk.every_ns.store(every, Ordering::Relaxed);
             thread::sleep(Duration::from_micros(300));
             let begin = Instant::now();
@@ -159,6 +186,8 @@ fn read<S: Store>(store: &S, talk: &Talk, rounds: usize, who: &str, samples: &mu
             }
         }
     }
+    talk.second.store(0, Ordering::Relaxed);
+    talk.every_ns.store(PACES[2].1, Ordering::Relaxed);
     // Writes at the last pace, beside a reader that goes on.
     talk.p99.store(0, Ordering::Relaxed);
     let until = Instant::now() + Duration::from_secs(3);
@@ -179,13 +208,15 @@ fn figures<S: Store>(rounds: usize, who: &str, samples: &mut Samples) {
     if S::BY_THREAD {
         thread::scope(|scope| {
             scope.spawn(|| write(&store, talk));
+            scope.spawn(|| read_beside(&store, talk));
             read(&store, talk, rounds, who, samples);
             talk.ready.store(2, Ordering::Relaxed);
         });
     } else {
         let child = stores::Child::start(|| write(&store, talk));
+        let beside = stores::Child::start(|| read_beside(&store, talk));
         read(&store, talk, rounds, who, samples);
-        drop(child);
+        drop((child, beside));
     }
 }
 
@@ -256,6 +287,7 @@ fn job(_: &str, options: &Options) -> Result<Samples, String> {
         figures::<Shared>(rounds, OWN, &mut samples);
         figures::<InProcess>(rounds, PEER, &mut samples);
         figures::<Lmdb>(rounds, "LMDB", &mut samples);
+        figures::<Renewed>(rounds, "LMDB, renewed", &mut samples);
         figures::<RwLock>(rounds, "rwlock, pthread", &mut samples);
         figures::<SeqLock>(rounds, "seqlock", &mut samples);
     }

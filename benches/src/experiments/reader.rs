@@ -120,7 +120,7 @@ fn run(bench: &mut Bench) {
 }
 
 fn job(what: &str, options: &Options) -> Result<Samples, String> {
-    let setting = Setting { file: options.file.clone() };
+    let setting = Setting::on(options.file.clone());
     let mut all = contestants(&setting, NODES);
     if what == "count" {
         for (discipline, _, work) in &mut all {
@@ -139,7 +139,7 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
 
 /// Nanoseconds a node of a list of so many that is walked in a section, for each contestant.
 pub(crate) fn walks(options: &Options, nodes: u32) -> Samples {
-    let setting = Setting { file: options.file.clone() };
+    let setting = Setting::on(options.file.clone());
     let sections = (batch(WALK) * u64::from(NODES)).div_ceil(u64::from(nodes));
     let turns = contestants(&setting, nodes)
         .into_iter()

@@ -3,7 +3,7 @@
 use super::Experiment;
 use crate::Bench;
 use crate::job::{self, Allocator};
-use crate::objects::{Slot, mib};
+use crate::objects::{self, Slot, mib};
 use crate::options::Options;
 use crate::report::{Better, Table};
 use crate::schemes::{self, Scheme, Setting, Visitor};
@@ -23,8 +23,8 @@ Each figure is of a process of its own, the schemes in turn.
 - *First section of a thread*: the same of a thread in a domain that has been used, without the making of the thread.
 - *A thread that lives for one replacement*: it is started, joins, replaces and retires an object of 64 bytes, leaves, and is \
 joined. The row in which nothing is freed is the thread itself.
-- *One more domain*: so many are made, used once, and kept; the time for each, and the memory. (liburcu has one domain for a \
-process, so its figure is a section's.)
+- *One more domain*: so many are made, used once, and kept; the time for each, and the memory; then a section in each of them in turn, \
+and the time until one is dropped. (liburcu, sdd and kovan have one domain for a process, so their first two figures are a section's.)
 - *Replace and retire beside sleepers*: one thread replaces again and again, beside so many that have joined the domain, read \
 once, done what the scheme's documentation asks of a thread that rests, and sleep.",
     run,
@@ -32,12 +32,14 @@ once, done what the scheme's documentation asks of a thread that rests, and slee
 };
 
 /// The scenario, and what the report calls its figure.
-const ROWS: [(&str, &str); 8] = [
+const ROWS: [(&str, &str); 10] = [
     ("process", "first section of a process, us"),
     ("thread", "first section of a thread, ns"),
     ("churn", "a thread that lives for one replacement, us"),
     ("domain", "one more domain, us"),
     ("domain KiB", "memory of one more domain, KiB"),
+    ("domain section", "a section in one of 200 domains in turn, ns"),
+    ("domain drop", "dropping one of 200 domains, us"),
     ("sleepers 0", "replace and retire beside no sleeper, ns"),
     ("sleepers 100", "replace and retire beside 100 sleepers, ns"),
     ("sleepers 1000", "replace and retire beside 1,000 sleepers, ns"),
@@ -46,11 +48,9 @@ const SCENARIOS: [&str; 6] =
     ["process", "thread", "churn", "domain", "sleepers+100", "sleepers+1000"];
 
 fn run(bench: &mut Bench) {
-    let mut names = Names(Vec::new());
-    let setting = Setting { file: bench.live.as_ref().map(|live| live.file.clone()) };
-    schemes::each(&setting, &mut names);
+    let names = schemes::names(&objects::setting(bench));
     let rounds = bench.effort.pick(1, 5, 15);
-    let all = job::in_turn(bench, Allocator::System, "starts", &SCENARIOS, &names.0, rounds);
+    let all = job::in_turn(bench, Allocator::System, "starts", &SCENARIOS, &names, rounds);
     let mut table = Table::new(std::iter::once("").chain(ROWS.map(|(_, called)| called)));
     for (name, own) in &all {
         let shown = ROWS.map(|(row, _)| own.of(row).map_or(String::new(), |it| it.shown()));
@@ -71,18 +71,10 @@ fn run(bench: &mut Bench) {
 
 fn job(what: &str, options: &Options) -> Result<Samples, String> {
     let (scenario, name) = what.split_once(' ').ok_or("SCENARIO SCHEME")?;
-    let setting = Setting { file: options.file.clone() };
+    let setting = Setting::on(options.file.clone());
     let mut one = One { name, scenario, setting: setting.clone(), options, result: None };
     schemes::each(&setting, &mut one);
     one.result.ok_or_else(|| "no such scheme or scenario".into())
-}
-
-struct Names(Vec<&'static str>);
-
-impl Visitor for Names {
-    fn visit<S: Scheme>(&mut self) {
-        self.0.push(S::NAME);
-    }
 }
 
 struct One<'a> {
@@ -114,6 +106,9 @@ impl Visitor for One<'_> {
         self.result = Some(samples);
     }
 }
+
+/// How often each of many domains has its turn.
+const TURNS: u32 = 20;
 
 fn ns(begin: Instant) -> f64 {
     begin.elapsed().as_secs_f64() * 1e9
@@ -180,7 +175,20 @@ fn domains<S: Scheme>(setting: &Setting, count: u32, samples: &mut Samples) {
         .collect();
     samples.push("domain", ns(begin) / f64::from(count) / 1e3);
     samples.push("domain KiB", (mib("VmRSS:") - before) * 1024.0 / f64::from(count));
-    std::mem::forget((first, all));
+    if S::OF_PROCESS {
+        return std::mem::forget((first, all));
+    }
+    let mut locals: Vec<S::Local<'_>> = all.iter().map(S::local).collect();
+    let mut turn = || locals.iter_mut().for_each(|local| drop(black_box(S::pin(local))));
+    turn();
+    let begin = Instant::now();
+    (0..TURNS).for_each(|_| turn());
+    samples.push("domain section", ns(begin) / f64::from(count * TURNS));
+    drop(locals);
+    let begin = Instant::now();
+    drop(all);
+    samples.push("domain drop", ns(begin) / f64::from(count) / 1e3);
+    std::mem::forget(first);
 }
 
 fn sleepers<S: Scheme>(setting: &Setting, count: usize, times: u32, samples: &mut Samples) {

@@ -231,7 +231,7 @@ fn job(what: &str, options: &Options) -> Result<Samples, String> {
     let (threads, row) = what.split_once(' ').ok_or("structures THREADS ROW")?;
     let threads: usize = threads.parse().map_err(|_| "so many threads")?;
     let (_, kind) = ROWS.iter().find(|(name, _)| *name == row).ok_or("no such row")?;
-    let setting = Setting { file: options.file.clone() };
+    let setting = Setting::on(options.file.clone());
     let mut turns = Turns(Vec::new());
     schemes::each(&setting, &mut turns);
     let turn_of = options.effort.turn();

@@ -126,7 +126,7 @@ fn report_paced(bench: &mut Bench, called: &str, times: &Samples) {
 }
 
 fn job(what: &str, options: &Options) -> Result<Samples, String> {
-    let setting = Setting { file: options.file.clone() };
+    let setting = Setting::on(options.file.clone());
     if let Some(&(_, _, every, swaps)) = PACES.iter().find(|(name, ..)| *name == what) {
         return Ok(paced_turns(&setting, options, every, swaps));
     }

@@ -1,14 +1,20 @@
 //! This project by a handle: on the daemon, on membarrier, and with recycled nodes.
 
 use super::{AGAIN, Headed, MEMBARRIER, OURS, Scheme, Setting};
-use barrierd_reclaim::{Builder, Guard, Handle, Reclaimer, Source, recycle};
+use barrierd_reclaim::{Builder, Guard, Handle, OnLimit, Reclaimer, Source, recycle};
 use std::sync::atomic::AtomicPtr;
+use std::time::Duration;
 
 /// Makes a domain on the daemon if there is one, else on membarrier.
 pub(crate) fn builder(setting: &Setting) -> Builder {
-    match &setting.file {
+    let builder = match &setting.file {
         Some(file) => Reclaimer::builder().source(Source::Auto).daemon_file(file),
         None => Reclaimer::builder().source(Source::Membarrier),
+    };
+    match setting.limit {
+        Some((bytes, Duration::ZERO)) => builder.limit_bytes(bytes),
+        Some((bytes, most)) => builder.limit_bytes(bytes).on_limit(OnLimit::Block(most)),
+        None => builder,
     }
 }
 
@@ -59,6 +65,13 @@ macro_rules! by_a_handle {
             unsafe fn retire<T: Send + Headed<()> + 'static>(guard: &Guard<'_>, pointer: *mut T) {
                 // SAFETY: as the caller says.
                 unsafe { $retire(guard, pointer) }
+            }
+            unsafe fn retire_alone<T: Send + Headed<()> + 'static>(
+                local: &mut Handle,
+                pointer: *mut T,
+            ) {
+                // SAFETY: as the caller says.
+                unsafe { local.retire_with(pointer, $free) }
             }
         }
     };

@@ -74,4 +74,8 @@ impl Scheme for Robust {
         // SAFETY: as the caller says; from `alloc`.
         unsafe { guard.handle.retire_born(whole(pointer)) }
     }
+    unsafe fn retire_alone<T: Send + Headed<()> + 'static>(local: &mut Handle, pointer: *mut T) {
+        // SAFETY: as the caller says; from `alloc`.
+        unsafe { local.retire_born(whole(pointer)) }
+    }
 }

@@ -36,6 +36,7 @@ impl Scheme for Kovan {
 
     const NAME: &'static str = BY_BIRTHS;
     const LINKED_ONLY: bool = true;
+    const OF_PROCESS: bool = true;
 
     fn new(_: &Setting) -> Self {
         let mut value = 7u64;

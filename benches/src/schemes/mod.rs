@@ -18,6 +18,7 @@ pub(crate) mod urcu;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicPtr;
+use std::time::Duration;
 
 /// Pointers that a section may hold at once, by number.
 pub(crate) const HELD: usize = 3;
@@ -27,6 +28,15 @@ pub(crate) const HELD: usize = 3;
 pub(crate) struct Setting {
     /// A live daemon's file.
     pub(crate) file: Option<PathBuf>,
+    /// So many bytes may wait, and how long a retirement may wait for that; this project's schemes alone have limits.
+    pub(crate) limit: Option<(u64, Duration)>,
+}
+
+impl Setting {
+    /// On that daemon, if there is one, and without a limit.
+    pub(crate) fn on(file: Option<PathBuf>) -> Setting {
+        Setting { file, limit: None }
+    }
 }
 
 /// A node that schemes may put something at the front of.
@@ -58,6 +68,8 @@ pub(crate) trait Scheme: Sync + Sized + 'static {
     /// its last load. A link out of a node that was removed meanwhile may lead to what was born later, and
     /// freed.
     const LINKED_ONLY: bool = Self::PER_POINTER;
+    /// Whether all of the process share one collector, whatever is made.
+    const OF_PROCESS: bool = false;
 
     fn new(setting: &Setting) -> Self;
     fn local(&self) -> Self::Local<'_>;
@@ -95,6 +107,18 @@ pub(crate) trait Scheme: Sync + Sized + 'static {
         guard: &Self::Guard<'_>,
         pointer: *mut T,
     );
+
+    /// The same in no section, which a scheme that may wait for readers asks for.
+    ///
+    /// # Safety
+    /// As [`retire`](Scheme::retire).
+    unsafe fn retire_alone<T: Send + Headed<Self::Header> + 'static>(
+        local: &mut Self::Local<'_>,
+        pointer: *mut T,
+    ) {
+        // SAFETY: as the caller says.
+        unsafe { Self::retire(&Self::pin(local), pointer) }
+    }
 }
 
 /// Does something once for a scheme, whichever it is.
@@ -125,6 +149,19 @@ pub(crate) fn each(setting: &Setting, visitor: &mut impl Visitor) {
     #[cfg(feature = "liburcu")]
     visitor.visit::<urcu::Qsbr>();
     visitor.visit::<leak::Leak>();
+}
+
+/// Returns the contestants' names, in the order of the tables.
+pub(crate) fn names(setting: &Setting) -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl Visitor for Names {
+        fn visit<S: Scheme>(&mut self) {
+            self.0.push(S::NAME);
+        }
+    }
+    let mut names = Names(Vec::new());
+    each(setting, &mut names);
+    names.0
 }
 
 /// This project, as the report calls it.

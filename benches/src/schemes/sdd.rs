@@ -24,6 +24,7 @@ impl Scheme for Sdd {
     type Header = ();
 
     const NAME: &'static str = "sdd";
+    const OF_PROCESS: bool = true;
 
     fn new(_: &Setting) -> Self {
         let owned = ManuallyDrop::new(Owned::new(7u64));

@@ -76,6 +76,7 @@ macro_rules! flavour {
             type Header = Head;
 
             const NAME: &'static str = $called;
+            const OF_PROCESS: bool = true;
 
             fn new(_: &Setting) -> Self {
                 $name

@@ -26,12 +26,12 @@ pub(super) trait Contender: Sync + Sized {
 pub(super) fn each() -> Vec<(&'static str, Turns)> {
     vec![
         ("barrierd, handle", Turns::of::<ByHandle>()),
-        ("barrierd, pin", Turns::of::<Map<u64, u64, RandomState>>()),
-        ("papaya", Turns::of::<papaya::HashMap<u64, u64, RandomState>>()),
-        ("scc", Turns::of::<scc::HashMap<u64, u64, RandomState>>()),
-        ("dashmap", Turns::of::<dashmap::DashMap<u64, u64, RandomState>>()),
-        ("flurry", Turns::of::<flurry::HashMap<u64, u64, RandomState>>()),
-        ("crossbeam-skiplist", Turns::of::<crossbeam_skiplist::SkipMap<u64, u64>>()),
+        ("barrierd, pin", Turns::of::<Ours>()),
+        ("papaya", Turns::of::<Papaya>()),
+        ("scc", Turns::of::<Scc>()),
+        ("dashmap", Turns::of::<DashMap>()),
+        ("flurry", Turns::of::<Flurry>()),
+        ("crossbeam-skiplist", Turns::of::<SkipMap>()),
         ("RwLock<HashMap>, parking_lot", Turns::of::<Locked>()),
     ]
 }
@@ -41,190 +41,100 @@ fn hasher() -> RandomState {
     RandomState::with_seeds(1, 2, 3, 4)
 }
 
-impl Contender for Map<u64, u64, RandomState> {
-    type Local<'m> = &'m Self;
+/// Maps whose calls go through what `pin` returns.
+macro_rules! pinned {
+    ($($map:ty: $new:expr, for<$m:lifetime> |$of:ident| -> $local:ty { $by:expr };)*) => { $(
+        impl Contender for $map {
+            type Local<$m> = $local;
 
-    fn new() -> Self {
-        Map::builder().hasher(hasher()).reclaimer(&Reclaimer::new()).build()
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn get(local: &mut &Self, key: u64) -> Option<u64> {
-        local.pin().get(&key).copied()
-    }
-    #[inline]
-    fn insert(local: &mut &Self, key: u64, value: u64) {
-        local.pin().insert(key, value);
-    }
-    #[inline]
-    fn remove(local: &mut &Self, key: u64) {
-        local.pin().remove(&key);
-    }
+            fn new() -> Self {
+                $new
+            }
+            fn local(&self) -> Self::Local<'_> {
+                let $of = self;
+                $by
+            }
+            #[inline]
+            fn get(local: &mut Self::Local<'_>, key: u64) -> Option<u64> {
+                local.pin().get(&key).copied()
+            }
+            #[inline]
+            fn insert(local: &mut Self::Local<'_>, key: u64, value: u64) {
+                local.pin().insert(key, value);
+            }
+            #[inline]
+            fn remove(local: &mut Self::Local<'_>, key: u64) {
+                local.pin().remove(&key);
+            }
+        }
+    )* };
 }
 
-struct ByHandle(Map<u64, u64, RandomState>);
+/// Maps that are called through a shared reference: by what each of the three calls is.
+macro_rules! shared {
+    ($($map:ty: $new:expr, $get:expr, $insert:expr, $remove:expr;)*) => { $(
+        impl Contender for $map {
+            type Local<'m> = &'m Self;
 
-impl Contender for ByHandle {
-    type Local<'m> = MapHandle<'m, u64, u64, RandomState>;
-
-    fn new() -> Self {
-        ByHandle(Contender::new())
-    }
-    fn local(&self) -> Self::Local<'_> {
-        self.0.handle()
-    }
-    #[inline]
-    fn get(local: &mut Self::Local<'_>, key: u64) -> Option<u64> {
-        local.pin().get(&key).copied()
-    }
-    #[inline]
-    fn insert(local: &mut Self::Local<'_>, key: u64, value: u64) {
-        local.pin().insert(key, value);
-    }
-    #[inline]
-    fn remove(local: &mut Self::Local<'_>, key: u64) {
-        local.pin().remove(&key);
-    }
+            fn new() -> Self {
+                $new
+            }
+            fn local(&self) -> &Self {
+                self
+            }
+            #[inline]
+            fn get(local: &mut &Self, key: u64) -> Option<u64> {
+                let get: fn(&$map, u64) -> Option<u64> = $get;
+                get(local, key)
+            }
+            #[inline]
+            fn insert(local: &mut &Self, key: u64, value: u64) {
+                let insert: fn(&$map, u64, u64) = $insert;
+                insert(local, key, value);
+            }
+            #[inline]
+            fn remove(local: &mut &Self, key: u64) {
+                let remove: fn(&$map, u64) = $remove;
+                remove(local, key);
+            }
+        }
+    )* };
 }
 
-impl Contender for papaya::HashMap<u64, u64, RandomState> {
-    type Local<'m> = &'m Self;
+type Ours = Map<u64, u64, RandomState>;
+type Papaya = papaya::HashMap<u64, u64, RandomState>;
+type Flurry = flurry::HashMap<u64, u64, RandomState>;
+type Scc = scc::HashMap<u64, u64, RandomState>;
+type DashMap = dashmap::DashMap<u64, u64, RandomState>;
+type SkipMap = crossbeam_skiplist::SkipMap<u64, u64>;
 
-    fn new() -> Self {
-        papaya::HashMap::with_hasher(hasher())
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn get(local: &mut &Self, key: u64) -> Option<u64> {
-        local.pin().get(&key).copied()
-    }
-    #[inline]
-    fn insert(local: &mut &Self, key: u64, value: u64) {
-        local.pin().insert(key, value);
-    }
-    #[inline]
-    fn remove(local: &mut &Self, key: u64) {
-        local.pin().remove(&key);
-    }
-}
-
-impl Contender for scc::HashMap<u64, u64, RandomState> {
-    type Local<'m> = &'m Self;
-
-    fn new() -> Self {
-        scc::HashMap::with_hasher(hasher())
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn get(local: &mut &Self, key: u64) -> Option<u64> {
-        local.read_sync(&key, |_, value| *value)
-    }
-    #[inline]
-    fn insert(local: &mut &Self, key: u64, value: u64) {
-        local.upsert_sync(key, value);
-    }
-    #[inline]
-    fn remove(local: &mut &Self, key: u64) {
-        local.remove_sync(&key);
-    }
-}
-
-impl Contender for dashmap::DashMap<u64, u64, RandomState> {
-    type Local<'m> = &'m Self;
-
-    fn new() -> Self {
-        dashmap::DashMap::with_hasher(hasher())
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn get(local: &mut &Self, key: u64) -> Option<u64> {
-        dashmap::DashMap::get(local, &key).map(|value| *value)
-    }
-    #[inline]
-    fn insert(local: &mut &Self, key: u64, value: u64) {
-        dashmap::DashMap::insert(local, key, value);
-    }
-    #[inline]
-    fn remove(local: &mut &Self, key: u64) {
-        dashmap::DashMap::remove(local, &key);
-    }
-}
-
-impl Contender for flurry::HashMap<u64, u64, RandomState> {
-    type Local<'m> = &'m Self;
-
-    fn new() -> Self {
-        flurry::HashMap::with_hasher(hasher())
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn get(local: &mut &Self, key: u64) -> Option<u64> {
-        local.pin().get(&key).copied()
-    }
-    #[inline]
-    fn insert(local: &mut &Self, key: u64, value: u64) {
-        local.pin().insert(key, value);
-    }
-    #[inline]
-    fn remove(local: &mut &Self, key: u64) {
-        local.pin().remove(&key);
-    }
-}
-
-impl Contender for crossbeam_skiplist::SkipMap<u64, u64> {
-    type Local<'m> = &'m Self;
-
-    fn new() -> Self {
-        crossbeam_skiplist::SkipMap::new()
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn get(local: &mut &Self, key: u64) -> Option<u64> {
-        crossbeam_skiplist::SkipMap::get(local, &key).map(|entry| *entry.value())
-    }
-    #[inline]
-    fn insert(local: &mut &Self, key: u64, value: u64) {
-        crossbeam_skiplist::SkipMap::insert(local, key, value);
-    }
-    #[inline]
-    fn remove(local: &mut &Self, key: u64) {
-        crossbeam_skiplist::SkipMap::remove(local, &key);
-    }
-}
-
+struct ByHandle(Ours);
 struct Locked(parking_lot::RwLock<HashMap<u64, u64, RandomState>>);
 
-impl Contender for Locked {
-    type Local<'m> = &'m Self;
+pinned! {
+    ByHandle: ByHandle(Contender::new()),
+        for<'m> |of| -> MapHandle<'m, u64, u64, RandomState> { of.0.handle() };
+    Ours: Map::builder().hasher(hasher()).reclaimer(&Reclaimer::new()).build(),
+        for<'m> |of| -> &'m Self { of };
+    Papaya: papaya::HashMap::with_hasher(hasher()), for<'m> |of| -> &'m Self { of };
+    Flurry: flurry::HashMap::with_hasher(hasher()), for<'m> |of| -> &'m Self { of };
+}
 
-    fn new() -> Self {
-        Locked(parking_lot::RwLock::new(HashMap::with_hasher(hasher())))
-    }
-    fn local(&self) -> &Self {
-        self
-    }
-    #[inline]
-    fn get(local: &mut &Self, key: u64) -> Option<u64> {
-        local.0.read().get(&key).copied()
-    }
-    #[inline]
-    fn insert(local: &mut &Self, key: u64, value: u64) {
-        local.0.write().insert(key, value);
-    }
-    #[inline]
-    fn remove(local: &mut &Self, key: u64) {
-        local.0.write().remove(&key);
-    }
+shared! {
+    Scc: scc::HashMap::with_hasher(hasher()),
+        |map, key| map.read_sync(&key, |_, value| *value),
+        |map, key, value| _ = map.upsert_sync(key, value),
+        |map, key| _ = map.remove_sync(&key);
+    DashMap: dashmap::DashMap::with_hasher(hasher()),
+        |map, key| map.get(&key).map(|value| *value),
+        |map, key, value| _ = map.insert(key, value),
+        |map, key| _ = map.remove(&key);
+    SkipMap: crossbeam_skiplist::SkipMap::new(),
+        |map, key| map.get(&key).map(|entry| *entry.value()),
+        |map, key, value| _ = map.insert(key, value),
+        |map, key| _ = map.remove(&key);
+    Locked: Locked(parking_lot::RwLock::new(HashMap::with_hasher(hasher()))),
+        |map, key| map.0.read().get(&key).copied(),
+        |map, key, value| _ = map.0.write().insert(key, value),
+        |map, key| _ = map.0.write().remove(&key);
 }

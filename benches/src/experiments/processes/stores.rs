@@ -7,7 +7,9 @@ use barrierd_structures::Map;
 use barrierd_structures::map::MapHandle;
 use heed::types::U64;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions};
+use lmdb_master_sys as lmdb;
 use std::cell::UnsafeCell;
+use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 pub(crate) trait Store: Sync {
@@ -33,8 +35,7 @@ pub(crate) fn shared_memory<T>() -> &'static T {
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     // SAFETY: new memory, where the kernel likes.
-    let memory =
-        unsafe { libc::mmap(std::ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
+    let memory = unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), protection, flags, -1, 0) };
     assert!(memory != libc::MAP_FAILED, "no memory");
     // SAFETY: as long and as aligned as need be, and never unmapped; all callers' types may be zero.
     unsafe { &*memory.cast::<T>() }
@@ -67,7 +68,7 @@ impl Drop for Child {
         // SAFETY: our own child, not waited for yet.
         unsafe {
             libc::kill(self.0, libc::SIGKILL);
-            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+            libc::waitpid(self.0, ptr::null_mut(), 0);
         }
     }
 }
@@ -167,6 +168,58 @@ impl Store for Lmdb {
     fn read((env, database): &mut Self::Reader<'_>, key: u64) -> u64 {
         let read = env.read_txn().expect("a transaction");
         database.get(&read, &key).expect("it reads").unwrap_or(0)
+    }
+}
+
+/// The same, but a reader keeps its transaction, and renews it for each get. heed has no such calls.
+pub(crate) struct Renewed(Lmdb);
+
+pub(crate) struct Transaction(*mut lmdb::MDB_txn, lmdb::MDB_dbi);
+
+impl Store for Renewed {
+    type Writer<'s> = (Env, Database<Native, Native>);
+    type Reader<'s> = Transaction;
+
+    fn new() -> Self {
+        Renewed(Lmdb::new())
+    }
+    fn writer(&self) -> Self::Writer<'_> {
+        self.0.open()
+    }
+    fn reader(&self) -> Transaction {
+        let path = std::ffi::CString::new(self.0.0.path().as_os_str().as_encoded_bytes());
+        let path = path.expect("no zero");
+        let (mut env, mut transaction, mut database) = (ptr::null_mut(), ptr::null_mut(), 0);
+        let flags = lmdb::MDB_NOSYNC | lmdb::MDB_NOMETASYNC | lmdb::MDB_WRITEMAP;
+        // SAFETY: as LMDB's manual has it: an environment, open once in this process, and its main database. Both are kept until
+        // the process ends.
+        unsafe {
+            assert_eq!(lmdb::mdb_env_create(&raw mut env), 0);
+            assert_eq!(lmdb::mdb_env_set_mapsize(env, 64 << 20), 0);
+            assert_eq!(lmdb::mdb_env_open(env, path.as_ptr(), flags, 0o600), 0);
+            let read = lmdb::MDB_RDONLY;
+            assert_eq!(lmdb::mdb_txn_begin(env, ptr::null_mut(), read, &raw mut transaction), 0);
+            assert_eq!(lmdb::mdb_dbi_open(transaction, ptr::null(), 0, &raw mut database), 0);
+            lmdb::mdb_txn_reset(transaction);
+        }
+        Transaction(transaction, database)
+    }
+    fn write(writer: &mut Self::Writer<'_>, key: u64, value: u64) {
+        Lmdb::write(writer, key, value);
+    }
+    #[inline]
+    fn read(Transaction(transaction, database): &mut Transaction, mut key: u64) -> u64 {
+        let mut key = lmdb::MDB_val { mv_size: size_of::<u64>(), mv_data: (&raw mut key).cast() };
+        let mut value = lmdb::MDB_val { mv_size: 0, mv_data: ptr::null_mut() };
+        // SAFETY: the transaction was reset, and is used by this thread alone; what is found is 8 bytes long, and read before
+        // it is reset again.
+        unsafe {
+            assert_eq!(lmdb::mdb_txn_renew(*transaction), 0);
+            let found = lmdb::mdb_get(*transaction, *database, &raw mut key, &raw mut value);
+            let found = if found == 0 { value.mv_data.cast::<u64>().read_unaligned() } else { 0 };
+            lmdb::mdb_txn_reset(*transaction);
+            found
+        }
     }
 }
 
