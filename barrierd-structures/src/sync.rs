@@ -96,6 +96,8 @@ pub(crate) enum Mutant {
     FillUnasked,
     /// A filter is switched to after the first piece.
     SwitchEarly,
+    /// A filter is given up though a piece of it may have been begun.
+    GiveUpBegun,
 }
 
 /// Returns whether this build is broken in the way of `mutant`.

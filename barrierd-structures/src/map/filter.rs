@@ -4,16 +4,20 @@
 //! all of it lies in caches.
 //!
 //! # What a filter is
-//! One bit for each hash, as in a Bloom filter with one function: the hash's first bits choose a word, others the bit in it.
+//! One bit for each hash, as in a Bloom filter with one function: the hash's first bits choose a word, and all of its bits,
+//! mixed once more, the bit in it: any of them alone may be the same in all hashes of a weak hasher.
 //! Bits are only ever set. So a filter says "absent" or "may be there", and it says the latter of more and more keys: of those that are there, of
-//! those that were, and of others with the same bit. Once it says so too often, or the table has grown, another filter takes its place.
+//! those that were, and of others with the same bit. Once it says so too often, or the table has grown, another filter takes its place. "Too often" is told from
+//! words in which many bits came to be set since the switch, so what is there all the time never makes two filters: from one to the next
+//! there are insertions for half of the words at least.
 //!
 //! # How one takes another's place
 //! 1. *Begin*: [`Filters::next`] gets one with no bits set (an exchange from null, so there is one at a time). From then on
 //!    whoever inserts an absent key sets its bit there too, before it links the node.
 //! 2. *Wait*: those that loaded `next` before, and may link a node without its bit, are in sections. A token is retired, and its
-//!    release says that all of them have ended ([`Filter::is_ready`]). Nobody waits for it.
-//! 3. *Fill*: each insertion walks a piece of the list, and sets the bits of what is there.
+//!    release says that all of them have ended ([`Token::is_ready`]). Nobody waits for it. The table may have grown meanwhile, with no bound:
+//!    a filter that is too small for it by now is *given up* before its first piece, and another one begun.
+//! 3. *Fill*: each insertion walks a piece of the list, as many words as 16 buckets of the table have, and sets the bits of what is there.
 //! 4. *Switch*: the one that ends the last piece stores it to [`Filters::now`] (Release), then null to `next` (Release), and retires the old one.
 //!
 //! A thread that never goes on (the process has forked, and this is the child) may leave a filter unfinished for ever. Then the old one
@@ -31,8 +35,18 @@
 //!   key was absent, and the next insertion of it is the one to ask about.
 //! - It loaded `next` after the switch from F to another filter G, and so `now` as G or later. Then the switch happens before the
 //!   reader's load of `now`, which did not find F.
+//! - It loaded `next` after a filter was given up, which was in `next` alone. The null that takes it away is a Release too, by a thread that acquired `next`, and with it
+//!   the switch before (the exchange that began it goes on with the release sequence of the null before). So who loads that null finds `now`
+//!   as after that switch: F or a later one, if F was switched to before. (No model rejects a Relaxed null: the section that loads it
+//!   began after the token's wait, or it would have been waited for.) Whoever gives up has exchanged `begun` from 0 to all, so nobody has begun a
+//!   piece or ever will, and there is no switch to what was given up.
 //!
 //! That it loads `next` first matters: a null of after the switch is an Acquire of `now` as it was switched to.
+//!
+//! The switch has to be a Release even so that a reader may follow the pointer: all that it has of the filter's words, their number and their
+//! bits, which are Relaxed by themselves, it has by its Acquire of `now`, and by nothing else if it never loads `next` or `is_ready`.
+//! With a Relaxed switch it might see a word of before the walk, and call a key absent that was there throughout; no model here rejects that
+//! mutant, so this argument alone holds it.
 //!
 //! An entry that takes the place of another of its key finds the bit set, in every filter in which the key's insertion has to have it, so
 //! only insertions of absent keys set bits.
@@ -40,137 +54,42 @@
 //! Along happens-before this is as good as a walk: a reader that is told "absent" by F has acquired the switch to F, and
 //! with it the walk, which saw whatever removal it passed over.
 
+pub(super) use super::bits::{Filter, Token};
 use super::fetch::fetch;
-use super::link::{self, AtomicBool, AtomicPtr, AtomicUsize};
-use super::list::Retire;
+use super::link::{self, AtomicPtr};
 use super::node::Header;
+use super::retire::Retire;
 use super::table::Table;
 use crate::sync::{Mutant, broken};
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 
 /// The fewest buckets for which there is a filter: their slots fill half of a second cache.
 const LEAST: usize = if cfg!(test) { 8 } else { 1 << 16 };
 /// A new filter's bytes for each bucket. The table may double twice before it has less than one, and the next one is begun.
 const BYTES: usize = 4;
-/// Words of a filter that are filled at once: as many as 16 buckets have in a new one.
-const PIECE: usize =
-    if cfg!(all(barrierd_loom, test)) { 1 } else { 16 * BYTES / size_of::<usize>() };
-/// The bits of a hash that choose the bit in a word begin here: below those that choose the word, and where a product's bits depend on
-/// many of the factor's.
-const BIT_FROM: u32 = if usize::BITS == 64 { 26 } else { 4 };
-/// One of so many bits that are set is counted, as so many.
-const SAMPLE: usize = 64;
-
-pub(super) struct Filter {
-    words: Box<[AtomicUsize]>,
-    /// What is left of a hash behind the bits that choose the word.
-    shift: u32,
-    /// About as many bits as were set.
-    set: CachePadded<AtomicUsize>,
-    /// Whether all that might insert without a look at it have ended.
-    is_ready: AtomicBool,
-    /// How many pieces were begun, and how many were ended.
-    begun: AtomicUsize,
-    done: AtomicUsize,
-}
-
-fn zeroed(words: usize) -> Option<Box<[AtomicUsize]>> {
-    #[cfg(not(all(barrierd_loom, test)))]
-    {
-        let layout = std::alloc::Layout::array::<AtomicUsize>(words).ok()?;
-        // SAFETY: not of size 0.
-        let first = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<AtomicUsize>();
-        // SAFETY: allocated with this layout, as a box would; zeros are valid.
-        (!first.is_null())
-            .then(|| unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(first, words)) })
-    }
-    #[cfg(all(barrierd_loom, test))]
-    Some((0..words).map(|_| AtomicUsize::new(0)).collect())
-}
-
-impl Filter {
-    /// Makes one with no bit set, of a power of two of bytes; or none without memory.
-    fn new(bytes: usize) -> Option<Arc<Filter>> {
-        let words = (bytes / size_of::<usize>()).max(2);
-        Some(Arc::new(Filter {
-            words: zeroed(words)?,
-            shift: usize::BITS - words.trailing_zeros(),
-            set: CachePadded::new(AtomicUsize::new(0)),
-            is_ready: AtomicBool::new(false),
-            begun: AtomicUsize::new(0),
-            done: AtomicUsize::new(0),
-        }))
-    }
-
-    fn bytes(&self) -> usize {
-        self.words.len() * size_of::<usize>()
-    }
-
-    #[inline]
-    fn word(&self, hash: usize) -> &AtomicUsize {
-        &self.words[hash >> self.shift]
-    }
-
-    /// Relaxed: bits alone are read, and are never taken away. What they were set for is seen by other words.
-    #[inline]
-    fn rules_out(&self, hash: usize) -> bool {
-        self.word(hash).load(Relaxed) & bit(hash) == 0
-    }
-
-    /// Sets a hash's bit. Returns whether too many are set by now, as a guess that is made now and then.
-    #[inline]
-    fn add(&self, hash: usize) -> bool {
-        // Relaxed: the exchange that links the node is a Release. If the bit is set, by whomever, who sees the node sees it, too.
-        if !self.rules_out(hash) {
-            return false;
-        }
-        self.word(hash).fetch_or(bit(hash), Relaxed);
-        // Other bits of the hash than those that chose this one.
-        let is_counted = (hash >> (BIT_FROM / 2)) & (SAMPLE - 1) == 0;
-        is_counted && self.set.fetch_add(SAMPLE, Relaxed) > 3 * self.bytes()
-    }
-
-    /// Says that all that had begun before have ended.
-    ///
-    /// # Safety
-    /// The pointer is an [`Arc`]'s own, which goes.
-    unsafe fn ready(token: *mut Filter) {
-        // SAFETY: the caller's promise.
-        let filter = unsafe { Arc::from_raw(token) };
-        // Release: with what they linked.
-        filter.is_ready.store(true, Release);
-    }
-
-    /// # Safety
-    /// The pointer is an [`Arc`]'s own, which goes.
-    unsafe fn release(own: *mut Filter) {
-        // SAFETY: the caller's promise.
-        drop(unsafe { Arc::from_raw(own) });
-    }
-}
-
-#[inline]
-fn bit(hash: usize) -> usize {
-    1 << ((hash >> BIT_FROM) & (usize::BITS as usize - 1))
-}
 
 /// A list's filters.
 pub(super) struct Filters {
     /// The one that readers go by, or null.
     now: AtomicPtr<Filter>,
-    /// The one that is being filled, or null. Each of the two is an [`Arc`]'s own.
+    /// The one that is being filled, or null. Each of the two is a box's.
     next: AtomicPtr<Filter>,
+    #[cfg(all(test, not(barrierd_loom)))]
+    counts: tests::Counts,
 }
 
 impl Filters {
     /// For a list with no entries.
     pub(super) fn new(buckets: usize) -> Filters {
         let first = if buckets < LEAST { None } else { Filter::new(buckets) };
-        let now = first.map_or(ptr::null_mut(), |filter| Arc::into_raw(filter).cast_mut());
-        Filters { now: AtomicPtr::new(now), next: AtomicPtr::new(ptr::null_mut()) }
+        Filters {
+            now: AtomicPtr::new(first.map_or(ptr::null_mut(), Box::into_raw)),
+            next: AtomicPtr::new(ptr::null_mut()),
+            #[cfg(all(test, not(barrierd_loom)))]
+            counts: tests::Counts::default(),
+        }
     }
 
     /// Returns whether there is no entry of this hash. If not, there may be one.
@@ -250,20 +169,19 @@ impl Filters {
             return;
         }
         let Some(filter) = buckets.checked_mul(BYTES).and_then(Filter::new) else { return };
-        let token = Arc::into_raw(filter.clone()).cast_mut();
-        let own = Arc::into_raw(filter).cast_mut();
+        let token = filter.token.clone();
+        let own = Box::into_raw(filter);
         // Release: it is whole. Acquire is not needed: nothing is read.
         if self.next.compare_exchange(ptr::null_mut(), own, Release, Relaxed).is_err() {
-            // SAFETY: both were made above, and nobody else has them.
-            unsafe {
-                Filter::release(own);
-                Filter::release(token);
-            }
+            // SAFETY: made above, and nobody else has it.
+            unsafe { Filter::free(own) };
             return;
         }
+        #[cfg(all(test, not(barrierd_loom)))]
+        self.counts.begun.fetch_add(1, Relaxed);
         // SAFETY: an `Arc`'s own, which goes with the call. It is retired after `next` was changed, so that sections that found it null
         // have ended.
-        unsafe { section.retire_filter(token, Filter::ready) };
+        unsafe { section.retire_token(Arc::into_raw(token).cast_mut()) };
     }
 
     /// Fills a piece of the next filter, if there is one and its time has come.
@@ -276,45 +194,83 @@ impl Filters {
         let next = self.next.load(Acquire);
         if !next.is_null() {
             // SAFETY: the caller's promise; as in `rule_out`.
-            unsafe { self.fill(section, table, &*next) };
+            unsafe { self.fill(section, table, next) };
         }
     }
 
     /// # Safety
-    /// As for `help`.
+    /// As for `help`; `own` was loaded from `next`.
     #[cold]
-    unsafe fn fill(&self, section: &impl Retire, table: &Table, next: &Filter) {
+    unsafe fn fill(&self, section: &impl Retire, table: &Table, own: *mut Filter) {
+        // SAFETY: as in `rule_out`.
+        let next = unsafe { &*own };
         // Acquire: with what those linked that never saw `next`.
-        if !next.is_ready.load(Acquire) && !broken(Mutant::FillUnasked) {
+        if !next.token.is_ready.load(Acquire) && !broken(Mutant::FillUnasked) {
             return;
         }
-        let piece = PIECE.min(next.words.len());
-        let pieces = next.words.len() / piece;
-        // Relaxed, both: who has a piece is all that they say. The first one keeps the number from rising for ever.
-        if next.begun.load(Relaxed) >= pieces {
+        let (words, buckets) = (next.words.len(), table.buckets());
+        // Relaxed, as below: who has a piece is all that it says. This one keeps the number from rising for ever.
+        let begun = next.begun.load(Relaxed);
+        if begun >= words {
             return;
         }
-        let own = next.begun.fetch_add(1, Relaxed);
-        if own >= pieces {
+        if begun == 0 && next.bytes() < buckets {
+            // SAFETY: the caller's promise.
+            unsafe { self.give_up(section, own, buckets) };
             return;
         }
-        let first = (own * piece) << next.shift;
-        let last = first + ((piece << next.shift).wrapping_sub(1));
+        let some = next.piece(buckets);
+        let start = next.begun.fetch_add(some, Relaxed);
+        if start >= words {
+            return;
+        }
+        let some = some.min(words - start);
+        let first = start << next.shift;
+        let last = first + (some << next.shift).wrapping_sub(1);
         table.fetch_all(first, last);
         // SAFETY: the caller's promise.
-        unsafe { walk(table, first, last, |hash| _ = next.add(hash)) };
+        let _steps = unsafe { walk(table, first, last, |hash| _ = next.add(hash)) };
+        #[cfg(all(test, not(barrierd_loom)))]
+        self.counts.steps.fetch_max(_steps, Relaxed);
         // AcqRel: each piece's bits, and what its walk has seen, come before the switch.
-        if next.done.fetch_add(1, AcqRel) + 1 < pieces && !broken(Mutant::SwitchEarly) {
+        if next.done.fetch_add(some, AcqRel) + some < words && !broken(Mutant::SwitchEarly) {
             return;
         }
+        // What is there from the beginning is no reason for another one.
+        next.full.store(0, Relaxed);
         // Once, by one thread. Release, both, and in this order: see above.
         let old = self.now.load(Relaxed);
-        self.now.store(ptr::from_ref(next).cast_mut(), Release);
+        self.now.store(own, Release);
         self.next.store(ptr::null_mut(), Release);
         if !old.is_null() {
-            // SAFETY: an `Arc`'s own, which no link leads to any more.
-            unsafe { section.retire_filter(old, Filter::release) };
+            // SAFETY: a box's, which no link leads to any more.
+            unsafe { section.retire_filter(old) };
         }
+    }
+
+    /// Gives up a filter of which no piece was begun, and begins another.
+    ///
+    /// # Safety
+    /// As for `fill`.
+    #[cold]
+    unsafe fn give_up(&self, section: &impl Retire, own: *mut Filter, buckets: usize) {
+        // SAFETY: as in `rule_out`.
+        let next = unsafe { &*own };
+        let all = next.words.len();
+        if broken(Mutant::GiveUpBegun) {
+            next.begun.store(all, Relaxed);
+        } else if next.begun.compare_exchange(0, all, Relaxed, Relaxed).is_err() {
+            return;
+        }
+        // Release: see above. By one thread alone, as nobody switches to it.
+        let seen = self.next.swap(ptr::null_mut(), Release);
+        debug_assert_eq!(seen, own, "given up and switched to");
+        #[cfg(all(barrierd_loom, test))]
+        assert_eq!(seen, own, "given up and switched to");
+        // SAFETY: a box's, which no link leads to any more.
+        unsafe { section.retire_filter(own) };
+        // SAFETY: the caller's promise.
+        unsafe { self.begin(section, buckets) };
     }
 
     /// Returns whether there is a filter that readers go by.
@@ -324,18 +280,21 @@ impl Filters {
     }
 }
 
-/// Shows the hashes of all nodes from `first` to `last`, and perhaps others that are in the list.
+/// Shows the hashes of all nodes from `first` to `last`, and perhaps others that are in the list. Returns how many nodes and dummies it
+/// has passed.
 ///
 /// # Safety
 /// As for [`Table::start`].
-unsafe fn walk(table: &Table, first: usize, last: usize, mut show: impl FnMut(usize)) {
+unsafe fn walk(table: &Table, first: usize, last: usize, mut show: impl FnMut(usize)) -> usize {
     // SAFETY: the caller's promise.
     let mut at = unsafe { table.start(first) }.seen;
+    let mut steps = 0;
     loop {
         at = link::unmarked(at);
+        steps += 1;
         if link::is_dummy(at) {
             if link::is_beyond(at, last) {
-                return;
+                return steps;
             }
             at = table.behind(at).load(Acquire);
             continue;
@@ -343,7 +302,7 @@ unsafe fn walk(table: &Table, first: usize, last: usize, mut show: impl FnMut(us
         // SAFETY: a node that was in the list when the section was open; so it is not freed yet.
         let node = unsafe { &*at.cast::<Header>() };
         if node.hash > last {
-            return;
+            return steps;
         }
         show(node.hash);
         at = node.next.load(Acquire);
@@ -358,8 +317,8 @@ impl Drop for Filters {
         let last = if next == now { ptr::null_mut() } else { next };
         for own in [now, last] {
             if !own.is_null() {
-                // SAFETY: an `Arc`'s own.
-                unsafe { Filter::release(own) };
+                // SAFETY: a box's. The token of one that is not ready goes by itself, later.
+                unsafe { Filter::free(own) };
             }
         }
     }

@@ -49,7 +49,7 @@ impl Filtered {
         }
         let all = core::mem::take(&mut *self.shared.kept.1.lock().unwrap());
         // SAFETY: retired once; whoever was inside has gone.
-        all.into_iter().for_each(|Later(filter, free)| unsafe { free(filter) });
+        all.into_iter().for_each(|later| unsafe { later.free() });
     }
 
     fn help(&self) {
@@ -133,6 +133,64 @@ fn two_fill() {
         assert!(all.shared.list.filters.is_there());
         assert_eq!(all.shared.get(OLD), Some(1));
     });
+}
+
+/// One thread fills a filter, while another, which knows that the table has grown, gives it up or comes too late.
+fn one_fills_and_one_gives_up() {
+    explore(3, || {
+        let all = Filtered::new(2);
+        all.begin();
+        all.collect();
+        let own = all.clone();
+        let thread = thread::spawn(move || {
+            own.inside(|it| {
+                (0..2).for_each(|_| own.help());
+                assert_eq!(it.get(OLD), Some(1));
+            });
+        });
+        all.shared.list.table.reserve(32);
+        all.help();
+        assert_eq!(all.shared.get(OLD), Some(1));
+        thread.join().unwrap();
+        assert_eq!(all.shared.get(OLD), Some(1));
+    });
+}
+
+/// One thread inserts and looks, while another makes a filter, and begins a second one that it gives up.
+fn beside_one_given_up() {
+    explore(2, || {
+        let all = Filtered::new(8);
+        let own = all.clone();
+        let thread = thread::spawn(move || {
+            own.inside(|it| {
+                assert_eq!(it.insert(NEW, 2), None);
+                assert_eq!(it.get(NEW), Some(2), "its own");
+            });
+        });
+        all.switch();
+        all.begin();
+        all.shared.list.table.reserve(32);
+        all.collect();
+        all.help();
+        thread.join().unwrap();
+        assert_eq!(all.shared.get(NEW), Some(2));
+        assert_eq!(all.shared.get(OLD), Some(1));
+    });
+}
+
+#[test]
+fn one_thread_fills_and_one_gives_up() {
+    one_fills_and_one_gives_up();
+}
+
+#[test]
+fn an_insertion_beside_one_that_is_given_up() {
+    beside_one_given_up();
+}
+
+#[test]
+fn mutant_give_up_begun() {
+    rejects(Mutant::GiveUpBegun, one_fills_and_one_gives_up);
 }
 
 #[test]

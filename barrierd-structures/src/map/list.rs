@@ -2,42 +2,14 @@
 //!
 //! It knows neither hashers nor guards: [`Retire`] is all that it asks of a section. `map/mod.rs` has the arguments.
 
-use super::filter::{Filter, Filters};
+use super::filter::Filters;
 use super::link::{self, Link};
 use super::node::{self, Draft, Node};
+use super::retire::Retire;
 use super::table::{Position, Table};
 use crate::sync::{Mutant, broken};
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-
-/// An open read-side section, as the list needs it.
-pub(super) trait Retire {
-    /// Frees a node once nobody can hold it.
-    ///
-    /// # Safety
-    /// No link of the list leads to it any more, and it is retired once.
-    unsafe fn retire<K, V>(&self, node: *mut Node<K, V>);
-
-    /// Calls `free(filter)` once all sections have ended that may not have seen what was stored before.
-    ///
-    /// # Safety
-    /// It may be called once, on any thread, at any time after that.
-    unsafe fn retire_filter(&self, filter: *mut Filter, free: unsafe fn(*mut Filter));
-}
-
-impl Retire for barrierd_reclaim::Guard<'_> {
-    #[inline]
-    unsafe fn retire<K, V>(&self, node: *mut Node<K, V>) {
-        // SAFETY: unlinked before, and retired once, as the caller promises. That it may be dropped on any thread, at any time,
-        // is in the bounds of those who remove entries: `Send` and `'static`.
-        unsafe { self.retire_with(node, node::free) };
-    }
-
-    unsafe fn retire_filter(&self, filter: *mut Filter, free: unsafe fn(*mut Filter)) {
-        // SAFETY: the caller's promise. What was there before is unlinked, so whoever holds it is in a section that is waited for.
-        unsafe { self.retire_with(filter, free) };
-    }
-}
 
 pub(super) struct List<K, V> {
     pub(super) table: Table,

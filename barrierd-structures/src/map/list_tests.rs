@@ -1,5 +1,6 @@
 //! The list on one thread, step by step.
 
+use super::super::filter::{Filter, Token};
 use super::*;
 use std::cell::RefCell;
 
@@ -12,7 +13,9 @@ impl Retire for Kept {
         self.0.borrow_mut().push(node.cast());
     }
 
-    unsafe fn retire_filter(&self, _: *mut Filter, _: unsafe fn(*mut Filter)) {
+    unsafe fn retire_token(&self, _: *mut Token) {}
+
+    unsafe fn retire_filter(&self, _: *mut Filter) {
         unreachable!("no filter of so small a table");
     }
 }

@@ -66,6 +66,7 @@
 //! Hashers, `Eq`, and closures run where nothing is half done: before a node is marked or linked. Destructors run in `retire`, after the
 //! node in question was unlinked and counted. A new node that is not linked yet is dropped with its draft (`node.rs`).
 
+mod bits;
 mod builder;
 mod compute;
 mod count;
@@ -79,6 +80,7 @@ mod models;
 mod node;
 mod pinned;
 mod read;
+mod retire;
 mod table;
 mod traits;
 mod whole;
@@ -128,11 +130,15 @@ use std::hash::RandomState;
 ///
 /// A guard that lives long keeps all that is removed meanwhile, in all structures of its reclaimer.
 ///
+/// Guards are the plain ones alone. A robust guard does not protect what a removed entry leads on to, so a read that meets one would have to
+/// begin again, and wait for writers; a hazard protects one entry, and the references that [`get`](Map::get) returns live as long as the
+/// guard.
+///
 /// # Cost and progress
 /// A read costs the hash, and loads: of the mask, a segment, the bucket's slot, and 1.3 nodes on average. A miss in an empty bucket
 /// touches no node. From 65,536 buckets on, a filter of 1 to 4 bytes for each bucket comes first, and answers for most absent keys. It is made
-/// beside the map's use, a piece at each insertion of a new key, after the table has grown, or once too many keys have come and gone; until then
-/// the last one serves, or none. A read waits for nobody. It writes to the map where it is the first to look
+/// beside the map's use, at each insertion of a new key a piece of 16 buckets, after the table has grown, or once too many keys have come and gone; until then
+/// the last one serves, or none. What replaced filters weigh is in the reclaimer's [`Stats`](barrierd_reclaim::Stats) until they are freed. A read waits for nobody. It writes to the map where it is the first to look
 /// for a bucket since the table grew: it puts that into the list, and at most one before for each doubling. Where another thread is at
 /// that, or a removed entry is in the way that its remover has not unlinked yet, it writes nothing, and walks from a bucket before. (In the
 /// child of a fork, a bucket that another thread was opening stays as it is, and its lookups walk further.)

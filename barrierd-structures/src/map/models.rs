@@ -2,10 +2,11 @@
 //!
 //! A value is a cell that loom watches, so that a reader that came to it without its writer's Release is found.
 
-use super::filter::Filter;
+use super::filter::{Filter, Token};
 use super::link;
-use super::list::{List, Retire};
+use super::list::List;
 use super::node::{Draft, Node};
+use super::retire::Retire;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -30,10 +31,25 @@ impl Value {
 
 type Cells = List<u32, Value>;
 
-type Freeing = unsafe fn(*mut Filter);
+/// What was retired of the filters.
+enum Later {
+    Filter(*mut Filter),
+    Token(*mut Token),
+}
 
-/// A filter that was retired, and how it is freed.
-struct Later(*mut Filter, Freeing);
+impl Later {
+    /// # Safety
+    /// It was retired, and nobody holds it.
+    unsafe fn free(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Later::Filter(filter) => Filter::free(filter),
+                Later::Token(token) => Token::ready(token),
+            }
+        }
+    }
+}
 
 /// A section that keeps what is retired until the end.
 #[derive(Default)]
@@ -46,8 +62,12 @@ impl Retire for Kept {
         all.push(node.expose_provenance());
     }
 
-    unsafe fn retire_filter(&self, filter: *mut Filter, free: Freeing) {
-        self.1.lock().unwrap().push(Later(filter, free));
+    unsafe fn retire_filter(&self, filter: *mut Filter) {
+        self.1.lock().unwrap().push(Later::Filter(filter));
+    }
+
+    unsafe fn retire_token(&self, token: *mut Token) {
+        self.1.lock().unwrap().push(Later::Token(token));
     }
 }
 
