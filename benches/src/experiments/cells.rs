@@ -138,6 +138,8 @@ fn write<C: Cell>(cell: &C, every_ns: &AtomicU64, stop: &AtomicBool) {
 }
 
 fn figures<C: Cell>(rounds: usize, who: &str, samples: &mut Samples) {
+    // What those that free nothing have left is nobody else's.
+    let before = LIVING.load(Ordering::Relaxed);
     let cell = C::new();
     let (every_ns, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -166,7 +168,7 @@ fn figures<C: Cell>(rounds: usize, who: &str, samples: &mut Samples) {
                     samples.push(&format!("{row}{BAR}{who}"), ns);
                     // What is never freed has no bound.
                     if row == OFTEN && who != NOTHING_FREED {
-                        let most = MOST.load(Ordering::Relaxed);
+                        let most = MOST.load(Ordering::Relaxed) - before;
                         samples.push(&format!("{ALIVE}{BAR}{who}"), most as f64);
                     }
                 }
