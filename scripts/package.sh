@@ -20,6 +20,7 @@ if ! command -v clang >/dev/null && [ -z "${CLANG:-}" ]; then
   [ -z "${CI:-}" ] || exit 1
   options+=(--exclude barrierd-bpf --exclude barrierd-daemon)
 fi
+mkdir -p "$target"
 rm -f "$target"/package/*.crate
 log=$target/package.log
 # The warnings are what the lists in `include` leave out, and that no repository has an address yet.
