@@ -68,6 +68,11 @@ mod process;
 mod protocol;
 mod rcu;
 mod report;
+/// For the models of the crates that rest on this one.
+#[cfg(barrierd_loom)]
+#[doc(hidden)]
+#[path = "models/search.rs"]
+pub mod search;
 mod sync;
 
 pub use api::builder::Builder;

@@ -41,10 +41,14 @@ mod backoff;
 #[cfg(not(barrierd_loom))]
 mod batch;
 #[cfg(not(barrierd_loom))]
+mod collection;
+#[cfg(not(barrierd_loom))]
 mod drain;
 pub mod map;
 #[cfg(all(barrierd_loom, test))]
 mod models;
+#[cfg_attr(barrierd_loom, allow(dead_code, reason = "its users are left out under loom"))]
+mod nodes;
 mod protect;
 #[cfg(not(barrierd_loom))]
 mod protection;

@@ -1,9 +1,9 @@
 //! How the stack and the queue are protected, by a type parameter: plain guards, robust guards, hazard pointers.
 
 use crate::batch::Batch;
+use crate::nodes::{Bare, Nodes, Recycled, WithBirth};
 use crate::protect::Protect;
 use barrierd_reclaim::{Born, Guard, Handle, Hazard, Reclaimer, RobustGuard, recycle};
-use core::ops::{Deref, DerefMut};
 use core::sync::atomic::AtomicPtr;
 
 /// How a structure keeps a node from being freed while an operation looks at it: [`Plain`], [`Robust`] or [`Hazards`].
@@ -39,7 +39,7 @@ impl Protection for Hazards {}
 pub(crate) mod sealed {
     use super::*;
 
-    pub trait Protection: Protect<Domain = Reclaimer> {
+    pub trait Protection: Protect<Nodes: Nodes<Domain = Reclaimer>> {
         /// What a thread keeps for its hot path.
         type Local<'r>;
 
@@ -56,41 +56,9 @@ pub(crate) mod sealed {
     }
 }
 
-/// A node with nothing beside it.
-#[repr(transparent)]
-pub struct Bare<S>(S);
-
-impl<S> Deref for Bare<S> {
-    type Target = S;
-
-    #[inline]
-    fn deref(&self) -> &S {
-        &self.0
-    }
-}
-
-impl<S> DerefMut for Bare<S> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut S {
-        &mut self.0
-    }
-}
-
 impl Protect for Plain {
-    type Domain = Reclaimer;
-    type Node<S> = Bare<S>;
+    type Nodes = Recycled;
     type Section<'s> = Guard<'s>;
-
-    #[inline]
-    fn alloc<S>(_: &Reclaimer, value: S) -> *mut Bare<S> {
-        recycle::alloc(Bare(value))
-    }
-
-    #[inline]
-    unsafe fn free<S>(node: *mut Bare<S>) {
-        // SAFETY: the caller's promise: from `alloc`.
-        unsafe { recycle::free(node) };
-    }
 
     #[inline]
     fn protect<S>(section: &mut Guard<'_>, source: &AtomicPtr<Bare<S>>) -> *mut Bare<S> {
@@ -99,14 +67,14 @@ impl Protect for Plain {
 
     #[inline]
     unsafe fn retire<S: Send>(section: &mut Guard<'_>, node: *mut Bare<S>) {
-        // SAFETY: the caller's promise: from `alloc`; memory only, so it may be freed on any thread at any time.
+        // SAFETY: the caller's promise, as for `Recycled`.
         unsafe { section.retire_with(node, recycle::free) };
     }
 
     type Batch<S> = Batch<Bare<S>>;
 
-    fn batch<S>() -> Batch<Bare<S>> {
-        Batch::new()
+    fn batch<S>(reclaimer: &Reclaimer) -> Batch<Bare<S>> {
+        Batch::new(reclaimer)
     }
 
     #[inline]
@@ -117,10 +85,6 @@ impl Protect for Plain {
     ) {
         // SAFETY: the caller's promise: from `alloc`; memory only.
         unsafe { batch.add(section, node) };
-    }
-
-    fn take<S>(batch: &mut Batch<Bare<S>>) -> Option<*mut Bare<S>> {
-        batch.take()
     }
 }
 
@@ -142,64 +106,39 @@ impl sealed::Protection for Plain {
     }
 }
 
-/// A robust guard, and where to retire to.
-pub struct RobustSection<'s> {
-    guard: RobustGuard<'s>,
+/// What protects one node, a robust guard or a hazard, and where to retire to. It holds back single nodes, so none is retired
+/// together with others.
+pub struct Single<'s, H> {
+    holder: H,
     reclaimer: &'s Reclaimer,
 }
 
 impl Protect for Robust {
-    type Domain = Reclaimer;
-    type Node<S> = Born<S>;
-    type Section<'s> = RobustSection<'s>;
+    type Nodes = WithBirth;
+    type Section<'s> = Single<'s, RobustGuard<'s>>;
 
     #[inline]
-    fn alloc<S>(reclaimer: &Reclaimer, value: S) -> *mut Born<S> {
-        Box::into_raw(reclaimer.alloc(value))
+    fn protect<S>(section: &mut Self::Section<'_>, source: &AtomicPtr<Born<S>>) -> *mut Born<S> {
+        section.holder.protect(source)
     }
 
     #[inline]
-    unsafe fn free<S>(node: *mut Born<S>) {
-        // SAFETY: the caller's promise: from `alloc`, hence from a box.
-        drop(unsafe { Box::from_raw(node) });
-    }
-
-    #[inline]
-    fn protect<S>(section: &mut RobustSection<'_>, source: &AtomicPtr<Born<S>>) -> *mut Born<S> {
-        section.guard.protect(source)
-    }
-
-    #[inline]
-    unsafe fn retire<S: Send>(section: &mut RobustSection<'_>, node: *mut Born<S>) {
-        // SAFETY: the caller's promise: from `alloc` of this reclaimer, whose birth is never moved; published after that.
-        unsafe { section.reclaimer.retire_born(node) };
+    unsafe fn retire<S: Send>(section: &mut Self::Section<'_>, node: *mut Born<S>) {
+        // SAFETY: the caller's promise.
+        unsafe { WithBirth::retire(section.reclaimer, node) };
     }
 
     type Batch<S> = ();
 
-    fn batch<S>() {}
-
-    #[inline]
-    unsafe fn retire_later<S: Send>(
-        section: &mut RobustSection<'_>,
-        (): &mut (),
-        node: *mut Born<S>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::retire(section, node) };
-    }
-
-    fn take<S>((): &mut ()) -> Option<*mut Born<S>> {
-        None
-    }
+    fn batch<S>(_: &Reclaimer) {}
 }
 
 impl sealed::Protection for Robust {
     type Local<'r> = Handle;
 
     #[inline]
-    fn with<R>(reclaimer: &Reclaimer, work: impl FnOnce(&mut RobustSection<'_>) -> R) -> R {
-        work(&mut RobustSection { guard: reclaimer.pin_robust(), reclaimer })
+    fn with<R>(reclaimer: &Reclaimer, work: impl FnOnce(&mut Self::Section<'_>) -> R) -> R {
+        work(&mut Single { holder: reclaimer.pin_robust(), reclaimer })
     }
 
     fn local(reclaimer: &Reclaimer) -> Handle {
@@ -207,79 +146,47 @@ impl sealed::Protection for Robust {
     }
 
     #[inline]
-    fn with_local<R>(local: &mut Handle, work: impl FnOnce(&mut RobustSection<'_>) -> R) -> R {
-        work(&mut RobustSection { guard: local.pin_robust(), reclaimer: local.reclaimer() })
+    fn with_local<R>(local: &mut Handle, work: impl FnOnce(&mut Self::Section<'_>) -> R) -> R {
+        work(&mut Single { holder: local.pin_robust(), reclaimer: local.reclaimer() })
     }
-}
-
-/// A hazard, and where to retire to.
-pub struct HazardSection<'s> {
-    hazard: Hazard<'s>,
-    reclaimer: &'s Reclaimer,
 }
 
 impl Protect for Hazards {
-    type Domain = Reclaimer;
-    type Node<S> = Bare<S>;
-    type Section<'s> = HazardSection<'s>;
+    type Nodes = Recycled;
+    type Section<'s> = Single<'s, Hazard<'s>>;
 
     #[inline]
-    fn alloc<S>(_: &Reclaimer, value: S) -> *mut Bare<S> {
-        recycle::alloc(Bare(value))
+    fn protect<S>(section: &mut Self::Section<'_>, source: &AtomicPtr<Bare<S>>) -> *mut Bare<S> {
+        section.holder.protect(source).as_ptr()
     }
 
     #[inline]
-    unsafe fn free<S>(node: *mut Bare<S>) {
-        // SAFETY: the caller's promise: from `alloc`.
-        unsafe { recycle::free(node) };
-    }
-
-    #[inline]
-    fn protect<S>(section: &mut HazardSection<'_>, source: &AtomicPtr<Bare<S>>) -> *mut Bare<S> {
-        section.hazard.protect(source).as_ptr()
-    }
-
-    #[inline]
-    unsafe fn retire<S: Send>(section: &mut HazardSection<'_>, node: *mut Bare<S>) {
-        // SAFETY: the caller's promise: from `alloc`; memory only, so it may be freed on any thread at any time.
-        unsafe { section.reclaimer.retire_with(node, recycle::free) };
+    unsafe fn retire<S: Send>(section: &mut Self::Section<'_>, node: *mut Bare<S>) {
+        // SAFETY: the caller's promise.
+        unsafe { Recycled::retire(section.reclaimer, node) };
     }
 
     type Batch<S> = ();
 
-    fn batch<S>() {}
-
-    #[inline]
-    unsafe fn retire_later<S: Send>(
-        section: &mut HazardSection<'_>,
-        (): &mut (),
-        node: *mut Bare<S>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::retire(section, node) };
-    }
-
-    fn take<S>((): &mut ()) -> Option<*mut Bare<S>> {
-        None
-    }
+    fn batch<S>(_: &Reclaimer) {}
 }
 
 impl sealed::Protection for Hazards {
-    type Local<'r> = HazardSection<'r>;
+    type Local<'r> = Self::Section<'r>;
 
     #[inline]
-    fn with<R>(reclaimer: &Reclaimer, work: impl FnOnce(&mut HazardSection<'_>) -> R) -> R {
+    fn with<R>(reclaimer: &Reclaimer, work: impl FnOnce(&mut Self::Section<'_>) -> R) -> R {
         work(&mut Self::local(reclaimer))
     }
 
-    fn local(reclaimer: &Reclaimer) -> HazardSection<'_> {
-        HazardSection { hazard: reclaimer.hazard(), reclaimer }
+    fn local(reclaimer: &Reclaimer) -> Self::Section<'_> {
+        Single { holder: reclaimer.hazard(), reclaimer }
     }
 
     #[inline]
     fn with_local<R>(
-        local: &mut HazardSection<'_>,
-        work: impl FnOnce(&mut HazardSection<'_>) -> R,
+        local: &mut Self::Section<'_>,
+        work: impl FnOnce(&mut Self::Section<'_>) -> R,
     ) -> R {
         work(local)
     }

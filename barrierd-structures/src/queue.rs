@@ -1,5 +1,6 @@
 //! A queue: what users call. `raw/queue.rs` has its steps.
 
+use crate::collection::collection;
 use crate::drain::drop_all;
 use crate::protection::{Plain, Protection, sealed};
 use crate::raw::queue::RawQueue;
@@ -62,10 +63,7 @@ pub struct Queue<T, P: Protection = Plain> {
     raw: RawQueue<T, P, SLOTS>,
 }
 
-// SAFETY: values go in by one thread and out by another (`T: Send`), and no reference to one is handed out.
-unsafe impl<T: Send, P: Protection> Send for Queue<T, P> {}
-// SAFETY: as above; `peek` copies a value, which is handing it out as well.
-unsafe impl<T: Send, P: Protection> Sync for Queue<T, P> {}
+collection!(Queue, QueueHandle.queue, QueueIntoIter, "the first first");
 
 impl<T> Queue<T> {
     /// Makes an empty queue on the process's own reclaimer ([`Reclaimer::global`]).
@@ -150,6 +148,37 @@ impl<T, P: Protection> Queue<T, P> {
 /// assert_eq!(handle.peek(), Some(0));
 /// assert_eq!(std::iter::from_fn(|| handle.pop()).count(), 10);
 /// ```
+///
+/// # Order of declaration
+/// A handle may be declared before its queue, and is dropped after it then:
+///
+/// ```
+/// let mut handle;
+/// let queue = barrierd_structures::Queue::new();
+/// handle = queue.handle();
+/// handle.push(1);
+/// ```
+///
+/// Not so with [`Hazards`](crate::Hazards), since a hazard is a place in the queue's own reclaimer:
+///
+/// ```compile_fail,E0597
+/// use barrierd_reclaim::Reclaimer;
+/// use barrierd_structures::{Hazards, Queue};
+///
+/// let mut handle;
+/// let queue: Queue<u32, Hazards> = Queue::with_reclaimer(&Reclaimer::new());
+/// handle = queue.handle(); // `queue` is dropped while the handle still needs it
+/// handle.push(1);
+/// ```
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use barrierd_structures::{Hazards, Queue};
+///
+/// let queue: Queue<u32, Hazards> = Queue::with_reclaimer(&Reclaimer::new());
+/// let mut handle = queue.handle();
+/// handle.push(1);
+/// ```
 pub struct QueueHandle<'s, T, P: Protection = Plain> {
     queue: &'s Queue<T, P>,
     local: <P as sealed::Protection>::Local<'s>,
@@ -185,49 +214,6 @@ impl<'s, T, P: Protection> QueueHandle<'s, T, P> {
     }
 }
 
-/// The values of a [`Queue`], the first first; those that were not asked for are dropped with it.
-pub struct QueueIntoIter<T, P: Protection = Plain>(Queue<T, P>);
-
-impl<T, P: Protection> Iterator for QueueIntoIter<T, P> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.0.raw.pop_mut()
-    }
-}
-
-impl<T, P: Protection> FusedIterator for QueueIntoIter<T, P> {}
-
-impl<T, P: Protection> IntoIterator for Queue<T, P> {
-    type Item = T;
-    type IntoIter = QueueIntoIter<T, P>;
-
-    /// Returns the values, the first first. It needs no atomic operations.
-    fn into_iter(self) -> QueueIntoIter<T, P> {
-        QueueIntoIter(self)
-    }
-}
-
-impl<T, P: Protection> Extend<T> for Queue<T, P> {
-    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
-        values.into_iter().for_each(|value| self.push(value));
-    }
-}
-
-impl<T> FromIterator<T> for Queue<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Queue<T> {
-        let mut queue = Queue::new();
-        queue.extend(values);
-        queue
-    }
-}
-
-impl<T> Default for Queue<T> {
-    fn default() -> Queue<T> {
-        Queue::new()
-    }
-}
-
 impl<T, P: Protection> Drop for Queue<T, P> {
     fn drop(&mut self) {
         struct Free<'q, T, P: Protection>(&'q mut RawQueue<T, P, SLOTS>);
@@ -239,23 +225,5 @@ impl<T, P: Protection> Drop for Queue<T, P> {
         }
         let queue = Free(&mut self.raw);
         drop_all(|| queue.0.pop_mut());
-    }
-}
-
-impl<T, P: Protection> fmt::Debug for Queue<T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("is_empty", &self.is_empty()).finish_non_exhaustive()
-    }
-}
-
-impl<T, P: Protection> fmt::Debug for QueueHandle<'_, T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueHandle").field("queue", &self.queue).finish_non_exhaustive()
-    }
-}
-
-impl<T, P: Protection> fmt::Debug for QueueIntoIter<T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("QueueIntoIter").field(&self.0).finish()
     }
 }

@@ -1,14 +1,13 @@
 //! A stack: what users call. `raw/stack.rs` has its steps.
 
 use crate::backoff::Pace;
+use crate::collection::collection;
 use crate::drain::drop_all;
 use crate::protection::{Plain, Protection, sealed};
 use crate::raw::stack::{Popped, RawStack};
 use barrierd_reclaim::Reclaimer;
 use core::fmt;
 use core::iter::FusedIterator;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
 
 /// A stack that any number of threads push onto and pop from: the value that was pushed last is popped first.
 ///
@@ -62,10 +61,7 @@ pub struct Stack<T, P: Protection = Plain> {
     raw: RawStack<T, P>,
 }
 
-// SAFETY: values go in by one thread and out by another (`T: Send`), and no reference to one is handed out.
-unsafe impl<T: Send, P: Protection> Send for Stack<T, P> {}
-// SAFETY: as above; `peek` copies a value, which is handing it out as well.
-unsafe impl<T: Send, P: Protection> Sync for Stack<T, P> {}
+collection!(Stack, StackHandle.stack, StackIntoIter, "the topmost first");
 
 impl<T> Stack<T> {
     /// Makes an empty stack on the process's own reclaimer ([`Reclaimer::global`]).
@@ -134,7 +130,7 @@ impl<T, P: Protection> Stack<T, P> {
         StackHandle {
             stack: self,
             local: P::local(&self.raw.domain),
-            popped: P::batch(),
+            popped: P::batch(&self.raw.domain),
             pace: Pace::new(),
         }
     }
@@ -162,6 +158,37 @@ impl<T, P: Protection> Stack<T, P> {
 /// (0..10).for_each(|n| handle.push(n));
 /// assert_eq!(handle.peek(), Some(9));
 /// assert_eq!(std::iter::from_fn(|| handle.pop()).count(), 10);
+/// ```
+///
+/// # Order of declaration
+/// A handle may be declared before its stack, and is dropped after it then:
+///
+/// ```
+/// let mut handle;
+/// let stack = barrierd_structures::Stack::new();
+/// handle = stack.handle();
+/// handle.push(1);
+/// ```
+///
+/// Not so with [`Hazards`](crate::Hazards), since a hazard is a place in the stack's own reclaimer:
+///
+/// ```compile_fail,E0597
+/// use barrierd_reclaim::Reclaimer;
+/// use barrierd_structures::{Hazards, Stack};
+///
+/// let mut handle;
+/// let stack: Stack<u32, Hazards> = Stack::with_reclaimer(&Reclaimer::new());
+/// handle = stack.handle(); // `stack` is dropped while the handle still needs it
+/// handle.push(1);
+/// ```
+///
+/// ```
+/// use barrierd_reclaim::Reclaimer;
+/// use barrierd_structures::{Hazards, Stack};
+///
+/// let stack: Stack<u32, Hazards> = Stack::with_reclaimer(&Reclaimer::new());
+/// let mut handle = stack.handle();
+/// handle.push(1);
 /// ```
 pub struct StackHandle<'s, T, P: Protection = Plain> {
     stack: &'s Stack<T, P>,
@@ -201,88 +228,8 @@ impl<'s, T, P: Protection> StackHandle<'s, T, P> {
     }
 }
 
-/// The values of a [`Stack`], the topmost first; those that were not asked for are dropped with it.
-pub struct StackIntoIter<T, P: Protection = Plain>(Stack<T, P>);
-
-impl<T, P: Protection> Iterator for StackIntoIter<T, P> {
-    type Item = T;
-
-    #[inline]
-    fn next(&mut self) -> Option<T> {
-        self.0.raw.pop_mut()
-    }
-}
-
-impl<T, P: Protection> FusedIterator for StackIntoIter<T, P> {}
-
-impl<T, P: Protection> IntoIterator for Stack<T, P> {
-    type Item = T;
-    type IntoIter = StackIntoIter<T, P>;
-
-    /// Returns the values, the topmost first. It needs no atomic operations.
-    fn into_iter(self) -> StackIntoIter<T, P> {
-        StackIntoIter(self)
-    }
-}
-
-impl<T, P: Protection> Extend<T> for Stack<T, P> {
-    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
-        values.into_iter().for_each(|value| self.push(value));
-    }
-}
-
-impl<T> FromIterator<T> for Stack<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Stack<T> {
-        let mut stack = Stack::new();
-        stack.extend(values);
-        stack
-    }
-}
-
-impl<T> Default for Stack<T> {
-    fn default() -> Stack<T> {
-        Stack::new()
-    }
-}
-
 impl<T, P: Protection> Drop for Stack<T, P> {
     fn drop(&mut self) {
         drop_all(|| self.raw.pop_mut());
-    }
-}
-
-impl<T, P: Protection> Drop for StackHandle<'_, T, P> {
-    /// Retires what it has popped. If a destructor of somebody else's object panics meanwhile, the rest is retired all the
-    /// same.
-    fn drop(&mut self) {
-        let mut panic = None;
-        while let Some(node) = P::take(&mut self.popped) {
-            let local = &mut self.local;
-            // SAFETY: popped by this handle, and not retired yet.
-            let retire = || P::with_local(local, |section| unsafe { P::retire(section, node) });
-            panic = panic.or(catch_unwind(AssertUnwindSafe(retire)).err());
-        }
-        match panic {
-            Some(panic) if !thread::panicking() => resume_unwind(panic),
-            _ => {}
-        }
-    }
-}
-
-impl<T, P: Protection> fmt::Debug for Stack<T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stack").field("is_empty", &self.is_empty()).finish_non_exhaustive()
-    }
-}
-
-impl<T, P: Protection> fmt::Debug for StackHandle<'_, T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StackHandle").field("stack", &self.stack).finish_non_exhaustive()
-    }
-}
-
-impl<T, P: Protection> fmt::Debug for StackIntoIter<T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StackIntoIter").field(&self.0).finish()
     }
 }

@@ -1,6 +1,6 @@
 //! The stack and the queue against plain ones, and in a crowd: nothing is lost, nothing is dropped twice.
 
-use barrierd_reclaim::Reclaimer;
+use barrierd_reclaim::{Reclaimer, Source};
 use barrierd_structures::{Hazards, Plain, Protection, Queue, Robust, Stack};
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -288,6 +288,47 @@ fn a_handle_retires_all_that_it_has_popped() {
     assert_eq!(stats.retired, 10 + 3);
     assert!(stats.waiting_bytes >= VALUES * 16, "{stats:?}");
     drop(guard);
+}
+
+/// A handle may be declared before its stack, and before what the values borrow. It retires what it has popped after both are
+/// gone.
+#[test]
+fn a_handle_may_be_dropped_after_its_stack() {
+    let reclaimer = Reclaimer::new();
+    let guard = reclaimer.pin();
+    {
+        let mut handle;
+        let text = String::from("one two three");
+        let stack: Stack<&str> = Stack::with_reclaimer(&reclaimer);
+        handle = stack.handle();
+        text.split(' ').for_each(|word| handle.push(word));
+        assert_eq!((handle.pop(), handle.pop()), (Some("three"), Some("two")));
+        assert_eq!(reclaimer.stats().retired, 0);
+    }
+    assert_eq!(reclaimer.stats().retired, 2);
+    drop(guard);
+}
+
+/// What others on the reclaimer have left may be freed at the end of a handle, and panic. The nodes are retired all the same.
+#[test]
+fn a_panic_at_the_end_of_a_handle_loses_no_node() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new(()));
+        }
+    }
+    let reclaimer =
+        Reclaimer::builder().source(Source::Fence).background(false).build().expect("any system");
+    let stack: Stack<u64> = Stack::with_reclaimer(&reclaimer);
+    let mut handle = stack.handle();
+    (0..BATCH - 1).for_each(|n| handle.push(n));
+    (0..BATCH - 1).for_each(|_| assert!(handle.pop().is_some()));
+    let others = reclaimer.clone();
+    thread::spawn(move || others.retire_value(Bomb)).join().expect("it only retires");
+    assert_eq!(reclaimer.stats().retired, 1);
+    catch_unwind(AssertUnwindSafe(|| drop(handle))).expect_err("the bomb is freed");
+    assert_eq!(reclaimer.stats().retired, 1 + BATCH - 1);
 }
 
 /// A handle may go to another thread with what it has popped.

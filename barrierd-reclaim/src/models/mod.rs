@@ -24,13 +24,13 @@ mod takeover;
 mod vtime;
 
 use crate::protocol::{GRAIN, Reader, Words};
+use crate::search::{self, explore};
 use crate::sync::Mutant;
 use core::cell::{Cell, RefCell};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicU64, fence};
 use loom::thread;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 std::thread_local! {
@@ -202,21 +202,9 @@ impl World {
     }
 }
 
-/// Explores every execution with so many preemptions.
-fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(model);
-}
-
 /// Returns whether `exploration` finds a violation with the code broken in this way.
 fn is_rejected(mutant: Option<Mutant>, exploration: impl FnOnce()) -> bool {
-    BROKEN.set(mutant);
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let rejected = catch_unwind(AssertUnwindSafe(exploration)).is_err();
-    std::panic::set_hook(hook);
-    BROKEN.set(None);
+    let rejected = search::is_rejected(&BROKEN, mutant, exploration);
     DUE.set(None);
     rejected
 }

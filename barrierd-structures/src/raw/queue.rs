@@ -39,7 +39,8 @@
 //! them by bits in each slot where this one has a guard. The ends' helping: Michael and Scott (PODC 1996).
 
 use crate::backoff::Backoff;
-use crate::protect::Protect;
+use crate::nodes::Nodes;
+use crate::protect::{DomainOf, NodeOf, Protect};
 use crate::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Mutant, Place, broken, ordered, unless};
 use core::array;
@@ -67,7 +68,7 @@ pub(crate) struct Segment<T, P: Protect, const N: usize> {
 // SAFETY: a retired segment is memory only: its values were moved out, and `next` is not followed.
 unsafe impl<T, P: Protect, const N: usize> Send for Segment<T, P, N> {}
 
-type Link<T, P, const N: usize> = <P as Protect>::Node<Segment<T, P, N>>;
+type Link<T, P, const N: usize> = NodeOf<P, Segment<T, P, N>>;
 
 impl<T, P: Protect, const N: usize> Segment<T, P, N> {
     const SLOTS: u32 = {
@@ -111,12 +112,12 @@ struct Front<'s, T, P: Protect, const N: usize> {
 pub(crate) struct RawQueue<T, P: Protect, const N: usize> {
     head: End<AtomicPtr<Link<T, P, N>>>,
     tail: End<AtomicPtr<Link<T, P, N>>>,
-    pub(crate) domain: P::Domain,
+    pub(crate) domain: DomainOf<P>,
 }
 
 impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
-    pub(crate) fn new(domain: P::Domain) -> Self {
-        let first = P::alloc(&domain, Segment::with_claimed(0));
+    pub(crate) fn new(domain: DomainOf<P>) -> Self {
+        let first = P::Nodes::alloc(&domain, Segment::with_claimed(0));
         RawQueue { head: End(AtomicPtr::new(first)), tail: End(AtomicPtr::new(first)), domain }
     }
 
@@ -178,7 +179,7 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
         let mut next = segment.next.load(Acquire);
         let mut left = None;
         if next.is_null() {
-            let new = P::alloc(&self.domain, Segment::with(value));
+            let new = P::Nodes::alloc(&self.domain, Segment::with(value));
             // Release: pairs with the Acquire loads of the link, which find the segment whole. SeqCst: pairs with the load by
             // which a pop finds the queue empty.
             let order = unless(Mutant::RelaxedLink, ordered(Release));
@@ -188,7 +189,7 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
                     // SAFETY: made above, with the value in its first slot, and nobody else knows it.
                     left = Some(unsafe { (&*new).values[0].read() });
                     // SAFETY: from `alloc`, and nobody else knows it.
-                    unsafe { P::free(new) };
+                    unsafe { P::Nodes::free(new) };
                     next = now;
                 }
             }
@@ -352,7 +353,7 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
             }
             self.head.0.store(next, Relaxed);
             // SAFETY: from `alloc`, off the list, never retired, its values taken.
-            unsafe { P::free(link) };
+            unsafe { P::Nodes::free(link) };
         }
     }
 
@@ -368,6 +369,6 @@ impl<T, P: Protect, const N: usize> RawQueue<T, P, N> {
     /// `pop_mut` has returned `None`, and the queue is not used any more.
     pub(crate) unsafe fn free(&mut self) {
         // SAFETY: from `alloc`, never retired, empty, and not used any more.
-        unsafe { P::free(self.head.0.load(Relaxed)) };
+        unsafe { P::Nodes::free(self.head.0.load(Relaxed)) };
     }
 }

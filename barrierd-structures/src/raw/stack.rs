@@ -13,13 +13,14 @@
 //! Lock-free: a try fails only where another operation was done.
 
 use crate::backoff::{Backoff, Pace};
-use crate::protect::Protect;
+use crate::nodes::Nodes;
+use crate::protect::{DomainOf, NodeOf, Protect};
 use crate::sync::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicPtr, Mutant, Place, broken, ordered, unless};
 use core::ptr;
 
 pub(crate) struct Node<T, P: Protect> {
-    next: *mut P::Node<Node<T, P>>,
+    next: *mut Link<T, P>,
     /// Moved out by whoever pops the node.
     value: Place<T>,
 }
@@ -27,7 +28,7 @@ pub(crate) struct Node<T, P: Protect> {
 // SAFETY: a retired node is memory only: its value was moved out, and `next` is not followed.
 unsafe impl<T, P: Protect> Send for Node<T, P> {}
 
-type Link<T, P> = <P as Protect>::Node<Node<T, P>>;
+type Link<T, P> = NodeOf<P, Node<T, P>>;
 
 /// Nodes that one user of the stack has popped and not retired yet.
 pub(crate) type Popped<T, P> = <P as Protect>::Batch<Node<T, P>>;
@@ -35,11 +36,11 @@ pub(crate) type Popped<T, P> = <P as Protect>::Batch<Node<T, P>>;
 /// See the file's documentation. What is left inside is leaked: its owner pops until nothing is left.
 pub(crate) struct RawStack<T, P: Protect> {
     head: AtomicPtr<Link<T, P>>,
-    pub(crate) domain: P::Domain,
+    pub(crate) domain: DomainOf<P>,
 }
 
 impl<T, P: Protect> RawStack<T, P> {
-    pub(crate) fn new(domain: P::Domain) -> RawStack<T, P> {
+    pub(crate) fn new(domain: DomainOf<P>) -> RawStack<T, P> {
         RawStack { head: AtomicPtr::new(ptr::null_mut()), domain }
     }
 
@@ -50,7 +51,7 @@ impl<T, P: Protect> RawStack<T, P> {
         if pace.as_mut().is_some_and(|pace| pace.meets(next.addr())) {
             next = self.head.load(Relaxed);
         }
-        let node = P::alloc(&self.domain, Node { next, value: Place::with(value) });
+        let node = P::Nodes::alloc(&self.domain, Node { next, value: Place::with(value) });
         let mut backoff = Backoff::new();
         // Release: pairs with the Acquire of whoever loads the head in `pop`, which finds the node whole. All that changes
         // the head are read-modify-writes, which go on with the release sequences of the nodes below. SeqCst: pairs with
@@ -181,7 +182,7 @@ impl<T, P: Protect> RawStack<T, P> {
         // SAFETY: on the list, so the value was put in and not taken; it is off the list now.
         let value = unsafe { here.value.read() };
         // SAFETY: from `alloc`, off the list, never retired, and nobody else's.
-        unsafe { P::free(head) };
+        unsafe { P::Nodes::free(head) };
         Some(value)
     }
 }
