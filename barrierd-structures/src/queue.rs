@@ -159,7 +159,7 @@ impl<T, P: Protection> Queue<T, P> {
 /// handle.push(1);
 /// ```
 ///
-/// Not so with [`Hazards`](crate::Hazards), since a hazard is a place in the queue's own reclaimer:
+/// Not so with [`Hazards`](crate::Hazards), since the handle's hazard borrows the queue's reclaimer:
 ///
 /// ```compile_fail,E0597
 /// use barrierd_reclaim::Reclaimer;

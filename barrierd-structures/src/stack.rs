@@ -170,7 +170,7 @@ impl<T, P: Protection> Stack<T, P> {
 /// handle.push(1);
 /// ```
 ///
-/// Not so with [`Hazards`](crate::Hazards), since a hazard is a place in the stack's own reclaimer:
+/// Not so with [`Hazards`](crate::Hazards), since the handle's hazard borrows the stack's reclaimer:
 ///
 /// ```compile_fail,E0597
 /// use barrierd_reclaim::Reclaimer;

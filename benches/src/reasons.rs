@@ -189,10 +189,11 @@ const CAUSES: &[Cause] = &[
         first: &["Mutex"],
         why: "A `Vec` under a lock takes a value's 8 bytes, two exchanges for the lock of a push and a pop, and no \
               allocation; a lock-free stack's node is allocated, retired and freed, and lives in 32 bytes of malloc. \
-              Two exchanges are some 4 of its 19 ns on one thread; allocation, retirement and free are the rest, and a \
-              stack that frees nothing is no faster, since fresh memory costs as much. On two threads parking_lot lets \
-              one thread go on while the other sleeps: throughput without fairness; std's lock has half of this stack's \
-              throughput ([journal](journal.md#structures)).",
+              Two exchanges are some 4 of a handle's 12 ns on one thread of an AMD CPU; section, allocation, retirement and \
+              free are the rest, and a stack that frees nothing is slower, since fresh memory costs more. On an Intel CPU, \
+              where an exchange takes 6 ns, the handle is ahead of parking_lot's lock on one thread. On two threads \
+              parking_lot lets one thread go on while the other sleeps: throughput without fairness; std's lock has a third \
+              of a handle's throughput ([journal](journal.md#structures)).",
     },
     Cause {
         called: "the lock stays with one thread",
