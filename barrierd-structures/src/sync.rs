@@ -90,6 +90,8 @@ pub(crate) enum Mutant {
     PopByStore,
     /// A piece of a map's new buckets is opened behind buckets that are not in the list.
     OpenBehindUnlinked,
+    /// A map's new bucket is linked by a store, whoever else has changed the link.
+    OpenByStore,
     /// A map's entry gets its bit in the filters after it was linked.
     BitAfterLink,
     /// A map's filters are loaded in the wrong order.

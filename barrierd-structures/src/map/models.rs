@@ -338,8 +338,7 @@ fn help(it: &Shared) {
 }
 
 /// The table grows from two buckets to four, piece by piece, beside a writer of a bucket that is new. What is there is found throughout.
-#[test]
-fn it_grows_beside_an_insertion() {
+fn growth_beside_an_insertion() {
     for hash in [QUARTER - 1, QUARTER] {
         explore(3, move || {
             let shared = Shared::new(&[QUARTER + 1]);
@@ -362,8 +361,7 @@ fn it_grows_beside_an_insertion() {
 }
 
 /// Likewise while an entry just before a new bucket goes, or its first one.
-#[test]
-fn it_grows_beside_a_removal() {
+fn growth_beside_a_removal() {
     for hash in [QUARTER - 1, QUARTER] {
         explore(3, move || {
             let shared = Shared::new(&[QUARTER - 1, QUARTER, QUARTER + 1]);
@@ -412,6 +410,26 @@ fn a_piece_behind_a_new_bucket() {
         assert_eq!(shared.walk(), [HALF + QUARTER], "lost");
         assert_eq!(shared.get(HALF + QUARTER), Some(2));
     });
+}
+
+#[test]
+fn it_grows_beside_an_insertion() {
+    growth_beside_an_insertion();
+}
+
+#[test]
+fn it_grows_beside_a_removal() {
+    growth_beside_a_removal();
+}
+
+#[test]
+fn mutant_open_by_store() {
+    rejects(sync::Mutant::OpenByStore, growth_beside_an_insertion);
+}
+
+#[test]
+fn mutant_open_by_store_beside_a_removal() {
+    rejects(sync::Mutant::OpenByStore, growth_beside_a_removal);
 }
 
 #[test]

@@ -285,6 +285,10 @@ impl Table {
             let Position { link, seen } = place;
             // Release: whoever comes along this link sees what is behind it. As a node that is inserted: it fails if the link
             // has changed, or belongs to a node that was removed.
+            if broken(Mutant::OpenByStore) {
+                link.store(link::dummy(bucket), Release);
+                return true;
+            }
             if link.compare_exchange(seen, link::dummy(bucket), Release, Relaxed).is_ok() {
                 // Release: with what it leads to, for those who come by the table. If it fails, someone who came along the
                 // list has changed the slot, and thereby taken off the mark.
