@@ -88,6 +88,10 @@ pub(crate) enum Mutant {
     RelaxedPush,
     /// A node is popped by a store, whoever else pops it.
     PopByStore,
+    /// A piece of a map's new buckets is opened behind buckets that are not in the list.
+    OpenBehindUnlinked,
+    /// A map's new bucket is linked by a store, whoever else has changed the link.
+    OpenByStore,
     /// A map's entry gets its bit in the filters after it was linked.
     BitAfterLink,
     /// A map's filters are loaded in the wrong order.

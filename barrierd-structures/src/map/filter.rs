@@ -227,7 +227,8 @@ impl Filters {
         let some = some.min(words - start);
         let first = start << next.shift;
         let last = first + (some << next.shift).wrapping_sub(1);
-        table.fetch_all(first, last);
+        table.fetch_slots(first, last);
+        table.fetch_nodes(first, last);
         // SAFETY: the caller's promise.
         let _steps = unsafe { walk(table, first, last, |hash| _ = next.add(hash)) };
         #[cfg(all(test, not(barrierd_loom)))]

@@ -34,8 +34,8 @@ impl<K, V> List<K, V> {
         List { table, filters, _nodes: PhantomData }
     }
 
-    /// Returns the entry of this hash whose key `is` the right one. It writes nothing, unless the bucket is looked for the
-    /// first time, and retires nothing.
+    /// Returns the entry of this hash whose key `is` the right one. It writes nothing, unless the bucket is not in the list
+    /// yet, and retires nothing.
     ///
     /// # Safety
     /// The caller has a section open, as long as it uses the result, of the reclaimer that this list's nodes are retired to.

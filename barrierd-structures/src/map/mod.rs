@@ -5,8 +5,8 @@
 //!
 //! # How it works
 //! All entries lie in one list, ordered by their hashes. A table of dummies leads into it, one for each bucket, so that a search
-//! begins close by. To grow is to double the number of buckets, by one exchange of a word: no entry is ever moved or copied.
-//! The new buckets come into the list one by one, each at its first use. Beside a large table lies a filter (`filter.rs`), which says
+//! begins close by. To grow is to double the number of buckets: no entry is ever moved or copied. Insertions put the new buckets into
+//! the list, some at a time, and then one exchange of a word has all searches use them. Beside a large table lies a filter (`filter.rs`), which says
 //! of most absent keys that they are absent, so that these searches touch neither table nor list.
 //!
 //! # Invariants
@@ -139,15 +139,16 @@ use std::hash::RandomState;
 /// touches no node. From 65,536 buckets on, a filter of 1 to 4 bytes for each bucket comes first, and answers for most absent keys. It is made
 /// beside the map's use, at each insertion of a new key a piece of 16 buckets, after the table has grown, or once too many keys have come and gone; until then
 /// the last one serves, or none. What replaced filters weigh is in the reclaimer's [`Stats`](barrierd_reclaim::Stats) until they are freed. A read waits for nobody. It writes to the map where it is the first to look
-/// for a bucket since the table grew: it puts that into the list, and at most one before for each doubling. Where another thread is at
-/// that, or a removed entry is in the way that its remover has not unlinked yet, it writes nothing, and walks from a bucket before. (In the
+/// for a bucket that is not in the list yet, of a table that was made for many entries or had room reserved, seldom of one that grew: it puts
+/// that into the list, and at most one before for each doubling. Where another thread is at that, or a removed entry is in the way that its remover has not unlinked yet, it writes nothing, and walks from a bucket before. (In the
 /// child of a fork, a bucket that another thread was opening stays as it is, and its lookups walk further.)
 ///
 /// An insertion is an allocation and one compare-exchange, a removal two, each beside the count's addition; with a filter, an insertion
 /// also sets a bit, unless it is set. They are lock-free: one is repeated only because another was done beside it.
 ///
-/// The table doubles when there are more than three entries for four buckets, by one exchange and one allocation of zeroed memory, which the
-/// system maps when it is used. No entry is moved, and nobody waits. It never becomes smaller.
+/// The table doubles when there are more than three entries for four buckets. One insertion allocates zeroed memory, which the system maps
+/// when it is used; each that follows puts 16 of the new buckets into the list, by three compare-exchanges for each, until all are. No entry is
+/// moved, and nobody waits. It never becomes smaller.
 ///
 /// # What threads see of each other
 /// The calls for one key take effect one after another, each between its beginning and its end: it is linearizable by itself. A thread that

@@ -7,6 +7,8 @@ use super::link;
 use super::list::List;
 use super::node::{Draft, Node};
 use super::retire::Retire;
+use crate::models::{explore, rejects};
+use crate::sync;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -83,6 +85,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 const HALF: usize = 1 << (usize::BITS - 1);
+const QUARTER: usize = HALF / 2;
 
 impl Shared {
     fn new(entries: &[usize]) -> Arc<Shared> {
@@ -314,12 +317,11 @@ fn a_bucket_opens_beside_a_removal() {
 
 /// The table doubles beside a reader and a writer of a bucket that is new.
 #[test]
-fn it_grows_beside_an_insertion() {
-    const QUARTER: usize = HALF / 2;
+fn it_doubles_beside_an_insertion() {
     loom::model(|| {
         let shared = Shared::new(&[QUARTER + 1]);
         let grow = |it: &Shared| {
-            it.list.table.grow(2);
+            it.list.table.reserve(4);
             it.get(QUARTER + 1)
         };
         let (seen, old) = beside(&shared, grow, |it| it.insert(QUARTER, 2));
@@ -329,13 +331,123 @@ fn it_grows_beside_an_insertion() {
     });
 }
 
+/// Opens two pieces of the next size, or what is left of them.
+fn help(it: &Shared) {
+    // SAFETY: nothing is freed while a model runs.
+    (0..2).for_each(|_| _ = unsafe { it.list.table.help() });
+}
+
+/// The table grows from two buckets to four, piece by piece, beside a writer of a bucket that is new. What is there is found throughout.
+fn growth_beside_an_insertion() {
+    for hash in [QUARTER - 1, QUARTER] {
+        explore(3, move || {
+            let shared = Shared::new(&[QUARTER + 1]);
+            let grow = |it: &Shared| {
+                it.list.table.grow(2);
+                help(it);
+                it.get(QUARTER + 1)
+            };
+            let insert = move |it: &Shared| {
+                let old = it.insert(hash, 2);
+                assert_eq!(it.get(hash), Some(2), "its own");
+                old
+            };
+            let (seen, old) = beside(&shared, grow, insert);
+            assert_eq!((seen, old), (Some(1), None));
+            assert_eq!((shared.get(hash), shared.get(QUARTER + 1)), (Some(2), Some(1)));
+            assert_eq!(shared.walk(), [hash, QUARTER + 1]);
+        });
+    }
+}
+
+/// Likewise while an entry just before a new bucket goes, or its first one.
+fn growth_beside_a_removal() {
+    for hash in [QUARTER - 1, QUARTER] {
+        explore(3, move || {
+            let shared = Shared::new(&[QUARTER - 1, QUARTER, QUARTER + 1]);
+            shared.list.table.grow(2);
+            let remove = move |it: &Shared| (it.remove(hash), it.get(QUARTER + 1));
+            let (_, both) = beside(&shared, help, remove);
+            assert_eq!(both, (Some(1), Some(1)));
+            help(&shared);
+            assert_eq!(shared.list.table.buckets(), 4);
+            assert_eq!((shared.get(hash), shared.get(QUARTER + 1)), (None, Some(1)));
+            // What is left for the next search is unlinked by it.
+            assert_eq!(shared.insert(hash, 3), None);
+            assert_eq!(shared.walk(), [QUARTER - 1, QUARTER, QUARTER + 1]);
+        });
+    }
+}
+
+/// Two threads open the pieces, and each finds what is there.
+#[test]
+fn two_threads_open_pieces() {
+    explore(3, || {
+        let shared = Shared::new(&[QUARTER + 1, HALF + 1]);
+        shared.list.table.grow(2);
+        let call = |own: usize| {
+            move |it: &Shared| {
+                help(it);
+                it.get(own)
+            }
+        };
+        let both = beside(&shared, call(QUARTER + 1), call(HALF + 1));
+        assert_eq!((both, shared.list.table.buckets()), ((Some(1), Some(1)), 4));
+        assert_eq!(shared.walk(), [QUARTER + 1, HALF + 1]);
+    });
+}
+
+/// One thread looks for a bucket that is not in the list yet, while another opens a piece behind it, or leaves it.
+fn a_piece_behind_a_new_bucket() {
+    explore(3, || {
+        let shared = Shared::new(&[]);
+        shared.list.table.grow(2);
+        let open = |it: &Shared| {
+            help(it);
+            assert_eq!(it.insert(HALF + QUARTER, 2), None);
+        };
+        beside(&shared, |it| it.get(HALF), open);
+        assert_eq!(shared.walk(), [HALF + QUARTER], "lost");
+        assert_eq!(shared.get(HALF + QUARTER), Some(2));
+    });
+}
+
+#[test]
+fn it_grows_beside_an_insertion() {
+    growth_beside_an_insertion();
+}
+
+#[test]
+fn it_grows_beside_a_removal() {
+    growth_beside_a_removal();
+}
+
+#[test]
+fn mutant_open_by_store() {
+    rejects(sync::Mutant::OpenByStore, growth_beside_an_insertion);
+}
+
+#[test]
+fn mutant_open_by_store_beside_a_removal() {
+    rejects(sync::Mutant::OpenByStore, growth_beside_a_removal);
+}
+
+#[test]
+fn pieces_are_opened_behind_what_is_in_the_list() {
+    a_piece_behind_a_new_bucket();
+}
+
+#[test]
+fn mutant_open_behind_unlinked() {
+    rejects(sync::Mutant::OpenBehindUnlinked, a_piece_behind_a_new_bucket);
+}
+
 /// Two threads look for a new bucket at once.
 #[test]
 fn one_opens_a_bucket_for_both() {
-    const QUARTER: usize = HALF / 2;
     loom::model(|| {
         let shared = Shared::new(&[QUARTER + 1]);
-        shared.list.table.grow(2);
+        shared.list.table.reserve(4);
         let both = beside(&shared, |it| it.get(QUARTER + 1), |it| it.insert(QUARTER, 2));
         assert_eq!(both, (Some(1), None));
         assert_eq!(shared.walk(), [QUARTER, QUARTER + 1]);

@@ -38,7 +38,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> Map<K, V, S> {
     /// Returns the value of a key.
     ///
     /// It runs no fence and no atomic read-modify-write, and waits for nobody. If the key's own value is replaced again and again
-    /// just as it looks, it follows. The first search in a bucket after the table grew also puts the bucket into the list.
+    /// just as it looks, it follows. In a table that was made for many entries or had room
+    /// [reserved](Map::reserve), and seldom in one that grew, the first search in a bucket also puts the bucket into the list.
     ///
     /// ```
     /// use barrierd_structures::Map;

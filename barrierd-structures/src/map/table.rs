@@ -20,18 +20,27 @@
 //! notice of the mark, and what they write is without it. Whoever finds the slot by the table and without a mark reads it by
 //! Acquire, from the Release that took the mark off.
 //!
-//! Readers do this as well as writers, once for a bucket. They retire nothing: where a removed node is in the way, which the one
+//! Readers may do this as well as writers, once for a bucket. They retire nothing: where a removed node is in the way, which the one
 //! who removed it is about to unlink, the bucket is left to the next comer; an owner who meets one stores 0 again. Who finds the slot owned
 //! writes nothing either. An owner that never goes on (it was another thread of a process that forked, and this is the child)
 //! leaves a bucket that is searched from the one before, for ever.
 //!
+//! # How the table grows
+//! [`grow`](Table::grow) publishes the slots of twice as many buckets. From then on each insertion of a new key opens a piece of them,
+//! in the order of their keys ([`help`](Table::help)): slots, parents and nodes of a piece lie together or are fetched together, where
+//! buckets that are opened one by one wait for memory each. Searches go by the old mask meanwhile, and pass the new dummies along the
+//! list. Once all pieces are begun, whoever sees it first widens the mask. So nobody waits for a piece: a bucket that is not open by then
+//! (its thread was stopped, or a removed node was in the way) is opened by those who look for it. So are all buckets of
+//! a table that was made for many entries, or had room reserved.
+//!
 //! # Which slots exist
 //! The segment of a doubling is published before the mask that has its bits (Release), and a thread has a bucket's key only from
-//! a mask that it has loaded (Acquire), or from a link that was written by a thread that had (Release, Acquire).
+//! a mask or the segment that it has loaded (Acquire), or from a link that was written by a thread that had (Release, Acquire).
 
 use super::fetch::fetch;
 use super::link::{self, AtomicPtr, AtomicUsize, Link};
 use super::node::Header;
+use crate::sync::{Mutant, broken};
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -43,12 +52,18 @@ const MOST_BITS: u32 = BITS - 4;
 /// The most slots that are fetched at once.
 const MOST_FETCHED: usize = 64;
 
+/// So many buckets are opened at once while the table grows: two lines of slots.
+const PIECE: usize = if cfg!(all(barrierd_loom, test)) { 1 } else { 16 };
+
 pub(super) struct Table {
     /// The bits of a hash that are its bucket's key: the first k of them, for 2^k buckets.
     mask: AtomicUsize,
     /// The slots of all keys with that many zeros at the end; of key 0, at the end of the array. Those of the first size are
     /// one allocation, which begins there.
     segments: [AtomicPtr<Link>; BITS as usize + 1],
+    /// How many slots have had somebody who opens them in a piece, those of the sizes before counted in: it goes from the number of buckets
+    /// to twice that while the table grows.
+    begun: AtomicUsize,
     first_bits: u32,
 }
 
@@ -121,8 +136,8 @@ impl Table {
             };
             AtomicPtr::new(segment)
         });
-        let table =
-            Table { mask: AtomicUsize::new(!0 << (BITS - bits)), segments, first_bits: bits };
+        let mask = AtomicUsize::new(!0 << (BITS - bits));
+        let table = Table { mask, segments, begun: AtomicUsize::new(slots), first_bits: bits };
         table.first().store(link::end(), Relaxed);
         table
     }
@@ -187,24 +202,28 @@ impl Table {
         slots.into_iter().for_each(|slot| fetch(slot));
     }
 
-    /// Has fetched what a walk over these hashes comes to: the slots, all at once, and then the nodes that they lead to.
-    pub(super) fn fetch_all(&self, first: usize, last: usize) {
-        // Acquire: as in `start`.
-        let mask = self.mask.load(Acquire);
-        let step = mask & mask.wrapping_neg();
-        let slots = || {
-            let keys = (first & mask..=last).step_by(step).take(MOST_FETCHED);
-            // SAFETY: of the mask that was loaded.
-            keys.map(|key| unsafe { self.slot(key) })
-        };
-        slots().for_each(|slot| fetch(slot));
-        for slot in slots() {
+    /// Has fetched the slots of the buckets from one to another one.
+    pub(super) fn fetch_slots(&self, first: usize, last: usize) {
+        self.slots(first, last).for_each(|slot| fetch(slot));
+    }
+
+    /// Has fetched the nodes that those slots lead to.
+    pub(super) fn fetch_nodes(&self, first: usize, last: usize) {
+        for slot in self.slots(first, last) {
             // Relaxed: the node is not read.
             let to = slot.load(Relaxed);
             if !link::is_dummy(to) {
                 fetch(link::unmarked(to));
             }
         }
+    }
+
+    fn slots(&self, first: usize, last: usize) -> impl Iterator<Item = &Link> {
+        // Acquire: as in `start`.
+        let mask = self.mask.load(Acquire);
+        let keys = (first & mask..=last).step_by(mask & mask.wrapping_neg()).take(MOST_FETCHED);
+        // SAFETY: of the mask that was loaded.
+        keys.map(|key| unsafe { self.slot(key) })
     }
 
     /// # Safety
@@ -239,41 +258,53 @@ impl Table {
             false => unsafe { self.opened(bucket & (bucket - 1), mask) },
         };
         // An owner who is at it, or never comes back, is not disturbed, and nothing is written where there is no place yet.
-        if !now.is_null() {
-            return before;
-        }
         // SAFETY: the caller's promise; `before` is in the list.
-        let Some(mut place) = (unsafe { self.position(before, bucket - 1) }) else {
-            return before;
-        };
+        if now.is_null() && unsafe { self.open(own, bucket, before) }
+            || link::is_ready(own.load(Acquire))
+        {
+            return own;
+        }
+        before
+    }
+
+    /// Puts a bucket into the list whose slot, `own`, was 0 just now. Fails if another thread is at it, or a removed node in the way.
+    ///
+    /// # Safety
+    /// As for `start`; `before` is in the list, and the slot of a bucket before this one.
+    #[inline]
+    unsafe fn open(&self, own: &Link, bucket: usize, before: &Link) -> bool {
+        // SAFETY: the caller's promise.
+        let Some(mut place) = (unsafe { self.position(before, bucket - 1) }) else { return false };
+        let mut behind = link::marked(place.seen);
         // Relaxed: the slot says nothing yet. Only its owner goes on. Another one, earlier, has not linked the dummy: it gave the
         // slot back as 0.
-        let owned = link::marked(link::none());
-        if own.compare_exchange(link::none(), owned, Relaxed, Relaxed).is_err() {
-            return if link::is_ready(own.load(Acquire)) { own } else { before };
+        if own.compare_exchange(link::none(), behind, Relaxed, Relaxed).is_err() {
+            return false;
         }
         loop {
             let Position { link, seen } = place;
-            let behind = link::marked(seen);
-            own.store(behind, Relaxed);
             // Release: whoever comes along this link sees what is behind it. As a node that is inserted: it fails if the link
             // has changed, or belongs to a node that was removed.
+            if broken(Mutant::OpenByStore) {
+                link.store(link::dummy(bucket), Release);
+                return true;
+            }
             if link.compare_exchange(seen, link::dummy(bucket), Release, Relaxed).is_ok() {
                 // Release: with what it leads to, for those who come by the table. If it fails, someone who came along the
                 // list has changed the slot, and thereby taken off the mark.
                 let ready = link::unmarked(behind);
                 let _ = own.compare_exchange(behind, ready, Release, Relaxed);
-                return own;
+                return true;
             }
-            // SAFETY: the caller's promise; `before` is in the list.
-            place = match unsafe { self.position(before, bucket - 1) } {
-                Some(place) => place,
-                None => {
-                    // Nobody else has written it, since no link leads to it.
-                    own.store(link::none(), Relaxed);
-                    return before;
-                }
+            // SAFETY: the caller's promise.
+            let Some(again) = (unsafe { self.position(before, bucket - 1) }) else {
+                // Nobody else has written it, since no link leads to it.
+                own.store(link::none(), Relaxed);
+                return false;
             };
+            place = again;
+            behind = link::marked(place.seen);
+            own.store(behind, Relaxed);
         }
     }
 
@@ -308,14 +339,73 @@ impl Table {
         }
     }
 
-    /// Doubles the number of buckets, if there are still `buckets` of them. They come into the list one by one, when they
-    /// are looked for. Without memory it leaves things as they are.
+    /// Begins to double the number of buckets, if there are still `buckets` of them: from then on [`help`](Table::help) opens the new ones.
+    /// Without memory it leaves things as they are.
     pub(super) fn grow(&self, buckets: usize) {
         let mask = self.mask.load(Acquire);
         let bits = mask.count_ones();
         if 1 << bits == buckets && bits < MOST_BITS {
-            self.widen(mask, bits + 1);
+            self.allocate_for(mask, bits + 1);
         }
+    }
+
+    /// Opens a piece of the buckets that the table is about to have, if it grows; once all were begun, it has them. Returns whether it grows.
+    ///
+    /// # Safety
+    /// As for `start`.
+    #[inline]
+    pub(super) unsafe fn help(&self) -> bool {
+        let mask = self.mask.load(Acquire);
+        // Acquire: with its zeros.
+        let next = self.segments[mask.trailing_zeros() as usize - 1].load(Acquire);
+        if !next.is_null() {
+            // SAFETY: the caller's promise; just loaded.
+            unsafe { self.open_some(mask) };
+        }
+        !next.is_null()
+    }
+
+    /// # Safety
+    /// As for `start`; `mask` was loaded, and then the segment of the next doubling.
+    #[cold]
+    unsafe fn open_some(&self, mask: usize) {
+        let wider = mask | mask >> 1;
+        let (step, half) = (mask & mask.wrapping_neg(), wider & wider.wrapping_neg());
+        let all = 1 << mask.count_ones();
+        // Relaxed, both: who has a piece is all that it says. `reserve` takes no notice of it, so it may have fallen behind.
+        let seen = self.begun.load(Relaxed);
+        let begun = seen.max(all);
+        let some = PIECE.min(all);
+        if begun >= 2 * all {
+            // Whoever has the last piece may be long at it.
+            self.widen(mask, wider);
+            return;
+        }
+        if self.begun.compare_exchange(seen, begun + some, Relaxed, Relaxed).is_err() {
+            return;
+        }
+        let first = (begun - all) * step;
+        let last = first + (some - 1) * step;
+        for key in (first..=last).step_by(step) {
+            // SAFETY: `key` is of `mask`, the other one of the segment that was loaded.
+            let (before, own) = unsafe { (self.slot(key), self.slot(key + half)) };
+            // Acquire: as in `start`. A slot that is not linked is its owner's.
+            let seen = before.load(Acquire);
+            if link::is_ready(seen) || broken(Mutant::OpenBehindUnlinked) && !seen.is_null() {
+                // SAFETY: the caller's promise; `before` is in the list. If it fails, it is left to those who look for it.
+                unsafe { self.open(own, key + half, before) };
+            }
+        }
+        if begun + some == 2 * all {
+            self.widen(mask, wider);
+            return;
+        }
+        // What the next piece and the one after it come to, so that it is there by then.
+        let piece = some * step;
+        if begun + 2 * some < 2 * all {
+            self.fetch_slots(first + 2 * piece, last + 2 * piece);
+        }
+        self.fetch_nodes(first + piece, last + piece);
     }
 
     /// Makes at least so many buckets. Without memory for all of them it leaves things as they are.
@@ -327,21 +417,21 @@ impl Table {
         // There would be no layout for those of the last doubling, or for an array of all.
         assert!(layout(1 << bits).is_some(), "capacity overflow");
         let mask = self.mask.load(Acquire);
-        if mask.count_ones() < bits {
-            self.widen(mask, bits);
+        if mask.count_ones() < bits && self.allocate_for(mask, bits) {
+            self.widen(mask, !0 << (BITS - bits));
         }
     }
 
-    /// Makes `bits` of `mask`'s, which was loaded by Acquire. All segments are allocated before one is published, and all are published
-    /// before the new mask.
-    fn widen(&self, mask: usize, bits: u32) {
+    /// Makes the segments of `bits` bits, those beyond `mask`, which was loaded by Acquire. All are allocated before one is published.
+    /// Returns whether there was memory for them.
+    fn allocate_for(&self, mask: usize, bits: u32) -> bool {
         let mut new = Segments([ptr::null_mut(); BITS as usize]);
         for bits in mask.count_ones() + 1..=bits {
             // Relaxed: it is not used here.
             if self.segments[(BITS - bits) as usize].load(Relaxed).is_null() {
                 let segment = allocate(1 << (bits - 1));
                 if segment.is_null() {
-                    return;
+                    return false;
                 }
                 new.0[bits as usize - 1] = segment;
             }
@@ -354,9 +444,14 @@ impl Table {
                 *own = ptr::null_mut();
             }
         }
-        let wider = !0 << (BITS - bits);
+        true
+    }
+
+    /// Makes the mask at least as wide as `wider`, from `mask` on, which was loaded. This thread has loaded the segments by Acquire, or
+    /// made them.
+    fn widen(&self, mask: usize, wider: usize) {
         let mut seen = mask;
-        while seen.count_ones() < bits {
+        while seen < wider {
             // Release: the segments come before the mask. If it fails, another thread has made it wider.
             match self.mask.compare_exchange(seen, wider, AcqRel, Acquire) {
                 Ok(_) => return,

@@ -9,7 +9,7 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
     /// Counts an insertion, and lets the table grow if it is time. To find that out, all parts of the count are added up; so
     /// a thread does it once in so many insertions of its own, all at most a quarter of the table.
     ///
-    /// It also does a piece of what the filter needs. The guard is of the map's reclaimer.
+    /// It also does a piece of what a growing table or, after that, the filter needs. The guard is of the map's reclaimer.
     pub(super) fn one_more(&self, guard: &Guard<'_>) {
         let own = self.count.add(1);
         let List { table, filters, .. } = &self.list;
@@ -23,7 +23,11 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
             unsafe { filters.grown(guard, table.buckets()) };
         }
         // SAFETY: likewise; the table is that list's.
-        unsafe { filters.help(guard, table) };
+        unsafe {
+            if !table.help() {
+                filters.help(guard, table);
+            }
+        }
     }
 
     /// Makes room for so many more entries. It costs an allocation for each doubling, and one exchange.
