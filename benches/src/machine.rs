@@ -52,6 +52,13 @@ pub(crate) fn describe(bench: &mut Bench) {
          the calling thread alone. `(barrierd again)` is `barrierd` once more: how far the two differ is noise.\n",
     );
     bench.report.preface(&text);
+    bench.report.machine(format!(
+        "{} {}, on {cpus} CPUs ({}{}); load before the run: {load}",
+        shown(name.sysname()),
+        shown(name.release()),
+        cpu_model(),
+        if is_virtual() { ", in a virtual machine" } else { "" },
+    ));
     if bench.live.is_none() {
         bench.report.miss(
             "all rows of the daemon: it takes root, and `--barrierd` and `--run-dir` (`make bench` gives them)",
@@ -103,10 +110,12 @@ fn memory() -> String {
     )
 }
 
+fn is_virtual() -> bool {
+    cpuinfo("flags").is_some_and(|flags| flags.split(' ').any(|one| one == "hypervisor"))
+}
+
 fn hypervisor() -> String {
-    let virtualised =
-        cpuinfo("flags").is_some_and(|flags| flags.split(' ').any(|one| one == "hypervisor"));
-    if virtualised {
+    if is_virtual() {
         "yes, so CPUs may be taken away at any time".into()
     } else {
         "no sign of it".into()

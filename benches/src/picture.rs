@@ -5,6 +5,7 @@
 use crate::contest::Better;
 use crate::schemes::{AGAIN, BY_BIRTHS, NOTHING_FREED, OURS, PEER};
 use crate::stats::{Spread, number};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 const STYLE: &str = "<style>\
@@ -62,8 +63,51 @@ fn direction(better: Option<Better>, [lower, higher]: [&'static str; 2]) -> &'st
 
 const WIDTH: f64 = 760.0;
 
+/// A picture as data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Picture {
+    Bars(Bars),
+    Lines(Lines),
+}
+
+impl Picture {
+    pub(crate) fn svg(&self) -> String {
+        match self {
+            Picture::Bars(bars) => bars.svg(),
+            Picture::Lines(lines) => lines.svg(),
+        }
+    }
+
+    /// Returns it without what has no figure, which could be neither drawn nor kept.
+    pub(crate) fn without_holes(mut self) -> Picture {
+        match &mut self {
+            Picture::Bars(bars) => bars.groups.iter_mut().for_each(|(_, group)| {
+                group.retain(|(_, Spread { low, median, high })| {
+                    [low, median, high].iter().all(|one| one.is_finite())
+                });
+            }),
+            Picture::Lines(lines) => lines.series.iter_mut().for_each(|(_, points)| {
+                points.retain(|(x, y)| x.is_finite() && y.is_finite());
+            }),
+        }
+        self
+    }
+}
+
+impl From<Bars> for Picture {
+    fn from(bars: Bars) -> Picture {
+        Picture::Bars(bars)
+    }
+}
+
+impl From<Lines> for Picture {
+    fn from(lines: Lines) -> Picture {
+        Picture::Lines(lines)
+    }
+}
+
 /// Bars in groups, each with its name before and its value behind it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bars {
     pub(crate) title: String,
     pub(crate) groups: Vec<(String, Vec<(String, Spread)>)>,
@@ -169,7 +213,7 @@ impl Bars {
 }
 
 /// Lines over a number; axes may be logarithmic.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Lines {
     pub(crate) title: String,
     pub(crate) x_is: String,

@@ -25,11 +25,18 @@ pub(crate) fn of(row: &str, first: &str) -> Option<&'static Cause> {
 }
 
 /// Returns whether the text is the pattern, with anything for each of its stars.
-fn fits(pattern: &str, text: &str) -> bool {
+pub(crate) fn fits(pattern: &str, text: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
     text.strip_prefix(before).is_some_and(|rest| {
         (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| fits(after, &rest[at..]))
     })
+}
+
+/// Returns what the pattern's one star stands for in a text that it fits, without commas around it; `None` of nothing.
+pub(crate) fn starred<'t>(pattern: &str, text: &'t str) -> Option<&'t str> {
+    let (before, after) = pattern.split_once('*')?;
+    let star = text.strip_prefix(before)?.strip_suffix(after)?.trim_matches([',', ' ']);
+    (!star.is_empty()).then_some(star)
 }
 
 const CAUSES: &[Cause] = &[

@@ -1,12 +1,13 @@
 //! A table of the report, as Markdown.
 
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 /// What is longer is no figure, with or without its name.
 const SENTENCE: usize = 60;
 
 /// A table, all cells as text.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,

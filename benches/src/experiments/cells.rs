@@ -83,7 +83,7 @@ fn run(bench: &mut Bench) {
             bars.groups.push((row.into(), group));
         }
     }
-    bench.report.picture("cells", &bars.svg(), "nanoseconds of a cell's read, by library");
+    bench.report.picture("cells", bars, "nanoseconds of a cell's read, by library");
     bench.report.raw("cells", "ns, or values", &[("one reader, one writer".into(), samples)]);
 }
 

@@ -104,7 +104,7 @@ fn run(bench: &mut Bench) {
             bars.groups.push((row.into(), group));
         }
     }
-    bench.report.picture("containers", &bars.svg(), "throughput of stacks and queues, by crate");
+    bench.report.picture("containers", bars, "throughput of stacks and queues, by crate");
     bench.report.raw("containers", "M/s, or bytes", &[("stacks and queues".into(), samples)]);
 }
 

@@ -99,7 +99,7 @@ fn run(bench: &mut Bench) {
     }
     bench.report.picture(
         "latency",
-        &bars.svg(),
+        bars,
         "microseconds from retirement to destructor, by scheme",
     );
     let raw: Vec<(String, Samples)> =

@@ -133,7 +133,7 @@ fn run(bench: &mut Bench) {
             bars.groups.push((row.clone(), group));
         }
     }
-    bench.report.picture("maps", &bars.svg(), "nanoseconds of a map's operation, by library");
+    bench.report.picture("maps", bars, "nanoseconds of a map's operation, by library");
     let raw: Vec<(String, Samples)> =
         rows.into_iter().map(|(row, _, samples)| (row, samples)).collect();
     bench.report.raw("maps", "ns, us or bytes", &raw);

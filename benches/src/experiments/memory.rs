@@ -125,7 +125,7 @@ fn curve(bench: &mut Bench, all: &[(&str, Samples)]) {
     };
     bench.report.picture(
         "stalled",
-        &lines.svg(),
+        lines,
         "objects that wait over the time of a stall, by scheme",
     );
 }

@@ -88,7 +88,7 @@ fn run(bench: &mut Bench) {
         series,
         better: Some(Better::Lower),
     };
-    bench.report.picture("policy", &lines.svg(), "nanoseconds a retirement by how many may wait");
+    bench.report.picture("policy", lines, "nanoseconds a retirement by how many may wait");
     bench.report.raw("policy", "ns or objects", &raw);
 }
 

@@ -92,7 +92,7 @@ fn run(bench: &mut Bench) {
             bars.groups.push((row.into(), group));
         }
     }
-    bench.report.picture("processes", &bars.svg(), "nanoseconds of a get, by library");
+    bench.report.picture("processes", bars, "nanoseconds of a get, by library");
     bench.report.raw("processes", "ns, or ms", &[("one reader, one writer".into(), samples)]);
 }
 

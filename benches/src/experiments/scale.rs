@@ -77,7 +77,7 @@ fn run(bench: &mut Bench) {
     };
     bench.report.picture(
         "scan",
-        &picture.svg(),
+        picture,
         "nanoseconds of the daemon's scan by number of CPUs",
     );
     raw.push(("the daemon's scan, ns".into(), samples));
@@ -95,7 +95,7 @@ fn run(bench: &mut Bench) {
     };
     bench.report.picture(
         "threads",
-        &picture.svg(),
+        picture,
         "nanoseconds of a retirement and a flush by number of threads",
     );
     raw.push(("the reclaimer by threads, ns".into(), samples));

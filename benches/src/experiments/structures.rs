@@ -129,11 +129,11 @@ fn run(bench: &mut Bench) {
         }
     }
     let says = "throughput of data structures beside crossbeam-epoch, by scheme";
-    bench.report.picture("structures", &bars.svg(), says);
+    bench.report.picture("structures", bars.clone(), says);
     // The README's: without the cells, whose ratios would make the others short.
     bars.groups.retain(|(row, _)| COVER.contains(&row.as_str()));
-    bench.report.picture("overview", &bars.svg(), says);
-    bench.report.cover("overview", says);
+    bench.report.picture("overview", bars, says);
+    bench.report.cover("overview");
     bench.report.raw("structures", "million operations a second", &raw);
 }
 
