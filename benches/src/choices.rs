@@ -72,12 +72,14 @@ const CHOICES: [Choice; 16] = [
     Choice {
         does: "replace an object, and free the old one, at full speed",
         row: "replace and retire, the system's allocator, ns",
+        ours: OURS,
         means: "This is all that an update costs, memory included: {}.",
         ..ANY
     },
     Choice {
         does: "the same, once a ms",
         row: "replace and retire every ms, p50, ns",
+        ours: OURS,
         means: "A writer that comes seldom finds its caches cold: {}.",
         ..ANY
     },
@@ -92,6 +94,8 @@ const CHOICES: [Choice; 16] = [
         does: "objects that wait to be freed, two writers and a reader at full speed, median",
         row: "in flight, two writers and a reader, p50",
         unit: Unit::Objects,
+        ours: OURS,
+        also: "barrierd, robust guards",
         means: "With more threads than CPUs somebody is always stopped in the midst of a read: {}.",
         ..ANY
     },
@@ -115,6 +119,7 @@ const CHOICES: [Choice; 16] = [
         does: "a stack in safe code, 2 threads",
         row: "stack, pairs, 2 threads, *M/s",
         unit: Unit::Millions,
+        ours: "barrierd, handle",
         means: "All threads want the one word at its top: {}.",
         ..ANY
     },
@@ -122,6 +127,7 @@ const CHOICES: [Choice; 16] = [
         does: "a queue in safe code, 2 threads",
         row: "queue, pairs, 2 threads, *M/s",
         unit: Unit::Millions,
+        ours: "barrierd, handle",
         means: "All threads want its two ends: {}.",
         ..ANY
     },
@@ -170,8 +176,10 @@ pub(crate) fn summary(report: &Report, from: &str) -> String {
     if !rows.is_empty() {
         let _ = write!(text, "\n{ABOUT}\n\n{}", rows.markdown());
     }
-    let cover =
-        report.items.iter().find_map(|item| if let Item::Cover(it) = item { Some(it) } else { None });
+    let cover = report
+        .items
+        .iter()
+        .find_map(|item| if let Item::Cover(it) = item { Some(it) } else { None });
     for item in &report.items {
         if let Item::Picture { name, says, .. } = item
             && Some(name) == cover
@@ -187,8 +195,7 @@ Whoever is first by more than noise stands in bold: noise is what two contestant
 differ by more than 5 per cent is called unsteady.";
 
 fn table(contests: &[&Contest]) -> Table {
-    let mut table =
-        Table::new(["what is done", "barrierd", "best of the others", "what it means"]);
+    let mut table = Table::new(["what is done", "barrierd", "best of the others", "what it means"]);
     for choice in &CHOICES {
         let Some(row) = contests.iter().find(|one| reasons::fits(choice.row, &one.what)) else {
             continue;
@@ -213,35 +220,36 @@ impl Choice {
         let meant = row.only(|name| self.takes_part(name));
         let (ours, theirs) = (meant.best(true)?, meant.best(false)?);
         let first = meant.first();
-        let figure = |own: bool, (name, value): &(String, f64)| {
-            let value = self.unit.shown(*value);
+        let figure = |who: &str, own: bool, value: f64| {
+            let value = self.unit.shown(value);
             let leads = first.is_some_and(|((who, _), _)| who.starts_with(OURS) == own);
             let value = if leads { format!("**{value}**") } else { value };
-            // Of this project's ways the one that is meant is said, unless it is the plain one.
-            let who = if own { name.strip_prefix(OURS).unwrap_or(name) } else { name };
-            let who = who.trim_start_matches([',', ' ']);
-            if who.is_empty() || who == self.ours { value } else { format!("{value} ({who})") }
+            if who.is_empty() { value } else { format!("{value} ({who})") }
         };
+        // Which of this project's ways it is, unless it is the plain one.
+        let way = |name: &str| name.split_once(", ").map_or("", |(_, way)| way).to_owned();
         let also = row.value(self.also).map_or(String::new(), |value| {
-            let way = self.also.trim_start_matches(OURS).trim_start_matches(", ");
-            format!("; {way}: {}", self.unit.shown(value))
+            format!("; {} ({})", self.unit.shown(value), way(self.also))
         });
         let verdict = match first {
             None => "neither is ahead by more than noise".to_owned(),
             Some(((who, value), by)) if who.starts_with(OURS) => {
-                self.unit.lead("barrierd", &theirs.0, *value, by)
+                self.unit.lead(OURS, &theirs.0, *value, by)
             }
             Some(((who, value), by)) => {
-                let cause = reasons::of(&row.what, who).map_or("not explained", |it| it.called);
-                format!("{} ({cause})", self.unit.lead(who, "barrierd", *value, by))
+                let cause = reasons::of(&row.what, who)
+                    .map_or("; why is not known".into(), |it| format!(", because {}", it.called));
+                // "Mutex, std" would be two things in a sentence.
+                let who = who.replace(", ", " of ");
+                format!("{}{cause}", self.unit.lead(&who, OURS, *value, by))
             }
         };
         let unsteady = if meant.is_unsteady() { " Unsteady." } else { "" };
         let star = reasons::starred(self.row, &row.what);
         Some([
             format!("{}{}", self.does, star.map_or(String::new(), |it| format!(", {it}"))),
-            format!("{}{also}", figure(true, ours)),
-            figure(false, theirs),
+            format!("{}{also}", figure(&way(&ours.0), true, ours.1)),
+            figure(&theirs.0, false, theirs.1),
             format!("{}{unsteady}", self.means.replace("{}", &verdict)),
         ])
     }
@@ -254,7 +262,11 @@ impl Unit {
             Unit::Us => format!("{} us", number(value)),
             Unit::Millions => format!("{} M/s", number(value)),
             Unit::Objects => {
-                if value < 1e7 { number(value.round()).replace(".00", "") } else { number(value) }
+                if value < 1e7 {
+                    number(value.round()).replace(".00", "")
+                } else {
+                    number(value)
+                }
             }
         }
     }
@@ -270,7 +282,9 @@ impl Unit {
         };
         match (self, more) {
             (Unit::Objects, _) if figure == 0.0 => format!("{first} has none"),
-            (Unit::Objects, None) => format!("{second} has {:.0} per cent more", (by - 1.0) * 100.0),
+            (Unit::Objects, None) => {
+                format!("{second} has {:.0} per cent more", (by - 1.0) * 100.0)
+            }
             (Unit::Objects, Some(times)) => format!("{second} has {times} times as many"),
             (_, None) => format!("{first} is {:.0} per cent faster", (by - 1.0) * 100.0),
             (_, Some(times)) => format!("{first} is {times} times as fast"),
@@ -309,7 +323,7 @@ mod tests {
         let lost = line(row(what, Better::Lower, &entries), "| begin");
         assert!(
             lost.contains("| 1.50 ns (by a handle) | **1.00 ns** (peer) |")
-                && lost.ends_with("peer is 50 per cent faster (not explained). Unsteady. |"),
+                && lost.ends_with("peer is 50 per cent faster; why is not known. Unsteady. |"),
             "{lost}"
         );
         let entries = [("barrierd, by a handle", 1.0), (AGAIN, 1.1), ("peer", 1.05)];
@@ -323,8 +337,8 @@ mod tests {
         let entries = [("barrierd", 2e6), ("barrierd, robust guards", 500.0), ("haphazard", 250.0)];
         let stuck = line(row(what, Better::Lower, &entries), "| objects that wait");
         assert!(
-            stuck.contains("| 2,000,000; robust guards: 500 | **250** (haphazard) |")
-                && stuck.contains("barrierd has 8,000 times as many ("),
+            stuck.contains("| 2,000,000; 500 (robust guards) | **250** (haphazard) |")
+                && stuck.contains("barrierd has 8,000 times as many, because a section"),
             "{stuck}"
         );
         let what = "processes: get, 1 k writes a second, ns";
@@ -332,19 +346,22 @@ mod tests {
         let both = table(&[&row(what, Better::Lower, &entries)]).markdown();
         assert!(
             both.contains("barrierd is 3.0 times as fast")
-                && both.contains("seqlock is 20 times as fast ("),
+                && both.contains("seqlock is 20 times as fast, because it is a flat table"),
             "{both}"
         );
         let what = "left alone, never freed";
         let entries = [("barrierd", 0.0), ("peer", 9.0)];
         let none = line(row(what, Better::Lower, &entries), "| objects that are never");
-        assert!(none.contains("| **0** | 9 (peer) |") && none.contains("barrierd has none"), "{none}");
+        assert!(
+            none.contains("| **0** | 9 (peer) |") && none.contains("barrierd has none"),
+            "{none}"
+        );
     }
 
     #[test]
     fn what_a_star_stands_for_is_said() {
         let what = "queue, pairs, 2 threads, 65 ns apart, M/s";
-        let entries = [("barrierd", 30.0), ("peer", 10.0)];
+        let entries = [("barrierd, handle", 30.0), ("peer", 10.0)];
         let text = line(row(what, Better::Higher, &entries), "| a queue");
         assert!(text.starts_with("| a queue in safe code, 2 threads, 65 ns apart |"), "{text}");
     }

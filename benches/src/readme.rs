@@ -12,12 +12,14 @@ const END: &str = "<!-- bench: to here -->";
 /// Returns false, and leaves it as it is, if the figures of that run may not stand for the project.
 pub(crate) fn rewrite(readme: &Path, report: &Report) -> io::Result<bool> {
     let Some((said, true)) = report.run() else { return Ok(false) };
-    let machine = report
-        .items
-        .iter()
-        .find_map(|item| if let Item::Machine(machine) = item { Some(machine.as_str()) } else { None });
+    let machine = report.items.iter().find_map(|item| {
+        if let Item::Machine(machine) = item { Some(machine.as_str()) } else { None }
+    });
     let summary = choices::summary(report, "docs/");
-    let own = format!("Measured on {}. {said}\n\n{summary}", machine.unwrap_or("a machine without a name"));
+    let own = format!(
+        "Measured on {}. {said}\n\n{summary}",
+        machine.unwrap_or("a machine without a name")
+    );
     let text = fs::read_to_string(readme)?;
     let new = replace(&text, &own)
         .ok_or_else(|| io::Error::other(format!("{} has no bench marks", readme.display())))?;
@@ -49,7 +51,7 @@ mod tests {
     fn an_unfit_run_leaves_the_readme_as_it_is() {
         let dir = tempfile::tempdir().expect("room");
         let readme = dir.path().join("README.md");
-        let old = format!("{BEGIN}\nold\n{END}\n");
+        let old = format!("{BEGIN}\nof before\n{END}\n");
         fs::write(&readme, &old).expect("room");
         let mut report = Report::new(dir.path()).expect("room");
         report.machine("Linux 6.18, on 2 CPUs; load before the run: 0.1".into());
@@ -65,10 +67,11 @@ mod tests {
         assert!(rewrite(&readme, &report).expect("written"));
         let new = fs::read_to_string(&readme).expect("there");
         assert!(
-            new.contains("Measured on Linux 6.18, on 2 CPUs; load before the run: 0.1. The run took 1 s.")
-                && new.contains("| **1.00 ns** | 2.00 ns (peer) |")
+            new.contains(
+                "Measured on Linux 6.18, on 2 CPUs; load before the run: 0.1. The run took 1 s."
+            ) && new.contains("| **1.00 ns** | 2.00 ns (peer) |")
                 && new.contains("(docs/performance.md#where-others-are-first)")
-                && !new.contains("old"),
+                && !new.contains("of before"),
             "{new}"
         );
     }

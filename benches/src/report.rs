@@ -231,7 +231,8 @@ impl Report {
     }
 
     pub(crate) fn contests(&self) -> Vec<&Contest> {
-        let contest = |item| if let &Item::Contest(ref contest) = item { Some(contest) } else { None };
+        let contest =
+            |item| if let &Item::Contest(ref contest) = item { Some(contest) } else { None };
         self.items.iter().filter_map(contest).collect()
     }
 

@@ -37,13 +37,13 @@ pub(crate) fn counted(contests: &[&Contest]) -> String {
     }
     let neither = all - ours - others;
     let explained = if open.is_empty() {
-        "each with its reason".to_owned()
+        "(each has its reason)".to_owned()
     } else {
-        format!("{} of them not explained ({})", open.len(), open.join("; "))
+        format!("({} of them without a known reason: {})", open.len(), open.join("; "))
     };
     format!(
-        "Of {all} rows in which both take part, this project is first in {ours}, another in {others}, {explained}, and \
-         neither, by more than noise, in {neither}."
+        "Of {all} rows in which this project and others took part, it is first in {ours}, another in {others} \
+         {explained}, and in {neither} neither is ahead by more than noise."
     )
 }
 
@@ -51,8 +51,9 @@ pub(crate) fn counted(contests: &[&Contest]) -> String {
 pub(crate) fn about_lost(contests: &[&Contest]) -> String {
     format!(
         "Of {} rows above, those in which the best of this project's ways is behind the best of the others by more \
-         than {:.0} per cent, each with its cause: [the table below](#why-another-is-first) has the mechanism. *Noise*: two \
-         of one kind differ by as much, so nobody is first.",
+         than {:.0} per cent, each with its cause, in which *it* is the one that is ahead: \
+         [the table below](#why-another-is-first) has the mechanism. *Noise*: two of one kind differ by as much, so nobody is \
+         first.",
         contests.len(),
         (TIE - 1.0) * 100.0
     )
@@ -272,8 +273,8 @@ mod tests {
         all.push(contest("alone", Better::Lower, true, vec![("barrierd".to_owned(), 1.0)]));
         let about = counted(&all);
         assert!(
-            about.starts_with("Of 4 rows in which both take part, this project is first in 2, another in 1, 1 of them not explained (row)")
-                && about.ends_with("and neither, by more than noise, in 1."),
+            about.starts_with("Of 4 rows in which")
+                && about.contains("first in 2, another in 1 (1 of them without a known reason: row), and in 1 neither"),
             "{about}"
         );
     }
@@ -290,7 +291,9 @@ mod tests {
             text.contains("| a lock writes in place |") && text.contains(NOT_EXPLAINED),
             "{text}"
         );
-        assert!(counted(&all).contains("another in 2, 1 of them not explained (a new row), and"));
+        assert!(
+            counted(&all).contains("another in 2 (1 of them without a known reason: a new row)")
+        );
         let causes = causes(&all).markdown();
         assert!(causes.contains("| a lock writes in place | 1 | A lock"), "{causes}");
     }

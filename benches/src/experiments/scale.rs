@@ -75,11 +75,7 @@ fn run(bench: &mut Bench) {
         series,
         better: Some(Better::Lower),
     };
-    bench.report.picture(
-        "scan",
-        picture,
-        "nanoseconds of the daemon's scan by number of CPUs",
-    );
+    bench.report.picture("scan", picture, "nanoseconds of the daemon's scan by number of CPUs");
     raw.push(("the daemon's scan, ns".into(), samples));
 
     let (table, series, samples) = threads(bench);
