@@ -184,7 +184,7 @@ pub(crate) fn summary(report: &Report, from: &str) -> String {
         if let Item::Picture { name, says, .. } = item
             && Some(name) == cover
         {
-            let _ = write!(text, "\n![{says}]({from}{BESIDE}/{name}.svg)\n");
+            let _ = write!(text, "\n{ABOUT_COVER}\n\n![{says}]({from}{BESIDE}/{name}.svg)\n");
         }
     }
     text
@@ -192,7 +192,11 @@ pub(crate) fn summary(report: &Report, from: &str) -> String {
 
 const ABOUT: &str = "\
 Whoever is first by more than noise stands in bold: noise is what two contestants of one kind differ by. A row in which they \
-differ by more than 5 per cent is called unsteady.";
+differ by more than 5 per cent is called unsteady. In parentheses: whose figure it is, or which of this project's ways is \
+measured.";
+
+const ABOUT_COVER: &str = "\
+The same structures, written once and run with each scheme in turn, beside crossbeam-epoch:";
 
 fn table(contests: &[&Contest]) -> Table {
     let mut table = Table::new(["what is done", "barrierd", "best of the others", "what it means"]);

@@ -53,10 +53,10 @@ pub(crate) fn describe(bench: &mut Bench) {
     );
     bench.report.preface(&text);
     bench.report.machine(format!(
-        "{} {}, on {cpus} CPUs ({}{}); load before the run: {load}",
+        "{} {}, on {cpus} CPUs ({}{}); load averages before the run: {load}",
         shown(name.sysname()),
         shown(name.release()),
-        cpu_model(),
+        cpuinfo("model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
         if is_virtual() { ", in a virtual machine" } else { "" },
     ));
     if bench.live.is_none() {
