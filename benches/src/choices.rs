@@ -60,12 +60,14 @@ const CHOICES: [Choice; 16] = [
     Choice {
         does: "read a setting that is replaced each ms, in safe code",
         row: "cell: read, a writer each ms, ns",
+        ours: "barrierd, reader",
         means: "Configurations and routing tables are read so: {}.",
         ..ANY
     },
     Choice {
         does: "replace that setting",
         row: "cell: replace, ns",
+        ours: "barrierd, reader",
         means: "A new value comes, and the old one is freed when nobody reads it: {}.",
         ..ANY
     },

@@ -2,7 +2,7 @@
 //!
 //! The program that `make bench` starts, twice: on the system's allocator and on mimalloc.
 //!
-//! - How: `turns` (A B C A B C), `stats`, `job` (a process of its own for each configuration, so
+//! - How: `turns` (A B C A B C), `stats`, `distance` (of two CPUs), `job` (a process of its own for each configuration, so
 //!   that none inherits another's heap), `instructions` (callgrind), `cpus` (pinning, load),
 //!   `daemon` (starts and stops barrierd), `effort` (how long), `quiet` (whether the machine was ours alone).
 //! - What: `schemes` (the contestants), `structures` (written once for all), `objects` (that count their frees),
@@ -15,6 +15,7 @@ mod choices;
 mod contest;
 mod cpus;
 mod daemon;
+mod distance;
 mod effort;
 mod experiments;
 mod instructions;

@@ -10,7 +10,26 @@ use std::time::Instant;
 /// The lock file, for the versions of the peers.
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-const PEERS: [&str; 6] = ["crossbeam-epoch", "seize", "haphazard", "sdd", "kovan", "mimalloc"];
+const PEERS: [&str; 18] = [
+    "crossbeam-epoch",
+    "seize",
+    "haphazard",
+    "sdd",
+    "kovan",
+    "mimalloc",
+    "arc-swap",
+    "left-right",
+    "parking_lot",
+    "crossbeam-queue",
+    "concurrent-queue",
+    "papaya",
+    "scc",
+    "dashmap",
+    "flurry",
+    "crossbeam-skiplist",
+    "heed",
+    "lmdb-master-sys",
+];
 
 /// What the line about it is called.
 pub(crate) const LOAD: &str = "Load before the run";

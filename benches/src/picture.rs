@@ -203,12 +203,15 @@ impl Bars {
         };
         let x = |value: f64| left + part(value) * (RIGHT - left);
         let (mut inside, mut y) = (String::new(), 34.0);
-        let top = y;
         let mark = self.mark.as_ref().map(|(at, _)| x(*at));
         for (name, bars) in &self.groups {
             if !name.is_empty() {
                 text(&mut inside, 8.0, y + 12.0, " class=\"head\"", name);
                 y += BAR + 2.0;
+            }
+            // Not across the names.
+            if let Some(at) = mark {
+                line(&mut inside, "mark", [at, y - 2.0, at, y + BAR * bars.len() as f64 + 2.0]);
             }
             for (who, spread) in bars {
                 text(&mut inside, left - 8.0, y + 12.0, " text-anchor=\"end\"", who);
@@ -239,7 +242,6 @@ impl Bars {
             y += 10.0;
         }
         if let Some((at, says)) = &self.mark {
-            line(&mut inside, "mark", [x(*at), top, x(*at), y]);
             text(&mut inside, x(*at), y + 12.0, " class=\"small\" text-anchor=\"middle\"", says);
             y += 18.0;
         }

@@ -201,7 +201,7 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         called: "its lock stays with one thread for long",
-        rows: &["queue, pairs, 2 threads, M/s", "queue, one pushes, one pops, M/s"],
+        rows: &["queue, pairs, 2 threads, *M/s", "queue, one pushes, one pops, *M/s"],
         first: &["Mutex"],
         why: "parking_lot's lock spins and then sleeps, and the thread that has it goes on in its own cache while the \
               other waits; that is ahead where the CPUs are far apart (in one run it had 60, 41 to 83, where this \
@@ -209,7 +209,7 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         called: "it waits otherwise after an exchange that it has lost",
-        rows: &["queue, pairs, 2 threads, M/s", "queue, one pushes, one pops, M/s"],
+        rows: &["queue, pairs, 2 threads, *M/s", "queue, one pushes, one pops, *M/s"],
         first: &[],
         why: "In each of these queues all threads exchange a word whose cache line goes from CPU to CPU. They differ \
               by how long a thread that has lost an exchange waits before it tries again, and the quartiles overlap in \

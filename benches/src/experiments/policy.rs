@@ -71,7 +71,8 @@ fn run(bench: &mut Bench) {
                 .filter_map(|budget| Some((*budget as f64, samples.of(&bought(*budget))?.median)));
             series.push((
                 format!(
-                    "{threads} thread(s), {}",
+                    "{threads} thread{}, {}",
+                    if threads == 1 { "" } else { "s" },
                     if allocator == Allocator::System { "system" } else { "mimalloc" }
                 ),
                 points.collect(),
