@@ -146,7 +146,7 @@ const CHOICES: [Choice; 16] = [
         ..ANY
     },
     Choice {
-        does: "look a key up in a map that another process writes, beside databases",
+        does: "look a key up in a map that another process writes, beside a database",
         row: "processes: get, 1 k writes a second, ns",
         others: &["LMDB"],
         means: "Both stay whole if a process is killed at any moment: {}.",
@@ -195,7 +195,7 @@ pub(crate) fn summary(report: &Report, from: &str) -> String {
 const ABOUT: &str = "\
 Whoever is first by more than noise stands in bold: noise is what two contestants of one kind differ by. A row in which they \
 differ by more than 5 per cent is called unsteady. In parentheses: whose figure it is, or which of this project's ways is \
-measured.";
+measured. *Apart*: how long a cache line takes from one CPU to the other and back.";
 
 const ABOUT_COVER: &str = "\
 The same structures, written once and run with each scheme in turn, beside crossbeam-epoch:";

@@ -44,7 +44,8 @@ pub(crate) fn describe(bench: &mut Bench) {
         .chain(cfg!(feature = "liburcu").then(|| format!("liburcu {}", liburcu())))
         .collect();
     let mut text = String::from(
-        "# Performance\n\nWritten by `make bench`; don't edit. Each experiment's text stands beside its \
+        "# Performance\n\nWritten by `make bench`, and anew by `make bench-render` from [what the run \
+         said](performance/report.jsonl); don't edit. Each experiment's text stands beside its \
          code, in `benches/src/experiments/`.\n\n",
     );
     let mut line = |what: &str, is: &str| {

@@ -115,8 +115,12 @@ fn at_the_end(text: &mut String, contests: &[&Contest]) {
 
 /// The tables in which a few contestants stand beside each other.
 fn side_by_side(report: &Report) -> String {
-    let headline = |item| if let &Item::Headline(ref line) = item { Some(line) } else { None };
-    let headlines: Vec<&Headline> = report.items.iter().filter_map(headline).collect();
+    let mut headlines: Vec<&Headline> = Vec::new();
+    for item in &report.items {
+        if let Item::Headline(line) = item {
+            headlines.push(line);
+        }
+    }
     let mut titles: Vec<&str> = Vec::new();
     for line in &headlines {
         if !titles.contains(&line.table.as_str()) {
@@ -159,6 +163,7 @@ fn matrix(headlines: &[&Headline]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn the_page_has_matrices_and_names_what_is_missing() {
@@ -184,5 +189,31 @@ mod tests {
         let reader = ALL.iter().find(|one| one.name == "reader").expect("there is one");
         assert!(text.contains(&format!("\n## {}\n\n{}\n", reader.title, reader.about)), "{text}");
         assert!(text.contains("\nThe run took 1 s.\n"), "{text}");
+    }
+
+    /// What somebody changes in the words, the reasons or the tables has to be rendered.
+    #[test]
+    fn the_pages_of_the_last_run_are_what_its_data_and_the_code_say() {
+        const RENDER: &str = "`make bench-render` writes it anew";
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        let report = Report::load(&root.join("docs")).expect("the last run's data");
+        let old = fs::read_to_string(root.join("docs/performance.md")).expect("the page");
+        assert!(old == text(&report), "docs/performance.md: {RENDER}");
+        for item in &report.items {
+            if let Item::Picture { name, picture, .. } = item {
+                let file = root.join(format!("docs/{BESIDE}/{name}.svg"));
+                let old = fs::read_to_string(file).expect("the picture");
+                assert!(old == picture.svg(), "docs/{BESIDE}/{name}.svg: {RENDER}");
+            }
+        }
+        // The README's part is the last fit run's, which may be another one.
+        if report.run().is_some_and(|(_, fit)| fit) {
+            let dir = tempfile::tempdir().expect("room");
+            let (own, copy) = (root.join("README.md"), dir.path().join("README.md"));
+            fs::copy(&own, &copy).expect("room");
+            crate::readme::rewrite(&copy, &report).expect("marked");
+            let [old, new] = [own, copy].map(|file| fs::read_to_string(file).expect("there"));
+            assert!(old == new, "README.md: {RENDER}");
+        }
     }
 }

@@ -484,4 +484,56 @@ mod tests {
         let marks = axis.marks();
         assert!(marks.contains(&10.0) && (3..=7).contains(&marks.len()), "{marks:?}");
     }
+
+    #[test]
+    fn in_each_picture_of_the_last_run_no_two_look_alike_and_all_names_fit() {
+        use crate::report::{Item, Report};
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let report = Report::load(&docs).expect("the last run's data");
+        let mut seen = 0;
+        for item in &report.items {
+            let Item::Picture { name: of, picture, .. } = item else { continue };
+            seen += 1;
+            let (names, better) = match picture {
+                Picture::Bars(bars) => (
+                    bars.groups.iter().flat_map(|(_, bars)| bars).map(|(who, _)| who).collect(),
+                    bars.better,
+                ),
+                Picture::Lines(lines) => {
+                    (lines.series.iter().map(|(who, _)| who).collect::<Vec<_>>(), lines.better)
+                }
+            };
+            assert!(better.is_some(), "{of} doesn't say which way is better");
+            let mut once: Vec<&str> = Vec::new();
+            for name in names {
+                if !once.contains(&name.as_str()) {
+                    once.push(name);
+                }
+            }
+            let looks = tones(&once);
+            let kind = |name: &str| SCHEMES.iter().position(|(own, _)| name.starts_with(own));
+            for (index, (tone, way)) in looks.iter().enumerate() {
+                assert!(*way < DASHES.len(), "{of}: {}", once[index]);
+                for (other, (same, of_it)) in looks.iter().enumerate().take(index) {
+                    assert!((tone, way) != (same, of_it), "{of}: {}, {}", once[index], once[other]);
+                    // Ways of one kind share its tone; bounds are outlines.
+                    let alike = kind(once[index]).is_some_and(|it| Some(it) == kind(once[other]));
+                    let bound = once[index].starts_with('(') || once[other].starts_with('(');
+                    assert!(tone != same || alike || bound, "{of}: {}", once[index]);
+                }
+            }
+            let svg = picture.svg();
+            assert!(svg.contains("is better</text>"), "{of}");
+            // Names of bars end at the bars; none begins left of the picture.
+            for line in svg.split("<text x=\"").skip(1).filter(|it| it.contains("\"end\"")) {
+                let (x, rest) = line.split_once('"').expect("a place");
+                let words = rest.split_once('>').and_then(|(_, it)| it.split_once('<'));
+                let words = words.expect("words").0.replace("&lt;", "<").replace("&gt;", ">");
+                let letters = words.chars().count() as f64;
+                let x: f64 = x.parse().expect("a number");
+                assert!(x >= letters * LETTER, "{of}: {line}");
+            }
+        }
+        assert!(seen > 10, "{seen}");
+    }
 }

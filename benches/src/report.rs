@@ -231,9 +231,13 @@ impl Report {
     }
 
     pub(crate) fn contests(&self) -> Vec<&Contest> {
-        let contest =
-            |item| if let &Item::Contest(ref contest) = item { Some(contest) } else { None };
-        self.items.iter().filter_map(contest).collect()
+        let mut all = Vec::new();
+        for item in &self.items {
+            if let Item::Contest(contest) = item {
+                all.push(contest);
+            }
+        }
+        all
     }
 
     /// What was said of the run at large, and whether its figures may stand for the project.
