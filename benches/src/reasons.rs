@@ -123,7 +123,7 @@ const CAUSES: &[Cause] = &[
               object back ([journal](journal.md#reclaim-purchases-and-how-soon-things-are-freed)). haphazard holds \
               back one object for each pointer, and pays a fence for each (2.7 ns instead of 0.8, and 0.4 of the \
               retirements in the same time); seize and kovan retire a tenth to a quarter as many objects in that time, \
-              so fewer wait. Robust guards here hold back what is older than their last load, in bags.",
+              so fewer wait. Robust guards here hold back only what is older than their last load.",
     },
     Cause {
         called: "fewer objects wait in its batches",
@@ -212,8 +212,8 @@ const CAUSES: &[Cause] = &[
         rows: &["queue, pairs, 2 threads, *M/s", "queue, one pushes, one pops, *M/s"],
         first: &[],
         why: "In each of these queues all threads exchange a word whose cache line goes from CPU to CPU. They differ \
-              by how long a thread that has lost an exchange waits before it tries again, and the quartiles overlap in \
-              each run ([journal](journal.md#structures)).",
+              by how long a thread that has lost an exchange waits before it tries again, and who is ahead changes with how \
+              far apart the CPUs are ([journal](journal.md#structures)).",
     },
     // Maps.
     Cause {
