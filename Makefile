@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom mutants sanitizers fuzz compat targets vm lint msrv package bench bench-full bench-smoke samples deb install-c deps
+.PHONY: help demo compare test loom mutants sanitizers fuzz compat targets vm lint msrv package bench bench-full bench-smoke bench-render samples deb install-c deps
 
 # With rustup's cargo, which goes before one that is too old.
 export PATH := $(or $(shell scripts/deps.sh path),$(PATH))
@@ -101,6 +101,11 @@ bench-full:
 bench-smoke:
 	@scripts/deps.sh bench
 	@scripts/bench.sh smoke
+
+# The pages of the last run once more, with the words and reasons that the code has now.
+bench-render:
+	@scripts/deps.sh build
+	@scripts/bench.sh render
 
 # What the README shows of `make demo` and `make compare`.
 samples:

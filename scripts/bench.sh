@@ -2,9 +2,11 @@
 # Measures against the peers, and writes the report; as root with the live daemon, which the program
 # starts and stops itself.
 #
-#   scripts/bench.sh short    minutes: docs/performance.md, docs/performance/, the README's table
+#   scripts/bench.sh short    minutes: docs/performance.md, docs/performance/, the README's part
 #   scripts/bench.sh full     the same, longer
 #   scripts/bench.sh smoke    seconds: whether it all still runs; the figures go nowhere
+#   scripts/bench.sh render   nothing is measured: the pages of the last run once more, with the words and reasons that
+#                             the code has now, from docs/performance/report.jsonl
 #
 # Further arguments go to the program: `scripts/bench.sh short --only reader` for one experiment, whose report
 # goes to target/bench. BENCH_OUT=DIR: there instead, and the README stays as it is.
@@ -14,6 +16,11 @@ cd "$(dirname "$0")/.."
 effort=${1:-short}
 shift || true
 target=${CARGO_TARGET_DIR:-target}
+
+if [ "$effort" = render ]; then
+  cargo run --quiet -p barrierd-benches --bin barrierd-bench -- --render --out docs --readme README.md
+  exit 0
+fi
 
 features=()
 if pkg-config --exists liburcu 2>/dev/null; then

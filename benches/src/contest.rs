@@ -4,9 +4,10 @@
 
 use crate::schemes::{AGAIN, HANDLE, NOTHING_FREED, OURS};
 use crate::stats::number;
+use serde::{Deserialize, Serialize};
 
 /// A row in which contestants can be compared.
-#[derive(Clone)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Contest {
     pub(crate) what: String,
     better: Better,
@@ -28,15 +29,26 @@ impl Contest {
         entries: impl IntoIterator<Item = (String, f64)>,
         takes_part: impl Fn(&str) -> bool,
     ) -> Contest {
-        let mut entries: Vec<(String, f64)> = entries.into_iter().collect();
+        let mut entries: Vec<(String, f64)> =
+            entries.into_iter().filter(|(_, value)| value.is_finite()).collect();
         let value =
             |name: &str| entries.iter().find(|(own, _)| own == name).map(|(_, value)| *value);
-        let noise = value(OURS).or_else(|| value(HANDLE)).zip(value(AGAIN)).map(|(one, two)| {
+        // Whose twin it is: where there are several ways, the first one that is named.
+        let own = || entries.iter().find(|(name, _)| name.starts_with(OURS));
+        let own = value(OURS).or_else(|| value(HANDLE)).or_else(|| Some(own()?.1));
+        let noise = own.zip(value(AGAIN)).map(|(one, two)| {
             (one.max(two) + f64::MIN_POSITIVE) / (one.min(two) + f64::MIN_POSITIVE)
         });
         let leaky = value(NOTHING_FREED);
         entries.retain(|(name, _)| !name.starts_with('(') && takes_part(name));
         Contest { what: what.into(), better, principal, entries, leaky, noise }
+    }
+
+    /// Returns the same row with those alone.
+    pub(crate) fn only(&self, takes_part: impl Fn(&str) -> bool) -> Contest {
+        let mut some = self.clone();
+        some.entries.retain(|(name, _)| takes_part(name));
+        some
     }
 
     /// Returns how much better one is than the other; of what can't be divided, nothing.
@@ -78,17 +90,23 @@ impl Contest {
 
     /// Returns how far two of one kind differed, as text.
     pub(crate) fn steadiness(&self) -> String {
-        let said = |noise| {
-            let mark = if noise > STEADY { " (unsteady)" } else { "" };
-            format!("{}{mark}", ahead(noise))
-        };
-        self.noise.map_or(String::new(), said)
+        let mark = if self.is_unsteady() { " (unsteady)" } else { "" };
+        self.noise.map_or(String::new(), |noise| format!("{}{mark}", ahead(noise)))
+    }
+
+    /// Returns whether two of one kind differed by so much that the row says little.
+    pub(crate) fn is_unsteady(&self) -> bool {
+        self.noise.is_some_and(|noise| noise > STEADY)
+    }
+
+    /// Returns the figure of the one that is called so.
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        self.entries.iter().find(|(own, _)| own == name).map(|(_, value)| *value)
     }
 
     /// Returns the figure of the one that is called so, as text.
     pub(crate) fn shown(&self, name: &str) -> String {
-        let found = self.entries.iter().find(|(own, _)| own == name);
-        found.map_or(String::new(), |(_, value)| number(*value))
+        self.value(name).map_or(String::new(), number)
     }
 }
 
@@ -103,7 +121,7 @@ pub(crate) fn ahead(by: f64) -> String {
 }
 
 /// Which way is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Better {
     Lower,
     Higher,
@@ -113,3 +131,29 @@ pub(crate) enum Better {
 pub(crate) const TIE: f64 = 1.03;
 /// Two of one kind that differ by more make a row unsteady.
 const STEADY: f64 = 1.05;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(entries: &[(&str, f64)]) -> Contest {
+        let entries = entries.iter().map(|(who, value)| ((*who).to_owned(), *value));
+        Contest::new("row", Better::Lower, true, entries, |_| true)
+    }
+
+    #[test]
+    fn a_row_is_marked_where_two_of_one_kind_differ() {
+        assert!(!row(&[("barrierd", 1.0), (AGAIN, 1.05), ("peer", 2.0)]).is_unsteady());
+        assert!(row(&[("barrierd", 1.0), (AGAIN, 1.06), ("peer", 2.0)]).is_unsteady());
+        assert!(row(&[("barrierd", 1.06), (AGAIN, 1.0), ("peer", 2.0)]).is_unsteady());
+        // The twin of the first way that is named, where none is plain.
+        let ways = [("barrierd, reader", 1.0), ("barrierd, read", 9.0), (AGAIN, 1.2)];
+        assert_eq!(row(&ways).steadiness(), "1.20 (unsteady)");
+    }
+
+    #[test]
+    fn a_lead_within_noise_is_none() {
+        assert!(row(&[("barrierd", 1.0), (AGAIN, 1.2), ("peer", 1.15)]).first().is_none());
+        assert!(row(&[("barrierd", 1.0), (AGAIN, 1.1), ("peer", 1.15)]).first().is_some());
+    }
+}

@@ -2,17 +2,20 @@
 //!
 //! The program that `make bench` starts, twice: on the system's allocator and on mimalloc.
 //!
-//! - How: `turns` (A B C A B C), `stats`, `job` (a process of its own for each configuration, so
+//! - How: `turns` (A B C A B C), `stats`, `distance` (of two CPUs), `job` (a process of its own for each configuration, so
 //!   that none inherits another's heap), `instructions` (callgrind), `cpus` (pinning, load),
 //!   `daemon` (starts and stops barrierd), `effort` (how long), `quiet` (whether the machine was ours alone).
 //! - What: `schemes` (the contestants), `structures` (written once for all), `objects` (that count their frees),
 //!   `experiments`, a file each, with the prose of its section.
-//! - Where to: `report` (Markdown, CSV), `table`, `contest` (who is first in a row), `standing` (in how many), `reasons` (why another is), `picture` (SVG), `machine` (what it
-//!   ran on), `readme`.
+//! - Where to: `report` (what was measured, as data), `table`, `contest` (who is first in a row), `machine` (what it ran
+//!   on); from these, also without a new run, `page` (Markdown), `picture` (SVG), `standing` (who is first in how many
+//!   rows), `reasons` (why another is), `choices` (the few rows in plain words), `readme`.
 
+mod choices;
 mod contest;
 mod cpus;
 mod daemon;
+mod distance;
 mod effort;
 mod experiments;
 mod instructions;
@@ -20,6 +23,7 @@ mod job;
 mod machine;
 mod objects;
 mod options;
+mod page;
 mod picture;
 mod quiet;
 mod readme;
@@ -67,7 +71,8 @@ pub fn main() -> ExitCode {
     if let Some(task) = &options.job {
         return job::run(task, &options);
     }
-    match bench(options) {
+    let done = if options.render { render(&options) } else { bench(options) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("barrierd-bench: {error}");
@@ -84,8 +89,7 @@ fn bench(options: Options) -> Result<(), String> {
     }
     let begin = Instant::now();
     let live = daemon::start_if_possible(&options)?;
-    let report =
-        Report::new(&options.out, &schemes::OVERVIEW).map_err(|error| format!("{error}"))?;
+    let report = Report::new(&options.out).map_err(|error| format!("{error}"))?;
     let mut bench = Bench { effort: options.effort, live, report, options, facts: BTreeMap::new() };
     machine::describe(&mut bench);
     let mut quiet = Quiet::new(bench.effort != Effort::Smoke, bench.live.as_ref());
@@ -104,17 +108,25 @@ fn bench(options: Options) -> Result<(), String> {
     }
     let took = begin.elapsed().as_secs_f64();
     let run = format!("The run took {took:.0} s.{}", quiet.told(bench.live.as_ref()));
-    bench.report.overview(&run);
-    bench.report.finish().map_err(|error| format!("the report: {error}"))?;
-    if let Some(readme) = &bench.options.readme {
-        if quiet.is_fit() {
-            readme::rewrite(readme, &bench.report, &run)
-                .map_err(|error| format!("the README: {error}"))?;
-        } else {
-            eprintln!("         {} stays as it is: {run}", readme.display());
-        }
+    bench.report.ran(run, quiet.is_fit());
+    bench.report.save().map_err(|error| format!("the report: {error}"))?;
+    pages(&bench.report, &bench.options)
+}
+
+/// Writes the pages of a run that is over once more.
+fn render(options: &Options) -> Result<(), String> {
+    let report = Report::load(&options.out);
+    let report = report.map_err(|error| format!("{}: {error}", options.out.display()))?;
+    pages(&report, options)
+}
+
+fn pages(report: &Report, options: &Options) -> Result<(), String> {
+    let page = page::write(report).map_err(|error| format!("the report: {error}"))?;
+    eprintln!("         {} is written", page.display());
+    let Some(readme) = &options.readme else { return Ok(()) };
+    if !readme::rewrite(readme, report).map_err(|error| format!("the README: {error}"))? {
+        eprintln!("         {} stays as it is: the run is unfit", readme.display());
     }
-    eprintln!("[{took:>4.0} s] {} is written", bench.report.path().display());
     Ok(())
 }
 
@@ -128,8 +140,7 @@ fn section(
     quiet.wait(bench.live.as_ref());
     let before = Work::so_far(bench.live.as_ref());
     eprintln!("[{:>4.0} s] {}", begin.elapsed().as_secs_f64(), experiment.name);
-    bench.report.section(experiment.title);
-    bench.report.say(experiment.about);
+    bench.report.section(experiment.name);
     // One that panics costs its section, not the report.
     let run = AssertUnwindSafe(|| (experiment.run)(bench));
     if catch_unwind(run).is_err() {

@@ -10,7 +10,26 @@ use std::time::Instant;
 /// The lock file, for the versions of the peers.
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-const PEERS: [&str; 6] = ["crossbeam-epoch", "seize", "haphazard", "sdd", "kovan", "mimalloc"];
+const PEERS: [&str; 18] = [
+    "crossbeam-epoch",
+    "seize",
+    "haphazard",
+    "sdd",
+    "kovan",
+    "mimalloc",
+    "arc-swap",
+    "left-right",
+    "parking_lot",
+    "crossbeam-queue",
+    "concurrent-queue",
+    "papaya",
+    "scc",
+    "dashmap",
+    "flurry",
+    "crossbeam-skiplist",
+    "heed",
+    "lmdb-master-sys",
+];
 
 /// What the line about it is called.
 pub(crate) const LOAD: &str = "Load before the run";
@@ -25,7 +44,8 @@ pub(crate) fn describe(bench: &mut Bench) {
         .chain(cfg!(feature = "liburcu").then(|| format!("liburcu {}", liburcu())))
         .collect();
     let mut text = String::from(
-        "# Performance\n\nWritten by `make bench`; don't edit. Each experiment's text stands beside its \
+        "# Performance\n\nWritten by `make bench`, and anew by `make bench-render` from [what the run \
+         said](performance/report.jsonl); don't edit. Each experiment's text stands beside its \
          code, in `benches/src/experiments/`.\n\n",
     );
     let mut line = |what: &str, is: &str| {
@@ -52,6 +72,13 @@ pub(crate) fn describe(bench: &mut Bench) {
          the calling thread alone. `(barrierd again)` is `barrierd` once more: how far the two differ is noise.\n",
     );
     bench.report.preface(&text);
+    bench.report.machine(format!(
+        "{} {}, on {cpus} CPUs ({}{}); load averages before the run: {load}",
+        shown(name.sysname()),
+        shown(name.release()),
+        cpuinfo("model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+        if is_virtual() { ", in a virtual machine" } else { "" },
+    ));
     if bench.live.is_none() {
         bench.report.miss(
             "all rows of the daemon: it takes root, and `--barrierd` and `--run-dir` (`make bench` gives them)",
@@ -103,10 +130,12 @@ fn memory() -> String {
     )
 }
 
+fn is_virtual() -> bool {
+    cpuinfo("flags").is_some_and(|flags| flags.split(' ').any(|one| one == "hypervisor"))
+}
+
 fn hypervisor() -> String {
-    let virtualised =
-        cpuinfo("flags").is_some_and(|flags| flags.split(' ').any(|one| one == "hypervisor"));
-    if virtualised {
+    if is_virtual() {
         "yes, so CPUs may be taken away at any time".into()
     } else {
         "no sign of it".into()

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
 usage: barrierd-bench [--effort smoke|short|full] [--only EXPERIMENT]... [--out DIRECTORY]
-                      [--readme FILE] [--barrierd BINARY --run-dir DIRECTORY]
+                      [--readme FILE] [--barrierd BINARY --run-dir DIRECTORY] [--render]
   --out       where performance.md and performance/ go (default: target/bench)
   --readme    its section between the bench marks is rewritten
+  --render    measure nothing: write the pages of the run whose report.jsonl lies in --out once more
   --barrierd  the daemon to start, as root; --run-dir: root's own directory for its files
 inside: --job TASK (one configuration, in a process of its own), --file FILE (the daemon's)";
 
@@ -18,6 +19,8 @@ pub(crate) struct Options {
     only: Vec<String>,
     pub(crate) out: PathBuf,
     pub(crate) readme: Option<PathBuf>,
+    /// Only to write the pages of a run that is over.
+    pub(crate) render: bool,
     pub(crate) barrierd: Option<PathBuf>,
     pub(crate) run_dir: Option<PathBuf>,
     pub(crate) job: Option<String>,
@@ -32,6 +35,7 @@ impl Options {
             only: Vec::new(),
             out: "target/bench".into(),
             readme: None,
+            render: false,
             barrierd: None,
             run_dir: None,
             job: None,
@@ -48,6 +52,7 @@ impl Options {
                 Long("only") => options.only.push(parser.value()?.string()?),
                 Long("out") => options.out = parser.value()?.into(),
                 Long("readme") => options.readme = Some(parser.value()?.into()),
+                Long("render") => options.render = true,
                 Long("barrierd") => options.barrierd = Some(parser.value()?.into()),
                 Long("run-dir") => options.run_dir = Some(parser.value()?.into()),
                 Long("job") => options.job = Some(parser.value()?.string()?),

@@ -5,14 +5,14 @@
 use crate::contest::Better;
 use crate::schemes::{AGAIN, BY_BIRTHS, NOTHING_FREED, OURS, PEER};
 use crate::stats::{Spread, number};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 const STYLE: &str = "<style>\
-    text{font:12px system-ui,sans-serif;fill:#6a737d}.head{font-weight:600}.small{font-size:11px}\
-    .rule{stroke:#8a94a0;stroke-opacity:.45;stroke-width:1}.ours{fill:#2f81d8}.peer{fill:#8f98a3}\
-    .bound{fill:none;stroke:#8f98a3;stroke-dasharray:3 2}.spread{stroke:#e08a1e;stroke-width:1.5}\
-    .mark{stroke:#e08a1e;stroke-width:1.5;stroke-dasharray:4 3}\
-    @media(prefers-color-scheme:dark){text{fill:#adb6c1}}</style>";
+    text{font:12px system-ui,sans-serif;fill:#4d5560}.head{font-weight:600}.small{font-size:11px}\
+    .rule{stroke:#8a94a0;stroke-opacity:.45;stroke-width:1}.spread{stroke:#24292f;stroke-width:1.5}\
+    .bound{fill-opacity:0;stroke-dasharray:3 2}.mark{stroke:#e08a1e;stroke-width:1.5;stroke-dasharray:4 3}\
+    @media(prefers-color-scheme:dark){text{fill:#c3cbd5}.spread{stroke:#f0f3f6}}</style>";
 
 /// Tones that differ on white and on black, and for most who see fewer colours.
 const TONES: [&str; 10] = [
@@ -20,8 +20,9 @@ const TONES: [&str; 10] = [
     "#4bb3e6", "#d0513c",
 ];
 
-/// Each scheme's tone, the same in all pictures.
-const SCHEMES: [(&str, &str); 12] = [
+/// The tone of each scheme and each library, the same in all pictures; two of one tone are never in one picture, unless they
+/// are ways of one kind.
+const SCHEMES: [(&str, &str); 30] = [
     (OURS, TONES[0]),
     (AGAIN, TONES[0]),
     (PEER, TONES[1]),
@@ -31,25 +32,50 @@ const SCHEMES: [(&str, &str); 12] = [
     (BY_BIRTHS, TONES[5]),
     (NOTHING_FREED, TONES[6]),
     ("(no reclamation)", TONES[6]),
+    ("(empty loop)", TONES[6]),
     ("liburcu memb", TONES[7]),
     ("liburcu qsbr", TONES[9]),
     ("liburcu bp", TONES[8]),
+    // Locks are red.
+    ("Mutex", TONES[9]),
+    ("RwLock", TONES[9]),
+    ("rwlock", TONES[9]),
+    ("arc-swap", TONES[1]),
+    ("left-right", TONES[3]),
+    ("crossbeam-queue", TONES[1]),
+    ("concurrent-queue", TONES[3]),
+    ("papaya", TONES[1]),
+    ("scc", TONES[2]),
+    ("dashmap", TONES[3]),
+    ("flurry", TONES[5]),
+    ("crossbeam-skiplist", TONES[7]),
+    ("in one process", TONES[2]),
+    ("LMDB", TONES[1]),
+    ("seqlock", TONES[5]),
+    ("membarrier", TONES[2]),
+    ("mprotect", TONES[5]),
 ];
 /// What tells the ways of one scheme apart, which have one tone: the first is solid.
 const DASHES: [&str; 9] =
     ["", "6 3", "2 2", "10 3 2 3", "1 3", "12 4", "8 2 2 2 2 2", "4 6", "14 2"];
+/// The same of bars.
+const SHADES: [f64; 9] = [1.0, 0.8, 0.64, 0.51, 0.41, 0.33, 0.26, 0.21, 0.17];
 
-/// Returns the tone and the dashes of each of these series. A name that goes on after a scheme's is a way of it; those that are
-/// no schemes have tones by their order.
-fn strokes(names: &[&str]) -> Vec<(&'static str, &'static str)> {
-    let mut all: Vec<(&'static str, &'static str)> = Vec::new();
+/// Returns the tone of each of these, and which way of its scheme it is. A name that goes on after a scheme's is a way of it;
+/// those that are no schemes have tones by their order.
+fn tones(names: &[&str]) -> Vec<(&'static str, usize)> {
+    let mut all: Vec<(&'static str, usize)> = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let known = SCHEMES.iter().find(|(scheme, _)| name.starts_with(scheme));
         let tone = known.map_or(TONES[index % TONES.len()], |(_, tone)| tone);
         let ways = all.iter().filter(|(own, _)| *own == tone).count();
-        all.push((tone, DASHES[ways % DASHES.len()]));
+        all.push((tone, ways));
     }
     all
+}
+
+fn strokes(names: &[&str]) -> Vec<(&'static str, &'static str)> {
+    tones(names).into_iter().map(|(tone, way)| (tone, DASHES[way % DASHES.len()])).collect()
 }
 
 fn direction(better: Option<Better>, [lower, higher]: [&'static str; 2]) -> &'static str {
@@ -61,9 +87,54 @@ fn direction(better: Option<Better>, [lower, higher]: [&'static str; 2]) -> &'st
 }
 
 const WIDTH: f64 = 760.0;
+/// What a letter takes at most, on average.
+const LETTER: f64 = 6.8;
+
+/// A picture as data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Picture {
+    Bars(Bars),
+    Lines(Lines),
+}
+
+impl Picture {
+    pub(crate) fn svg(&self) -> String {
+        match self {
+            Picture::Bars(bars) => bars.svg(),
+            Picture::Lines(lines) => lines.svg(),
+        }
+    }
+
+    /// Returns it without what has no figure, which could be neither drawn nor kept.
+    pub(crate) fn without_holes(mut self) -> Picture {
+        match &mut self {
+            Picture::Bars(bars) => bars.groups.iter_mut().for_each(|(_, group)| {
+                group.retain(|(_, Spread { low, median, high })| {
+                    [low, median, high].iter().all(|one| one.is_finite())
+                });
+            }),
+            Picture::Lines(lines) => lines.series.iter_mut().for_each(|(_, points)| {
+                points.retain(|(x, y)| x.is_finite() && y.is_finite());
+            }),
+        }
+        self
+    }
+}
+
+impl From<Bars> for Picture {
+    fn from(bars: Bars) -> Picture {
+        Picture::Bars(bars)
+    }
+}
+
+impl From<Lines> for Picture {
+    fn from(lines: Lines) -> Picture {
+        Picture::Lines(lines)
+    }
+}
 
 /// Bars in groups, each with its name before and its value behind it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bars {
     pub(crate) title: String,
     pub(crate) groups: Vec<(String, Vec<(String, Spread)>)>,
@@ -77,16 +148,6 @@ pub(crate) struct Bars {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn class(name: &str) -> &'static str {
-    if name.starts_with("barrierd") {
-        "ours"
-    } else if name.starts_with('(') {
-        "bound"
-    } else {
-        "peer"
-    }
 }
 
 fn text(svg: &mut String, x: f64, y: f64, attributes: &str, words: &str) {
@@ -114,9 +175,18 @@ fn framed(title: &str, better: &str, height: f64, inside: &str) -> String {
 
 impl Bars {
     pub(crate) fn svg(&self) -> String {
-        const LEFT: f64 = 210.0;
         const RIGHT: f64 = WIDTH - 70.0;
         const BAR: f64 = 16.0;
+        let mut names: Vec<&str> = Vec::new();
+        for (who, _) in self.groups.iter().flat_map(|(_, bars)| bars) {
+            if !names.contains(&who.as_str()) {
+                names.push(who);
+            }
+        }
+        let tones = tones(&names);
+        // Room for the longest name.
+        let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let left = (24.0 + LETTER * longest as f64).max(100.0);
         let spreads = || self.groups.iter().flat_map(|(_, bars)| bars).map(|(_, spread)| spread);
         let marked = self.mark.iter().map(|(at, _)| *at);
         let most =
@@ -131,34 +201,47 @@ impl Bars {
                 value.max(0.0) / most
             }
         };
-        let x = |value: f64| LEFT + part(value) * (RIGHT - LEFT);
+        let x = |value: f64| left + part(value) * (RIGHT - left);
         let (mut inside, mut y) = (String::new(), 34.0);
-        let top = y;
+        let mark = self.mark.as_ref().map(|(at, _)| x(*at));
         for (name, bars) in &self.groups {
             if !name.is_empty() {
                 text(&mut inside, 8.0, y + 12.0, " class=\"head\"", name);
                 y += BAR + 2.0;
             }
+            // Not across the names.
+            if let Some(at) = mark {
+                line(&mut inside, "mark", [at, y - 2.0, at, y + BAR * bars.len() as f64 + 2.0]);
+            }
             for (who, spread) in bars {
-                text(&mut inside, LEFT - 8.0, y + 12.0, " text-anchor=\"end\"", who);
-                let width = (x(spread.median) - LEFT).max(1.0);
+                text(&mut inside, left - 8.0, y + 12.0, " text-anchor=\"end\"", who);
+                let width = (x(spread.median) - left).max(1.0);
+                let of = names.iter().position(|name| name == who).unwrap_or(0);
+                let (tone, way) = tones[of];
+                let bound = if who.starts_with('(') { " class=\"bound\"" } else { "" };
                 let _ = write!(
                     inside,
-                    "<rect class=\"{}\" x=\"{LEFT}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{:.1}\"/>",
-                    class(who),
+                    "<rect{bound} fill=\"{tone}\" fill-opacity=\"{}\" stroke=\"{tone}\" x=\"{left:.1}\" y=\"{:.1}\" \
+                     width=\"{width:.1}\" height=\"{:.1}\"/>",
+                    SHADES[way % SHADES.len()],
                     y + 2.0,
                     BAR - 4.0
                 );
                 let middle = y + BAR / 2.0;
                 line(&mut inside, "spread", [x(spread.low), middle, x(spread.high), middle]);
-                let behind = x(spread.high.max(spread.median)) + 6.0;
-                text(&mut inside, behind, y + 12.0, " class=\"small\"", &number(spread.median));
+                let figure = number(spread.median);
+                let mut behind = x(spread.high.max(spread.median)) + 6.0;
+                // Not across the mark.
+                let end = behind + LETTER * figure.chars().count() as f64;
+                behind = mark
+                    .filter(|at| behind < *at + 4.0 && *at < end + 4.0)
+                    .map_or(behind, |at| at + 5.0);
+                text(&mut inside, behind, y + 12.0, " class=\"small\"", &figure);
                 y += BAR;
             }
             y += 10.0;
         }
         if let Some((at, says)) = &self.mark {
-            line(&mut inside, "mark", [x(*at), top, x(*at), y]);
             text(&mut inside, x(*at), y + 12.0, " class=\"small\" text-anchor=\"middle\"", says);
             y += 18.0;
         }
@@ -169,7 +252,7 @@ impl Bars {
 }
 
 /// Lines over a number; axes may be logarithmic.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Lines {
     pub(crate) title: String,
     pub(crate) x_is: String,
@@ -192,8 +275,8 @@ impl Axis {
         let shown = values.filter(|value| !log || *value > 0.0);
         let high = shown.clone().fold(f64::MIN_POSITIVE, f64::max);
         let low = if log { shown.fold(high, f64::min) } else { 0.0 };
-        // Whole decades, unless all lies within one.
-        if log && high > low * 10.0 {
+        // Whole decades, unless all lies within two.
+        if log && high > low * 100.0 {
             return Axis {
                 log,
                 low: 10f64.powf(low.log10().floor()),
@@ -213,11 +296,16 @@ impl Axis {
     }
 
     fn marks(&self) -> Vec<f64> {
-        if self.log && self.high >= self.low * 10.0 {
-            let (first, last) = (self.low.log10().ceil(), self.high.log10().floor());
-            return std::iter::successors(Some(first), |at| Some(at + 1.0))
+        if self.log && self.high >= self.low * 5.0 {
+            let (first, last) = (self.low.log10().floor(), self.high.log10().ceil());
+            let decades = std::iter::successors(Some(first), |at| Some(at + 1.0));
+            // Few decades have marks between them.
+            let steps: &[f64] =
+                if self.high >= self.low * 1000.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+            return decades
                 .take_while(|at| *at <= last)
-                .map(|at| 10f64.powf(at))
+                .flat_map(|at| steps.iter().map(move |step| step * 10f64.powf(at)))
+                .filter(|at| *at >= self.low * 0.999 && *at <= self.high * 1.001)
                 .collect();
         }
         let step = [1.0, 2.0, 5.0, 10.0]
@@ -296,9 +384,18 @@ impl Lines {
         }
         names.sort_by(|one, two| one.0.total_cmp(&two.0));
         let mut free = TOP - 14.0;
+        for (at, _) in &mut names {
+            *at = at.max(free + 14.0);
+            free = *at;
+        }
+        // Up again, as far as there is room, where they went below the axis.
+        let mut under = BOTTOM + 14.0;
+        for (at, _) in names.iter_mut().rev() {
+            *at = at.min(under - 14.0).max(TOP);
+            under = *at;
+        }
+        free = names.last().map_or(free, |(at, _)| *at);
         for (at, index) in names {
-            let at = at.max(free + 14.0);
-            free = at;
             let (tone, dashes) = strokes[index];
             let (from, to) = (right + 10.0, right + 34.0);
             let _ = write!(
@@ -330,7 +427,7 @@ mod tests {
         };
         let svg = bars.svg();
         assert!(svg.contains("a &lt; b"));
-        assert!(svg.contains("width=\"480.0\"") && svg.contains("width=\"240.0\""), "{svg}");
+        assert!(svg.contains("width=\"590.0\"") && svg.contains("width=\"295.0\""), "{svg}");
     }
 
     #[test]
@@ -340,7 +437,7 @@ mod tests {
         let bars =
             Bars { groups: vec![(String::new(), bars.collect())], log: true, ..Bars::default() };
         let svg = bars.svg();
-        assert!(svg.contains("width=\"480.0\"") && svg.contains("width=\"240.0\""), "{svg}");
+        assert!(svg.contains("width=\"590.0\"") && svg.contains("width=\"295.0\""), "{svg}");
     }
 
     #[test]
@@ -386,5 +483,57 @@ mod tests {
         let axis = Axis::over([1.0, 47.0].into_iter(), false);
         let marks = axis.marks();
         assert!(marks.contains(&10.0) && (3..=7).contains(&marks.len()), "{marks:?}");
+    }
+
+    #[test]
+    fn in_each_picture_of_the_last_run_no_two_look_alike_and_all_names_fit() {
+        use crate::report::{Item, Report};
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let report = Report::load(&docs).expect("the last run's data");
+        let mut seen = 0;
+        for item in &report.items {
+            let Item::Picture { name: of, picture, .. } = item else { continue };
+            seen += 1;
+            let (names, better) = match picture {
+                Picture::Bars(bars) => (
+                    bars.groups.iter().flat_map(|(_, bars)| bars).map(|(who, _)| who).collect(),
+                    bars.better,
+                ),
+                Picture::Lines(lines) => {
+                    (lines.series.iter().map(|(who, _)| who).collect::<Vec<_>>(), lines.better)
+                }
+            };
+            assert!(better.is_some(), "{of} doesn't say which way is better");
+            let mut once: Vec<&str> = Vec::new();
+            for name in names {
+                if !once.contains(&name.as_str()) {
+                    once.push(name);
+                }
+            }
+            let looks = tones(&once);
+            let kind = |name: &str| SCHEMES.iter().position(|(own, _)| name.starts_with(own));
+            for (index, (tone, way)) in looks.iter().enumerate() {
+                assert!(*way < DASHES.len(), "{of}: {}", once[index]);
+                for (other, (same, of_it)) in looks.iter().enumerate().take(index) {
+                    assert!((tone, way) != (same, of_it), "{of}: {}, {}", once[index], once[other]);
+                    // Ways of one kind share its tone; bounds are outlines.
+                    let alike = kind(once[index]).is_some_and(|it| Some(it) == kind(once[other]));
+                    let bound = once[index].starts_with('(') || once[other].starts_with('(');
+                    assert!(tone != same || alike || bound, "{of}: {}", once[index]);
+                }
+            }
+            let svg = picture.svg();
+            assert!(svg.contains("is better</text>"), "{of}");
+            // Names of bars end at the bars; none begins left of the picture.
+            for line in svg.split("<text x=\"").skip(1).filter(|it| it.contains("\"end\"")) {
+                let (x, rest) = line.split_once('"').expect("a place");
+                let words = rest.split_once('>').and_then(|(_, it)| it.split_once('<'));
+                let words = words.expect("words").0.replace("&lt;", "<").replace("&gt;", ">");
+                let letters = words.chars().count() as f64;
+                let x: f64 = x.parse().expect("a number");
+                assert!(x >= letters * LETTER, "{of}: {line}");
+            }
+        }
+        assert!(seen > 10, "{seen}");
     }
 }

@@ -6,7 +6,7 @@
 /// A mechanism by which another is first in some rows.
 #[derive(Debug)]
 pub(crate) struct Cause {
-    /// A few words, which stand beside the row.
+    /// A clause for "because ...", which stands beside the row; "it" is who is first.
     pub(crate) called: &'static str,
     /// The rows; a star stands for anything.
     rows: &'static [&'static str],
@@ -25,36 +25,43 @@ pub(crate) fn of(row: &str, first: &str) -> Option<&'static Cause> {
 }
 
 /// Returns whether the text is the pattern, with anything for each of its stars.
-fn fits(pattern: &str, text: &str) -> bool {
+pub(crate) fn fits(pattern: &str, text: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
     text.strip_prefix(before).is_some_and(|rest| {
         (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| fits(after, &rest[at..]))
     })
 }
 
+/// Returns what the pattern's one star stands for in a text that it fits, without commas around it; `None` of nothing.
+pub(crate) fn starred<'t>(pattern: &str, text: &'t str) -> Option<&'t str> {
+    let (before, after) = pattern.split_once('*')?;
+    let star = text.strip_prefix(before)?.strip_suffix(after)?.trim_matches([',', ' ']);
+    (!star.is_empty()).then_some(star)
+}
+
 const CAUSES: &[Cause] = &[
     // Sections.
     Cause {
-        called: "a guard that counts itself",
+        called: "its guards don't count how often they are open",
         rows: &["robust guards beside kovan: open and close a section, ns"],
         first: &["kovan"],
-        why: "24 instructions, kovan's 23. A robust guard may be opened again inside of itself, by a signal handler, \
-              too, so its interval carries a count, and opening and closing write two words; with a pointer loaded the \
-              order is the other way round. Counted beside the interval, it was 1.12 times kovan's \
-              ([journal](journal.md#reclaim-hazards-and-robust-guards)).",
+        why: "A robust guard may be opened inside another one of its thread, in a signal handler for instance, so each \
+              of them counts how many are open: 24 instructions, where kovan's takes 23. With a pointer loaded the \
+              order is the other way round. When the count had a word of its own, a guard took 1.12 times as long as \
+              kovan's ([journal](journal.md#reclaim-hazards-and-robust-guards)).",
     },
     Cause {
-        called: "quiescent states, in C",
+        called: "its sections are no code at all",
         rows: &["open and close a section, ns: *"],
         first: &["liburcu qsbr"],
-        why: "A section of qsbr is nothing, and what is measured is one quiescent state, inlined in C: 7 instructions. \
-              It asks the program to announce one now and then, and to go offline before it sleeps. The global guard \
-              and the drop-in's take 18 and 14, of which a handle spares 6: they ask the thread's place whether it is \
-              this domain's, and whether a section is open. By a handle, in 8 instructions, this project is first.",
+        why: "With liburcu's qsbr a section does nothing; the row shows what the program has to do instead now and \
+              then, and before it sleeps: announce that it is in no section, in 7 instructions of C. The global guard \
+              here takes 18 instructions and the drop-in's 14, since they first ask whether the thread's record is \
+              this domain's and whether a section is open. A handle need not ask: in 8 instructions it is first.",
     },
     // Writers.
     Cause {
-        called: "retired nodes linked through themselves",
+        called: "it links retired nodes through themselves",
         rows: &[
             "robust guards beside kovan: replace and retire, mimalloc, ns",
             "replace and retire, mimalloc, ns",
@@ -65,45 +72,44 @@ const CAUSES: &[Cause] = &[
             "robust guards beside kovan: queue, 2 threads, * apart, M/s",
         ],
         first: &["sdd", "kovan"],
-        why: "sdd and kovan write the link to the next retired node into the node, 16 and 40 bytes of each; here a bag \
-              takes the address and what frees it, 16 bytes more to write and to read, and nodes stay as they are. 170 \
-              instructions an object, sdd 146, the allocator alone 79 on mimalloc \
-              ([journal](journal.md#benchmarks-and-counts-of-instructions)); on the system's allocator, which takes \
-              159, it does not show. Smaller nodes win where reads count: the map is 1.2 times sdd's. On two threads \
-              the order follows how far apart the CPUs are: at 62 ns, in three later runs, the stack had 28 to 38 here \
-              and 25 to 28 with sdd.",
+        why: "sdd and kovan have room in each node, 16 and 40 bytes, for a link to the next retired one. Here nodes \
+              stay as they are, and a retirement writes 16 bytes into a bag, the address and what frees it, which are \
+              read again later: 170 instructions an object with mimalloc's 79, sdd 146 \
+              ([journal](journal.md#benchmarks-and-counts-of-instructions)). With the system's allocator, which takes \
+              159, that does not show, and where nodes are mostly read, smaller ones are quicker: the map is ahead of \
+              sdd's. On two threads the order also changes with how far apart the CPUs are: at 62 ns, in three later \
+              runs, the stack had 28 to 38 here and 25 to 28 with sdd.",
     },
     Cause {
-        called: "frees soon cost the slow writer",
+        called: "it looks at the readers more seldom, and frees later",
         rows: &[
             "replace and retire every 10 us, *",
             "replace and retire every ms, *",
             "large objects * a retirement, p99, us",
         ],
         first: &[],
-        why: "A thread that retires seldom seals what it has and looks at the readers in every other call, so that \
-              things are freed within 50 us; that fetches the reader's cache lines, 0.3 us, and as much after a ms of \
-              other work, which leaves nothing of it in the cache. crossbeam-epoch, sdd, haphazard and kovan touch the \
-              readers once in 64 to 1,000 retirements, and keep things for milliseconds: the rows *retired to freed*, \
-              in which this project is first. Half of a call's time in a ms is what the row in which nothing is freed \
-              takes as well: cold memory. A seal and a scan in each call took twice as much \
+        why: "A thread that seldom retires looks at the readers in every other call here, so that memory is free \
+              within 50 us. That fetches the readers' cache lines, which takes 0.3 us, and longer after a ms of other \
+              work, which has emptied the cache: half of a call's time then is cold memory, in the row in which \
+              nothing is freed, too. crossbeam-epoch, sdd, haphazard and kovan look once in 64 to 1,000 retirements, \
+              and keep things for milliseconds (the rows *retired to freed*). To look in each call took twice as much \
               ([journal](journal.md#reclaim-purchases-and-how-soon-things-are-freed)).",
     },
     // How soon.
     Cause {
-        called: "sleepers are not yet known",
+        called: "it takes some 10 ms here until a sleeper is known as one",
         rows: &[
             "retired to freed, *100 idle threads beside, p99, us",
             "retired to freed, *100 idle threads beside, p90, us",
         ],
         first: &[],
-        why: "A thread that is put to sleep needs no evidence until it wakes, but first it has to be idle for a while, \
-              be marked, and a barrier has to pass: some 10 ms in which 100 idle threads hold everything back; of a run \
-              of 200 ms that is the worst twentieth. In the run's second half, *p99 later*, this project is first. A \
-              mark without that barrier is a use after free (docs/proofs/).",
+        why: "A thread that is known to sleep holds nothing back. Until then it has to be idle for a while, be marked, \
+              and a barrier has to pass, some 10 ms in which 100 new sleepers hold everything back: of a run of 200 ms \
+              that is the worst twentieth, and in its second half (*p99 later*) this project is first. To leave out \
+              that barrier would be a use after free (docs/proofs/).",
     },
     Cause {
-        called: "whole sections hold back, not pointers",
+        called: "a section here holds back all that is retired meanwhile",
         rows: &[
             "in flight, two writers*",
             "robust guards beside kovan: in flight, two writers*",
@@ -112,15 +118,15 @@ const CAUSES: &[Cause] = &[
             "large objects beside a stalled reader: most waiting, MiB",
         ],
         first: &[],
-        why: "With more threads than CPUs one is always preempted, and 71 of 100 looks found a writer's own section as \
-              what held the oldest thing back ([journal](journal.md#reclaim-purchases-and-how-soon-things-are-freed)). \
-              A plain section holds back all that is retired while its thread is away, for milliseconds at full speed. \
-              haphazard holds one object a pointer, for a fence at each (2.7 ns instead of 0.8, and 0.4 of the \
-              retirements in the same time); seize and kovan retire a tenth to a quarter as many in the same time, so \
-              less waits. Robust guards hold what is older than their last load, and wait for evidence in bags.",
+        why: "A plain section holds back whatever is retired while it is open. With more threads than CPUs somebody is \
+              always preempted inside one, for milliseconds: in 71 of 100 looks a writer's own section held the oldest \
+              object back ([journal](journal.md#reclaim-purchases-and-how-soon-things-are-freed)). haphazard holds \
+              back one object for each pointer, and pays a fence for each (2.7 ns instead of 0.8, and 0.4 of the \
+              retirements in the same time); seize and kovan retire a tenth to a quarter as many objects in that time, \
+              so fewer wait. Robust guards here hold back only what is older than their last load.",
     },
     Cause {
-        called: "bags of 64",
+        called: "fewer objects wait in its batches",
         rows: &[
             "in flight, one writer*",
             "robust guards beside kovan: in flight, one writer*",
@@ -128,22 +134,22 @@ const CAUSES: &[Cause] = &[
             "left alone, never freed",
         ],
         first: &[],
-        why: "At full speed a thread seals 64 objects at once, and has an open bag and one that waits: 128. seize's \
-              batches are of 32, and it retires half as many in the same time. In turn, the wait is for the other \
-              threads' next look: 131 a thread here, crossbeam-epoch 100, whose threads push their bags to one queue \
-              that all free from. Smaller bags cost a stop each, an exchange on a word that all threads share.",
+        why: "At full speed a thread here has an open bag and one that waits, of 64 objects each. seize's batches are \
+              of 32, and it retires half as many objects in the same time. Where threads retire in turn, their bags \
+              wait until another thread looks next: 131 objects a thread here, 100 with crossbeam-epoch, whose threads \
+              share one queue of bags. Smaller bags would cost more exchanges on a word that all threads share.",
     },
     Cause {
-        called: "boxes come back scattered",
+        called: "memory comes back scattered, and malloc takes most of the time",
         rows: &["1000 handles in turn, *ns an object"],
         first: &[],
-        why: "Without an allocator this project takes half of crossbeam-epoch's time in the same experiment. With boxes \
-              of glibc the two are within a seventh: what is freed by 1,000 threads in turn no longer lies together, \
-              and malloc hands it out from beyond the second cache \
+        why: "With retirements of nothing, this project takes half of crossbeam-epoch's time in the same experiment. \
+              With glibc's boxes the two are within a seventh: what 1,000 threads free in turn no longer lies \
+              together, so malloc gives out memory that the second cache does not have \
               ([journal](journal.md#reclaim-purchases-and-how-soon-things-are-freed)).",
     },
     Cause {
-        called: "preemption in the midst",
+        called: "it depends on who is preempted where",
         rows: &[
             "stack, 8 threads, M/s",
             "queue, 8 threads, M/s",
@@ -151,149 +157,146 @@ const CAUSES: &[Cause] = &[
             "cell, *, 8 threads, M/s",
         ],
         first: &[],
-        why: "Four times as many threads as CPUs, and who is preempted where decides: rounds of one contestant differ \
-              by a factor of 2 to 10, more than its twin shows. Three later runs of the queue had kovan at 23, 15, 16 \
-              and the best of this project's ways at 19, 16, 15; of the stack sdd at 36, 42, 40 and hazard pointers \
-              here at 36, 39, 43. Where nothing is freed it is 50 to 60: a stack's frees are of nodes that another \
-              thread allocated, and take half of the time in each scheme.",
+        why: "There are four times as many threads as CPUs, and rounds of one contestant differ by a factor of 2 to \
+              10, by where its threads are stopped. In three later runs the queue had 23, 15 and 16 with kovan and 19, \
+              16 and 15 with the best of this project's ways; the stack 36, 42 and 40 with sdd and 36, 39 and 43 with \
+              hazard pointers here. With nothing freed the stack has 50 to 60: to free nodes that another thread \
+              allocated takes the rest, in each scheme.",
     },
     // Cells.
     Cause {
-        called: "a load and a comparison in both",
+        called: "both do the same, a load and a comparison",
         rows: &["cell: read, *"],
         first: &["arc-swap, Cache"],
-        why: "Both keep the value that they returned last, and compare the cell's pointer with it: one load, one \
-              comparison, and a value that is at hand. Which is ahead differs from run to run, by 0.1 to 0.2 ns: how \
-              the two loops lie.",
+        why: "Both keep the value that they returned last, and compare the cell's pointer with it. Which of them is \
+              ahead differs from run to run, by 0.1 to 0.2 ns.",
     },
     Cause {
         called: "a lock writes in place",
         rows: &["cell: replace, ns"],
         first: &["RwLock"],
-        why: "A lock keeps readers out while the value is overwritten, so nothing is allocated, retired or freed. \
-              Allocation and free are 16 ns of 27; readers of the lock pay for it, 5 to 10 ns instead of 1. Of those \
-              that readers don't wait for, this project is first.",
+        why: "A lock keeps readers out while the value is overwritten, so nothing is allocated, retired or freed, \
+              which is more than half of what a replacement takes here. The lock's readers pay for it, with 5 to 10 ns \
+              instead of 1. Of those that readers don't wait for, this project is first.",
     },
     Cause {
-        called: "counted, or locked, values go at once",
+        called: "it knows at once when the last reader is done",
         rows: &["cell: values alive at most"],
         first: &["arc-swap", "RwLock", "left-right", "seize"],
         why: "A count in each value, or a lock, says when the last reader is done, and costs each reader an atomic \
-              operation (arc-swap's Cache: when the value has changed). Here values wait until evidence comes, some 160 \
-              of 64 bytes with a writer in 10 us.",
+              operation (with arc-swap's Cache: when the value has changed). Here values wait until there is evidence \
+              that no reader has them.",
     },
     // Stacks and queues.
     Cause {
         called: "a lock's stack allocates nothing",
         rows: &["stack, pairs, *", "stack, memory, *"],
         first: &["Mutex"],
-        why: "A `Vec` under a lock takes a value's 8 bytes, two exchanges for the lock of a push and a pop, and no \
-              allocation; a lock-free stack's node is allocated, retired and freed, and lives in 32 bytes of malloc. \
-              Two exchanges are some 4 of a handle's 12 ns on one thread of an AMD CPU; section, allocation, retirement and \
-              free are the rest, and a stack that frees nothing is slower, since fresh memory costs more. On an Intel CPU, \
-              where an exchange takes 6 ns, the handle is ahead of parking_lot's lock on one thread. On two threads \
-              parking_lot lets one thread go on while the other sleeps: throughput without fairness; std's lock has a third \
-              of a handle's throughput ([journal](journal.md#structures)).",
+        why: "A `Vec` under a lock takes 8 bytes a value, and two exchanges for a push and a pop, some 4 of a handle's 12 ns \
+              on one thread of an AMD CPU. A node of a lock-free stack is allocated, retired and freed in a section, which is \
+              the rest, and takes 32 bytes of malloc; a stack that frees nothing is slower, since fresh memory costs more. On \
+              an Intel CPU, where an exchange takes 6 ns, the handle is ahead of parking_lot's lock on one thread. On two \
+              threads parking_lot lets one thread go on while the other sleeps, which is throughput without fairness; std's \
+              lock has a third of a handle's throughput ([journal](journal.md#structures)).",
     },
     Cause {
-        called: "the lock stays with one thread",
-        rows: &["queue, pairs, 2 threads, M/s", "queue, one pushes, one pops, M/s"],
+        called: "its lock stays with one thread for long",
+        rows: &["queue, pairs, 2 threads, *M/s", "queue, one pushes, one pops, *M/s"],
         first: &["Mutex"],
-        why: "parking_lot's lock spins, then sleeps, and the one who has it goes on in its own cache: it had 60 (41 to \
-              83) where this queue had 89 (47 to 93), and is ahead where the CPUs are far apart. Nobody waits for a \
-              thread that is stopped here.",
+        why: "parking_lot's lock spins and then sleeps, and the thread that has it goes on in its own cache while the \
+              other waits; that is ahead where the CPUs are far apart (in one run it had 60, 41 to 83, where this \
+              queue had 89, 47 to 93). Nobody waits here for a thread that is stopped.",
     },
     Cause {
-        called: "who loses an exchange waits",
-        rows: &["queue, pairs, 2 threads, M/s", "queue, one pushes, one pops, M/s"],
+        called: "it waits otherwise after an exchange that it has lost",
+        rows: &["queue, pairs, 2 threads, *M/s", "queue, one pushes, one pops, *M/s"],
         first: &[],
-        why: "All of them are one line that goes from CPU to CPU, and differ by how long who has lost waits before it \
-              tries again; the quartiles overlap in each run ([journal](journal.md#structures)).",
+        why: "In each of these queues all threads exchange a word whose cache line goes from CPU to CPU. They differ \
+              by how long a thread that has lost an exchange waits before it tries again, and who is ahead changes with how \
+              far apart the CPUs are ([journal](journal.md#structures)).",
     },
     // Maps.
     Cause {
-        called: "entries in the table itself",
+        called: "its entries lie in the table itself",
         rows: &["map: *"],
         first: &["RwLock<HashMap>", "dashmap", "scc"],
-        why: "hashbrown's table (RwLock, dashmap) and scc's buckets hold the entries, and move them as they grow, under \
-              a lock: no allocation an entry, one cache miss a lookup instead of two (bucket, then node), 16 control \
-              bytes compared at once for absent keys, 34 to 40 bytes an entry instead of 65. An insertion here \
-              allocates, a removal retires. A lock-free map whose readers hold references to entries can't move them, \
-              so each has a node. The locks' price shows with a second thread: found, 1 Ki, 28 (scc), 22 (dashmap) and \
-              more (RwLock) against 11 ns ([journal](journal.md#structures-the-hash-map)).",
+        why: "The entries of hashbrown (RwLock, dashmap) and scc lie in the table and move as it grows, under a lock: \
+              a lookup is one cache miss instead of two (bucket, then node), an insertion allocates nothing, 16 \
+              control bytes are compared at once for keys that are absent, and an entry takes 34 to 40 bytes instead \
+              of 65. A lock-free map whose readers hold references can't move entries, so each has a node of its own. \
+              What the locks cost shows where a second thread reads: in the rows *found, 1 Ki, 2 threads* this project \
+              is first ([journal](journal.md#structures-the-hash-map)).",
     },
     Cause {
-        called: "a byte says that a key is absent",
+        called: "a byte in its table says that a key is absent",
         rows: &["map: absent, *"],
         first: &["papaya"],
-        why: "papaya's table has a byte of each entry's hash beside the pointers, so an absent key seldom costs a look \
-              at a node; here each node of a bucket that is not empty is a cache miss. Filters beside the pointers \
-              can't be cleared without a race with insertions that come along the list \
-              ([journal](journal.md#structures-the-hash-map)).",
+        why: "papaya's table has a byte of each entry's hash beside the pointers, so for an absent key it seldom looks \
+              at a node; here each node of the bucket is a cache miss. Such bytes can't be cleared here without a race \
+              with insertions that come along the list ([journal](journal.md#structures-the-hash-map)).",
     },
     Cause {
-        called: "no table to grow",
+        called: "it has no table that grows",
         rows: &["map: the longest 64 insertions, *", "map: grow *"],
-        first: &["crossbeam-skiplist", "papaya", "flurry"],
-        why: "A skip list has no table: no insertion ever clears a new one, and it pays for that with each lookup (7 to \
-              11 times as long). Here an insertion that doubles the table allocates it whole, zeroed by the system, \
-              page by page as it is touched, and each one that follows opens 16 of its buckets until all are open: a \
-              twelfth of all insertions, which take four times as long as the others.",
+        first: &["crossbeam-skiplist"],
+        why: "No insertion into a skip list ever has to allocate and clear a new table; each lookup pays for that, with 7 to 11 \
+              times the time. Here an insertion that doubles the table allocates it whole, and the system zeroes it page by \
+              page as it is touched. Each insertion that follows opens 16 of its buckets until all are open: a twelfth of all \
+              insertions, which take four times as long as the others.",
     },
     // Between processes.
     Cause {
-        called: "flat tables under a lock or a number",
+        called: "it is a flat table that can't grow",
         rows: &["processes: get, *"],
         first: &["seqlock", "rwlock"],
-        why: "Both are open tables of fixed length around 8-byte words, one cache miss a get, without growth, values of \
-              any size, or anything that survives a death: a writer that dies leaves them locked, or torn, for ever. \
-              The shared map's get is a section, a bucket, and one or two nodes of a list, each a miss: 0.87 times the \
-              map in one process, a third of LMDB's.",
+        why: "Both are open tables of fixed length with 8-byte entries, one cache miss a get; a writer that dies \
+              leaves them locked, or torn, for ever. A get of the shared map opens a section and goes through a bucket \
+              and one or two nodes of a list, each of which is a miss, so that the map can grow, hold values of any \
+              size, and survive a death.",
     },
     Cause {
-        called: "a change that survives a death",
+        called: "its changes need not survive a killed process",
         rows: &["processes: write, p50, ns"],
-        first: &["seqlock", "rwlock", "in one process", "LMDB"],
-        why: "A write takes the turn, notes each store in a journal before it makes it, allocates the new node and \
-              retires the old one, so that a process killed between any two instructions leaves nothing to repair by \
-              hand. A seqlock stores one word between two increments.",
+        first: &["seqlock", "rwlock", "in one process"],
+        why: "A write here takes the turn, notes each store in a journal before it makes it, allocates the new node \
+              and retires the old one, so that a process that is killed between any two instructions leaves nothing to \
+              repair by hand. A seqlock stores one word between two increments.",
     },
     Cause {
-        called: "each 16th turn scans",
+        called: "every 16th write here also frees",
         rows: &["processes: write, p99, ns"],
-        first: &["seqlock", "rwlock", "in one process", "LMDB"],
+        first: &["seqlock", "rwlock", "in one process"],
         why: "Every 16th turn looks at all readers (a system call for each that is idle and stale, where no daemon \
-              serves) and frees what the turns since have retired, 16 blocks, each by a step of the journal, as a write \
-              is, whose whole takes 0.75 us. 6 calls in 100 do so, so p99 is the length of such a turn: 16 steps and a \
-              scan. That they add up to its 13 us is arithmetic; they were not timed one by one.",
+              serves) and frees the 16 blocks that the turns since have retired, each by a step of the journal, as a \
+              write is. So 6 calls in 100 are such turns, and p99 is one of them.",
     },
     // First uses.
     Cause {
-        called: "the kernel is asked before it is trusted",
+        called: "it asks the kernel for less at its start",
         rows: &["first section of a process, us"],
         first: &[],
-        why: "The first domain asks for membarrier and whether it says no to what does not exist (emulators say yes), \
-              registers, maps a page that a fork wipes, and looks for the daemon's file, maps and checks it: seven \
-              system calls, or some twenty with the daemon (strace). The others register alone, or nothing. Once a \
-              process.",
+        why: "The first domain of a process asks for membarrier, and whether it refuses what does not exist (emulators \
+              accept that), registers, maps a page that a fork wipes, and looks for the daemon's file, maps and checks \
+              it: seven system calls, some twenty with the daemon (strace). The others register, or do nothing. It \
+              happens once a process.",
     },
     Cause {
-        called: "joining asks for a number, and stamps",
+        called: "a thread that joins here makes a system call and a fence",
         rows: &["first section of a thread, ns"],
         first: &[],
         why: "A thread that joins asks the system for its number, by which reports of stalled readers name it, takes a \
-              record, and makes a stop of its own: 350 instructions (callgrind), a system call and a fence. haphazard \
-              takes three hazard pointers off a list.",
+              record, and makes a fence and a stamp of its own: 350 instructions (callgrind) and the system call. \
+              haphazard takes three hazard pointers off a list.",
     },
     Cause {
-        called: "the thread itself",
+        called: "the making of the thread is nearly all of it",
         rows: &["a thread that lives for one replacement, us"],
         first: &[],
-        why: "The row in which nothing is freed takes 73 us: it is the making and the joining of the thread, in which \
-              the schemes differ by less than a run does.",
+        why: "The row in which nothing is freed takes as long: a thread is made and joined, which varies by more than \
+              the schemes differ by.",
     },
     Cause {
-        called: "one collector for the process",
+        called: "it has one collector for the whole process",
         rows: &[
             "one more domain, us",
             "memory of one more domain, KiB",
@@ -301,51 +304,51 @@ const CAUSES: &[Cause] = &[
             "a section in one of 200 domains in turn, ns",
         ],
         first: &["sdd", "kovan", "liburcu"],
-        why: "They have one collector for the process, so there is no domain to make. Of those that have domains, \
-              haphazard's is a list of hazard pointers, and allocates nothing until it is used; this project's and \
-              crossbeam-epoch's join a thread, with lines of its own.",
+        why: "There is no domain to make or to drop where the process has a single collector. Of those that have \
+              domains, this project's and crossbeam-epoch's join a thread with lines of its own; haphazard's is a list \
+              of hazard pointers, and allocates nothing until it is used.",
     },
     Cause {
-        called: "a domain that reads no kernel",
+        called: "its domains need neither pages nor system calls",
         rows: &[
             "one more domain, us",
             "memory of one more domain, KiB",
             "dropping one of 200 domains, us",
             "a section in one of 200 domains in turn, ns",
         ],
-        first: &["haphazard", "crossbeam-epoch", "seize"],
-        why: "A domain here allocates a block of records on lines of their own as its first thread joins (5 KiB, so a \
-              page or two are touched for the first time: 2,700 of its 5,000 instructions, by callgrind), asks the \
-              system for the thread's number, and with a daemon whether its file is still the same (strace: one system \
-              call each). haphazard's is a list that begins empty. What is made has to be given back.",
+        first: &["haphazard"],
+        why: "A domain here allocates a block of records, each on lines of its own, when its first thread joins: 5 \
+              KiB, so that a page or two are touched for the first time, which takes 2,700 of its 5,000 instructions \
+              (callgrind). It asks the system for the thread's number, and with a daemon whether its file is still the \
+              same, by a system call each (strace). What is made has to be given back. haphazard's is a list that \
+              begins empty.",
     },
     // Forks, programs.
     Cause {
-        called: "memory that a fork copies",
+        called: "its process has less memory that a fork copies",
         rows: &["fork beside 100 threads, us", "first section in the child of a fork, ns"],
         first: &[],
-        why: "The fork is the system's, and grows with the pages that the process has: a record a thread on a line of \
-              its own, and a background thread where there is one. The child's first section stores to its record, so \
-              the system copies that page, and looks at the page that a fork wipes, which has to be made anew: two page \
-              faults.",
+        why: "A fork takes longer the more pages the process has, and here it has a record a thread, each on a line of \
+              its own, and the background thread's. The child's first section stores to its record, so that the system \
+              copies that page, and looks at the page that a fork wipes, which has to be made anew: two page faults.",
     },
     Cause {
-        called: "a flush that frees buys a barrier",
+        called: "its flush does not wait until things are freed",
         rows: &["a cache of moka, *"],
         first: &["crossbeam-epoch"],
         why: "moka flushes 128 times when it is dropped. The drop-in's flush makes a barrier pass where an idle or a \
-              stale reader is in the way, and frees then; the original's moves the epoch on if it can, and leaves what \
-              is deferred to whoever pins next. Less time, and in some runs all values are still there.",
+              stale reader is in the way, and frees then. The original's moves the epoch on if it can, and leaves the \
+              rest to whoever pins next: it takes less time, and in some runs all values are still there.",
     },
     // Barriers.
     Cause {
-        called: "a daemon between two processes",
+        called: "the kernel interrupts the CPUs by itself",
         rows: &["a barrier, *"],
         first: &["membarrier", "sys_membarrier", "liburcu"],
-        why: "An expedited barrier of the daemon is a datagram, a wake-up, its look at each CPU, an interruption of \
-              those that lag, and another wake-up; `membarrier` is one system call that interrupts by itself. The \
-              daemon's serves all processes at once and needs no registration, and the passive one costs nobody \
-              anything ([journal](journal.md#benchmarks-and-counts-of-instructions)).",
+        why: "`membarrier` is one system call that interrupts the CPUs. An expedited barrier of the daemon's is a \
+              datagram, a wake-up, its look at each CPU, an interruption of those that lag, and another wake-up; it \
+              serves all processes at once and needs no registration, and the passive one costs nobody anything \
+              ([journal](journal.md#benchmarks-and-counts-of-instructions)).",
     },
 ];
 
@@ -367,11 +370,11 @@ mod tests {
         let called = |row, first| of(row, first).map(|cause| cause.called);
         assert_eq!(
             called("map: absent, 1 Mi, 2 threads, ns", "papaya"),
-            Some("a byte says that a key is absent")
+            Some("a byte in its table says that a key is absent")
         );
         assert_eq!(
             called("map: absent, 1 Mi, 2 threads, ns", "dashmap"),
-            Some("entries in the table itself")
+            Some("its entries lie in the table itself")
         );
         assert_eq!(called("map: absent, 1 Mi, 2 threads, ns", "somebody new"), None);
         assert_eq!(called("no such row", "sdd"), None);

@@ -1,12 +1,13 @@
-//! The report: Markdown, with the raw data as CSV and the pictures as SVG beside it.
+//! The report as data: what was measured and said, item after item, in the order of the run.
 //!
-//! Owns where things are written, and in which order. Knows nothing of what they say, except which contestants are this
-//! project's: those whose names begin with its own.
+//! Owns what is kept, and the file that keeps it, a line of JSON for each item: so the pages can be written again, with
+//! better words, without a new run (`page`, `readme`). Knows nothing of what the items say.
 
 use crate::contest::Contest;
+use crate::picture::Picture;
 use crate::schemes::{BY_BIRTHS, OURS, ROBUST};
-use crate::standing;
 use crate::turns::Samples;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -15,83 +16,114 @@ use std::path::{Path, PathBuf};
 pub(crate) use crate::contest::Better;
 pub(crate) use crate::table::Table;
 
+/// One thing that a run has to say.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Item {
+    /// What comes before everything else, in Markdown.
+    Preface(String),
+    /// What it ran on, in a sentence.
+    Machine(String),
+    /// An experiment begins, by its name; its title and its text stand in its file.
+    Section(String),
+    Say(String),
+    Table {
+        title: String,
+        table: Table,
+    },
+    /// A picture, by the name of its file, and what it says to those who don't see it.
+    Picture {
+        name: String,
+        says: String,
+        picture: Picture,
+    },
+    /// The overview's picture, of those that were drawn.
+    Cover(String),
+    /// Raw samples, by the name of their file.
+    Raw(String),
+    Missing(String),
+    Headline(Headline),
+    Contest(Contest),
+    /// The run's length, what others used meanwhile, and whether its figures may stand for the project.
+    Run {
+        said: String,
+        fit: bool,
+    },
+}
+
+/// A cell of the tables in which a few contestants stand side by side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Headline {
+    /// The title of its table; empty: that of the schemes.
+    pub(crate) table: String,
+    pub(crate) what: String,
+    pub(crate) who: String,
+    pub(crate) value: String,
+}
+
 #[derive(Clone)]
 pub(crate) struct Report {
     dir: PathBuf,
-    head: String,
-    text: String,
-    /// The figures of the overview.
-    headlines: Vec<Headline>,
-    /// The overview's picture.
-    cover: Option<(String, String)>,
-    /// The columns of the overview's first table, in order; others follow as they come.
-    columns: Vec<String>,
-    /// Rows, for the list of those in which others are first.
-    contests: Vec<Contest>,
-    /// What could not be measured.
-    missing: Vec<String>,
+    pub(crate) items: Vec<Item>,
 }
 
-/// A figure of the overview.
-#[derive(Clone)]
-struct Headline {
-    /// The title of its table; empty: the first one.
-    table: String,
-    what: String,
-    who: String,
-    value: String,
-}
-
-const FILE: &str = "performance.md";
-const BESIDE: &str = "performance";
+/// Pictures and data lie there, beside the page.
+pub(crate) const BESIDE: &str = "performance";
+const FILE: &str = "performance/report.jsonl";
 
 impl Report {
-    pub(crate) fn new(dir: &Path, columns: &[&str]) -> io::Result<Report> {
+    pub(crate) fn new(dir: &Path) -> io::Result<Report> {
         fs::create_dir_all(dir.join(BESIDE))?;
-        Ok(Report {
-            dir: dir.into(),
-            head: String::new(),
-            text: String::new(),
-            headlines: Vec::new(),
-            cover: None,
-            contests: Vec::new(),
-            columns: columns.iter().map(|name| (*name).to_owned()).collect(),
-            missing: Vec::new(),
-        })
+        Ok(Report { dir: dir.into(), items: Vec::new() })
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        self.dir.join(FILE)
+    /// Returns the report of a run that is over.
+    pub(crate) fn load(dir: &Path) -> io::Result<Report> {
+        let text = fs::read_to_string(dir.join(FILE))?;
+        let items = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        Ok(Report { dir: dir.into(), items })
     }
 
-    /// What comes before everything else.
+    /// Keeps it, so that its pages can be written again.
+    pub(crate) fn save(&self) -> io::Result<()> {
+        let mut text = String::new();
+        for item in &self.items {
+            text += &serde_json::to_string(item)?;
+            text.push('\n');
+        }
+        fs::write(self.dir.join(FILE), text)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn preface(&mut self, text: &str) {
-        self.head.push_str(text);
+        self.items.push(Item::Preface(text.into()));
     }
 
-    pub(crate) fn section(&mut self, title: &str) {
-        let _ = write!(self.text, "\n## {title}\n");
+    pub(crate) fn machine(&mut self, sentence: String) {
+        self.items.push(Item::Machine(sentence));
+    }
+
+    pub(crate) fn section(&mut self, name: &str) {
+        self.items.push(Item::Section(name.into()));
     }
 
     pub(crate) fn say(&mut self, text: &str) {
-        let _ = write!(self.text, "\n{}\n", text.trim());
+        self.items.push(Item::Say(text.trim().into()));
     }
 
     pub(crate) fn table(&mut self, title: &str, table: &Table) {
-        if !title.is_empty() {
-            let _ = write!(self.text, "\n**{title}**\n");
-        }
-        let _ = write!(self.text, "\n{}", table.markdown());
+        self.items.push(Item::Table { title: title.into(), table: table.clone() });
     }
 
-    /// A picture, beside the report.
-    pub(crate) fn picture(&mut self, name: &str, svg: &str, says: &str) {
-        match fs::write(self.dir.join(BESIDE).join(format!("{name}.svg")), svg) {
-            Ok(()) => {
-                let _ = write!(self.text, "\n![{says}]({BESIDE}/{name}.svg)\n");
-            }
-            Err(error) => self.miss(format!("the picture {name}: {error}")),
-        }
+    pub(crate) fn picture(&mut self, name: &str, picture: impl Into<Picture>, says: &str) {
+        let picture = picture.into().without_holes();
+        self.items.push(Item::Picture { name: name.into(), says: says.into(), picture });
+    }
+
+    pub(crate) fn cover(&mut self, name: &str) {
+        self.items.push(Item::Cover(name.into()));
     }
 
     /// Raw samples, beside the report: a line for each contestant, with a value for each round.
@@ -108,19 +140,17 @@ impl Report {
             }
         }
         match fs::write(self.dir.join(BESIDE).join(format!("{name}.csv")), text) {
-            Ok(()) => {
-                let _ = write!(self.text, "\nRaw data: [{name}.csv]({BESIDE}/{name}.csv).\n");
-            }
+            Ok(()) => self.items.push(Item::Raw(name.into())),
             Err(error) => self.miss(format!("the data {name}: {error}")),
         }
     }
 
-    /// A cell of the overview's first table, whose columns are reclamation schemes.
+    /// A cell of the table whose columns are reclamation schemes.
     pub(crate) fn headline(&mut self, what: &str, who: &str, value: impl Into<String>) {
         self.headline_of("", what, who, value);
     }
 
-    /// A cell of the overview's table of that title, whose columns are those that are named here.
+    /// A cell of the table of that title, whose columns are those that are named here.
     pub(crate) fn headline_of(
         &mut self,
         table: &str,
@@ -129,7 +159,7 @@ impl Report {
         value: impl Into<String>,
     ) {
         let (table, what, who, value) = (table.into(), what.into(), who.into(), value.into());
-        self.headlines.push(Headline { table, what, who, value });
+        self.items.push(Item::Headline(Headline { table, what, who, value }));
     }
 
     /// A row for the list of those in which others are first. Names in parentheses are bounds, and take no
@@ -185,144 +215,76 @@ impl Report {
         entries: impl IntoIterator<Item = (String, f64)>,
         takes_part: impl Fn(&str) -> bool,
     ) {
-        self.contests.push(Contest::new(what, better, principal, entries, takes_part));
-    }
-
-    /// The overview's picture, of those that were written.
-    pub(crate) fn cover(&mut self, name: &str, says: &str) {
-        self.cover = Some((format!("{BESIDE}/{name}.svg"), says.into()));
+        let contest = Contest::new(what, better, principal, entries, takes_part);
+        self.items.push(Item::Contest(contest));
     }
 
     /// Names something that could not be measured: here, at the end, and to whoever runs it.
     pub(crate) fn miss(&mut self, what: impl Into<String>) {
         let what = what.into();
         eprintln!("         missing: {what}");
-        let _ = write!(self.text, "\n*Missing: {}*\n", what.trim());
-        self.missing.push(what);
+        self.items.push(Item::Missing(what));
     }
 
-    fn matrix(&self, table: &str) -> Table {
-        let (mut rows, mut columns): (Vec<&str>, Vec<&str>) = Default::default();
-        let headlines: Vec<&Headline> =
-            self.headlines.iter().filter(|line| line.table == table).collect();
-        let shown = |name: &&String| headlines.iter().any(|line| line.who == **name);
-        columns.extend(self.columns.iter().filter(shown).map(String::as_str));
-        for line in &headlines {
-            for (all, one) in [(&mut rows, &line.what), (&mut columns, &line.who)] {
-                if !all.contains(&one.as_str()) {
-                    all.push(one);
-                }
+    pub(crate) fn ran(&mut self, said: String, fit: bool) {
+        self.items.push(Item::Run { said, fit });
+    }
+
+    pub(crate) fn contests(&self) -> Vec<&Contest> {
+        let mut all = Vec::new();
+        for item in &self.items {
+            if let Item::Contest(contest) = item {
+                all.push(contest);
             }
         }
-        let mut matrix = Table::new(std::iter::once("").chain(columns.iter().copied()));
-        for row in rows {
-            let cell = |column: &&str| {
-                let found = headlines.iter().find(|line| line.what == row && line.who == *column);
-                found.map_or(String::new(), |line| line.value.clone())
-            };
-            matrix.row(std::iter::once(row.to_owned()).chain(columns.iter().map(cell)));
-        }
-        matrix
+        all
     }
 
-    /// Who is first in how many rows, tables and picture that sum it up; paths as seen from `from` (a prefix, "" or
-    /// "docs/"), and the report as seen from there.
-    pub(crate) fn summary(&self, from: &str, report: &str) -> String {
-        let mut text = String::new();
-        if !self.contests.is_empty() {
-            let counted = standing::counted(&self.contests);
-            let rows = format!("[where]({report}#where-others-are-first)");
-            let why = format!("[why]({report}#why-another-is-first)");
-            let _ = writeln!(text, "{counted} ({rows}, {why})");
-        }
-        let mut titles = vec![""];
-        for line in &self.headlines {
-            if !titles.contains(&line.table.as_str()) {
-                titles.push(&line.table);
-            }
-        }
-        for title in titles {
-            let table = self.matrix(title);
-            if !table.is_empty() {
-                let gap = if text.is_empty() { "" } else { "\n" };
-                let title = if title.is_empty() { "".into() } else { format!("{title}:\n\n") };
-                let _ = write!(text, "{gap}{title}{}", table.markdown());
-            }
-        }
-        if let Some((path, says)) = &self.cover {
-            let _ = write!(text, "\n![{says}]({from}{path})\n");
-        }
-        text
-    }
-
-    /// Puts the summary on top, and what is to be said of the run at large.
-    pub(crate) fn overview(&mut self, of_the_run: &str) {
-        let contests = &self.contests;
-        let (about, lost) = (standing::about_lost(contests), standing::lost(contests));
-        let (causes, leaky) = (standing::causes(contests), standing::beside_leaky(contests));
-        let principal = standing::standing(contests);
-        if !leaky.is_empty() {
-            self.section("Beside freeing nothing");
-            self.say(standing::ABOUT_LEAKY);
-            self.table("", &leaky);
-        }
-        if !lost.is_empty() {
-            self.section("Where others are first");
-            self.say(&about);
-            self.table("", &lost);
-        }
-        if !causes.is_empty() {
-            self.section("Why another is first");
-            self.table("", &causes);
-        }
-        let summary = self.summary("", "");
-        let _ = write!(self.head, "\n{of_the_run}\n\n## In short\n\n{summary}");
-        if !principal.is_empty() {
-            let (about, table) = (standing::ABOUT_STANDING, principal.markdown());
-            let _ = write!(self.head, "\n## Where it stands\n\n{about}\n\n{table}");
-        }
-        let missing: Vec<String> =
-            self.missing.iter().map(|what| format!("- {}", what.trim())).collect();
-        if !missing.is_empty() {
-            let _ = write!(self.head, "\nMissing in this run:\n{}\n", missing.join("\n"));
-        }
-    }
-
-    pub(crate) fn finish(&self) -> io::Result<()> {
-        fs::write(self.path(), format!("{}{}", self.head, self.text))
+    /// What was said of the run at large, and whether its figures may stand for the project.
+    pub(crate) fn run(&self) -> Option<(&str, bool)> {
+        self.items.iter().find_map(|item| match item {
+            Item::Run { said, fit } => Some((said.as_str(), *fit)),
+            _ => None,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::picture::Bars;
+    use crate::stats::Spread;
 
     #[test]
-    fn the_overview_is_a_matrix_and_names_what_is_missing() {
+    fn a_report_that_was_kept_is_the_same() {
         let dir = tempfile::tempdir().expect("room");
-        let mut report = Report::new(dir.path(), &["barrierd", "nobody"]).expect("room");
-        report.headline("pin, ns", "crossbeam-epoch", "3.50");
-        report.headline("pin, ns", "barrierd", "0.80");
-        report.headline("stack", "barrierd", "70.0");
-        report.headline_of("A cell", "read, ns", "barrierd, reader", "0.60");
-        report.miss("daemon rows: no root");
-        report.overview("The run took 1 s.");
-        report.finish().expect("written");
-        let text = fs::read_to_string(report.path()).expect("there");
-        assert!(
-            text.contains("|  | barrierd | crossbeam-epoch |\n| --- | ---: | ---: |\n"),
-            "{text}"
-        );
-        assert!(text.contains("| pin, ns | 0.80 | 3.50 |\n| stack | 70.0 |  |\n"), "{text}");
-        let cell = "\nA cell:\n\n|  | barrierd, reader |\n| --- | ---: |\n| read, ns | 0.60 |\n";
-        assert!(text.contains(cell), "{text}");
-        assert!(text.contains("- daemon rows: no root"), "{text}");
+        let mut report = Report::new(dir.path()).expect("room");
+        report.machine("A machine".into());
+        report.section("reader");
+        report.say("text with \"quotes\"\nand lines");
+        let mut table = Table::new(["", "ns"]);
+        table.row(["barrierd", "1.00"]);
+        report.table("title", &table);
+        let hole = Spread { low: f64::NAN, median: f64::NAN, high: f64::NAN };
+        let bar = Spread { low: 1.0, median: 0.1 + 0.2, high: 3.0 };
+        let bars = vec![("x".to_owned(), bar), ("no figure".to_owned(), hole)];
+        let bars = Bars { groups: vec![("group".into(), bars)], ..Bars::default() };
+        report.picture("reader", bars, "says");
+        let entries = [("barrierd".to_owned(), 1.0), ("peer".to_owned(), f64::NAN)];
+        report.principal("row, ns", Better::Lower, entries);
+        report.miss("something");
+        report.ran("The run took 1 s.".into(), false);
+        report.save().expect("written");
+        let again = Report::load(dir.path()).expect("read");
+        assert_eq!(format!("{:?}", again.items), format!("{:?}", report.items));
+        assert_eq!(again.run(), Some(("The run took 1 s.", false)));
+        assert_eq!(again.contests().len(), 1);
     }
 
     #[test]
     fn raw_data_has_a_line_a_contestant() {
         let dir = tempfile::tempdir().expect("room");
-        let mut report = Report::new(dir.path(), &[]).expect("room");
+        let mut report = Report::new(dir.path()).expect("room");
         let mut samples = Samples::default();
         samples.push("a", 1.0);
         samples.push("a", 234.56);

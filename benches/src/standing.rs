@@ -19,8 +19,8 @@ two contestants of one kind, `barrierd` and `(barrierd again)`, lie apart in tha
 then, or within 3 per cent, neither is first. Above 5 per cent the row is called unsteady.";
 
 /// Returns in how many rows who is first, how many of the others' are explained, and which are not.
-pub(crate) fn counted(contests: &[Contest]) -> String {
-    let contested = |one: &&Contest| one.best(true).is_some() && one.best(false).is_some();
+pub(crate) fn counted(contests: &[&Contest]) -> String {
+    let contested = |one: &&&Contest| one.best(true).is_some() && one.best(false).is_some();
     let all = contests.iter().filter(contested).count();
     let (mut ours, mut others, mut open) = (0, 0, Vec::new());
     for contest in contests {
@@ -37,29 +37,30 @@ pub(crate) fn counted(contests: &[Contest]) -> String {
     }
     let neither = all - ours - others;
     let explained = if open.is_empty() {
-        "each with its reason".to_owned()
+        "(each has its reason)".to_owned()
     } else {
-        format!("{} of them not explained ({})", open.len(), open.join("; "))
+        format!("({} of them without a known reason: {})", open.len(), open.join("; "))
     };
     format!(
-        "Of {all} rows in which both take part, this project is first in {ours}, another in {others}, {explained}, and \
-         neither, by more than noise, in {neither}."
+        "Of {all} rows in which this project and others took part, it is first in {ours}, another in {others} \
+         {explained}, and in {neither} neither is ahead by more than noise."
     )
 }
 
 /// What to say before [`lost`].
-pub(crate) fn about_lost(contests: &[Contest]) -> String {
+pub(crate) fn about_lost(contests: &[&Contest]) -> String {
     format!(
         "Of {} rows above, those in which the best of this project's ways is behind the best of the others by more \
-         than {:.0} per cent, each with its cause: [the table below](#why-another-is-first) has the mechanism. *Noise*: two \
-         of one kind differ by as much, so nobody is first.",
+         than {:.0} per cent, each with its cause, in which *it* is the one that is ahead: \
+         [the table below](#why-another-is-first) has the mechanism. *Noise*: two of one kind differ by as much, so nobody is \
+         first.",
         contests.len(),
         (TIE - 1.0) * 100.0
     )
 }
 
 /// Returns the rows in which the best of the others is ahead.
-pub(crate) fn lost(contests: &[Contest]) -> Table {
+pub(crate) fn lost(contests: &[&Contest]) -> Table {
     let mut table = Table::new([
         "",
         "barrierd",
@@ -93,7 +94,7 @@ pub(crate) fn lost(contests: &[Contest]) -> Table {
 }
 
 /// Returns the causes that rows have, with their mechanisms, the most frequent first.
-pub(crate) fn causes(contests: &[Contest]) -> Table {
+pub(crate) fn causes(contests: &[&Contest]) -> Table {
     let others = contests.iter().filter_map(|contest| {
         let (who, _) = contest.first()?;
         if who.0.starts_with(OURS) { None } else { reasons::of(&contest.what, &who.0) }
@@ -120,10 +121,10 @@ the best of this project's ways; above 1, it is better than leaking. That happen
 freed has to be fetched fresh.";
 
 /// Returns the rows in which what frees nothing takes part, each once.
-pub(crate) fn beside_leaky(contests: &[Contest]) -> Table {
+pub(crate) fn beside_leaky(contests: &[&Contest]) -> Table {
     let mut table = Table::new(["", "(nothing freed)", "best of ours", "x of nothing freed"]);
     // Rows of some of ours beside some of the others are the same measurement again.
-    let whole = |contest: &&Contest| !contest.what.starts_with("robust guards beside");
+    let whole = |contest: &&&Contest| !contest.what.starts_with("robust guards beside");
     for contest in contests.iter().filter(whole) {
         if let Some((leaky, ours, by)) = contest.beside_leaky() {
             table.row([contest.what.clone(), number(leaky), named(ours), format!("{by:.2}")]);
@@ -133,7 +134,7 @@ pub(crate) fn beside_leaky(contests: &[Contest]) -> Table {
 }
 
 /// Returns the principal rows: who is first, and whether that is more than noise.
-pub(crate) fn standing(contests: &[Contest]) -> Table {
+pub(crate) fn standing(contests: &[&Contest]) -> Table {
     let mut table = Table::new([
         "",
         OURS,
@@ -170,6 +171,27 @@ pub(crate) fn standing(contests: &[Contest]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lost(all: &[Contest]) -> Table {
+        super::lost(&all.iter().collect::<Vec<_>>())
+    }
+
+    fn standing(all: &[Contest]) -> Table {
+        super::standing(&all.iter().collect::<Vec<_>>())
+    }
+
+    fn counted(all: &[Contest]) -> String {
+        super::counted(&all.iter().collect::<Vec<_>>())
+    }
+
+    fn causes(all: &[Contest]) -> Table {
+        super::causes(&all.iter().collect::<Vec<_>>())
+    }
+
+    fn beside_leaky(all: &[Contest]) -> Table {
+        super::beside_leaky(&all.iter().collect::<Vec<_>>())
+    }
+
     use crate::contest::Better;
     use crate::schemes::AGAIN;
 
@@ -251,8 +273,8 @@ mod tests {
         all.push(contest("alone", Better::Lower, true, vec![("barrierd".to_owned(), 1.0)]));
         let about = counted(&all);
         assert!(
-            about.starts_with("Of 4 rows in which both take part, this project is first in 2, another in 1, 1 of them not explained (row)")
-                && about.ends_with("and neither, by more than noise, in 1."),
+            about.starts_with("Of 4 rows in which")
+                && about.contains("first in 2, another in 1 (1 of them without a known reason: row), and in 1 neither"),
             "{about}"
         );
     }
@@ -269,7 +291,9 @@ mod tests {
             text.contains("| a lock writes in place |") && text.contains(NOT_EXPLAINED),
             "{text}"
         );
-        assert!(counted(&all).contains("another in 2, 1 of them not explained (a new row), and"));
+        assert!(
+            counted(&all).contains("another in 2 (1 of them without a known reason: a new row)")
+        );
         let causes = causes(&all).markdown();
         assert!(causes.contains("| a lock writes in place | 1 | A lock"), "{causes}");
     }

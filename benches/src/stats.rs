@@ -1,7 +1,9 @@
 //! Medians, quartiles, percentiles. Knows nothing of what was measured.
 
+use serde::{Deserialize, Serialize};
+
 /// A median and its quartiles.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) low: f64,
     pub(crate) median: f64,

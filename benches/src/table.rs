@@ -1,12 +1,13 @@
 //! A table of the report, as Markdown.
 
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 /// What is longer is no figure, with or without its name.
 const SENTENCE: usize = 60;
 
 /// A table, all cells as text.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -30,7 +31,8 @@ impl Table {
         let mut line = |cells: &[String]| {
             text.push('|');
             cells.iter().for_each(|cell| {
-                let _ = write!(text, " {cell} |");
+                // A type's brackets are no HTML.
+                let _ = write!(text, " {} |", cell.replace('<', "\\<"));
             });
             text.push('\n');
         };
@@ -57,5 +59,12 @@ mod tests {
         let mut table = Table::new(["", "ns", "why"]);
         table.row(["row".to_owned(), "1.00".into(), "a ".repeat(SENTENCE)]);
         assert_eq!(table.markdown().lines().nth(1), Some("| --- | ---: | --- |"));
+    }
+
+    #[test]
+    fn brackets_of_a_type_are_shown() {
+        let mut table = Table::new([""]);
+        table.row(["RwLock<HashMap>"]);
+        assert!(table.markdown().contains("| RwLock\\<HashMap> |"));
     }
 }

@@ -228,7 +228,7 @@ fn alone(bench: &mut Bench, daemon: Option<&Barrier>) -> Vec<(String, Samples)> 
         bars.groups.push((load.clone(), group.collect()));
     }
     bench.report.table("One at a time, us", &table);
-    bench.report.picture("barriers", &bars.svg(), "microseconds of a barrier, by way and load");
+    bench.report.picture("barriers", bars, "microseconds of a barrier, by way and load");
     all
 }
 

@@ -5,11 +5,12 @@ mod contestants;
 use super::Experiment;
 use crate::Bench;
 use crate::cpus::{self, StopOnDrop};
+use crate::distance::PING_PONG;
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
-use crate::schemes::NOTHING_FREED;
+use crate::schemes::{AGAIN, NOTHING_FREED};
 use crate::stats::number;
 use crate::turns::{self, Contestant, Samples};
 use contestants::{ByCache, ByLatest, ByRead, ByReader, Cell, Leaky, LeftRight, Seize};
@@ -54,6 +55,9 @@ fn run(bench: &mut Bench) {
         Ok(samples) => samples,
         Err(error) => return bench.report.miss(error),
     };
+    if let Some(spread) = samples.of(PING_PONG) {
+        bench.report.say(&format!("A line's way there and back took {} ns.", spread.shown()));
+    }
     let mut bars = Bars {
         title: "A cell's read, ns".into(),
         log: true,
@@ -70,7 +74,7 @@ fn run(bench: &mut Bench) {
             let peer = samples.ratio(name, &format!("{row}{BAR}{PEER}"));
             let ratio = peer.map_or(String::new(), |ratio| number(ratio.median));
             table.row([who.to_owned(), spread.shown(), ratio]);
-            if who != NOTHING_FREED {
+            if !who.starts_with('(') {
                 bench.report.headline_of(SHORT, &full, who, number(spread.median));
             }
             group.push((who.to_owned(), spread));
@@ -83,7 +87,7 @@ fn run(bench: &mut Bench) {
             bars.groups.push((row.into(), group));
         }
     }
-    bench.report.picture("cells", &bars.svg(), "nanoseconds of a cell's read, by library");
+    bench.report.picture("cells", bars, "nanoseconds of a cell's read, by library");
     bench.report.raw("cells", "ns, or values", &[("one reader, one writer".into(), samples)]);
 }
 
@@ -191,7 +195,9 @@ fn job(_: &str, options: &Options) -> Result<Samples, String> {
     // Each library a few rounds at a time, in turn.
     for _ in 0..options.effort.pick(1, 3, 10) {
         let rounds = options.effort.pick(1, 4, 10);
+        samples.push(PING_PONG, cpus::ping_pong());
         figures::<ByReader>(rounds, "barrierd, reader", &mut samples);
+        figures::<ByReader>(rounds, AGAIN, &mut samples);
         figures::<ByLatest>(rounds, "barrierd, latest", &mut samples);
         figures::<ByRead>(rounds, "barrierd, read", &mut samples);
         figures::<ByCache>(rounds, "arc-swap, Cache", &mut samples);

@@ -3,13 +3,14 @@
 use super::Experiment;
 use crate::Bench;
 use crate::cpus;
+use crate::distance::{self, PING_PONG};
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
-use crate::schemes::NOTHING_FREED;
 use crate::schemes::leak::Leak;
-use crate::stats::number;
+use crate::schemes::{AGAIN, NOTHING_FREED};
+use crate::stats::{Spread, number};
 use crate::structures;
 use crate::turns::{self, Contestant, Samples};
 use barrierd_reclaim::Reclaimer;
@@ -31,7 +32,8 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
 `barrierd-structures`' stack and queue beside those of other crates, with values of 8 bytes. *Pairs*: each thread pushes and \
 pops in turn, so the structure is all but empty and everything meets at its ends. *One pushes, one pops*: a queue between \
 two threads, which counts what arrives. Million pairs, or values, a second of all threads together; two threads stay on a \
-CPU each, and a cache line's way from one to the other and back is named. *Memory* is what 100,000 values take of the \
+CPU each. *Apart* is how long a cache line takes from one CPU to the other and back, in each round; rounds at two distances are \
+two rows, whose ratios are of the medians. *Memory* is what 100,000 values take of the \
 allocator. `(nothing freed)` is Treiber's stack, whose nodes stay for ever; no such queue has segments as these do. A `Mutex` \
 lets one thread go on for long while others wait, which is throughput without fairness.",
     run,
@@ -48,6 +50,9 @@ const ROWS: [(&str, &str); 7] = [
     ("stack, pairs, 2 threads", "M/s"),
     ("stack, memory", "bytes a value"),
 ];
+/// Rows on two CPUs, which may be near or far.
+const TWO_THREADS: [&str; 3] =
+    ["queue, pairs, 2 threads", "queue, one pushes, one pops", "stack, pairs, 2 threads"];
 const KINDS: [&str; 2] = ["queue", "stack"];
 /// The overview's table, and those that are in it.
 const SHORT_TITLE: &str = "Stacks and queues in safe code (`barrierd-structures`)";
@@ -62,19 +67,17 @@ const SHORT: [&str; 6] = [
 /// Between row and contestant, in the job's output.
 const BAR: &str = "|";
 const OURS: &str = "barrierd, handle";
-const PING_PONG: &str = "(ping-pong ns)";
 const BATCH: u64 = 256;
 
 fn run(bench: &mut Bench) {
     let mut samples = Samples::default();
+    let mut distances = Vec::new();
     let rounds = bench.effort.rounds();
     for kind in KINDS {
         let names: Vec<&str> = contestants(kind).iter().map(|(name, _)| *name).collect();
         let all = job::in_turn(bench, Allocator::System, "containers", &[kind], &names, rounds);
         all.iter().for_each(|(_, own)| samples.append(own));
-    }
-    if let Some(spread) = samples.of(PING_PONG) {
-        bench.report.say(&format!("A line's way there and back took {} ns.", spread.shown()));
+        distances.extend(distance::of_all(&all));
     }
     let mut bars = Bars {
         title: "Stacks and queues, million a second".into(),
@@ -82,30 +85,56 @@ fn run(bench: &mut Bench) {
         ..Bars::default()
     };
     for (row, unit) in ROWS {
-        let mut table = Table::new(["", unit, "x of it"]);
-        let mut group = Vec::new();
-        for name in &samples.names {
-            let Some((own, who)) = name.split_once(BAR) else { continue };
-            let (true, Some(spread)) = (own == row, samples.of(name)) else { continue };
-            let peer = samples.ratio(&format!("{row}{BAR}{OURS}"), name);
-            let ratio = peer.map_or(String::new(), |ratio| number(ratio.median));
-            table.row([who.to_owned(), spread.shown(), ratio]);
-            group.push((who.to_owned(), spread));
+        let begin = format!("{row}{BAR}");
+        let apart = distances.iter().filter(|one| {
+            TWO_THREADS.contains(&row)
+                && one.samples.names.iter().any(|name| name.starts_with(&begin))
+        });
+        let mut parts: Vec<(String, &Samples)> =
+            apart.map(|one| (format!("{row}, {}", one.called), &one.samples)).collect();
+        if parts.is_empty() {
+            parts.push((row.to_owned(), &samples));
         }
-        let entries: Vec<(String, f64)> =
-            group.iter().map(|(who, spread)| (who.clone(), spread.median)).collect();
-        let better = if unit == "M/s" { Better::Higher } else { Better::Lower };
-        for (who, median) in entries.iter().filter(|(who, _)| SHORT.contains(&who.as_str())) {
-            bench.report.headline_of(SHORT_TITLE, &format!("{row}, {unit}"), who, number(*median));
-        }
-        bench.report.principal(&format!("{row}, {unit}"), better, entries);
-        bench.report.table(&format!("{row}, {unit} (and {OURS} as a multiple of each)"), &table);
-        if unit == "M/s" {
-            bars.groups.push((row.into(), group));
+        for (called, samples) in parts {
+            let group = told(bench, row, &format!("{called}, {unit}"), samples);
+            if unit == "M/s" {
+                bars.groups.push((called, group));
+            }
         }
     }
-    bench.report.picture("containers", &bars.svg(), "throughput of stacks and queues, by crate");
+    bench.report.picture("containers", bars, "throughput of stacks and queues, by crate");
     bench.report.raw("containers", "M/s, or bytes", &[("stacks and queues".into(), samples)]);
+}
+
+/// Writes a row's table, and returns its figures. `called`: with its unit.
+fn told(bench: &mut Bench, row: &str, called: &str, samples: &Samples) -> Vec<(String, Spread)> {
+    let mut group: Vec<(String, Spread)> = Vec::new();
+    for name in &samples.names {
+        let Some((own, who)) = name.split_once(BAR) else { continue };
+        let (true, Some(spread)) = (own == row, samples.of(name)) else { continue };
+        group.push((who.to_owned(), spread));
+    }
+    let ours = samples.of(&format!("{row}{BAR}{OURS}"));
+    let unit = if row.ends_with("memory") { "bytes a value" } else { "M/s" };
+    let mut table = Table::new(["", unit, "x of it"]);
+    for (who, spread) in &group {
+        let ratio = if TWO_THREADS.contains(&row) {
+            ours.map(|ours| ours.median / spread.median)
+        } else {
+            let by_round = samples.ratio(&format!("{row}{BAR}{OURS}"), &format!("{row}{BAR}{who}"));
+            by_round.map(|ratio| ratio.median)
+        };
+        table.row([who.clone(), spread.shown(), ratio.map_or(String::new(), number)]);
+    }
+    let entries: Vec<(String, f64)> =
+        group.iter().map(|(who, spread)| (who.clone(), spread.median)).collect();
+    for (who, median) in entries.iter().filter(|(who, _)| SHORT.contains(&who.as_str())) {
+        bench.report.headline_of(SHORT_TITLE, called, who, number(*median));
+    }
+    let better = if unit == "M/s" { Better::Higher } else { Better::Lower };
+    bench.report.principal(called, better, entries);
+    bench.report.table(&format!("{called} (and {OURS} as a multiple of each)"), &table);
+    group
 }
 
 /// A stack or a queue of some crate.
@@ -332,6 +361,7 @@ fn contestants(kind: &str) -> Vec<(&'static str, Turns)> {
         "queue" => all! {
             "barrierd, handle" => ByHandle<Queue<u64>, Plain>;
             "barrierd" => Shared<Queue<u64>>;
+            AGAIN => Shared<Queue<u64>>;
             "barrierd, robust" => ByHandle<Queue<u64, Robust>, Robust>;
             "barrierd, hazards" => ByHandle<Queue<u64, Hazards>, Hazards>;
             "crossbeam-queue" => Shared<crossbeam_queue::SegQueue<u64>>;
@@ -343,6 +373,7 @@ fn contestants(kind: &str) -> Vec<(&'static str, Turns)> {
         "stack" => all! {
             "barrierd, handle" => ByHandle<Stack<u64>, Plain>;
             "barrierd" => Shared<Stack<u64>>;
+            AGAIN => Shared<Stack<u64>>;
             "barrierd, robust" => ByHandle<Stack<u64, Robust>, Robust>;
             "barrierd, hazards" => ByHandle<Stack<u64, Hazards>, Hazards>;
             "sdd" => Shared<sdd::Stack<u64>>;

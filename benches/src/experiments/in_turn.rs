@@ -92,7 +92,7 @@ fn run(bench: &mut Bench) {
         better: Some(Better::Lower),
     };
     let says = "objects in flight by number of threads that retire in turn";
-    bench.report.picture("in_turn", &lines.svg(), says);
+    bench.report.picture("in_turn", lines, says);
     let raw: Vec<(String, Samples)> =
         all.into_iter().map(|(name, own)| (name.to_owned(), own)).collect();
     bench.report.raw("in_turn", "ns, or objects", &raw);

@@ -97,11 +97,7 @@ fn run(bench: &mut Bench) {
         bench.report.table(&format!("Retired to freed, {called}"), &table);
         bars.groups.push((called.into(), group));
     }
-    bench.report.picture(
-        "latency",
-        &bars.svg(),
-        "microseconds from retirement to destructor, by scheme",
-    );
+    bench.report.picture("latency", bars, "microseconds from retirement to destructor, by scheme");
     let raw: Vec<(String, Samples)> =
         all.into_iter().map(|(name, own)| (name.into(), own)).collect();
     bench.report.raw("latency", "us, or objects", &raw);

@@ -5,6 +5,7 @@ mod contestants;
 use super::Experiment;
 use crate::Bench;
 use crate::cpus;
+use crate::distance::{self, PING_PONG};
 use crate::job::{self, Allocator};
 use crate::objects;
 use crate::options::Options;
@@ -26,7 +27,8 @@ Maps of 64-bit keys and values, each called as its documentation says: `pin` ope
 thread's place, `handle` by a handle. All hash by ahash with the same seeds, except crossbeam-skiplist, which orders keys and \
 does not hash. 1 Ki entries fit into the first caches, 1 Mi do not. *Found* and *absent* are reads alone; of *90/10* and *50/50* \
 so many of 100 operations are reads of random keys, half of which are there, and the rest are insertions and removals in equal \
-parts. All figures are nanoseconds of an operation on one thread, while so many run. *Grow* is the time of an insertion, from an \
+parts. All figures are nanoseconds of an operation on one thread, while so many run. *Apart*, where a row says it, is how long a cache line takes from one CPU \
+to the other and back, in each round; rounds at two distances are two rows. *Grow* is the time of an insertion, from an \
 empty map of no capacity to 1 Mi entries, and *the longest 64 insertions* are the slowest of each 64 meanwhile. \
 *Bytes* is what the process grew by, for each of 1 Mi entries that were inserted one by one, 16 bytes of which are the entry.",
     run,
@@ -105,7 +107,14 @@ fn run(bench: &mut Bench) {
         better: Some(Better::Lower),
         ..Bars::default()
     };
-    for (row, unit, samples) in &rows {
+    let apart = rows.iter().flat_map(|(row, unit, samples)| {
+        let all = distance::apart(samples).into_iter();
+        all.map(move |one| {
+            let apart = if one.called.is_empty() { "" } else { ", " };
+            (row, format!("{row}{apart}{}", one.called), unit, one.samples)
+        })
+    });
+    for (base, row, unit, samples) in apart {
         let mut table = Table::new(["", *unit, "x of papaya's"]);
         let mut group = Vec::new();
         for who in &samples.names {
@@ -117,7 +126,7 @@ fn run(bench: &mut Bench) {
         }
         let entries: Vec<(String, f64)> =
             group.iter().map(|(who, spread)| (who.clone(), spread.median)).collect();
-        if SHORT_ROWS.contains(&row.as_str()) {
+        if SHORT_ROWS.contains(&base.as_str()) {
             for (who, median) in entries.iter().filter(|(who, _)| SHORT.contains(&who.as_str())) {
                 bench.report.headline_of(
                     SHORT_TITLE,
@@ -133,7 +142,7 @@ fn run(bench: &mut Bench) {
             bars.groups.push((row.clone(), group));
         }
     }
-    bench.report.picture("maps", &bars.svg(), "nanoseconds of a map's operation, by library");
+    bench.report.picture("maps", bars, "nanoseconds of a map's operation, by library");
     let raw: Vec<(String, Samples)> =
         rows.into_iter().map(|(row, _, samples)| (row, samples)).collect();
     bench.report.raw("maps", "ns, us or bytes", &raw);
@@ -261,6 +270,9 @@ fn mixes(threads: usize, (name, size): (&str, u64), options: &Options) -> Sample
                 })
             })
             .collect();
+        if threads > 1 {
+            contestants.push(Contestant::new(format!("{row}{BAR}{PING_PONG}"), cpus::ping_pong));
+        }
         samples.append(&turns::take(options.effort.rounds(), &mut contestants));
     }
     samples
@@ -270,6 +282,12 @@ fn grow(threads: usize, options: &Options) -> Samples {
     let all = each();
     let mut samples = Samples::default();
     for _ in 0..options.effort.pick(1, 3, 10) {
+        if threads > 1 {
+            let (threads, distance) = (counted(threads), cpus::ping_pong());
+            for row in [GROW, LONGEST] {
+                samples.push(&format!("{row}, {threads}{BAR}{PING_PONG}"), distance);
+            }
+        }
         for (who, turns) in &all {
             let (each, longest) = (turns.grown)(threads);
             let threads = counted(threads);

@@ -123,11 +123,7 @@ fn curve(bench: &mut Bench, all: &[(&str, Samples)]) {
         series,
         better: Some(Better::Lower),
     };
-    bench.report.picture(
-        "stalled",
-        &lines.svg(),
-        "objects that wait over the time of a stall, by scheme",
-    );
+    bench.report.picture("stalled", lines, "objects that wait over the time of a stall, by scheme");
 }
 
 fn stall(effort: Effort) -> Duration {

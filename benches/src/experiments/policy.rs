@@ -71,7 +71,8 @@ fn run(bench: &mut Bench) {
                 .filter_map(|budget| Some((*budget as f64, samples.of(&bought(*budget))?.median)));
             series.push((
                 format!(
-                    "{threads} thread(s), {}",
+                    "{threads} thread{}, {}",
+                    if threads == 1 { "" } else { "s" },
                     if allocator == Allocator::System { "system" } else { "mimalloc" }
                 ),
                 points.collect(),
@@ -88,7 +89,7 @@ fn run(bench: &mut Bench) {
         series,
         better: Some(Better::Lower),
     };
-    bench.report.picture("policy", &lines.svg(), "nanoseconds a retirement by how many may wait");
+    bench.report.picture("policy", lines, "nanoseconds a retirement by how many may wait");
     bench.report.raw("policy", "ns or objects", &raw);
 }
 

@@ -5,10 +5,12 @@ mod stores;
 use super::Experiment;
 use crate::Bench;
 use crate::cpus;
+use crate::distance::PING_PONG;
 use crate::job::{self, Allocator};
 use crate::options::Options;
 use crate::picture::Bars;
 use crate::report::{Better, Table};
+use crate::schemes::AGAIN;
 use crate::stats::{number, per_mille};
 use crate::turns::Samples;
 use barrierd_shared::{Options as Size, Region, SharedCell, SharedMap};
@@ -62,6 +64,9 @@ fn run(bench: &mut Bench) {
             Ok(samples) => samples,
             Err(error) => return bench.report.miss(error),
         };
+    if let Some(spread) = samples.of(PING_PONG) {
+        bench.report.say(&format!("A line's way there and back took {} ns.", spread.shown()));
+    }
     let mut bars = Bars {
         title: "A get from a map that another process writes, ns".into(),
         log: true,
@@ -79,7 +84,9 @@ fn run(bench: &mut Bench) {
             let peer = samples.ratio(name, &format!("{row}{BAR}{PEER}"));
             let ratio = peer.map_or(String::new(), |ratio| number(ratio.median));
             table.row([who.to_owned(), spread.shown(), ratio]);
-            bench.report.headline_of(SHORT, &full, who, number(spread.median));
+            if !who.starts_with('(') {
+                bench.report.headline_of(SHORT, &full, who, number(spread.median));
+            }
             group.push((who.to_owned(), spread));
         }
         let entries: Vec<(String, f64)> =
@@ -92,7 +99,7 @@ fn run(bench: &mut Bench) {
             bars.groups.push((row.into(), group));
         }
     }
-    bench.report.picture("processes", &bars.svg(), "nanoseconds of a get, by library");
+    bench.report.picture("processes", bars, "nanoseconds of a get, by library");
     bench.report.raw("processes", "ns, or ms", &[("one reader, one writer".into(), samples)]);
 }
 
@@ -284,7 +291,9 @@ fn job(_: &str, options: &Options) -> Result<Samples, String> {
     cell(&mut samples)?;
     for _ in 0..options.effort.pick(1, 3, 10) {
         let rounds = options.effort.pick(1, 5, 10);
+        samples.push(PING_PONG, cpus::ping_pong());
         figures::<Shared>(rounds, OWN, &mut samples);
+        figures::<Shared>(rounds, AGAIN, &mut samples);
         figures::<InProcess>(rounds, PEER, &mut samples);
         figures::<Lmdb>(rounds, "LMDB", &mut samples);
         figures::<Renewed>(rounds, "LMDB, renewed", &mut samples);

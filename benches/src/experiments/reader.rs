@@ -115,7 +115,7 @@ fn run(bench: &mut Bench) {
             }
         }
     }
-    bench.report.picture("reader", &bars.svg(), "nanoseconds of a reader's section, by scheme");
+    bench.report.picture("reader", bars, "nanoseconds of a reader's section, by scheme");
     bench.report.raw("reader", "ns", &[("one thread".into(), times)]);
 }
 

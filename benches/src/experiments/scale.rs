@@ -75,11 +75,7 @@ fn run(bench: &mut Bench) {
         series,
         better: Some(Better::Lower),
     };
-    bench.report.picture(
-        "scan",
-        &picture.svg(),
-        "nanoseconds of the daemon's scan by number of CPUs",
-    );
+    bench.report.picture("scan", picture, "nanoseconds of the daemon's scan by number of CPUs");
     raw.push(("the daemon's scan, ns".into(), samples));
 
     let (table, series, samples) = threads(bench);
@@ -95,7 +91,7 @@ fn run(bench: &mut Bench) {
     };
     bench.report.picture(
         "threads",
-        &picture.svg(),
+        picture,
         "nanoseconds of a retirement and a flush by number of threads",
     );
     raw.push(("the reclaimer by threads, ns".into(), samples));

@@ -3,6 +3,7 @@
 use super::Experiment;
 use crate::Bench;
 use crate::cpus::{self, StopOnDrop};
+use crate::distance::{self, Distance, PING_PONG};
 use crate::effort::Effort;
 use crate::job::{self, Allocator};
 use crate::options::Options;
@@ -74,16 +75,13 @@ const ON_MIMALLOC: [&str; 3] = ["stack", "queue", "map 64Ki 50/50"];
 /// Rows in which robust guards stand beside kovan.
 const BY_BIRTHS_TOO: [&str; 4] = ["stack", "queue", "map 64Ki 90/10", "map 64Ki 50/50"];
 
-/// Rows of the overview's picture.
-const COVER: [&str; 4] = ["stack", "queue", "map 1Ki 90/10", "map 64Ki 90/10"];
-
-/// Between the turns' samples: nanoseconds of a line's way there and back.
-const PING_PONG: &str = "(ping-pong ns)";
-
-/// CPUs whose ping-pong takes no longer than this are near: they share a core, or at least a cache.
-const NEAR_NS: f64 = 80.0;
-/// So many rounds of a distance make a column.
-const ENOUGH_ROUNDS: usize = 3;
+/// Rows of the overview's picture, and what they are called there.
+const COVER: [(&str, &str); 4] = [
+    ("stack", "a stack, push and pop"),
+    ("queue", "a queue, push and pop"),
+    ("map 1Ki 90/10", "a hash map of 1,024 keys, nine operations of ten are lookups"),
+    ("map 64Ki 90/10", "a hash map of 65,536 keys, nine operations of ten are lookups"),
+];
 
 /// Operations between two looks at the clock.
 const BATCH: u64 = 256;
@@ -112,14 +110,14 @@ fn run(bench: &mut Bench) {
             for threads in counts {
                 let task = format!("structures {threads} {row}");
                 match job::done(bench, allocator, &task, Duration::from_secs(180)) {
-                    Ok(samples) => columns.extend(by_distance(threads, &samples)),
+                    Ok(samples) => columns.extend(columns_of(threads, &samples)),
                     Err(error) => bench.report.miss(error),
                 }
             }
             table(bench, &format!("{row}{suffix}"), &columns);
             // Of two distances the one that most rounds were at stands for the project.
             let most = columns.iter().filter(|column| column.threads == cpus);
-            let most = most.max_by_key(|column| column.samples.rounds[0].len());
+            let most = most.max_by_key(|column| column.rounds);
             if let Some(column) = most.filter(|_| allocator == Allocator::System) {
                 picture(bench, &mut bars, row, column);
             }
@@ -129,11 +127,14 @@ fn run(bench: &mut Bench) {
         }
     }
     let says = "throughput of data structures beside crossbeam-epoch, by scheme";
-    bench.report.picture("structures", &bars.svg(), says);
+    bench.report.picture("structures", bars.clone(), says);
     // The README's: without the cells, whose ratios would make the others short.
-    bars.groups.retain(|(row, _)| COVER.contains(&row.as_str()));
-    bench.report.picture("overview", &bars.svg(), says);
-    bench.report.cover("overview", says);
+    bars.groups.retain_mut(|(row, _)| {
+        let cover = COVER.iter().find(|(own, _)| own == row);
+        cover.map(|(_, called)| *row = (*called).into()).is_some()
+    });
+    bench.report.picture("overview", bars, says);
+    bench.report.cover("overview");
     bench.report.raw("structures", "million operations a second", &raw);
 }
 
@@ -141,34 +142,30 @@ fn run(bench: &mut Bench) {
 struct Column {
     threads: usize,
     called: String,
+    rounds: usize,
     samples: Samples,
 }
 
-/// Returns the samples by the distance of the CPUs in each round, where two distances occur.
-fn by_distance(threads: usize, samples: &Samples) -> Vec<Column> {
+/// A column for each distance of the CPUs that occurred.
+fn columns_of(threads: usize, samples: &Samples) -> Vec<Column> {
     let called = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
-    let column = |samples: &Samples| {
-        let distance = samples.of(PING_PONG);
-        let apart = distance.map(|it| format!("{called}, {} ns apart", number(it.median)));
+    let column = |one: Distance| {
+        let apart = if one.called.is_empty() { "" } else { ", " };
         Column {
             threads,
-            called: apart.unwrap_or_else(|| called.clone()),
-            samples: samples.clone(),
+            called: format!("{called}{apart}{}", one.called),
+            rounds: one.rounds,
+            samples: one.samples,
         }
     };
-    match samples.split(PING_PONG, NEAR_NS) {
-        Some(both) if both.iter().all(|one| one.rounds[0].len() >= ENOUGH_ROUNDS) => {
-            both.iter().map(column).collect()
-        }
-        _ => vec![column(samples)],
-    }
+    distance::apart(samples).into_iter().map(column).collect()
 }
 
 fn table(bench: &mut Bench, title: &str, columns: &[Column]) {
     let Some(Column { samples: first, .. }) = columns.first() else { return };
     let head = columns.iter().map(|column| column.called.clone());
     let mut table = Table::new(std::iter::once(String::new()).chain(head));
-    for name in first.names.iter().filter(|name| *name != PING_PONG) {
+    for name in &first.names {
         let cells = columns.iter().map(|Column { samples, .. }| {
             let (Some(own), Some(ratio)) = (samples.of(name), samples.ratio(name, PEER)) else {
                 return String::new();
@@ -181,7 +178,7 @@ fn table(bench: &mut Bench, title: &str, columns: &[Column]) {
         });
         table.row(std::iter::once(name.clone()).chain(cells));
     }
-    for Column { threads, called, samples } in columns {
+    for Column { threads, called, samples, .. } in columns {
         let entries: Vec<(String, f64)> = samples
             .names
             .iter()

@@ -75,7 +75,7 @@ fn run(bench: &mut Bench) {
         series,
         better: Some(Better::Lower),
     };
-    bench.report.picture("walks", &lines.svg(), "nanoseconds a node by a list's length, by scheme");
+    bench.report.picture("walks", lines, "nanoseconds a node by a list's length, by scheme");
     let raw: Vec<(String, Samples)> =
         columns.into_iter().map(|(nodes, own)| (format!("{nodes} nodes"), own)).collect();
     bench.report.raw("walks", "ns a node", &raw);

@@ -1,6 +1,7 @@
 //! The maps, each by what its documentation says.
 
 use super::Turns;
+use crate::schemes::AGAIN;
 use ahash::RandomState;
 use barrierd_reclaim::Reclaimer;
 use barrierd_structures::Map;
@@ -26,6 +27,7 @@ pub(super) trait Contender: Sync + Sized {
 pub(super) fn each() -> Vec<(&'static str, Turns)> {
     vec![
         ("barrierd, handle", Turns::of::<ByHandle>()),
+        (AGAIN, Turns::of::<ByHandle>()),
         ("barrierd, pin", Turns::of::<Ours>()),
         ("papaya", Turns::of::<Papaya>()),
         ("scc", Turns::of::<Scc>()),
