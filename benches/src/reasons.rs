@@ -117,7 +117,19 @@ const CAUSES: &[Cause] = &[
               A plain section holds back all that is retired while its thread is away, for milliseconds at full speed. \
               haphazard holds one object a pointer, for a fence at each (2.7 ns instead of 0.8, and 0.4 of the \
               retirements in the same time); seize and kovan retire a tenth to a quarter as many in the same time, so \
-              less waits. Robust guards hold what is older than their last load, and wait for evidence in bags.",
+              less waits. Robust guards and hazards hold single objects, but a barrier is bought for what it costs, at 4 ns an \
+              object of one thread: 3,000 objects at 12 us, so two threads that run have 6,000 in flight, and each thread \
+              that is preempted keeps what was in its queue ([journal](journal.md#reclaim-hazards-and-robust-guards)).",
+    },
+    Cause {
+        called: "bags that are filled up",
+        rows: &["large objects beside sections of a ms: most waiting, MiB"],
+        first: &[],
+        why: "50 objects are retired in a section, which holds them back. Once sixteen small bags wait the open one is \
+              filled up, and what is in it as the section ends has no stamp yet: it waits for the next one's end. So 69 \
+              wait in each section, by count, 53 without that rule, and 100 once, behind the first bag, which takes 64 \
+              ([journal](journal.md#benchmarks-and-counts-of-instructions)). seize's batches are of 32. The limit does not \
+              count open bags.",
     },
     Cause {
         called: "bags of 64",
@@ -329,11 +341,21 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         called: "a flush that frees buys a barrier",
-        rows: &["a cache of moka, *"],
+        rows: &["a cache of moka, *: drop, us", "a cache of moka, *: two flushes, us"],
         first: &["crossbeam-epoch"],
         why: "moka flushes 128 times when it is dropped. The drop-in's flush makes a barrier pass where an idle or a \
               stale reader is in the way, and frees then; the original's moves the epoch on if it can, and leaves what \
-              is deferred to whoever pins next. Less time, and in some runs all values are still there.",
+              is deferred to whoever pins next.",
+    },
+    Cause {
+        called: "a busy thread preempted in a section",
+        rows: &["a cache of moka, *"],
+        first: &["crossbeam-epoch"],
+        why: "No flush frees past an open section. Where the busy thread is preempted in one, all values of each cache \
+              that is dropped in that time slice stay, a dozen caches in a row, on either collector: how many slices \
+              that are in a run of 100 caches is chance. It is likelier here in the first milliseconds, in which the \
+              busy thread buys barriers under moka's guard, until the idle one is known to sleep \
+              ([journal](journal.md#crossbeam-epochs-interface)).",
     },
     // Barriers.
     Cause {
