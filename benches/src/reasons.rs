@@ -123,7 +123,20 @@ const CAUSES: &[Cause] = &[
               object back ([journal](journal.md#reclaim-purchases-and-how-soon-things-are-freed)). haphazard holds \
               back one object for each pointer, and pays a fence for each (2.7 ns instead of 0.8, and 0.4 of the \
               retirements in the same time); seize and kovan retire a tenth to a quarter as many objects in that time, \
-              so fewer wait. Robust guards here hold back only what is older than their last load.",
+              so fewer wait. Robust guards and hazard pointers here hold back single objects, but a barrier is bought \
+              only once its price is worth it, at 4 ns for each object of one thread: for 3,000 objects at 12 us, so \
+              that two threads have 6,000 in flight, and each thread that is preempted keeps what was in its queue \
+              ([journal](journal.md#reclaim-hazards-and-robust-guards)).",
+    },
+    Cause {
+        called: "what a section's end leaves in a thread's open bag waits for the next one's",
+        rows: &["large objects beside sections of a ms: most waiting, MiB"],
+        first: &[],
+        why: "50 objects are retired in a section, which holds them back. Once sixteen small bags wait, the open one is \
+              filled up, and what is in it as the section ends has no stamp yet: it waits for the end of the next \
+              section. So 69 wait in each section, by count, and 53 without that rule \
+              ([journal](journal.md#benchmarks-and-counts-of-instructions)). seize's batches are of 32. The limit does \
+              not count open bags.",
     },
     Cause {
         called: "fewer objects wait in its batches",
@@ -334,11 +347,21 @@ const CAUSES: &[Cause] = &[
     },
     Cause {
         called: "its flush does not wait until things are freed",
-        rows: &["a cache of moka, *"],
+        rows: &["a cache of moka, *: drop, us", "a cache of moka, *: two flushes, us"],
         first: &["crossbeam-epoch"],
         why: "moka flushes 128 times when it is dropped. The drop-in's flush makes a barrier pass where an idle or a \
               stale reader is in the way, and frees then. The original's moves the epoch on if it can, and leaves the \
-              rest to whoever pins next: it takes less time, and in some runs all values are still there.",
+              rest to whoever pins next.",
+    },
+    Cause {
+        called: "a busy thread was more often preempted in a section here, by chance",
+        rows: &["a cache of moka, *"],
+        first: &["crossbeam-epoch"],
+        why: "No flush frees past an open section. Where the busy thread is preempted in one, all values of each cache \
+              that is dropped in that time slice stay, a dozen caches in a row, on either collector: how many such \
+              slices a run of 100 caches has is chance. It is likelier here in the first milliseconds, in which the \
+              busy thread buys barriers under moka's guard, until the idle one is known to sleep \
+              ([journal](journal.md#crossbeam-epochs-interface)).",
     },
     // Barriers.
     Cause {

@@ -82,7 +82,7 @@ impl<T> DerefMut for Born<T> {
 /// idle, what other threads retire waits for the daemon, or for bought barriers.
 ///
 /// Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation" (PPoPP 2018): 2GE-IBR,
-/// over the barrier's era and without its fences.
+/// without its fences.
 ///
 /// ```
 /// use barrierd_reclaim::Reclaimer;

@@ -264,7 +264,7 @@ mod tests {
     use super::*;
     use crate::meter::Meter;
     use crate::protocol::holders::{HazardSlot, Interval};
-    use crate::protocol::{GRAIN, Reader, Words, scan};
+    use crate::protocol::{GRAIN, Words};
     use proptest::prelude::*;
 
     unsafe fn nothing(_: *mut ()) {}
@@ -341,7 +341,7 @@ mod tests {
         }
 
         fn advance(&self, era: u64) {
-            scan(&self.words, || era, core::iter::empty::<&Reader>);
+            self.words.next_era(era);
         }
 
         /// Opens an interval as if that were the time.

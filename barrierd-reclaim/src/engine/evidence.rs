@@ -191,6 +191,8 @@ impl Engine {
         if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
             return None;
         }
+        // Whatever holds evidence back, what a stalled robust guard keeps was born before the next scan of any thread.
+        self.words.next_era(own);
         let mut memory = None;
         let watermark = || {
             if self.readers_fence {
@@ -210,8 +212,8 @@ impl Engine {
             let collected = if self.put_to_sleep(passed) { self.collect(own) } else { collected };
             let stamp = self.mark_idle_readers(own, collected);
             let watermark = collected.max(passed);
-            // The era is evidence, too, which others may have learned meanwhile.
-            let known = watermark.max(self.words.era());
+            // Others may have learned a later one meanwhile.
+            let known = watermark.max(self.words.watermark());
             let Some(bought) = self.buy(known, stamp, asked, uncovered) else {
                 return watermark;
             };
@@ -334,8 +336,7 @@ impl Engine {
     /// Returns how many of the items that `watermark` does not cover a barrier would set free: those that no section
     /// which is open now holds back, the caller's own included. A later barrier covers the others as well. A hint.
     ///
-    /// Where an interval is open it is all of them, since with each barrier the era goes on, and that limits what a
-    /// stalled robust guard keeps.
+    /// Where an interval is open it is all of them: it holds back only what is older than its last load.
     fn would_go(&self, watermark: u64, uncovered: &dyn Fn(u64) -> Uncovered) -> usize {
         let all = uncovered(watermark).items;
         // Relaxed: what is bought is a matter of price.
@@ -408,6 +409,25 @@ mod tests {
         assert!(unwinds.is_err());
         assert!(domain.adopt(round(2 << 60)).is_none(), "no news");
         assert!(domain.adopt(round(3 << 60)).is_some(), "adopted as before");
+        domain.close();
+    }
+
+    /// Whatever holds evidence back, what is born after a scan is younger than what an open interval holds.
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
+    #[test]
+    fn eras_move_without_evidence() {
+        let barriers = Barriers::choose(Source::Membarrier, None).expect("this kernel has it");
+        let domain = Domain::new(barriers, &Settings { background: false, ..Settings::default() });
+        let [own, stale, robust] = [(); 3].map(|()| domain.acquire());
+        // From here on it shows nothing later.
+        domain.pin(stale);
+        stale.reader().unpin();
+        robust.interval().open(domain.words(), false);
+        let (_, end) = robust.interval().ends().expect("open");
+        let stamp = domain.fence_and_stamp(own);
+        domain.scan(stamp, Asked::Nothing, &|_| Uncovered::default()).expect("not poisoned");
+        assert!(holders::birth(domain.words(), now_ns) > end);
+        robust.interval().close();
         domain.close();
     }
 

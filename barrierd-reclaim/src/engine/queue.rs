@@ -74,6 +74,7 @@ impl Engine {
         if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
             return;
         }
+        self.words.next_era(own);
         protocol::glance(
             &self.words,
             own,

@@ -287,7 +287,7 @@ impl Membarrier {
         BOUGHT.registered.load(Relaxed)
     }
 
-    /// Returns whether some thread is buying at this moment (not one that has been kept from running for long), or is
+    /// Returns whether some thread is buying at this moment (not one that is kept from running meanwhile), or is
     /// registering the process.
     pub(crate) fn is_under_way(self, now_ns: u64) -> bool {
         BOUGHT.registers.load(Relaxed) || is_buying(now_ns)
@@ -329,7 +329,18 @@ impl Membarrier {
 /// See [`Membarrier::is_under_way`].
 fn is_buying(now_ns: u64) -> bool {
     let started_ns = BOUGHT.started_ns.load(Relaxed);
-    started_ns != 0 && now_ns.saturating_sub(started_ns) < MOST_SPACING_NS
+    started_ns != 0
+        && now_ns.saturating_sub(started_ns) < most_buying_ns(BOUGHT.price_ns.load(Relaxed))
+}
+
+/// Returns how long a purchase may take before others buy as well. A buyer may be preempted within the call, and
+/// somebody must buy for those that run meanwhile: in a time slice they retire a hundred thousand objects.
+fn most_buying_ns(price_ns: u64) -> u64 {
+    match price_ns {
+        // The first one.
+        0 => MOST_SPACING_NS,
+        price_ns => price_ns.saturating_mul(4).min(MOST_SPACING_NS),
+    }
 }
 
 fn has_just_failed(now_ns: u64) -> bool {
@@ -408,6 +419,16 @@ mod tests {
     fn one_preemption_is_no_price() {
         assert_eq!((believed(0, 900), believed(900, 400)), (900, 400));
         assert_eq!(believed(400, 8_000_000), 800);
+    }
+
+    #[test]
+    fn who_is_preempted_in_a_purchase_keeps_nobody_from_buying() {
+        assert_eq!(
+            (most_buying_ns(0), most_buying_ns(u64::MAX)),
+            (MOST_SPACING_NS, MOST_SPACING_NS)
+        );
+        // Far less than a time slice.
+        assert_eq!(most_buying_ns(12_000), 48_000);
     }
 
     #[test]

@@ -130,6 +130,9 @@ impl Domain {
 
     /// `Engine::scan`.
     fn scan(&self, Model { fenced, story, .. }: Model) {
+        if story == Story::Interval {
+            self.world.words.next_era(self.world.now());
+        }
         let watermark = if story == Story::Shown {
             let own = self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns;
             collect(own, once(&self.reader))
@@ -188,8 +191,8 @@ impl Domain {
     fn write(&self, story: Story) {
         let words = &self.world.words;
         if story == Story::Interval {
-            // Another thread's scan, by other evidence: the era moves.
-            scan(words, || (START - 1) * GRAIN, core::iter::empty::<&Reader>);
+            // Another thread's scan, which has no evidence: the era moves.
+            words.next_era((START - 1) * GRAIN);
             self.born.store(birth(words, || self.world.now()), Relaxed);
             self.world.linked.store(true, Release);
         }

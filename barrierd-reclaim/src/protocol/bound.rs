@@ -105,7 +105,7 @@ pub(crate) fn glance<'r, I, G, R>(
         // A watermark as well: each reader has seen that stamp, and shown it, or took it. In this order, and Release
         // inside, as in `scan`.
         raise_to(&words.0.safe_ns, above(least));
-        raise_to(&words.0.era, above(least));
+        raise_to(&words.0.watermark, above(least));
         return;
     }
 }
@@ -138,7 +138,7 @@ mod tests {
                 readers[group].iter()
             };
             glance(&words, own * GRAIN, groups, of_group);
-            assert!(words.era() >= words.safe().ns);
+            assert!(words.watermark() >= words.safe().ns);
             (walked.into_inner(), words.safe().ns / GRAIN)
         };
         for (group, pair) in readers.iter().enumerate() {

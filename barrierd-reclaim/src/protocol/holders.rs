@@ -88,7 +88,7 @@ const GUARDS: u64 = GRAIN - 1;
 
 /// An interval: its owner may use what was born in or before the era of its end and retired after the
 /// stamp of its beginning (Wen, Izraelevitz, Cai, Beadle, Scott, "Interval-based memory reclamation", PPoPP
-/// 2018: 2GE-IBR; here over the barrier's era and the domain's stamps).
+/// 2018: 2GE-IBR; here with the domain's stamps in place of fences).
 #[derive(Debug)]
 pub(crate) struct Interval {
     /// The latest stamp that its owner had seen when it last began, and the number of guards that hold it
@@ -132,7 +132,7 @@ impl Interval {
     /// the stamp of its beginning, for [`Reader::show_idle`](crate::protocol::Reader::show_idle).
     #[inline]
     pub(crate) fn open(&self, words: &Words, fenced: bool) -> u64 {
-        let era = words.era_relaxed();
+        let era = words.era();
         // Acquire inside, as in `Reader::open`: what was unlinked before this stamp can't be found.
         let seen = words.seen();
         step();
@@ -172,7 +172,7 @@ impl Interval {
     pub(crate) fn try_protect<P>(&self, words: &Words, load: impl FnOnce() -> P) -> Option<P> {
         let up = self.up.load(Ordering::Relaxed);
         let found = load();
-        (words.era_relaxed() == up).then_some(found)
+        (words.era() == up).then_some(found)
     }
 
     /// Loads a pointer whose object it holds from then on. Owner only; it is open.
@@ -185,7 +185,7 @@ impl Interval {
         let mut up = self.up.load(Ordering::Relaxed);
         loop {
             let found = load();
-            let era = words.era_relaxed();
+            let era = words.era();
             if era == up {
                 return found;
             }
@@ -248,7 +248,7 @@ impl Interval {
 /// harmless to an object that it can find.
 #[inline]
 pub(crate) fn birth(words: &Words, _clock: impl FnOnce() -> u64) -> u64 {
-    if broken(Mutant::BirthFromNow) { _clock() } else { words.era_relaxed() }
+    if broken(Mutant::BirthFromNow) { _clock() } else { words.era() }
 }
 
 /// Returns what is reclaimable: `safe`, then a scan of the holders, in this order.
@@ -378,7 +378,7 @@ mod tests {
     use core::iter::{empty, once};
 
     fn advance(words: &Words, era: u64) {
-        scan(words, || era * GRAIN, empty::<&Reader>);
+        words.next_era(era * GRAIN);
     }
 
     fn stamp(words: &Words, at: u64) {

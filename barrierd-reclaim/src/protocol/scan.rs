@@ -14,7 +14,7 @@ pub(crate) struct Scan {
     pub(crate) oldest: Option<u64>,
     /// What was stamped before this is reclaimable, nanoseconds.
     pub(crate) safe: u64,
-    /// The watermark was later than the era.
+    /// The watermark was later than any that was known.
     pub(crate) advanced: bool,
 }
 
@@ -66,11 +66,11 @@ where
     };
 
     let early = broken(Mutant::ScanBeforeWatermark).then(|| oldest_pin(readers()));
-    // An era is a watermark too, learned by an earlier scan, whose Release this Acquire pairs with. So a
-    // scan without new evidence is sound, and helps where a pin held the last one back.
-    let era = words.0.era.load(Ordering::Acquire);
+    // What an earlier scan learned counts as well: so a scan without new evidence is sound, and helps where a pin held
+    // the last one back.
+    let known = words.watermark();
     let news = watermark();
-    let watermark = news.max(era);
+    let watermark = news.max(known);
     let oldest = early.unwrap_or_else(|| oldest_pin(readers()));
     let oldest = if broken(Mutant::NoScan) { None } else { oldest };
     let safe = oldest.map_or(watermark, |oldest| above(oldest).min(watermark));
@@ -78,7 +78,7 @@ where
     // Release inside: hands the unpins that this scan acquired on to the threads that free. A maximum, since a pin
     // may let less through now than another scan did before.
     raise_to(&words.0.safe_ns, safe);
-    // Release inside: a reader that loads this era runs after the barrier that it stands for.
-    raise_to(&words.0.era, news);
-    Scan { watermark, oldest, safe, advanced: news > era }
+    // Release inside: a thread that loads this watermark runs after the barrier that it stands for.
+    raise_to(&words.0.watermark, news);
+    Scan { watermark, oldest, safe, advanced: news > known }
 }

@@ -31,9 +31,9 @@ fn a_pin_holds_back_what_came_after_it() {
     reader.unpin();
     let free = look(&words, 300, &reader);
     assert_eq!((free.safe, free.advanced), (300 * GRAIN, false));
-    // Older evidence than the era takes nothing back.
+    // Older evidence takes nothing back.
     assert_eq!(look(&words, 250, &reader).safe, 300 * GRAIN);
-    assert_eq!(words.era(), 300 * GRAIN);
+    assert_eq!(words.watermark(), 300 * GRAIN);
 }
 
 /// In turn and all at once: one in so many is told to scan, however far the count has run past.

@@ -30,7 +30,9 @@ const _: () = assert!(size_of::<Shared>() <= 64);
 pub(super) struct Shared {
     /// The latest stamp, nanoseconds; readers pin it.
     pub(super) latest: AtomicU64,
-    /// A barrier watermark, nanoseconds; births and the ends of intervals are taken from it.
+    /// The latest watermark that a scan has learned, nanoseconds.
+    pub(super) watermark: AtomicU64,
+    /// A stamp that a scan began with: births and the ends of intervals are taken from it, and nothing else.
     pub(super) era: AtomicU64,
     /// Items stamped before this are reclaimable.
     pub(super) safe_ns: AtomicU64,
@@ -65,6 +67,7 @@ impl Words {
     pub(crate) fn new() -> Words {
         Words(CachePadded::new(Shared {
             latest: AtomicU64::new(0),
+            watermark: AtomicU64::new(0),
             era: AtomicU64::new(FIRST_ERA),
             safe_ns: AtomicU64::new(0),
             safe_vtime: AtomicU64::new(0),
@@ -120,18 +123,24 @@ impl Words {
         self.0.latest.load(order)
     }
 
-    /// Returns the current era.
+    /// Returns the latest watermark that a scan has learned.
     #[inline]
-    pub(crate) fn era(&self) -> u64 {
-        // Acquire: pairs with the scan's Release store, so that a stamp taken after this load is
-        // compared with an era that was published before it.
-        self.0.era.load(Ordering::Acquire)
+    pub(crate) fn watermark(&self) -> u64 {
+        // Acquire: pairs with the Release in `scan` and `glance`. What proved it happens before what the caller does.
+        self.0.watermark.load(Ordering::Acquire)
     }
 
-    /// Returns the current era, or an earlier one that this thread has not seen pass: for births.
+    /// Returns the current era, or an earlier one that this thread has not seen pass.
     #[inline]
-    pub(crate) fn era_relaxed(&self) -> u64 {
+    pub(crate) fn era(&self) -> u64 {
+        // Relaxed: births and ends are compared with values of this word alone, whose order is all that counts.
         self.0.era.load(Ordering::Relaxed)
+    }
+
+    /// Begins another era, with a stamp of the calling thread: what is born from here on is younger than what an interval
+    /// has that loads nothing more. An era proves nothing, so no barrier is waited for.
+    pub(crate) fn next_era(&self, own: u64) {
+        raise_to(&self.0.era, own);
     }
 
     /// Returns how far items are reclaimable now.

@@ -7,10 +7,10 @@ const HAZARD: Addr = SPARE;
 const LO: Addr = SPARE + 1;
 const UP: Addr = SPARE + 2;
 
-/// A scan by a bought barrier, on CPU 3.
+/// A scan by a bought barrier, on CPU 3: it begins an era first, `Words::next_era`.
 fn scanner(scans: usize) -> Thread {
-    let scan = [program![Op::Clock(W), Op::Interrupt(0), Op::Interrupt(1)], look(&SLOT), publish()]
-        .concat();
+    let bought = program![Op::Clock(W), Op::Max(ERA, W), Op::Interrupt(0), Op::Interrupt(1)];
+    let scan = [bought, look(&SLOT), publish()].concat();
     thread("scanner", 3, vec![scan; scans])
 }
 
@@ -80,7 +80,8 @@ enum Robust {
     BeginningIgnored,
 }
 
-/// A node is born, published and retired while a reader's interval is open, and others take stamps meanwhile.
+/// A node is born, published and retired while a reader's interval is open. Another thread takes a stamp meanwhile, and
+/// begins an era with it, without any evidence.
 fn robust(mutant: Robust, scans: usize) -> World {
     const E: Reg = 0;
     const P: Reg = 1;
@@ -142,7 +143,7 @@ fn robust(mutant: Robust, scans: usize) -> World {
     let threads = vec![
         thread("reader", 0, [reader]),
         thread("writer", 2, [born, unlink_and_stamp(), safe, held]),
-        thread("other stamps", 1, [fence_and_stamp(W)]),
+        thread("other stamps", 1, [[fence_and_stamp(W), program![Op::Max(ERA, W)]].concat()]),
         scanner(scans),
     ];
     World::of(threads, &BEGIN)

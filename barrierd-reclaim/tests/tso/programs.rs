@@ -121,7 +121,7 @@ pub(crate) fn least_pin(slot: Reg) -> Program {
 
 /// The end of `protocol::scan`.
 pub(crate) fn publish() -> Program {
-    program![Op::Max(SAFE, M), Op::Max(ERA, W)]
+    program![Op::Max(SAFE, M)]
 }
 
 /// What was stamped below `SAFE` is freed.

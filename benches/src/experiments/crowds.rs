@@ -19,10 +19,10 @@ pub(crate) const EXPERIMENT: Experiment = Experiment {
     title: "Prompt frees among many threads",
     about: "\
 2, 8 and 32 threads, on the CPUs that the first line names. Each reads its neighbour's object, replaces its own (64 bytes), and \
-then sleeps for 100 us, as threads of a server do between requests, or does so at full speed. From each retirement to its \
-destructor (at full speed: from one in 64; what is not freed at the end counts with the length of the run, 80 ms), and what waits, by a look each \
-millisecond. At full speed more threads than CPUs means \
-that somebody is always preempted, mostly in a section, and for milliseconds.",
+then sleeps for 100 us, as threads of a server do between requests, or does so at full speed. From a retirement to its \
+destructor: of all that are retired in the second of three thirds of a run, 80 ms each (at full speed: of one in 64), so that each of them has \
+80 ms at least in which it may be freed; what is not freed at the end counts with that time. And what waits, by a look each millisecond of the whole run. \
+At full speed more threads than CPUs means that somebody is always preempted, mostly in a section, and for milliseconds.",
     run,
     job: Some(objects::job::<Crowds>),
 };
@@ -87,9 +87,8 @@ impl Scenarios for Crowds {
             return false;
         };
         let time = Duration::from_millis(effort.pick(10, 80, 300));
-        let (waiting, retired) = crowd(scheme, threads, pace == "rest", time);
-        let noted = if pace == "rest" { retired } else { retired / NOTED };
-        let unfreed = usize::try_from(noted).map_or(0, |all| all.saturating_sub(objects::noted()));
+        let Crowd { waiting, retired, noted } = crowd(scheme, threads, pace == "rest", time);
+        let unfreed = noted.saturating_sub(objects::noted());
         let never = std::iter::repeat_n(time.as_secs_f64() * 1e6, unfreed);
         let times = sorted(latencies_us(0).chain(never));
         let mut push = |figure: &str, value| samples.push(&format!("{scenario} {figure}"), value);
@@ -103,22 +102,35 @@ impl Scenarios for Crowds {
     }
 }
 
-/// Returns what waited at each look, and how many were retired.
-fn crowd<S: Scheme>(scheme: &S, threads: usize, rests: bool, time: Duration) -> (Vec<f64>, u64) {
+/// What came of a run.
+struct Crowd {
+    /// What waited at each look.
+    waiting: Vec<f64>,
+    retired: u64,
+    /// The number of objects whose time is taken, freed or not.
+    noted: usize,
+}
+
+/// Runs them for three times `time`, and takes the times of what is retired in the second third: the first is for what a
+/// scheme does once, and in the third they may be freed.
+fn crowd<S: Scheme>(scheme: &S, threads: usize, rests: bool, time: Duration) -> Crowd {
     let (stop, mut waiting) = (AtomicBool::new(false), Vec::new());
+    let notes = AtomicBool::new(false);
     let cells: Vec<(Slot<S>, Line<AtomicU64>)> =
         (0..threads).map(|_| (Slot::new(scheme), Line::default())).collect();
     let sum = || cells.iter().map(|(_, retired)| retired.0.load(Relaxed)).sum::<u64>();
-    thread::scope(|scope| {
-        let _end = StopOnDrop(&stop);
-        for index in 0..threads {
-            let (stop, cells) = (&stop, &cells);
+    let noted = thread::scope(|scope| {
+        let end = StopOnDrop(&stop);
+        let thread = |index: usize| {
+            let (stop, notes, cells) = (&stop, &notes, &cells);
             scope.spawn(move || {
-                let mut local = scheme.local();
+                let (mut local, mut noted) = (scheme.local(), 0);
                 let ((own, retired), (next, _)) = (&cells[index], &cells[(index + 1) % threads]);
                 for n in 1.. {
                     next.read(&mut local);
-                    own.replace(&mut local, n, rests || n % NOTED == 0);
+                    let is_noted = (rests || n % NOTED == 0) && notes.load(Relaxed);
+                    own.replace(&mut local, n, is_noted);
+                    noted += usize::from(is_noted);
                     retired.0.store(n, Relaxed);
                     if rests {
                         thread::sleep(REST);
@@ -127,15 +139,22 @@ fn crowd<S: Scheme>(scheme: &S, threads: usize, rests: bool, time: Duration) -> 
                         break;
                     }
                 }
-            });
+                noted
+            })
+        };
+        let all: Vec<_> = (0..threads).map(thread).collect();
+        for now in [false, true, false] {
+            notes.store(now, Relaxed);
+            let begin = Instant::now();
+            while begin.elapsed() < time {
+                thread::sleep(LOOK);
+                // Frees first: so what is retired meanwhile can only add.
+                let freed = freed();
+                waiting.push(sum().saturating_sub(freed) as f64);
+            }
         }
-        let begin = Instant::now();
-        while begin.elapsed() < time {
-            thread::sleep(LOOK);
-            // Frees first: so what is retired meanwhile can only add.
-            let freed = freed();
-            waiting.push(sum().saturating_sub(freed) as f64);
-        }
+        drop(end);
+        all.into_iter().map(|one| one.join().expect("it runs to its end")).sum()
     });
-    (waiting, sum())
+    Crowd { waiting, retired: sum(), noted }
 }
