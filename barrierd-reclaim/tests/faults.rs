@@ -78,11 +78,14 @@ fn a16_a_background_thread_that_could_not_be_started_is_tried_again() {
     let before = getrlimit(Resource::As);
     let most = pages * 4096 + (1 << 20);
     setrlimit(Resource::As, Rlimit { current: Some(most), ..before }).unwrap();
+    // So that the calls themselves free nothing.
+    let sections = (first.pin(), second.pin());
     (0..10).for_each(|n| retire(&first, n));
     (0..10).for_each(|n| retire(&second, n));
     setrlimit(Resource::As, before).unwrap();
     thread::sleep(Duration::from_millis(150));
     assert_eq!((first.stats().waiting(), second.stats().waiting()), (10, 10));
+    drop(sections);
     // A slow call of either starts it, for both.
     (0..128).for_each(|n| retire(&first, n));
     until_all_is_freed(&first);

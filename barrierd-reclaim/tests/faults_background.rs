@@ -114,6 +114,8 @@ fn a6_nobody_sleeps_on_the_rest_of_a_bag() {
     thread::scope(|scope| {
         scope
             .spawn(|| {
+                // So that its own calls free nothing: the background thread is to meet the destructor that blocks.
+                let _section = reclaimer.pin();
                 reclaimer.defer(move || {
                     begun.send(()).unwrap();
                     let _ = wait_end.recv_timeout(2 * LATE);

@@ -5,15 +5,18 @@
 #![cfg(not(barrierd_plain))]
 
 use barrierd_reclaim::{Handle, OnLimit, Reclaimer, Source};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 /// Items that come this far apart are sealed in bags of two.
 const PAUSE: Duration = Duration::from_micros(100);
-/// A queue knows nothing of its thread's pace before it has filled a bag.
-const FIRST_BAG: u64 = 64;
+/// A queue knows nothing of its thread's pace before it has filled its first bag, which is a small one.
+const FIRST_BAG: u64 = 4;
+
+/// For tests that buy: while one thread registers the process for membarrier, no other buys.
+static PURCHASES: Mutex<()> = Mutex::new(());
 
 fn reclaimer() -> Reclaimer {
     Reclaimer::builder().source(Source::Membarrier).background(false).build().unwrap()
@@ -48,6 +51,16 @@ fn a_slow_writer_beside_a_reader_waits_for_nothing() {
     assert!(most <= 6, "{most} waited");
     assert!((40..=51).contains(&(after.scans - before.scans)), "{before:?} {after:?}");
     assert_eq!(after.retire_syscalls, 0, "{after:?}");
+}
+
+/// What comes first waits no longer: the first bag is sealed soon, too, and scanned for in the call after.
+#[test]
+fn a_slow_writer_s_first_objects_wait_no_longer() {
+    let reclaimer = reclaimer();
+    let (writer, mut reader) = (reclaimer.handle(), reclaimer.handle());
+    let most = beside_a_reader(&reclaimer, &writer, &mut reader, 100);
+    assert!(most <= FIRST_BAG + 4, "{most} waited");
+    assert_eq!(reclaimer.stats().retire_syscalls, 0);
 }
 
 /// However many places there are whose threads rest: a bag that is sealed before it is full is scanned for.
@@ -97,6 +110,7 @@ fn what_a_section_held_goes_soon_after_it() {
 #[test]
 fn what_a_section_holds_back_is_no_reason_to_buy() {
     const MANY: u64 = 20_000;
+    let _alone = PURCHASES.lock();
     let reclaimer = reclaimer();
     let (writer, mut reader) = (reclaimer.handle(), reclaimer.handle());
     let bought_for = |items: u64| {
@@ -124,6 +138,7 @@ fn what_a_section_holds_back_is_no_reason_to_buy() {
 /// A limit that a section holds the domain above is no reason either.
 #[test]
 fn a_limit_below_what_a_section_holds_back_is_no_reason_to_buy() {
+    let _alone = PURCHASES.lock();
     let builder = Reclaimer::builder().source(Source::Membarrier).background(false);
     let reclaimer = builder.limit_items(1_000).build().expect("membarrier");
     let (writer, mut reader) = (reclaimer.handle(), reclaimer.handle());
@@ -150,6 +165,7 @@ fn a_limit_below_what_a_section_holds_back_is_no_reason_to_buy() {
 /// small, so it waits once in 64.
 #[test]
 fn a_limit_is_looked_at_once_in_64_objects_however_slowly_they_come() {
+    let _alone = PURCHASES.lock();
     let hooks = Arc::new(AtomicU64::new(0));
     let told = hooks.clone();
     let builder = Reclaimer::builder().source(Source::Membarrier).background(false);

@@ -218,7 +218,7 @@ impl fmt::Debug for RobustGuard<'_> {
 
 #[cfg(all(test, not(barrierd_loom)))]
 mod tests {
-    use crate::protocol::{GRAIN, collect};
+    use crate::protocol::{GRAIN, walk};
     use crate::{Reclaimer, Source};
 
     /// However many guards were forgotten, one more must not close the section of those that are open.
@@ -251,7 +251,7 @@ mod tests {
         let reclaimer =
             Reclaimer::builder().source(Source::Membarrier).build().expect("membarrier");
         let handle = reclaimer.handle();
-        let evidence = || collect(u64::MAX, core::iter::once(handle.record().reader()));
+        let evidence = || walk(u64::MAX, core::iter::once(handle.record().reader())).collected;
         // A thread that registers fences and takes a stamp.
         let stop = || drop(reclaimer.handle());
         let mut robust = handle.pin_robust();

@@ -324,7 +324,7 @@ mod tests {
 
     impl Queue {
         fn new() -> Queue {
-            let (bags, meter) = (Bags::new(VtimeWord::none()), Box::new(Meter::new()));
+            let (mut bags, meter) = (Bags::new(VtimeWord::none()), Box::new(Meter::new()));
             bags.serve(&meter, false);
             Queue {
                 bags,

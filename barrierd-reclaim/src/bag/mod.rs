@@ -41,6 +41,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 // The source's word, and a hint: loom does not model them.
 use core::sync::atomic::{AtomicBool as Hint, AtomicUsize as Fill};
+use pace::FIRST_BAG;
 use std::collections::VecDeque;
 use work::Rest;
 
@@ -146,6 +147,7 @@ impl Lane {
     }
 
     /// Returns the number of items.
+    #[inline]
     fn items(&self) -> usize {
         let fill = self.fill.load(Ordering::Relaxed);
         if fill == CLOSED { 0 } else { fill / SLOT }
@@ -223,15 +225,16 @@ impl Bags {
         }
     }
 
-    /// Makes the queue count and show on `meter`, the owner's, which outlives the queue. `fenced`: readers fence, and so
-    /// must every thread that touches the queue, so no push takes the fast path. To be called before another thread
-    /// knows the queue.
-    pub(crate) fn serve(&self, meter: &Meter, fenced: bool) {
+    /// Makes the queue count and show on `meter`, the owner's, which outlives the queue, and its first bag a small one.
+    /// `fenced`: readers fence, and so must every thread that touches the queue, so no push takes the fast path. To be
+    /// called before another thread knows the queue.
+    pub(crate) fn serve(&mut self, meter: &Meter, fenced: bool) {
         self.meter.set(meter);
-        if fenced {
-            self.fenced.set(true);
-            self.limit.store(NO_PUSH, Ordering::Relaxed);
-        }
+        self.fenced.set(fenced);
+        self.most.set(FIRST_BAG);
+        self.rest.get_mut().step = FIRST_BAG;
+        let limit = if fenced { NO_PUSH } else { FIRST_BAG * SLOT };
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Returns where the queue counts, if it does.

@@ -47,6 +47,10 @@ pub(crate) const MOST_SMALL_BAGS: usize = 16;
 /// A bag takes at least this many items, so that one call seals and another scans.
 const LEAST_A_BAG: usize = 2;
 
+/// A queue's first bag takes this many items: by then the pace of its thread is known. Were it filled up, what comes
+/// slowly would wait for long in it.
+pub(crate) const FIRST_BAG: usize = 4;
+
 /// Returns the number of items that a bag takes whose thread retires one in `gap_ns`, where a scan reads `places`
 /// records. Few where they come slowly: items that are sealed sooner are freed sooner.
 pub(crate) fn items_a_bag(gap_ns: u64, places: usize) -> usize {

@@ -7,6 +7,7 @@
 //! that the check asks for, and what was pushed since stays open. So a domain above its limits has no more bags than
 //! one without limits.
 
+use crate::bag::Work;
 use crate::domain::Domain;
 use crate::engine::record::Record;
 use crate::later::{self, Backoff};
@@ -66,6 +67,11 @@ impl fmt::Debug for Limits {
 }
 
 impl Domain {
+    /// Returns whether there are limits, and it is time to check them.
+    pub(super) fn limited(&self, work: &mut Work<'_>) -> bool {
+        self.limits().exist() && work.is_to_check_limits()
+    }
+
     /// Keeps the domain within its limits, as far as the settings allow. It runs once in 64 items, after one has
     /// opened a bag.
     ///

@@ -4,9 +4,9 @@
 //! This file owns the order of these steps. `free.rs` runs destructors.
 
 use super::Domain;
-use crate::bag::Item;
 use crate::bag::pace::FREED_PER_RETIRE;
 use crate::bag::pace::ORPHANS_PER_RETIRE;
+use crate::bag::{BAG_ITEMS, Item};
 use crate::engine::Engine;
 use crate::engine::record::Record;
 use crate::sync::fence;
@@ -85,14 +85,15 @@ impl Domain {
                 let opened = work.is_first::<BORN>();
                 if self.is_lazy() {
                     self.hand_off(work);
-                    return (None, 1, sealed, opened, work.is_to_check_limits());
+                    work.set_step(BAG_ITEMS);
+                    return (None, 1, sealed, opened, self.limited(work));
                 }
                 self.scan_at_pace(record, work, sealed);
                 // As on the fast path. A destructor's own items are left to the calls outside: see `free`.
                 if record.push_only().is_any() {
                     return (None, 1, sealed, opened, false);
                 }
-                let checks = work.is_to_check_limits();
+                let checks = self.limited(work);
                 let next = work.take_safe();
                 record.set_backlog(work.has_backlog());
                 let more = if work.has_many() { FREED_PER_RETIRE - 1 } else { 0 };
@@ -202,8 +203,9 @@ impl Domain {
 
 #[cfg(all(test, not(barrierd_loom)))]
 mod tests {
+    use super::BAG_ITEMS;
+    use crate::bag::GAP_NS;
     use crate::bag::pace::scans_apart_ns;
-    use crate::bag::{BAG_ITEMS, GAP_NS};
     use crate::platform::now_ns;
     use crate::{Handle, Reclaimer, Source};
 

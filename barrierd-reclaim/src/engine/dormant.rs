@@ -54,19 +54,32 @@ impl Engine {
         self.dormant.sleepers.load(Ordering::Relaxed)
     }
 
-    /// Returns what the readers themselves prove ([`protocol::collect`]), except those that sleep, which have nothing
-    /// to prove. `own`: a stamp of the calling thread.
+    /// Walks over the readers ([`protocol::walk`]), except those that sleep, which have nothing to prove. `own`: a stamp
+    /// of the calling thread.
+    pub(crate) fn walk(&self, own: u64) -> protocol::Seen {
+        protocol::walk(own, self.records.awake().map(Record::reader))
+    }
+
+    /// Returns the watermark alone that a walk collects.
     pub(crate) fn collect(&self, own: u64) -> u64 {
-        protocol::collect(own, self.records.awake().map(Record::reader))
+        self.walk(own).collected
     }
 
     /// Begins a round, if idle readers hold back what is `collected`, and none is under way. Returns a stamp of the calling
     /// thread: that of the round, for which a barrier should be bought, or `own`, an earlier one.
+    #[inline]
     pub(crate) fn mark_idle_readers(&self, own: u64, collected: u64) -> u64 {
+        if own.saturating_sub(collected) >= IDLE_NS { self.mark_idle_since(own) } else { own }
+    }
+
+    /// Does so, once some reader has shown nothing for as long.
+    #[cold]
+    #[inline(never)]
+    fn mark_idle_since(&self, own: u64) -> u64 {
         let dormant = &self.dormant;
         let is_old = |seen: u64| own.saturating_sub(seen) >= IDLE_NS;
         // Relaxed, this and those below: hints.
-        if !is_old(collected) || own < dormant.next_ns.load(Ordering::Relaxed) {
+        if own < dormant.next_ns.load(Ordering::Relaxed) {
             return own;
         }
         let Some(mut round) = try_lock(&dormant.round) else { return own };
@@ -94,11 +107,15 @@ impl Engine {
 
     /// Ends the round, if its barrier has passed: a barrier of all CPUs, for what was stamped before `passed`. What
     /// readers have seen is no such barrier. Returns whether any reader fell asleep.
+    #[inline]
     pub(crate) fn put_to_sleep(&self, passed: u64) -> bool {
+        passed > self.dormant.stamp.load(Ordering::Relaxed) && self.end_round(passed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_round(&self, passed: u64) -> bool {
         let dormant = &self.dormant;
-        if passed <= dormant.stamp.load(Ordering::Relaxed) {
-            return false;
-        }
         let Some(mut round) = try_lock(&dormant.round) else { return false };
         // No round is later than any barrier.
         if passed <= *round {

@@ -20,6 +20,7 @@ use crate::platform::client::abi::CLOCK_MARGIN_NS;
 use crate::platform::client::time_ns;
 use crate::platform::now_ns;
 use crate::protocol;
+use crate::protocol::Learned;
 use crate::protocol::Safe;
 use crate::protocol::Scan;
 use crate::protocol::holders;
@@ -69,7 +70,11 @@ impl Engine {
         // A call that is asked to free looks after what other threads have left, too.
         let flushes = matches!(asked, Asked::OnFlush | Asked::OnFlushAgain);
         let left = flushes && self.has_orphans();
+        let newest = work.newest_sealed();
         let uncovered = |watermark| {
+            if newest < watermark && !left {
+                return Uncovered::default();
+            }
             let own = work.uncovered(watermark);
             let others = left && self.has_uncovered_orphan(watermark);
             let all = match own.any() {
@@ -194,35 +199,37 @@ impl Engine {
         // Whatever holds evidence back, what a stalled robust guard keeps was born before the next scan of any thread.
         self.words.next_era(own);
         let mut memory = None;
-        let watermark = || {
+        let learn = || {
             if self.readers_fence {
                 // Pairs with the fence after a reader's check (`Sleep::wake`): between the stamp and the loads of the
                 // slots.
                 fence(Ordering::SeqCst);
-                return own;
+                return Learned::from(own);
             }
-            let collected = self.collect(own);
-            // What all CPUs have passed.
+            // What all CPUs have passed. Before the walk, so that one serves for both.
             let mut passed = self.barriers.membarrier().map_or(0, Membarrier::watermark_ns);
             if let Some(news) = self.barriers.passive() {
                 passed = passed.max(news.ns);
                 memory = self.adopt(news);
             }
             // A reader that has just been put to sleep need not be waited for.
-            let collected = if self.put_to_sleep(passed) { self.collect(own) } else { collected };
-            let stamp = self.mark_idle_readers(own, collected);
-            let watermark = collected.max(passed);
+            self.put_to_sleep(passed);
+            let walk = self.walk(own);
+            let stamp = self.mark_idle_readers(own, walk.collected);
+            let watermark = walk.collected.max(passed);
             // Others may have learned a later one meanwhile.
             let known = watermark.max(self.words.watermark());
-            let Some(bought) = self.buy(known, stamp, asked, uncovered) else {
-                return watermark;
+            let found = uncovered(known);
+            let buy = || self.buy(found, known, stamp, asked, uncovered);
+            let Some(bought) = found.any().then(buy).flatten() else {
+                return Learned { watermark, walk: Some(walk) };
             };
             self.put_to_sleep(bought);
-            watermark.max(bought)
+            Learned::from(watermark.max(bought))
         };
         // A reader that sleeps by now has no section open that could have found anything that this watermark covers.
         let readers = || self.records.awake().map(Record::reader);
-        let scan = protocol::scan(&self.words, watermark, readers);
+        let scan = protocol::scan(&self.words, learn, readers);
         if let Some(passive) = memory {
             self.words.publish_vtime(passive.memory.passed(scan.oldest));
         }
@@ -254,9 +261,11 @@ impl Engine {
         Some(Duration::from_nanos(membarrier.affordable_in_ns(now_ns())))
     }
 
-    /// Buys a barrier, if one can be had and is worth it.
-    pub(crate) fn buy(
+    /// Buys a barrier for what was `found` uncovered, if one can be had and is worth it.
+    #[cold]
+    fn buy(
         &self,
+        found: Uncovered,
         watermark: u64,
         own: u64,
         asked: Asked,
@@ -265,27 +274,25 @@ impl Engine {
         let Some(membarrier) = self.barriers.membarrier() else {
             // The result shows in the daemon's watermark.
             let urgent = matches!(asked, Asked::AtLimit | Asked::OnFlush | Asked::OnFlushAgain);
-            if urgent && uncovered(watermark).any() && self.barriers.expedite(own) {
+            if urgent && self.barriers.expedite(own) {
                 self.counters.bought(asked);
             }
             return None;
         };
         let wanted = match asked {
             Asked::Nothing => false,
-            Asked::Now => uncovered(watermark).any() && !self.barriers.keeps_up(),
+            Asked::Now => !self.barriers.keeps_up(),
             Asked::OnFlush | Asked::OnFlushAgain => {
-                let any = uncovered(watermark).any();
-                if any && !membarrier.is_registered() && self.barriers.keeps_up() {
+                if !membarrier.is_registered() && self.barriers.keeps_up() {
                     // Nearly there, for less than the registration would take.
                     if self.barriers.expedite(own) {
                         self.counters.bought(asked);
                     }
                     return None;
                 }
-                any && (asked == Asked::OnFlushAgain || membarrier.is_worth_a_flush(own))
+                asked == Asked::OnFlushAgain || membarrier.is_worth_a_flush(own)
             }
             Asked::OnRetire | Asked::OnExit => {
-                let found = uncovered(watermark);
                 let is_worth =
                     |items| purchase::worth_buying(items, membarrier.price_ns(), self.budget);
                 let worth = is_worth(found.items) && is_worth(self.would_go(watermark, uncovered));
@@ -293,7 +300,7 @@ impl Engine {
                 // for as long.
                 let old = asked == Asked::OnExit
                     || membarrier.is_old(found.oldest_ns, own) && !self.is_held_at(watermark);
-                let due = found.any() && old && membarrier.is_due(own) && !self.barriers.keeps_up();
+                let due = old && membarrier.is_due(own) && !self.barriers.keeps_up();
                 (worth || due) && !membarrier.is_under_way(own)
             }
             Asked::AtLimit => {
@@ -301,19 +308,14 @@ impl Engine {
                     && membarrier.is_affordable(own)
                     && !membarrier.is_under_way(own)
             }
-            Asked::InBackground => {
-                uncovered(watermark).any()
-                    && !self.barriers.keeps_up()
-                    && !membarrier.is_under_way(own)
-            }
+            Asked::InBackground => !self.barriers.keeps_up() && !membarrier.is_under_way(own),
             Asked::Again => {
-                uncovered(watermark).any()
-                    && !self.barriers.keeps_up()
+                !self.barriers.keeps_up()
                     && membarrier.is_affordable(own)
                     && !membarrier.is_under_way(own)
             }
         };
-        let leaves_it = || self.leaves_registration(asked, uncovered(watermark).items);
+        let leaves_it = || self.leaves_registration(asked, found.items);
         if !wanted || !membarrier.is_ready(own, leaves_it) {
             return None;
         }

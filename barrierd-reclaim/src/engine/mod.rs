@@ -221,7 +221,7 @@ impl Engine {
         if self.readers_fence {
             record.reader().sleep().fence_always();
         }
-        // In use first, then the stamp: see `protocol::collect`.
+        // In use first, then the stamp: see `protocol::walk`.
         self.fence_and_stamp(record);
         record
     }

@@ -9,7 +9,7 @@
 //! # Whom a walk may pass over
 //! A walk that must meet an owner which came before it does meet it: the bit is set before its place is used and
 //! before the taker's first stamp, and the place's own words are stored after the bit: see
-//! [`collect`](crate::protocol::collect). And of an owner that is gone nothing is missed: a bit is cleared by a
+//! [`walk`](crate::protocol::walk). And of an owner that is gone nothing is missed: a bit is cleared by a
 //! Release after the last use, all later changes of the word are read-modify-writes, which carry that
 //! Release on, and a walk loads the word Acquire. A place whose bit is set and that has no address yet
 //! belongs to a thread that has not taken its first stamp: it counts as one that comes later.

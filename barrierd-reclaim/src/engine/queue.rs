@@ -27,7 +27,7 @@ impl Engine {
             match unsafe { (*bags).own(self.readers_fence, &mut work) } {
                 Ok(result) => return result,
                 Err(Refused::Taken | Refused::Closed) => {
-                    let new = Bags::new(self.barriers.vtime_word());
+                    let mut new = Bags::new(self.barriers.vtime_word());
                     new.serve(record.meter(), self.readers_fence);
                     record.replace_bags(Box::into_raw(Box::new(new)));
                     // SAFETY: it is marked as taken, and this owner has another now.

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::engine::pool::Taken;
-use crate::protocol::{Bound, collect, glance, scan};
+use crate::protocol::{Bound, glance};
 use core::cell::Cell;
 use core::iter::once;
 use loom::sync::atomic::Ordering::Release;
@@ -41,8 +41,10 @@ enum Story {
 /// How the thread that frees learns what the readers show.
 #[derive(Clone, Copy, PartialEq)]
 enum How {
-    /// It scans.
+    /// It scans, in two walks.
     Scan,
+    /// It scans, in one.
+    Once,
     /// It glances at the bound of their group, which it raises itself.
     Glance,
     /// The same; and another thread raised the bound before, when it found the readers as they are at first.
@@ -140,13 +142,12 @@ impl Domain {
     fn scan(&self) {
         let early = broken(Mutant::ListBeforeStamp).then(|| self.readers().count());
         let own = self.fence_and_stamp(&self.scanner);
-        if self.how != How::Scan {
-            let readers = |()| self.readers().take(early.unwrap_or(usize::MAX));
-            return glance(&self.world.words, own, || once((&self.bound, ())), readers);
-        }
         // Those of the early load, which in its story are all or none.
         let readers = || self.readers().take(early.unwrap_or(usize::MAX));
-        scan(&self.world.words, || collect(own, readers()), readers);
+        if matches!(self.how, How::Scan | How::Once) {
+            return scan_by_walks(&self.world.words, own, self.how == How::Scan, readers);
+        }
+        glance(&self.world.words, own, || once((&self.bound, ())), |()| readers());
     }
 }
 
@@ -311,6 +312,36 @@ fn mutants_of_bounds() {
 fn mutants_of_a_bounds_order() {
     finds_how(Mutant::RelaxedBound, Story::Observed, How::Raised, 2);
     finds_how(Mutant::RelaxedRaise, Story::Observed, How::Raised, 2);
+}
+
+#[test]
+fn one_walk_is_enough() {
+    for story in
+        [Story::Kept, Story::StampsPinned, Story::Observed, Story::Frozen, Story::Interrupted]
+    {
+        assert!(model_how(story, How::Once, 3), "nothing was freed");
+    }
+    for story in [Story::GivenBack, Story::Taken, Story::Late] {
+        assert!(model_how(story, How::Once, 3), "nothing was freed");
+    }
+    for story in [Story::Passed, Story::BothGivenBack, Story::TakenBeside] {
+        assert!(model_how(story, How::Once, 2), "nothing was freed");
+    }
+}
+
+#[test]
+fn mutants_of_one_walk() {
+    finds_how(Mutant::SlotBeforeStamped, Story::StampsPinned, How::Once, 3);
+    finds_how(Mutant::NoScan, Story::StampsPinned, How::Once, 3);
+    finds_how(Mutant::SlotAfterLoads, Story::StampsPinned, How::Once, 3);
+    finds_how(Mutant::IdleBeforeLastAccess, Story::StampsPinned, How::Once, 3);
+    finds_how(Mutant::RelaxedScan, Story::Observed, How::Once, 3);
+    finds_how(Mutant::RelaxedEvidence, Story::Kept, How::Once, 3);
+    finds_how(Mutant::IdleNeedsNothing, Story::Observed, How::Once, 3);
+    finds_how(Mutant::NobodyInUse, Story::Kept, How::Once, 3);
+    finds_how(Mutant::RelaxedTaken, Story::GivenBack, How::Once, 3);
+    finds_how(Mutant::ListBeforeStamp, Story::Late, How::Once, 3);
+    finds_how(Mutant::UncappedEvidence, Story::Late, How::Once, 3);
 }
 
 #[test]

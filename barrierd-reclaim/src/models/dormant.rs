@@ -4,7 +4,6 @@
 use super::*;
 use crate::protocol::dormant::{Asleep, Holds, fall_asleep, mark};
 use crate::protocol::holders::{HazardSlot, Holders, reclaimable};
-use crate::protocol::{collect, scan};
 use core::iter::{empty, once};
 use core::ops::RangeInclusive;
 
@@ -45,6 +44,8 @@ struct Domain {
     cpu: Arc<Cpu>,
     /// A round is under way.
     round: AtomicBool,
+    /// The writer scans in two walks.
+    twice: bool,
 }
 
 // The node was freed past a sleeper.
@@ -129,7 +130,7 @@ impl Domain {
             passed_over.set(self.asleep.bits() >> BED & 1 == 1);
             once(&self.reader).filter(|_| !passed_over.get())
         };
-        scan(&self.world.words, || collect(own, readers()), readers);
+        scan_by_walks(&self.world.words, own, self.twice, readers);
         let (safe, holders) =
             reclaimable(&self.world.words, || Holders::collect(empty, || once(&self.hazard)));
         if own < safe.ns && !holders.has_hazard(NODE) {
@@ -141,7 +142,7 @@ impl Domain {
     }
 }
 
-fn execute(story: Story, place: usize) {
+fn execute(story: Story, place: usize, twice: bool) {
     let domain = Arc::new(Domain {
         world: World::new(),
         reader: Reader::new(),
@@ -150,6 +151,7 @@ fn execute(story: Story, place: usize) {
         asleep: Asleep::new(),
         cpu: Cpu::new(),
         round: AtomicBool::new(false),
+        twice,
     });
     let own = domain.clone();
     let owner = thread::spawn(move || {
@@ -167,15 +169,19 @@ fn execute(story: Story, place: usize) {
 /// No violation at any place; and with one preemption more, where it falls asleep before the owner's first step, the
 /// node is freed past a sleeper.
 fn holds(story: Story, preemptions: usize) {
-    story.places().for_each(|place| explore(preemptions, move || execute(story, place)));
-    FREED.set(false);
-    explore(3, move || execute(story, BEFORE));
-    assert!(FREED.get(), "nothing was freed");
+    for twice in [false, true] {
+        story.places().for_each(|place| explore(preemptions, move || execute(story, place, twice)));
+        FREED.set(false);
+        explore(3, move || execute(story, BEFORE, twice));
+        assert!(FREED.get(), "nothing was freed");
+    }
 }
 
 /// The owner's CPU takes its barrier point before the step `place`.
 fn finds(mutant: Mutant, story: Story, place: usize) {
-    rejects(mutant, [place], |place| explore(3, move || execute(story, place)));
+    for twice in [false, true] {
+        rejects(mutant, [place], |place| explore(3, move || execute(story, place, twice)));
+    }
 }
 
 /// Before the owner's first step: it is asleep when it comes to that.

@@ -1,8 +1,8 @@
 //! Hazards and intervals: `protocol/holders.rs`'s own code under a reader, and a scanner that reclaims.
 
 use super::*;
+use crate::protocol::Safe;
 use crate::protocol::holders::{HazardSlot, Holders, Interval, birth, reclaimable};
-use crate::protocol::{Safe, collect, scan};
 use core::iter::once;
 use loom::sync::Mutex;
 use loom::sync::atomic::Ordering::Release;
@@ -133,10 +133,11 @@ impl Domain {
         if story == Story::Interval {
             self.world.words.next_era(self.world.now());
         }
-        let watermark = if story == Story::Shown {
+        if story == Story::Shown {
             let own = self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns;
-            collect(own, once(&self.reader))
-        } else if fenced {
+            return scan_by_walks(&self.world.words, own, false, || once(&self.reader));
+        }
+        let watermark = if fenced {
             let own = self.world.words.fence_and_stamp(&self.world.floor, || self.world.now()).ns;
             fence(SeqCst);
             own

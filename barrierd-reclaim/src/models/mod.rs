@@ -23,7 +23,7 @@ mod passive;
 mod takeover;
 mod vtime;
 
-use crate::protocol::{GRAIN, Reader, Words};
+use crate::protocol::{GRAIN, Learned, Reader, Words, scan, walk};
 use crate::search::{self, explore};
 use crate::sync::Mutant;
 use core::cell::{Cell, RefCell};
@@ -200,6 +200,19 @@ impl World {
         // SAFETY: the model checks it.
         self.node.with_mut(|node| unsafe { *node = POISON });
     }
+}
+
+/// `Engine::scan`, by what the readers show alone, to a thread with the stamp `own`: in one walk; or in two, as after a
+/// purchase.
+fn scan_by_walks<'r, R>(words: &Words, own: u64, twice: bool, readers: impl Fn() -> R)
+where
+    R: Iterator<Item = &'r Reader>,
+{
+    let learn = || {
+        let walk = walk(own, readers());
+        Learned { watermark: walk.collected, walk: (!twice).then_some(walk) }
+    };
+    scan(words, learn, &readers);
 }
 
 /// Returns whether `exploration` finds a violation with the code broken in this way.

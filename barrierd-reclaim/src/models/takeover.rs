@@ -6,7 +6,6 @@
 use super::*;
 use crate::bag::{BAG_ITEMS, Bags, Item, Refused, Work};
 use crate::protocol::VtimeWord;
-use crate::protocol::collect;
 use core::iter::once;
 use core::ptr;
 use loom::sync::atomic::Ordering::Release;
@@ -82,7 +81,7 @@ impl Domain {
         self.queue().mark_taken();
         let passed = if self.evidence == Evidence::Shown {
             let at = stamp();
-            collect(at, once(&self.reader)) > at
+            walk(at, once(&self.reader)).collected > at
         } else {
             self.cpu.has_passed(self.world.now())
         };

@@ -28,7 +28,7 @@ impl Bound {
     /// Raises the bound above `known`, which it was found to be, as far as the `readers` of the group show, and `own`,
     /// a stamp of the calling thread. Returns whether it rose. Stops at the first reader that shows nothing later.
     ///
-    /// `readers` as for [`collect`](super::collect): one that is not among them, since it has no owner or sleeps, finds nothing from now
+    /// `readers` as for [`walk`](super::walk): one that is not among them, since it has no owner or sleeps, finds nothing from now
     /// on that was unlinked before `own`.
     pub(crate) fn refresh<'r>(
         &self,
@@ -56,11 +56,8 @@ impl Bound {
 /// Returns the stamp that a reader has left behind (see [`Bound`]): what its section shows, if one is open; else the
 /// later of that and the last stamp that it took.
 fn left_behind(reader: &Reader) -> u64 {
-    // The own stamp first: it counts only if no section is open that was so when it was taken. Acquire, both, as in
-    // `collect`.
-    let late = broken(Mutant::SlotBeforeStamped).then(|| reader.slot.load(Ordering::Acquire));
-    let stamped = reader.stamped.load(Ordering::Acquire);
-    let word = late.unwrap_or_else(|| reader.slot.load(Ordering::Acquire));
+    // The own stamp counts only if no section is open that was so when it was taken.
+    let (stamped, word) = reader.shown();
     let shown = stamp_of(word);
     if word & IDLE == 0 {
         shown
@@ -104,8 +101,8 @@ pub(crate) fn glance<'r, I, G, R>(
         }
         // A watermark as well: each reader has seen that stamp, and shown it, or took it. In this order, and Release
         // inside, as in `scan`.
-        raise_to(&words.0.safe_ns, above(least));
-        raise_to(&words.0.watermark, above(least));
+        raise_to(&words.found.safe_ns, above(least));
+        raise_to(&words.found.watermark, above(least));
         return;
     }
 }

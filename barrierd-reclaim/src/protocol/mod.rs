@@ -7,7 +7,7 @@
 //! - item p was unlinked, then a thread fenced and took the stamp `t` for it ([`Words::fence_and_stamp`]);
 //! - a watermark `w > t` says that every thread of the domain passed a barrier after `t` and before `w` was learned:
 //!   its CPU did (the daemon, membarrier), or it fenced and took a stamp itself ([`Reader::fence_and_stamp`]), or it
-//!   loaded a stamp that is no earlier, and showed it ([`Reader::open`], [`collect`]);
+//!   loaded a stamp that is no earlier, and showed it ([`Reader::open`], [`walk`]);
 //! - a scan that learned `w` first and then loaded every slot found only pins that show a stamp `>= t`;
 //! - what groups of readers have left behind serves in place of a walk over them (`protocol/bound.rs`);
 //! - a scan asks sleeping threads for no evidence, and does not load their slots (`protocol/dormant.rs`).
@@ -25,7 +25,7 @@ mod words;
 
 pub(crate) use bound::{Bound, glance};
 pub(crate) use reader::Reader;
-pub(crate) use scan::{Scan, collect, scan};
+pub(crate) use scan::{Learned, Scan, Seen, scan, walk};
 pub(crate) use vtime::{Evidence, VtimeMemory, VtimeWord};
 pub(crate) use words::{Safe, Stamp, Words, raise};
 

@@ -41,7 +41,7 @@ impl Reader {
     pub(crate) fn open(&self, words: &Words) -> bool {
         let order =
             if broken(Mutant::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
-        let stamp = words.0.latest.load(order);
+        let stamp = words.stamps.latest.load(order);
         step();
         let early = broken(Mutant::CheckBeforePin).then(|| self.sleep.is_awake());
         self.show(stamp);
@@ -127,6 +127,18 @@ impl Reader {
         }
     }
 
+    /// Returns the last stamp that the owner took, and the slot, for evidence. In this order: while a section is open that
+    /// was so when that stamp was taken, the slot shows it.
+    pub(super) fn shown(&self) -> (u64, u64) {
+        let relaxed = broken(Mutant::RelaxedEvidence);
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
+        let late = broken(Mutant::SlotBeforeStamped).then(|| self.slot.load(order));
+        // Acquire, both: pair with `fence_and_stamp`, and with `open` and `unpin`.
+        let stamped = self.stamped.load(order);
+        let order = if broken(Mutant::RelaxedScan) { Ordering::Relaxed } else { order };
+        (stamped, late.unwrap_or_else(|| self.slot.load(order)))
+    }
+
     /// Returns the pinned stamp, if any. `Relaxed`: for reports, proves nothing.
     pub(crate) fn pinned(&self) -> Option<u64> {
         Some(self.slot.load(Ordering::Relaxed)).filter(|word| word & IDLE == 0).map(stamp_of)
@@ -147,7 +159,7 @@ impl Reader {
         clock: impl Fn() -> u64,
     ) -> Stamp {
         let stamp = words.fence_and_stamp(floor, clock);
-        // Release: brings the slot's earlier values along (step 1). Partner: `collect`.
+        // Release: brings the slot's earlier values along (step 1). Partner: `shown`.
         let order =
             if broken(Mutant::RelaxedEvidence) { Ordering::Relaxed } else { Ordering::Release };
         self.stamped.store(stamp.ns, order);

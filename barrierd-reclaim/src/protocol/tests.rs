@@ -56,7 +56,7 @@ fn one_scans_for_all() {
 fn a_section_shows_what_its_thread_has_seen_after_its_end_too() {
     let (words, scanner, reader) = (Words::new(), Reader::new(), Reader::new());
     let stamp = |clock| scanner.fence_and_stamp(&words, &NONE, || clock * GRAIN).ns;
-    let evidence = |own| collect(own, [&scanner, &reader].into_iter());
+    let evidence = |own| walk(own, [&scanner, &reader].into_iter()).collected;
     let one = stamp(1);
     assert_eq!(evidence(one), GRAIN, "nobody knows what the reader has seen");
     reader.pin(&words);
@@ -120,7 +120,8 @@ fn by_turns(publish: impl Fn(&Words, &Reader) + Sync, is_safe: impl Fn(Safe) -> 
 fn what_nobody_has_needs_no_evidence() {
     let (words, taken) = (Words::new(), Taken::new());
     let readers = [Reader::new(), Reader::new()];
-    let evidence = |own| collect(own * GRAIN, taken.numbers().map(|i| &readers[i])) / GRAIN;
+    let walk = |own| walk(own * GRAIN, taken.numbers().map(|i| &readers[i]));
+    let evidence = |own| walk(own).collected / GRAIN;
     assert_eq!((taken.take(2), taken.take(2), taken.take(2)), (Some(0), Some(1), None));
     readers[1].fence_and_stamp(&words, &NONE, || 40 * GRAIN);
     readers[0].fence_and_stamp(&words, &NONE, || 60 * GRAIN);
@@ -292,11 +293,16 @@ proptest! {
                     if bought {
                         bought_at = now;
                     }
-                    let watermark = || {
-                        let bought = if bought { above(own) } else { 0 };
-                        collect(own, there()).max(bought)
+                    // As in `Engine::scan`: one walk, unless a barrier is bought after it.
+                    let learn = || {
+                        let walk = walk(own, there());
+                        let bought = bought.then(|| above(own));
+                        Learned {
+                            watermark: walk.collected.max(bought.unwrap_or(0)),
+                            walk: bought.is_none().then_some(walk),
+                        }
                     };
-                    let found = scan(&words, watermark, there);
+                    let found = scan(&words, learn, there);
                     prop_assert!(words.safe().ns >= before.max(found.safe));
                     let passed = (0..3)
                         .filter(|&i| in_use[i])

@@ -17,19 +17,34 @@ pub(super) const READINGS: usize = 8;
 /// The first era. In intervals 0 means that there is none.
 const FIRST_ERA: u64 = 1;
 
-/// What all threads of a domain share: written by stamping threads and by scans, read by all threads. In one
-/// cache line, since a thread that seals a bag writes them together.
+/// What all threads of a domain share: written by stamping threads and by scans, read by all threads. In two cache
+/// lines: readers load the latest stamp in each section, and a scan that publishes what it has found should not take it
+/// from them, nor wait until they give it up.
 #[derive(Debug)]
-pub(crate) struct Words(pub(super) CachePadded<Shared>);
+pub(crate) struct Words {
+    pub(super) stamps: CachePadded<Stamps>,
+    pub(super) found: CachePadded<Found>,
+}
 
 // At the start of a padded block: in one line, whatever their order.
 #[cfg(not(barrierd_loom))]
-const _: () = assert!(size_of::<Shared>() <= 64);
+const _: () = assert!(size_of::<Stamps>() <= 64 && size_of::<Found>() <= 64);
 
+/// What stamping threads write, together.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Stamps {
     /// The latest stamp, nanoseconds; readers pin it.
     pub(super) latest: AtomicU64,
+    /// The latest time that a stamping thread found on the clock, nanoseconds, or some earlier one.
+    clock: Hint,
+    /// The number of bags sealed since a thread was last told to scan for all. Nothing is reclaimed by this count, so
+    /// loom does not model it.
+    unscanned: Count,
+}
+
+/// What scans write.
+#[derive(Debug)]
+pub(super) struct Found {
     /// The latest watermark that a scan has learned, nanoseconds.
     pub(super) watermark: AtomicU64,
     /// A stamp that a scan began with: births and the ends of intervals are taken from it, and nothing else.
@@ -38,12 +53,7 @@ pub(super) struct Shared {
     pub(super) safe_ns: AtomicU64,
     /// The same in virtual time.
     safe_vtime: AtomicU64,
-    /// The latest time that a stamping thread found on the clock, nanoseconds, or some earlier one.
-    clock: Hint,
-    /// The number of bags sealed since a thread was last told to scan for all. Nothing is reclaimed by this count, so
-    /// loom does not model it.
-    unscanned: Count,
-    /// When the last scan began of those that threads may make once in a while, nanoseconds. Nor by this.
+    /// When the last scan began of those that threads may make once in a while, nanoseconds. Nothing is reclaimed by it.
     scanned_ns: Hint,
 }
 
@@ -65,16 +75,15 @@ pub(crate) struct Stamp {
 
 impl Words {
     pub(crate) fn new() -> Words {
-        Words(CachePadded::new(Shared {
-            latest: AtomicU64::new(0),
-            watermark: AtomicU64::new(0),
-            era: AtomicU64::new(FIRST_ERA),
-            safe_ns: AtomicU64::new(0),
-            safe_vtime: AtomicU64::new(0),
-            clock: Hint::new(0),
-            unscanned: Count::new(0),
-            scanned_ns: Hint::new(0),
-        }))
+        let latest = AtomicU64::new(0);
+        let (clock, unscanned) = (Hint::new(0), Count::new(0));
+        let (watermark, era) = (AtomicU64::new(0), AtomicU64::new(FIRST_ERA));
+        let (safe_ns, safe_vtime) = (AtomicU64::new(0), AtomicU64::new(0));
+        let scanned_ns = Hint::new(0);
+        Words {
+            stamps: CachePadded::new(Stamps { latest, clock, unscanned }),
+            found: CachePadded::new(Found { watermark, era, safe_ns, safe_vtime, scanned_ns }),
+        }
     }
 
     /// Counts `bags` more that the caller has sealed. Returns whether the caller must scan for all.
@@ -87,7 +96,7 @@ impl Words {
     /// Relaxed, all: which thread scans, and whether any does, changes what is kept and for how long, not what is
     /// reclaimable.
     pub(crate) fn must_scan(&self, bags: usize, worth: impl Fn(usize) -> bool) -> bool {
-        let unscanned = &self.0.unscanned;
+        let unscanned = &self.stamps.unscanned;
         if !worth(unscanned.fetch_add(bags, Ordering::Relaxed) + bags) {
             return false;
         }
@@ -104,15 +113,15 @@ impl Words {
     /// this one is counted as the last.
     pub(crate) fn is_turn(&self, own: u64, apart_ns: u64) -> bool {
         // Relaxed, all: as in `must_scan`.
-        let last_ns = self.0.scanned_ns.load(Ordering::Relaxed);
+        let last_ns = self.found.scanned_ns.load(Ordering::Relaxed);
         let relaxed = Ordering::Relaxed;
         own.saturating_sub(last_ns) >= apart_ns
-            && self.0.scanned_ns.compare_exchange(last_ns, own, relaxed, relaxed).is_ok()
+            && self.found.scanned_ns.compare_exchange(last_ns, own, relaxed, relaxed).is_ok()
     }
 
     /// Returns the latest stamp, nanoseconds.
     pub(crate) fn latest(&self) -> u64 {
-        self.0.latest.load(Ordering::Acquire)
+        self.stamps.latest.load(Ordering::Acquire)
     }
 
     /// Returns the latest stamp for an interval's beginning: as in [`Reader::open`](super::Reader::open).
@@ -120,27 +129,27 @@ impl Words {
     pub(crate) fn seen(&self) -> u64 {
         let order =
             if broken(Mutant::RelaxedLatest) { Ordering::Relaxed } else { Ordering::Acquire };
-        self.0.latest.load(order)
+        self.stamps.latest.load(order)
     }
 
     /// Returns the latest watermark that a scan has learned.
     #[inline]
     pub(crate) fn watermark(&self) -> u64 {
         // Acquire: pairs with the Release in `scan` and `glance`. What proved it happens before what the caller does.
-        self.0.watermark.load(Ordering::Acquire)
+        self.found.watermark.load(Ordering::Acquire)
     }
 
     /// Returns the current era, or an earlier one that this thread has not seen pass.
     #[inline]
     pub(crate) fn era(&self) -> u64 {
         // Relaxed: births and ends are compared with values of this word alone, whose order is all that counts.
-        self.0.era.load(Ordering::Relaxed)
+        self.found.era.load(Ordering::Relaxed)
     }
 
     /// Begins another era, with a stamp of the calling thread: what is born from here on is younger than what an interval
     /// has that loads nothing more. An era proves nothing, so no barrier is waited for.
     pub(crate) fn next_era(&self, own: u64) {
-        raise_to(&self.0.era, own);
+        raise_to(&self.found.era, own);
     }
 
     /// Returns how far items are reclaimable now.
@@ -149,14 +158,14 @@ impl Words {
         // Acquire: pairs with the Release in `scan`, which itself acquired every unpin; so all
         // accesses of ended sections happen before the caller's free.
         Safe {
-            ns: self.0.safe_ns.load(Ordering::Acquire),
-            vtime: self.0.safe_vtime.load(Ordering::Acquire),
+            ns: self.found.safe_ns.load(Ordering::Acquire),
+            vtime: self.found.safe_vtime.load(Ordering::Acquire),
         }
     }
 
     /// Returns the same in nanoseconds, for reports.
     pub(crate) fn safe_ns_relaxed(&self) -> u64 {
-        self.0.safe_ns.load(Ordering::Relaxed)
+        self.found.safe_ns.load(Ordering::Relaxed)
     }
 
     /// Fences, and takes a stamp for what the caller unlinked before.
@@ -185,29 +194,29 @@ impl Words {
         let floor = if broken(Mutant::FloorUnseen) { 0 } else { floor.load(Ordering::Relaxed) };
         // Relaxed. Loaded before the clock is read: a thread that is preempted between the two would find here what
         // others have seen meanwhile on a clock that has only gone on.
-        let seen = self.0.clock.load(Ordering::Relaxed);
+        let seen = self.stamps.clock.load(Ordering::Relaxed);
         let read = clock;
         let clock = read();
         // Loaded again, so that an old time rarely replaces a newer one. It is no exchange: between the two loads it
         // may.
-        if clock > self.0.clock.load(Ordering::Relaxed) {
-            self.0.clock.store(clock, Ordering::Relaxed);
+        if clock > self.stamps.clock.load(Ordering::Relaxed) {
+            self.stamps.clock.store(clock, Ordering::Relaxed);
         }
         let least = clock.max(floor).next_multiple_of(GRAIN);
         let (mut shows, mut readings) = (clock, READINGS);
         let step = if broken(Mutant::TiedStamps) { 0 } else { GRAIN };
         // AcqRel: each exchange is Release for what came before it and Acquire for the stamps that it follows.
         let order = if broken(Mutant::RelaxedStamp) { Ordering::Relaxed } else { Ordering::AcqRel };
-        let mut before = self.0.latest.load(Ordering::Relaxed);
+        let mut before = self.stamps.latest.load(Ordering::Relaxed);
         loop {
             let ns = least.max(before + step);
             if leads(ns, shows) && readings > 0 {
                 // The stamp stays sound: it is no earlier than the first reading in any case.
                 (shows, readings) = (read(), readings - 1);
-                before = self.0.latest.load(Ordering::Relaxed);
+                before = self.stamps.latest.load(Ordering::Relaxed);
                 continue;
             }
-            match self.0.latest.compare_exchange_weak(before, ns, order, Ordering::Relaxed) {
+            match self.stamps.latest.compare_exchange_weak(before, ns, order, Ordering::Relaxed) {
                 Ok(_) => return Stamp { ns, lag_ns: seen.saturating_sub(clock) },
                 Err(now) => before = now,
             }
@@ -218,7 +227,7 @@ impl Words {
     /// section that a scan saw.
     pub(crate) fn publish_vtime(&self, vtime: u64) {
         // Release inside: as for `safe_ns` in `scan`.
-        raise_to(&self.0.safe_vtime, vtime);
+        raise_to(&self.found.safe_vtime, vtime);
     }
 }
 

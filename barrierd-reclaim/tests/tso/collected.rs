@@ -1,4 +1,4 @@
-//! Collected barriers (`Reader::fence_and_stamp`, `collect`): no CPU takes an interrupt here. A reader that
+//! Collected barriers (`Reader::fence_and_stamp`, `walk`): no CPU takes an interrupt here. A reader that
 //! fences and takes stamps and gives its record back, and another thread that takes it; a writer; a scanner.
 //!
 //! This machine forgives some mutants, since its loads and stores keep their order. These are for loom: a
@@ -31,15 +31,17 @@ enum Mutant {
     IdleEarly,
     /// Stamps that are taken on a clock that stands still are equal.
     Tied,
-    /// For a bound, the slot is loaded before the last stamp.
+    /// In one walk, the slot is loaded before the last stamp.
     SlotEarly,
 }
 
 /// How the scanner learns what is safe.
 #[derive(Clone, Copy, PartialEq)]
 enum How {
-    /// `collect`, then `scan`.
+    /// `walk`, then `scan` with a walk of its own.
     Scan,
+    /// `walk`, then `scan` without another.
+    Once,
     /// `Bound::refresh`, then `glance`: one walk.
     Glance,
 }
@@ -128,16 +130,20 @@ enum Story {
 /// The bound of the group of records.
 const BOUND: Addr = SPARE + 7;
 
-/// `left_behind` of the first record: the stamp in `to`.
-fn left_behind(mutant: Mutant, to: Reg, shown: Reg, pinned: Reg) -> Program {
+/// `Reader::shown` of the first record: the later of its last stamp and what the slot shows in `to`, and in `pinned` what
+/// an open section shows.
+fn shown(mutant: Mutant, to: Reg, shown: Reg, pinned: Reg) -> Program {
     let stamped = program![Op::Load(to, STAMPED[0])];
     let slot = program![Op::Load(pinned, SLOT[0]), Op::Load(shown, SEEN)];
     let [first, then] = if mutant == Mutant::SlotEarly { [slot, stamped] } else { [stamped, slot] };
-    let later = program![
-        when(When::Below(to, shown), Op::Set(to, r(shown))),
-        when(When::Not(pinned, 0), Op::Set(to, r(pinned))),
-    ];
-    let mut program = [first, then, later].concat();
+    let later = program![when(When::Below(to, shown), Op::Set(to, r(shown)))];
+    [first, then, later].concat()
+}
+
+/// `left_behind` of the first record: the stamp in `to`.
+fn left_behind(mutant: Mutant, to: Reg, seen: Reg, pinned: Reg) -> Program {
+    let mut program = shown(mutant, to, seen, pinned);
+    program.extend(program![when(When::Not(pinned, 0), Op::Set(to, r(pinned)))]);
     if mutant == Mutant::IdleNeedsNothing {
         program.extend(program![when(When::Is(pinned, 0), Op::Set(to, c(u8::MAX - 2)))]);
     }
@@ -177,7 +183,7 @@ fn world_how(mutant: Mutant, story: Story, how: How) -> World {
         own_stamp(WRITER, STAMP),
         program![Op::Await(M, SAFE, T), Op::Free(NODE)],
     ];
-    // `collect`, for the scanner's own stamp; then `scan`.
+    // `walk`, for the scanner's own stamp; then `scan`.
     let own = own_stamp(SCANNER, OWN);
     let mut collect = program![Op::Set(W, c(u8::MAX - 2))];
     if mutant != Mutant::OwnStopIgnored && mutant != Mutant::OwnStopLate {
@@ -194,6 +200,11 @@ fn world_how(mutant: Mutant, story: Story, how: How) -> World {
         // Only the reader pins.
         if record == 0 && how == How::Glance {
             collect.extend(left_behind(mutant, X, SHOWN, PINNED));
+        } else if record == 0 && how == How::Once {
+            collect.extend(shown(mutant, X, SHOWN, PINNED));
+            if mutant == Mutant::IdleNeedsNothing {
+                collect.extend(program![when(When::Is(PINNED, 0), Op::Set(X, c(u8::MAX - 2)))]);
+            }
         } else if record == 0 {
             collect.extend(program![
                 Op::Load(SHOWN, SEEN),
@@ -215,6 +226,9 @@ fn world_how(mutant: Mutant, story: Story, how: How) -> World {
     };
     if how == How::Glance {
         scanner.extend(program![Op::Max(BOUND, W), Op::Later(W, W), Op::Set(M, r(W))]);
+    } else if how == How::Once {
+        scanner.extend(program![Op::Later(W, W), Op::Set(M, r(W))]);
+        scanner.extend(least_pin(PINNED));
     } else {
         scanner.extend(program![Op::Later(W, W)]);
         scanner.extend(look(&SLOT[..1]));
@@ -252,6 +266,28 @@ fn a_stop_inside_a_section_stands_for_a_barrier() {
     holds("collected, a stamp in a section", &world(Mutant::None, Story::StampsPinned));
     is_rejected("slot late", &world(Mutant::SlotLate, Story::StampsPinned));
     is_rejected("idle early", &world(Mutant::IdleEarly, Story::StampsPinned));
+}
+
+#[test]
+fn one_walk_is_enough() {
+    for (name, story) in [
+        ("one walk", Story::Stamps),
+        ("one walk, a record goes to another thread", Story::HandedOver),
+        ("one walk, observed", Story::Observed),
+        ("one walk, a clock that stands still", Story::Frozen),
+        ("one walk, a stamp in a section", Story::StampsPinned),
+        ("one walk, a handler in the pin", Story::Interrupted),
+    ] {
+        holds(name, &world_how(Mutant::None, story, How::Once));
+    }
+    let rejected = |name, mutant, story| is_rejected(name, &world_how(mutant, story, How::Once));
+    rejected("one walk, slot early", Mutant::SlotEarly, Story::StampsPinned);
+    rejected("one walk, slot late", Mutant::SlotLate, Story::StampsPinned);
+    rejected("one walk, idle early", Mutant::IdleEarly, Story::StampsPinned);
+    rejected("one walk, idle needs nothing", Mutant::IdleNeedsNothing, Story::Observed);
+    rejected("one walk, stamps that tie", Mutant::Tied, Story::Frozen);
+    rejected("one walk, own stamp late", Mutant::OwnStopLate, Story::HandedOver);
+    rejected("one walk, own stamp ignored", Mutant::OwnStopIgnored, Story::HandedOver);
 }
 
 #[test]
