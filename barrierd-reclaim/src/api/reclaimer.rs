@@ -222,7 +222,7 @@ impl Reclaimer {
     ///
     /// `T` must be `Send`, since any thread may run its destructor. A node that contains raw pointers is not `Send` by
     /// itself: if it may be dropped on any thread, say so by an `unsafe impl Send`. A node without size waits for all
-    /// hazards on such nodes ([`Hazard`](crate::Hazard), "Which objects"). For costs, panics and more, see
+    /// hazards on such nodes ([`Hazard`], "Which objects"). For costs, panics and more, see
     /// [`retire_with`](Reclaimer::retire_with).
     ///
     /// # Safety
