@@ -1,11 +1,12 @@
 //! A reader's parts, for the C interface beside this crate (`capi/`), whose sections are inline C.
 //!
-//! This file owns what leaves the crate for that. No part of the interface of this crate.
+//! This file owns what leaves the crate for that, and the copy of what C hands back. No part of the interface of this crate.
 
 use crate::map::Map;
 use crate::share::View;
 use crate::share::sealed::Sealed;
-use crate::{Reader, layout, slots};
+use crate::{Reader, Region, layout, slots};
+use std::sync::atomic::Ordering;
 
 /// The layout that all of this is of.
 pub const VERSION: u64 = layout::VERSION;
@@ -77,6 +78,31 @@ impl<'r> RawSection<'r> {
     }
 }
 
+/// Copies the bytes at `at`, if they lie in the region's data, as it is mapped for this `Region`. Returns whether they do.
+///
+/// They are taken out of the whole words that they are of, since everybody stores such words.
+pub fn copy(region: &Region, at: *const u8, to: &mut [u8]) -> bool {
+    let data = &region.inner().data;
+    let Some(mut at) = (at.addr() as u64).checked_sub(data.begin().addr() as u64) else {
+        return false;
+    };
+    let bytes = to.len() as u64;
+    if bytes > data.len() || at > data.len() - bytes {
+        return false;
+    }
+    let mut to = to;
+    while !to.is_empty() {
+        // Relaxed: as in `Field::get`. It is inside, since the data are whole words.
+        let word = data.word(at & !7).load(Ordering::Relaxed).to_ne_bytes();
+        let from = &word[(at & 7) as usize..];
+        let (now, later) = to.split_at_mut(from.len().min(to.len()));
+        now.copy_from_slice(&from[..now.len()]);
+        at += now.len() as u64;
+        to = later;
+    }
+    true
+}
+
 impl Sealed for RawSection<'_> {
     fn map(&self) -> &Map {
         self.reader.data()
@@ -84,3 +110,33 @@ impl Sealed for RawSection<'_> {
 }
 
 impl View for RawSection<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, SharedCell};
+
+    #[test]
+    fn bytes_of_the_region_are_copied_from_any_place_and_no_others() {
+        let region = Region::create_in_memory(Options::new(1 << 16)).expect("made");
+        let value: [u8; 40] = std::array::from_fn(|at| u8::try_from(at).expect("few") ^ 0xa5);
+        let mut writer = region.writer().expect("a slot");
+        SharedCell::at(0).set(&mut writer, value).expect("room");
+        let data = &region.inner().data;
+        // The size comes first.
+        let link = data.word(layout::root_at(0)).load(Ordering::Relaxed) & !TAG;
+        let begin = data.begin().wrapping_add(usize::try_from(link + 8).expect("64 bits"));
+        for (from, to) in (0..=40).flat_map(|to| (0..=to).map(move |from| (from, to))) {
+            let mut seen = vec![0; to - from];
+            assert!(copy(&region, begin.wrapping_add(from), &mut seen));
+            assert_eq!(seen, value[from..to]);
+        }
+        let end = data.begin().wrapping_add(usize::try_from(data.len()).expect("64 bits"));
+        let mut seen = [7; 3];
+        assert!(copy(&region, end.wrapping_sub(3), &mut seen) && seen == [0; 3]);
+        seen = [7; 3];
+        for outside in [end.wrapping_sub(2), end, data.begin().wrapping_sub(1), value.as_ptr()] {
+            assert!(!copy(&region, outside, &mut seen) && seen == [7; 3]);
+        }
+    }
+}

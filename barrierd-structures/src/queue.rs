@@ -30,7 +30,8 @@ const SLOTS: usize = 112;
 /// except one push in 112, which makes the next segment. In a hot loop use a [`handle`](Queue::handle).
 ///
 /// Values lie in segments of 112, in place, and a byte more for each of them; an empty queue has one segment. Large values are
-/// better boxed. A segment goes to the reclaimer once all of its values were popped.
+/// better boxed: without the compiler's optimization, a segment lies on the thread's stack while it is made. A segment goes to
+/// the reclaimer once all of its values were popped.
 ///
 /// # Values
 /// They are moved in and moved out, so they need be neither `'static` nor `Sync`. With a `T` that is not `Send`, the queue

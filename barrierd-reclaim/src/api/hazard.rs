@@ -36,6 +36,11 @@ const FENCED: usize = 1;
 /// `retire_born`, `retire_batch`, or as a count by `retire_arc`. A hazard keeps no part of another object, no slice
 /// (`retire_slice`), and nothing that a value (`retire_value`) or a closure (`defer`) owns. These need a guard.
 ///
+/// Addresses are all that is compared. A type without size has no address of its own: boxes of all such types lie at the
+/// same few. So a hazard on a node without size keeps every such node that is retired, until it is cleared; give nodes a
+/// byte. (Values without size in an [`Rcu`](crate::Rcu) have one.) And a hazard that is left on an object which is then
+/// freed without being retired keeps whatever is retired at that address later; clear it, or drop it.
+///
 /// # Moving a pointer
 /// - Hand over hand: [`core::mem::swap`] two hazards. Nothing is copied, and each goes on holding what it held. A
 ///   hazard is one word, so two hazards that are a function's own are two registers. Or take a [`HazardPair`], which

@@ -221,7 +221,8 @@ impl Reclaimer {
     /// Frees the object behind `ptr`, as its `Box`, once no reader can hold it.
     ///
     /// `T` must be `Send`, since any thread may run its destructor. A node that contains raw pointers is not `Send` by
-    /// itself: if it may be dropped on any thread, say so by an `unsafe impl Send`. For costs, panics and more, see
+    /// itself: if it may be dropped on any thread, say so by an `unsafe impl Send`. A node without size waits for all
+    /// hazards on such nodes ([`Hazard`], "Which objects"). For costs, panics and more, see
     /// [`retire_with`](Reclaimer::retire_with).
     ///
     /// # Safety

@@ -11,6 +11,7 @@ use crate::domain::Domain;
 use crate::engine::record::Record;
 use crate::platform::now_ns;
 use crate::protocol::holders;
+use core::ptr;
 use std::sync::Arc;
 
 /// An item, and its size in bytes.
@@ -20,23 +21,44 @@ fn item<T>(ptr: *mut T, free: unsafe fn(*mut T), bytes: usize) -> Weighed {
     (Item::of(ptr, free), bytes)
 }
 
-/// Returns an item that calls `work`. A closure that captures nothing is not boxed.
+/// Boxes what no reader has a pointer to, for an item that no hazard is to hold. All boxes of no size have one address (and
+/// no memory): what is in them is null, which a hazard does not hold.
+fn unseen<T>(value: T) -> *mut T {
+    let ptr = Box::into_raw(Box::new(value));
+    if const { size_of::<T>() == 0 } { ptr::null_mut() } else { ptr }
+}
+
+/// Returns the box again.
+///
+/// # Safety
+/// `ptr` came from [`unseen`] of the same type, once.
+unsafe fn seen<T>(ptr: *mut T) -> Box<T> {
+    let ptr = if const { size_of::<T>() == 0 } { ptr::dangling_mut() } else { ptr };
+    // SAFETY: the caller promises that it came from a box. One of no size is any aligned pointer.
+    unsafe { Box::from_raw(ptr) }
+}
+
+/// Returns an item that calls `work`.
 fn closure<F: FnOnce() + Send + 'static>(work: F) -> Weighed {
     /// # Safety
-    /// `ptr` came from `Box::into_raw`, or `F` has no size and was forgotten; called once.
+    /// `ptr` came from `unseen`; called once.
     unsafe fn call<F: FnOnce()>(ptr: *mut F) {
-        // SAFETY: the caller promises that `ptr` came from a box, or that `F` has no size, and calls once. A box of
-        // no size is any aligned pointer.
-        let work = unsafe { Box::from_raw(ptr) };
+        // SAFETY: the caller's promise.
+        let work = unsafe { seen(ptr) };
         work();
     }
-    // No allocation where `F` has no size.
-    item(Box::into_raw(Box::new(work)), call::<F>, size_of::<F>())
+    item(unseen(work), call::<F>, size_of::<F>())
 }
 
 /// Returns an item that drops `value`.
 fn value<T: Send + 'static>(value: T) -> Weighed {
-    item(Box::into_raw(Box::new(value)), free_box, size_of::<T>())
+    /// # Safety
+    /// `ptr` came from `unseen`; called once.
+    unsafe fn free<T>(ptr: *mut T) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { seen(ptr) });
+    }
+    item(unseen(value), free::<T>, size_of::<T>())
 }
 
 /// Returns an item that drops one count.
@@ -119,7 +141,8 @@ macro_rules! retire_variants {
             /// This is safe, since it frees nothing by itself. What `work` captures is boxed; a closure that captures
             /// nothing costs no allocation. Otherwise the call is like [`Reclaimer::retire_with`], also in what
             /// `work` may do. If `work` panics, the panic comes out where it runs. It waits for guards alone: no
-            /// [`Hazard`](crate::Hazard) holds what `work` captures.
+            /// [`Hazard`](crate::Hazard) holds what `work` captures, unless it was left on freed memory ("Which objects"
+            /// there).
             ///
             /// ```
             /// use barrierd_reclaim::Reclaimer;

@@ -4,11 +4,11 @@
 //! Owns these and nothing else; it is made when a queue first needs it. Items without a birth (births
 //! are eras, so none is 0) stay in the queue's order, as an interval holds them like a section would.
 
-use super::{BAG_ITEMS, Bag, Item, Spares};
+use super::{BAG_ITEMS, Bag, Item, Spares, counted};
 use crate::protocol::Safe;
 use crate::protocol::holders::{Holder, Holders};
 use core::mem::take;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// See the file's documentation.
 #[derive(Default)]
@@ -22,10 +22,22 @@ pub(super) struct HeldBags {
     kept: Vec<Kept>,
     /// Room for the next of them.
     empty: Vec<Bag>,
-    /// Safe, except that a hazard holds them; with the size of each, bytes, as far as that is known.
-    hazarded: Vec<(Item, usize)>,
+    /// Safe, except that a hazard holds their address. By address, so that a hazard is looked for once, however many
+    /// counts of one `Arc` it holds.
+    hazarded: BTreeMap<u64, Vec<Hazarded>>,
+    /// How many there have ever been.
+    numbered: u64,
     /// When the first of these came, nanoseconds. For reports.
     hazarded_ns: u64,
+}
+
+/// An item that a hazard holds.
+struct Hazarded {
+    /// In the order in which they came.
+    number: u64,
+    item: Item,
+    /// Its size, as far as that is known.
+    bytes: usize,
 }
 
 /// The bags that one interval holds.
@@ -106,7 +118,7 @@ impl HeldBags {
     /// Returns whether the holder of something here no longer holds it.
     pub(super) fn is_worth_a_look(&self, holders: &Holders) -> bool {
         self.kept.iter().any(|kept| !holders.has(kept.holder))
-            || self.hazarded.iter().any(|(item, _)| !holders.has_hazard(item.address()))
+            || self.hazarded.keys().any(|&address| !has_hazard(holders, address))
     }
 
     /// Hands what intervals held that are gone to `again`, by interval: it is to be checked again, and what another
@@ -198,16 +210,19 @@ impl HeldBags {
     fn hazards(&mut self, bag: &mut Bag, holders: &Holders) {
         if holders.has_hazards() {
             let held = &mut self.hazarded;
-            let (before, opened_ns) = (held.len(), bag.opened_ns);
+            let (before, none, opened_ns) = (self.numbered, held.is_empty(), bag.opened_ns);
             bag.retain(|item, bytes| {
-                let free = !holders.has_hazard(item.address());
+                let address = item.address();
+                let free = !holders.has_hazard(address);
                 if !free {
-                    held.push((*item, bytes));
+                    self.numbered += 1;
+                    let one = Hazarded { number: self.numbered, item: *item, bytes };
+                    held.entry(address).or_default().push(one);
                 }
                 free
             });
-            if held.len() > before {
-                let oldest = if before == 0 { u64::MAX } else { self.hazarded_ns };
+            if self.numbered > before {
+                let oldest = if none { u64::MAX } else { self.hazarded_ns };
                 self.hazarded_ns = oldest.min(opened_ns);
             }
         }
@@ -224,25 +239,38 @@ impl HeldBags {
             return;
         }
         let mut gone = Vec::new();
-        self.hazarded.retain(|one| {
-            let held = holders.has_hazard(one.0.address());
+        self.hazarded.retain(|&address, items| {
+            let held = has_hazard(holders, address);
             if !held {
-                gone.push(*one);
+                gone.append(items);
             }
             held
         });
-        free.extend(pack(gone, self.hazarded_ns, spares));
+        free.extend(pack(in_order(gone), self.hazarded_ns, spares));
     }
 
     /// Takes everything, in sealed bags, in runs of one kind and of stamps that never fall as long as no bag was moved
     /// between holders; the open one must be empty. The stamp 0 says that only a hazard may stand in the way.
     pub(super) fn take_all(&mut self) -> Vec<VecDeque<Bag>> {
         debug_assert!(self.open.is_none(), "items left behind");
-        let hazarded = pack(take(&mut self.hazarded), self.hazarded_ns, &mut Spares::default());
+        let hazarded = in_order(take(&mut self.hazarded).into_values().flatten().collect());
+        let hazarded = pack(hazarded, self.hazarded_ns, &mut Spares::default());
         let kept = take(&mut self.kept).into_iter().map(|kept| VecDeque::from(kept.bags));
         let all = kept.chain([VecDeque::from(hazarded), take(&mut self.sealed)]);
         all.filter(|run| !run.is_empty()).collect()
     }
+}
+
+/// Returns whether a hazard still holds the items at `address`.
+fn has_hazard(holders: &Holders, address: u64) -> bool {
+    counted();
+    holders.has_hazard(address)
+}
+
+/// Returns the items in the order in which they came, each with its size.
+fn in_order(mut items: Vec<Hazarded>) -> Vec<(Item, usize)> {
+    items.sort_unstable_by_key(|one| one.number);
+    items.into_iter().map(|one| (one.item, one.bytes)).collect()
 }
 
 /// Packs items that are reclaimable except for hazards, the first of which came at `opened_ns`, into bags.
@@ -260,7 +288,7 @@ fn pack(items: Vec<(Item, usize)>, opened_ns: u64, spares: &mut Spares) -> Vec<B
 
 #[cfg(all(test, not(barrierd_loom)))]
 mod tests {
-    use super::super::{Bags, VtimeWord};
+    use super::super::{Bags, COMPARED, VtimeWord};
     use super::*;
     use crate::meter::Meter;
     use crate::protocol::holders::{HazardSlot, Interval};
@@ -438,6 +466,32 @@ mod tests {
         // SAFETY: this thread's own.
         let ready = unsafe { queue.bags.own(false, |work| work.ready()) };
         assert_eq!(ready.expect("not taken"), BAG_ITEMS + 1);
+    }
+
+    /// By address, not one by one: else a thread would ask again for all that waits each time it retires a count.
+    #[test]
+    fn counts_of_one_object_are_asked_for_once() {
+        const BAGS: usize = 100;
+        let (mut object, slot) = (0u64, HazardSlot::new());
+        let object: *mut u64 = &raw mut object;
+        slot.hold(object.addr() as u64);
+        let holders =
+            || Holders::collect(core::iter::empty::<&Interval>, || core::iter::once(&slot));
+        let (mut held, mut spares) = (HeldBags::default(), Spares::default());
+        let (mut free, before) = (VecDeque::new(), COMPARED.get());
+        for _ in 0..BAGS {
+            let mut bag = spares.bag();
+            (0..BAG_ITEMS).for_each(|_| bag.add(Item::new(object.cast(), nothing)));
+            assert!(held.sift(bag, &holders(), &mut spares).is_none(), "all are held");
+            held.release_hazarded(&holders(), &mut free, &mut spares);
+            assert!(!held.is_worth_a_look(&holders()));
+        }
+        assert_eq!(COMPARED.get() - before, 2 * BAGS as u64);
+        slot.clear();
+        assert!(held.is_worth_a_look(&holders()));
+        held.release_hazarded(&holders(), &mut free, &mut spares);
+        assert_eq!(free.iter().map(Bag::waiting).sum::<usize>(), BAGS * BAG_ITEMS);
+        assert!(held.holds_nothing());
     }
 
     proptest! {

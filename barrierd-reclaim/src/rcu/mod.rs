@@ -1,8 +1,10 @@
 //! A cell whose value is read all the time and replaced now and then, in safe code.
 //!
-//! Owns the pointer to the current value. `read.rs` has what readers hold, `retired.rs` what a writer gets back. It is
-//! built on what users call (`api/`) and knows nothing below that, except for the wait for one object.
+//! Owns the pointer to the current value. `read.rs` has what readers hold, `retired.rs` what a writer gets back, `boxed.rs`
+//! where a value lies. It is built on what users call (`api/`) and knows nothing below that, except for the wait for one
+//! object.
 
+mod boxed;
 pub(crate) mod read;
 pub(crate) mod retired;
 #[cfg(feature = "serde")]
@@ -95,7 +97,7 @@ use std::sync::Arc;
 /// assert_eq!(*cell.read(), "short-lived");
 /// ```
 pub struct Rcu<T> {
-    /// From a `Box`, never null. What it led to before was retired, or belongs to a [`Retired`].
+    /// From `boxed::alloc`, never null. What it led to before was retired, or belongs to a [`Retired`].
     current: AtomicPtr<T>,
     /// A clone, or the process's own.
     reclaimer: Reclaimer,
@@ -122,7 +124,7 @@ impl<T> Rcu<T> {
     /// settings of its own.
     #[must_use]
     pub fn with_reclaimer(value: T, reclaimer: &Reclaimer) -> Rcu<T> {
-        let current = AtomicPtr::new(Box::into_raw(Box::new(value)));
+        let current = AtomicPtr::new(boxed::alloc(value));
         Rcu { current, reclaimer: reclaimer.clone(), _owned: PhantomData }
     }
 
@@ -168,7 +170,7 @@ impl<T> Rcu<T> {
 
     /// Returns the value; nobody reads it, since the cell is borrowed mutably.
     pub fn get_mut(&mut self) -> &mut T {
-        // SAFETY: never null, from a box, and the cell's alone: guards and readers borrow the cell.
+        // SAFETY: never null, from `alloc`, and the cell's alone: guards and readers borrow the cell.
         unsafe { &mut **self.current.get_mut() }
     }
 
@@ -179,8 +181,8 @@ impl<T> Rcu<T> {
         let current = *cell.current.get_mut();
         // SAFETY: a field of what is not used again.
         unsafe { core::ptr::drop_in_place(&raw mut cell.reclaimer) };
-        // SAFETY: from a box, and the cell's alone.
-        *unsafe { Box::from_raw(current) }
+        // SAFETY: from `alloc`, and the cell's alone.
+        unsafe { boxed::take(current) }
     }
 
     /// Loads the current value's address, with all that was stored into it before it was published.
@@ -204,10 +206,10 @@ impl<T: Send + 'static> Rcu<T> {
 
     /// Replaces the value, and returns the old one, which others may still be reading: see [`Retired`].
     pub fn swap(&self, value: T) -> Retired<'_, T> {
-        let new = Box::into_raw(Box::new(value));
+        let new = boxed::alloc(value);
         // AcqRel: Release for the new value, Acquire for the old one, which the caller reads and drops.
         let old = self.current.swap(new, Ordering::AcqRel);
-        // SAFETY: from a box, and unlinked by this thread alone.
+        // SAFETY: from `alloc`, and unlinked by this thread alone.
         unsafe { Retired::new(self, old) }
     }
 
@@ -246,8 +248,7 @@ impl<T: Send + 'static> Rcu<T> {
 
     /// Replaces the value if it is still the one that `current` reads. Returns the value that was replaced.
     ///
-    /// An equal value is not enough: it must be the same one. The guard keeps it, so its memory can't hold another. (Values
-    /// without size are told apart by their cells alone: all those of one cell count as the same.)
+    /// An equal value is not enough: it must be the same one. The guard keeps it, so its memory can't hold another.
     ///
     /// # Errors
     /// Returns `new`, if another thread has replaced the value, or `current` is another cell's.
@@ -259,14 +260,14 @@ impl<T: Send + 'static> Rcu<T> {
         if !current.is_of(self) {
             return Err(new);
         }
-        let new = Box::into_raw(Box::new(new));
+        let new = boxed::alloc(new);
         let old = current.as_ptr().cast_mut();
         // AcqRel as in `swap`. Relaxed: after a failure the value found is not used.
         match self.current.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed) {
-            // SAFETY: from a box, and unlinked by this thread alone.
+            // SAFETY: from `alloc`, and unlinked by this thread alone.
             Ok(old) => Ok(unsafe { Retired::new(self, old) }),
-            // SAFETY: from a box, and never published.
-            Err(_) => Err(*unsafe { Box::from_raw(new) }),
+            // SAFETY: from `alloc`, and never published.
+            Err(_) => Err(unsafe { boxed::take(new) }),
         }
     }
 }
@@ -296,8 +297,8 @@ impl<T> Rcu<Arc<T>> {
 
 impl<T> Drop for Rcu<T> {
     fn drop(&mut self) {
-        // SAFETY: from a box, and the cell's alone: guards, readers and what was retired borrow the cell.
-        drop(unsafe { Box::from_raw(*self.current.get_mut()) });
+        // SAFETY: from `alloc`, and the cell's alone: guards, readers and what was retired borrow the cell.
+        unsafe { boxed::free(*self.current.get_mut()) };
     }
 }
 

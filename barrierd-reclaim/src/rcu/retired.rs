@@ -1,6 +1,6 @@
 //! The value that a writer has replaced, and that readers may still use.
 
-use super::Rcu;
+use super::{Rcu, boxed};
 use crate::api::hazard::address;
 use crate::error::SynchronizeError;
 use core::cell::Cell;
@@ -26,7 +26,7 @@ use std::time::Instant;
 /// # Ok::<(), barrierd_reclaim::SynchronizeError>(())
 /// ```
 pub struct Retired<'c, T: Send + 'static> {
-    /// From a box, unlinked from the cell before this was made.
+    /// From `boxed::alloc`, unlinked from the cell before this was made.
     value: *mut T,
     cell: &'c Rcu<T>,
     /// What is known of readers.
@@ -49,7 +49,7 @@ unsafe impl<T: Send + Sync + 'static> Send for Retired<'_, T> {}
 
 impl<'c, T: Send + 'static> Retired<'c, T> {
     /// # Safety
-    /// `value` came from a box, was the cell's, and was unlinked by the caller alone.
+    /// `value` came from `boxed::alloc`, was the cell's, and was unlinked by the caller alone.
     pub(super) unsafe fn new(cell: &'c Rcu<T>, value: *mut T) -> Retired<'c, T> {
         Retired { value, cell, readers: Cell::new(Readers::Unknown) }
     }
@@ -88,8 +88,8 @@ impl<'c, T: Send + 'static> Retired<'c, T> {
             return Err(self);
         }
         let value = ManuallyDrop::new(self).value;
-        // SAFETY: from a box, unlinked, and no reader can hold it: it is this caller's alone, and not retired.
-        Ok(*unsafe { Box::from_raw(value) })
+        // SAFETY: from `alloc`, unlinked, and no reader can hold it: it is this caller's alone, and not retired.
+        Ok(unsafe { boxed::take(value) })
     }
 
     fn is_unused(&self) -> bool {
@@ -133,12 +133,12 @@ impl<T: Send + 'static> Drop for Retired<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if matches!(self.readers.get(), Readers::Gone) {
-            // SAFETY: from a box, unlinked, and no reader can hold it.
-            return drop(unsafe { Box::from_raw(self.value) });
+            // SAFETY: from `alloc`, unlinked, and no reader can hold it.
+            return unsafe { boxed::free(self.value) };
         }
-        // SAFETY: from a box, loaded by readers under guards or hazards of this reclaimer alone, unlinked by an exchange
+        // SAFETY: from `alloc`, loaded by readers under guards or hazards of this reclaimer alone, unlinked by an exchange
         // before this was made, and retired here only. `T` is `Send` and borrows nothing.
-        unsafe { self.cell.reclaimer.retire(self.value) };
+        unsafe { self.cell.reclaimer.retire_with(self.value, boxed::free) };
     }
 }
 

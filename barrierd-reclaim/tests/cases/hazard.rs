@@ -15,6 +15,7 @@ pub(super) fn all(make: impl Fn() -> Reclaimer) {
     many_hazards_keep_one_each(make());
     pairs_keep_the_last_two(make());
     tags_are_compared_and_not_held(make());
+    without_size_only_nodes_are_kept(make());
     from_a_guard_to_a_hazard(make());
     what_exited_threads_left_is_kept_too(make());
     what_is_held_is_freed_on_drop(make());
@@ -133,6 +134,38 @@ fn tags_are_compared_and_not_held(reclaimer: Reclaimer) {
     assert!(hazard.protect(&cell).is_null(), "a null with a tag");
     reclaimer.synchronize(soon()).unwrap();
     assert_eq!(log.names(), [0]);
+}
+
+/// Boxes of no size have one address: a hazard there keeps the nodes, but no closure and no value.
+fn without_size_only_nodes_are_kept(reclaimer: Reclaimer) {
+    static RUN: AtomicUsize = AtomicUsize::new(0);
+    RUN.store(0, SeqCst);
+    struct Value;
+    impl Drop for Value {
+        fn drop(&mut self) {
+            RUN.fetch_add(1, SeqCst);
+        }
+    }
+    let node = || Box::into_raw(Box::new(Value));
+    let cell = AtomicPtr::new(node());
+    let mut hazard = reclaimer.hazard();
+    assert!(!hazard.protect(&cell).is_null());
+    for _ in 0..100 {
+        let old = cell.swap(node(), AcqRel);
+        // SAFETY: from a Box, unlinked, retired once.
+        unsafe { reclaimer.retire(old) };
+        reclaimer.retire_value(Value);
+        reclaimer.defer(|| {
+            RUN.fetch_add(1, SeqCst);
+        });
+    }
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(RUN.load(SeqCst), 200, "all but the nodes");
+    hazard.clear();
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(RUN.load(SeqCst), 300);
+    // SAFETY: the last pointer, and nobody else has it.
+    drop(unsafe { Box::from_raw(cell.into_inner()) });
 }
 
 fn from_a_guard_to_a_hazard(reclaimer: Reclaimer) {

@@ -33,9 +33,9 @@ fn only_the_value_that_was_read_is_exchanged() {
     assert_eq!((*seen, *cell.read()), (1, 4));
 }
 
-/// Values without size have one address, in all cells.
+/// Boxes of no size have one address.
 #[test]
-fn values_without_size_belong_to_their_cells() {
+fn values_without_size_are_told_apart() {
     static DROPPED: AtomicUsize = AtomicUsize::new(0);
     #[derive(Debug, PartialEq)]
     struct Token;
@@ -52,19 +52,25 @@ fn values_without_size_belong_to_their_cells() {
     drop(cell.compare_exchange(&elsewhere, Token).expect_err("another cell's"));
     assert_eq!(dropped(), 1);
     drop(elsewhere);
+    let seen = cell.read();
+    drop(cell.compare_exchange(&seen, Token).expect("not replaced yet"));
+    drop(cell.compare_exchange(&seen, Token).expect_err("another one"));
+    drop(seen);
+    reclaimer.synchronize(soon()).unwrap();
+    assert_eq!(dropped(), 3);
     let mut reader = cell.reader();
     reader.get();
     cell.store(Token);
     reclaimer.synchronize(soon()).unwrap();
-    assert_eq!(dropped(), 1, "it is read");
+    assert_eq!(dropped(), 3, "it is read");
     drop(reader);
     reclaimer.synchronize(soon()).unwrap();
-    assert_eq!(dropped(), 2);
+    assert_eq!(dropped(), 4);
     let old = cell.swap(Token);
     old.wait(soon()).unwrap();
     drop(old.try_unwrap().expect("nobody reads it"));
     drop((cell, other));
-    assert_eq!(dropped(), 5);
+    assert_eq!(dropped(), 7);
 }
 
 #[test]

@@ -48,6 +48,51 @@ fn a_reader_keeps_the_last_value_that_it_got_and_no_other() {
     }
 }
 
+/// Boxes of no size have one address; so a reader by address alone would keep them all, and every closure that captures
+/// nothing.
+#[test]
+fn a_reader_of_values_without_size_keeps_one_and_nothing_else() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    static RUN: AtomicUsize = AtomicUsize::new(0);
+    struct Token;
+    impl Drop for Token {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, SeqCst);
+        }
+    }
+    #[repr(align(64))]
+    struct Aligned;
+    for reclaimer in sources() {
+        DROPPED.store(0, SeqCst);
+        RUN.store(0, SeqCst);
+        let cell = Rcu::with_reclaimer(Token, &reclaimer);
+        let aligned = Rcu::with_reclaimer(Aligned, &reclaimer);
+        let (mut reader, mut other) = (cell.reader(), aligned.reader());
+        reader.get();
+        assert_eq!(core::ptr::from_ref(other.get()).addr() % 64, 0);
+        for _ in 0..1_000 {
+            cell.store(Token);
+            reclaimer.defer(|| {
+                RUN.fetch_add(1, SeqCst);
+            });
+            reclaimer.retire_value(Token);
+        }
+        assert!(reader.is_stale());
+        reclaimer.synchronize(soon()).unwrap();
+        assert_eq!((DROPPED.load(SeqCst), RUN.load(SeqCst)), (1_999, 1_000), "all but the first");
+        let units = Rcu::with_reclaimer((), &reclaimer);
+        let old = units.swap(());
+        old.wait(soon()).unwrap();
+        assert!(old.try_unwrap().is_ok());
+        reader.get();
+        reclaimer.synchronize(soon()).unwrap();
+        assert_eq!(DROPPED.load(SeqCst), 2_000);
+        drop((reader, other));
+        drop(cell);
+        assert_eq!(DROPPED.load(SeqCst), 2_001);
+    }
+}
+
 /// What `latest` returned stays until the guard is refreshed, and goes then.
 #[test]
 fn a_guard_that_reads_on_keeps_what_it_read() {

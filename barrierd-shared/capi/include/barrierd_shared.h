@@ -190,6 +190,9 @@ void barrierd_shared_leave(struct barrierd_shared_reader *reader);
  * are, so a structure as a key must have no padding (or it is cleared first). Their alignment plays no part. Rust's
  * u64 is uint64_t, [u8; 4] is unsigned char[4], f64 is double.
  *
+ * What a call is given may lie in the region that its reader or writer is of: a key that a walk has come to, say. What lies in
+ * another region, or in this one as another barrierd_shared_open has mapped it, is copied first (barrierd_shared_copy).
+ *
  * Sizes don't tell a uint64_t from a double. Where that matters all programs state a schema, any string: a NULL or an empty one is
  * none (Rust: SharedMap::at(0).schema("port -> address, v2")). Errors: BARRIERD_SHARED_INVALID.
  */

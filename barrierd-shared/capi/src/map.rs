@@ -1,15 +1,16 @@
 //! Maps from C: what a program takes one for, lookups and walks in sections that C has opened.
 //!
 //! This file owns that part of the border. **Safety**: as in `lib.rs`; a `struct barrierd_shared_map` is null or may be read,
-//! keys and values are null or have as many bytes as it says, and a walk is null, or from [`barrierd_shared_map_begin`] and not given
+//! keys and values are null or have as many bytes as it says, which lie in the data of the region that the call is for, or stay as
+//! they are during the call, and a walk is null, or from [`barrierd_shared_map_begin`] and not given
 //! back, while its reader is there.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
 
+use barrierd_shared::Region;
 use barrierd_shared::any::{self, AnyMap, Entry, Walk};
-use barrierd_shared::raw::{NoSection, RawSection};
+use barrierd_shared::raw::{self, NoSection, RawSection};
 
 use crate::{SharedReader, code, failed, fenced, hand_out, take_back};
 
@@ -42,7 +43,7 @@ pub(crate) unsafe fn map_of(map: *const SharedMapType) -> Result<AnyMap, c_int> 
         .ok_or_else(|| failed(code::INVALID, &"no map: make it by barrierd_shared_map_at"))
 }
 
-/// Bytes that C has handed over, copied: they may lie in a region, where others change them.
+/// Bytes that C has handed over, copied: they may lie in the region, where others change them.
 pub(crate) struct Bytes {
     few: [u8; 64],
     many: Vec<u8>,
@@ -57,24 +58,31 @@ impl std::ops::Deref for Bytes {
     }
 }
 
-/// Returns the bytes that C hands over.
+/// Returns the bytes that C hands over, in a call for `region`.
 ///
 /// # Safety
 ///
-/// `at` is null or has `bytes` bytes.
-pub(crate) unsafe fn bytes_of(at: *const c_void, bytes: u64) -> Result<Bytes, c_int> {
+/// `at` is null or has `bytes` bytes. They lie in the region's data, or nobody changes them meanwhile.
+pub(crate) unsafe fn bytes_of(
+    region: &Region,
+    at: *const c_void,
+    bytes: u64,
+) -> Result<Bytes, c_int> {
     let len = usize::try_from(bytes).map_err(|_| code::INVALID)?;
     if at.is_null() && len > 0 {
         return Err(failed(code::INVALID, &"a null pointer instead of a key or a value"));
     }
     let mut copy = Bytes { few: [0; 64], many: Vec::new(), len };
-    // SAFETY: byte `index` of those at `at`, which is not null. Relaxed: as in `Field::get`, if it is a region's.
-    let byte = |index| unsafe {
-        AtomicU8::from_ptr(at.cast::<u8>().cast_mut().add(index)).load(Ordering::Relaxed)
+    let to = match copy.few.get_mut(..len) {
+        Some(few) => few,
+        None => {
+            copy.many.resize(len, 0);
+            &mut copy.many
+        }
     };
-    match copy.few.get_mut(..len) {
-        Some(few) => few.iter_mut().enumerate().for_each(|(index, to)| *to = byte(index)),
-        None => copy.many = (0..len).map(byte).collect(),
+    if !raw::copy(region, at.cast(), to) && len > 0 {
+        // SAFETY: not null, and as many as `to` has; the rest is the caller's promise.
+        unsafe { ptr::copy_nonoverlapping(at.cast(), to.as_mut_ptr(), len) };
     }
     Ok(copy)
 }
@@ -157,7 +165,8 @@ pub unsafe extern "C" fn barrierd_shared_map_find(
         let (section, map, key) = unsafe {
             value.write(ptr::null());
             let section = section_of(reader)?;
-            (section, map_of(map)?, bytes_of(key, (*map).key_bytes)?)
+            let region = (*reader).reader.region();
+            (section, map_of(map)?, bytes_of(region, key, (*map).key_bytes)?)
         };
         let found = map.find(&section, &key);
         let found = found.map_err(|other| failed(code::OTHER_TYPE, &other))?;

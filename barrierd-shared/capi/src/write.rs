@@ -232,7 +232,8 @@ pub unsafe extern "C" fn barrierd_shared_map_insert(
         // SAFETY: the caller's promise, handed on; `map_of` refuses null.
         let (any, key, value) = unsafe {
             let any = map_of(map)?;
-            (any, bytes_of(key, (*map).key_bytes)?, bytes_of(value, (*map).value_bytes)?)
+            let key = bytes_of(writer.region(), key, (*map).key_bytes)?;
+            (any, key, bytes_of(writer.region(), value, (*map).value_bytes)?)
         };
         Ok(any.insert(writer, &key, &value).map(c_int::from))
     };
@@ -253,7 +254,8 @@ pub unsafe extern "C" fn barrierd_shared_map_remove(
 ) -> c_int {
     let remove = |writer: &mut Writer| {
         // SAFETY: as above.
-        let (any, key) = unsafe { (map_of(map)?, bytes_of(key, (*map).key_bytes)?) };
+        let (any, key) =
+            unsafe { (map_of(map)?, bytes_of(writer.region(), key, (*map).key_bytes)?) };
         Ok(any.remove(writer, &key).map(c_int::from))
     };
     // SAFETY: the caller's promise, handed on.
@@ -291,7 +293,7 @@ pub unsafe extern "C" fn barrierd_shared_cell_set(
 ) -> c_int {
     let set = |writer: &mut Writer| {
         // SAFETY: the caller's promise, handed on.
-        let value = unsafe { bytes_of(value, bytes as u64) }?;
+        let value = unsafe { bytes_of(writer.region(), value, bytes as u64) }?;
         match any::set_cell(writer, root, &value) {
             None => Err(failed(code::INVALID, &"no such root")),
             Some(done) => Ok(done.map(|()| code::OK)),

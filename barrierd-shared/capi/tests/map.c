@@ -94,6 +94,13 @@ static void read_it(const char *path)
 	}
 	CHECK(r == 0 && found == NULL && there == NULL && len == ENTRIES);
 	barrierd_shared_map_end(walk);
+	/* Keys that lie in the region: 13 bytes, and parts of them. */
+	CHECK(barrierd_shared_map_begin(reader, &odd, &walk) == BARRIERD_SHARED_OK);
+	CHECK(barrierd_shared_map_next(walk, &found, NULL) == 1);
+	CHECK(barrierd_shared_map_find(reader, &odd, found, &there) == 1);
+	CHECK(barrierd_shared_map_find(reader, &set, found, &there) == 1);
+	CHECK(barrierd_shared_map_find(reader, &set, (const unsigned char *)found + 1, &there) == 0);
+	barrierd_shared_map_end(walk);
 	CHECK(barrierd_shared_map_begin(reader, &none, &walk) == BARRIERD_SHARED_OK);
 	CHECK(barrierd_shared_map_next(walk, NULL, NULL) == 0);
 	barrierd_shared_map_end(walk);
