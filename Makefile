@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs first (see scripts/deps.sh).
-.PHONY: help demo compare test loom mutants sanitizers fuzz compat targets vm lint msrv package bench bench-full bench-smoke bench-render samples deb install-c deps
+.PHONY: help demo compare test loom mutants sanitizers fuzz compat targets vm parts lint msrv package bench bench-full bench-smoke bench-render samples deb install-c deps
 
 # With rustup's cargo, which goes before one that is too old.
 export PATH := $(or $(shell scripts/deps.sh path),$(PATH))
@@ -8,8 +8,8 @@ help:
 	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"
 	@echo "make compare time this machine's barriers, and draw them"
 	@echo "make test    build and run all tests (as root: with the live daemon)"
-	@echo "make loom    the models of the reader protocol, the stack, the queue and the map, under loom"
-	@echo "make vm      real kernels in emulated machines, some 20 minutes; VM=\"rt idle\", 0/2 or arm64 chooses"
+	@echo "make loom    the models of the reader protocol, the stack, the queue and the map, under loom; LOOM=models::inbox chooses"
+	@echo "make vm      real kernels in emulated machines, some 20 minutes; VM=\"rt idle\", 0/6 or arm64 chooses"
 	@echo "make mutants the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"
 	@echo "make fuzz    the file's decoder and shared regions against arbitrary bytes, 15 s each; FUZZ_SECONDS=600 for longer"
@@ -17,6 +17,7 @@ help:
 	@echo "make deb     the Debian packages of the daemon and of both C libraries"
 	@echo "make compat  published crates on the drop-in for crossbeam-epoch, and against the original"
 	@echo "make targets the reclaimer and the drop-in compiled for other targets, and run on some; TARGETS=0/4 chooses"
+	@echo "make parts   both of these, whole: each commit has one part of them in CI"
 	@echo "make lint    format, clippy and documentation, warnings denied; public items; files and links that documents name"
 	@echo "make msrv    everything except the benchmarks with the oldest Rust that is promised"
 	@echo "make package every published crate, built from its own tarball"
@@ -35,14 +36,12 @@ compare:
 test:
 	@scripts/deps.sh test
 	cargo test --workspace
-	cargo test -p barrierd-reclaim --features tracing --test tracing
-	cargo test -p barrierd-reclaim --features serde --test rcu
-	cargo test -p barrierd-reclaim --features tracing --lib trace::
+	cargo test -p barrierd-reclaim --features tracing,serde --test tracing --test rcu --lib
 	cargo test -p barrierd-shared --features testing --test killed --test turns --test map --test map_killed --test map_bounds --test room --test sweep --test two_processes --test storm
 
 loom:
 	@scripts/deps.sh run
-	RUSTFLAGS="--cfg barrierd_loom" cargo test -p barrierd-reclaim -p barrierd-structures --release --lib --target-dir $${CARGO_TARGET_DIR:-target}/loom
+	@scripts/loom.sh $(LOOM)
 
 vm:
 	@scripts/deps.sh vm
@@ -67,6 +66,9 @@ compat:
 targets:
 	@scripts/deps.sh targets
 	@scripts/targets.sh $(TARGETS)
+
+# What .ci/run has in parts, all of it.
+parts: vm targets
 
 lint:
 	@scripts/deps.sh lint

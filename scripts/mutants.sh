@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Broken builds of the reclaimer that the use-after-free detector must find out, each within seconds;
-# and the sound one, which it must let pass. They share a target directory: the workspace's own crates alone are built anew,
-# by a compiler that is told of the flaw.
+# and the sound one, which it must let pass. The workspace's own crates alone are built anew, by a compiler that is told of
+# the flaw: all else is as the tests have it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}/mutants
@@ -14,10 +14,10 @@ detector() { # name, flag
   # cargo keeps what each such compiler made apart, by its path.
   printf '#!/bin/sh\nexec "$@" %s\n' "$2" >"$compiler"
   chmod +x "$compiler"
-  RUSTC_WORKSPACE_WRAPPER=$compiler cargo test -q -p barrierd-reclaim --test detector --target-dir "$target/build" --no-run
+  RUSTC_WORKSPACE_WRAPPER=$compiler cargo test -q -p barrierd-reclaim --test detector --no-run
   before=$SECONDS
   RUSTC_WORKSPACE_WRAPPER=$compiler timeout "$limit" cargo test -q -p barrierd-reclaim --test detector \
-    --target-dir "$target/build" >"$target/$1.log" 2>&1 || rc=$?
+    >"$target/$1.log" 2>&1 || rc=$?
   if [ $rc = 124 ]; then
     echo "$1: not done in $limit s"
     exit 1

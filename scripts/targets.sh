@@ -8,12 +8,15 @@
 #   scripts/targets.sh plain   this machine on the plainest platform alone (--cfg barrierd_plain)
 #   scripts/targets.sh TARGET  that target alone
 #   scripts/targets.sh table   none of them: whether the table is the script's (part of make lint)
+#   scripts/targets.sh names 0/4   none of them: which ones a part has
 #
 # A standard library comes from rustup (rustup target add TARGET); where it has none it is built along, by
 # scripts/rust_src.sh. Runners and linkers come by `scripts/deps.sh targets`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${CARGO_TARGET_DIR:-$PWD/target}
+names=""
+[ "${1:-}" != names ] || { names=yes && shift; }
 part=${1:-0/1}
 
 # Target, and how it is tried: "check", or "run" and its runner, if it needs one. "users": published crates on the
@@ -194,6 +197,7 @@ while read -r target how with more; do
     *) [ "$target" = "$part" ] || continue ;;
   esac
   tried=$((tried + 1))
+  [ -z "$names" ] || { echo "$target" && continue; }
   case $with in -) with_what="" ;; *) with_what=${with:+ by $with} ;; esac
   echo "== $target: $how$with_what"
   if [ "$how" = check ]; then

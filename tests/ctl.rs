@@ -23,7 +23,7 @@ use terminal::Terminal;
 
 /// barrierctl as root.
 fn barrierctl(file: &Path, args: &[&str]) -> Command {
-    asked::barrierctl(common::barrierctl(), file, args)
+    asked::barrierctl(&common::barrierctl(), file, args)
 }
 
 #[test]

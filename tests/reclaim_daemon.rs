@@ -67,7 +67,7 @@ fn the_demo_frees_what_it_retires() {
     }
     let dir = directory();
     let daemon = Daemon::start(dir.path());
-    let output = Command::new(common::demo())
+    let output = Command::new(common::built::example("demo"))
         .arg("--file")
         .arg(&daemon.file)
         .args(["--seconds", "1", "--source", "daemon", "--source", "membarrier"])

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Daemon, PATIENCE, directory, have_root, shared_memory};
+use common::{Daemon, PATIENCE, built, directory, have_root};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -19,7 +19,7 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Process {
-        let mut child = Command::new(shared_memory())
+        let mut child = Command::new(built::example("shared_memory"))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

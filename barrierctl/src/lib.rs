@@ -15,6 +15,7 @@ mod metrics;
 mod shared;
 mod snapshot;
 mod status;
+mod suggest;
 mod terminal;
 pub mod usage;
 mod wait;

@@ -3,6 +3,9 @@
 //! Owns the bound on the unit's exposure, and the look that nothing of the command line is left
 //! out. Needs no root; says so where a tool is missing.
 
+#[path = "../../tests/common/manual.rs"]
+mod manual;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +13,7 @@ use std::process::Command;
 use barrierd_daemon::account::DEFAULT_NAME;
 use barrierd_daemon::cli::Cli;
 use clap::CommandFactory;
+use manual::{has_all, is_shown_without_warnings, written};
 
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist");
 
@@ -72,16 +76,6 @@ fn the_unit_and_the_user_are_those_of_the_program() {
     assert!(users.lines().any(|line| line.starts_with(&format!("u {DEFAULT_NAME} - "))), "{users}");
 }
 
-/// Whether the text of the file `name` has each of `words`.
-#[track_caller]
-fn has_all(directory: &Path, name: &str, words: &[&str]) {
-    // Manual pages write a hyphen that is meant as \-.
-    let text = fs::read_to_string(directory.join(name)).expect(name).replace('\\', "");
-    for word in words {
-        assert!(text.contains(word), "{name} lacks {word}");
-    }
-}
-
 #[test]
 fn the_package_has_all_that_is_generated() {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -98,10 +92,7 @@ fn the_package_has_all_that_is_generated() {
 
 #[test]
 fn manual_and_completions_have_every_option() {
-    let out = tempfile::tempdir().expect("a directory");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "-p", "barrierd-daemon", "--example", "barrierd_manual", "--"]);
-    assert!(cargo.arg(out.path()).status().expect("cargo runs").success(), "{cargo:?} failed");
+    let out = written("barrierd_manual");
     let command = Cli::command();
     let options: Vec<&str> =
         command.get_arguments().filter_map(|argument| argument.get_long()).collect();
@@ -109,11 +100,5 @@ fn manual_and_completions_have_every_option() {
     for name in ["barrierd.8", "barrierd.bash", "_barrierd", "barrierd.fish"] {
         has_all(out.path(), name, &options);
     }
-    // Without a manual reader there is nothing to ask.
-    let page = out.path().join("barrierd.8");
-    let page = page.to_str().expect("UTF-8");
-    let check = ["--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page];
-    if let Some(text) = run("man", &check) {
-        assert!(!text.contains("warning"), "{page}: {text}");
-    }
+    is_shown_without_warnings(&out.path().join("barrierd.8"));
 }

@@ -156,30 +156,36 @@ fn soon() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// The median of 101 waits.
-fn median(mut wait: impl FnMut(Stamp)) -> Duration {
-    let mut took: Vec<Duration> = (0..101)
-        .map(|i| {
-            thread::sleep(Duration::from_micros(i * 7919 % 4000));
-            let begin = Instant::now();
-            wait(Stamp::now());
-            begin.elapsed()
-        })
-        .collect();
-    took.sort_unstable();
-    took[50]
+/// So many waits, one after the other. Returns how often the daemon woke up meanwhile for its own cycle, and not for a
+/// request; its counters may be those of the publication before the last.
+fn own_wake_ups(barrier: &Barrier, waits: u64, wait: impl Fn(Stamp)) -> u64 {
+    let counted = || {
+        let counters = barrier.counters().expect("counted");
+        [Word::WakeUps, Word::Requests].map(|word| counters.get(word).expect("this daemon's"))
+    };
+    let before = counted();
+    (0..waits).for_each(|_| wait(Stamp::now()));
+    let after = counted();
+    let [wake_ups, requests] = [0, 1].map(|at| after[at] - before[at]);
+    wake_ups.saturating_sub(requests)
 }
 
+/// In long cycles, of which a wait in its own time takes one at least. A daemon that heard a request and kicked, and
+/// published no sooner, would take one for each of the others, too.
 #[test]
-fn an_expedited_wait_is_many_times_shorter_and_kicks() {
-    let daemon = Daemon::start(&[]);
+fn an_expedited_wait_takes_a_round_of_its_own_and_kicks() {
+    let daemon = Daemon::start(&["--period-us=50000"]);
     let barrier = daemon.barrier();
     let (passive, expedited) = beside_a_busy_cpu(|| {
-        let passive = median(|stamp| barrier.wait_passive(stamp, soon()).expect("passes"));
-        (passive, median(|stamp| barrier.wait(stamp, soon()).expect("passes")))
+        let passive = |stamp| barrier.wait_passive(stamp, soon()).expect("passes");
+        let expedited = |stamp| barrier.wait(stamp, soon()).expect("passes");
+        (own_wake_ups(&barrier, 20, passive), own_wake_ups(&barrier, 100, expedited))
     });
-    // 30 times, on a quiet machine.
-    assert!(expedited * 5 < passive, "{expedited:?} expedited, {passive:?} passive");
+    println!(
+        "wake-ups for its own cycle: {passive} in 20 waits, {expedited} in 100 expedited ones"
+    );
+    assert!(passive >= 20, "{passive} for 20 waits");
+    assert!(expedited <= 50, "{expedited} for 100 waits, and {passive} for 20 in their own time");
     let counters = daemon.stop();
     assert!(counters.requests >= 90 && counters.rounds >= 80, "{counters:?}");
     assert!(counters.kicks >= 40, "{counters:?}");
@@ -214,7 +220,7 @@ fn a_flood_costs_the_rate_and_starves_nobody() {
     let daemon = Daemon::start(&["--expedites-per-second=20"]);
     let barrier = daemon.barrier();
     let begin = Instant::now();
-    let (mut slowest, stop) = (Duration::ZERO, AtomicBool::new(false));
+    let stop = AtomicBool::new(false);
     beside_a_busy_cpu(|| {
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -232,16 +238,13 @@ fn a_flood_costs_the_rate_and_starves_nobody() {
                 }
             });
             for _ in 0..100 {
-                let begin = Instant::now();
                 barrier.wait(Stamp::now(), soon()).expect("passes");
-                slowest = slowest.max(begin.elapsed());
             }
             stop.store(true, Ordering::Relaxed);
         });
     });
     let seconds = begin.elapsed().as_secs() + 1;
     let counters = daemon.stop();
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     assert!(counters.rounds <= 64 + 20 * seconds, "{counters:?} in {seconds} s");
     assert!(counters.requests > 0 && counters.dropped > 0, "{counters:?}");
 }

@@ -3,6 +3,9 @@
 //! Owns the questions to the kernel about a running daemon: its status, a trace of its system calls
 //! against the table in `seccomp_policy`, what it tells a supervisor, and how it ends. Needs root.
 
+#[path = "../../tests/common/built.rs"]
+mod built;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -175,12 +178,7 @@ fn each_row_is_allowed_and_every_other_call_is_killed() {
     if !have_root() {
         return;
     }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", "barrierd-daemon", "--example", "sandbox_probe"]);
-    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-    // target/<profile>/deps/<this test>
-    let test = std::env::current_exe().expect("this test's path");
-    let probe = test.ancestors().nth(2).expect("target/profile").join("examples/sandbox_probe");
+    let probe = built::example("sandbox_probe");
     let output = Command::new(probe).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(

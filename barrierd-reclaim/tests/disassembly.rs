@@ -3,8 +3,11 @@
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux", not(barrierd_plain)))]
 
+#[path = "common/release.rs"]
+mod release;
+
+use release::build;
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// A function's instructions, in order: address and text.
@@ -12,19 +15,7 @@ type Code = Vec<(u64, String)>;
 
 /// The functions of `examples/taken_path.rs`, and all that they may jump to.
 fn disassemble() -> HashMap<String, Code> {
-    let target: PathBuf = std::env::current_exe()
-        .unwrap()
-        .ancestors()
-        .nth(3)
-        .expect("target/profile/deps/this test")
-        .join("disassembly");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet", "--example", "taken_path"]);
-    cargo.args(["-p", "barrierd-reclaim", "--target-dir"]).arg(&target);
-    // Sanitizers and models have other code.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-    let program = target.join("release/examples/taken_path");
+    let program = build("taken_path", None);
     let output = Command::new("objdump")
         .args(["--disassemble", "--no-show-raw-insn"])
         .arg(&program)

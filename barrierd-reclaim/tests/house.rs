@@ -182,3 +182,15 @@ fn long_files_have_a_reason() {
         .collect();
     assert!(long.is_empty(), "{long:#?}");
 }
+
+/// The thread that makes it may be one that a fork does not copy, and its child would wait for ever.
+#[test]
+fn nothing_is_made_once_under_a_lock() {
+    for (path, text) in sources() {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            let once = ["OnceLock", "LazyLock", "Once::"].iter().find(|name| line.contains(*name));
+            assert!(once.is_none(), "{path}: {}", line.trim());
+        }
+    }
+}

@@ -3,42 +3,14 @@
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux", not(barrierd_plain)))]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+#[path = "common/counted.rs"]
+mod counted;
+#[path = "common/release.rs"]
+mod release;
 
-/// The example, built with those flags of rustc's.
-fn build(example: &str, flags: &[&str]) -> PathBuf {
-    let target = std::env::current_exe()
-        .unwrap()
-        .ancestors()
-        .nth(3)
-        .expect("target/profile/deps/this test")
-        .join(if flags.is_empty() { "disassembly" } else { "counted" });
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet", "--example", example]);
-    cargo.args(["-p", "barrierd-reclaim", "--target-dir"]).arg(&target);
-    // Sanitizers and models have other code.
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    if !flags.is_empty() {
-        cargo.env("RUSTFLAGS", flags.join(" "));
-    }
-    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-    target.join("release/examples").join(example)
-}
-
-/// All instructions of a run.
-fn count(program: &Path, whose: &str, sections: u64) -> u64 {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program)
-        .args([whose, &sections.to_string()])
-        .output()
-        .expect("valgrind is installed (scripts/deps.sh test)");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    let line = text.lines().find_map(|line| line.split_once("Collected : "));
-    line.unwrap_or_else(|| panic!("no count: {text}")).1.trim().parse().expect("a number")
-}
+use counted::count;
+use release::build;
+use std::path::Path;
 
 /// Instructions of one of `NAME`'s, with the loop around it. The rest of a run is none.
 fn one(program: &Path, name: &str) -> f64 {
@@ -53,7 +25,7 @@ fn one(program: &Path, name: &str) -> f64 {
 /// Once the guard is shown to `black_box`, which puts it into memory.
 #[test]
 fn a_section_is_far_shorter_than_the_original_s() {
-    let program = build("sections", &[]);
+    let program = build("sections", None);
     for (here, original) in [("here", "original"), ("here_shown", "original_shown")] {
         let (here, original) = (one(&program, here), one(&program, original));
         println!("instructions a section: {here:.1} here, {original:.1} there");
@@ -68,7 +40,7 @@ fn a_section_is_far_shorter_than_the_original_s() {
 /// A loop under valgrind is as slow as one that retires at its leisure, whose bags would be small: hence the flag.
 #[test]
 fn hot_calls_stay_within_their_bounds() {
-    let program = build("fast_paths", &["--cfg", "barrierd_unpaced"]);
+    let program = build("fast_paths", Some("barrierd_unpaced"));
     let boxes = one(&program, "boxes");
     println!("instructions, malloc and free alone: {boxes:.1}");
     // Counted, in this order, with rustc 1.95 and glibc 2.36: 8, 16, 14, 13, 25, 224, 89, 283.

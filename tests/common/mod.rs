@@ -3,11 +3,13 @@
 //! These tests need root. Without it they say so and pass, except where `CI` is set: there a test
 //! that can't run has failed.
 
+pub(crate) mod built;
+
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -26,46 +28,15 @@ pub(crate) fn have_root() -> bool {
     false
 }
 
-/// Builds the binary of this workspace once, so that no test runs a stale one.
-fn built(package: &str, arguments: &[&str], binary: &str) -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", package]).args(arguments);
-    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-    // target/<profile>/deps/<this test>
-    let test = std::env::current_exe().expect("this test's path");
-    test.ancestors().nth(2).expect("target/profile").join(binary)
-}
-
 /// The daemon's binary.
-pub(crate) fn barrierd() -> &'static Path {
-    static PATH: LazyLock<PathBuf> =
-        LazyLock::new(|| built("barrierd-daemon", &["--bin", "barrierd"], "barrierd"));
-    &PATH
+pub(crate) fn barrierd() -> PathBuf {
+    built::program("barrierd")
 }
 
 /// The program that asks it.
 #[allow(dead_code, reason = "not every test program asks it")]
-pub(crate) fn barrierctl() -> &'static Path {
-    static PATH: LazyLock<PathBuf> =
-        LazyLock::new(|| built("barrierctl", &["--bin", "barrierctl"], "barrierctl"));
-    &PATH
-}
-
-/// The reclaimer's demo.
-#[allow(dead_code, reason = "not every test program runs it")]
-pub(crate) fn demo() -> &'static Path {
-    static PATH: LazyLock<PathBuf> =
-        LazyLock::new(|| built("barrierd-reclaim", &["--example", "demo"], "examples/demo"));
-    &PATH
-}
-
-/// The client's example of shared memory.
-#[allow(dead_code, reason = "not every test program runs it")]
-pub(crate) fn shared_memory() -> &'static Path {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
-        built("barrierd-client", &["--example", "shared_memory"], "examples/shared_memory")
-    });
-    &PATH
+pub(crate) fn barrierctl() -> PathBuf {
+    built::program("barrierctl")
 }
 
 /// A directory that clients accept: root's, in root's.

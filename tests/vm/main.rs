@@ -3,11 +3,11 @@
 //! Owns the order of things: build, fetch, run one scenario after the other, one verdict line each.
 //! Knows nothing of what a guest does.
 //!
-//! `make vm VM="hotplug idle"` runs the scenarios whose names contain one of these words, `VM=1/2` the
-//! second of two parts: those that run on this machine's own kernel, and every second one of the rest, except
-//! those on arm64, which `VM=arm64` means.
+//! `make vm VM="hotplug idle"` runs the scenarios whose names contain one of these words, `VM=1/6` the second of six
+//! parts, `VM=arm64:0/3` the first of three of those on arm64 (`choose.rs`).
 //! What each machine said is kept in `target/vm/logs`.
 
+mod choose;
 mod image;
 mod kernels;
 mod places;
@@ -35,7 +35,9 @@ fn main() -> ExitCode {
     let chosen: Vec<&Scenario> = SCENARIOS
         .iter()
         .enumerate()
-        .filter(|(n, scenario)| words.is_empty() || words.iter().any(|w| is_meant(w, *n, scenario)))
+        .filter(|(n, scenario)| {
+            words.is_empty() || words.iter().any(|w| choose::is_meant(w, *n, scenario))
+        })
         .map(|(_, scenario)| scenario)
         .collect();
     let all = || SCENARIOS.iter().map(|s| s.name).collect::<Vec<_>>().join(", ");
@@ -64,17 +66,6 @@ fn main() -> ExitCode {
     let not_run = if not_run > 0 { format!(", {not_run} NOT RUN") } else { String::new() };
     println!("{passed} passed, {failed} failed{not_run}");
     ExitCode::from(u8::from(failed > 0))
-}
-
-/// Whether `word` means the scenario, the `number`th: by a part of its name, or as in `1/2`.
-fn is_meant(word: &str, number: usize, scenario: &Scenario) -> bool {
-    let Some((part, parts)) = word.split_once('/') else { return scenario.name.contains(word) };
-    let [part, parts] = [part, parts].map(|n| n.parse::<usize>().expect("a number"));
-    assert!(part < parts, "there is no part {word}: the first is 0/{parts}");
-    match scenario.kernel {
-        None => true,
-        Some(kernel) => !kernel.is_arm() && number % parts == part,
-    }
 }
 
 /// What scenarios share.

@@ -43,10 +43,11 @@ use crate::process::fork::PerProcess;
 use crate::report::trace;
 use crate::sync::real::AtomicU64;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, Ordering, fence};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering, fence};
 use rota::{Role, Rota};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -323,19 +324,30 @@ pub(crate) fn attend(
     wait
 }
 
-/// Functions that give up the records that foreign code has taken on this thread, in any domain. The code that hands
-/// out records by thread enters its function here. This thread does nothing in those records between its visits, and
-/// an idle record holds back collected barriers.
-pub(crate) static LEAVE: [OnceLock<fn()>; 2] = [const { OnceLock::new() }; 2];
+/// Functions that give up the records that foreign code has taken on this thread, in any domain ([`enter`]). This thread
+/// does nothing in those records between its visits, and an idle record holds back collected barriers.
+static LEAVE: [AtomicPtr<fn()>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
 /// The entries of [`LEAVE`].
 pub(crate) const LOCAL: usize = 0;
 #[cfg(not(barrierd_loom))]
 pub(crate) const EPOCH: usize = 1;
 
+/// The code that hands out records by thread enters its function here, as often as it likes. By one store: a `OnceLock`
+/// that another thread is about to set would be waited for in the child of a fork, which lacks that thread, for ever.
+pub(crate) fn enter(entry: usize, leave: &'static fn()) {
+    // Relaxed: what it leads to never changes.
+    LEAVE[entry].store(ptr::from_ref(leave).cast_mut(), Ordering::Relaxed);
+}
+
 fn leave_all_places() {
     // The later entry runs first: it holds a record of the earlier.
-    LEAVE.iter().rev().filter_map(OnceLock::get).for_each(|leave| leave());
+    for entry in LEAVE.iter().rev() {
+        // SAFETY: null, or from `enter`, which takes what lives for ever and is never written to.
+        if let Some(leave) = unsafe { entry.load(Ordering::Relaxed).as_ref() } {
+            leave();
+        }
+    }
 }
 
 #[cfg(all(test, not(barrierd_loom)))]

@@ -85,7 +85,8 @@ impl Default for Settings {
 
 impl Domain {
     pub(crate) fn new(barriers: Barriers, settings: &Settings) -> Domain {
-        background::LEAVE[background::LOCAL].get_or_init(|| local::leave_all);
+        static LEAVE: fn() = local::leave_all;
+        background::enter(background::LOCAL, &LEAVE);
         // Where there are no threads nothing can be left to one.
         let (background, lazy) = (settings.background && HAS_THREADS, settings.lazy && HAS_THREADS);
         Domain {

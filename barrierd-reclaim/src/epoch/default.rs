@@ -96,7 +96,8 @@ fn own_record() -> Option<*const Record> {
 #[cold]
 fn take_record() -> Option<*const Record> {
     AT_EXIT.try_with(|_| ()).ok()?;
-    background::LEAVE[background::EPOCH].get_or_init(|| leave);
+    static LEAVE: fn() = leave;
+    background::enter(background::EPOCH, &LEAVE);
     let handle = default_collector().register();
     let record = RECORD.get();
     if !record.is_null() {

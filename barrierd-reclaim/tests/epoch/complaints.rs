@@ -4,7 +4,7 @@
 use super::{counter, late, wait_for};
 use barrierd_reclaim::epoch::{self, Collector, ConfigureError};
 use barrierd_reclaim::{OnLimit, Reclaimer, SynchronizeError};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -144,19 +144,29 @@ fn settings_come_too_late() {
     assert!(matches!(error, ConfigureError::InUse), "{error}");
 }
 
-/// What `child` does at its end, as its output says.
-fn run(child: &str) -> (String, Duration) {
-    let start = Instant::now();
-    let output = Command::new(std::env::current_exe().unwrap())
+/// What `child` does at its end, as its output says. It must come to that end.
+fn run(child: &str) -> String {
+    let mut running = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", "--test-threads=1", child])
         .env("RUST_BACKTRACE", "0")
         // A panic whose payload nobody may drop is meant to leak.
         .env("ASAN_OPTIONS", "detect_leaks=0")
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    let give_up = late();
+    while running.try_wait().unwrap().is_none() {
+        if Instant::now() > give_up {
+            running.kill().unwrap();
+            panic!("{child} does not end: {:?}", running.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = running.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    (text, start.elapsed())
+    text
 }
 
 /// ... and at a clean exit, whichever thread deferred, and however the program ends.
@@ -164,7 +174,7 @@ fn run(child: &str) -> (String, Duration) {
 #[test]
 fn a_clean_exit_calls_what_may_be_called() {
     for child in ["returns", "exits"] {
-        let (text, _) = run(&format!("complaints::child_{child}"));
+        let text = run(&format!("complaints::child_{child}"));
         for who in ["main", "after a panic", "exited"] {
             assert_eq!(text.matches(&format!("called: {who}")).count(), 1, "{child}: {text}");
         }
@@ -173,12 +183,11 @@ fn a_clean_exit_calls_what_may_be_called() {
     }
 }
 
-/// Somebody reads for ever: the exit is not held up for long.
+/// Somebody reads for ever: the exit is not held up as long.
 #[test]
 fn a_clean_exit_does_not_wait_for_ever() {
-    let (text, took) = run("complaints::child_stalls");
+    let text = run("complaints::child_stalls");
     assert!(!text.contains("called: behind a guard"), "{text}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 fn defer_for_the_end() {
@@ -240,5 +249,5 @@ fn child_configures() {
 
 #[test]
 fn settings_hold_for_the_process() {
-    assert!(run("complaints::child_configures").0.contains("configured"));
+    assert!(run("complaints::child_configures").contains("configured"));
 }

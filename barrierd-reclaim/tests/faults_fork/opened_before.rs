@@ -7,19 +7,28 @@ use barrierd_reclaim::epoch::{Atomic, Owned};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-/// An object that says when it is gone.
-struct Told<'a>(&'a AtomicBool);
+/// Whether the first object is gone, and the one in its place. Each test has a process of its own, and so these.
+static FIRST: AtomicBool = AtomicBool::new(false);
+static SECOND: AtomicBool = AtomicBool::new(false);
 
-impl Drop for Told<'_> {
+/// An object that says when it is gone.
+struct Told(&'static AtomicBool);
+
+impl Drop for Told {
     fn drop(&mut self) {
         self.0.store(true, SeqCst);
     }
 }
 
-/// Replaces what is there, and does what it can to have the old one destroyed: not by waiting.
-fn replace_and_urge(cell: &Atomic<Told<'static>>, gone: &'static AtomicBool) {
+/// A cell with the first object in it.
+fn cell() -> Atomic<Told> {
+    Atomic::new(Told(&FIRST))
+}
+
+/// Puts the second object in the first one's place, and does what it can to have that destroyed: not by waiting.
+fn replace_and_urge(cell: &Atomic<Told>) {
     let guard = epoch::pin();
-    let old = cell.swap(Owned::new(Told(gone)), AcqRel, &guard);
+    let old = cell.swap(Owned::new(Told(&SECOND)), AcqRel, &guard);
     // SAFETY: unlinked above, by this thread alone.
     unsafe { guard.defer_destroy(old) };
     drop(guard);
@@ -36,12 +45,10 @@ fn urge() {
 
 #[test]
 fn a9_a_guard_from_before_the_fork_holds_what_the_child_retires() {
-    static FIRST: AtomicBool = AtomicBool::new(false);
-    static SECOND: AtomicBool = AtomicBool::new(false);
     if !is_alone("opened_before::a9_a_guard_from_before_the_fork_holds_what_the_child_retires") {
         return;
     }
-    let cell = Atomic::new(Told(&FIRST));
+    let cell = cell();
     // One guard, two of them, one that goes on elsewhere, one whose handle is gone or stays.
     type End = fn(Guard, Guard);
     let ends: [(End, bool); 3] = [
@@ -64,7 +71,7 @@ fn a9_a_guard_from_before_the_fork_holds_what_the_child_retires() {
             if !epoch::is_pinned() {
                 return 1;
             }
-            on_a_thread(|| replace_and_urge(&cell, &SECOND));
+            on_a_thread(|| replace_and_urge(&cell));
             // SAFETY: not null, and `one` holds it.
             if unsafe { &*seen }.0.load(SeqCst) {
                 return 2;
@@ -89,18 +96,16 @@ fn a9_a_guard_from_before_the_fork_holds_what_the_child_retires() {
 
 #[test]
 fn a9_guards_from_before_two_forks_hold_what_the_child_retires() {
-    static FIRST: AtomicBool = AtomicBool::new(false);
-    static SECOND: AtomicBool = AtomicBool::new(false);
     if !is_alone("opened_before::a9_guards_from_before_two_forks_hold_what_the_child_retires") {
         return;
     }
-    let cell = Atomic::new(Told(&FIRST));
+    let cell = cell();
     for elder_first in [true, false] {
         let elder = epoch::pin();
         fork(|| {
             let younger = epoch::pin();
             fork(|| {
-                on_a_thread(|| replace_and_urge(&cell, &SECOND));
+                on_a_thread(|| replace_and_urge(&cell));
                 let (first, second) = if elder_first { (elder, younger) } else { (younger, elder) };
                 drop(first);
                 urge();
@@ -134,12 +139,10 @@ fn a9_a_guard_from_before_the_fork_may_end_early() {
 /// The place looks unpinned at the fork, and is pinned again afterwards.
 #[test]
 fn a9_a_fork_in_repin_after() {
-    static FIRST: AtomicBool = AtomicBool::new(false);
-    static SECOND: AtomicBool = AtomicBool::new(false);
     if !is_alone("opened_before::a9_a_fork_in_repin_after") {
         return;
     }
-    let cell = Atomic::new(Told(&FIRST));
+    let cell = cell();
     let mut guard = epoch::pin();
     // SAFETY: the child does what is tested here.
     let pid = guard.repin_after(|| unsafe { libc::fork() });
@@ -148,7 +151,7 @@ fn a9_a_fork_in_repin_after() {
         return;
     }
     let status = || {
-        on_a_thread(|| replace_and_urge(&cell, &SECOND));
+        on_a_thread(|| replace_and_urge(&cell));
         if FIRST.load(SeqCst) {
             return 1;
         }
@@ -162,17 +165,15 @@ fn a9_a_fork_in_repin_after() {
 /// A handle that a user took may pin at any time, so it counts like a guard until it is dropped.
 #[test]
 fn a9_a_handle_from_before_the_fork_holds_what_the_child_retires() {
-    static FIRST: AtomicBool = AtomicBool::new(false);
-    static SECOND: AtomicBool = AtomicBool::new(false);
     if !is_alone("opened_before::a9_a_handle_from_before_the_fork_holds_what_the_child_retires") {
         return;
     }
-    let cell = Atomic::new(Told(&FIRST));
+    let cell = cell();
     let handle = epoch::default_collector().register();
     fork(|| {
         let guard = handle.pin();
         let seen = cell.load(Acquire, &guard);
-        on_a_thread(|| replace_and_urge(&cell, &SECOND));
+        on_a_thread(|| replace_and_urge(&cell));
         // SAFETY: not null, and `guard` holds it.
         if unsafe { seen.deref() }.0.load(SeqCst) {
             return 1;
@@ -190,8 +191,6 @@ fn a9_a_handle_from_before_the_fork_holds_what_the_child_retires() {
 /// A structure keeps a clone of the collector that it was made with, and refuses guards of another.
 #[test]
 fn a9_a_clone_of_the_collector_is_the_child_s_collector_there() {
-    static FIRST: AtomicBool = AtomicBool::new(false);
-    static SECOND: AtomicBool = AtomicBool::new(false);
     if !is_alone("opened_before::a9_a_clone_of_the_collector_is_the_child_s_collector_there") {
         return;
     }
@@ -208,10 +207,10 @@ fn a9_a_clone_of_the_collector_is_the_child_s_collector_there() {
         }
         drop((old, guard));
         // A section that is opened through it counts.
-        let cell = Atomic::new(Told(&FIRST));
+        let cell = cell();
         let handle = clone.register();
         let guard = handle.pin();
-        on_a_thread(|| replace_and_urge(&cell, &SECOND));
+        on_a_thread(|| replace_and_urge(&cell));
         if FIRST.load(SeqCst) {
             return 2;
         }

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use barrierd_shared::raw::RawReader;
-use barrierd_shared::{Reader, Region};
+use barrierd_shared::{Reader, Region, RegionError};
 
 // These are as in libbarrierd.
 #[macro_use]
@@ -54,6 +54,27 @@ unsafe fn path_of<'a>(path: *const c_char) -> Result<&'a Path, c_int> {
     Ok(Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes())))
 }
 
+/// Says why there is no region, and returns the code of that.
+fn not_opened(error: &RegionError) -> c_int {
+    failed(code::of_open(error), error)
+}
+
+/// Stores the region that `open` finds at the path that C names.
+///
+/// # Safety
+///
+/// As for [`barrierd_shared_open`].
+unsafe fn open_at(
+    path: *const c_char,
+    region: *mut *mut Region,
+    open: impl FnOnce(&Path) -> Result<Region, RegionError>,
+) -> c_int {
+    // SAFETY: the caller's promise, handed on.
+    let open = || open(unsafe { path_of(path) }?).map_err(|error| not_opened(&error));
+    // SAFETY: the caller's promise, handed on.
+    unsafe { hand_out(region, open) }
+}
+
 /// Opens the region at `path`, for readers.
 ///
 /// # Safety
@@ -64,13 +85,8 @@ pub unsafe extern "C" fn barrierd_shared_open(
     path: *const c_char,
     region: *mut *mut Region,
 ) -> c_int {
-    let open = || {
-        // SAFETY: the caller's promise, handed on.
-        let path = unsafe { path_of(path) }?;
-        Region::open_read_only(path).map_err(|error| failed(code::of_open(&error), &error))
-    };
     // SAFETY: the caller's promise, handed on.
-    unsafe { hand_out(region, open) }
+    unsafe { open_at(path, region, |path| Region::open_read_only(path)) }
 }
 
 /// The same, where the files may belong to user `owner`, too.
@@ -84,14 +100,8 @@ pub unsafe extern "C" fn barrierd_shared_open_of(
     owner: u32,
     region: *mut *mut Region,
 ) -> c_int {
-    let open = || {
-        // SAFETY: the caller's promise, handed on.
-        let path = unsafe { path_of(path) }?;
-        let opened = Region::open_read_only_of(path, owner);
-        opened.map_err(|error| failed(code::of_open(&error), &error))
-    };
     // SAFETY: the caller's promise, handed on.
-    unsafe { hand_out(region, open) }
+    unsafe { open_at(path, region, |path| Region::open_read_only_of(path, owner)) }
 }
 
 /// Frees a region.

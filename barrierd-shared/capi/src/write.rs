@@ -8,14 +8,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use barrierd_shared::any::{self, AnyMap};
-use barrierd_shared::{Options, Region, RegionError, WriteError, Writer};
+use barrierd_shared::{Options, Region, WriteError, Writer};
 
 use crate::map::{SharedMapType, bytes_of, map_of};
-use crate::{code, failed, fenced, hand_out, path_of, take_back};
-
-fn not_made(error: &RegionError) -> c_int {
-    failed(code::of_open(error), error)
-}
+use crate::{code, failed, fenced, hand_out, not_opened, open_at, path_of, take_back};
 
 fn not_written(error: &WriteError) -> c_int {
     failed(code::of_write(error), error)
@@ -49,7 +45,7 @@ pub unsafe extern "C" fn barrierd_shared_create(
             // SAFETY: the caller's promise, handed on.
             Region::create(unsafe { path_of(path) }?, options)
         };
-        made.map_err(|error| not_made(&error))
+        made.map_err(|error| not_opened(&error))
     };
     // SAFETY: the caller's promise, handed on.
     unsafe { hand_out(region, create) }
@@ -66,9 +62,7 @@ pub unsafe extern "C" fn barrierd_shared_open_writable(
     region: *mut *mut Region,
 ) -> c_int {
     // SAFETY: the caller's promise, handed on.
-    let open = || Region::open(unsafe { path_of(path) }?).map_err(|error| not_made(&error));
-    // SAFETY: the caller's promise, handed on.
-    unsafe { hand_out(region, open) }
+    unsafe { open_at(path, region, |path| Region::open(path)) }
 }
 
 /// The same, where the files may belong to user `owner`, too.
@@ -82,13 +76,8 @@ pub unsafe extern "C" fn barrierd_shared_open_writable_of(
     owner: u32,
     region: *mut *mut Region,
 ) -> c_int {
-    let open = || {
-        // SAFETY: the caller's promise, handed on.
-        let path = unsafe { path_of(path) }?;
-        Region::open_of(path, owner).map_err(|error| not_made(&error))
-    };
     // SAFETY: the caller's promise, handed on.
-    unsafe { hand_out(region, open) }
+    unsafe { open_at(path, region, |path| Region::open_of(path, owner)) }
 }
 
 /// Opens the region of these descriptors, which stay the caller's.
@@ -115,7 +104,7 @@ pub unsafe extern "C" fn barrierd_shared_open_descriptors(
     let open = || {
         let writers = if writers == -1 { None } else { Some(own(writers)?) };
         let opened = Region::from_descriptors(own(data)?, own(slots)?, writers);
-        opened.map_err(|error| not_made(&error))
+        opened.map_err(|error| not_opened(&error))
     };
     // SAFETY: the caller's promise, handed on.
     unsafe { hand_out(region, open) }
@@ -159,7 +148,7 @@ pub unsafe extern "C" fn barrierd_shared_data_for_reading(region: *const Region)
         };
         match region.data_for_reading() {
             Ok(descriptor) => descriptor.into_raw_fd(),
-            Err(error) => not_made(&error),
+            Err(error) => not_opened(&error),
         }
     })
 }

@@ -3,24 +3,9 @@
  *
  *   map read PATH | refuse PATH | write PATH | hostile PATH | memory
  */
-#define _DEFAULT_SOURCE
-#include <barrierd_shared.h>
+#include "program.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define CHECK(what)                                                                 \
-	do {                                                                        \
-		if (!(what)) {                                                      \
-			fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #what,      \
-				barrierd_shared_last_message());                    \
-			exit(1);                                                    \
-		}                                                                   \
-	} while (0)
 
 #define ENTRIES 2000
 
@@ -30,17 +15,6 @@ static struct barrierd_shared_map map_at(uint64_t root, size_t key, size_t value
 
 	CHECK(barrierd_shared_map_at(&map, root, key, value, schema) == BARRIERD_SHARED_OK);
 	return map;
-}
-
-static struct barrierd_shared_reader *join(const char *path)
-{
-	struct barrierd_shared_region *region;
-	struct barrierd_shared_reader *reader;
-
-	CHECK(barrierd_shared_open(path, &region) == BARRIERD_SHARED_OK);
-	CHECK(barrierd_shared_join(region, &reader) == BARRIERD_SHARED_OK);
-	barrierd_shared_close(region);
-	return reader;
 }
 
 /* A child knows itself by a page that the kernel wipes (MADV_WIPEONFORK), which qemu's user emulator leaves as it is. */

@@ -1,11 +1,12 @@
 //! Three processes share a map: one writes it and one reads it in Rust, and one reads it in C. They are the examples that
 //! the READMEs show.
 
+#[path = "../../../tests/common/built.rs"]
+mod built;
 #[path = "../../../tests/common/c/mod.rs"]
 mod c;
 
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use c::{BARRIERD_SHARED, Language, Link};
@@ -35,19 +36,9 @@ impl Drop for Running {
     }
 }
 
-/// The Rust example, built.
-fn example() -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", "barrierd-shared", "--example", "shared_map"]);
-    assert!(cargo.status().expect("cargo runs").success(), "{cargo:?} failed");
-    // target/<profile>/deps/<this test>
-    let test = std::env::current_exe().expect("this test's path");
-    test.ancestors().nth(2).expect("target/profile").join("examples/shared_map")
-}
-
 #[test]
 fn one_writes_and_one_reads_in_rust_and_one_reads_in_c() {
-    let (dir, rust) = (tempfile::tempdir().expect("a directory"), example());
+    let (dir, rust) = (tempfile::tempdir().expect("a directory"), built::example("shared_map"));
     let routes = dir.path().join("routes");
     for language in Language::BOTH {
         let source = "examples/read_map.c";
