@@ -4,6 +4,7 @@ use barrierd_reclaim::Reclaimer;
 use barrierd_structures::Map;
 use barrierd_structures::map::{Compute, Operation};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::rc::Rc;
@@ -69,6 +70,7 @@ enum Op {
     RemoveIf(u8, u32),
     Update(u8),
     UpdateOr(u8, u32),
+    UpdateOrWith(u8, u32),
     Compute(u8, Option<u32>),
     Retain(u32),
     Get(u8),
@@ -88,6 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (key(), value()).prop_map(|(key, value)| Op::RemoveIf(key, value)),
         2 => key().prop_map(Op::Update),
         2 => (key(), value()).prop_map(|(key, value)| Op::UpdateOr(key, value)),
+        2 => (key(), value()).prop_map(|(key, value)| Op::UpdateOrWith(key, value)),
         3 => (key(), proptest::option::of(value())).prop_map(|(key, to)| Op::Compute(key, to)),
         1 => value().prop_map(Op::Retain),
         6 => key().prop_map(Op::Get),
@@ -145,6 +148,16 @@ fn agrees<S: BuildHasher>(ops: &[Op], hasher: S) {
             Op::UpdateOr(key, value) => {
                 let new = *model.entry(key).and_modify(|value| *value += 10).or_insert(value);
                 assert_eq!(*view.update_or_insert(key, |value| value + 10, value), new);
+            }
+            Op::UpdateOrWith(key, value) => {
+                let (own, made) = (model.get(&key).map(|value| value + 10), Cell::new(0));
+                let make = || {
+                    made.set(made.get() + 1);
+                    value
+                };
+                let new = view.update_or_insert_with(key, |value| value + 10, make);
+                assert_eq!((*new, made.get()), (own.unwrap_or(value), u32::from(own.is_none())));
+                model.insert(key, *new);
             }
             Op::Compute(key, to) => {
                 let done = view.compute(key, |entry| {
