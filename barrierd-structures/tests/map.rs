@@ -213,7 +213,7 @@ fn agrees<S: BuildHasher>(ops: &[Op], hasher: S) {
     assert_eq!(seen.len(), model.len(), "each once");
     assert_eq!(seen.into_iter().collect::<HashMap<_, _>>(), model);
     assert!(view.keys().all(|key| model.contains_key(key)));
-    assert_eq!(view.values().sum::<u32>(), model.values().sum());
+    assert_eq!(view.values().sum::<u32>(), model.values().sum::<u32>());
     drop(view);
     assert_eq!(map.into_iter().collect::<HashMap<_, _>>(), model);
 }
@@ -362,4 +362,15 @@ fn a_large_map_has_what_is_there_and_nothing_else() {
         assert!((0..N).step_by(2).all(|key| view.insert(key, 0).is_none()));
         assert!((0..2 * N).all(|key| view.contains_key(&key) == (key < N)));
     }
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn it_is_written_and_read_as_its_entries() {
+    let map: Map<u8, String> = serde_json::from_str(r#"{"1":"a","2":"b","1":"c"}"#).unwrap();
+    assert_eq!(map, Map::from([(1, String::from("c")), (2, String::from("b"))]));
+    let text = serde_json::to_string(&map).unwrap();
+    assert_eq!(serde_json::from_str::<Map<u8, String>>(&text).unwrap(), map);
+    let wrong = serde_json::from_str::<Map<u8, String>>("[1]").unwrap_err().to_string();
+    assert!(wrong.contains("expected a map"), "{wrong}");
 }

@@ -81,6 +81,8 @@ mod node;
 mod pinned;
 mod read;
 mod retire;
+#[cfg(all(feature = "serde", not(barrierd_loom)))]
+mod serde;
 mod table;
 mod traits;
 mod whole;
