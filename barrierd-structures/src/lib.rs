@@ -36,7 +36,7 @@
 //!
 //! # After a fork
 //! A structure goes on working in the child. What it retires to a reclaimer of the parent's is kept for good there, as
-//! [`Reclaimer`](barrierd_reclaim::Reclaimer) says.
+//! [`Reclaimer`] says.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -364,6 +364,19 @@ fn a_large_map_has_what_is_there_and_nothing_else() {
     }
 }
 
+/// Another thread's insertion while a value is made: the closure plays that thread.
+#[test]
+fn what_comes_while_a_value_is_made_is_updated() {
+    let map = Map::new();
+    let map = map.pin();
+    let make = || {
+        map.insert("a", 5);
+        0
+    };
+    assert_eq!(map.update_or_insert_with("a", |value| value + 10, make), &15);
+    assert_eq!((map.get("a"), map.len()), (Some(&15), 1));
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn it_is_written_and_read_as_its_entries() {
