@@ -37,6 +37,7 @@ test:
 	@scripts/deps.sh test
 	cargo test --workspace
 	cargo test -p barrierd-reclaim --features tracing,serde --test tracing --test rcu --lib
+	cargo test -p barrierd-structures --features serde --test map
 	cargo test -p barrierd-shared --features testing --test killed --test turns --test map --test map_killed --test map_bounds --test room --test sweep --test two_processes --test storm
 
 loom:

@@ -26,6 +26,7 @@ FOREIGN = re.compile(
 )
 PATH = re.compile(r"^[A-Za-z0-9_.*{},/-]+$")
 LINK = re.compile(r"(?<!!)\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+DEFINITION = re.compile(r"^\[[^\]]+\]: +(\S+)$")
 
 
 def expand(text):
@@ -106,8 +107,8 @@ def check(document, tree):
     text = tree.read(document)
     here = os.path.dirname(document)
     for number, line in enumerate(without_blocks(text).splitlines(), 1):
-        for link in LINK.finditer(line):
-            target = link[1] or link[2]
+        for link in [*LINK.finditer(line), *DEFINITION.finditer(line)]:
+            target = next(filter(None, link.groups()))
             if re.match(r"[a-z]+:", target) or "::" in target:
                 continue
             path, _, anchor = target.partition("#")
@@ -170,6 +171,7 @@ def sections(text):
 def self_test():
     files = {
         "README.md": "[a](docs/a.md#one-two) [b](docs/b.md) [c](docs/a.md#three) `src/x.rs` `src/{x,y}.rs` `y.rs`\n"
+        "[d]: docs/d.md\n[`a`]: docs/a.md\n[e]: https://e\n"
         "```\n[in a block](nowhere.md) `gone.rs`\n```\n`Type::of` `a/b` `--flag` [`G`](crate::G) `*.rs`\n",
         "docs/a.md": "# One, two!\n",
         "src/x.rs": '//! docs/a.md, "One,\n//! two!", docs/a.md, section "Three", `x.rs` `z.rs`\nlet a = "`q.rs`";\n',
@@ -182,6 +184,7 @@ def self_test():
         "docs/a.md has no heading for #three",
         "there is no src/y.rs",
         "there is no y.rs",
+        "the link docs/d.md leads nowhere",
     ], wrong
     wrong = [words for _, words in check_source("src/x.rs", tree)]
     assert wrong == ['docs/a.md has no section "Three"', "there is no z.rs"], wrong

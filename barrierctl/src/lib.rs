@@ -38,7 +38,7 @@ use wait::{Hindrance, Waited};
 enum Failure {
     #[error("{0}; see barrierctl --help")]
     Usage(String),
-    #[error(transparent)]
+    #[error("{}", refused(.0))]
     Open(#[from] OpenError),
     #[error(transparent)]
     Distrust(#[from] Distrust),
@@ -114,6 +114,14 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// The library's words; and the option by which a file is named, where they say that one is to be named.
+fn refused(why: &OpenError) -> String {
+    match why {
+        OpenError::NotFound { .. } => format!("{why} (--file PATH)"),
+        _ => why.to_string(),
+    }
+}
+
 /// True if the daemon is at work.
 fn status(file: &Path, json: bool) -> Result<bool, Failure> {
     let barrier = Barrier::open(file)?;
@@ -134,7 +142,7 @@ fn metrics(file: &Path) -> Result<bool, Failure> {
         Ok(barrier) => barrier,
         Err(why) => {
             print(&metrics::down())?;
-            eprintln!("barrierctl: {why}");
+            eprintln!("barrierctl: {}", refused(&why));
             return Ok(true);
         }
     };

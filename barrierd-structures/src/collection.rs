@@ -39,11 +39,23 @@ macro_rules! collection {
             }
         }
 
+        impl<T, P: Protection> Extend<T> for &$structure<T, P> {
+            fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
+                values.into_iter().for_each(|value| self.push(value));
+            }
+        }
+
         impl<T> FromIterator<T> for $structure<T> {
             fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
                 let mut all = Self::new();
                 all.extend(values);
                 all
+            }
+        }
+
+        impl<T, const N: usize> From<[T; N]> for $structure<T> {
+            fn from(values: [T; N]) -> Self {
+                values.into_iter().collect()
             }
         }
 

@@ -27,9 +27,16 @@
 //! with all others: a guard that is held for long anywhere on it holds back what is retired meanwhile. On a reclaimer of its
 //! own (`with_reclaimer`) a structure waits for its own operations alone.
 //!
+//! ```
+//! use barrierd_structures::{Map, Reclaimer};
+//!
+//! let ports: Map<String, u16> = Map::with_reclaimer(&Reclaimer::new());
+//! ports.pin().insert("http".into(), 80);
+//! ```
+//!
 //! # After a fork
 //! A structure goes on working in the child. What it retires to a reclaimer of the parent's is kept for good there, as
-//! [`Reclaimer`](barrierd_reclaim::Reclaimer) says.
+//! [`Reclaimer`] says.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -57,19 +64,17 @@ mod queue;
 #[cfg_attr(barrierd_loom, allow(dead_code, reason = "its users are left out under loom"))]
 mod raw;
 #[cfg(not(barrierd_loom))]
-mod section;
-#[cfg(not(barrierd_loom))]
 mod stack;
 mod sync;
 
+/// What the structures' signatures name, so that a program needs no dependency on that crate for them.
+pub use barrierd_reclaim::{Guard, Reclaimer};
 #[cfg(not(barrierd_loom))]
 pub use map::Map;
 #[cfg(not(barrierd_loom))]
 pub use protection::{Hazards, Plain, Protection, Robust};
 #[cfg(not(barrierd_loom))]
 pub use queue::{Queue, QueueHandle, QueueIntoIter};
-#[cfg(not(barrierd_loom))]
-pub use section::Section;
 #[cfg(not(barrierd_loom))]
 pub use stack::{Stack, StackHandle, StackIntoIter};
 

@@ -29,6 +29,9 @@ const SLOTS: usize = 112;
 /// (it keeps memory: see [`Protection`]). A push is a section and two atomic exchanges, a pop a section and one; none allocates,
 /// except one push in 112, which makes the next segment. In a hot loop use a [`handle`](Queue::handle).
 ///
+/// It has no bound, and nobody waits in it: a pop of an empty queue returns `None`. There is no `len`, since all threads would
+/// have to change one more word in common; a program that wants a number counts beside it.
+///
 /// Values lie in segments of 112, in place, and a byte more for each of them; an empty queue has one segment. Large values are
 /// better boxed: without the compiler's optimization, a segment lies on the thread's stack while it is made. A segment goes to
 /// the reclaimer once all of its values were popped.

@@ -29,7 +29,7 @@ use core::iter::FusedIterator;
 /// atomic exchange; a pop is a section, an atomic exchange and a [`retire`](Reclaimer::retire). In a hot loop use a
 /// [`handle`](Stack::handle).
 ///
-/// A value takes 32 bytes of memory where it has 8 or less.
+/// A value takes 32 bytes of memory where it has 8 or less. There is no `len`: see [`Queue`](crate::Queue).
 ///
 /// # Values
 /// They are moved in and moved out, so they need be neither `'static` nor `Sync`. With a `T` that is not `Send`, the stack

@@ -188,6 +188,16 @@ fn crowd<C: Container<Counted>>() {
     all_dropped(&drops);
 }
 
+#[test]
+fn made_of_an_array_and_extended_while_others_have_it() {
+    let queue = Queue::from([1, 2]);
+    (&queue).extend([3]);
+    assert_eq!(queue.into_iter().collect::<Vec<_>>(), [1, 2, 3]);
+    let stack = Stack::from([1, 2]);
+    (&stack).extend([3]);
+    assert_eq!(stack.into_iter().collect::<Vec<_>>(), [3, 2, 1]);
+}
+
 /// Values that borrow: nothing of them outlives the structure.
 #[test]
 fn values_may_borrow() {

@@ -4,6 +4,7 @@ use barrierd_reclaim::Reclaimer;
 use barrierd_structures::Map;
 use barrierd_structures::map::{Compute, Operation};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::rc::Rc;
@@ -69,6 +70,7 @@ enum Op {
     RemoveIf(u8, u32),
     Update(u8),
     UpdateOr(u8, u32),
+    UpdateOrWith(u8, u32),
     Compute(u8, Option<u32>),
     Retain(u32),
     Get(u8),
@@ -88,6 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (key(), value()).prop_map(|(key, value)| Op::RemoveIf(key, value)),
         2 => key().prop_map(Op::Update),
         2 => (key(), value()).prop_map(|(key, value)| Op::UpdateOr(key, value)),
+        2 => (key(), value()).prop_map(|(key, value)| Op::UpdateOrWith(key, value)),
         3 => (key(), proptest::option::of(value())).prop_map(|(key, to)| Op::Compute(key, to)),
         1 => value().prop_map(Op::Retain),
         6 => key().prop_map(Op::Get),
@@ -146,6 +149,16 @@ fn agrees<S: BuildHasher>(ops: &[Op], hasher: S) {
                 let new = *model.entry(key).and_modify(|value| *value += 10).or_insert(value);
                 assert_eq!(*view.update_or_insert(key, |value| value + 10, value), new);
             }
+            Op::UpdateOrWith(key, value) => {
+                let (own, made) = (model.get(&key).map(|value| value + 10), Cell::new(0));
+                let make = || {
+                    made.set(made.get() + 1);
+                    value
+                };
+                let new = view.update_or_insert_with(key, |value| value + 10, make);
+                assert_eq!((*new, made.get()), (own.unwrap_or(value), u32::from(own.is_none())));
+                model.insert(key, *new);
+            }
             Op::Compute(key, to) => {
                 let done = view.compute(key, |entry| {
                     assert_eq!(entry.map(|(_, value)| *value), model.get(&key).copied());
@@ -200,7 +213,7 @@ fn agrees<S: BuildHasher>(ops: &[Op], hasher: S) {
     assert_eq!(seen.len(), model.len(), "each once");
     assert_eq!(seen.into_iter().collect::<HashMap<_, _>>(), model);
     assert!(view.keys().all(|key| model.contains_key(key)));
-    assert_eq!(view.values().sum::<u32>(), model.values().sum());
+    assert_eq!(view.values().sum::<u32>(), model.values().sum::<u32>());
     drop(view);
     assert_eq!(map.into_iter().collect::<HashMap<_, _>>(), model);
 }
@@ -349,4 +362,28 @@ fn a_large_map_has_what_is_there_and_nothing_else() {
         assert!((0..N).step_by(2).all(|key| view.insert(key, 0).is_none()));
         assert!((0..2 * N).all(|key| view.contains_key(&key) == (key < N)));
     }
+}
+
+/// Another thread's insertion while a value is made: the closure plays that thread.
+#[test]
+fn what_comes_while_a_value_is_made_is_updated() {
+    let map = Map::new();
+    let map = map.pin();
+    let make = || {
+        map.insert("a", 5);
+        0
+    };
+    assert_eq!(map.update_or_insert_with("a", |value| value + 10, make), &15);
+    assert_eq!((map.get("a"), map.len()), (Some(&15), 1));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn it_is_written_and_read_as_its_entries() {
+    let map: Map<u8, String> = serde_json::from_str(r#"{"1":"a","2":"b","1":"c"}"#).unwrap();
+    assert_eq!(map, Map::from([(1, String::from("c")), (2, String::from("b"))]));
+    let text = serde_json::to_string(&map).unwrap();
+    assert_eq!(serde_json::from_str::<Map<u8, String>>(&text).unwrap(), map);
+    let wrong = serde_json::from_str::<Map<u8, String>>("[1]").unwrap_err().to_string();
+    assert!(wrong.contains("expected a map"), "{wrong}");
 }

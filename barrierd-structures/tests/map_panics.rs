@@ -50,7 +50,7 @@ fn in_hash_eq_and_closures() {
     let reclaimer = Reclaimer::new();
     let map = Map::builder().capacity(1).reclaimer(&reclaimer).build();
     let key = |n| Key(n, counted.clone());
-    let calls: [&dyn Fn(u32); 8] = [
+    let calls: [&dyn Fn(u32); 9] = [
         &|n| {
             map.pin().insert(key(n), counted.clone());
         },
@@ -69,6 +69,16 @@ fn in_hash_eq_and_closures() {
                 old.clone()
             };
             map.pin().update_or_insert(key(n), change, counted.clone());
+        },
+        &|n| {
+            let change = |old: &Arc<()>| {
+                may_panic();
+                old.clone()
+            };
+            map.pin().update_or_insert_with(key(n), change, || {
+                may_panic();
+                counted.clone()
+            });
         },
         &|n| {
             map.pin().compute(key(n), |entry| {
@@ -106,7 +116,7 @@ fn in_hash_eq_and_closures() {
                 panics += u32::from(panicked);
                 assert_eq!(map.len(), map.pin().iter().count(), "call {number}, fuse {fuse}");
                 // `retain` may have done its work, and panicked afterwards.
-                if panicked && number < 7 {
+                if panicked && number < 8 {
                     assert_eq!(map.len(), before, "call {number}, fuse {fuse}");
                 }
                 assert!(map.pin().contains_key(&key(0)) && map.pin().contains_key(&key(11)));

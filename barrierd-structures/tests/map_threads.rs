@@ -287,7 +287,7 @@ fn what_is_there_throughout_is_always_seen() {
     }
 }
 
-/// Counts by `update_or_insert` and `compute` lose none.
+/// Counts by `update_or_insert`, `update_or_insert_with` and `compute` lose none.
 #[test]
 fn no_update_is_lost() {
     const N: u32 = 5000;
@@ -303,8 +303,10 @@ fn no_update_is_lost() {
                             let count = entry.map_or(0, |(_, count)| *count);
                             Operation::<u32, ()>::Insert(count + 1)
                         });
-                    } else {
+                    } else if thread == 1 {
                         map.pin().update_or_insert(key, |count| count + 1, 1);
+                    } else {
+                        map.pin().update_or_insert_with(key, |count| count + 1, || 1);
                     }
                 }
             });

@@ -132,7 +132,7 @@ impl Facts {
         };
         match Barrier::open(path) {
             Ok(barrier) => facts.ask(&barrier),
-            Err(refused) => facts.file = Err(refused.to_string()),
+            Err(why) => facts.file = Err(crate::refused(&why)),
         }
         facts
     }

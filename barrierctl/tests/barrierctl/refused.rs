@@ -13,7 +13,11 @@ use crate::{BARRIERCTL, barrierctl, expect};
 fn refusals_and_nonsense_have_their_own_statuses() {
     let dir = dir();
     let missing = dir.path().join("barrier");
-    expect(&mut barrierctl(&missing, &["status"]), 3, &["barrierctl: ", "no such file"]);
+    expect(
+        &mut barrierctl(&missing, &["status"]),
+        3,
+        &["barrierctl: ", "no such file", "(--file PATH)"],
+    );
     for args in [
         &[][..],
         &["jump"],

@@ -120,8 +120,10 @@ impl<T> Rcu<T> {
         Rcu::with_reclaimer(value, Reclaimer::global())
     }
 
-    /// Makes a cell on a reclaimer of one's own, so that its old values don't wait for readers of other cells, or for
-    /// settings of its own.
+    /// Makes a cell on a reclaimer of one's own. Its old values don't wait for readers of other cells then, and the reclaimer
+    /// may have settings of its own ([`Reclaimer::builder`]).
+    ///
+    /// It costs an allocation.
     #[must_use]
     pub fn with_reclaimer(value: T, reclaimer: &Reclaimer) -> Rcu<T> {
         let current = AtomicPtr::new(boxed::alloc(value));
@@ -142,7 +144,7 @@ impl<T> Rcu<T> {
         ReadGuard::new(self)
     }
 
-    /// Calls `work` with the current value.
+    /// Calls `work` with the current value: [`read`](Rcu::read), where a closure is handier than a guard.
     ///
     /// ```
     /// use barrierd_reclaim::Rcu;
@@ -155,7 +157,8 @@ impl<T> Rcu<T> {
         work(&self.read())
     }
 
-    /// Returns a reader for this thread's hot path: see [`Reader`].
+    /// Returns a reader for this thread's hot path: see [`Reader`]. It costs nothing before the first
+    /// [`get`](Reader::get), which makes a hazard pointer.
     #[must_use]
     pub fn reader(&self) -> Reader<'_, T> {
         Reader::new(self)
@@ -205,6 +208,9 @@ impl<T: Send + 'static> Rcu<T> {
     }
 
     /// Replaces the value, and returns the old one, which others may still be reading: see [`Retired`].
+    ///
+    /// It costs an allocation and an exchange. The old value is retired when what is returned is dropped; a panic that
+    /// [`store`](Rcu::store) tells of comes out there.
     pub fn swap(&self, value: T) -> Retired<'_, T> {
         let new = boxed::alloc(value);
         // AcqRel: Release for the new value, Acquire for the old one, which the caller reads and drops.
@@ -216,8 +222,11 @@ impl<T: Send + 'static> Rcu<T> {
     /// Replaces the value by what `change` makes of it. If another thread replaces it meanwhile, `change` is called again
     /// with what is there then. Returns the value that was replaced.
     ///
-    /// If `change` panics, the value stays. It must not replace this cell's value itself each time it is called, since it
-    /// would be called for ever.
+    /// It costs a section, and each time that `change` is called an allocation and a compare-exchange. `change` must not
+    /// replace this cell's value itself each time, since it would be called for ever.
+    ///
+    /// # Panics
+    /// If `change` panics, the value stays.
     ///
     /// ```
     /// use barrierd_reclaim::Rcu;
@@ -231,7 +240,19 @@ impl<T: Send + 'static> Rcu<T> {
         never(self.try_update(|value| Some(change(value))))
     }
 
-    /// Does what [`update`](Rcu::update) does, unless `change` returns `None`: then the value stays, and so is the result.
+    /// Does what [`update`](Rcu::update) does, unless `change` returns `None`: then the value stays, and the result is
+    /// `None`, too.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Rcu;
+    ///
+    /// let left = Rcu::new(1);
+    /// let take = || left.try_update(|left: &u32| left.checked_sub(1)).is_some();
+    /// assert!(take() && !take());
+    /// ```
+    ///
+    /// # Panics
+    /// If `change` panics, the value stays.
     pub fn try_update(&self, mut change: impl FnMut(&T) -> Option<T>) -> Option<Retired<'_, T>> {
         let mut seen = self.read();
         let mut new = change(&seen)?;
@@ -288,7 +309,19 @@ impl<T: Send + 'static> Rcu<Option<T>> {
 }
 
 impl<T> Rcu<Arc<T>> {
-    /// Returns a count of the current value's own, for a caller that keeps it for long.
+    /// Returns a clone of the current `Arc`, for a caller that keeps the value for long: it holds no other value back.
+    ///
+    /// It costs a [`read`](Rcu::read) and an increment of the `Arc`'s count.
+    ///
+    /// ```
+    /// use barrierd_reclaim::Rcu;
+    /// use std::sync::Arc;
+    ///
+    /// let config = Rcu::new(Arc::new(String::from("old")));
+    /// let kept = config.load_full();
+    /// config.store(Arc::new(String::from("new")));
+    /// assert_eq!((&**kept, &**config.load_full()), ("old", "new"));
+    /// ```
     #[must_use]
     pub fn load_full(&self) -> Arc<T> {
         self.peek(Arc::clone)

@@ -156,4 +156,47 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Map<K, V,
             }
         }
     }
+
+    /// Replaces the value of a key by what `change` makes of it, or inserts what `make` makes if the key is not there. Returns
+    /// the new value. Each may be called, and its result dropped, because another thread was faster: `change` again and again, as
+    /// by [`update_or_insert`](Map::update_or_insert), `make` once.
+    ///
+    /// It costs what `update_or_insert` costs; if the key is not there, one search more.
+    ///
+    /// ```
+    /// use barrierd_structures::Map;
+    ///
+    /// let logs = Map::new();
+    /// let logs = logs.pin();
+    /// for line in ["started", "stopped"] {
+    ///     let append = |log: &String| format!("{log}, {line}");
+    ///     logs.update_or_insert_with("server", append, || line.to_string());
+    /// }
+    /// assert_eq!(logs.get("server").unwrap(), "started, stopped");
+    /// ```
+    ///
+    /// # Panics
+    /// If the guard is another reclaimer's. If `change` or `make` panics, the map is as before.
+    pub fn update_or_insert_with<'g>(
+        &'g self,
+        key: K,
+        mut change: impl FnMut(&V) -> V,
+        make: impl FnOnce() -> V,
+        guard: &'g Guard<'_>,
+    ) -> &'g V {
+        self.check(guard);
+        let hash = self.hash(&key);
+        let mut key = key;
+        loop {
+            let place = self.place(hash, &key, guard);
+            let Some(found) = place.found else {
+                return self.update_or_insert(key, change, make(), guard);
+            };
+            let changed = change(&found.value);
+            match self.put(&place, Draft::new(hash, key, changed), guard) {
+                Ok((_, new)) => return &new.value,
+                Err(again) => key = again.into_parts().0,
+            }
+        }
+    }
 }

@@ -81,6 +81,8 @@ mod node;
 mod pinned;
 mod read;
 mod retire;
+#[cfg(all(feature = "serde", not(barrierd_loom)))]
+mod serde;
 mod table;
 mod traits;
 mod whole;
@@ -161,6 +163,50 @@ use std::hash::RandomState;
 ///
 /// Where keys are `&'static str`, look for a short-lived one by the text itself: `map.get(*name)` of a `name: &&str`, `map.get(name)` of a `&str`.
 /// (`map.get(&name)` would ask for a `&'static str`.)
+///
+/// # Across an `.await`
+/// A view and a [`Guard`] stay on their thread, so a future that keeps one across an `.await` is not `Send`. Take out what is needed
+/// before that: a copy, or an [`Arc`](std::sync::Arc) that the map has as its value.
+///
+/// ```
+/// use barrierd_structures::Map;
+/// use std::sync::Arc;
+///
+/// async fn answer(sessions: Arc<Map<u64, Arc<str>>>) -> Option<Arc<str>> {
+///     let name = sessions.pin().get(&7).cloned(); // the view ends here
+///     std::future::ready(()).await;
+///     name
+/// }
+///
+/// fn spawn(_: impl Future<Output: Send> + Send + 'static) {}
+/// spawn(answer(Arc::default()));
+/// ```
+///
+/// ```compile_fail
+/// # use barrierd_structures::Map;
+/// # use std::sync::Arc;
+/// async fn answer(sessions: Arc<Map<u64, Arc<str>>>) -> Option<Arc<str>> {
+///     let sessions = sessions.pin();
+///     std::future::ready(()).await; // `sessions` is not Send
+///     sessions.get(&7).cloned()
+/// }
+/// # fn spawn(_: impl Future<Output: Send> + Send + 'static) {}
+/// # spawn(answer(Arc::default()));
+/// ```
+///
+/// # From other maps
+/// | dashmap | papaya, `let map = map.pin()` | here, `let map = map.pin()` |
+/// |---|---|---|
+/// | `get(&key)`, which locks | `get(&key)` | `get(&key)` |
+/// | `view(&key, f)` | `get(&key).map(f)` | `get(&key).map(f)` |
+/// | `insert` returns the old value | a reference to it | a reference to it; [`cloned`](Option::cloned) makes it one's own |
+/// | `entry(key).or_insert_with(make)` | `get_or_insert_with(key, make)` | `get_or_insert_with(key, make)` |
+/// | `entry(key).and_modify(f).or_insert(value)` | `update_or_insert(key, f, value)` | `update_or_insert(key, f, value)` |
+/// | `get_mut(&key)`, `alter(&key, f)` | `update(key, f)` | `update(key, f)`: `f` makes a new value |
+/// | `remove_if(&key, f)` | `remove_if(&key, f)` | `remove_if(&key, f)` |
+/// | `iter()`, `for entry in &map` | `iter()`, `for (key, value) in &map` | `iter()`, `for (key, value) in &map` |
+/// | `DashSet<K>` | `HashSet<K>` | `Map<K, ()>` |
+/// | | `pin_owned()` | none: see above |
 ///
 /// # `'static` keys and values
 /// Removed entries are dropped later, on any thread. So what can be removed must be [`Send`] and `'static`:

@@ -11,7 +11,7 @@ use core::hash::{BuildHasher, Hash};
 /// A map and an open section of its reclaimer: what the methods return lives as long as this view.
 ///
 /// Made by [`Map::pin`] or [`MapHandle::pin`]. Each method does what the [`Map`]'s of the same name does, with its costs and
-/// panics. It stays on its thread. While it lives, what is removed from the map, and from all structures of the
+/// panics. It stays on its thread, and no `.await` may lie in its life: see [`Map`](Map#across-an-await). While it lives, what is removed from the map, and from all structures of the
 /// same reclaimer, is not dropped; so don't keep it for long, or [`repin`](Pinned::repin) it now and then.
 ///
 /// ```
@@ -194,6 +194,16 @@ impl<K: Hash + Eq + Send + 'static, V: Send + 'static, S: BuildHasher> Pinned<'_
     /// See [`Map::update_or_insert`].
     pub fn update_or_insert(&self, key: K, change: impl FnMut(&V) -> V, value: V) -> &V {
         self.map.update_or_insert(key, change, value, &self.guard)
+    }
+
+    /// See [`Map::update_or_insert_with`].
+    pub fn update_or_insert_with(
+        &self,
+        key: K,
+        change: impl FnMut(&V) -> V,
+        make: impl FnOnce() -> V,
+    ) -> &V {
+        self.map.update_or_insert_with(key, change, make, &self.guard)
     }
 
     /// See [`Map::compute`].

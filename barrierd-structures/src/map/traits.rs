@@ -5,7 +5,7 @@ use core::fmt;
 use core::hash::{BuildHasher, Hash};
 
 /// The most entries that memory is taken for because an iterator says that it has so many. Beyond, the table grows as they come.
-const MOST_TRUSTED: usize = 1 << 16;
+pub(super) const MOST_TRUSTED: usize = 1 << 16;
 
 impl<K, V, S: Default> Default for Map<K, V, S> {
     fn default() -> Map<K, V, S> {
