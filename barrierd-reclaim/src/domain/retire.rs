@@ -84,6 +84,10 @@ impl Domain {
                 self.note::<BORN>(record, work, sealed);
                 let opened = work.is_first::<BORN>();
                 if self.is_lazy() {
+                    if sealed {
+                        // No scan of a thread that retires does it here.
+                        self.words().next_era(record.reader().last_stamp());
+                    }
                     self.hand_off(work);
                     work.set_step(BAG_ITEMS);
                     return (None, 1, sealed, opened, self.limited(work));

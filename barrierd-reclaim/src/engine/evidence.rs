@@ -196,7 +196,7 @@ impl Engine {
         if self.poisoned.load(Ordering::Relaxed) || self.is_forked() {
             return None;
         }
-        // Whatever holds evidence back, what a stalled robust guard keeps was born before the next scan of any thread.
+        // Whatever holds evidence back: what a stalled robust guard keeps was born before a thread scans with a later stamp.
         self.words.next_era(own);
         let mut memory = None;
         let learn = || {
@@ -430,6 +430,63 @@ mod tests {
         domain.scan(stamp, Asked::Nothing, &|_| Uncovered::default()).expect("not poisoned");
         assert!(holders::birth(domain.words(), now_ns) > end);
         robust.interval().close();
+        domain.close();
+    }
+
+    /// A barrier that is bought after the walk is newer than what that walk saw: a pin whose store was still on its way
+    /// then (here it is made, with an old stamp, while the scan finds out what it would buy for) holds its items back.
+    #[cfg_attr(any(barrierd_plain, windows), ignore = "no membarrier, or Wine's")]
+    #[test]
+    fn after_a_purchase_the_scan_walks_again() {
+        let barriers = Barriers::choose(Source::Membarrier, None).expect("this kernel has it");
+        let domain = Domain::new(barriers, &Settings { background: false, ..Settings::default() });
+        let [own, late] = [(); 2].map(|()| domain.acquire());
+        let old = domain.fence_and_stamp(late);
+        let stamp = domain.fence_and_stamp(own);
+        let shows = |_: u64| {
+            late.reader().show(old);
+            Uncovered::some(true)
+        };
+        let scan = domain.scan(stamp, Asked::Now, &shows).expect("not poisoned");
+        assert!(scan.watermark > stamp, "bought");
+        assert_eq!(scan.oldest, Some(old));
+        assert!(domain.words().safe().ns <= protocol::above(old));
+        late.reader().unpin();
+        domain.close();
+    }
+
+    /// Eras go on with what is retired, also where no retiring thread scans.
+    #[test]
+    fn eras_move_where_retire_frees_nothing() {
+        let barriers = Barriers::choose(Source::Fence, None).expect("any system has them");
+        let settings = Settings { background: false, lazy: true, ..Settings::default() };
+        let domain = Domain::new(barriers, &settings);
+        let [own, robust] = [(); 2].map(|()| domain.acquire());
+        robust.interval().open(domain.words(), true);
+        let (_, end) = robust.interval().ends().expect("open");
+        unsafe fn nothing(_: *mut ()) {}
+        for n in 1..200 {
+            let item = crate::bag::Item::new(core::ptr::without_provenance_mut(n), nothing);
+            // SAFETY: the record is this thread's; `nothing` touches nothing of the item's.
+            unsafe { Domain::retire::<false>(own, item, 8) };
+        }
+        assert!(holders::birth(domain.words(), now_ns) > end);
+        robust.interval().close();
+        domain.close();
+    }
+
+    /// An era is the greatest stamp that a scan began with: a scan with an earlier one moves nothing back.
+    #[test]
+    fn a_scan_with_an_earlier_stamp_begins_no_era() {
+        let barriers = Barriers::choose(Source::Fence, None).expect("any system has them");
+        let domain = Domain::new(barriers, &Settings { background: false, ..Settings::default() });
+        let [one, two] = [(); 2].map(|()| domain.acquire());
+        let first = domain.fence_and_stamp(one);
+        let second = domain.fence_and_stamp(two);
+        for own in [second, first] {
+            domain.scan(own, Asked::Nothing, &|_| Uncovered::default()).expect("not poisoned");
+            assert_eq!(domain.words().era(), second);
+        }
         domain.close();
     }
 
