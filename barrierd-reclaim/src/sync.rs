@@ -263,7 +263,7 @@ pub(crate) enum Mutant {
     RelaxedBound,
     /// The bound of a group of readers is raised Relaxed.
     RelaxedRaise,
-    /// For a bound, a reader's slot is loaded before the last stamp that it took.
+    /// For a bound and in a walk, a reader's slot is loaded before the last stamp that it took.
     SlotBeforeStamped,
     /// A queue is taken over without a barrier of its owner's CPU.
     TakeoverWithoutBarrier,

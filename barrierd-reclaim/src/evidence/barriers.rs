@@ -1,7 +1,7 @@
 //! The source that a domain has chosen.
 //!
 //! Every source speaks the same unit, nanoseconds of `CLOCK_MONOTONIC`, and every watermark is true
-//! by itself; so a domain may take the next one from another source, and its era only rises.
+//! by itself; so a domain may take the next one from another source, and its watermark only rises.
 
 use crate::error::BuildError;
 use crate::evidence::daemons::{Daemons, is_gone, keeps_up};

@@ -86,7 +86,7 @@ impl Counters {
         }
     }
 
-    /// Counts a scan of the readers' slots; `advanced`: its watermark was later than the era.
+    /// Counts a scan of the readers' slots; `advanced`: its watermark was later than those before.
     pub(crate) fn scanned(&self, advanced: bool) {
         self.scans.fetch_add(1, Relaxed);
         if advanced {

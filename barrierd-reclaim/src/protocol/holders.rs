@@ -94,8 +94,9 @@ pub(crate) struct Interval {
     /// The latest stamp that its owner had seen when it last began, and the number of guards that hold it
     /// open. It alone is compared with stamps.
     lo: AtomicU64,
-    /// The era of its last load. It alone is compared with births. It never falls. [`NOTHING`]: it was
-    /// never open, whatever `lo` counts.
+    /// The era of its last load. It alone is compared with births. It never falls, except
+    /// that a signal handler's later end, whose section is over, may be stored over. [`NOTHING`]: it was never
+    /// open, whatever `lo` counts.
     up: AtomicU64,
 }
 
