@@ -18,9 +18,8 @@ const BAG: u64 = 64;
 /// With a hazard pointer: as many again are freed one by one until as many have come, beside a bag that is open and
 /// one that is left over.
 const MOST_HAZARD: u64 = 2 * (BUDGET as u64 + BAG) + 2 * BAG;
-/// With a robust guard: what was born in its era, too, which lasts until the next scan; and what waits for the barrier that is
-/// bought next, as it does behind any guard.
-const MOST_ROBUST: u64 = 2 * MOST_HAZARD;
+/// With a robust guard: what was born in its era, too, which lasts until the next scan.
+const MOST_ROBUST: u64 = MOST_HAZARD + 2 * BAG;
 const REPLACED: u64 = 200_000;
 
 /// One at a time, since nobody buys while another does.
