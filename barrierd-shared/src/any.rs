@@ -4,7 +4,6 @@
 //! every table, so walks, growth and changes are `table.rs`'s and `hashmap.rs`'s own. No part of the interface of this crate.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 
 use crate::blocks::{class_for, size_of_class};
 use crate::change::{Fresh, Turn};
@@ -15,6 +14,7 @@ use crate::layout::{ROOTS, root_at};
 use crate::map::Map;
 use crate::share::{Field, Link, SharedRef, TAG, View};
 use crate::stats::MapStats;
+use crate::sync::Ordering;
 use crate::table::{self, LONGEST, MAP, sizes};
 use crate::writer::Writer;
 

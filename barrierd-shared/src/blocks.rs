@@ -17,10 +17,10 @@ use crate::layout::{
 };
 use crate::map::Map;
 use crate::steps::{Mutant, broken, pause, put};
-use std::sync::atomic::Ordering;
+use crate::sync::{Ordering, size};
 
 /// Sizes of blocks: 32, 48, 64, 96, ...: two for each power of two.
-pub(crate) const CLASSES: usize = 48;
+pub(crate) const CLASSES: usize = size(48, 6);
 /// Bytes of the header.
 pub(crate) const HEADER: u64 = 24;
 
@@ -220,6 +220,7 @@ impl Blocks<'_> {
 
     /// Frees a block that nobody has, in a state that the caller has checked.
     pub(crate) fn free(self, at: u64, class: usize) {
+        self.0.freed(at);
         self.set(at, class, State::Free);
         let list = FREE + class as u64 * 8;
         self.put(at + NEXT, self.read(list));

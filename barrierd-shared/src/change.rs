@@ -16,6 +16,7 @@ use crate::map::Map;
 use crate::share::sealed::Sealed;
 use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View, Word};
 use crate::steps::{is_dead, put};
+use crate::sync::AtomicU64;
 use crate::turn;
 use crate::writer::Writer;
 
@@ -451,7 +452,7 @@ impl<'t, T: Shareable> Fresh<'t, T> {
     }
 
     /// Returns where the word is.
-    fn must_have(&self, word: &std::sync::atomic::AtomicU64) -> u64 {
+    fn must_have(&self, word: &AtomicU64) -> u64 {
         let at = self.map.offset_of(word);
         let content = self.at + HEADER;
         let inside = at.filter(|&at| at >= content && at - content < size_of::<T>() as u64);

@@ -14,6 +14,7 @@ mod cell;
 mod change;
 mod error;
 mod files;
+#[cfg_attr(barrierd_loom, allow(dead_code, reason = "a model's locks are no system calls"))]
 mod fork;
 mod hand;
 mod hash;
@@ -21,8 +22,11 @@ mod hashmap;
 mod join;
 mod journal;
 mod layout;
+#[cfg_attr(barrierd_loom, path = "models/lock.rs")]
 mod lock;
 mod map;
+#[cfg(barrierd_loom)]
+mod models;
 #[doc(hidden)]
 pub mod raw;
 mod reader;
@@ -34,6 +38,7 @@ mod source;
 mod stats;
 mod steps;
 mod sweep;
+mod sync;
 mod table;
 mod turn;
 mod writer;

@@ -3,8 +3,7 @@
 //! This file owns the scan of a region: the evidence, then the slots, then who of them lives. What it concludes is
 //! `slots.rs`'s; what is freed, `blocks.rs`'s. The proof is in docs/proofs/shared.md.
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::change::Turn;
 use crate::error::{Held, WriteError};
@@ -14,6 +13,7 @@ use crate::lock::SlotLock;
 use crate::slots::{self, Scan};
 use crate::source::Source;
 use crate::steps::{Mutant, broken};
+use crate::sync::{Ordering, now};
 
 /// How much a scan asks at most, in questions whether a reader lives: a system call each.
 const WORTH: u32 = 1024;
@@ -37,9 +37,10 @@ impl Turn<'_> {
         // Sections that begin under a broken one look younger than everything.
         self.latest()?;
         // In this order: a reader that passed its barrier has its slot's store visible, or finds what was unlinked no more.
+        let early = broken(Mutant::ScanBeforeWatermark).then(|| self.scan(0, 0));
         let watermark = self.writer.barriers.watermark();
         // A death is learned where it lets something go.
-        let scan = self.scan(watermark, self.blocks().youngest());
+        let scan = early.unwrap_or_else(|| self.scan(watermark, self.blocks().youngest()));
         let mut freed = 0;
         while let Some((at, stamp)) = self.derived(self.blocks().oldest())? {
             if !scan.frees(stamp, watermark) {
@@ -74,7 +75,7 @@ impl Turn<'_> {
             let one = Scan::of(inner.slots.word(slot_at(index)));
             // The lock is asked only where the answer matters, and after the slot was loaded.
             if !one.frees(matters, watermark) {
-                if left > 0 && begun.get_or_insert_with(Instant::now).elapsed() > LIMIT {
+                if left > 0 && now() - *begun.get_or_insert_with(now) > LIMIT {
                     left = 0;
                 }
                 if left == 0 {
@@ -121,8 +122,16 @@ pub(crate) fn clear_if_dead(inner: &Inner, index: usize) -> bool {
     if broken(Mutant::EarlyDeath) && early::is_known(index) {
         return true;
     }
+    if broken(Mutant::ClearAny) {
+        slots::leave(inner.slots.word(slot_at(index)));
+        return true;
+    }
     if SlotLock::is_held(&inner.slots_file, index).unwrap_or(true) {
         return false;
+    }
+    if broken(Mutant::ClearUnlocked) {
+        slots::leave(inner.slots.word(slot_at(index)));
+        return true;
     }
     let cleared = SlotLock::while_free(&inner.slots_file, index, || {
         let is_right = inner.has_its_files();
@@ -141,18 +150,25 @@ pub(crate) fn clear_if_dead(inner: &Inner, index: usize) -> bool {
 
 /// What the mutant `EarlyDeath` remembers.
 #[cfg(feature = "testing")]
-mod early {
-    use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) mod early {
+    use std::cell::Cell;
 
-    static DEAD: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static DEAD: Cell<u64> = const { Cell::new(0) };
+    }
+
+    #[cfg(all(test, barrierd_loom))]
+    pub(crate) fn forget() {
+        DEAD.set(0);
+    }
 
     pub(super) fn is_known(index: usize) -> bool {
-        index < 64 && DEAD.load(Ordering::Relaxed) >> index & 1 != 0
+        index < 64 && DEAD.get() >> index & 1 != 0
     }
 
     pub(super) fn know(index: usize) {
         if index < 64 {
-            DEAD.fetch_or(1 << index, Ordering::Relaxed);
+            DEAD.set(DEAD.get() | 1 << index);
         }
     }
 }

@@ -11,11 +11,12 @@ use crate::layout::{DEATHS, slot_at};
 use crate::reclaim::clear_if_dead;
 use crate::slots::Scan;
 use crate::steps::{Mutant, broken};
+use crate::sync::{now, size};
 
 /// Turns between two looks.
-const PACE: u32 = 16;
+const PACE: usize = size(16, 1);
 /// Slots that a turn looks at, at most.
-const SLOTS: usize = 32;
+const SLOTS: usize = size(32, 1);
 /// Blocks that a turn frees, at least and at most: a part of what its writer has retired and not freed.
 const FREED: usize = 4;
 const MOST: usize = 256;
@@ -29,7 +30,7 @@ pub(crate) struct Sweep {
     /// What is stamped so, or earlier, has no reader.
     safe: u64,
     /// Turns until the next look begins.
-    rest: u32,
+    rest: usize,
     look: Option<Look>,
     /// The slot that the next look begins with.
     first: usize,
@@ -76,7 +77,7 @@ impl Turn<'_> {
         let look = match (sweep.look.take(), watermark) {
             (Some(look), _) => look,
             (None, Some(watermark)) if oldest > sweep.safe => {
-                let may_ask = sweep.asked.is_none_or(|asked| asked.elapsed() >= PAUSE);
+                let may_ask = sweep.asked.is_none_or(|asked| now() - asked >= PAUSE);
                 // Sections that begin under a broken one look younger than everything.
                 let last = self.latest()?;
                 Look { last, watermark, done: 0, may_ask, all: Scan::EMPTY }
@@ -127,7 +128,7 @@ impl Turn<'_> {
                 let sweep = &mut self.writer.sweep;
                 sweep.rest = PACE;
                 if asks {
-                    (sweep.first, sweep.asked) = ((index + 1) % readers, Some(Instant::now()));
+                    (sweep.first, sweep.asked) = ((index + 1) % readers, Some(now()));
                 }
                 return Ok(());
             }

@@ -15,20 +15,18 @@
 //!
 //! The buckets stand in segments, each as long as all before it, which stay where they are.
 
-use std::sync::atomic::AtomicU64;
-
 use crate::blocks::{Corrupt, HEADER};
 use crate::change::{Fresh, Turn};
 use crate::error::WriteError;
 use crate::hash::{hash, seed};
 use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View, Word};
 use crate::steps::{Mutant, broken, pause};
+use crate::sync::{AtomicU64, size};
 
 /// Buckets in the first segment.
-pub(crate) const FIRST: u64 = 64;
-const FIRST_LEN: usize = 64;
-const _: () = assert!(FIRST == FIRST_LEN as u64);
-const SEGMENTS: usize = 32;
+pub(crate) const FIRST: u64 = FIRST_LEN as u64;
+const FIRST_LEN: usize = size(64, 2);
+const SEGMENTS: usize = size(32, 4);
 /// The most buckets.
 const MOST: u64 = FIRST << (SEGMENTS - 1);
 /// Keys and values are shorter than this.

@@ -3,7 +3,6 @@
 //! This file owns when turns are taken and what is done before and after. What is done in one is `change.rs` and `reclaim.rs`.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use barrierd_client::{abi, time_ns};
@@ -21,6 +20,7 @@ use crate::region::Region;
 use crate::source::{Barriers, Source};
 use crate::steps::is_dead;
 use crate::sweep::Sweep;
+use crate::sync::{Ordering, now, sleep};
 use crate::turn;
 
 /// Memory that was never used is touched so far ahead of its use, and again when half of that is used.
@@ -229,12 +229,12 @@ impl Writer {
             if oldest.is_none_or(|oldest| oldest > target) {
                 return Ok(());
             }
-            let now = Instant::now();
+            let now = now();
             if now >= deadline {
                 return Err(WriteError::Deadline { waiting_bytes, why });
             }
             if let crate::Held::Reader { .. } = why {
-                std::thread::sleep(NAP.min(deadline - now));
+                sleep(NAP.min(deadline - now));
             } else {
                 let latest = self.region.inner().data.word(LATEST);
                 self.barriers.wait(target, latest, deadline);
@@ -287,7 +287,7 @@ impl std::fmt::Debug for Writer {
 /// Returns the time `patience` from now, or one that nobody lives to see.
 fn after(patience: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    Instant::now() + patience.min(CENTURY)
+    now() + patience.min(CENTURY)
 }
 
 /// Returns whether the writer's lock is free. What can't be asked lives.
