@@ -6,13 +6,15 @@
 use std::fmt;
 
 use crate::blocks::{class_for, size_of_class};
-use crate::change::{Fresh, Turn};
+use crate::change::Turn;
 use crate::error::WriteError;
+use crate::fresh::Fresh;
 use crate::hash::{self, hash_bytes, words};
 use crate::hashmap::SharedMap;
 use crate::layout::{ROOTS, root_at};
+use crate::link::{Link, SharedRef, TAG, View};
 use crate::map::Map;
-use crate::share::{Field, Link, SharedRef, TAG, View};
+use crate::share::Field;
 use crate::stats::MapStats;
 use crate::sync::Ordering;
 use crate::table::{self, LONGEST, MAP, sizes};

@@ -5,8 +5,9 @@
 use std::marker::PhantomData;
 
 use crate::error::WriteError;
+use crate::link::{SharedAtomic, View};
 use crate::reader::Reader;
-use crate::share::{Field, Plain, Shareable, SharedAtomic, View};
+use crate::share::{Field, Plain, Shareable};
 use crate::writer::Writer;
 
 /// What a cell's root leads to. The size stands first, so that participants who differ about the type notice.

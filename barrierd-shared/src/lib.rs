@@ -16,12 +16,14 @@ mod error;
 mod files;
 #[cfg_attr(barrierd_loom, allow(dead_code, reason = "a model's locks are no system calls"))]
 mod fork;
+mod fresh;
 mod hand;
 mod hash;
 mod hashmap;
 mod join;
 mod journal;
 mod layout;
+mod link;
 #[cfg_attr(barrierd_loom, path = "models/lock.rs")]
 mod lock;
 mod map;
@@ -45,15 +47,17 @@ mod writer;
 
 pub use blocks::{Census, Corrupt};
 pub use cell::SharedCell;
-pub use change::{Fresh, Turn};
+pub use change::Turn;
 pub use error::{Held, JoinError, RegionError, WriteError};
+pub use fresh::Fresh;
 pub use hashmap::{Iter, SharedMap};
 pub use layout::{MAX_READERS, MAX_WRITERS, ROOTS};
+pub use link::{Link, SharedAtomic, SharedRef, View};
 pub use reader::{Reader, SharedGuard};
 pub use region::{Options, Region};
 #[doc(hidden)]
 pub use share::checks;
-pub use share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
+pub use share::{Field, Plain, Shareable};
 pub use source::Source;
 pub use stats::{MapStats, ReaderStats, Stats, WriterStats};
 pub use writer::{Writer, WriterOptions};

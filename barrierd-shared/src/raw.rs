@@ -2,9 +2,9 @@
 //!
 //! This file owns what leaves the crate for that. No part of the interface of this crate.
 
+use crate::link::View;
+use crate::link::sealed::Sealed;
 use crate::map::Map;
-use crate::share::View;
-use crate::share::sealed::Sealed;
 use crate::{Reader, layout, slots};
 
 /// The layout that all of this is of.
@@ -16,7 +16,7 @@ pub const BLOCKS: u64 = layout::BLOCKS;
 /// The bit of a slot that says that no section is open.
 pub const IDLE: u64 = slots::IDLE;
 /// The bits of a link that are the user's.
-pub const TAG: u64 = crate::share::TAG;
+pub const TAG: u64 = crate::link::TAG;
 
 /// What a section needs. The words are accessed by atomics alone, while the [`Reader`](crate::Reader) lives.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,8 @@ use loom::thread;
 use super::world::*;
 use crate::change::Turn;
 use crate::layout::BLOCKS;
-use crate::share::{Field, SharedAtomic, View};
+use crate::link::{SharedAtomic, View};
+use crate::share::Field;
 use crate::steps::Mutant;
 use crate::{Options, Region, Writer};
 

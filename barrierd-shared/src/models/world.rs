@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::blocks::HEADER;
 use crate::layout::BLOCKS;
-use crate::share::{Field, SharedAtomic, View};
+use crate::link::{SharedAtomic, View};
+use crate::share::Field;
 use crate::steps::Mutant;
 use crate::steps::testing::{bury, kill_at, leave_out};
 use crate::{Options, Reader, Region, WriteError, Writer, WriterOptions, shareable};
