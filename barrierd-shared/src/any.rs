@@ -304,6 +304,7 @@ pub fn set_cell(writer: &mut Writer, root: u64, value: &[u8]) -> Option<Result<(
     let root = usize::try_from(root).ok().filter(|&root| root < ROOTS)?;
     let mut set = || {
         let bytes = 8 + value.len().div_ceil(8) as u64 * 8;
+        writer.make_room(bytes)?;
         let mut turn = writer.turn()?;
         if !turn.has_bytes(bytes) {
             turn.reclaim()?;

@@ -189,6 +189,11 @@ impl Blocks<'_> {
             || self.larger(class).is_some()
     }
 
+    /// The same of a block for so many bytes. Without the turn it is a guess.
+    pub(crate) fn has_bytes(self, bytes: u64) -> bool {
+        class_for(bytes).is_some_and(|class| self.has(class))
+    }
+
     /// Returns whether something seems to wait. Also without the turn.
     pub(crate) fn waits(self) -> bool {
         self.read(QUEUE_HEAD) != NONE

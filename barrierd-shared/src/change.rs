@@ -253,10 +253,12 @@ impl<'w> Turn<'w> {
         };
         let (new, fresh) = (new.word(), &*order);
         let change = Change { link: link_at, new, fresh, retire, count_at, count };
-        self.doing(|| Ok(journal::make(blocks, change)?))?;
+        let made = self.doing(|| Ok(journal::make(blocks, change)?));
+        // Also after an error: some of them may be published.
         if !order.is_empty() {
             hand.forget(blocks, &order);
         }
+        made?;
         if retire != 0 {
             hand.gone.insert(retire);
         }
@@ -300,7 +302,7 @@ impl Drop for Turn<'_> {
             }
         }
         turn::leave(self.map().word(TURN), self.dirty.get());
-        self.writer.sweep.owes += hand.gone.len();
+        self.writer.sweep.retired(hand.gone.len());
         hand.clear();
         self.writer.hand = hand;
     }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::ops::Deref;
 
-use crate::blocks::{Blocks, HEADER, State, class_for, size_of_class};
+use crate::blocks::{HEADER, State, class_for, size_of_class};
 use crate::change::Turn;
 use crate::error::{Held, WriteError};
 use crate::fork::Process;
@@ -21,6 +21,9 @@ use crate::sync::AtomicU64;
 
 impl Turn<'_> {
     /// Allocates a block for a `T`, all of whose words are 0. It is nobody else's until it is [published](Self::put).
+    ///
+    /// Where no block is free that is large enough, free blocks are joined. That takes a look at each block of the region, and other
+    /// writers wait meanwhile.
     ///
     /// # Errors
     ///
@@ -102,7 +105,7 @@ impl Turn<'_> {
     }
 
     pub(crate) fn has_bytes(&self, bytes: u64) -> bool {
-        class_for(bytes).is_some_and(|class| self.blocks().has(class))
+        self.blocks().has_bytes(bytes)
     }
 }
 
@@ -162,8 +165,9 @@ impl<'t, T: Shareable> Fresh<'t, T> {
     }
 
     fn must_be_held(&self) {
+        // The block's own word for it is in memory to which others may store.
         assert!(
-            Blocks(self.map).expect(self.at, State::Held).is_ok(),
+            self.hand.borrow().held.contains(self.at),
             "the block was published with another one, and what is published is not changed"
         );
     }

@@ -258,6 +258,7 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         writer: &'w mut Writer,
         entry: u64,
     ) -> Result<Turn<'w>, WriteError> {
+        writer.make_room(entry)?;
         let mut turn = writer.turn()?;
         let table = self.table(&turn);
         let lacks = table.is_none_or(Table::lacks_spare) && !turn.has_room::<Table<K, V>>();

@@ -21,10 +21,14 @@ const WORTH: u32 = 1024;
 const LIMIT: Duration = Duration::from_millis(1);
 /// What a death costs, in such questions: its slot's lock is taken.
 const DEATH: u32 = 16;
+/// Blocks that a turn frees at most, since others wait for it: a millisecond's worth where none is in a cache. So whoever puts back what
+/// is freed keeps nobody in a turn either.
+pub(crate) const PORTION: usize = 4096;
 
 impl Turn<'_> {
-    /// Frees what can be freed now. Returns the number of blocks. What was reached in this turn before may be among them, so the
-    /// turn is borrowed whole.
+    /// Frees what can be freed now, the oldest 4096 blocks at most, as other writers wait for the turn: [`Writer::flush`](crate::Writer::flush)
+    /// frees all, in several turns. Returns the number of blocks. What was reached in this turn before may be among them, so
+    /// the turn is borrowed whole.
     ///
     /// # Errors
     ///
@@ -41,16 +45,15 @@ impl Turn<'_> {
         let watermark = self.writer.barriers.watermark();
         // A death is learned where it lets something go.
         let scan = early.unwrap_or_else(|| self.scan(watermark, self.blocks().youngest()));
-        let mut freed = 0;
-        while let Some((at, stamp)) = self.derived(self.blocks().oldest())? {
-            if !scan.frees(stamp, watermark) {
-                break;
+        for freed in 0..PORTION {
+            match self.derived(self.blocks().oldest())? {
+                Some((at, stamp)) if scan.frees(stamp, watermark) => {
+                    self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
+                }
+                _ => return Ok(freed),
             }
-            self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
-            freed += 1;
         }
-        self.writer.sweep.owes = self.writer.sweep.owes.saturating_sub(freed);
-        Ok(freed)
+        Ok(PORTION)
     }
 
     /// Returns the stamp of the oldest retired block.
