@@ -8,7 +8,7 @@ help:
 	@echo "make demo    run the main job: daemon and reclaimer as root, membarrier otherwise"
 	@echo "make compare time this machine's barriers, and draw them"
 	@echo "make test    build and run all tests (as root: with the live daemon)"
-	@echo "make loom    the models of the reader protocol, the stack, the queue and the map, under loom; LOOM=models::inbox chooses"
+	@echo "make loom    the models of the reader protocol, the stack, the queue, the map, and of what processes share, under loom; LOOM=models::inbox chooses"
 	@echo "make vm      real kernels in emulated machines, some 20 minutes; VM=\"rt idle\", 0/6 or arm64 chooses"
 	@echo "make mutants the use-after-free detector against broken builds"
 	@echo "make sanitizers  stress under AddressSanitizer, ThreadSanitizer and valgrind"

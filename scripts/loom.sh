@@ -6,5 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 export "CARGO_TARGET_$(tr a-z- A-Z_ <<<"$host")_RUNNER=$PWD/scripts/alone.sh"
-RUSTFLAGS="--cfg barrierd_loom" cargo test -p barrierd-reclaim -p barrierd-structures --release --lib \
+RUSTFLAGS="--cfg barrierd_loom" cargo test -p barrierd-reclaim -p barrierd-structures -p barrierd-shared \
+  --features barrierd-shared/testing --release --lib \
   --target-dir "${CARGO_TARGET_DIR:-target}/loom" -- "$@"

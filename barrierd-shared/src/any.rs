@@ -4,17 +4,19 @@
 //! every table, so walks, growth and changes are `table.rs`'s and `hashmap.rs`'s own. No part of the interface of this crate.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 
 use crate::blocks::{class_for, size_of_class};
-use crate::change::{Fresh, Turn};
+use crate::change::Turn;
 use crate::error::WriteError;
+use crate::fresh::Fresh;
 use crate::hash::{self, hash_bytes, words};
 use crate::hashmap::SharedMap;
 use crate::layout::{ROOTS, root_at};
+use crate::link::{Link, SharedRef, TAG, View};
 use crate::map::Map;
-use crate::share::{Field, Link, SharedRef, TAG, View};
+use crate::share::Field;
 use crate::stats::MapStats;
+use crate::sync::Ordering;
 use crate::table::{self, LONGEST, MAP, sizes};
 use crate::writer::Writer;
 
@@ -302,6 +304,7 @@ pub fn set_cell(writer: &mut Writer, root: u64, value: &[u8]) -> Option<Result<(
     let root = usize::try_from(root).ok().filter(|&root| root < ROOTS)?;
     let mut set = || {
         let bytes = 8 + value.len().div_ceil(8) as u64 * 8;
+        writer.make_room(bytes)?;
         let mut turn = writer.turn()?;
         if !turn.has_bytes(bytes) {
             turn.reclaim()?;

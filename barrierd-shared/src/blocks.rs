@@ -17,10 +17,10 @@ use crate::layout::{
 };
 use crate::map::Map;
 use crate::steps::{Mutant, broken, pause, put};
-use std::sync::atomic::Ordering;
+use crate::sync::{Ordering, size};
 
 /// Sizes of blocks: 32, 48, 64, 96, ...: two for each power of two.
-pub(crate) const CLASSES: usize = 48;
+pub(crate) const CLASSES: usize = size(48, 6);
 /// Bytes of the header.
 pub(crate) const HEADER: u64 = 24;
 
@@ -189,6 +189,11 @@ impl Blocks<'_> {
             || self.larger(class).is_some()
     }
 
+    /// The same of a block for so many bytes. Without the turn it is a guess.
+    pub(crate) fn has_bytes(self, bytes: u64) -> bool {
+        class_for(bytes).is_some_and(|class| self.has(class))
+    }
+
     /// Returns whether something seems to wait. Also without the turn.
     pub(crate) fn waits(self) -> bool {
         self.read(QUEUE_HEAD) != NONE
@@ -220,6 +225,7 @@ impl Blocks<'_> {
 
     /// Frees a block that nobody has, in a state that the caller has checked.
     pub(crate) fn free(self, at: u64, class: usize) {
+        self.0.freed(at);
         self.set(at, class, State::Free);
         let list = FREE + class as u64 * 8;
         self.put(at + NEXT, self.read(list));

@@ -5,8 +5,9 @@
 use std::marker::PhantomData;
 
 use crate::error::WriteError;
+use crate::link::{SharedAtomic, View};
 use crate::reader::Reader;
-use crate::share::{Field, Plain, Shareable, SharedAtomic, View};
+use crate::share::{Field, Plain, Shareable};
 use crate::writer::Writer;
 
 /// What a cell's root leads to. The size stands first, so that participants who differ about the type notice.
@@ -73,13 +74,15 @@ impl<T: Plain> SharedCell<T> {
 
     /// Replaces the value.
     ///
-    /// If there is no room it frees what it can, and tries again once. It does not wait for readers.
+    /// If there is no room it frees what it can, 4096 blocks a turn, and tries again once. It does not wait for readers.
     ///
     /// # Errors
     ///
     /// [`WriteError::OutOfMemory`], with what the old values wait for; and as for [`Writer::turn`].
     pub fn set(&self, writer: &mut Writer, value: T) -> Result<(), WriteError> {
+        writer.make_room(size_of::<Stored<T>>() as u64)?;
         let mut turn = writer.turn()?;
+        // Another writer may have been faster.
         if !turn.has_room::<Stored<T>>() {
             turn.reclaim()?;
         }

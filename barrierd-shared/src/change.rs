@@ -1,20 +1,20 @@
-//! A writer's turn: blocks are allocated, links changed.
+//! A writer's turn: links are changed.
 //!
-//! This file owns the calls of a turn and checks what they are given, before `journal.rs` makes a change. It knows nothing of
-//! when a retired block is free.
+//! This file owns the calls of a turn that change what is published, and checks what they are given, before `journal.rs` makes a
+//! change. It knows nothing of when a retired block is free, nor where a block comes from (`fresh.rs`).
 
 use std::cell::{Cell, RefCell};
-use std::ops::Deref;
 
-use crate::blocks::{Blocks, Census, Corrupt, HEADER, State, class_for, size_of_class};
-use crate::error::{Held, WriteError};
-use crate::fork::Process;
+use crate::blocks::{Blocks, Census, Corrupt, State};
+use crate::error::WriteError;
+use crate::fresh::Fresh;
 use crate::hand::{Hand, Places, block_of};
 use crate::journal::{self, Change};
-use crate::layout::{FREE_BYTES, ROOTS_AT, TURN, WAITING_BYTES};
+use crate::layout::{ROOTS_AT, TURN, WAITING_BYTES};
+use crate::link::sealed::Sealed;
+use crate::link::{Link, SharedAtomic, SharedRef, View};
 use crate::map::Map;
-use crate::share::sealed::Sealed;
-use crate::share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View, Word};
+use crate::share::{Shareable, Word};
 use crate::steps::{is_dead, put};
 use crate::turn;
 use crate::writer::Writer;
@@ -36,7 +36,7 @@ use crate::writer::Writer;
 #[must_use = "a turn ends when it is dropped"]
 pub struct Turn<'w> {
     pub(crate) writer: &'w mut Writer,
-    hand: RefCell<Hand>,
+    pub(crate) hand: RefCell<Hand>,
     dirty: Cell<bool>,
 }
 
@@ -95,91 +95,6 @@ impl<'w> Turn<'w> {
         })
     }
 
-    /// Allocates a block for a `T`, all of whose words are 0. It is nobody else's until it is [published](Self::put).
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError::OutOfMemory`], with what the waiting blocks wait for: [`reclaim`](Self::reclaim), or end the turn and
-    /// [`synchronize`](Writer::synchronize), then try again. [`WriteError::TooLarge`].
-    pub fn alloc<T: Shareable>(&self) -> Result<Fresh<'_, T>, WriteError> {
-        self.alloc_long(size_of::<T>() as u64, size_of::<T>() as u64)
-    }
-
-    /// Allocates a block of `bytes`, which begins with a `T`. The first `cleared` bytes are 0, and the others anything.
-    pub(crate) fn alloc_long<T: Shareable>(
-        &self,
-        bytes: u64,
-        cleared: u64,
-    ) -> Result<Fresh<'_, T>, WriteError> {
-        self.check()?;
-        let bytes = bytes.max(size_of::<T>() as u64);
-        let class = class_for(bytes).ok_or(WriteError::TooLarge { bytes })?;
-        let found = match self.doing(|| Ok(self.blocks().take(class)?))? {
-            None => self.make_room(class)?,
-            found => found,
-        };
-        let Some(at) = found else {
-            let (waiting_bytes, free_bytes) =
-                (self.waiting_bytes(), self.blocks().read(FREE_BYTES));
-            let why = match self.why() {
-                Held::Nothing if free_bytes >= size_of_class(class) => {
-                    Held::OtherSizes { free_bytes }
-                }
-                why => why,
-            };
-            return Err(WriteError::OutOfMemory { bytes, waiting_bytes, why });
-        };
-        let mut hand = self.hand.borrow_mut();
-        hand.held.insert(at);
-        // It may have been freed in between.
-        hand.gone.remove(at);
-        drop(hand);
-        for word in 0..cleared / 8 {
-            self.blocks().put(at + HEADER + word * 8, 0);
-        }
-        let to = self.map().get(at + HEADER).ok_or(WriteError::Misused("no block"))?;
-        Ok(Fresh { to, at, map: self.map(), hand: &self.hand, process: self.writer.process() })
-    }
-
-    /// Takes a block of `class` out of larger free ones, or of what free ones make together.
-    fn make_room(&self, class: usize) -> Result<Option<u64>, WriteError> {
-        let blocks = self.blocks();
-        let take = || {
-            self.doing(|| match blocks.take(class)? {
-                None => Ok(blocks.split(class)?),
-                found => Ok(found),
-            })
-        };
-        let found = take()?;
-        if found.is_some() || !self.hand.borrow().joined.may(class, blocks.read(FREE_BYTES)) {
-            return Ok(found);
-        }
-        let latest = self.latest()?;
-        // Those that are free by now are about to become parts of others.
-        let is_retired = |at: u64| blocks.expect(at, State::Retired).is_ok();
-        self.hand.borrow_mut().gone.retain(is_retired);
-        let looked = self.doing(|| {
-            let looked = blocks.join()?;
-            blocks.rebuild(latest, false)?;
-            Ok(looked)
-        })?;
-        let found = take()?;
-        if found.is_none() {
-            self.hand.borrow_mut().joined.vain(looked, blocks.read(FREE_BYTES));
-        }
-        Ok(found)
-    }
-
-    /// Returns whether [`alloc`](Self::alloc) would find a block for a `T` without joining free ones.
-    #[must_use]
-    pub fn has_room<T: Shareable>(&self) -> bool {
-        self.has_bytes(size_of::<T>() as u64)
-    }
-
-    pub(crate) fn has_bytes(&self, bytes: u64) -> bool {
-        class_for(bytes).is_some_and(|class| self.blocks().has(class))
-    }
-
     /// Makes `link` lead to `fresh`, which is thereby published with the blocks of this turn that it leads to, and returns it.
     /// What `link` led to before is not retired: it is reached by another way now, as the node behind a new one is.
     ///
@@ -217,11 +132,11 @@ impl<'w> Turn<'w> {
         retire: Option<Link<T>>,
         count: Option<(&Word, u64)>,
     ) -> Result<SharedRef<'t, T>, WriteError> {
-        if !std::ptr::eq(fresh.hand, &raw const self.hand) {
+        if !fresh.is_of(self) {
             return Err(WriteError::Misused("the block is another turn's"));
         }
         let new = fresh.link();
-        self.change(link, new, Some(fresh.at), retire.map(Link::offset), count)?;
+        self.change(link, new, Some(fresh.at()), retire.map(Link::offset), count)?;
         self.follow(new).ok_or(WriteError::Misused("no block"))
     }
 
@@ -338,10 +253,12 @@ impl<'w> Turn<'w> {
         };
         let (new, fresh) = (new.word(), &*order);
         let change = Change { link: link_at, new, fresh, retire, count_at, count };
-        self.doing(|| Ok(journal::make(blocks, change)?))?;
+        let made = self.doing(|| Ok(journal::make(blocks, change)?));
+        // Also after an error: some of them may be published.
         if !order.is_empty() {
             hand.forget(blocks, &order);
         }
+        made?;
         if retire != 0 {
             hand.gone.insert(retire);
         }
@@ -385,7 +302,7 @@ impl Drop for Turn<'_> {
             }
         }
         turn::leave(self.map().word(TURN), self.dirty.get());
-        self.writer.sweep.owes += hand.gone.len();
+        self.writer.sweep.retired(hand.gone.len());
         hand.clear();
         self.writer.hand = hand;
     }
@@ -394,81 +311,5 @@ impl Drop for Turn<'_> {
 impl std::fmt::Debug for Turn<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn").field("writer", &self.writer.slot()).finish_non_exhaustive()
-    }
-}
-
-/// A block that its writer has allocated in this turn, and nobody else knows.
-pub struct Fresh<'t, T> {
-    to: &'t T,
-    at: u64,
-    map: &'t Map,
-    hand: &'t RefCell<Hand>,
-    process: Process,
-}
-
-impl<'t, T: Shareable> Fresh<'t, T> {
-    /// Returns the link by which it will be reached.
-    #[must_use]
-    pub fn link(&self) -> Link<T> {
-        Link::from_word(self.at + HEADER)
-    }
-
-    /// Stores a value in one of its fields.
-    ///
-    /// # Panics
-    ///
-    /// If `field` returns one of another value, or the block was published with another one.
-    pub fn write<P: Plain>(&self, field: impl FnOnce(&'t T) -> &'t Field<P>, value: P) {
-        self.must_be_held();
-        field(self.to).put(value, |word, new| {
-            self.must_have(word);
-            put(word, new);
-        });
-    }
-
-    /// Makes one of its links lead somewhere: to a published block, or to one of this turn, which is then published with it.
-    ///
-    /// # Panics
-    ///
-    /// If `field` returns one of another value, or the block was published with another one.
-    pub fn lead<U: Shareable>(
-        &self,
-        field: impl FnOnce(&'t T) -> &'t SharedAtomic<U>,
-        to: Link<U>,
-    ) {
-        let word = field(self.to).word();
-        self.must_be_held();
-        let at = self.must_have(word);
-        put(word, to.word());
-        self.hand.borrow_mut().leads.insert(at);
-    }
-
-    fn must_be_held(&self) {
-        assert!(
-            Blocks(self.map).expect(self.at, State::Held).is_ok(),
-            "the block was published with another one, and what is published is not changed"
-        );
-    }
-
-    /// Returns where the word is.
-    fn must_have(&self, word: &std::sync::atomic::AtomicU64) -> u64 {
-        let at = self.map.offset_of(word);
-        let content = self.at + HEADER;
-        let inside = at.filter(|&at| at >= content && at - content < size_of::<T>() as u64);
-        assert!(self.process.is_current(), "the block is the parent's: this is a child");
-        inside.expect("a field of the value that is written")
-    }
-}
-
-impl<T> Deref for Fresh<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        self.to
-    }
-}
-
-impl<T> std::fmt::Debug for Fresh<'_, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fresh").field("at", &self.at).finish_non_exhaustive()
     }
 }

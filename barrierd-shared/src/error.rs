@@ -284,6 +284,8 @@ pub enum Held {
     Barrier,
     /// For a barrier, and there is no source of any: no daemon, and no global membarrier.
     NoSource,
+    /// For further turns of who frees it, since a turn frees 4096 blocks at most.
+    Turns,
 }
 
 impl std::fmt::Display for Held {
@@ -299,6 +301,7 @@ impl std::fmt::Display for Held {
             }
             Held::Barrier => write!(f, "the barrier has not passed yet; to synchronize brings it"),
             Held::NoSource => write!(f, "there is no source of barriers: start barrierd"),
+            Held::Turns => write!(f, "there was no time for more turns, each of which frees some"),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::blocks::{Blocks, HEADER, State, size_of_class};
 use crate::error::WriteError;
 use crate::join::Joined;
 use crate::layout::BLOCKS;
-use crate::share::Link;
+use crate::link::Link;
 
 /// Some words of the region, each once: where blocks or links are. Of few each is looked at, which needs no memory of its own;
 /// many are in a tree, since a turn may be long.

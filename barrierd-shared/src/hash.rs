@@ -2,14 +2,12 @@
 //!
 //! This file owns the function. Its seed stands in the region, beside the table that it is for.
 
-use std::hash::{BuildHasher, RandomState};
-
 use crate::share::{Plain, words_of};
+use crate::sync::random;
 
 /// Returns a seed that nobody can guess.
 pub(crate) fn seed() -> [u64; 2] {
-    let system = RandomState::new();
-    [system.hash_one(1), system.hash_one(2)]
+    random()
 }
 
 /// Returns the hash of a key's bytes: for each word a product of 128 bits, whose halves are folded.

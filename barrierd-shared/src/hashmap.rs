@@ -5,12 +5,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::change::{Fresh, Turn};
+use crate::change::Turn;
 use crate::error::WriteError;
+use crate::fresh::Fresh;
 use crate::hash;
+use crate::link::sealed::Sealed;
+use crate::link::{Link, SharedAtomic, SharedRef, View};
 use crate::reader::Reader;
-use crate::share::sealed::Sealed;
-use crate::share::{Link, Plain, SharedAtomic, SharedRef, View};
+use crate::share::Plain;
 use crate::table::{FIRST, Node, Place, Table};
 use crate::writer::Writer;
 
@@ -256,6 +258,7 @@ impl<K: Plain, V: Plain> SharedMap<K, V> {
         writer: &'w mut Writer,
         entry: u64,
     ) -> Result<Turn<'w>, WriteError> {
+        writer.make_room(entry)?;
         let mut turn = writer.turn()?;
         let table = self.table(&turn);
         let lacks = table.is_none_or(Table::lacks_spare) && !turn.has_room::<Table<K, V>>();

@@ -129,7 +129,7 @@ impl Blocks<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

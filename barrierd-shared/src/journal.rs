@@ -9,7 +9,7 @@ use crate::blocks::{Blocks, Corrupt, State};
 use crate::layout::{ARMED, COUNT, COUNT_AT, FRESH, LATEST, LINK, NEW, RETIRE};
 use crate::slots;
 use crate::steps::{Mutant, broken};
-use barrierd_client::clock;
+use crate::sync;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A change of one link.
@@ -86,7 +86,7 @@ fn complete(
 
 /// Takes a stamp for what was unlinked before. The caller has the turn.
 fn stamp(blocks: Blocks<'_>) -> Result<u64, Corrupt> {
-    slots::stamp(blocks.0.word(LATEST), clock::now_ns).ok_or(AHEAD)
+    slots::stamp(blocks.0.word(LATEST), sync::now_ns).ok_or(AHEAD)
 }
 
 /// Returns the latest stamp, if it can be one.
@@ -97,7 +97,7 @@ pub(crate) fn latest(blocks: Blocks<'_>) -> Result<u64, Corrupt> {
     if slots::can_be(latest, CLOCK.load(Ordering::Relaxed)) {
         return Ok(latest);
     }
-    let now = clock::now_ns();
+    let now = sync::now_ns();
     CLOCK.store(now, Ordering::Relaxed);
     if slots::can_be(latest, now) { Ok(latest) } else { Err(AHEAD) }
 }

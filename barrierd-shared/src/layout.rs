@@ -7,6 +7,8 @@
 //! everything except the slots. The *writers' file* has constant words alone. It is there for the locks of writers' slots, which a
 //! participant that may read the data must not be able to take or to share.
 
+use crate::sync::size;
+
 /// The first word of a data file.
 pub(crate) const DATA_MAGIC: u64 = u64::from_le_bytes(*b"brrdshrd");
 /// The first word of a slots file.
@@ -18,8 +20,8 @@ pub(crate) const VERSION: u64 = 1;
 
 pub(crate) const WORD: u64 = 8;
 /// Two cache lines, since some CPUs fetch them in pairs.
-pub(crate) const LINE: u64 = 128;
-pub(crate) const PAGE: u64 = 4096;
+pub(crate) const LINE: u64 = size(128, 96) as u64;
+pub(crate) const PAGE: u64 = size(4096, 576) as u64;
 
 // Constant words. Those of the other files are the first four.
 pub(crate) const MAGIC: u64 = 0;
@@ -63,22 +65,23 @@ pub(crate) const DEATHS: u64 = TOP + 56;
 pub(crate) const FREE: u64 = 5 * LINE;
 
 /// The process of each writer, for reports.
-pub(crate) const WRITER_PIDS: u64 = 1024;
+pub(crate) const WRITER_PIDS: u64 = size(1024, 528) as u64;
 /// The most writers that a region may have.
-pub const MAX_WRITERS: usize = 256;
+pub const MAX_WRITERS: usize = size(256, 4);
 /// The most readers that a region may have.
-pub const MAX_READERS: usize = 1 << 16;
+pub const MAX_READERS: usize = size(1 << 16, 4);
 
 /// The links that lead to everything else.
 pub(crate) const ROOTS_AT: u64 = PAGE;
 /// The number of roots that each region has.
-pub const ROOTS: usize = 256;
+pub const ROOTS: usize = size(256, 2);
 /// The first block.
 pub(crate) const BLOCKS: u64 = 2 * PAGE;
 
 /// The slot of the first reader.
 pub(crate) const SLOTS_AT: u64 = PAGE;
 
+const _: () = assert!(WRITERS_IS[1] + WORD <= TURN);
 const _: () = assert!(WRITER_PIDS + MAX_WRITERS as u64 * WORD <= ROOTS_AT);
 const _: () = assert!(ROOTS_AT + ROOTS as u64 * WORD <= BLOCKS);
 const _: () = assert!(FREE + crate::blocks::CLASSES as u64 * WORD <= WRITER_PIDS);

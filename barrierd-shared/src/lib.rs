@@ -14,15 +14,21 @@ mod cell;
 mod change;
 mod error;
 mod files;
+#[cfg_attr(barrierd_loom, allow(dead_code, reason = "a model's locks are no system calls"))]
 mod fork;
+mod fresh;
 mod hand;
 mod hash;
 mod hashmap;
 mod join;
 mod journal;
 mod layout;
+mod link;
+#[cfg_attr(barrierd_loom, path = "models/lock.rs")]
 mod lock;
 mod map;
+#[cfg(barrierd_loom)]
+mod models;
 #[doc(hidden)]
 pub mod raw;
 mod reader;
@@ -34,21 +40,24 @@ mod source;
 mod stats;
 mod steps;
 mod sweep;
+mod sync;
 mod table;
 mod turn;
 mod writer;
 
 pub use blocks::{Census, Corrupt};
 pub use cell::SharedCell;
-pub use change::{Fresh, Turn};
+pub use change::Turn;
 pub use error::{Held, JoinError, RegionError, WriteError};
+pub use fresh::Fresh;
 pub use hashmap::{Iter, SharedMap};
 pub use layout::{MAX_READERS, MAX_WRITERS, ROOTS};
+pub use link::{Link, SharedAtomic, SharedRef, View};
 pub use reader::{Reader, SharedGuard};
 pub use region::{Options, Region};
 #[doc(hidden)]
 pub use share::checks;
-pub use share::{Field, Link, Plain, Shareable, SharedAtomic, SharedRef, View};
+pub use share::{Field, Plain, Shareable};
 pub use source::Source;
 pub use stats::{MapStats, ReaderStats, Stats, WriterStats};
 pub use writer::{Writer, WriterOptions};

@@ -9,28 +9,23 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::AtomicU64;
 
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::mm::{Advice, madvise};
+use crate::sync::{self, AtomicU64, Memory, word_at};
 
 use crate::layout::{BLOCKS, PAGE, WORD};
 use crate::share::Shareable;
 
 #[allow(unreachable_pub, reason = "a sealed trait of the interface names it")]
 pub struct Map {
-    raw: MmapRaw,
+    raw: Memory,
     writable: bool,
 }
 
 impl Map {
     /// Maps the first `len` bytes of `file`, which must be that long: an access behind its end raises SIGBUS.
     pub(crate) fn new(file: &File, len: u64, writable: bool) -> io::Result<Map> {
-        let mut options = MmapOptions::new();
-        options.len(usize::try_from(len).map_err(io::Error::other)?);
-        let raw =
-            if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
-        Ok(Map { raw, writable })
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        Ok(Map { raw: sync::map(file, len, writable)?, writable })
     }
 
     pub(crate) fn is_writable(&self) -> bool {
@@ -56,7 +51,7 @@ impl Map {
         assert!(self.holds(offset, WORD), "no word at {offset}");
         // SAFETY: aligned (`holds`; the mapping begins with a page) and inside the mapping, which lives as long as
         // `self`. All processes access it by atomics of 64 bits alone.
-        unsafe { AtomicU64::from_ptr(self.raw.as_mut_ptr().add(index(offset)).cast()) }
+        unsafe { word_at(self.raw.as_mut_ptr().add(index(offset)).cast()) }
     }
 
     /// Returns whether `bytes` bytes at `offset` are inside, and aligned.
@@ -83,17 +78,28 @@ impl Map {
     pub(crate) fn touch(&self, from: u64, to: u64) -> bool {
         let from = from & !(PAGE - 1);
         let Some(bytes) = to.checked_sub(from).filter(|_| to <= self.len()) else { return false };
-        // SAFETY: inside the mapping. No content changes, and nothing is unmapped.
-        let done = unsafe {
-            let begin = self.raw.as_mut_ptr().add(index(from));
-            madvise(begin.cast(), index(bytes), Advice::LinuxPopulateWrite)
-        };
-        done.is_ok()
+        // SAFETY: inside the mapping.
+        unsafe { sync::populate(self.raw.as_mut_ptr().add(index(from)), index(bytes)) }
+    }
+
+    /// Says that nobody has what is at `offset` any more. Models look whether that is so.
+    #[inline]
+    pub(crate) fn freed(&self, offset: u64) {
+        #[cfg(barrierd_loom)]
+        self.raw.freed(index(offset));
+        let _ = offset;
+    }
+
+    /// The same of somebody who uses it.
+    #[cfg(all(test, barrierd_loom))]
+    pub(crate) fn used(&self, offset: u64) {
+        self.raw.used(index(offset));
     }
 
     /// Returns the offset of `word` if it lies inside this mapping.
     pub(crate) fn offset_of(&self, word: &AtomicU64) -> Option<u64> {
-        let offset = (word.as_ptr().addr() as u64).checked_sub(self.raw.as_ptr().addr() as u64)?;
+        let offset =
+            (std::ptr::from_ref(word).addr() as u64).checked_sub(self.raw.as_ptr().addr() as u64)?;
         self.holds(offset, WORD).then_some(offset)
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! This file owns what leaves the crate for that, and the copy of what C hands back. No part of the interface of this crate.
 
+use crate::link::View;
+use crate::link::sealed::Sealed;
 use crate::map::Map;
-use crate::share::View;
-use crate::share::sealed::Sealed;
+use crate::sync::Ordering;
 use crate::{Reader, Region, layout, slots};
-use std::sync::atomic::Ordering;
 
 /// The layout that all of this is of.
 pub const VERSION: u64 = layout::VERSION;
@@ -17,7 +17,7 @@ pub const BLOCKS: u64 = layout::BLOCKS;
 /// The bit of a slot that says that no section is open.
 pub const IDLE: u64 = slots::IDLE;
 /// The bits of a link that are the user's.
-pub const TAG: u64 = crate::share::TAG;
+pub const TAG: u64 = crate::link::TAG;
 
 /// What a section needs. The words are accessed by atomics alone, while the [`Reader`](crate::Reader) lives.
 #[derive(Clone, Copy, Debug)]

@@ -3,20 +3,20 @@
 //! This file owns what a thread that reads has. The words' protocol is `slots.rs`; who lives, `lock.rs`.
 
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
-use std::thread;
 use std::time::Duration;
 
 use crate::error::JoinError;
 use crate::fork::Process;
 use crate::layout::{LATEST, WORD, slot_at};
+use crate::link::View;
+use crate::link::sealed::Sealed;
 use crate::lock::SlotLock;
 use crate::map::Map;
 use crate::raw::RawReader;
 use crate::region::Region;
-use crate::share::View;
-use crate::share::sealed::Sealed;
 use crate::slots;
+use crate::steps::is_dead;
+use crate::sync::{AtomicU64, Ordering, sleep};
 
 /// A writer holds a dead reader's lock for some microseconds, to clear its slot: so all slots are looked at again.
 const ROUNDS: usize = 3;
@@ -51,15 +51,12 @@ impl Reader {
                 // Before anything is followed: see there.
                 slots::take(slot);
                 let pid = u64::from(std::process::id());
-                inner
-                    .slots
-                    .word(slot_at(index) + WORD)
-                    .store(pid, std::sync::atomic::Ordering::Relaxed);
+                inner.slots.word(slot_at(index) + WORD).store(pid, Ordering::Relaxed);
                 let (slot, latest) = (slot.into(), inner.data.word(LATEST).into());
                 return Ok(Reader { latest, slot, process, index, lock: Some(lock), region });
             }
             if round + 1 < ROUNDS {
-                thread::sleep(Duration::from_millis(1));
+                sleep(Duration::from_millis(1));
             }
         }
         Err(JoinError::Full { role: "reader", slots: inner.readers })
@@ -108,7 +105,7 @@ impl Reader {
     /// Returns what its slot says.
     pub(crate) fn word(&self) -> u64 {
         // SAFETY: as in `pin`. Relaxed: this thread's own slot.
-        unsafe { self.slot.as_ref() }.load(std::sync::atomic::Ordering::Relaxed)
+        unsafe { self.slot.as_ref() }.load(Ordering::Relaxed)
     }
 
     pub(crate) fn data(&self) -> &Map {
@@ -135,8 +132,8 @@ fn forked() -> ! {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // In a child it is the parent's slot still.
-        if self.process.is_current() {
+        // In a child it is the parent's slot still. A test may have killed this thread.
+        if self.process.is_current() && !is_dead() {
             // SAFETY: as in `pin`.
             slots::leave(unsafe { self.slot.as_ref() });
         }
@@ -176,8 +173,8 @@ impl View for SharedGuard<'_> {}
 impl Drop for SharedGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // A guard that was open in a fork: the section is the parent's.
-        if self.process.is_current() {
+        // A guard that was open in a fork: the section is the parent's. A test may have killed this thread.
+        if self.process.is_current() && !is_dead() {
             // SAFETY: as in `Reader::pin`.
             slots::unpin(unsafe { self.slot.as_ref() }, self.stamp);
         }

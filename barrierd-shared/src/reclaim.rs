@@ -3,8 +3,7 @@
 //! This file owns the scan of a region: the evidence, then the slots, then who of them lives. What it concludes is
 //! `slots.rs`'s; what is freed, `blocks.rs`'s. The proof is in docs/proofs/shared.md.
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::change::Turn;
 use crate::error::{Held, WriteError};
@@ -14,6 +13,7 @@ use crate::lock::SlotLock;
 use crate::slots::{self, Scan};
 use crate::source::Source;
 use crate::steps::{Mutant, broken};
+use crate::sync::{Ordering, now};
 
 /// How much a scan asks at most, in questions whether a reader lives: a system call each.
 const WORTH: u32 = 1024;
@@ -21,10 +21,14 @@ const WORTH: u32 = 1024;
 const LIMIT: Duration = Duration::from_millis(1);
 /// What a death costs, in such questions: its slot's lock is taken.
 const DEATH: u32 = 16;
+/// Blocks that a turn frees at most, since others wait for it: a millisecond's worth where none is in a cache. So whoever puts back what
+/// is freed keeps nobody in a turn either.
+pub(crate) const PORTION: usize = 4096;
 
 impl Turn<'_> {
-    /// Frees what can be freed now. Returns the number of blocks. What was reached in this turn before may be among them, so the
-    /// turn is borrowed whole.
+    /// Frees what can be freed now, the oldest 4096 blocks at most, as other writers wait for the turn: [`Writer::flush`](crate::Writer::flush)
+    /// frees all, in several turns. Returns the number of blocks. What was reached in this turn before may be among them, so
+    /// the turn is borrowed whole.
     ///
     /// # Errors
     ///
@@ -37,19 +41,19 @@ impl Turn<'_> {
         // Sections that begin under a broken one look younger than everything.
         self.latest()?;
         // In this order: a reader that passed its barrier has its slot's store visible, or finds what was unlinked no more.
+        let early = broken(Mutant::ScanBeforeWatermark).then(|| self.scan(0, 0));
         let watermark = self.writer.barriers.watermark();
         // A death is learned where it lets something go.
-        let scan = self.scan(watermark, self.blocks().youngest());
-        let mut freed = 0;
-        while let Some((at, stamp)) = self.derived(self.blocks().oldest())? {
-            if !scan.frees(stamp, watermark) {
-                break;
+        let scan = early.unwrap_or_else(|| self.scan(watermark, self.blocks().youngest()));
+        for freed in 0..PORTION {
+            match self.derived(self.blocks().oldest())? {
+                Some((at, stamp)) if scan.frees(stamp, watermark) => {
+                    self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
+                }
+                _ => return Ok(freed),
             }
-            self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
-            freed += 1;
         }
-        self.writer.sweep.owes = self.writer.sweep.owes.saturating_sub(freed);
-        Ok(freed)
+        Ok(PORTION)
     }
 
     /// Returns the stamp of the oldest retired block.
@@ -74,7 +78,7 @@ impl Turn<'_> {
             let one = Scan::of(inner.slots.word(slot_at(index)));
             // The lock is asked only where the answer matters, and after the slot was loaded.
             if !one.frees(matters, watermark) {
-                if left > 0 && begun.get_or_insert_with(Instant::now).elapsed() > LIMIT {
+                if left > 0 && now() - *begun.get_or_insert_with(now) > LIMIT {
                     left = 0;
                 }
                 if left == 0 {
@@ -121,8 +125,16 @@ pub(crate) fn clear_if_dead(inner: &Inner, index: usize) -> bool {
     if broken(Mutant::EarlyDeath) && early::is_known(index) {
         return true;
     }
+    if broken(Mutant::ClearAny) {
+        slots::leave(inner.slots.word(slot_at(index)));
+        return true;
+    }
     if SlotLock::is_held(&inner.slots_file, index).unwrap_or(true) {
         return false;
+    }
+    if broken(Mutant::ClearUnlocked) {
+        slots::leave(inner.slots.word(slot_at(index)));
+        return true;
     }
     let cleared = SlotLock::while_free(&inner.slots_file, index, || {
         let is_right = inner.has_its_files();
@@ -141,18 +153,25 @@ pub(crate) fn clear_if_dead(inner: &Inner, index: usize) -> bool {
 
 /// What the mutant `EarlyDeath` remembers.
 #[cfg(feature = "testing")]
-mod early {
-    use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) mod early {
+    use std::cell::Cell;
 
-    static DEAD: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static DEAD: Cell<u64> = const { Cell::new(0) };
+    }
+
+    #[cfg(all(test, barrierd_loom))]
+    pub(crate) fn forget() {
+        DEAD.set(0);
+    }
 
     pub(super) fn is_known(index: usize) -> bool {
-        index < 64 && DEAD.load(Ordering::Relaxed) >> index & 1 != 0
+        index < 64 && DEAD.get() >> index & 1 != 0
     }
 
     pub(super) fn know(index: usize) {
         if index < 64 {
-            DEAD.fetch_or(1 << index, Ordering::Relaxed);
+            DEAD.set(DEAD.get() | 1 << index);
         }
     }
 }

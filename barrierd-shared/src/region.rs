@@ -109,14 +109,16 @@ impl Options {
 /// # What others can do
 ///
 /// - Whoever may write to the data can change any content, and make writers report [`Corrupt`](crate::Corrupt). It can't make
-///   another process access anything outside the region, loop for ever, or do anything undefined: offsets are checked when
-///   they are followed, and content is read as plain words. It can keep all writers out: by the turn's word, in which it names
+///   another process access anything outside the region, loop for ever, panic, or do anything undefined: offsets are checked when
+///   they are followed, content is read as plain words, and a turn frees 4096 blocks at most, however many somebody puts back. It can keep all writers out: by the turn's word, in which it names
 ///   a writer that lives and rests ([`WriteError::Busy`](crate::WriteError::Busy) as long as that one neither writes nor leaves), or by
 ///   a note of a change that can't be completed (`Corrupt` in each turn from then on, for good). Readers go on.
 /// - Whoever may read the data and write to the slots (a member of [`Options::group`]) can't change any content, nor keep
 ///   a writer out. It can
 ///   keep garbage from being freed, deny slots to other readers, and, by overwriting *other readers'* slots, let these read blocks
 ///   that have been used again: any bytes are a value of what they read, so they get a wrong value, nothing worse.
+///   What a long section of it has held back is freed in many turns, between which others have theirs. Only an allocation that
+///   joins free blocks (`Turn::alloc`) looks at each block there is in one turn, so the more blocks, the longer others wait then.
 /// - Whoever may make files in a region's directory before its owner does, as anybody in `/dev/shm`, can keep the region from
 ///   being made there: `create` says that something is there, and `open` refuses it as [`RegionError::BadOwner`]. Nothing of it is
 ///   read or mapped, unless its maker is the owner that [`open_of`](Self::open_of) names. A directory of your own is spared that.

@@ -6,7 +6,9 @@
 //! A slot is the latest stamp that its reader had seen when it last pinned. Stamps are even; the lowest bit says that no
 //! section is open. Two values stand for themselves: [`NOBODY`]'s and [`TAKEN`]'s.
 
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use crate::steps::{Mutant, broken, unless};
+use crate::sync::{AtomicU64, Ordering, fence};
+use std::sync::atomic::compiler_fence;
 
 /// No section is open.
 pub(crate) const IDLE: u64 = 1;
@@ -22,9 +24,11 @@ pub(crate) fn pin(latest: &AtomicU64, slot: &AtomicU64) -> u64 {
     // Acquire in effect (the data may be mapped read-only, where only Relaxed loads are promised): pairs with the Release
     // store of `latest` in `stamp`, so that from here on this thread sees all that was unlinked before that stamp.
     let stamp = latest.load(Ordering::Relaxed) & !IDLE;
-    fence(Ordering::Acquire);
+    if !broken(Mutant::RelaxedLatest) {
+        fence(Ordering::Acquire);
+    }
     // Release: for whoever finds it there (`Scan::of`, Acquire), all earlier sections have ended.
-    slot.store(stamp, Ordering::Release);
+    slot.store(stamp, unless(Mutant::RelaxedPin, Ordering::Release));
     // The section's loads stay behind the store in program order. The CPU may still swap them: that is what the barrier of
     // step 1 is for.
     compiler_fence(Ordering::SeqCst);
@@ -35,21 +39,25 @@ pub(crate) fn pin(latest: &AtomicU64, slot: &AtomicU64) -> u64 {
 #[inline]
 pub(crate) fn unpin(slot: &AtomicU64, stamp: u64) {
     // Release: pairs with the Acquire load in `Scan::of` (step 3).
-    slot.store(stamp | IDLE, Ordering::Release);
+    slot.store(stamp | IDLE, unless(Mutant::RelaxedUnpin, Ordering::Release));
 }
 
 /// Takes the slot for a new reader, whose lock is held: before its first `pin`.
 pub(crate) fn take(slot: &AtomicU64) {
-    slot.store(TAKEN, Ordering::Release);
+    if !broken(Mutant::NotTaken) {
+        slot.store(TAKEN, Ordering::Release);
+    }
     // Partner: the fence of `stamp`. A scan that follows that fence and still finds NOBODY here was first, so this reader sees
     // all that was unlinked before that stamp (step 4).
-    fence(Ordering::SeqCst);
+    if !broken(Mutant::UnfencedTake) {
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// Leaves the slot to nobody; its lock is still held. Also for a dead reader, by the thread that has taken its lock.
 pub(crate) fn leave(slot: &AtomicU64) {
     // Release: whoever finds NOBODY here finds the sections over.
-    slot.store(NOBODY, Ordering::Release);
+    slot.store(NOBODY, unless(Mutant::RelaxedLeave, Ordering::Release));
 }
 
 /// How far stamps may be ahead of the clock, in nanoseconds: an hour. Two are added for each stamp that is taken within one
@@ -66,7 +74,9 @@ pub(crate) fn can_be(latest: u64, now: u64) -> bool {
 pub(crate) fn stamp(latest: &AtomicU64, clock: impl FnOnce() -> u64) -> Option<u64> {
     // It puts the unlinks before the clock reading, as the evidence of the daemon requires, and before the loads of the slots,
     // as step 4 does.
-    fence(Ordering::SeqCst);
+    if !broken(Mutant::UnfencedStamp) {
+        fence(Ordering::SeqCst);
+    }
     let now = clock();
     // Relaxed: stamps are taken in turns, whose word orders them. Unique and rising, so that "not less" suffices in a scan; a
     // stamp ahead of the clock is late, never early.
@@ -78,6 +88,11 @@ pub(crate) fn stamp(latest: &AtomicU64, clock: impl FnOnce() -> u64) -> Option<u
     // Release: partner of `pin`.
     latest.store(stamp, Ordering::Release);
     Some(stamp)
+}
+
+/// Returns the stamp below which the barriers for all have passed.
+fn strict(watermark: u64) -> u64 {
+    if broken(Mutant::LaxWatermark) { watermark.saturating_add(2) } else { watermark }
 }
 
 /// What the slots show.
@@ -96,8 +111,9 @@ impl Scan {
     /// Of one reader. The watermark that it goes with must have been learned before.
     pub(crate) fn of(slot: &AtomicU64) -> Scan {
         // Acquire: pairs with `pin`, `unpin` and `leave`.
-        let word = slot.load(Ordering::Acquire);
-        if word == NOBODY {
+        let word = slot.load(unless(Mutant::RelaxedScan, Ordering::Acquire));
+        let trusted = broken(Mutant::IdleNeedsNothing) && word & IDLE != 0;
+        if word == NOBODY || trusted {
             return Scan::EMPTY;
         }
         let seen = word & !IDLE;
@@ -110,17 +126,17 @@ impl Scan {
 
     /// Returns the latest stamp of those that it frees, none later than `last`.
     pub(crate) fn bound(self, watermark: u64, last: u64) -> u64 {
-        watermark.saturating_sub(1).max(self.seen).min(self.oldest).min(last)
+        strict(watermark).saturating_sub(1).max(self.seen).min(self.oldest).min(last)
     }
 
     /// Returns whether what was stamped `stamp` has no reader: the barrier for it has passed (`watermark`, of the daemon,
     /// strictly above), or each reader has shown that it has seen it; and no open section is older.
     pub(crate) fn frees(self, stamp: u64, watermark: u64) -> bool {
-        (stamp < watermark || stamp <= self.seen) && stamp <= self.oldest
+        (stamp < strict(watermark) || stamp <= self.seen) && stamp <= self.oldest
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

@@ -10,12 +10,12 @@
 //! kernels with `nohz_full`, so it is asked only by who waits, and only while no daemon is at work.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use barrierd_client::{Barrier, Liveness, Stamp, WaitError, clock};
+use barrierd_client::{Barrier, Liveness, Stamp, WaitError};
 
 use crate::slots;
+use crate::sync::{self, AtomicU64, Ordering};
 
 /// Between two looks for a daemon that is not there.
 const RETRY: Duration = Duration::from_millis(200);
@@ -58,6 +58,9 @@ pub(crate) struct Barriers {
     global: bool,
     /// Every stamp below this has passed, by a membarrier.
     passed: u64,
+    /// What a model has in place of the daemon's file.
+    #[cfg(barrierd_loom)]
+    pub(crate) asked: Option<Box<dyn FnMut() -> u64 + Send>>,
 }
 
 impl Barriers {
@@ -70,6 +73,8 @@ impl Barriers {
             tried: None,
             global,
             passed: 0,
+            #[cfg(barrierd_loom)]
+            asked: None,
         };
         new.look();
         new
@@ -85,7 +90,7 @@ impl Barriers {
 
     /// Looks for a daemon, or for another file at its path, now and then.
     fn look(&mut self) {
-        let now = Instant::now();
+        let now = sync::now();
         if self.tried.is_some_and(|tried| now - tried < RETRY) {
             return;
         }
@@ -102,6 +107,10 @@ impl Barriers {
 
     /// Returns how far barriers have passed: for every stamp below it. It waits for nothing.
     pub(crate) fn watermark(&mut self) -> u64 {
+        #[cfg(barrierd_loom)]
+        if let Some(asked) = &mut self.asked {
+            return asked();
+        }
         if self.barrier.as_ref().is_none_or(|barrier| self.distrusted || !is_there(barrier)) {
             self.look();
         }
@@ -121,7 +130,7 @@ impl Barriers {
     /// Waits until the barrier for `stamp` has passed, `deadline` at most, or for a while: the caller asks again. `latest` is the
     /// region's, and `stamp` was taken before.
     pub(crate) fn wait(&mut self, stamp: u64, latest: &AtomicU64, deadline: Instant) {
-        let now = Instant::now();
+        let now = sync::now();
         match self.source() {
             Source::Daemon => {
                 let Some(barrier) = &self.barrier else { return };
@@ -134,7 +143,7 @@ impl Barriers {
                 // No clock: the stamps up to the one that is there now were taken before the call (they only rise, and this is
                 // Acquire), so what they stand for was unlinked before it.
                 let before = latest.load(Ordering::Acquire);
-                if !slots::can_be(before, clock::now_ns()) {
+                if !slots::can_be(before, sync::now_ns()) {
                     // Broken meanwhile: it would vouch for stamps yet to be taken. The next turn says so.
                     return;
                 }
@@ -145,9 +154,7 @@ impl Barriers {
                 }
             }
             Source::None => {
-                std::thread::sleep(
-                    Duration::from_millis(1).min(deadline.saturating_duration_since(now)),
-                );
+                sync::sleep(Duration::from_millis(1).min(deadline.saturating_duration_since(now)));
                 self.look();
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! This file owns the report. It takes no turn and proves nothing: each figure is of its own moment.
 
+use crate::sync::Ordering;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use barrierd_client::clock;

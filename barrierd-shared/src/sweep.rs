@@ -11,15 +11,19 @@ use crate::layout::{DEATHS, slot_at};
 use crate::reclaim::clear_if_dead;
 use crate::slots::Scan;
 use crate::steps::{Mutant, broken};
+use crate::sync::{now, size};
 
 /// Turns between two looks.
-const PACE: u32 = 16;
+const PACE: usize = size(16, 1);
 /// Slots that a turn looks at, at most.
-const SLOTS: usize = 32;
-/// Blocks that a turn frees, at least and at most: a part of what its writer has retired and not freed.
+const SLOTS: usize = size(32, 1);
+/// Blocks that a turn frees for each one that its writer's turns have retired of late. So garbage gets less, and yet no turn does
+/// much more than usual, however long a section held all of it back.
 const FREED: usize = 4;
+/// And at most.
 const MOST: usize = 256;
-const PART: usize = 4;
+/// *Of late*: a turn counts by a part less after each later one.
+const PART: usize = 16;
 /// After a question whether a reader lives, and the answer that it does, none for so long. One costs two system calls; where
 /// memory runs out, or somebody waits, all are asked.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -29,14 +33,14 @@ pub(crate) struct Sweep {
     /// What is stamped so, or earlier, has no reader.
     safe: u64,
     /// Turns until the next look begins.
-    rest: u32,
+    rest: usize,
     look: Option<Look>,
     /// The slot that the next look begins with.
     first: usize,
     /// When a reader was last found alive.
     asked: Option<Instant>,
-    /// Blocks that this writer has retired, less those that it has freed.
-    pub(crate) owes: usize,
+    /// Blocks that a turn frees, if they are known to have no reader.
+    share: usize,
 }
 
 /// A look at all slots that is under way.
@@ -52,7 +56,7 @@ struct Look {
 
 impl Default for Sweep {
     fn default() -> Sweep {
-        Sweep { safe: 0, rest: PACE, look: None, first: 0, asked: None, owes: 0 }
+        Sweep { safe: 0, rest: PACE, look: None, first: 0, asked: None, share: FREED }
     }
 }
 
@@ -61,13 +65,18 @@ impl Sweep {
     pub(crate) fn begins(&self) -> bool {
         self.rest == 0 && self.look.is_none()
     }
+
+    /// Learns how many blocks a turn has retired.
+    pub(crate) fn retired(&mut self, blocks: usize) {
+        let least = (self.share - self.share.div_ceil(PART)).max(FREED);
+        self.share = (FREED * blocks).clamp(least, MOST);
+    }
 }
 
 impl Turn<'_> {
     /// Frees a few blocks of which that is known, and goes on to learn of others. `watermark` is there if a look may begin.
     pub(crate) fn tidy(&mut self, watermark: Option<u64>) -> Result<(), WriteError> {
-        let most = (self.writer.sweep.owes / PART).clamp(FREED, MOST);
-        let Some(oldest) = self.free_known(most)? else { return Ok(()) };
+        let Some(oldest) = self.free_known(self.writer.sweep.share)? else { return Ok(()) };
         let sweep = &mut self.writer.sweep;
         if sweep.rest > 0 {
             sweep.rest -= 1;
@@ -76,7 +85,7 @@ impl Turn<'_> {
         let look = match (sweep.look.take(), watermark) {
             (Some(look), _) => look,
             (None, Some(watermark)) if oldest > sweep.safe => {
-                let may_ask = sweep.asked.is_none_or(|asked| asked.elapsed() >= PAUSE);
+                let may_ask = sweep.asked.is_none_or(|asked| now() - asked >= PAUSE);
                 // Sections that begin under a broken one look younger than everything.
                 let last = self.latest()?;
                 Look { last, watermark, done: 0, may_ask, all: Scan::EMPTY }
@@ -92,7 +101,6 @@ impl Turn<'_> {
             match self.derived(self.blocks().oldest())? {
                 Some((at, stamp)) if left > 0 && stamp <= self.writer.sweep.safe => {
                     self.doing(|| Ok(self.blocks().free_oldest(at)?))?;
-                    self.writer.sweep.owes = self.writer.sweep.owes.saturating_sub(1);
                 }
                 oldest => return Ok(oldest.map(|(_, stamp)| stamp)),
             }
@@ -127,7 +135,7 @@ impl Turn<'_> {
                 let sweep = &mut self.writer.sweep;
                 sweep.rest = PACE;
                 if asks {
-                    (sweep.first, sweep.asked) = ((index + 1) % readers, Some(Instant::now()));
+                    (sweep.first, sweep.asked) = ((index + 1) % readers, Some(now()));
                 }
                 return Ok(());
             }

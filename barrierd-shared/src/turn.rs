@@ -6,18 +6,17 @@
 //! (*dirty*), and the holder's slot plus one; no holder, no turn. A dead holder's turn is taken over by an exchange of the
 //! very word that was seen with it, so no turn that somebody has begun since is taken.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::steps::step;
+use crate::steps::{Mutant, broken, step, unless};
+use crate::sync::{AtomicU64, Ordering, now, size, sleep, spin};
 
 const HOLDER: u64 = 0xffff;
 const DIRTY: u64 = 1 << 16;
 const COUNT: u64 = 1 << 17;
 
 /// Rounds that are spun, before the processor is given up.
-const SPINS: u32 = 100;
+const SPINS: usize = size(100, 0);
 const SLEEP: Duration = Duration::from_micros(50);
 
 /// Returns the writer that has the turn.
@@ -51,7 +50,7 @@ pub(crate) fn take(
     deadline: impl FnOnce() -> Instant,
     is_dead: impl Fn(usize) -> bool,
 ) -> Result<Taken, Kept> {
-    let mut rounds = 0_u32;
+    let mut rounds = 0_usize;
     let (mut deadline, mut until) = (Some(deadline), None);
     // Who had it when it was last seen in somebody's hand.
     let mut last = me;
@@ -69,7 +68,14 @@ pub(crate) fn take(
             let new = count | if dirty { DIRTY } else { 0 } | (me as u64 + 1);
             // Acquire: pairs with the Release in `leave`. After a takeover the holder's stores are visible by its lock (`lock.rs`),
             // which was found free before.
-            if turn.compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            let word = if takeover && broken(Mutant::LateTakeover) {
+                // An exchange, which loom tries in every order.
+                turn.fetch_or(0, Ordering::Relaxed)
+            } else {
+                word
+            };
+            let order = unless(Mutant::RelaxedTake, Ordering::Acquire);
+            if turn.compare_exchange(word, new, order, Ordering::Relaxed).is_ok() {
                 return Ok(Taken { dirty });
             }
             // Somebody was faster: that is a round like any other, or whoever stores to the word all the time would keep this
@@ -77,20 +83,20 @@ pub(crate) fn take(
         }
         rounds = rounds.saturating_add(1);
         if !waits {
-            std::hint::spin_loop();
+            spin();
             continue;
         }
         if let Some(deadline) = deadline.take() {
             until = Some(deadline());
         }
-        if until.is_none_or(|until| Instant::now() >= until) {
+        if until.is_none_or(|until| now() >= until) {
             // Relaxed: for the report. Above it was asked for before the question whether the holder lives.
             let word = turn.load(Ordering::Relaxed);
             // The count comes round at the end of its bits.
             let turns = (word / COUNT).wrapping_sub(first) & (u64::MAX / COUNT);
             return Err(Kept { by: holder(word).unwrap_or(last), turns });
         }
-        thread::sleep(SLEEP);
+        sleep(SLEEP);
     }
 }
 
@@ -100,10 +106,11 @@ pub(crate) fn leave(turn: &AtomicU64, dirty: bool) {
     // Relaxed: nobody else changes the word while its holder lives.
     let word = turn.load(Ordering::Relaxed) & !(HOLDER | DIRTY);
     // Release: pairs with the Acquire in `take`.
-    turn.store(word | if dirty { DIRTY } else { 0 }, Ordering::Release);
+    let word = word | if dirty { DIRTY } else { 0 };
+    turn.store(word, unless(Mutant::RelaxedEnd, Ordering::Release));
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
 

@@ -3,29 +3,31 @@
 //! This file owns when turns are taken and what is done before and after. What is done in one is `change.rs` and `reclaim.rs`.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use barrierd_client::{abi, time_ns};
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, size_of_class};
 use crate::change::Turn;
-use crate::error::{JoinError, WriteError};
+use crate::error::{Held, JoinError, WriteError};
 use crate::files::Inner;
 use crate::fork::Process;
 use crate::hand::Hand;
 use crate::journal;
 use crate::layout::{DEATHS, LATEST, RECOVERIES, TURN, WRITER_PIDS};
 use crate::lock::SlotLock;
+use crate::reclaim::PORTION;
 use crate::region::Region;
 use crate::source::{Barriers, Source};
 use crate::steps::is_dead;
 use crate::sweep::Sweep;
+use crate::sync::{Ordering, now, sleep};
 use crate::turn;
 
 /// Memory that was never used is touched so far ahead of its use, and again when half of that is used.
 const AHEAD: u64 = 1 << 18;
-/// Between two looks at a reader that holds something back.
+/// Between two looks at a reader that holds something back; and between two turns that free much, as long as one takes: who waits for the
+/// turn looks at it from time to time, and would find it taken each time.
 const NAP: Duration = Duration::from_millis(1);
 
 /// How a writer works.
@@ -199,19 +201,45 @@ impl Writer {
         Ok(turn)
     }
 
-    /// Frees what can be freed now, without a wait for readers or barriers. Returns the number of blocks. It learns of 64 deaths of
+    /// Frees what can be freed now, without a wait for readers or barriers. Returns the number of blocks. A turn frees 4096 of them at
+    /// most; between two turns other writers have theirs. It learns of 64 deaths of
     /// readers at most: where more have died at once, the next call learns of the others.
     ///
     /// # Errors
     ///
     /// As for [`turn`](Self::turn).
     pub fn flush(&mut self) -> Result<usize, WriteError> {
-        let patience = self.patience;
-        self.plain_turn(|| after(patience))?.reclaim()
+        self.free_until(|_| false)
     }
 
-    /// Frees all that any writer had retired before this call, and waits for readers and barriers as long as `deadline` allows.
-    /// A barrier that is under way may make it late by some milliseconds where there is no daemon.
+    /// Frees what can be freed, a portion a turn, until there is a block of so many bytes. Where there is one already it takes no turn.
+    pub(crate) fn make_room(&mut self, bytes: u64) -> Result<(), WriteError> {
+        self.free_until(|blocks| blocks.has_bytes(bytes)).map(drop)
+    }
+
+    fn free_until(&mut self, enough: impl Fn(Blocks<'_>) -> bool) -> Result<usize, WriteError> {
+        let patience = self.patience;
+        // Not for ever, whoever puts back what is freed.
+        let blocks = self.region.inner().data.len() / size_of_class(0);
+        let mut freed = 0;
+        for round in 0..=blocks / PORTION as u64 {
+            if enough(self.blocks()) {
+                break;
+            }
+            if round > 0 {
+                sleep(NAP);
+            }
+            let portion = self.plain_turn(|| after(patience))?.reclaim()?;
+            freed += portion;
+            if portion < PORTION {
+                break;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Frees all that any writer had retired before this call, and waits for readers and barriers as long as `deadline` allows. A turn
+    /// frees 4096 blocks at most, as in [`flush`](Self::flush). A barrier that is under way may make it late by some milliseconds where there is no daemon.
     ///
     /// # Errors
     ///
@@ -223,18 +251,19 @@ impl Writer {
             // What is retired by now has this stamp or an earlier one.
             let latest = turn.latest()?;
             let target = *target.get_or_insert(latest);
-            turn.reclaim()?;
-            let (oldest, why, waiting_bytes) = (turn.oldest()?, turn.why(), turn.waiting_bytes());
+            let freed = turn.reclaim()?;
+            let why = if freed == PORTION { Held::Turns } else { turn.why() };
+            let (oldest, waiting_bytes) = (turn.oldest()?, turn.waiting_bytes());
             drop(turn);
             if oldest.is_none_or(|oldest| oldest > target) {
                 return Ok(());
             }
-            let now = Instant::now();
+            let now = now();
             if now >= deadline {
                 return Err(WriteError::Deadline { waiting_bytes, why });
             }
-            if let crate::Held::Reader { .. } = why {
-                std::thread::sleep(NAP.min(deadline - now));
+            if let Held::Reader { .. } | Held::Turns = why {
+                sleep(NAP.min(deadline - now));
             } else {
                 let latest = self.region.inner().data.word(LATEST);
                 self.barriers.wait(target, latest, deadline);
@@ -287,7 +316,7 @@ impl std::fmt::Debug for Writer {
 /// Returns the time `patience` from now, or one that nobody lives to see.
 fn after(patience: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    Instant::now() + patience.min(CENTURY)
+    now() + patience.min(CENTURY)
 }
 
 /// Returns whether the writer's lock is free. What can't be asked lives.

@@ -1,10 +1,10 @@
-//! What a call of the map does at most, whatever a death or a broken participant has left.
+//! What a call does at most, whatever a death has left, or a participant stores between two of its stores.
 #![cfg(feature = "testing")]
 
 use std::os::unix::fs::FileExt;
 
 use barrierd_shared::testing::{at_step, kill_at, never_came};
-use barrierd_shared::{Options, Region, SharedMap, WriteError, Writer, WriterOptions};
+use barrierd_shared::{Options, Region, SharedCell, SharedMap, WriteError, Writer, WriterOptions};
 
 // Of `layout.rs`, and the words of `table.rs`'s tables.
 const ROOTS: u64 = 4096;
@@ -170,4 +170,79 @@ fn a_word_that_changes_between_two_looks_of_a_call_is_an_error_at_worst() {
             let _ = (map.insert(&mut writer, &200, 1), map.clear(&mut writer));
         }
     }
+}
+
+const HELD: u64 = 2;
+const LIVE: u64 = 3;
+const RETIRED: u64 = 4;
+const QUEUE_HEAD: u64 = 520;
+const BYTES: u64 = 1 << 14;
+
+/// Says of each block of a turn that it is published.
+fn publish_all(file: &std::fs::File) {
+    for at in (8192..BYTES - 8).step_by(8) {
+        let found = word(file, at);
+        if found & 0xff == HELD && found >> 8 < 48 {
+            patch(file, at, found - HELD + LIVE);
+        }
+    }
+}
+
+/// Whether `call` panics beside that, wherever it comes between two stores.
+fn no_panic(call: impl Fn(&mut Writer)) {
+    for step in 0.. {
+        let bytes = usize::try_from(BYTES).expect("small");
+        let region = Region::create_in_memory(Options::new(bytes)).expect("made");
+        let mut writer = writer(&region);
+        let file = data(&region);
+        at_step(step, move || publish_all(&file));
+        call(&mut writer);
+        if never_came() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_block_that_is_called_published_while_it_is_filled_makes_no_call_panic() {
+    let map = SharedMap::<u64, [u64; 4]>::at(0);
+    no_panic(|writer| _ = map.insert(writer, &1, [1; 4]));
+    no_panic(|writer| _ = SharedCell::<[u64; 4]>::at(0).set(writer, [1; 4]));
+}
+
+/// Makes two retired blocks follow each other before each of so many stores of this thread.
+fn put_back(file: std::fs::File, blocks: [(u64, u64); 2], left: u64) {
+    at_step(0, move || {
+        for (index, (at, head)) in blocks.into_iter().enumerate() {
+            patch(&file, at, head);
+            patch(&file, at + 8, blocks[1 - index].0);
+        }
+        if left > 0 {
+            put_back(file, blocks, left - 1);
+        }
+    });
+}
+
+#[test]
+fn whoever_puts_back_what_is_freed_keeps_nobody_in_a_turn() {
+    let cell = SharedCell::<u64>::at(0);
+    let bytes = usize::try_from(BYTES).expect("small");
+    let freed = |call: fn(&mut Writer) -> Result<usize, WriteError>| {
+        let region = Region::create_in_memory(Options::new(bytes)).expect("made");
+        let mut writer = writer(&region);
+        (0..3).for_each(|value| cell.set(&mut writer, value).expect("room"));
+        let file = data(&region);
+        let first = word(&file, QUEUE_HEAD);
+        let blocks = [first, word(&file, first + 8)].map(|at| (at, word(&file, at)));
+        assert!(blocks.iter().all(|(_, head)| head & 0xff == RETIRED));
+        // More than a call makes that ends by itself.
+        put_back(file, blocks, 200_000);
+        let freed = call(&mut writer);
+        assert!(never_came(), "the call ends while it goes on");
+        freed
+    };
+    assert_eq!(freed(|writer| writer.turn()?.reclaim()).expect("a turn"), 4096);
+    assert_eq!(freed(Writer::flush).expect("a turn"), 4096);
+    let late = freed(|writer| writer.synchronize(std::time::Instant::now()).map(|()| 0));
+    assert!(matches!(late, Err(WriteError::Deadline { .. })), "{late:?}");
 }

@@ -290,7 +290,10 @@ int barrierd_shared_map_clear(struct barrierd_shared_writer *writer, const struc
  */
 int barrierd_shared_cell_set(struct barrierd_shared_writer *writer, uint64_t root, const void *value, size_t bytes);
 
-/* Frees what nobody reads any more, without a wait. Returns the number of blocks. Errors: _BUSY, _CORRUPT, _FORKED. */
+/*
+ * Frees what nobody reads any more, without a wait, in turns of 4096 blocks each, between which other writers have theirs. Returns the
+ * number of blocks. Errors: _BUSY, _CORRUPT, _FORKED.
+ */
 int barrierd_shared_flush(struct barrierd_shared_writer *writer);
 
 /*
