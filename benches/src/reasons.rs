@@ -43,11 +43,14 @@ const CAUSES: &[Cause] = &[
     // Sections.
     Cause {
         called: "its guards don't count how often they are open",
-        rows: &["robust guards beside kovan: open and close a section, ns"],
+        rows: &[
+            "robust guards beside kovan: open and close a section, ns",
+            "robust guards beside kovan: the same, with a pointer loaded and followed, ns",
+        ],
         first: &["kovan"],
         why: "A robust guard may be opened inside another one of its thread, in a signal handler for instance, so each \
-              of them counts how many are open: 24 instructions, where kovan's takes 23. With a pointer loaded the \
-              order is the other way round. When the count had a word of its own, a guard took 1.12 times as long as \
+              of them counts how many are open: 24 instructions, where kovan's takes 23, and 33 and 32 with a pointer \
+              loaded. Which of the two takes less time depends on the processor; on a list of 16 nodes this one does. When the count had a word of its own, a guard took 1.12 times as long as \
               kovan's ([journal](journal.md#reclaim-hazards-and-robust-guards)).",
     },
     Cause {
@@ -276,12 +279,12 @@ const CAUSES: &[Cause] = &[
               repair by hand. A seqlock stores one word between two increments.",
     },
     Cause {
-        called: "every 16th write here also frees",
+        called: "one in four writes here also frees",
         rows: &["processes: write, p99, ns"],
         first: &["seqlock", "rwlock", "in one process"],
-        why: "Every 16th turn looks at all readers (a system call for each that is idle and stale, where no daemon \
-              serves) and frees the 16 blocks that the turns since have retired, each by a step of the journal, as a \
-              write is. So 6 calls in 100 are such turns, and p99 is one of them.",
+        why: "A turn that frees looks at all readers first (a system call for each that is idle and stale, where no \
+              daemon serves). Then it frees up to four blocks for each one that is retired in a turn, each by a step of \
+              the journal, as a write is. Of the turns 26 in 100 free something, by count, and p99 is one of them.",
     },
     // First uses.
     Cause {
