@@ -111,7 +111,7 @@ impl Sealed for RawSection<'_> {
 
 impl View for RawSection<'_> {}
 
-#[cfg(test)]
+#[cfg(all(test, not(barrierd_loom)))]
 mod tests {
     use super::*;
     use crate::{Options, SharedCell};
